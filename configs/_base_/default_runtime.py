@@ -1,0 +1,31 @@
+# Runtime of every semantic config: logging, checkpoints, and what makes a run repeatable.
+default_scope = 'mmseg'
+custom_imports = dict(imports=['mmmaskformer.registry'], allow_failed_imports=False)
+# One seed for weights, data order, augmentation and dropout. Another one: --cfg-options randomness.seed=1
+randomness = dict(seed=0)
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+log_processor = dict(by_epoch=False)
+log_level = 'INFO'
+load_from = None
+resume = False
+tta_model = dict(type='mmmaskformer.SemanticTTAModel')
+custom_hooks = [
+    dict(type='mmmaskformer.CheckClassesHook'),
+    dict(type='mmmaskformer.DataSeedHook'),
+    dict(type='mmmaskformer.IterationSeedHook'),
+]
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3, save_best='mIoU'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')

@@ -1,0 +1,44 @@
+# MaskFormer with ResNet-50, as published. A config that inherits from this adds model.decode_head.num_classes.
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='mmmaskformer.SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size_divisor=32,
+        test_cfg=dict(size_divisor=32),
+    ),
+    backbone=dict(
+        type='ResNet',
+        depth=50,
+        out_indices=(0, 1, 2, 3),
+        # Statistics and affine parameters stay those of ImageNet.
+        norm_cfg=dict(type='BN', requires_grad=False),
+        norm_eval=True,
+        style='pytorch',
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+    ),
+    decode_head=dict(
+        type='mmmaskformer.MaskFormerHead',
+        in_channels=[256, 512, 1024, 2048],
+        num_queries=100,
+        channels=256,
+        pixel_decoder=dict(type='mmmaskformer.FPNPixelDecoder', norm_groups=32),
+        transformer_decoder=dict(
+            type='mmmaskformer.TransformerDecoder', num_layers=6, num_heads=8, ffn_channels=2048, dropout=0.1
+        ),
+        matcher=dict(type='mmmaskformer.HungarianMatcher', class_weight=1.0, mask_weight=20.0, dice_weight=1.0),
+        criterion=dict(
+            type='mmmaskformer.SetCriterion',
+            class_weight=1.0,
+            mask_weight=20.0,
+            dice_weight=1.0,
+            no_object_weight=0.1,
+        ),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)

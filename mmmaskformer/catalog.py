@@ -1,0 +1,24 @@
+"""The one table of what can be named in a config: registers every class of the model under its public name."""
+
+from mmmaskformer.core.criterion import SetCriterion
+from mmmaskformer.core.matcher import HungarianMatcher
+from mmmaskformer.core.pixel_decoder import FPNPixelDecoder
+from mmmaskformer.core.transformer_decoder import TransformerDecoder
+from mmmaskformer.heads.maskformer_head import MaskFormerHead
+from mmmaskformer.heads.tta import SemanticTTAModel
+from mmmaskformer.registry import MODELS, has_host
+
+for part in (
+    FPNPixelDecoder,
+    TransformerDecoder,
+    HungarianMatcher,
+    SetCriterion,
+    MaskFormerHead,
+    SemanticTTAModel,
+):
+    MODELS.register_module(module=part)
+
+if has_host('mmseg'):
+    from mmmaskformer.hosts.mmseg import SegDataPreProcessor
+
+    MODELS.register_module(module=SegDataPreProcessor)

@@ -1,0 +1,1 @@
+"""Predictions to results: pure functions of one image."""

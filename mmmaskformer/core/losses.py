@@ -1,0 +1,111 @@
+"""Focal, dice and classification losses: one formula each, in a pairwise form for the matcher and a matched form for
+the criterion. Both keep at least float32."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FOCAL_ALPHA = 0.25
+"""Weight of the target pixels in the focal loss; its exponent gamma is 2."""
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """float16 and bfloat16 become float32; float32 and float64 stay: h * w and summed logits overflow in half."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def focal_terms(mask_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal loss of every element, if it is a target pixel and if it is not.
+
+    Args:
+        mask_logits: any shape, float32 or float64, before sigmoid.
+
+    Returns:
+        (positive, negative), shaped like the input, at least 0, gamma 2.
+
+    Source: paper, section 4.1 (mask loss); Lin et al., Focal Loss.
+    """
+    probs = mask_logits.sigmoid()
+    # softplus(x) = softplus(-x) + x: one logarithm serves both, and neither tail loses digits.
+    softplus_minus = F.softplus(-mask_logits)
+    positive = FOCAL_ALPHA * (1 - probs).square() * softplus_minus
+    negative = (1 - FOCAL_ALPHA) * probs.square() * (softplus_minus + mask_logits)
+    return positive, negative
+
+
+def dice_from_sums(overlap: Tensor, prob_sum: Tensor, target_sum: Tensor) -> Tensor:
+    """Dice loss 1 - (2 * overlap + 1) / (prob_sum + target_sum + 1), in [0, 1).
+
+    Args:
+        overlap: sum of the mask probabilities inside the target.
+        prob_sum: sum of the mask probabilities, broadcastable.
+        target_sum: number of target pixels, broadcastable.
+    """
+    return 1 - (2 * overlap + 1) / (prob_sum + target_sum + 1)
+
+
+def matched_mask_losses(mask_logits: Tensor, target_masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal and dice loss of segments and the queries matched to them.
+
+    Args:
+        mask_logits: (n, h, w) float, before sigmoid; bilinearly up-sampled here to the target's size.
+        target_masks: (n, H, W) bool.
+
+    Returns:
+        (focal, dice): (n,) float32 or float64 each; focal is the mean over the H * W pixels.
+
+    Source: paper, section 4.1; official code, sigmoid_focal_loss and dice_loss.
+    """
+    logits = at_least_float32(mask_logits)
+    logits = F.interpolate(logits[None], size=target_masks.shape[-2:], mode='bilinear', align_corners=False)[0]
+    logits, targets = logits.flatten(1), target_masks.flatten(1)
+    positive, negative = focal_terms(logits)
+    focal = torch.where(targets, positive, negative).mean(1)
+    probs = logits.sigmoid()
+    return focal, dice_from_sums((probs * targets).sum(1), probs.sum(1), targets.sum(1))
+
+
+def pairwise_mask_costs(mask_logits: Tensor, target_masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal and dice loss of every query against every segment, without gradient needs.
+
+    Args:
+        mask_logits: (n, P) float, before sigmoid.
+        target_masks: (M, P) bool, on the same pixels; M may be 0.
+
+    Returns:
+        (focal, dice): (n, M) float32 or float64 each; focal is the mean over the P pixels.
+
+    Raises:
+        ValueError: if the two P differ.
+
+    Source: paper, section 4.1; official code, batch_sigmoid_focal_loss and batch_dice_loss of the matcher.
+    """
+    if mask_logits.shape[1] != target_masks.shape[1]:
+        raise ValueError(
+            f'mask logits have {mask_logits.shape[1]} pixels and targets {target_masks.shape[1]}; expected the same'
+        )
+    logits = at_least_float32(mask_logits)
+    targets = target_masks.to(logits.dtype).T
+    positive, negative = focal_terms(logits)
+    focal = ((positive - negative) @ targets + negative.sum(1, keepdim=True)) / logits.shape[1]
+    probs = logits.sigmoid()
+    return focal, dice_from_sums(probs @ targets, probs.sum(1, keepdim=True), targets.sum(0))
+
+
+def class_loss(class_logits: Tensor, classes: Tensor, no_object_weight: float) -> Tensor:
+    """Cross entropy over all queries of a batch, the mean weighted by class.
+
+    Args:
+        class_logits: (N, K + 1) float.
+        classes: (N,) int64, the class to learn; K for "no object".
+        no_object_weight: weight of queries without a segment; the others weigh 1.
+
+    Returns:
+        Scalar: the sum of weight * loss divided by the sum of weights.
+
+    Source: paper, section 3.2; official code, SetCriterion.loss_labels.
+    """
+    logits = at_least_float32(class_logits)
+    weight = logits.new_ones(logits.shape[1])
+    weight[-1] = no_object_weight
+    return F.cross_entropy(logits, classes, weight)

@@ -1,0 +1,54 @@
+"""The whole mask classification model after the backbone."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mmmaskformer.core.layers import MLP
+from mmmaskformer.core.structures import MaskPrediction
+
+
+class MaskClassifier(nn.Module):
+    """Pixel decoder and transformer decoder joined by the class head and the mask embedding head.
+
+    Args:
+        pixel_decoder: maps the features to a `PixelDecoderOutput`.
+        transformer_decoder: maps the memory to L states (B, Q, channels).
+        num_classes: K; the class head has one more output, "no object", at index K.
+        channels: width of the decoder states.
+        mask_channels: width C of the per-pixel embeddings.
+
+    Source: paper, section 3.4 and figure 2; official code, MaskFormerHead and TransformerPredictor.
+    """
+
+    def __init__(
+        self,
+        *,
+        pixel_decoder: nn.Module,
+        transformer_decoder: nn.Module,
+        num_classes: int,
+        channels: int = 256,
+        mask_channels: int = 256,
+    ):
+        super().__init__()
+        self.pixel_decoder = pixel_decoder
+        self.transformer_decoder = transformer_decoder
+        self.class_embed = nn.Linear(channels, num_classes + 1)
+        self.mask_embed = MLP(channels, channels, mask_channels, 3)
+
+    def forward(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
+        """Predict segments.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            all_layers: True for the predictions of all L layers (training), False for the last one only: its two
+                heads are then the only ones that run.
+
+        Returns:
+            Predictions, the last one final. Their mask features are one and the same tensor.
+        """
+        mask_features, memory = self.pixel_decoder(features)
+        states = self.transformer_decoder(memory)
+        if not all_layers:
+            states = states[-1:]
+        return [MaskPrediction(self.class_embed(state), self.mask_embed(state), mask_features) for state in states]

@@ -1,0 +1,160 @@
+"""The types on the arrows between model, matcher, criterion and inference.
+
+Letters used for shapes everywhere: B images; L supervised decoder layers, the last one final; Q queries; K classes
+without "no object", whose index is K; C embedding width; H, W padded network input in pixels; h, w grid of the mask
+logits; M true segments of one image; P pixels, flattened. Sizes are always (height, width).
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NO_SEGMENT = -1
+"""Value of `MaskTarget.segment_map` where a pixel belongs to no segment."""
+
+Matches = list[list[tuple[Tensor, Tensor]]]
+"""``matches[layer][image]`` is (query_idx, target_idx): int64 tensors of one length, query_idx ascending."""
+
+
+class MaskPrediction(NamedTuple):
+    """What one decoder layer predicts, kept as the two factors of the mask logits.
+
+    The product of the factors is made only for the queries and the pixels that somebody asks for: (B, Q, h, w) for
+    every layer would be most of the memory of a training step.
+
+    Attributes:
+        class_logits: (B, Q, K + 1) float, before softmax.
+        mask_embed: (B, Q, C) float, one embedding per query.
+        mask_features: (B, C, h, w) float, one embedding per pixel; the same tensor in all layers of one forward pass.
+
+    Source: paper, section 3.2 (mask classification) and figure 2.
+    """
+
+    class_logits: Tensor
+    mask_embed: Tensor
+    mask_features: Tensor
+
+    @property
+    def num_queries(self) -> int:
+        """Q."""
+        return self.class_logits.shape[1]
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """(h, w)."""
+        height, width = self.mask_features.shape[-2:]
+        return height, width
+
+    def mask_logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
+        """Multiply out the mask logits of one image.
+
+        Args:
+            image: position in the batch.
+            query_idx: (n,) int64, the queries wanted; all Q if None.
+
+        Returns:
+            (n, h, w) float, before sigmoid.
+        """
+        embed = self.mask_embed[image]
+        if query_idx is not None:
+            embed = embed[query_idx]
+        return multiply_out(embed, self.mask_features[image])
+
+
+def multiply_out(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
+    """Mask logits of some queries of one image: the product of the two factors.
+
+    Args:
+        mask_embed: (n, C) float.
+        mask_features: (C, h, w) float.
+
+    Returns:
+        (n, h, w) float.
+    """
+    return (mask_embed @ mask_features.flatten(1)).unflatten(1, mask_features.shape[1:])
+
+
+class MaskTarget(NamedTuple):
+    """The true segments of one image, on any one grid.
+
+    Segments that do not overlap (semantic and panoptic ground truth) are one map of segment indices; segments that
+    may overlap (instances) are M masks. Exactly one of the two is given.
+
+    Attributes:
+        labels: (M,) int64 class of each segment, in [0, K).
+        segment_map: (H, W) integer, index in [0, M) of the segment at each pixel, `NO_SEGMENT` for none.
+        masks: (M, H, W) bool.
+    """
+
+    labels: Tensor
+    segment_map: Tensor | None = None
+    masks: Tensor | None = None
+
+    @property
+    def num_segments(self) -> int:
+        """M."""
+        return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        height, width = (self.masks if self.segment_map is None else self.segment_map).shape[-2:]
+        return height, width
+
+    def masks_of(self, target_idx: Tensor) -> Tensor:
+        """Masks of some segments.
+
+        Args:
+            target_idx: (n,) int64.
+
+        Returns:
+            (n, H, W) bool.
+        """
+        if self.segment_map is None:
+            return self.masks[target_idx]
+        return self.segment_map == target_idx.to(self.segment_map.dtype)[:, None, None]
+
+    def resized(self, size: tuple[int, int]) -> 'MaskTarget':
+        """Sample the segments on another grid, taking pixel ⌊i · H / h⌋ as `torch`'s mode 'nearest' does.
+
+        Args:
+            size: (h, w).
+
+        Returns:
+            The same segments with maps of that size.
+        """
+        source = self.masks if self.segment_map is None else self.segment_map
+        rows = _nearest_index(source.shape[-2], size[0], source.device)
+        columns = _nearest_index(source.shape[-1], size[1], source.device)
+        return self._with_map(source[..., rows[:, None], columns])
+
+    def padded(self, size: tuple[int, int]) -> 'MaskTarget':
+        """Extend the grid to the right and bottom; the new pixels belong to no segment.
+
+        Args:
+            size: (H, W), at least the current size.
+
+        Returns:
+            The same segments on the larger grid.
+
+        Raises:
+            ValueError: if the size is smaller than the current one.
+        """
+        height, width = self.size
+        if size[0] < height or size[1] < width:
+            raise ValueError(f'targets of size {(height, width)} cannot be padded to the smaller size {tuple(size)}')
+        margin = (0, size[1] - width, 0, size[0] - height)
+        if self.segment_map is None:
+            return self._with_map(F.pad(self.masks, margin, value=False))
+        return self._with_map(F.pad(self.segment_map, margin, value=NO_SEGMENT))
+
+    def _with_map(self, new: Tensor) -> 'MaskTarget':
+        return self._replace(masks=new) if self.segment_map is None else self._replace(segment_map=new)
+
+
+def _nearest_index(source: int, wanted: int, device: torch.device) -> Tensor:
+    """Source index of each of ``wanted`` positions; torch itself computes it, so that rounding agrees with torch's."""
+    positions = torch.arange(source, dtype=torch.float32, device=device)
+    return F.interpolate(positions[None, None], size=wanted, mode='nearest')[0, 0].long()

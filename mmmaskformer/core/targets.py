@@ -1,0 +1,63 @@
+"""Ground truth to `MaskTarget`."""
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
+
+
+class LabelRangeError(ValueError):
+    """A label map holds ids that are neither a class nor the ignore label.
+
+    Attributes:
+        image: position of the image in the batch.
+        found: the offending ids, ascending.
+    """
+
+    def __init__(self, image: int, found: list[int], num_classes: int, ignore_index: int):
+        self.image = image
+        self.found = found
+        super().__init__(
+            f'label ids {found} are outside the class list; expected 0 to {num_classes - 1}, or {ignore_index} for '
+            f'ignored pixels. Fix: set num_classes to the number of classes, or remap these ids in the label files '
+            f'(reduce_zero_label=True if ids start at 1 and 0 means unlabelled).'
+        )
+
+
+def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int = 255) -> list[MaskTarget]:
+    """One segment per class that occurs in an image, classes ascending; connected components are not split.
+
+    Ignored pixels belong to no segment. The number of segments must be known to the host: one copy serves the batch.
+
+    Args:
+        label_maps: (B, H, W) integer class ids on any device.
+        num_classes: K.
+        ignore_index: id of ignored pixels; may be any value outside [0, K), K itself included.
+
+    Returns:
+        B targets with ``segment_map`` (H, W) int16.
+
+    Raises:
+        LabelRangeError: if an id is neither in [0, K) nor ``ignore_index``.
+
+    Source: paper, section 3.2; official code, MaskFormerSemanticDatasetMapper.
+    """
+    batch = len(label_maps)
+    labels = label_maps.reshape(batch, -1).long()
+    # Columns of the table: K classes, then "ignored", then "out of range".
+    outside = (labels < 0) | (labels >= num_classes)
+    column = torch.where(outside, num_classes + (labels != ignore_index).long(), labels)
+    seen = torch.zeros(batch, num_classes + 2, dtype=torch.bool, device=labels.device)
+    seen.scatter_(1, column, torch.ones_like(column, dtype=torch.bool))
+    present = seen.cpu()
+    for image in range(batch):
+        if present[image, -1]:
+            bad = labels[image][column[image] == num_classes + 1].unique().tolist()
+            raise LabelRangeError(image, bad, num_classes, ignore_index)
+    seen[:, num_classes:] = False
+    segment_of = torch.where(seen, seen.cumsum(1) - 1, NO_SEGMENT).to(torch.int16)
+    segment_maps = segment_of.gather(1, column).reshape(label_maps.shape)
+    return [
+        MaskTarget(present[i, :num_classes].nonzero()[:, 0].to(labels.device), segment_map=segment_maps[i])
+        for i in range(batch)
+    ]

@@ -1,0 +1,235 @@
+"""MaskFormer as a decode head of MMSegmentation's stock `EncoderDecoder`."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from mmengine.logging import MessageHub, print_log
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmmaskformer.core.inference.semantic import resize, semantic_scores
+from mmmaskformer.core.mask_classifier import MaskClassifier
+from mmmaskformer.core.matcher import NonFiniteLogitsError
+from mmmaskformer.core.structures import MaskPrediction
+from mmmaskformer.heads.build import build_part, refuse_unknown_keys
+from mmmaskformer.heads.data_samples import input_size, targets_from_seg_samples
+
+CLASSIFIER = 'classifier.class_embed'
+
+
+class MaskFormerHead(BaseModule):
+    """Mask classification for semantic segmentation.
+
+    Class count and widths are written here once; the parts get them from the head and refuse to be told again.
+
+    Args:
+        in_channels: channels of the backbone features, finest first.
+        num_classes: K, without "no object".
+        num_queries: Q.
+        channels: width of pixel decoder, transformer decoder and mask embeddings.
+        feature_strides: strides of the backbone features in input pixels.
+        ignore_index: label of pixels without a class.
+        pixel_decoder: config of the pixel decoder.
+        transformer_decoder: config of the transformer decoder.
+        matcher: config of the matcher.
+        criterion: config of the criterion.
+        on_class_mismatch: what to do with a checkpoint whose classifier has another number of classes: 'error', or
+            'reinit' to keep the freshly initialised classifier (fine-tuning on other classes).
+        init_cfg: mmengine's, of type 'Pretrained' only: the parts initialise themselves as published.
+
+    Raises:
+        TypeError: if a key is not known.
+        ValueError: if a value is out of range.
+
+    Source: paper, section 3; official code, MaskFormerHead and MaskFormer.
+    """
+
+    align_corners = False  # read by EncoderDecoder for its resize to the original size
+    threshold = 1.0  # read by EncoderDecoder if K is 1: a sigmoid never exceeds it, so the only class wins
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int],
+        num_classes: int,
+        num_queries: int = 100,
+        channels: int = 256,
+        feature_strides: Sequence[int] = (4, 8, 16, 32),
+        ignore_index: int = 255,
+        pixel_decoder: dict,
+        transformer_decoder: dict,
+        matcher: dict,
+        criterion: dict,
+        on_class_mismatch: str = 'error',
+        init_cfg: dict | None = None,
+        **unknown,
+    ):
+        accepted = [key for key in MaskFormerHead.__init__.__kwdefaults__] + [
+            'in_channels', 'num_classes', 'pixel_decoder', 'transformer_decoder', 'matcher', 'criterion'
+        ]  # fmt: skip
+        refuse_unknown_keys(type(self).__name__, unknown, accepted)
+        super().__init__(init_cfg)
+        _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg)
+        self.in_channels = list(in_channels)
+        self.feature_strides = list(feature_strides)
+        self.num_classes = self.out_channels = num_classes
+        self.ignore_index = ignore_index
+        self.on_class_mismatch = on_class_mismatch
+        self.classifier = _build_classifier(
+            in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder
+        )
+        built_matcher = build_part('matcher', matcher)
+        self.criterion = build_part('criterion', criterion, num_classes=num_classes, matcher=built_matcher)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Raw outputs of the last layer.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+
+        Returns:
+            Class logits (B, Q, K + 1) and mask logits (B, Q, h, w).
+
+        Raises:
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+        """
+        prediction = self._predict_segments(features, all_layers=False)[-1]
+        masks = torch.einsum('bqc,bchw->bqhw', prediction.mask_embed, prediction.mask_features)
+        return prediction.class_logits, masks
+
+    def loss(self, features: Sequence[Tensor], data_samples: Sequence, train_cfg: dict | None = None) -> dict:
+        """Training losses of a batch.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            data_samples: B samples with ``gt_sem_seg`` at the padded input size.
+            train_cfg: not used; part of the host's signature.
+
+        Returns:
+            Scalars, see `SetCriterion.forward`.
+
+        Raises:
+            ValueError: if features or labels do not fit the head.
+            NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
+        """
+        predictions = self._predict_segments(features, all_layers=True)
+        targets = targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
+        try:
+            return self.criterion(predictions, targets)
+        except NonFiniteLogitsError as error:
+            iteration = MessageHub.get_current_instance().get_info('iter', 0)
+            raise NonFiniteLogitsError(f'iteration {iteration + 1}, {error}') from None
+
+    def predict(self, features: Sequence[Tensor], metas: Sequence[dict], test_cfg: dict | None = None) -> Tensor:
+        """Class scores at the padded input size; the host crops and resizes them, as published.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            metas: meta information of the samples.
+            test_cfg: the host's; only ``mode`` is read.
+
+        Returns:
+            (B, K, H, W) float scores, at least 0, not normalised.
+
+        Raises:
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+        """
+        prediction = self._predict_segments(features, all_layers=False)[-1]
+        sliding = (test_cfg or {}).get('mode') == 'slide'
+        size = input_size(metas, tuple(features[0].shape[-2:]), self.feature_strides[0], sliding=sliding)
+        images = range(len(prediction.class_logits))
+        return torch.stack(
+            [
+                semantic_scores(prediction.class_logits[image], resize(prediction.mask_logits(image), size))
+                for image in images
+            ]
+        )
+
+    def _predict_segments(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
+        _check_features(features, self.in_channels, self.feature_strides)
+        return self.classifier(features, all_layers=all_layers)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Check the classifier of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        key = f'{prefix}{CLASSIFIER}.weight'
+        if key in state_dict and len(state_dict[key]) != self.num_classes + 1:
+            found = len(state_dict[key]) - 1
+            if self.on_class_mismatch == 'error':
+                raise ValueError(
+                    f"the checkpoint's {key} is for {found} classes, but the model has num_classes={self.num_classes}. "
+                    f'Fix: set num_classes={found} to use this checkpoint, or, to fine-tune it on other classes, '
+                    "model.decode_head.on_class_mismatch='reinit'."
+                )
+            print_log(
+                f'{key}: {found} classes in the checkpoint, {self.num_classes} in the model; the classifier starts '
+                'anew',
+                logger='current',
+                level=logging.WARNING,
+            )
+            for name in ('weight', 'bias'):
+                state_dict[f'{prefix}{CLASSIFIER}.{name}'] = getattr(self.classifier.class_embed, name).detach()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _build_classifier(in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder):
+    built_pixel_decoder = build_part(
+        'pixel_decoder', pixel_decoder, in_channels=in_channels, channels=channels, mask_channels=channels
+    )
+    built_transformer_decoder = build_part(
+        'transformer_decoder',
+        transformer_decoder,
+        in_channels=built_pixel_decoder.memory_channels,
+        num_queries=num_queries,
+        channels=channels,
+    )
+    return MaskClassifier(
+        pixel_decoder=built_pixel_decoder,
+        transformer_decoder=built_transformer_decoder,
+        num_classes=num_classes,
+        channels=channels,
+        mask_channels=channels,
+    )
+
+
+def _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg) -> None:
+    if num_classes < 1:
+        raise ValueError(f'num_classes={num_classes} must be at least 1')
+    if len(in_channels) != len(feature_strides):
+        raise ValueError(
+            f'in_channels={list(in_channels)} and feature_strides={list(feature_strides)} differ in length; expected '
+            'one entry per backbone feature in both'
+        )
+    if on_class_mismatch not in ('error', 'reinit'):
+        raise ValueError(f"on_class_mismatch={on_class_mismatch!r} must be 'error' or 'reinit'")
+    configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
+    for cfg in configs:
+        if cfg.get('type') != 'Pretrained':
+            raise ValueError(
+                f'init_cfg type={cfg.get("type")!r} would overwrite the published initialisation; expected '
+                "'Pretrained' or None"
+            )
+
+
+def _check_features(features: Sequence[Tensor], in_channels: list[int], strides: list[int]) -> None:
+    """Raise a `ValueError` that says which setting does not fit the backbone."""
+    found = [feature.shape[1] for feature in features]
+    if found != in_channels:
+        raise ValueError(
+            f'the backbone gives {len(found)} features with channels {found}, but the head has '
+            f'in_channels={in_channels}. Fix: set model.decode_head.in_channels={found}, or choose other features '
+            "with the backbone's out_indices."
+        )
+    finest = features[0].shape[-2:]
+    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        for side, fine in zip(feature.shape[-2:], finest, strict=True):
+            # Sides are rounded up at each level, so compare with the range the finest feature allows.
+            largest = -(-fine * strides[0] // stride)
+            smallest = -(-((fine - 1) * strides[0] + 1) // stride)
+            if not smallest <= side <= largest:
+                ratio = max(1, round(fine / side)) * strides[0]
+                raise ValueError(
+                    f'feature {level} of the backbone is {tuple(feature.shape[-2:])} where the finest is '
+                    f'{tuple(finest)}, a stride of about {ratio}; the head has feature_strides={strides}. Fix: set '
+                    'model.decode_head.feature_strides to the strides of the backbone.'
+                )

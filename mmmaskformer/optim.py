@@ -1,0 +1,97 @@
+"""The published optimiser groups, and autocast training without a GPU."""
+
+import logging
+from collections import defaultdict
+from contextlib import contextmanager
+
+import torch
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIMIZERS
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from mmmaskformer.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+NO_DECAY_MODULES = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.Embedding)
+NO_DECAY_NAMES = ('relative_position_bias_table', 'absolute_pos_embed')
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Training under bfloat16 autocast without loss scaling, on any device; what ``--amp`` means without a GPU."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module):
+        """Run the forward pass under autocast."""
+        with super().optim_context(model), torch.autocast(get_device(), dtype=torch.bfloat16):
+            yield
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class PublishedOptimWrapperConstructor:
+    """Builds the optimiser with the published learning rates and decay exceptions, for any backbone.
+
+    The backbone's learning rate is multiplied by ``backbone_lr_mult``. Norm layers, embeddings (the queries), and
+    Swin's tables are not decayed; biases are. mmengine's own constructor cannot say this for a backbone that has norm
+    layers and a learning rate of its own.
+
+    Args:
+        optim_wrapper_cfg: mmengine's config, with ``optimizer``.
+        paramwise_cfg: ``dict(backbone_lr_mult=…)``.
+
+    Raises:
+        TypeError: if ``paramwise_cfg`` has another key.
+
+    Source: paper, section 4.1; official code, train_net.Trainer.build_optimizer.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
+        settings = dict(paramwise_cfg or {})
+        self.backbone_lr_mult = settings.pop('backbone_lr_mult', 1.0)
+        if settings:
+            raise TypeError(
+                f'optim_wrapper.paramwise_cfg has the unknown key {next(iter(settings))!r}; '
+                "mmmaskformer's constructor takes only 'backbone_lr_mult'. Fix: remove it, or set "
+                "optim_wrapper.constructor='DefaultOptimWrapperConstructor' for mmengine's own keys."
+            )
+        self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
+        self.optimizer_cfg = self.optim_wrapper_cfg.pop('optimizer')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optim wrapper of ``model``."""
+        model = getattr(model, 'module', model)
+        lr, decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
+        groups = defaultdict(list)
+        for name, parameter, decayed in _trainable_parameters(model):
+            lr_mult = self.backbone_lr_mult if 'backbone' in name.split('.') else 1.0
+            groups[lr * lr_mult, decay if decayed else 0.0].append(parameter)
+        groups = [dict(params=params, lr=lr, weight_decay=wd) for (lr, wd), params in groups.items()]
+        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
+        wrapper_cfg = self._without_gpu_scaling(dict(type='OptimWrapper') | self.optim_wrapper_cfg)
+        return OPTIM_WRAPPERS.build(dict(wrapper_cfg, optimizer=optimizer))
+
+    @staticmethod
+    def _without_gpu_scaling(cfg: dict) -> dict:
+        """mmengine's AmpOptimWrapper refuses to run without a GPU; bfloat16 autocast needs none."""
+        if cfg['type'] != 'AmpOptimWrapper' or get_device() != 'cpu':
+            return cfg
+        print_log('No GPU: --amp trains under bfloat16 autocast.', logger='current', level=logging.WARNING)
+        return {
+            key: 'mmmaskformer.BFloat16OptimWrapper' if key == 'type' else value
+            for key, value in cfg.items()
+            if key not in ('loss_scale', 'dtype')
+        }
+
+
+def _trainable_parameters(model: nn.Module):
+    """Yield (name, parameter, whether it is decayed), shared parameters once."""
+    seen = set()
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            decayed = not isinstance(module, NO_DECAY_MODULES) and name not in NO_DECAY_NAMES
+            yield f'{module_name}.{name}', parameter, decayed

@@ -1,0 +1,43 @@
+"""The registries of mmmaskformer: children of mmengine's root, found by the hosts from the prefix ``mmmaskformer.``.
+
+mmengine imports this module by itself the first time it meets that prefix. The parents are mmengine's root
+registries, not a host's, so that the same name resolves from MMSegmentation, MMDetection and a bare mmengine.
+"""
+
+from importlib.util import find_spec
+
+from mmmaskformer import compat
+
+compat.apply()
+
+from mmengine.registry import DATASETS as ROOT_DATASETS  # noqa: E402
+from mmengine.registry import HOOKS as ROOT_HOOKS  # noqa: E402
+from mmengine.registry import METRICS as ROOT_METRICS  # noqa: E402
+from mmengine.registry import MODELS as ROOT_MODELS  # noqa: E402
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
+from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS  # noqa: E402
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS  # noqa: E402
+from mmengine.registry import Registry  # noqa: E402
+
+SCOPE = 'mmmaskformer'
+
+
+def has_host(name: str) -> bool:
+    """Whether the host package ``name`` ('mmseg' or 'mmdet') is installed; does not import it."""
+    return find_spec(name) is not None
+
+
+MODELS = Registry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmmaskformer.catalog'])
+DATASETS = Registry(
+    'dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmmaskformer.datasets.seg'] if has_host('mmseg') else []
+)
+TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE, locations=['mmmaskformer.datasets.transforms'])
+METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=[])
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hooks'])
+OPTIM_WRAPPERS = Registry('optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.optim'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optim wrapper constructor',
+    parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope=SCOPE,
+    locations=['mmmaskformer.optim'],
+)

@@ -1,0 +1,29 @@
+"""What the processes of a two-rank test run; spawned processes import it by name."""
+
+import socket
+
+import torch
+import torch.distributed as dist
+from helpers import toy
+
+
+def train_rank(rank: int, port: int, results) -> None:
+    """Two steps of a toy model; rank 0 has three segments, rank 1 none. Writes its losses and summed gradients."""
+    dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = torch.nn.parallel.DistributedDataParallel(toy.make_classifier())
+    targets = [toy.make_target(3, (64, 96)) if rank == 0 else toy.make_target(0, (64, 96))]
+    for _ in range(2):  # a second forward pass raises if a parameter took no part in the first
+        predictions = model(toy.make_features(batch=1, seed=rank), all_layers=True)
+        losses = toy.make_criterion()(predictions, targets)
+        sum(losses.values()).backward()
+    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    results[rank] = ({key: float(value) for key, value in losses.items()}, gradient.tolist())
+    dist.destroy_process_group()
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]

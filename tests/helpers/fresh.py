@@ -1,0 +1,46 @@
+"""Runs Python code in a process that has imported nothing yet."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A finder in front of all others that hides packages as if they had never been installed.
+_HIDE = """
+import sys
+
+
+class Hide:
+    names = {names!r}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in self.names:
+            raise ModuleNotFoundError(f'hidden by the test: {{name}}', name=name)
+
+
+sys.meta_path.insert(0, Hide())
+"""
+
+
+def run_python(code: str, hide: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """Run ``code`` from the repository's root in a fresh interpreter.
+
+    Args:
+        code: Python source.
+        hide: top-level packages whose import fails with ModuleNotFoundError.
+
+    Returns:
+        The finished process, with its output as text; the exit status is the caller's to check.
+    """
+    source = (_HIDE.format(names=set(hide)) if hide else '') + code
+    return subprocess.run(
+        [sys.executable, '-c', source],
+        cwd=ROOT,
+        # one thread: these processes import a lot and compute nothing
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

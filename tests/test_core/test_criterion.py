@@ -1,0 +1,96 @@
+import pytest
+import torch
+import torch.multiprocessing as mp
+from helpers import distributed, oracles, toy
+
+from mmmaskformer.core.structures import MaskTarget
+
+
+@pytest.mark.parametrize('counts', [(3, 2), (0, 4), (0, 0), (9, 1)])
+@pytest.mark.parametrize('overlapping', [False, True])
+@pytest.mark.filterwarnings('ignore:an image has')
+def test_losses_and_gradients_equal_the_equations(counts, overlapping):
+    predictions = toy.make_predictions(dtype=torch.float64)
+    targets = [toy.make_target(count, (31, 45), seed=i) for i, count in enumerate(counts)]
+    criterion = toy.make_criterion()
+    losses = criterion(predictions, [toy.as_masks(t) for t in targets] if overlapping else targets)
+    expected = oracles.set_loss(predictions, targets, criterion.matcher(predictions, targets))
+    assert set(losses) == set(expected)
+    for key, value in expected.items():
+        torch.testing.assert_close(losses[key], value, rtol=1e-10, atol=1e-14)
+    leaves = [predictions[0].mask_features, *(x for p in predictions for x in (p.class_logits, p.mask_embed))]
+    found = torch.autograd.grad(sum(losses.values()), leaves)
+    for gradient, wanted in zip(
+        found, torch.autograd.grad(sum(expected.values()), leaves, allow_unused=True), strict=True
+    ):
+        torch.testing.assert_close(
+            gradient, torch.zeros_like(gradient) if wanted is None else wanted, rtol=1e-9, atol=1e-14
+        )
+
+
+def test_every_key_is_summed_by_mmengine():
+    losses = toy.make_criterion()(toy.make_predictions(num_layers=3), [toy.make_target(2), toy.make_target(1)])
+    assert list(losses) == [f'{p}loss_{kind}' for p in ('d0.', 'd1.', '') for kind in ('cls', 'mask', 'dice')]
+
+
+def test_weights_scale_their_losses():
+    predictions, targets = toy.make_predictions(), [toy.make_target(3), toy.make_target(2)]
+    plain = toy.make_criterion()(predictions, targets)
+    scaled = toy.make_criterion(class_weight=2.0, mask_weight=5.0, dice_weight=3.0)(predictions, targets)
+    for kind, ratio in (('cls', 2), ('mask', 0.25), ('dice', 3)):
+        torch.testing.assert_close(scaled[f'loss_{kind}'], plain[f'loss_{kind}'] * ratio)
+
+
+def test_order_of_segments_does_not_matter():
+    predictions = toy.make_predictions(batch=1, dtype=torch.float64)
+    target = toy.as_masks(toy.make_target(5))
+    order = torch.tensor([3, 1, 4, 0, 2])
+    criterion = toy.make_criterion()
+    losses = criterion(predictions, [target])
+    shuffled = criterion(predictions, [MaskTarget(target.labels[order], masks=target.masks[order])])
+    for key, value in losses.items():
+        torch.testing.assert_close(shuffled[key], value)
+
+
+def test_without_any_segment_every_factor_gets_a_zero_gradient():
+    predictions = toy.make_predictions()
+    losses = toy.make_criterion()(predictions, [toy.make_target(0), toy.make_target(0)])
+    sum(losses.values()).backward()
+    for prediction in predictions:
+        assert losses['loss_mask'] == 0 and losses['loss_dice'] == 0
+        assert prediction.mask_embed.grad is not None and not prediction.mask_embed.grad.any()
+    assert not predictions[0].mask_features.grad.any()
+    assert losses['loss_cls'] > 0
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_losses_are_float32_under_autocast(dtype):
+    model = toy.make_classifier(847, num_queries=9)
+    features, targets = (
+        toy.make_features(),
+        [toy.make_target(4, (64, 96), num_classes=847), toy.make_target(0, (64, 96))],
+    )
+    with torch.autocast('cpu', dtype=dtype):
+        losses = toy.make_criterion(847)(model(features, all_layers=True), targets)
+    exact = toy.make_criterion(847)(model(features, all_layers=True), targets)
+    for key, loss in losses.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, exact[key], rtol=0.05, atol=0.01)
+    sum(losses.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_rank_without_targets_shares_normaliser_and_gradients():
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(distributed.train_rank, args=(distributed.free_port(), results), nprocs=2)
+        (losses, gradient), (empty_losses, empty_gradient) = results[0], results[1]
+    assert gradient == empty_gradient
+    assert empty_losses['loss_mask'] == 0 and empty_losses['loss_cls'] > 0
+    torch.manual_seed(0)
+    model = toy.make_classifier()
+    alone = toy.make_criterion()(
+        model(toy.make_features(batch=1, seed=0), all_layers=True), [toy.make_target(3, (64, 96))]
+    )
+    # 3 segments on two ranks: each divides by 1.5, so that the mean over ranks divides by 3.
+    assert losses['loss_dice'] == pytest.approx(2 * float(alone['loss_dice']), rel=1e-5)
