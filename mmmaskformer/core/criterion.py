@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmmaskformer.core.losses import at_least_float32, class_loss, matched_mask_losses
-from mmmaskformer.core.structures import Matches, MaskPrediction, MaskTarget, multiply_out
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, multiply_out
 
 
 class SetCriterion(nn.Module):

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mmmaskformer.core.losses import at_least_float32, pairwise_mask_costs
-from mmmaskformer.core.structures import Matches, MaskPrediction, MaskTarget, multiply_out
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, multiply_out
 
 
 class NonFiniteLogitsError(FloatingPointError):

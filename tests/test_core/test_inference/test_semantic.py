@@ -24,7 +24,7 @@ def test_scores_and_labels_equal_the_published_ones(image, order):
 
 def test_scores_without_resizing_equal_the_published_ones():
     reference = official.load('semantic_inference')['function_only']
-    found = semantic_scores(reference['pred_logits'], reference['pred_masks'])
+    found = semantic_scores(reference['pred_logits'], reference['mask_logits'])
     torch.testing.assert_close(found, reference['sem_seg'], rtol=1e-5, atol=1e-6)
 
 

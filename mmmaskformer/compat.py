@@ -1,0 +1,178 @@
+"""Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
+
+Imported first by `mmmaskformer.registry`. It does two things and undoes nothing that works already:
+
+1. mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
+   MMDetection or MMSegmentation fails. A stand-in takes its place, only when the real one is absent; every op in it
+   raises when it is called. MaskFormer needs none of them.
+2. torch 2.6 and newer load checkpoints with ``weights_only=True``, which rejects what mmengine 0.10 stores beside the
+   weights. The few types concerned are registered as safe; the check itself stays on.
+"""
+
+# lets a Python that is too old read this file for the doctor, and be told so
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import pickle
+import sys
+import types
+from importlib.machinery import ModuleSpec
+
+MIN_PYTHON = (3, 10)
+MIN_TORCH = (2, 1)
+# the first torch whose `torch.load` refuses unknown types by default
+FIRST_CHECKING_TORCH = (2, 6)
+
+
+class _MissingOps(types.ModuleType):
+    """Stand-in for ``mmcv._ext``: any attribute is a function that explains what is missing."""
+
+    def __getattr__(self, name: str):
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def missing_op(*args, **kwargs):
+            raise RuntimeError(
+                f"mmcv op '{name}' was called, but the installed mmcv-lite has no compiled ops. MaskFormer itself "
+                'needs none; a model part of another project does. Install full mmcv instead: '
+                "pip uninstall -y mmcv-lite && pip install -U 'openmim<0.3.8' && mim install 'mmcv>=2.0.0,<2.2.0'"
+            )
+
+        missing_op.__name__ = name
+        return missing_op
+
+
+def require_mmcv() -> None:
+    """Check that mmcv or mmcv-lite is installed.
+
+    Raises:
+        ImportError: if neither is there, with the command that installs one.
+    """
+    if not _is_installed('mmcv'):
+        raise ImportError(
+            'mmmaskformer needs mmcv and found none. Expected: mmcv-lite 2.1 (no compiler needed) or full mmcv '
+            "2.0 to 2.1. Fix: pip install 'mmcv-lite>=2.1,<2.2'"
+        )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a top-level package can be found; an empty folder left by an uninstall (origin None) does not count."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ImportError:
+        return False
+    return spec is not None and spec.origin is not None
+
+
+def require_versions(python: tuple[int, ...], torch_version: str) -> None:
+    """Check the interpreter and torch.
+
+    Args:
+        python: version of the interpreter, such as ``sys.version_info``.
+        torch_version: such as ``torch.__version__``, '2.4.1+cu121'.
+
+    Raises:
+        ImportError: if either is older than mmmaskformer supports, naming the version found and needed.
+    """
+    if tuple(python[:2]) < MIN_PYTHON:
+        found = '.'.join(map(str, python[:3]))
+        raise ImportError(
+            f'mmmaskformer needs Python {_dotted(MIN_PYTHON)} or newer and found {found}. '
+            'Fix: create an environment with a newer Python, such as `python3.11 -m venv env`.'
+        )
+    if _release(torch_version) < MIN_TORCH:
+        raise ImportError(
+            f'mmmaskformer needs torch {_dotted(MIN_TORCH)} or newer and found {torch_version}. '
+            "Fix: pip install -U 'torch>=2.1' torchvision"
+        )
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return '.'.join(map(str, version))
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Major and minor of a version such as '2.4.1+cu121'."""
+    major, minor = version.split('+')[0].split('.')[:2]
+    return int(major), int(minor)
+
+
+def install_op_stand_in() -> bool:
+    """Put the stand-in in the place of ``mmcv._ext`` if that module does not exist.
+
+    Its spec has no loader, so `mmengine.utils.mmcv_full_available` goes on answering False. (The onedl fork looks at
+    the spec alone and answers True; all it then does is import classes from ``mmcv.ops``, which works.)
+
+    Returns:
+        True if the stand-in is in place, False if the real module is there.
+    """
+    name = 'mmcv._ext'
+    if name in sys.modules:
+        return isinstance(sys.modules[name], _MissingOps)
+    if importlib.util.find_spec(name) is not None:
+        return False
+    module = _MissingOps(name)
+    module.__spec__ = ModuleSpec(name, loader=None)
+    sys.modules[name] = module
+    return True
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Register what mmengine 0.10 stores in its checkpoints as safe for ``torch.load(weights_only=True)``.
+
+    Beside tensors and plain Python values its Runner writes a ``HistoryBuffer`` for each logged value, numpy scalars
+    (remaining time, best score) and numpy arrays (the buffers, a dataset's palette). Files written under numpy 1 and 2
+    are both accepted, whichever is installed. Older releases of torch, which do not check, are left alone.
+    """
+    import numpy as np
+    import torch
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    if _release(torch.__version__) < FIRST_CHECKING_TORCH:
+        return
+    core = np.core if np.lib.NumpyVersion(np.__version__) < '2.0.0' else np._core
+    safe = [HistoryBuffer, np.ndarray, np.dtype, (history_buffer_method, 'builtins.getattr')]
+    for function in (core.multiarray._reconstruct, core.multiarray.scalar):
+        # numpy 2 renamed its core package; the name in a file is that of the numpy that wrote it
+        safe += [(function, f'{package}.multiarray.{function.__name__}') for package in ('numpy.core', 'numpy._core')]
+    safe += [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', '?')]
+    torch.serialization.add_safe_globals(safe)
+
+
+def history_buffer_method(owner: type, name: str):
+    """Stand in for ``getattr`` while a checkpoint is read: only methods of mmengine's ``HistoryBuffer``.
+
+    A buffer stores its own statistics methods (min, max, current, mean), which pickle writes as
+    ``getattr(HistoryBuffer, 'min')``. The real ``getattr`` among the safe globals would open everything.
+
+    Args:
+        owner: the class that the file asks about.
+        name: of the attribute.
+
+    Returns:
+        The method, a plain function.
+
+    Raises:
+        pickle.UnpicklingError: for any other owner, and for names that are private or no method.
+    """
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    method = vars(HistoryBuffer).get(name) if owner is HistoryBuffer else None
+    if name.startswith('_') or not inspect.isfunction(method):
+        raise pickle.UnpicklingError(
+            f"the checkpoint asks for attribute '{name}' of {owner!r}; expected only the statistics methods of "
+            "mmengine's HistoryBuffer. If, and only if, you trust the file, read it and save it again without this "
+            'object: torch.load(path, weights_only=False)'
+        )
+    return method
+
+
+def apply() -> None:
+    """Run the checks and both repairs; safe to call again."""
+    import torch
+
+    require_versions(sys.version_info, torch.__version__)
+    require_mmcv()
+    install_op_stand_in()
+    allow_mmengine_checkpoints()

@@ -1,0 +1,195 @@
+"""Resizing and padding of images and label maps as in the published recipe."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from PIL import Image
+from torch.nn import functional as F
+
+from mmmaskformer.datasets.transforms.common import ignore_index_of, label_map_keys
+from mmmaskformer.registry import TRANSFORMS
+
+
+def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) -> tuple[int, int]:
+    """Size with a given short side, or with the longest side allowed if that is smaller.
+
+    Source: detectron2, ResizeShortestEdge, as used by the official mappers.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        short_edge: wanted shorter side.
+        max_size: the longer side's limit.
+
+    Returns:
+        (height, width) in pixels, each rounded as ``int(x + 0.5)``.
+    """
+    scale = short_edge / min(height, width)
+    new_height, new_width = scale * height, scale * width
+    if max(new_height, new_width) > max_size:
+        shrink = max_size / max(new_height, new_width)
+        new_height, new_width = new_height * shrink, new_width * shrink
+    return int(new_height + 0.5), int(new_width + 0.5)
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize bilinearly with Pillow, which averages over the covered pixels when it shrinks.
+
+    Source: detectron2, ResizeTransform. OpenCV's bilinear does not average and differs by up to 16 grey levels.
+
+    Args:
+        image: (H, W, 3) uint8, any channel order.
+        size: (height, width) in pixels.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a label map with torch's nearest neighbour, pixel ⌊i · in / out⌋, as the official semantic mapper does.
+
+    torch itself does it, in float64 as there: where i · in / out is whole or nearly so, the pixel depends on torch's
+    rounding, which is not the same for small and for large maps.
+
+    Args:
+        labels: (H, W), any integer dtype; float64 holds every label exactly.
+        size: (height, width) in pixels.
+
+    Returns:
+        (height, width), the same dtype.
+    """
+    pixels = torch.from_numpy(labels.astype(np.float64))[None, None]
+    return F.interpolate(pixels, size=size, mode='nearest')[0, 0].numpy().astype(labels.dtype)
+
+
+@TRANSFORMS.register_module()
+class ResizeShortestEdge(BaseTransform):
+    """Resize to a shorter side drawn from a list, the longer side limited, keeping the aspect ratio.
+
+    The image is resized with Pillow's averaging bilinear filter, every map in ``seg_fields`` with torch's nearest
+    neighbour. Writes ``img``, the maps, ``img_shape``, ``scale``, ``scale_factor`` and ``keep_ratio``, as mmcv's
+    ``Resize(scale=(max_size, short_edge), keep_ratio=True)`` does; ``scale_factor`` (width, height) is relative to
+    the image it got. For training (a list) and testing (one value), also inside ``TestTimeAug``.
+
+    Source: detectron2 ResizeShortestEdge as set up by mask_former_semantic mapper. Differs from mmcv's Resize: its
+    'cv2' backend does not average, its 'pillow' backend picks other pixels of the label map.
+
+    Args:
+        short_edge: wanted shorter side in pixels, or the values to choose from, all equally likely.
+        max_size: limit of the longer side in pixels.
+
+    Raises:
+        ValueError: if ``short_edge`` is empty, or a size is not a positive integer; when called, if the image is not
+            (H, W, 3) uint8 or the results hold boxes or instance masks.
+    """
+
+    def __init__(self, short_edge: int | Sequence[int], max_size: int) -> None:
+        edges = [short_edge] if isinstance(short_edge, int) else list(short_edge)
+        wrong = [size for size in [*edges, max_size] if not isinstance(size, int) or size < 1]
+        if not edges or wrong:
+            raise ValueError(
+                'ResizeShortestEdge: expected short_edge to be a positive integer or a list of them and max_size a '
+                f'positive integer, found short_edge={short_edge!r}, max_size={max_size!r}.'
+            )
+        self.short_edges = edges
+        self.max_size = max_size
+
+    @cache_randomness
+    def _draw_short_edge(self) -> int:
+        return self.short_edges[np.random.randint(len(self.short_edges))]
+
+    def transform(self, results: dict) -> dict:
+        """Resize the image and the label maps of the results dict and return it."""
+        image = results['img']
+        keys = label_map_keys(results, type(self).__name__)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f'ResizeShortestEdge: image {results.get("img_path")} is {image.dtype} of shape {image.shape}, '
+                "expected uint8 (H, W, 3). Fix: load it with color_type='color' and to_float32=False."
+            )
+        short_edge = self._draw_short_edge()
+        height, width = image.shape[:2]
+        size = shortest_edge_size(height, width, short_edge, self.max_size)
+        for key in keys:
+            results[key] = resize_labels(results[key], size)
+        results['img'] = resize_image(image, size)
+        results['img_shape'] = size
+        results['scale'] = (self.max_size, short_edge)
+        results['scale_factor'] = (size[1] / width, size[0] / height)
+        results['keep_ratio'] = True
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(short_edge={self.short_edges}, max_size={self.max_size})'
+
+
+@TRANSFORMS.register_module()
+class PadToSize(BaseTransform):
+    """Pad the image and every map in ``seg_fields`` on the right and at the bottom to a fixed size.
+
+    Writes ``img``, the maps, ``img_shape`` and ``pad_shape``, as mmcv's ``Pad`` does. Padding comes before the
+    normalization, so 128 is near the mean colour, not exactly on it.
+
+    Source: official code, mask_former_semantic mapper (SIZE_DIVISIBILITY). Differs: a larger image raises; there it
+    is cropped silently, in mmcv's ``Pad`` it stays as it is, beside other sizes in the same batch.
+
+    Args:
+        size: (height, width) in pixels.
+        image_value: of the padded pixels in every channel, in [0, 255].
+        ignore_index: label of the padded pixels. None: the dataset's, 255 if it tells none.
+
+    Raises:
+        ValueError: if ``size`` is not two positive integers; when called, if the image is larger, a label map cannot
+            hold ``ignore_index``, or the results hold boxes or instance masks.
+    """
+
+    def __init__(self, size: Sequence[int], image_value: int = 128, ignore_index: int | None = None) -> None:
+        if isinstance(size, int) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ValueError(
+                f'PadToSize: expected size=(height, width) in pixels, two positive integers, found {size!r}.'
+            )
+        self.size = tuple(size)
+        self.image_value = image_value
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict) -> dict:
+        """Pad the image and the label maps of the results dict and return it."""
+        name = type(self).__name__
+        keys = label_map_keys(results, name)
+        ignore_index = ignore_index_of(self.ignore_index, results, name)
+        height, width = results['img'].shape[:2]
+        if height > self.size[0] or width > self.size[1]:
+            raise ValueError(
+                f'PadToSize: image {results.get("img_path")} has {height} x {width} pixels (height x width), more than '
+                f'size={self.size}. Fix: put mmseg.RandomCrop with crop_size={self.size} before, or raise size.'
+            )
+        for key in keys:
+            results[key] = self._pad_labels(results[key], ignore_index, key)
+        results['img'] = _pad(results['img'], self.size, self.image_value)
+        results['img_shape'] = self.size
+        results['pad_shape'] = results['img'].shape
+        return results
+
+    def _pad_labels(self, labels: np.ndarray, ignore_index: int, key: str) -> np.ndarray:
+        if np.issubdtype(labels.dtype, np.integer) and ignore_index > np.iinfo(labels.dtype).max:
+            raise ValueError(
+                f'PadToSize: {key} is a label map of {labels.dtype}, which cannot hold ignore_index={ignore_index}. '
+                'Fix: load it with mmmaskformer.LoadSegAnnotations.'
+            )
+        return _pad(labels, self.size, ignore_index)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(size={self.size}, image_value={self.image_value}, ignore_index={self.ignore_index})'
+        )
+
+
+def _pad(array: np.ndarray, size: tuple[int, int], value: int) -> np.ndarray:
+    padded = np.full((*size, *array.shape[2:]), value, array.dtype)
+    padded[: array.shape[0], : array.shape[1]] = array
+    return padded

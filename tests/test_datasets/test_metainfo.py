@@ -1,0 +1,62 @@
+"""Class lists: what is read, and one clear error for each defect."""
+
+import json
+
+import pytest
+
+from mmmaskformer.datasets.metainfo import FOLDER, check_metainfo, load_metainfo
+
+GOOD = {'classes': ['a', 'b'], 'palette': [[1, 2, 3], [4, 5, 6]]}
+
+
+@pytest.mark.parametrize('name', sorted(path.stem for path in FOLDER.glob('*.json')))
+def test_lists_of_the_package_are_sound(name):
+    metainfo = load_metainfo(name)
+    assert set(metainfo) == {'classes', 'palette'} and len(metainfo['classes']) == len(metainfo['palette'])
+
+
+def test_camvid():
+    metainfo = load_metainfo('camvid')
+    assert len(metainfo['classes']) == 11
+    assert metainfo['classes'][3] == 'road' and metainfo['palette'][3] == [128, 64, 128]
+
+
+def test_file_of_ones_own(tmp_path):
+    path = tmp_path / 'mine.json'
+    path.write_text(json.dumps(GOOD | {'about': 'letters'}))
+    assert load_metainfo(path) == {'classes': ('a', 'b'), 'palette': [[1, 2, 3], [4, 5, 6]]}
+    assert load_metainfo(str(path)) == load_metainfo(path)
+
+
+@pytest.mark.parametrize('name', ['nothing', 'folder/nothing.json'])
+def test_missing_list(name):
+    with pytest.raises(FileNotFoundError, match=f"class list '{name}': no such file.*'camvid'"):
+        load_metainfo(name)
+
+
+def test_broken_json(tmp_path):
+    (tmp_path / 'a.json').write_text('{"classes": [')
+    with pytest.raises(ValueError, match=r'a\.json: not valid JSON'):
+        load_metainfo(tmp_path / 'a.json')
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ([1], 'found list, expected an object'),
+        ({'classes': ['a']}, r"found the keys \['classes'\], expected an object with 'classes', 'palette'"),
+        (GOOD | {'colours': []}, "'colours'"),
+        (GOOD | {'classes': 'ab'}, "'classes' is 'ab', expected a list of names"),
+        (GOOD | {'classes': []}, r"'classes' is \[\], expected a list of names, at least one"),
+        (GOOD | {'classes': ['a', 7]}, 'expected a list of names'),
+        (GOOD | {'classes': ['a', 'a']}, r"class names occur twice: \['a'\]"),
+        (GOOD | {'palette': 'red'}, "'palette' is 'red', expected a list"),
+        (GOOD | {'palette': [[1, 2, 3], [1, 2, 300]]}, r'palette holds \[1, 2, 300\], expected \[R, G, B\]'),
+        (GOOD | {'palette': [[1, 2, 3], [1, 2]]}, r'palette holds \[1, 2\]'),
+        (GOOD | {'palette': [[1, 2, 3], [1, 2, 3]]}, r'palette colours occur twice: \[\(1, 2, 3\)\]'),
+        (GOOD | {'palette': [[1, 2, 3]]}, '2 classes but 1 palette colours'),
+    ],
+)
+def test_defects(content, message):
+    with pytest.raises(ValueError, match=f'class list mine: .*{message}'):
+        check_metainfo(content, 'mine')
