@@ -27,8 +27,8 @@ def build_part(name: str, cfg: dict, **derived):
     cls = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if cls is None:
         raise KeyError(
-            f"{name}: type='{cfg['type']}' is not registered; parts of mmmaskformer need their prefix, as in "
-            "type='mmmaskformer.FPNPixelDecoder'"
+            f"{name}: type='{cfg['type']}' is not registered in mmmaskformer; expected a part such as "
+            "'mmmaskformer.FPNPixelDecoder', or your own class registered in mmmaskformer.registry.MODELS"
         )
     given = {key: value for key, value in cfg.items() if key != 'type'}
     accepted = [key for key in inspect.signature(cls).parameters if key not in derived]

@@ -4,6 +4,7 @@ import socket
 
 import torch
 import torch.distributed as dist
+
 from helpers import toy
 
 

@@ -7,20 +7,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A finder in front of all others that hides packages as if they had never been installed.
+# Every finder passes over the hidden packages, as if they had never been installed.
 _HIDE = """
 import sys
 
 
-class Hide:
-    names = {names!r}
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in self.names:
-            raise ModuleNotFoundError(f'hidden by the test: {{name}}', name=name)
+        return None if name.partition('.')[0] in {names!r} else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
 
 
-sys.meta_path.insert(0, Hide())
+sys.meta_path[:] = map(Without, sys.meta_path)
 """
 
 

@@ -1,0 +1,296 @@
+"""The head inside MMSegmentation's stock `EncoderDecoder`."""
+
+import copy
+
+import pytest
+import torch
+from helpers import hosts
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS
+from mmengine.runner.checkpoint import load_state_dict
+
+from mmmaskformer.core.inference.semantic import semantic_inference
+from mmmaskformer.core.matcher import NonFiniteLogitsError
+from mmmaskformer.core.targets import semantic_targets
+
+
+def batch(*sizes, **meta):
+    pairs = [hosts.make_sample(size, seed=i, **meta) for i, size in enumerate(sizes)]
+    return dict(inputs=[image for image, _ in pairs], data_samples=[sample for _, sample in pairs])
+
+
+def test_loss_equals_the_core_on_a_batch_of_mixed_sizes():
+    model = hosts.make_segmentor()
+    data = model.data_preprocessor(batch((64, 96), (50, 70)), training=True)
+    assert data['inputs'].shape == (2, 3, 64, 96)
+    losses = model.loss(**data)
+    head = model.decode_head
+    predictions = head.classifier(model.extract_feat(data['inputs']), all_layers=True)
+    labels = torch.cat([sample.gt_sem_seg.data for sample in data['data_samples']])
+    expected = head.criterion(predictions, semantic_targets(labels, num_classes=5))
+    assert set(losses) == {f'decode.{key}' for key in expected}
+    for key, value in expected.items():
+        torch.testing.assert_close(losses[f'decode.{key}'], value)
+    total, _ = model.parse_losses(losses)
+    torch.testing.assert_close(total, sum(expected.values()))
+
+
+def test_padding_is_ignored_in_the_labels_of_smaller_images():
+    model = hosts.make_segmentor()
+    data = model.data_preprocessor(batch((64, 96), (50, 70)), training=True)
+    padded = data['data_samples'][1].gt_sem_seg.data[0]
+    assert (padded[50:] == 255).all() and (padded[:, 70:] == 255).all()
+
+
+@pytest.mark.parametrize('size, original', [((64, 96), (64, 96)), ((75, 107), (113, 160)), ((94, 126), (47, 63))])
+@torch.no_grad()
+def test_predict_equals_the_core_at_the_original_size(size, original):
+    model = hosts.make_segmentor()
+    data = model.data_preprocessor(batch(size, ori_shape=original))
+    result = model.predict(**data)[0]
+    prediction = model.decode_head.classifier(model.extract_feat(data['inputs']), all_layers=False)[0]
+    expected = semantic_inference(
+        prediction.class_logits[0],
+        prediction.mask_logits(0),
+        input_size=tuple(data['inputs'].shape[-2:]),
+        image_size=size,
+        out_size=original,
+    )
+    torch.testing.assert_close(result.seg_logits.data, expected)
+    assert torch.equal(result.pred_sem_seg.data[0], expected.argmax(0))
+
+
+@torch.no_grad()
+def test_a_test_batch_of_mixed_sizes_gives_each_image_its_own_size():
+    model = hosts.make_segmentor()
+    results = model.test_step(batch((64, 96), (50, 70)))
+    assert [tuple(result.pred_sem_seg.shape) for result in results] == [(64, 96), (50, 70)]
+    alone = model.test_step(batch((64, 96)))[0]
+    torch.testing.assert_close(results[0].seg_logits.data, alone.seg_logits.data, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_slide_mode_averages_the_windows():
+    model = hosts.make_segmentor(test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(32, 48)))
+    data = model.data_preprocessor(batch((96, 130)))
+    found = model.predict(**data)[0].seg_logits.data
+    inputs = data['inputs']
+    total, count = torch.zeros(5, *inputs.shape[-2:]), torch.zeros(inputs.shape[-2:])
+    lefts = sorted({min(x, inputs.shape[-1] - 64) for x in (0, 48, 96)})
+    for top in (0, 32):
+        for left in lefts:
+            window = inputs[..., top : top + 64, left : left + 64]
+            prediction = model.decode_head.classifier(model.extract_feat(window), all_layers=False)[0]
+            total[:, top : top + 64, left : left + 64] += semantic_inference(
+                prediction.class_logits[0],
+                prediction.mask_logits(0),
+                input_size=(64, 64),
+                image_size=(64, 64),
+                out_size=(64, 64),
+            )
+            count[top : top + 64, left : left + 64] += 1
+    torch.testing.assert_close(found, (total / count)[:, :96, :130])
+
+
+@torch.no_grad()
+def test_slide_windows_of_odd_size_keep_their_size():
+    model = hosts.make_segmentor(test_cfg=dict(mode='slide', crop_size=(61, 67), stride=(40, 40)))
+    model.data_preprocessor.test_cfg = None
+    result = model.test_step(batch((62, 100)))[0]
+    assert tuple(result.pred_sem_seg.shape) == (62, 100)
+
+
+@torch.no_grad()
+def test_tensor_mode_gives_the_raw_outputs():
+    model = hosts.make_segmentor()
+    class_logits, mask_logits = model(torch.randn(2, 3, 75, 107), mode='tensor')
+    assert class_logits.shape == (2, 7, 6) and mask_logits.shape == (2, 7, 19, 27)
+
+
+@torch.no_grad()
+def test_predict_without_data_samples():
+    model = hosts.make_segmentor()
+    result = model.predict(torch.randn(1, 3, 64, 70))[0]
+    assert tuple(result.pred_sem_seg.shape) == (64, 70)
+
+
+@torch.no_grad()
+def test_a_single_class_is_always_class_0():
+    model = hosts.make_segmentor(num_classes=1)
+    assert not model.test_step(batch((64, 96), num_classes=1))[0].pred_sem_seg.data.any()
+
+
+BACKBONES = {
+    'ResNet': (dict(type='ResNet', depth=18, base_channels=4, stem_channels=8), [4, 8, 16, 32]),
+    'ResNetV1c': (dict(type='ResNetV1c', depth=50, base_channels=4, stem_channels=8), [16, 32, 64, 128]),
+    'Swin': (
+        dict(type='SwinTransformer', embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=3),
+        [8, 16, 32, 64],
+    ),
+    'MiT': (
+        dict(type='MixVisionTransformer', embed_dims=4, num_layers=[1] * 4, num_heads=[1, 2, 4, 8]),
+        [4, 8, 16, 32],
+    ),
+    'ConvNeXt through timm': (
+        dict(type='TIMMBackbone', model_name='convnext_atto', features_only=True, pretrained=False),
+        [40, 80, 160, 320],
+    ),
+    'EfficientNet through timm': (
+        dict(
+            type='TIMMBackbone',
+            model_name='tf_efficientnet_lite0',
+            features_only=True,
+            pretrained=False,
+            out_indices=(1, 2, 3, 4),
+        ),
+        [24, 40, 112, 320],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_backbones_train_and_predict(name):
+    backbone, in_channels = BACKBONES[name]
+    model = hosts.make_segmentor(backbone, in_channels=in_channels)
+    losses = model.loss(**model.data_preprocessor(batch((64, 96), (64, 80)), training=True))
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.decode_head.parameters())
+    assert any(parameter.grad.any() for parameter in model.backbone.parameters() if parameter.grad is not None)
+    with torch.no_grad():
+        result = model.test_step(batch((75, 107)))[0]
+    assert tuple(result.pred_sem_seg.shape) == (75, 107) and result.pred_sem_seg.data.max() < 5
+
+
+def test_strides_other_than_the_usual_are_allowed_when_told():
+    dilated = dict(hosts.TINY_RESNET, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+    model = hosts.make_segmentor(dilated, feature_strides=[4, 8, 8, 8])
+    with torch.no_grad():
+        assert tuple(model.test_step(batch((75, 107)))[0].pred_sem_seg.shape) == (75, 107)
+    model = hosts.make_segmentor(dilated)
+    with pytest.raises(ValueError, match=r'feature 2 .*a stride of about 8.*feature_strides=\[4, 8, 16, 32\].*Fix'):
+        model(torch.randn(1, 3, 64, 96), mode='tensor')
+
+
+def test_wrong_in_channels_are_named_with_the_right_ones():
+    model = hosts.make_segmentor(in_channels=[4, 8, 16, 64])
+    with pytest.raises(ValueError, match=r'channels \[4, 8, 16, 32\], but the head has in_channels=\[4, 8, 16, 64\]'):
+        model(torch.randn(1, 3, 64, 96), mode='tensor')
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(num_querys=5), "MaskFormerHead does not take the key 'num_querys'. Did you mean 'num_queries'"),
+        (
+            dict(pixel_decoder=dict(type='mmmaskformer.FPNPixelDecoder', norm_group=4)),
+            r"pixel_decoder \(FPNPixelDecoder\) does not take the key 'norm_group'. Did you mean 'norm_groups'",
+        ),
+        (
+            dict(criterion=dict(type='mmmaskformer.SetCriterion', num_classes=5)),
+            "'num_classes' follows from the head's own settings; remove it here",
+        ),
+        (dict(matcher='HungarianMatcher'), "matcher must be a dict with a 'type'"),
+    ],
+)
+def test_unknown_keys_are_refused(changes, message):
+    with pytest.raises(TypeError, match=message):
+        MODELS.build(ConfigDict(hosts.head_config(**changes)))
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(num_classes=0), 'num_classes=0 must be at least 1'),
+        (dict(in_channels=[4, 8, 16]), 'differ in length'),
+        (dict(on_class_mismatch='ignore'), "'error' or 'reinit'"),
+        (dict(init_cfg=dict(type='Xavier', layer='Conv2d')), "type='Xavier' would overwrite the published init"),
+        (dict(num_queries=0), 'num_queries=0'),
+    ],
+)
+def test_values_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(ConfigDict(hosts.head_config(**changes)))
+
+
+def test_parts_come_from_our_package_with_or_without_prefix():
+    head = MODELS.build(ConfigDict(hosts.head_config(pixel_decoder=dict(type='FPNPixelDecoder', norm_groups=4))))
+    assert type(head.classifier.pixel_decoder).__module__ == 'mmmaskformer.core.pixel_decoder'
+    with pytest.raises(KeyError, match="pixel_decoder: type='PixelDecoder' is not registered"):
+        MODELS.build(ConfigDict(hosts.head_config(pixel_decoder=dict(type='PixelDecoder'))))
+
+
+def test_building_does_not_change_the_config():
+    config = ConfigDict(hosts.head_config())
+    before = copy.deepcopy(config)
+    MODELS.build(config)
+    assert config == before
+
+
+def test_labels_outside_the_class_list_name_their_file():
+    model = hosts.make_segmentor()
+    data = model.data_preprocessor(batch((64, 96), (64, 96)), training=True)
+    data['data_samples'][1].gt_sem_seg.data[0, 0, 0] = 9
+    data['data_samples'][1].set_metainfo(dict(seg_map_path='labels/bad.png'))
+    with pytest.raises(ValueError, match=r'^labels/bad.png: label ids \[9\] are outside.*0 to 4, or 255.*Fix'):
+        model.loss(**data)
+
+
+def test_missing_ground_truth_names_the_file_and_the_loader():
+    model = hosts.make_segmentor()
+    data = model.data_preprocessor(batch((64, 96)), training=True)
+    del data['data_samples'][0].gt_sem_seg
+    with pytest.raises(KeyError, match="labels/a.png: the data sample has no 'gt_sem_seg'.*LoadSegAnnotations"):
+        model.loss(**data)
+
+
+def test_non_finite_logits_name_iteration_and_layer():
+    from mmengine.logging import MessageHub
+
+    model = hosts.make_segmentor()
+    data = model.data_preprocessor(batch((64, 96)), training=True)
+    torch.nn.init.constant_(model.decode_head.classifier.class_embed.bias, float('nan'))
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', 41)
+    with pytest.raises(NonFiniteLogitsError, match='iteration 42, decoder layer 1 of 2, image 0.*class logits'):
+        model.loss(**data)
+    hub.update_info('iter', 0)
+
+
+def test_a_checkpoint_of_another_class_count_is_refused():
+    source = hosts.make_segmentor(num_classes=8)
+    with pytest.raises(ValueError, match=r'is for 8 classes, but the model has num_classes=5. Fix: set num_classes=8'):
+        load_state_dict(hosts.make_segmentor(), source.state_dict(), strict=False)
+
+
+def test_a_checkpoint_of_another_class_count_can_be_fine_tuned():
+    source, target = hosts.make_segmentor(num_classes=8), hosts.make_segmentor(on_class_mismatch='reinit')
+    for parameter in source.parameters():
+        torch.nn.init.constant_(parameter, 0.5)
+    fresh = target.decode_head.classifier.class_embed.weight.clone()
+    load_state_dict(target, source.state_dict(), strict=True)
+    assert torch.equal(target.decode_head.classifier.class_embed.weight, fresh)
+    assert (target.decode_head.classifier.transformer_decoder.query_embed.weight == 0.5).all()
+
+
+def test_saved_equals_loaded():
+    source, target = hosts.make_segmentor(), hosts.make_segmentor()
+    for parameter in source.parameters():
+        torch.nn.init.normal_(parameter)
+    target.load_state_dict(source.state_dict())
+    with torch.no_grad():
+        found, expected = (model.test_step(batch((64, 96)))[0].seg_logits.data for model in (target, source))
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_trains_and_predicts(dtype):
+    model = hosts.make_segmentor()
+    data = model.data_preprocessor(batch((64, 96)), training=True)
+    with torch.autocast('cpu', dtype=dtype):
+        losses = model.loss(**data)
+        with torch.no_grad():
+            half = model.test_step(batch((64, 96)))[0].seg_logits.data
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    with torch.no_grad():
+        full = model.test_step(batch((64, 96)))[0].seg_logits.data
+    torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.05)
