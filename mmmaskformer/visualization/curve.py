@@ -1,0 +1,168 @@
+"""The training curve of an mmengine run folder as a PNG; needs matplotlib."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+except ImportError as error:
+    raise ImportError('drawing a training curve needs matplotlib. Fix: pip install matplotlib') from error
+
+# Percentages that MMSegmentation and MMDetection report, by the last word of their key, such as coco_panoptic/PQ.
+METRICS = ('mIoU', 'mAcc', 'aAcc', 'PQ', 'PQ_th', 'PQ_st')
+EARLIER_LAYER = re.compile(r'(^|\.)d\d+\.')
+
+
+class Scalars(NamedTuple):
+    """What a run has logged.
+
+    Attributes:
+        train: rows of a training step, {key: value}, ordered by 'step', the training iteration.
+        val: rows of a validation, likewise; 'step' is the training iteration at which it ran.
+    """
+
+    train: list[dict]
+    val: list[dict]
+
+
+def read_scalars(work_dir: str | Path) -> Scalars:
+    """Read all logs of a run folder and join them by step.
+
+    A run that was resumed has several logs. A later one wins: it replaces all that an earlier one logged from its
+    first step on, since those steps were run again.
+
+    Args:
+        work_dir: mmengine's ``work_dir``, with ``<timestamp>/vis_data/scalars.json`` inside.
+
+    Returns:
+        The rows, each step once.
+
+    Raises:
+        FileNotFoundError: if there is no such folder or no log in it.
+        ValueError: if a log is broken, or none has a training step.
+    """
+    work_dir = Path(work_dir)
+    if not work_dir.is_dir():
+        raise FileNotFoundError(f'{work_dir}: no such folder; expected the work_dir of a training run')
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    if not files:
+        raise FileNotFoundError(
+            f'{work_dir}: found no */vis_data/scalars.json; expected the work_dir of a training run that has logged '
+            'at least once. Fix: give the folder that holds the folders named by date and time'
+        )
+    joined = Scalars([], [])
+    for file in files:
+        part = _read_log(file)
+        if part.train:
+            first = part.train[0]['step']
+            kept = ([row for row in rows if row['step'] < first] for rows in joined)
+            joined = Scalars(*(old + new for old, new in zip(kept, part, strict=True)))
+    if not joined.train:
+        raise ValueError(f'{files[-1]}: found no row with a loss, expected at least one. Fix: train a little longer')
+    return joined
+
+
+def _read_log(file: Path) -> Scalars:
+    """Read one log; rows with a loss are training steps, rows with a known metric validations."""
+    train, val = [], []
+    lines = file.read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break  # the run was stopped, or is still writing
+            raise ValueError(f'{file}: line {number} is not JSON: {error}. Fix: delete that line') from error
+        row = {key.removeprefix('train/').removeprefix('val/'): value for key, value in row.items()}
+        if 'loss' in row:
+            row['step'] = row.get('iter', row.get('step'))
+            train.append(row)
+        elif train and any(_is_metric(key) for key in row):
+            # An epoch-based run numbers validations by epoch, so take the training step before it.
+            by_epoch = 'epoch' in train[-1] or row.get('step', 0) < train[-1]['step']
+            row['step'] = train[-1]['step'] if by_epoch else row['step']
+            val.append(row)
+    return Scalars(train, val)
+
+
+def _is_metric(key: str) -> bool:
+    return key.split('/')[-1] in METRICS
+
+
+def _is_last_layer_loss(key: str) -> bool:
+    return key.split('.')[-1].startswith('loss_') and not EARLIER_LAYER.search(key)
+
+
+def plot_run(work_dir: str | Path, out_file: str | Path) -> None:
+    """Draw the total loss, the losses of the last decoder layer and the validation metrics of a run.
+
+    Args:
+        work_dir: as for `read_scalars`.
+        out_file: PNG file to write; its folder is made.
+
+    Raises:
+        FileNotFoundError: if there is no log.
+        ValueError: if a log is broken or empty, or ``out_file`` does not end in .png.
+    """
+    out_file = Path(out_file)
+    if out_file.suffix != '.png':
+        raise ValueError(f'out_file: found {out_file}, expected a name that ends in .png')
+    scalars = read_scalars(work_dir)
+    metrics = _series(scalars.val, _is_metric)
+    figure = Figure(figsize=(8, 7 if metrics else 4.2), layout='constrained')
+    axes = figure.subplots(2 if metrics else 1, 1, sharex=True, squeeze=False)[:, 0]
+    _plot_losses(axes[0], scalars.train)
+    if metrics:
+        _plot_metrics(axes[1], metrics)
+    axes[0].set_title(Path(work_dir).resolve().name)
+    axes[-1].set_xlabel('training step (iterations)')
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(out_file)
+
+
+def _series(rows: Sequence[dict], wanted) -> dict[str, tuple[list, list]]:
+    """Steps and values of every wanted key, in the order in which the keys appear."""
+    series: dict[str, tuple[list, list]] = {}
+    for row in rows:
+        for key in filter(wanted, row):
+            steps, values = series.setdefault(key, ([], []))
+            steps.append(row['step'])
+            values.append(row[key])
+    return series
+
+
+def _plot_losses(axis, rows: Sequence[dict]) -> None:
+    total = [row['loss'] for row in rows]
+    axis.plot([row['step'] for row in rows], total, color='black', linewidth=1.8, label='total, all layers')
+    for key, (steps, values) in _series(rows, _is_last_layer_loss).items():
+        axis.plot(steps, values, linewidth=1.2, label=key)
+    axis.set_yscale('log')
+    # Plain numbers at 1, 2, 5, 10: losses seldom span more than three powers of ten.
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter('{x:g}')
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_ylabel('weighted loss (log scale, no unit)')
+    axis.grid(which='both', alpha=0.25)
+    axis.legend(fontsize='small')
+
+
+def _plot_metrics(axis, metrics: dict[str, tuple[list, list]]) -> None:
+    for key, (steps, values) in metrics.items():
+        (line,) = axis.plot(steps, values, marker='o', markersize=4, label=key)
+        axis.annotate(
+            f'{values[-1]:.1f}',
+            (steps[-1], values[-1]),
+            xytext=(5, 4),
+            textcoords='offset points',
+            color=line.get_color(),
+        )
+    axis.set_ylabel('validation (%)')
+    axis.margins(x=0.06, y=0.12)
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize='small', loc='lower right')

@@ -1,0 +1,102 @@
+"""Which part may import which: `core` nothing of OpenMMLab, heads no host, nothing inside functions."""
+
+import ast
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers.fresh import ROOT, run_python
+
+PACKAGE = ROOT / 'mmmaskformer'
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
+OPENMMLAB = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
+
+# folder or file → what it may import beside the standard library
+ARROWS = {
+    'core/': {'torch', 'numpy', 'scipy', 'mmmaskformer.core'},
+    'heads/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.registry'},
+    'registry.py': {'mmengine', 'mmmaskformer.compat'},
+    'compat.py': {'torch', 'numpy', 'mmengine'},
+    'doctor/': {'mmmaskformer.__version__', 'mmmaskformer.compat', 'mmmaskformer.doctor'},
+    '__init__.py': set(),
+}
+
+# (file, top-level package) → why the import is inside a function
+IMPORTS_IN_FUNCTIONS = {
+    ('compat.py', 'torch'): 'the doctor imports this file on a machine that has nothing but Python',
+    ('compat.py', 'numpy'): 'the same',
+    ('compat.py', 'mmengine'): 'the same',
+}
+
+
+class Import(NamedTuple):
+    module: str
+    line: int
+    in_function: bool
+
+
+def imports_of(file: str) -> list[Import]:
+    """Every imported module of a file, `from a.b import c` as a.b.c."""
+    found = []
+    pending = [(ast.parse((PACKAGE / file).read_text(encoding='utf-8')), False)]
+    while pending:
+        node, inside = pending.pop()
+        if isinstance(node, ast.Import):
+            found += [Import(alias.name, node.lineno, inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{file}:{node.lineno}: relative import; expected an absolute one'
+            found += [Import(f'{node.module}.{alias.name}', node.lineno, inside) for alias in node.names]
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        pending += [(child, inside) for child in ast.iter_child_nodes(node)]
+    return found
+
+
+def is_within(module: str, packages: set[str]) -> bool:
+    return any(module == package or module.startswith(f'{package}.') for package in packages)
+
+
+def test_core_imports_without_openmmlab():
+    modules = [Path(file).with_suffix('').as_posix().replace('/', '.') for file in FILES if file.startswith('core/')]
+    code = '\n'.join(f'import mmmaskformer.{module.removesuffix(".__init__")}' for module in modules)
+    assert 'import mmmaskformer.core.criterion' in code
+    done = run_python(code, hide=OPENMMLAB)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('file', [file for file in FILES if file.startswith(tuple(ARROWS))])
+def test_arrows(file):
+    allowed = next(packages for start, packages in ARROWS.items() if file.startswith(start))
+    wrong = [
+        f'line {found.line}: {found.module}'
+        for found in imports_of(file)
+        if found.module.split('.')[0] not in sys.stdlib_module_names | {'__future__'}
+        and not is_within(found.module, allowed)
+    ]
+    assert not wrong, f'{file} imports {wrong}; expected only {sorted(allowed)} and the standard library'
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_no_import_inside_a_function(file):
+    wrong = [
+        f'line {found.line}: {found.module}'
+        for found in imports_of(file)
+        if found.in_function and (file, found.module.split('.')[0]) not in IMPORTS_IN_FUNCTIONS
+    ]
+    assert not wrong, f'{file} imports inside a function: {wrong}'
+
+
+def test_every_allowed_import_inside_a_function_is_there():
+    there = {(file, found.module.split('.')[0]) for file in FILES for found in imports_of(file) if found.in_function}
+    assert set(IMPORTS_IN_FUNCTIONS) <= there
+
+
+def test_registry_repairs_the_stack_before_it_imports_anything_else():
+    body = ast.parse((PACKAGE / 'registry.py').read_text(encoding='utf-8')).body
+    repair = next(index for index, node in enumerate(body) if ast.unparse(node) == 'compat.apply()')
+    before = [ast.unparse(node) for node in body[1:repair]]
+    assert before == ['from importlib.util import find_spec', 'from mmmaskformer import compat']
+
+
+def test_package_itself_imports_nothing():
+    assert imports_of('__init__.py') == []
