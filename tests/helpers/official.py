@@ -34,6 +34,34 @@ def our_name(official: str) -> str:
     raise KeyError(official)
 
 
+# Names of the official backbones in MMSegmentation's.
+BACKBONE_RULES = (
+    (r'stem\.conv1\.norm\.', 'bn1.'),
+    (r'stem\.conv1\.', 'conv1.'),
+    (r'res(\d)\.(\d+)\.shortcut\.norm\.', r'layer<\1>.\2.downsample.1.'),
+    (r'res(\d)\.(\d+)\.shortcut\.', r'layer<\1>.\2.downsample.0.'),
+    (r'res(\d)\.(\d+)\.conv(\d)\.norm\.', r'layer<\1>.\2.bn\3.'),
+    (r'res(\d)\.(\d+)\.conv(\d)\.', r'layer<\1>.\2.conv\3.'),
+    (r'patch_embed\.proj\.', 'patch_embed.projection.'),
+    (r'layers\.(\d)\.blocks\.(\d+)\.attn\.', r'stages.\1.blocks.\2.attn.w_msa.'),
+    (r'layers\.(\d)\.blocks\.(\d+)\.mlp\.fc1\.', r'stages.\1.blocks.\2.ffn.layers.0.0.'),
+    (r'layers\.(\d)\.blocks\.(\d+)\.mlp\.fc2\.', r'stages.\1.blocks.\2.ffn.layers.1.'),
+    (r'layers\.', 'stages.'),
+)
+
+
+def our_full_name(official: str) -> str:
+    """Name in our `EncoderDecoder` of a parameter of the whole official model."""
+    part, _, name = official.partition('.')
+    if part == 'sem_seg_head':
+        return f'decode_head.classifier.{our_name(name)}'
+    for pattern, replacement in BACKBONE_RULES:
+        renamed, count = re.subn(f'^{pattern}', replacement, name)
+        if count:
+            return 'backbone.' + re.sub(r'<(\d)>', lambda level: str(int(level[1]) - 1), renamed)
+    return official
+
+
 def our_state_dict(official: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of `MaskClassifier` from the one of the official head."""
     return {our_name(key): value for key, value in official.items()}

@@ -1,0 +1,91 @@
+"""The shipped configs: they build, their parts are ours, and their size is the published one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch.utils.flop_counter import FlopCounterMode
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+SHIPPED = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+R50 = 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
+SWIN_T = 'ade20k/maskformer_swin-t_8xb2-160k_ade20k-512x512.py'
+
+
+def build(config: Config):
+    """The model of a config with random weights."""
+    init_default_scope('mmseg')
+    config = config.copy()
+    config.model.backbone.pop('init_cfg', None)
+    config.model.backbone.pop('checkpoint_path', None)
+    return MODELS.build(config.model)
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_config_builds_from_parts_of_this_package(path):
+    config = Config.fromfile(path)
+    model = build(config)
+    head = model.decode_head
+    parts = [head, head.classifier, head.criterion, head.criterion.matcher, *head.classifier.children()]
+    ours = [part for part in parts if not isinstance(part, torch.nn.Linear)]
+    assert all(type(part).__module__.startswith('mmmaskformer.') for part in ours)
+    assert config.default_scope == 'mmseg'
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = DATASETS.build(dict(config[loader].dataset, lazy_init=True, pipeline=[]))
+        assert len(dataset.metainfo['classes']) == model.num_classes
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_class_count_is_not_repeated_in_the_config_file(path):
+    lines = [line for line in path.read_text().splitlines() if 'num_classes' in line]
+    assert lines in ([], ['model = dict(decode_head=dict(num_classes=_base_.num_classes))'])
+    assert len(path.read_text().splitlines()) < 60
+
+
+def swin(embed_dims, depths, num_heads, window_size):
+    backbone = dict(embed_dims=embed_dims, depths=depths, num_heads=num_heads, window_size=window_size)
+    return dict(backbone=backbone, decode_head=dict(in_channels=[embed_dims * 2**i for i in range(4)]))
+
+
+R101C = dict(
+    backbone=dict(
+        type='ResNetV1c', depth=101, stem_channels=128, multi_grid=(1, 2, 4), dilations=(1, 1, 1, 1), strides=(1, 2, 2, 2)
+    )
+)
+# Changes to a shipped config, exact count, and the count in millions as the paper prints it.
+PARAMETERS = {
+    'R50': (R50, {}, 41_254_743, 41),
+    'R101': (R50, dict(backbone=dict(depth=101)), 60_194_647, 60),
+    'R101c': (R50, R101C, 60_318_039, 60),
+    'Swin-T': (SWIN_T, {}, 41_757_009, 42),
+    'Swin-S': (SWIN_T, swin(96, (2, 2, 18, 2), (3, 6, 12, 24), 7), 63_074_913, 63),
+    'Swin-B': (SWIN_T, swin(128, (2, 2, 18, 2), (4, 8, 16, 32), 12), 101_829_391, 102),
+    'Swin-L': (SWIN_T, swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 12), 211_575_627, 212),
+}
+
+
+def published_model(name):
+    base, changes, *_ = PARAMETERS[name]
+    config = Config.fromfile(CONFIGS / base)
+    config.merge_from_dict(dict(model=changes))
+    return build(config)
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_parameter_count_equals_the_published_one(name):
+    *_, exact, printed = PARAMETERS[name]
+    count = sum(parameter.numel() for parameter in published_model(name).parameters() if parameter.requires_grad)
+    assert count == exact and round(count / 1e6) == printed
+
+
+@pytest.mark.parametrize('name, published', [('R50', 53), ('R101', 73), ('R101c', 80), ('Swin-T', 55)])
+@torch.no_grad()
+def test_flops_at_the_published_input_equal_the_published_ones(name, published):
+    model = published_model(name).eval().to('meta')
+    with torch.device('meta'), FlopCounterMode(display=False) as counter:
+        image = torch.zeros(1, 3, 512, 512)
+        model.decode_head.predict(model.extract_feat(image), [dict(img_shape=(512, 512))])
+    # The counter counts a multiplication and its addition as two.
+    assert counter.get_total_flops() / 2e9 == pytest.approx(published, rel=0.02)
