@@ -19,8 +19,8 @@ def _disc(x: float, y: float, radius: float, hole: bool = False) -> Shape:
 
 
 def _toy_colour(rng: np.random.Generator, hue: float) -> np.ndarray:
-    """A bright colour, two times in three near the usual hue, else any: the shape has to tell the rest apart."""
-    chosen = hue + rng.uniform(-0.06, 0.06) if rng.random() < 2 / 3 else rng.random()
+    """A bright colour near the usual hue; one time in ten any: the shape has to tell those apart."""
+    chosen = hue + rng.uniform(-0.06, 0.06) if rng.random() < 0.9 else rng.random()
     return hsv(chosen, rng.uniform(0.6, 1), rng.uniform(0.65, 1))
 
 
@@ -73,7 +73,7 @@ def ball(rng: np.random.Generator, x: float, y: float, height: float) -> list[Pa
     colour = _toy_colour(rng, 0.0)
     parts = [Part([_disc(x, y - radius, radius)], colour)]
     if rng.random() < 0.5:
-        parts.append(Part([_disc(x, y - radius, radius * 0.55)], _toy_colour(rng, rng.random())))
+        parts.append(Part([_disc(x, y - radius, radius * 0.55)], _toy_colour(rng, 0.0)))
     shine = colour + 0.6 * (255 - colour)
     parts.append(Part([_disc(x - radius * 0.4, y - radius * 1.4, radius * 0.18)], shine, grain=0))
     return parts
@@ -91,7 +91,7 @@ def star(rng: np.random.Generator, x: float, y: float, height: float) -> list[Pa
 def ring(rng: np.random.Generator, x: float, y: float, height: float) -> list[Part]:
     """Mostly violet: a ring; what lies behind shows through its hole."""
     radius = height / 2
-    hole = _disc(x, y - radius, radius * rng.uniform(0.5, 0.65), hole=True)
+    hole = _disc(x, y - radius, radius * rng.uniform(0.4, 0.55), hole=True)
     return [Part([_disc(x, y - radius, radius), hole], _toy_colour(rng, 0.77))]
 
 

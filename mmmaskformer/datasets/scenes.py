@@ -190,7 +190,7 @@ def _paint_things(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray)
     names = rng.choice(list(PAINTERS), size=int(rng.integers(2, 5)), replace=False)
     for depth in np.sort(rng.random(int(rng.integers(3, 10)))):
         name = str(rng.choice(names))
-        tall = height * (0.14 + 0.36 * depth) * rng.uniform(0.8, 1.25)
+        tall = height * (0.2 + 0.34 * depth) * rng.uniform(0.8, 1.25)
         x = rng.uniform(-0.03, 1.03) * width
         floor = horizon[int(np.clip(x, 0, width - 1))]
         y = floor + (height * 1.06 - floor) * (0.06 + 0.94 * depth)

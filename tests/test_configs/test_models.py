@@ -51,7 +51,12 @@ def swin(embed_dims, depths, num_heads, window_size):
 
 R101C = dict(
     backbone=dict(
-        type='ResNetV1c', depth=101, stem_channels=128, multi_grid=(1, 2, 4), dilations=(1, 1, 1, 1), strides=(1, 2, 2, 2)
+        type='ResNetV1c',
+        depth=101,
+        stem_channels=128,
+        multi_grid=(1, 2, 4),
+        dilations=(1, 1, 1, 1),
+        strides=(1, 2, 2, 2),
     )
 )
 # Changes to a shipped config, exact count, and the count in millions as the paper prints it.

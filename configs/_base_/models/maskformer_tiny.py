@@ -1,21 +1,23 @@
-# A MaskFormer small enough to train from scratch on two CPU cores: ResNet-18 of half width, 64 channels, 3 layers.
+# A MaskFormer that learns small images from scratch on two CPU cores: ResNet-10 with features from stride 2 on,
+# 64 channels, 3 decoder layers.
 _base_ = './maskformer_r50.py'
 model = dict(
     backbone=dict(
         _delete_=True,
-        type='ResNet',
-        depth=18,
-        base_channels=32,
-        stem_channels=32,
+        type='TIMMBackbone',
+        model_name='resnet10t',
+        features_only=True,
+        pretrained=False,
         out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type='BN', requires_grad=True),
-        style='pytorch',
     ),
     decode_head=dict(
-        in_channels=[32, 64, 128, 256],
+        in_channels=[64, 64, 128, 256],
+        feature_strides=[2, 4, 8, 16],
         num_queries=20,
         channels=64,
         pixel_decoder=dict(norm_groups=8),
-        transformer_decoder=dict(num_layers=3, num_heads=4, ffn_channels=256),
+        transformer_decoder=dict(num_layers=3, num_heads=4, ffn_channels=256, dropout=0.0),
+        # In a short training, queries learn sooner which classes an image lacks if that counts in full.
+        criterion=dict(no_object_weight=1.0),
     ),
 )

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/datasets/camvid.py',
     '../_base_/default_runtime.py',
 ]
-max_iters = 1500
+max_iters = 1000
 crop_size = (240, 320)
 train_pipeline = [
     dict(type='mmcv.LoadImageFromFile'),
@@ -17,12 +17,12 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 model = dict(decode_head=dict(num_classes=_base_.num_classes))
-train_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=6, num_workers=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1)
 test_dataloader = dict(num_workers=1)
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=6e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=0.01, norm_type=2),
     constructor='mmmaskformer.PublishedOptimWrapperConstructor',
     paramwise_cfg=dict(backbone_lr_mult=0.3),

@@ -1,0 +1,66 @@
+"""Short training runs in processes of their own, as users start them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = """
+_base_ = {base!r}
+data_root = {data!r}
+custom_imports = dict(imports=['mmmaskformer.registry', *{imports!r}], allow_failed_imports=False)
+model = dict(
+    decode_head=dict(
+        channels=16,
+        pixel_decoder=dict(norm_groups=4),
+        # Much dropout, so that a resumed run with other random numbers would show.
+        transformer_decoder=dict(num_layers=2, num_heads=2, ffn_channels=16, dropout=0.3),
+    ),
+)
+train_dataloader = dict(
+    batch_size=2, num_workers={workers}, persistent_workers={workers} > 0, dataset=dict(data_root=data_root)
+)
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters={iters}, val_interval={iters})
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
+log_processor = dict(window_size=1)
+custom_hooks = _base_.custom_hooks + {hooks!r}
+"""
+
+
+def write_config(path: Path, data: Path, *, workers: int = 0, iters: int = 6, imports=(), hooks=()) -> Path:
+    """A toy version of the scenes config."""
+    base = str(next((ROOT / 'configs/scenes').glob('maskformer_tiny_*.py')))
+    text = CONFIG.format(
+        base=base, data=str(data), workers=workers, iters=iters, imports=list(imports), hooks=list(hooks)
+    )
+    path.write_text(text)
+    return path
+
+
+def run(*arguments: str, cwd: Path, check: bool = True, pythonpath: Path | None = None) -> subprocess.CompletedProcess:
+    """Run ``python ARGUMENTS`` with one thread, in the folder ``cwd``."""
+    env = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    if pythonpath is not None:
+        env['PYTHONPATH'] = str(pythonpath)
+    process = subprocess.run(
+        [sys.executable, '-W', 'ignore', *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
+    )
+    if check and process.returncode:
+        raise AssertionError(f'{arguments} failed:\n{process.stdout[-3000:]}\n{process.stderr[-3000:]}')
+    return process
+
+
+def losses(work_dir: Path) -> dict[int, dict[str, float]]:
+    """All logged losses by iteration, of all runs in a work folder, later runs last."""
+    logged = {}
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in file.read_text().splitlines():
+            row = json.loads(line)
+            if 'loss' in row:
+                logged[row['step']] = {key: value for key, value in row.items() if 'loss' in key}
+    return logged
