@@ -10,7 +10,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 folder="${1:-$root/work_dirs/quickstart}"
 mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"
-config="$root/configs/scenes/maskformer_tiny_1xb8-1000_scenes.py"
+config="$root/configs/scenes/maskformer_tiny_1xb8-1200_scenes.py"
 run="$folder/semantic"
 
 say() { printf '\n== %s\n' "$*"; }

@@ -11,7 +11,7 @@ test_short_edge = 512
 max_size = 2048
 
 load_image = dict(type='mmcv.LoadImageFromFile')
-load_labels = dict(type='mmmaskformer.LoadSegAnnotations', num_classes=num_classes)
+load_labels = dict(type='mmmaskformer.LoadSegAnnotations')
 resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
 pack = dict(type='mmseg.PackSegInputs')
 
