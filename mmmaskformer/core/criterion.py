@@ -6,7 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmmaskformer.core.losses import at_least_float32, class_loss, matched_mask_losses
+from mmmaskformer.core.losses import at_least_float32, class_loss
+from mmmaskformer.core.mask_loss import matched_mask_losses
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, multiply_out
 
 
@@ -92,25 +93,16 @@ class SetCriterion(nn.Module):
             embed = torch.cat(
                 [prediction.mask_embed[image, pair[0]] for prediction, pair in zip(predictions, pairs, strict=True)]
             )
-            if not len(embed):
-                continue
+            # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
+            # which distributed training would stop at unused parameters.
             logits = multiply_out(at_least_float32(embed), at_least_float32(predictions[0].mask_features[image]))
-            target_idx = torch.cat([pair[1] for pair in pairs])
-            image_focal, image_dice = matched_mask_losses(logits, target.masks_of(target_idx))
+            image_focal, image_dice = matched_mask_losses(logits, target, torch.cat([pair[1] for pair in pairs]))
             focal.append(image_focal)
             dice.append(image_dice)
             layers += [layer for layer, pair in enumerate(pairs) for _ in range(len(pair[0]))]
-        if not layers:
-            return _no_mask_loss(predictions), _no_mask_loss(predictions)
-        layers = torch.tensor(layers, device=focal[0].device)
+        layers = torch.tensor(layers, dtype=torch.long, device=focal[0].device)
         zero = focal[0].new_zeros(len(predictions))
         return zero.index_add(0, layers, torch.cat(focal)), zero.index_add(0, layers, torch.cat(dice))
-
-
-def _no_mask_loss(predictions: Sequence[MaskPrediction]) -> Tensor:
-    """Zeros (L,) that still reach the mask branch: distributed training stops at parameters without a gradient."""
-    features = at_least_float32(predictions[0].mask_features).sum()
-    return torch.stack([0 * (at_least_float32(prediction.mask_embed).sum() + features) for prediction in predictions])
 
 
 def mean_num_segments(targets: Sequence[MaskTarget], device: torch.device) -> Tensor | float:

@@ -1,5 +1,7 @@
-"""Focal, dice and classification losses: one formula each, in a pairwise form for the matcher and a matched form for
-the criterion. Both keep at least float32."""
+"""Focal, dice and classification losses; at least float32 throughout.
+
+The mask losses stand here in the pairwise form of the matcher; `mask_loss` has the matched form of the criterion.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -42,27 +44,6 @@ def dice_from_sums(overlap: Tensor, prob_sum: Tensor, target_sum: Tensor) -> Ten
         target_sum: number of target pixels, broadcastable.
     """
     return 1 - (2 * overlap + 1) / (prob_sum + target_sum + 1)
-
-
-def matched_mask_losses(mask_logits: Tensor, target_masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of segments and the queries matched to them.
-
-    Args:
-        mask_logits: (n, h, w) float, before sigmoid; bilinearly up-sampled here to the target's size.
-        target_masks: (n, H, W) bool.
-
-    Returns:
-        (focal, dice): (n,) float32 or float64 each; focal is the mean over the H * W pixels.
-
-    Source: paper, section 4.1; official code, sigmoid_focal_loss and dice_loss.
-    """
-    logits = at_least_float32(mask_logits)
-    logits = F.interpolate(logits[None], size=target_masks.shape[-2:], mode='bilinear', align_corners=False)[0]
-    logits, targets = logits.flatten(1), target_masks.flatten(1)
-    positive, negative = focal_terms(logits)
-    focal = torch.where(targets, positive, negative).mean(1)
-    probs = logits.sigmoid()
-    return focal, dice_from_sums((probs * targets).sum(1), probs.sum(1), targets.sum(1))
 
 
 def pairwise_mask_costs(mask_logits: Tensor, target_masks: Tensor) -> tuple[Tensor, Tensor]:

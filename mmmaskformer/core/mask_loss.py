@@ -1,0 +1,125 @@
+"""Focal and dice loss of matched masks in one pass over the full resolution.
+
+The mask logits live on a coarse grid and the targets on the input's. The plain computation up-samples all masks, makes
+some twenty full-resolution tensors of them and keeps most for the backward pass. Here a few masks at a time are
+up-sampled, and the sums of both losses and both gradients, already brought back to the coarse grid, are taken at once:
+nothing of full resolution outlives its chunk, and the backward pass is two scalings. Losses and gradients are those of
+the plain computation up to rounding.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, dice_from_sums
+from mmmaskformer.core.structures import MaskTarget
+
+CPU_CHUNK_ELEMENTS = 300_000
+"""Full-resolution elements at a time on a CPU, so that a chunk's few tensors stay in its cache."""
+
+CHUNK_ELEMENTS = 50_000_000
+"""The same elsewhere: few launches of large kernels, a few hundred megabytes."""
+
+
+def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal and dice loss of segments and the queries matched to them.
+
+    Args:
+        mask_logits: (n, h, w) float, before sigmoid; bilinearly up-sampled here to the target's size.
+        target: the segments of the image, at any size (H, W).
+        target_idx: (n,) int64, the segment of each mask; may repeat; n may be 0.
+
+    Returns:
+        (focal, dice): (n,) float32 or float64 each; focal is the mean over the H * W pixels.
+
+    Source: paper, section 4.1; official code, sigmoid_focal_loss and dice_loss.
+    """
+    logits = at_least_float32(mask_logits)
+    if not len(logits):
+        nothing = logits.flatten(1).sum(1)
+        return nothing, nothing
+    return _OnePass.apply(logits, target, target_idx)
+
+
+class _OnePass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = target.size[0] * target.size[1]
+        limit = CPU_CHUNK_ELEMENTS if mask_logits.device.type == 'cpu' else CHUNK_ELEMENTS
+        down = _DownSampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
+        chunk = max(1, limit // pixels)
+        parts = [
+            _chunk_losses(logits, target.indicator(idx, logits.dtype), down)
+            for logits, idx in zip(mask_logits.split(chunk), target_idx.split(chunk), strict=True)
+        ]
+        focal, dice, focal_grad, dice_grad = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.save_for_backward(focal_grad, dice_grad)
+        return focal, dice
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, focal: Tensor, dice: Tensor) -> tuple[Tensor, None, None]:
+        focal_grad, dice_grad = ctx.saved_tensors
+        return focal_grad * focal[:, None, None] + dice_grad * dice[:, None, None], None, None
+
+
+def _chunk_losses(
+    mask_logits: Tensor, targets: Tensor, down: '_DownSampler'
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Losses (n,) and their gradients (n, h, w) with respect to the logits.
+
+    With s = 1 on target pixels and -1 elsewhere, z = s * logit is the logit of the true answer, u = 1 - sigmoid(z) its
+    error and L = -log sigmoid(z). Focal loss is w * u^2 * L with w = alpha or 1 - alpha.
+
+    Args:
+        mask_logits: (n, h, w) float32 or float64.
+        targets: (n, H, W), 1 on target pixels and 0 elsewhere, of the same dtype.
+        down: the adjoint of the up-sampling.
+    """
+    sign = targets.mul(2).sub_(1)
+    z = F.interpolate(mask_logits[None], size=targets.shape[-2:], mode='bilinear', align_corners=False)[0].mul_(sign)
+    right = z.sigmoid()
+    # log of the sigmoid is several times faster than a softplus; where it would underflow, L is -z.
+    loss = right.clamp_min(torch.finfo(z.dtype).tiny).log_().neg_()
+    loss = torch.maximum(loss, z.neg_(), out=loss)
+    error = torch.sub(1, right, out=z)
+    weight = sign.mul(FOCAL_ALPHA - 0.5).add_(0.5).mul_(error).mul_(error)  # w * u^2
+    pixels = targets[0].numel()
+    focal = (weight * loss).flatten(1).sum(1).div_(pixels)
+
+    # d focal / d logit = -s * w * u^2 * (2 * sigmoid(z) * L + u)
+    focal_grad = loss.mul_(right).mul_(2).add_(error).mul_(weight).mul_(sign).div_(-pixels)
+
+    # The mask probability is sigmoid(z) inside the target and u outside; its derivative is sigmoid(z) * u in both.
+    overlap = (right * targets).flatten(1).sum(1)
+    target_sum = targets.flatten(1).sum(1)
+    prob_sum = overlap + (error.flatten(1).sum(1) - (error * targets).flatten(1).sum(1))
+    total = prob_sum + target_sum + 1
+    inside, outside = -2 / total, (2 * overlap + 1) / total.square()
+    slope = torch.addcmul(outside[:, None, None], inside[:, None, None], targets, out=sign)
+    dice_grad = right.mul_(error).mul_(slope)
+    return focal, dice_from_sums(overlap, prob_sum, target_sum), down(focal_grad), down(dice_grad)
+
+
+class _DownSampler:
+    """Adjoint of bilinear up-sampling: (n, H, W) to (n, h, w), separably by two matrix products.
+
+    Args:
+        low: (h, w).
+        high: (H, W).
+        like: gives dtype and device.
+    """
+
+    def __init__(self, low: tuple[int, int], high: tuple[int, int], like: Tensor):
+        self.rows = _upsampling_matrix(low[0], high[0], like).T.contiguous()
+        self.columns = _upsampling_matrix(low[1], high[1], like)
+
+    def __call__(self, grads: Tensor) -> Tensor:
+        return (self.rows @ grads) @ self.columns
+
+
+def _upsampling_matrix(low: int, high: int, like: Tensor) -> Tensor:
+    """Matrix (high, low) that up-samples one axis, made by torch's own interpolation of the unit vectors."""
+    unit = torch.eye(low, dtype=like.dtype, device=like.device)
+    return F.interpolate(unit[None], size=high, mode='linear', align_corners=False)[0].T.contiguous()
