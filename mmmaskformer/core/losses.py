@@ -16,23 +16,41 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def focal_terms(mask_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal loss of every element, if it is a target pixel and if it is not.
+def chunk_rows(row_elements: int, device: torch.device) -> int:
+    """How many rows of that many elements to compute at a time.
+
+    On a CPU a chunk's few tensors should stay in its cache; elsewhere few launches of large kernels are better, and the
+    limit bounds the memory to a few hundred megabytes.
+    """
+    limit = 300_000 if device.type == 'cpu' else 50_000_000
+    return max(1, limit // max(1, row_elements))
+
+
+def minus_log_sigmoid(logits: Tensor, probs: Tensor) -> Tensor:
+    """-log(sigmoid(x)) from x and its sigmoid; several times faster than `torch.nn.functional.softplus` of -x.
+
+    Where the sigmoid underflows the result is -x, which is a lower bound everywhere.
+    """
+    loss = probs.clamp_min(torch.finfo(probs.dtype).tiny).log_().neg_()
+    return torch.maximum(loss, -logits, out=loss)
+
+
+def focal_terms(mask_logits: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal loss of every element, if it is a target pixel and if it is not; for use without gradients.
 
     Args:
         mask_logits: any shape, float32 or float64, before sigmoid.
+        probs: its sigmoid.
 
     Returns:
         (positive, negative), shaped like the input, at least 0, gamma 2.
 
     Source: paper, section 4.1 (mask loss); Lin et al., Focal Loss.
     """
-    probs = mask_logits.sigmoid()
-    # softplus(x) = softplus(-x) + x: one logarithm serves both, and neither tail loses digits.
-    softplus_minus = F.softplus(-mask_logits)
-    positive = FOCAL_ALPHA * (1 - probs).square() * softplus_minus
-    negative = (1 - FOCAL_ALPHA) * probs.square() * (softplus_minus + mask_logits)
-    return positive, negative
+    loss = minus_log_sigmoid(mask_logits, probs)
+    negative = (loss + mask_logits).mul_(probs).mul_(probs).mul_(1 - FOCAL_ALPHA)  # -log(1 - p) = -log(p) + x
+    error = 1 - probs
+    return loss.mul_(error).mul_(error).mul_(FOCAL_ALPHA), negative
 
 
 def dice_from_sums(overlap: Tensor, prob_sum: Tensor, target_sum: Tensor) -> Tensor:
@@ -51,7 +69,7 @@ def pairwise_mask_costs(mask_logits: Tensor, target_masks: Tensor) -> tuple[Tens
 
     Args:
         mask_logits: (n, P) float, before sigmoid.
-        target_masks: (M, P) bool, on the same pixels; M may be 0.
+        target_masks: (M, P) bool or float in {0, 1}, on the same pixels; M may be 0.
 
     Returns:
         (focal, dice): (n, M) float32 or float64 each; focal is the mean over the P pixels.
@@ -67,9 +85,10 @@ def pairwise_mask_costs(mask_logits: Tensor, target_masks: Tensor) -> tuple[Tens
         )
     logits = at_least_float32(mask_logits)
     targets = target_masks.to(logits.dtype).T
-    positive, negative = focal_terms(logits)
-    focal = ((positive - negative) @ targets + negative.sum(1, keepdim=True)) / logits.shape[1]
     probs = logits.sigmoid()
+    positive, negative = focal_terms(logits, probs)
+    total = negative.sum(1, keepdim=True)
+    focal = (positive.sub_(negative) @ targets + total) / logits.shape[1]
     return focal, dice_from_sums(probs @ targets, probs.sum(1, keepdim=True), targets.sum(0))
 
 

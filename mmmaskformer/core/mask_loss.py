@@ -12,14 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, dice_from_sums
+from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, chunk_rows, dice_from_sums, minus_log_sigmoid
 from mmmaskformer.core.structures import MaskTarget
-
-CPU_CHUNK_ELEMENTS = 300_000
-"""Full-resolution elements at a time on a CPU, so that a chunk's few tensors stay in its cache."""
-
-CHUNK_ELEMENTS = 50_000_000
-"""The same elsewhere: few launches of large kernels, a few hundred megabytes."""
 
 
 def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,10 +39,8 @@ def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Ten
 class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = target.size[0] * target.size[1]
-        limit = CPU_CHUNK_ELEMENTS if mask_logits.device.type == 'cpu' else CHUNK_ELEMENTS
         down = _DownSampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
-        chunk = max(1, limit // pixels)
+        chunk = chunk_rows(target.size[0] * target.size[1], mask_logits.device)
         parts = [
             _chunk_losses(logits, target.indicator(idx, logits.dtype), down)
             for logits, idx in zip(mask_logits.split(chunk), target_idx.split(chunk), strict=True)
@@ -64,9 +56,7 @@ class _OnePass(torch.autograd.Function):
         return focal_grad * focal[:, None, None] + dice_grad * dice[:, None, None], None, None
 
 
-def _chunk_losses(
-    mask_logits: Tensor, targets: Tensor, down: '_DownSampler'
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _chunk_losses(mask_logits: Tensor, targets: Tensor, down: '_DownSampler') -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses (n,) and their gradients (n, h, w) with respect to the logits.
 
     With s = 1 on target pixels and -1 elsewhere, z = s * logit is the logit of the true answer, u = 1 - sigmoid(z) its
@@ -80,9 +70,7 @@ def _chunk_losses(
     sign = targets.mul(2).sub_(1)
     z = F.interpolate(mask_logits[None], size=targets.shape[-2:], mode='bilinear', align_corners=False)[0].mul_(sign)
     right = z.sigmoid()
-    # log of the sigmoid is several times faster than a softplus; where it would underflow, L is -z.
-    loss = right.clamp_min(torch.finfo(z.dtype).tiny).log_().neg_()
-    loss = torch.maximum(loss, z.neg_(), out=loss)
+    loss = minus_log_sigmoid(z, right)
     error = torch.sub(1, right, out=z)
     weight = sign.mul(FOCAL_ALPHA - 0.5).add_(0.5).mul_(error).mul_(error)  # w * u^2
     pixels = targets[0].numel()

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from mmmaskformer.core.losses import at_least_float32, pairwise_mask_costs
+from mmmaskformer.core.losses import at_least_float32, chunk_rows, pairwise_mask_costs
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, multiply_out
 
 
@@ -22,7 +22,6 @@ class HungarianMatcher(nn.Module):
         class_weight: weight of minus the probability of the segment's class.
         mask_weight: weight of the focal cost.
         dice_weight: weight of the dice cost.
-        max_elements: mask logits computed at a time, all layers of an image together; bounds the memory.
 
     Source: paper, section 3.2 (bipartite matching) and 4.1; official code, HungarianMatcher.
     """
@@ -33,13 +32,11 @@ class HungarianMatcher(nn.Module):
         class_weight: float = 1.0,
         mask_weight: float = 20.0,
         dice_weight: float = 1.0,
-        max_elements: int = 4_000_000,
     ):
         super().__init__()
         self.class_weight = class_weight
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
-        self.max_elements = max_elements
         self._warned = False
 
     @torch.no_grad()
@@ -81,8 +78,8 @@ class HungarianMatcher(nn.Module):
         class_cost = -class_logits.softmax(-1)[..., target.labels]
         embed = at_least_float32(torch.cat([prediction.mask_embed[image] for prediction in predictions]))
         features = at_least_float32(predictions[0].mask_features[image])
-        masks = target.masks_of(torch.arange(target.num_segments, device=embed.device)).flatten(1)
-        rows = max(1, self.max_elements // masks.shape[1])
+        masks = target.indicator(torch.arange(target.num_segments, device=embed.device), embed.dtype).flatten(1)
+        rows = chunk_rows(masks.shape[1], embed.device)
         parts = [pairwise_mask_costs(multiply_out(part, features).flatten(1), masks) for part in embed.split(rows)]
         focal, dice = (torch.cat(costs).view(num_layers, num_queries, -1) for costs in zip(*parts, strict=True))
         cost = self.class_weight * class_cost + self.mask_weight * focal + self.dice_weight * dice

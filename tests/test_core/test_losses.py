@@ -16,7 +16,7 @@ def test_pairwise_costs_need_one_grid():
 
 def test_focal_terms_keep_their_tails():
     x = torch.tensor([-80.0, -30.0, 30.0, 80.0], dtype=torch.float64)
-    positive, negative = focal_terms(x.float())
+    positive, negative = focal_terms(x.float(), x.float().sigmoid())
     torch.testing.assert_close(positive[:2].double(), 0.25 * -x[:2], rtol=1e-6, atol=0)
     torch.testing.assert_close(negative[2:].double(), 0.75 * x[2:], rtol=1e-6, atol=0)
     assert positive[3] >= 0 and negative[0] >= 0 and positive[3] < 1e-30 and negative[0] < 1e-30

@@ -1,0 +1,44 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+TOOL = Path(__file__).parents[2] / 'tools/efficientnet_lite_weights.py'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('efficientnet_lite_weights', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def network():
+    return timm.create_model('tf_efficientnet_lite0').eval()
+
+
+def foreign(network):
+    """The network's weights under names of another project, leaves alike."""
+    return {f'_layer{i}.{name.rsplit(".", 1)[1]}': x for i, (name, x) in enumerate(network.state_dict().items())}
+
+
+@torch.no_grad()
+def test_the_backbone_computes_the_features_of_the_network(tool, network):
+    backbone = timm.create_model('tf_efficientnet_lite0', features_only=True).eval()
+    backbone.load_state_dict(tool.convert(foreign(network), 0))
+    image = torch.randn(1, 3, 64, 96)
+    _, expected = network.forward_intermediates(image)
+    for found, wanted in zip(backbone(image), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_weights_of_another_network_are_refused(tool, network):
+    state = foreign(network)
+    first = next(iter(state))
+    state[first] = torch.zeros(3, 3)
+    with pytest.raises(ValueError, match=rf'{first} \(3, 3\) does not pair with conv_stem.weight'):
+        tool.convert(state, 0)
