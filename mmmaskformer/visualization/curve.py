@@ -153,16 +153,8 @@ def _plot_losses(axis, rows: Sequence[dict]) -> None:
 
 def _plot_metrics(axis, metrics: dict[str, tuple[list, list]]) -> None:
     for key, (steps, values) in metrics.items():
-        (line,) = axis.plot(steps, values, marker='o', markersize=4, label=key)
-        axis.annotate(
-            f'{values[-1]:.1f}',
-            (steps[-1], values[-1]),
-            xytext=(5, 4),
-            textcoords='offset points',
-            color=line.get_color(),
-        )
+        axis.plot(steps, values, marker='o', markersize=4, label=f'{key}, last {values[-1]:.1f}')
     axis.set_ylabel('validation (%)')
-    axis.margins(x=0.06, y=0.12)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 100)
     axis.grid(alpha=0.25)
     axis.legend(fontsize='small', loc='lower right')
