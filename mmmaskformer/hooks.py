@@ -1,12 +1,15 @@
 """mmengine hooks that our runtime base switches on."""
 
+import logging
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmaskformer.registry import HOOKS
@@ -47,29 +50,74 @@ class DataSeedHook(Hook):
 
 @HOOKS.register_module()
 class CheckClassesHook(Hook):
-    """Compares the class list of each dataset with the model before the first step."""
+    """Compares class list and ignored label of data, model, metrics and checkpoint before the first step."""
+
+    _trained_classes: Sequence[str] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Check the training data."""
-        self._check(runner, runner.train_dataloader.dataset, 'train_dataloader')
+        self._check(runner, 'train_dataloader', [])
 
     def before_val(self, runner: Runner) -> None:
-        """Check the validation data."""
-        self._check(runner, runner.val_dataloader.dataset, 'val_dataloader')
+        """Check the validation data and metrics."""
+        self._check(runner, 'val_dataloader', runner.val_evaluator.metrics)
 
     def before_test(self, runner: Runner) -> None:
-        """Check the test data."""
-        self._check(runner, runner.test_dataloader.dataset, 'test_dataloader')
+        """Check the test data and metrics."""
+        self._check(runner, 'test_dataloader', runner.test_evaluator.metrics)
 
-    @staticmethod
-    def _check(runner: Runner, dataset, where: str) -> None:
-        """Raise a `ValueError` if the number of classes differs."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        num_classes = getattr(model, 'num_classes', None)
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember the class list that the checkpoint was trained with."""
+        self._trained_classes = (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('classes')
+
+    def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
+        dataset, model = getattr(runner, where).dataset, _bare_model(runner.model)
         classes = getattr(dataset, 'metainfo', {}).get('classes')
-        if num_classes is None or classes is None or len(classes) == num_classes:
+        num_classes = getattr(model, 'num_classes', None)
+        if classes is None or num_classes is None:
             return
-        raise ValueError(
-            f'{where}: {type(dataset).__name__} has {len(classes)} classes, but the model has '
-            f'num_classes={num_classes}. Fix: set model.decode_head.num_classes={len(classes)}.'
-        )
+        name = f'{where}: {type(dataset).__name__}'
+        if len(classes) != num_classes:
+            raise ValueError(
+                f'{name} has {len(classes)} classes, but the model has num_classes={num_classes}. '
+                f'Fix: set model.decode_head.num_classes={len(classes)}.'
+            )
+        _check_ignored_label(name, dataset, model, metrics)
+        self._warn_of_other_names(name, classes)
+
+    def _warn_of_other_names(self, name: str, classes: Sequence[str]) -> None:
+        """Warn if class k of the checkpoint has another name here; only fine-tuning wants that."""
+        trained = self._trained_classes or ()
+        pairs = enumerate(zip(trained, classes, strict=False))
+        index = next((index for index, (theirs, ours) in pairs if theirs != ours), None)
+        if index is not None and len(trained) == len(classes):
+            print_log(
+                f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in the checkpoint. Unless "
+                "this is fine-tuning, put the classes in the checkpoint's order.",
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def _bare_model(model):
+    """The model inside the wrappers of distributed training and test-time augmentation."""
+    if is_model_wrapper(model):
+        model = model.module
+    return model.module if isinstance(model, BaseTTAModel) else model
+
+
+def _check_ignored_label(name: str, dataset, model, metrics: Sequence) -> None:
+    """Raise a `ValueError` if the parts do not agree on the label of pixels without a class."""
+    preprocessor, head = getattr(model, 'data_preprocessor', None), getattr(model, 'decode_head', None)
+    expected = getattr(head, 'ignore_index', None)
+    found = {
+        f'{name}.ignore_index': getattr(dataset, 'ignore_index', None),
+        'model.data_preprocessor.seg_pad_val': getattr(preprocessor, 'seg_pad_val', None),
+    }
+    found |= {f'{type(metric).__name__}.ignore_index': getattr(metric, 'ignore_index', None) for metric in metrics}
+    for key, value in found.items():
+        if expected is not None and value is not None and value != expected:
+            raise ValueError(
+                f'{key} is {value}, but model.decode_head.ignore_index is {expected}. Fix: set them to one value, '
+                'which is not a class.'
+            )

@@ -112,6 +112,12 @@ CONFLICTS = {
         ['mmsegmentation 0.30.0'],
         "pip install 'mmsegmentation>=1.0,<2'",
     ),
+    'setuptools 81': (
+        dict(versions={'setuptools': '81.0.0'}),
+        'warning',
+        ['setuptools 81.0.0', 'pkg_resources'],
+        "pip install 'setuptools>=64,<81'",
+    ),
     'setuptools 82': (
         dict(versions={'setuptools': '82.0.1'}),
         'error',

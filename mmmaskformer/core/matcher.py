@@ -78,7 +78,7 @@ class HungarianMatcher(nn.Module):
         class_cost = -class_logits.softmax(-1)[..., target.labels]
         embed = at_least_float32(torch.cat([prediction.mask_embed[image] for prediction in predictions]))
         features = at_least_float32(predictions[0].mask_features[image])
-        masks = target.indicator(torch.arange(target.num_segments, device=embed.device), embed.dtype).flatten(1)
+        masks = target.masks_of(torch.arange(target.num_segments, device=embed.device), embed.dtype).flatten(1)
         rows = chunk_rows(masks.shape[1], embed.device)
         parts = [pairwise_mask_costs(multiply_out(part, features).flatten(1), masks) for part in embed.split(rows)]
         focal, dice = (torch.cat(costs).view(num_layers, num_queries, -1) for costs in zip(*parts, strict=True))

@@ -103,34 +103,21 @@ class MaskTarget(NamedTuple):
         height, width = (self.masks if self.segment_map is None else self.segment_map).shape[-2:]
         return height, width
 
-    def masks_of(self, target_idx: Tensor) -> Tensor:
-        """Masks of some segments.
+    def masks_of(self, target_idx: Tensor, dtype: torch.dtype = torch.bool) -> Tensor:
+        """Masks of some segments, in one pass over the segment map.
 
         Args:
             target_idx: (n,) int64.
+            dtype: bool, or a number type for 1 inside the segment and 0 elsewhere.
 
         Returns:
-            (n, H, W) bool.
-        """
-        if self.segment_map is None:
-            return self.masks[target_idx]
-        return self.segment_map == target_idx.to(self.segment_map.dtype)[:, None, None]
-
-    def indicator(self, target_idx: Tensor, dtype: torch.dtype) -> Tensor:
-        """Masks of some segments as numbers, in one pass over the segment map.
-
-        Args:
-            target_idx: (n,) int64.
-            dtype: floating type.
-
-        Returns:
-            (n, H, W), 1 inside the segment and 0 elsewhere.
+            (n, H, W) of that type.
         """
         if self.segment_map is None:
             return self.masks[target_idx].to(dtype)
-        numbers = torch.empty(len(target_idx), *self.size, dtype=dtype, device=target_idx.device)
+        masks = torch.empty(len(target_idx), *self.size, dtype=dtype, device=target_idx.device)
         # Writing the comparison as numbers at once is many times faster than converting a bool tensor.
-        return torch.eq(self.segment_map, target_idx.to(self.segment_map.dtype)[:, None, None], out=numbers)
+        return torch.eq(self.segment_map, target_idx.to(self.segment_map.dtype)[:, None, None], out=masks)
 
     def resized(self, size: tuple[int, int]) -> 'MaskTarget':
         """Sample the segments on another grid, taking pixel ⌊i · H / h⌋ as `torch`'s mode 'nearest' does.
@@ -144,30 +131,8 @@ class MaskTarget(NamedTuple):
         source = self.masks if self.segment_map is None else self.segment_map
         rows = _nearest_index(source.shape[-2], size[0], source.device)
         columns = _nearest_index(source.shape[-1], size[1], source.device)
-        return self._with_map(source[..., rows[:, None], columns])
-
-    def padded(self, size: tuple[int, int]) -> 'MaskTarget':
-        """Extend the grid to the right and bottom; the new pixels belong to no segment.
-
-        Args:
-            size: (H, W), at least the current size.
-
-        Returns:
-            The same segments on the larger grid.
-
-        Raises:
-            ValueError: if the size is smaller than the current one.
-        """
-        height, width = self.size
-        if size[0] < height or size[1] < width:
-            raise ValueError(f'targets of size {(height, width)} cannot be padded to the smaller size {tuple(size)}')
-        margin = (0, size[1] - width, 0, size[0] - height)
-        if self.segment_map is None:
-            return self._with_map(F.pad(self.masks, margin, value=False))
-        return self._with_map(F.pad(self.segment_map, margin, value=NO_SEGMENT))
-
-    def _with_map(self, new: Tensor) -> 'MaskTarget':
-        return self._replace(masks=new) if self.segment_map is None else self._replace(segment_map=new)
+        sampled = source[..., rows[:, None], columns]
+        return self._replace(masks=sampled) if self.segment_map is None else self._replace(segment_map=sampled)
 
 
 def _nearest_index(source: int, wanted: int, device: torch.device) -> Tensor:

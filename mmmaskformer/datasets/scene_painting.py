@@ -99,7 +99,6 @@ class Canvas:
 
     def __init__(self, size: tuple[int, int]) -> None:
         """Start black and void; ``size`` is (height, width) in pixels."""
-        """Start black and void; ``size`` is (height, width) in pixels."""
         self.size = size
         self.image = np.zeros((*size, 3), np.float32)
         self.ids = np.full(size, VOID_ID, np.int32)

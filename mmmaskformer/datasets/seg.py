@@ -12,6 +12,7 @@ from mmmaskformer.datasets.transforms.loading import require_free_ignore_index
 from mmmaskformer.registry import DATASETS
 
 # After our registry, which makes mmseg importable with mmcv-lite.
+from mmseg.datasets import ADE20KDataset as HostADE20KDataset  # isort: skip
 from mmseg.datasets import BaseSegDataset  # isort: skip
 
 SHOWN = 3
@@ -163,6 +164,24 @@ class MaskFormerSegDataset(BaseSegDataset):
             'Fix: complete the folders, correct data_prefix, img_suffix or seg_map_suffix, or list the names to use '
             'in ann_file.'
         )
+
+
+@DATASETS.register_module()
+class ADE20KDataset(MaskFormerSegDataset):
+    """ADE20K with 150 classes: the host's class list and layout, checked as above.
+
+    Folders ``images/{training,validation}`` (.jpg) and ``annotations/{training,validation}`` (.png, ids 1 to 150,
+    0 ignored).
+
+    Args:
+        reduce_zero_label: whether ids in the files start at 1.
+        **kwargs: see `MaskFormerSegDataset`.
+    """
+
+    METAINFO = HostADE20KDataset.METAINFO
+
+    def __init__(self, reduce_zero_label: bool = True, **kwargs) -> None:
+        super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
 
 
 @DATASETS.register_module()

@@ -189,6 +189,9 @@ def _tools(stack: Stack) -> Iterator[Finding]:
         users = "mmengine needs its pkg_resources for configs that inherit 'mmseg::…' or 'mmdet::…'"
         users += f', openmim {openmim} for everything.' if openmim else '.'
         yield Finding('error', f'{found}; {users}', "pip install 'setuptools>=64,<81'")
+    elif release(setuptools) >= (81,):
+        problem = f'setuptools {setuptools} is the last that has pkg_resources, which mmengine and openmim need.'
+        yield Finding('warning', problem, "pip install 'setuptools>=64,<81'")
     if openmim and release(openmim) >= (0, 3, 8):
         problem = f'openmim {openmim} requires a package that pins setuptools 60, which new releases of torch refuse.'
         yield Finding('warning', problem, "pip install 'openmim<0.3.8'")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.core.targets import LabelRangeError, semantic_targets
@@ -36,7 +37,7 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
         raise ValueError(f'{_file_of(samples[error.image])}: {error}') from None
 
 
-def input_size(metas: Sequence[dict], feature_size: tuple[int, int], stride: int, *, sliding: bool) -> tuple[int, int]:
+def input_size(metas: Sequence[dict], finest: Tensor, stride: int, *, sliding: bool) -> tuple[int, int]:
     """Height and width of the padded network input that the features belong to.
 
     Sliding inference writes the size of each window into ``metas[0]['img_shape']`` and nowhere else; whole inference
@@ -44,18 +45,44 @@ def input_size(metas: Sequence[dict], feature_size: tuple[int, int], stride: int
 
     Args:
         metas: meta information of the samples of the batch.
-        feature_size: (h, w) of the finest feature.
+        finest: (B, C, h, w) the finest feature.
         stride: its stride, in input pixels.
         sliding: whether the batch is a window.
 
     Returns:
-        (H, W). If no meta entry fits the features, the features' size times the stride.
+        (H, W); the features' size times the stride if ``metas`` tells no size.
+
+    Raises:
+        ValueError: if no size in ``metas`` fits the features.
     """
-    for key in ('img_shape', 'pad_shape') if sliding else ('pad_shape', 'img_shape'):
-        size = metas[0].get(key) if metas else None
-        if size is not None and all(-(-side // stride) == h for side, h in zip(size[:2], feature_size, strict=True)):
+    keys = ('img_shape', 'pad_shape') if sliding else ('pad_shape', 'img_shape')
+    sizes = [tuple(metas[0][key][:2]) for key in keys if metas and metas[0].get(key) is not None]
+    if not sizes:
+        return finest.shape[-2] * stride, finest.shape[-1] * stride
+    return require_stride(finest, stride, sizes)
+
+
+def require_stride(finest: Tensor, stride: int, input_sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The first input size that the finest feature fits.
+
+    Args:
+        finest: (B, C, h, w).
+        stride: what the head takes for its stride.
+        input_sizes: candidates (H, W).
+
+    Raises:
+        ValueError: if none fits, with the stride that would.
+    """
+    feature_size = tuple(finest.shape[-2:])
+    for size in input_sizes:
+        if all(-(-side // stride) == length for side, length in zip(size, feature_size, strict=True)):
             return int(size[0]), int(size[1])
-    return feature_size[0] * stride, feature_size[1] * stride
+    found = round(input_sizes[0][0] / feature_size[0])
+    raise ValueError(
+        f'the finest feature of the backbone is {feature_size} for an input of {tuple(input_sizes[0])}, a stride of '
+        f'about {found}; the head has feature_strides[0]={stride}. Fix: set model.decode_head.feature_strides to the '
+        "strides of the backbone, or choose other features with the backbone's out_indices."
+    )
 
 
 def _file_of(sample) -> str:

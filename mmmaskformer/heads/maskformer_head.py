@@ -8,12 +8,12 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmmaskformer.core.inference.semantic import resize, semantic_scores
+from mmmaskformer.core.inference.semantic import scores_at_input
 from mmmaskformer.core.mask_classifier import MaskClassifier
 from mmmaskformer.core.matcher import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.heads.build import build_part, refuse_unknown_keys
-from mmmaskformer.heads.data_samples import input_size, targets_from_seg_samples
+from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
 
 CLASSIFIER = 'classifier.class_embed'
 
@@ -95,8 +95,8 @@ class MaskFormerHead(BaseModule):
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
         """
         prediction = self._predict_segments(features, all_layers=False)[-1]
-        masks = torch.einsum('bqc,bchw->bqhw', prediction.mask_embed, prediction.mask_features)
-        return prediction.class_logits, masks
+        images = range(len(prediction.class_logits))
+        return prediction.class_logits, torch.stack([prediction.mask_logits(image) for image in images])
 
     def loss(self, features: Sequence[Tensor], data_samples: Sequence, train_cfg: dict | None = None) -> dict:
         """Training losses of a batch.
@@ -115,6 +115,7 @@ class MaskFormerHead(BaseModule):
         """
         predictions = self._predict_segments(features, all_layers=True)
         targets = targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
+        require_stride(features[0], self.feature_strides[0], [targets[0].size])
         try:
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
@@ -133,17 +134,14 @@ class MaskFormerHead(BaseModule):
             (B, K, H, W) float scores, at least 0, not normalised.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
         """
         prediction = self._predict_segments(features, all_layers=False)[-1]
         sliding = (test_cfg or {}).get('mode') == 'slide'
-        size = input_size(metas, tuple(features[0].shape[-2:]), self.feature_strides[0], sliding=sliding)
+        size = input_size(metas, features[0], self.feature_strides[0], sliding=sliding)
         images = range(len(prediction.class_logits))
         return torch.stack(
-            [
-                semantic_scores(prediction.class_logits[image], resize(prediction.mask_logits(image), size))
-                for image in images
-            ]
+            [scores_at_input(prediction.class_logits[image], prediction.mask_logits(image), size) for image in images]
         )
 
     def _predict_segments(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmmaskformer import compat
+
 
 def run_host_script(name: str) -> None:
     """Hand the command line to the script of the host that the config is for, as `mim` does.
@@ -30,7 +32,11 @@ def run_host_script(name: str) -> None:
         parser.exit(0 if {'-h', '--help'} & set(sys.argv) else 2)
     if not Path(args.config).is_file():
         parser.error(f'config {args.config}: no such file. Fix: give the path of a config such as configs/….py')
-    script = host_script(Config.fromfile(args.config).get('default_scope'), name)
+    try:
+        compat.apply()  # before the config's imports, which would wrap the message in a misleading one
+        script = host_script(Config.fromfile(args.config).get('default_scope'), name)
+    except (ImportError, ValueError) as error:
+        parser.error(str(error))
     sys.argv[0] = str(script)
     runpy.run_path(str(script), run_name='__main__')
 

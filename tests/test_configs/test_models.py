@@ -19,7 +19,6 @@ def build(config: Config):
     init_default_scope('mmseg')
     config = config.copy()
     config.model.backbone.pop('init_cfg', None)
-    config.model.backbone.pop('checkpoint_path', None)
     return MODELS.build(config.model)
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import official, toy
 
 from mmmaskformer.core.structures import MaskTarget
@@ -100,7 +101,10 @@ def case_targets(reference, name):
         return [none, none]
     if name == 'padded':
         masks = case['unpadded_masks']
-        return [MaskTarget(t.labels, masks=m).padded((96, 128)) for t, m in zip(full, masks, strict=True)]
+        return [
+            MaskTarget(t.labels, masks=F.pad(m, (0, 128 - m.shape[-1], 0, 96 - m.shape[-2])))
+            for t, m in zip(full, masks, strict=True)
+        ]
     first, second = case['targets']
     crowded = MaskTarget(first['labels'], segment_map=first['segment_map'].to(torch.int16))
     return [crowded, full[1]]

@@ -25,18 +25,14 @@ def test_resized_picks_the_pixels_that_torch_picks(size, overlapping):
     assert resized.size == size and resized.num_segments == 4
 
 
+@pytest.mark.parametrize('dtype', [torch.bool, torch.float32, torch.float64])
 @pytest.mark.parametrize('overlapping', [False, True])
-def test_padded_adds_pixels_of_no_segment(overlapping):
-    target = toy.make_target(3, (20, 30))
-    padded = (toy.as_masks(target) if overlapping else target).padded((32, 32))
-    masks = padded.masks_of(torch.arange(3))
-    assert torch.equal(masks[:, :20, :30], target.masks_of(torch.arange(3)))
-    assert not masks[:, 20:].any() and not masks[:, :, 30:].any()
-
-
-def test_padded_refuses_to_crop():
-    with pytest.raises(ValueError, match=r'size \(20, 30\) cannot be padded to the smaller size \(20, 29\)'):
-        toy.make_target(3, (20, 30)).padded((20, 29))
+def test_masks_of_compares_the_map(dtype, overlapping):
+    target = toy.make_target(4, (20, 30))
+    idx = torch.tensor([2, 0, 2])
+    masks = (toy.as_masks(target) if overlapping else target).masks_of(idx, dtype)
+    assert masks.dtype == dtype
+    assert torch.equal(masks, torch.stack([target.segment_map == i for i in idx]).to(dtype))
 
 
 def test_masks_of_no_segment_are_empty():

@@ -12,6 +12,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from mmmaskformer.core.inference.semantic import semantic_inference
 from mmmaskformer.core.matcher import NonFiniteLogitsError
 from mmmaskformer.core.targets import semantic_targets
+from mmmaskformer.heads.data_samples import targets_from_seg_samples
 
 
 def batch(*sizes, **meta):
@@ -65,8 +66,18 @@ def test_a_test_batch_of_mixed_sizes_gives_each_image_its_own_size():
     model = hosts.make_segmentor()
     results = model.test_step(batch((64, 96), (50, 70)))
     assert [tuple(result.pred_sem_seg.shape) for result in results] == [(64, 96), (50, 70)]
-    alone = model.test_step(batch((64, 96)))[0]
-    torch.testing.assert_close(results[0].seg_logits.data, alone.seg_logits.data, rtol=1e-4, atol=1e-5)
+    images = [image for image, _ in (hosts.make_sample((64, 96)), hosts.make_sample((50, 70), seed=1))]
+    preprocessor = model.data_preprocessor
+    for image, result in zip(images, results, strict=True):
+        normalised = (image[[2, 1, 0]].float() - preprocessor.mean) / preprocessor.std
+        padded = torch.zeros(1, 3, 64, 96)
+        padded[0, :, : image.shape[1], : image.shape[2]] = normalised
+        prediction = model.decode_head.classifier(model.extract_feat(padded), all_layers=False)[0]
+        size = tuple(image.shape[1:])
+        expected = semantic_inference(
+            prediction.class_logits[0], prediction.mask_logits(0), input_size=(64, 96), image_size=size, out_size=size
+        )
+        torch.testing.assert_close(result.seg_logits.data, expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -169,6 +180,32 @@ def test_strides_other_than_the_usual_are_allowed_when_told():
     model = hosts.make_segmentor(dilated)
     with pytest.raises(ValueError, match=r'feature 2 .*a stride of about 8.*feature_strides=\[4, 8, 16, 32\].*Fix'):
         model(torch.randn(1, 3, 64, 96), mode='tensor')
+
+
+def test_strides_that_are_all_wrong_by_one_factor_are_found():
+    model = hosts.make_segmentor(feature_strides=[2, 4, 8, 16])
+    message = r'is \(16, 24\) for an input of \(64, 96\), a stride of about 4; the head has feature_strides\[0\]=2. Fix'
+    with pytest.raises(ValueError, match=message):
+        model.loss(**model.data_preprocessor(batch((64, 96)), training=True))
+    with pytest.raises(ValueError, match=message), torch.no_grad():
+        model.test_step(batch((64, 96)))
+
+
+@pytest.mark.filterwarnings('ignore:an image has')
+def test_847_classes_with_their_own_ignored_label():
+    model = hosts.make_segmentor(num_classes=847, ignore_index=65535)
+    model.data_preprocessor.seg_pad_val = 65535
+    image, sample = hosts.make_sample((50, 70), num_classes=847)
+    sample.gt_sem_seg.data[sample.gt_sem_seg.data == 255] = 65535
+    expected = sorted(set(sample.gt_sem_seg.data.unique().tolist()) - {65535})
+    assert max(expected) > 255
+    data = model.data_preprocessor(dict(inputs=[image], data_samples=[sample]), training=True)
+    target = targets_from_seg_samples(data['data_samples'], num_classes=847, ignore_index=65535)[0]
+    assert target.labels.tolist() == expected and (target.segment_map[50:] == -1).all()
+    sum(model.loss(**data).values()).backward()
+    with torch.no_grad():
+        result = model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+    assert tuple(result.seg_logits.data.shape) == (847, 50, 70)
 
 
 def test_wrong_in_channels_are_named_with_the_right_ones():

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 TOOL = Path(__file__).parents[2] / 'tools/efficientnet_lite_weights.py'
 
@@ -27,11 +29,15 @@ def foreign(network):
 
 
 @torch.no_grad()
-def test_the_backbone_computes_the_features_of_the_network(tool, network):
-    backbone = timm.create_model('tf_efficientnet_lite0', features_only=True).eval()
-    backbone.load_state_dict(tool.convert(foreign(network), 0))
+def test_the_backbone_of_the_config_computes_the_features_of_the_network(tool, network, tmp_path):
+    torch.save(tool.convert(foreign(network), 0), tmp_path / 'weights.pth')
+    config = Config.fromfile(next((TOOL.parents[1] / 'configs/camvid').glob('*effnet-lite0*.py')))
+    config.model.backbone.init_cfg.checkpoint = str(tmp_path / 'weights.pth')
+    init_default_scope('mmseg')
+    backbone = MODELS.build(config.model.backbone).eval()
+    backbone.init_weights()
     image = torch.randn(1, 3, 64, 96)
-    _, expected = network.forward_intermediates(image)
+    _, (_, *expected) = network.forward_intermediates(image)
     for found, wanted in zip(backbone(image), expected, strict=True):
         torch.testing.assert_close(found, wanted)
 

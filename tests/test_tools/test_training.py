@@ -3,7 +3,9 @@
 import signal
 
 import pytest
+import torch
 from helpers import runs
+from PIL import Image
 
 from mmmaskformer.datasets.scene_files import write_scenes
 
@@ -21,6 +23,16 @@ class KillHook(Hook):
 """
 
 
+HIDE_MMCV = """
+import importlib.abc, importlib.machinery, importlib.util, sys
+
+find_spec = importlib.machinery.PathFinder.find_spec
+importlib.machinery.PathFinder.find_spec = staticmethod(
+    lambda name, path=None, target=None: None if name.split('.')[0] == 'mmcv' else find_spec(name, path, target)
+)
+"""
+
+
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp('data') / 'scenes'
@@ -30,8 +42,9 @@ def scenes(tmp_path_factory):
 
 def test_mim_trains_and_tests_from_any_folder(tmp_path, scenes):
     config = runs.write_config(tmp_path / 'toy.py', scenes, iters=2)
-    out = runs.run('-m', 'mim', 'train', 'mmsegmentation', str(config), '--gpus', '0', cwd=tmp_path).stdout
-    assert 'Iter(train) [2/2]' in out and 'eta' in out and 'mIoU' in out
+    arguments = ['-m', 'mim', 'train', 'mmsegmentation', str(config), '--gpus', '0', '--amp', '--resume']
+    out = runs.run(*arguments, cwd=tmp_path).stdout
+    assert 'Iter(train) [2/2]' in out and 'eta' in out and 'mIoU' in out and 'bfloat16 autocast' in out
     checkpoint = tmp_path / 'work_dirs/toy/iter_2.pth'
     out = runs.run(
         '-m', 'mim', 'test', 'mmsegmentation', str(config), '--checkpoint', str(checkpoint), '--gpus', '0', cwd=tmp_path
@@ -39,11 +52,9 @@ def test_mim_trains_and_tests_from_any_folder(tmp_path, scenes):
     assert 'mIoU' in out and 'ring' in out
 
 
-def test_without_mim_under_bfloat16_and_with_test_time_augmentation(tmp_path, scenes):
+def test_without_mim_and_with_test_time_augmentation(tmp_path, scenes):
     config = runs.write_config(tmp_path / 'toy.py', scenes, iters=2)
-    tool = str(runs.ROOT / 'tools/train.py')
-    process = runs.run(tool, str(config), '--amp', '--work-dir', 'out', cwd=tmp_path)
-    assert 'bfloat16 autocast' in process.stdout + process.stderr
+    runs.run(str(runs.ROOT / 'tools/train.py'), str(config), '--work-dir', 'out', cwd=tmp_path)
     tool = str(runs.ROOT / 'tools/test.py')
     out = runs.run(tool, str(config), 'out/iter_2.pth', '--tta', '--work-dir', 'out/test', cwd=tmp_path).stdout
     assert 'mIoU' in out
@@ -67,14 +78,70 @@ def test_a_killed_run_resumes_with_the_same_losses(tmp_path, scenes, workers):
     assert found == expected
 
 
-def test_a_wrong_class_count_stops_before_the_first_step(tmp_path, scenes):
+def last_line(process) -> str:
+    return process.stderr.strip().splitlines()[-1]
+
+
+BAD_SETTINGS = {
+    'class count': (
+        'model.decode_head.num_classes=4',
+        'train_dataloader: ScenesDataset has 9 classes, but the model has num_classes=4. Fix: set',
+    ),
+    'channels': (
+        'model.decode_head.in_channels=[64,64,128,512]',
+        'channels [64, 64, 128, 256], but the head has in_channels=[64, 64, 128, 512]. Fix: set',
+    ),
+    'misspelt key': (
+        'model.decode_head.num_querys=5',
+        "MaskFormerHead does not take the key 'num_querys'. Did you mean 'num_queries'?",
+    ),
+    'learning rate': ('optim_wrapper.optimizer.lr=1e30', 'iteration 2, decoder layer 1 of 2, image 0 of the batch'),
+    'folder': (
+        'train_dataloader.dataset.data_root=nowhere',
+        "is the folder 'nowhere/images/train', which does not exist",
+    ),
+}
+
+
+@pytest.mark.parametrize('name', BAD_SETTINGS)
+def test_a_bad_setting_ends_with_one_clear_message(tmp_path, scenes, name):
+    option, message = BAD_SETTINGS[name]
     config = runs.write_config(tmp_path / 'toy.py', scenes)
     process = runs.run(
-        str(runs.ROOT / 'tools/train.py'), str(config), '--cfg-options', 'model.decode_head.num_classes=4',
+        str(runs.ROOT / 'tools/train.py'), str(config), '--cfg-options', option, cwd=tmp_path, check=False
+    )
+    assert process.returncode and message in last_line(process)
+
+
+def test_a_colour_picture_as_label_file_is_named(tmp_path):
+    root = tmp_path / 'scenes'
+    write_scenes(root, 1, 1)
+    labels = root / 'annotations/train/000000.png'
+    Image.open(labels).convert('RGB').save(labels)
+    config = runs.write_config(tmp_path / 'toy.py', root)
+    process = runs.run(str(runs.ROOT / 'tools/train.py'), str(config), cwd=tmp_path, check=False)
+    assert process.returncode and f'label file {labels}: found a picture of shape' in last_line(process)
+
+
+def test_mim_test_refuses_a_checkpoint_of_another_class_count(tmp_path, scenes):
+    config = runs.write_config(tmp_path / 'toy.py', scenes)
+    torch.save(
+        {'state_dict': {'decode_head.classifier.class_embed.weight': torch.zeros(21, 16)}}, tmp_path / 'other.pth'
+    )
+    process = runs.run(
+        '-m', 'mim', 'test', 'mmsegmentation', str(config), '--checkpoint', str(tmp_path / 'other.pth'),
         cwd=tmp_path, check=False,
     )  # fmt: skip
-    assert process.returncode
-    assert 'train_dataloader: ScenesDataset has 9 classes, but the model has num_classes=4' in process.stderr
+    message = 'is for 20 classes, but the model has num_classes=9. Fix: set num_classes=20 to use this checkpoint'
+    assert process.returncode and message in process.stderr
+
+
+def test_without_mmcv_the_tools_say_so(tmp_path, scenes):
+    config = runs.write_config(tmp_path / 'toy.py', scenes)
+    (tmp_path / 'sitecustomize.py').write_text(HIDE_MMCV)
+    process = runs.run(str(runs.ROOT / 'tools/train.py'), str(config), cwd=tmp_path, check=False, pythonpath=tmp_path)
+    assert process.returncode == 2
+    assert 'needs mmcv and found none' in last_line(process) and "Fix: pip install 'mmcv-lite" in last_line(process)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='mmengine.InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='mmseg.ADE20KDataset',
+        type='mmmaskformer.ADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline,
@@ -65,7 +65,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     dataset=dict(
-        type='mmseg.ADE20KDataset',
+        type='mmmaskformer.ADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         test_mode=True,

@@ -10,8 +10,8 @@ model = dict(
         model_name='tf_efficientnet_lite0',
         features_only=True,
         pretrained=False,
-        checkpoint_path='checkpoints/efficientnet_lite0.pth',
         out_indices=(1, 2, 3, 4),
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/efficientnet_lite0.pth'),
     ),
     decode_head=dict(
         in_channels=[24, 40, 112, 320],

@@ -19,6 +19,8 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='pytorch',
+        # Without a checkpoint, mmseg would zero the last norm of each block, which stays frozen.
+        zero_init_residual=False,
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),
     decode_head=dict(

@@ -48,6 +48,20 @@ def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     return torch.einsum('qk,qhw->khw', class_probs, mask_logits.sigmoid())
 
 
+def scores_at_input(class_logits: Tensor, mask_logits: Tensor, input_size: tuple[int, int]) -> Tensor:
+    """Scores at the padded network input: the first half of the order 'after', whose second half a host may do.
+
+    Args:
+        class_logits: (Q, K + 1) float.
+        mask_logits: (Q, h, w) float.
+        input_size: (H, W).
+
+    Returns:
+        (K, H, W) float.
+    """
+    return semantic_scores(class_logits, resize(mask_logits, input_size))
+
+
 def semantic_inference(
     class_logits: Tensor,
     mask_logits: Tensor,
@@ -72,7 +86,7 @@ def semantic_inference(
 
     Source: paper, section 3.3; official code, MaskFormer.forward.
     """
-    mask_logits = resize(mask_logits, input_size)
     if resize_masks_first:
-        return semantic_scores(class_logits, crop_and_resize(mask_logits, image_size, out_size))
-    return crop_and_resize(semantic_scores(class_logits, mask_logits), image_size, out_size)
+        mask_logits = crop_and_resize(resize(mask_logits, input_size), image_size, out_size)
+        return semantic_scores(class_logits, mask_logits)
+    return crop_and_resize(scores_at_input(class_logits, mask_logits, input_size), image_size, out_size)
