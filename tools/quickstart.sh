@@ -26,7 +26,10 @@ if [[ -z "${VIRTUAL_ENV:-}" && "${CONDA_DEFAULT_ENV:-base}" == base ]]; then
 fi
 if ! python -I -c 'import mmmaskformer, mmseg, mim, matplotlib, pytest' 2>/dev/null; then
     say 'packages (some gigabytes the first time)'
-    python -m pip install -q -c "$root/constraints.txt" -e "$root[lite,mim,test,demo]"
+    # Python 3.10 gets the newest releases made for it: the pinned ones need 3.11.
+    pins=(-c "$root/constraints.txt")
+    python -c 'import sys; sys.exit(sys.version_info >= (3, 11))' && pins=()
+    python -m pip install -q "${pins[@]}" -e "$root[lite,mim,test,demo]"
 fi
 python -m mmmaskformer.doctor
 
