@@ -1,5 +1,6 @@
 """MaskFormer as a decode head of MMSegmentation's stock `EncoderDecoder`."""
 
+import inspect
 import logging
 from collections.abc import Sequence
 
@@ -65,9 +66,8 @@ class MaskFormerHead(BaseModule):
         init_cfg: dict | None = None,
         **unknown,
     ):
-        accepted = [key for key in MaskFormerHead.__init__.__kwdefaults__] + [
-            'in_channels', 'num_classes', 'pixel_decoder', 'transformer_decoder', 'matcher', 'criterion'
-        ]  # fmt: skip
+        parameters = inspect.signature(MaskFormerHead.__init__).parameters.values()
+        accepted = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
         refuse_unknown_keys(type(self).__name__, unknown, accepted)
         super().__init__(init_cfg)
         _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg)
