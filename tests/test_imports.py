@@ -38,6 +38,7 @@ ARROWS = {
         'matplotlib',
         'rich',
         'mmmaskformer.registry',
+        'mmmaskformer.datasets',
         'mmmaskformer.visualization',
     },
     'hosts/mmseg.py': {'mmseg'},

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from rich.progress import track
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
+from mmmaskformer.datasets.transforms.loading import load_labels
 from mmmaskformer.visualization.draw import Example, contact_sheet, side_by_side
 
 # What the hosts ignore unless a data set says otherwise with `ignore_index`.
@@ -183,17 +184,11 @@ def predict_example(setup: Setup, index: int) -> tuple[str, Example]:
 
 
 def _read_labels(setup: Setup, index: int) -> np.ndarray | None:
-    """Ground truth from the label file, for a test pipeline that loads none; (H, W) int32, None without a file."""
+    """Ground truth from the label file, for a test pipeline that loads none; (H, W) integer, None without a file."""
     info = setup.dataset.get_data_info(index)
     if info.get('seg_map_path') is None or not fileio.exists(info['seg_map_path']):
         return None
-    stored = np.asarray(Image.open(io.BytesIO(fileio.get(info['seg_map_path'])))).astype(np.int32)
-    if info.get('reduce_zero_label'):
-        stored = np.where((stored == 0) | (stored == setup.ignore_label), setup.ignore_label, stored - 1)
-    labels = stored.copy()
-    for old, new in (info.get('label_map') or {}).items():
-        labels[stored == old] = new
-    return labels
+    return load_labels(info, setup.ignore_label)
 
 
 def _check_size(key: str, labels: np.ndarray, image: Image.Image, path: str) -> None:

@@ -102,6 +102,30 @@ def replace_labels(labels: np.ndarray, label_map: Mapping[int, int]) -> np.ndarr
     return table[labels].astype(labels.dtype if fits else np.int32)
 
 
+def load_labels(info: Mapping, ignore_index: int, backend_args: dict | None = None) -> np.ndarray:
+    """Read the label map of a dataset's entry and bring it to the model's classes.
+
+    Args:
+        info: the entry: ``seg_map_path``, and optionally ``reduce_zero_label`` and, applied after it, ``label_map``.
+        ignore_index: label of ignored pixels.
+        backend_args: of `mmengine.fileio.get`.
+
+    Returns:
+        (H, W) uint8 for 8-bit files, int32 for 16-bit files or an ``ignore_index`` above 255.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_label_map`.
+    """
+    labels = read_label_map(info['seg_map_path'], backend_args)
+    if ignore_index > np.iinfo(labels.dtype).max:
+        labels = labels.astype(np.int32)
+    if info.get('reduce_zero_label'):
+        labels = shift_labels(labels, ignore_index)
+    if info.get('label_map') is not None:
+        labels = replace_labels(labels, info['label_map'])
+    return labels
+
+
 @TRANSFORMS.register_module()
 class LoadSegAnnotations(BaseTransform):
     """Load the label map of an image, of 8 or 16 bits, and check it.
@@ -148,14 +172,8 @@ class LoadSegAnnotations(BaseTransform):
                 f"{name}: no 'seg_map_path' for image {results.get('img_path')}: the dataset was built without label "
                 "maps. Fix: set data_prefix['seg_map_path'], or remove this transform to predict without labels."
             )
-        labels = read_label_map(path, self.backend_args)
+        labels = load_labels(results, ignore_index, self.backend_args)
         _require_image_size(labels, results, path)
-        if ignore_index > np.iinfo(labels.dtype).max:
-            labels = labels.astype(np.int32)
-        if results.get('reduce_zero_label'):
-            labels = shift_labels(labels, ignore_index)
-        if results.get('label_map') is not None:
-            labels = replace_labels(labels, results['label_map'])
         if num_classes is not None:
             require_free_ignore_index(num_classes, ignore_index)
             _require_known_classes(labels, num_classes, ignore_index, path)
