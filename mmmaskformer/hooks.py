@@ -16,36 +16,27 @@ from mmmaskformer.registry import HOOKS
 
 
 @HOOKS.register_module()
-class IterationSeedHook(Hook):
-    """Seeds torch before each training iteration from the run's seed, the rank and the iteration.
+class RepeatableRunHook(Hook):
+    """Makes a run resumed from a checkpoint give the losses of one that was never interrupted.
 
-    Dropout and drop-path then depend on nothing that came before, so that a run resumed from a checkpoint gives the
-    same losses as one that was never interrupted. The order and augmentation of the data repeat by themselves:
-    mmengine advances the data loader on resume. The price is some ten microseconds an iteration.
-    """
-
-    priority = 'VERY_HIGH'
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Seed torch on all devices."""
-        torch.manual_seed(hash((runner.seed, get_rank(), runner.iter)) % 2**63)
-
-
-@HOOKS.register_module()
-class DataSeedHook(Hook):
-    """Seeds numpy and Python once before training, after the model was built and initialised.
-
-    Without data-loading workers the augmentation draws from the generators of the main process, which the start-up of
-    a resumed run leaves in another state than that of a fresh run.
+    Before training it seeds numpy and Python: without data-loading workers the augmentation draws from the generators
+    of this process, which the start-up of a resumed run leaves in another state than that of a fresh run. Before each
+    iteration it seeds torch from the run's seed, the rank and the iteration, so that dropout and drop-path depend on
+    nothing that came before; that takes some ten microseconds. The order of the data repeats by itself: mmengine
+    advances the data loader on resume.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Seed the generators of this process."""
+        """Seed the generators of the augmentation."""
         seed = (runner.seed + get_rank()) % 2**32
         random.seed(seed)
         np.random.seed(seed)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Seed torch on all devices."""
+        torch.manual_seed(hash((runner.seed, get_rank(), runner.iter)) % 2**63)
 
 
 @HOOKS.register_module()

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from mmmaskformer.hooks import CheckClassesHook, DataSeedHook, IterationSeedHook
+from mmmaskformer.hooks import CheckClassesHook, RepeatableRunHook
 
 
 def draw_at(iteration, seed=3):
     torch.rand(iteration + 5)  # whatever came before must not matter
-    IterationSeedHook().before_train_iter(SimpleNamespace(seed=seed, iter=iteration), iteration)
+    RepeatableRunHook().before_train_iter(SimpleNamespace(seed=seed, iter=iteration), iteration)
     return torch.rand(4)
 
 
@@ -29,7 +29,7 @@ def test_ranks_draw_differently(monkeypatch):
 def test_augmentation_starts_from_the_seed():
     def draw():
         random.random(), np.random.rand(3)
-        DataSeedHook().before_train(SimpleNamespace(seed=2**31 + 5))
+        RepeatableRunHook().before_train(SimpleNamespace(seed=2**31 + 5))
         return random.random(), np.random.rand()
 
     assert draw() == draw()

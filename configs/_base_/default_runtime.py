@@ -16,8 +16,7 @@ resume = False
 tta_model = dict(type='mmmaskformer.SemanticTTAModel')
 custom_hooks = [
     dict(type='mmmaskformer.CheckClassesHook'),
-    dict(type='mmmaskformer.DataSeedHook'),
-    dict(type='mmmaskformer.IterationSeedHook'),
+    dict(type='mmmaskformer.RepeatableRunHook'),
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
