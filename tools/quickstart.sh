@@ -3,8 +3,8 @@
 #
 #   bash tools/quickstart.sh [FOLDER]      FOLDER for data and results, default work_dirs/quickstart
 #
-# An active virtual or conda environment (not conda's base) is used as it is; otherwise .venv is made. Run again after an interruption: it
-# goes on where it stopped. PYTHON: the interpreter .venv is made with, default python3.
+# An active virtual or conda environment (not conda's base) is used as it is; otherwise .venv is made. Run it again after
+# an interruption: it goes on where it stopped. PYTHON: the interpreter .venv is made with, default python3.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 folder="${1:-$root/work_dirs/quickstart}"
@@ -29,7 +29,7 @@ if ! python -I -c 'import mmmaskformer, mmseg, mim, matplotlib, pytest' 2>/dev/n
     # Python 3.10 gets the newest releases made for it: the pinned ones need 3.11.
     pins=(-c "$root/constraints.txt")
     python -c 'import sys; sys.exit(sys.version_info >= (3, 11))' && pins=()
-    python -m pip install -q "${pins[@]}" -e "$root[lite,mim,test,demo]"
+    python -m pip install -q ${pins[@]+"${pins[@]}"} -e "$root[lite,mim,test,demo]"
 fi
 python -m mmmaskformer.doctor
 

@@ -31,9 +31,9 @@ def build_part(name: str, cfg: dict, **derived):
             "'mmmaskformer.FPNPixelDecoder', or your own class registered in mmmaskformer.registry.MODELS"
         )
     given = {key: value for key, value in cfg.items() if key != 'type'}
-    accepted = [key for key in inspect.signature(cls).parameters if key not in derived]
-    refuse_unknown_keys(f'{name} ({cls.__name__})', given, accepted, derived)
-    return cls(**given, **{key: value for key, value in derived.items() if key in inspect.signature(cls).parameters})
+    taken = inspect.signature(cls).parameters
+    refuse_unknown_keys(f'{name} ({cls.__name__})', given, set(taken) - set(derived), derived)
+    return cls(**given, **{key: value for key, value in derived.items() if key in taken})
 
 
 def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str], derived: Iterable[str] = ()) -> None:
