@@ -2,18 +2,23 @@
 
 from mmmaskformer.core.criterion import SetCriterion
 from mmmaskformer.core.matcher import HungarianMatcher
-from mmmaskformer.core.pixel_decoder import FPNPixelDecoder
+from mmmaskformer.core.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.transformer_decoder import TransformerDecoder
+from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
+from mmmaskformer.heads.panoptic_head import MaskFormerPanopticHead
 from mmmaskformer.heads.tta import SemanticTTAModel
 from mmmaskformer.registry import MODELS, has_host
 
 for part in (
     FPNPixelDecoder,
+    TransformerEncoderPixelDecoder,
     TransformerDecoder,
     HungarianMatcher,
     SetCriterion,
     MaskFormerHead,
+    MaskFormerPanopticHead,
+    MaskFormerFusionHead,
     SemanticTTAModel,
 ):
     MODELS.register_module(module=part)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmaskformer.core.layers import ConvNorm, caffe2_xavier_
+from mmmaskformer.core.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
+from mmmaskformer.core.transformer import TransformerEncoderLayer, same_start_layers
 
 
 class PixelDecoderOutput(NamedTuple):
@@ -74,3 +75,78 @@ class FPNPixelDecoder(nn.Module):
         for feature, lateral, output in reversed(list(levels)):
             x = output(lateral(feature) + F.interpolate(x, size=feature.shape[-2:], mode='nearest'))
         return PixelDecoderOutput(self.mask_conv(x), features[-1])
+
+
+class TransformerEncoderPixelDecoder(nn.Module):
+    """A transformer encoder on the coarsest feature, then the feature pyramid of `FPNPixelDecoder`.
+
+    The encoder's output is the top of the pyramid and the memory. No padding mask, as published.
+
+    Args:
+        in_channels: channels of the features, finest first, at least two levels.
+        channels: width of encoder and pyramid.
+        mask_channels: width C of the per-pixel embeddings.
+        norm_groups: groups of every GroupNorm.
+        num_layers: encoder layers.
+        num_heads: attention heads; must divide ``channels``.
+        ffn_channels: hidden width of the feed-forward parts.
+        dropout: probability.
+
+    Attributes:
+        memory_channels: channels of the memory.
+
+    Raises:
+        ValueError: if there are fewer than two levels, a width is not divided by its heads or groups, or
+            ``num_layers`` is below 1.
+
+    Source: paper, section 4.2 (panoptic models, "+ 6 Enc"); official code, TransformerEncoderPixelDecoder.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int],
+        channels: int = 256,
+        mask_channels: int = 256,
+        norm_groups: int = 32,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        ffn_channels: int = 2048,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f'num_layers={num_layers} must be at least 1. Fix: FPNPixelDecoder has no encoder')
+        if channels % num_heads:
+            raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
+        *lateral, top = in_channels
+        self.channels = self.memory_channels = channels
+        self.memory_proj = nn.Conv2d(top, channels, 1)
+        caffe2_xavier_(self.memory_proj)
+        layer = TransformerEncoderLayer(
+            channels=channels, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout
+        )
+        self.layers = same_start_layers(layer, num_layers)
+        self.pyramid = FPNPixelDecoder(
+            in_channels=[*lateral, channels], channels=channels, mask_channels=mask_channels, norm_groups=norm_groups
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> PixelDecoderOutput:
+        """Encode the coarsest feature and merge the features from coarse to fine.
+
+        Args:
+            features: one (B, in_channels[i], h_i, w_i) per level, finest first; any sizes.
+
+        Returns:
+            Embeddings on the grid of the finest feature, and the encoder's output (B, channels, h', w') as memory.
+        """
+        return self.pyramid([*features[:-1], self._encode(features[-1])])
+
+    def _encode(self, feature: Tensor) -> Tensor:
+        x = self.memory_proj(feature)
+        size = x.shape[-2:]
+        position = sine_position_encoding(size, self.channels, x.device).to(x.dtype)
+        x, position = (grid.flatten(2).transpose(1, 2) for grid in (x, position))
+        for layer in self.layers:
+            x = layer(x, position=position)
+        return x.transpose(1, 2).unflatten(2, size)

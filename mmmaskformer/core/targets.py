@@ -61,3 +61,40 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
         MaskTarget(present[i, :num_classes].nonzero()[:, 0].to(labels.device), segment_map=segment_maps[i])
         for i in range(batch)
     ]
+
+
+def instance_targets(
+    labels: Tensor, masks: Tensor, *, label_map: Tensor | None = None, is_thing: Tensor | None = None
+) -> MaskTarget:
+    """Targets from instance masks, which may overlap, and for panoptic training a label map for the stuff.
+
+    Args:
+        labels: (N,) int64 class of each instance.
+        masks: (N, H, W) bool.
+        label_map: (H, W) integer class ids; None if there is no stuff to learn. Pixels of things and of ids outside
+            [0, K) give no segment.
+        is_thing: (K,) bool, wanted with ``label_map``.
+
+    Returns:
+        One target with ``masks``: the instances in their order, then one segment per stuff class present, classes
+        ascending.
+
+    Raises:
+        ValueError: if labels and masks differ in number, or the label map has another size.
+
+    Source: paper, section 3.2; the same targets as MMDetection's preprocess_panoptic_gt.
+    """
+    if len(labels) != len(masks):
+        raise ValueError(f'found {len(labels)} instance labels and {len(masks)} masks; expected one mask per label')
+    if label_map is None:
+        return MaskTarget(labels, masks=masks)
+    if label_map.shape != masks.shape[1:]:
+        raise ValueError(
+            f'the label map is {tuple(label_map.shape)} and the instance masks are {tuple(masks.shape[1:])}; expected '
+            'one size. Fix: let every transform of the pipeline move both'
+        )
+    present = label_map.unique().long()
+    present = present[(present >= 0) & (present < len(is_thing))]
+    stuff = present[~is_thing[present]]
+    stuff_masks = label_map == stuff.to(label_map.dtype)[:, None, None]
+    return MaskTarget(torch.cat([labels, stuff]), masks=torch.cat([masks, stuff_masks]))

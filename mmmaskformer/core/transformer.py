@@ -26,6 +26,43 @@ def same_start_layers(layer: nn.Module, num_layers: int) -> nn.ModuleList:
     return layers
 
 
+class TransformerEncoderLayer(nn.Module):
+    """Self-attention of the memory and feed-forward; a LayerNorm after each.
+
+    Args:
+        channels: width of the memory.
+        num_heads: attention heads; must divide ``channels``.
+        ffn_channels: hidden width of the feed-forward part.
+        dropout: probability, for attention weights, the hidden feed-forward layer and each residual.
+
+    Source: official code, TransformerEncoderLayer.forward_post.
+    """
+
+    def __init__(self, *, channels: int, num_heads: int, ffn_channels: int, dropout: float):
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(channels, num_heads, dropout, batch_first=True)
+        self.linear1 = nn.Linear(channels, ffn_channels)
+        self.linear2 = nn.Linear(ffn_channels, channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, *, position: Tensor) -> Tensor:
+        """Update the memory.
+
+        Args:
+            x: (B, P, channels) float.
+            position: broadcastable to ``x``; added to queries and keys, not to values.
+
+        Returns:
+            (B, P, channels) float.
+        """
+        at = x + position
+        x = self.norm1(x + self.dropout(self.self_attn(at, at, x, need_weights=False)[0]))
+        hidden = self.dropout(F.relu(self.linear1(x)))
+        return self.norm2(x + self.dropout(self.linear2(hidden)))
+
+
 class TransformerDecoderLayer(nn.Module):
     """Self-attention of the queries, cross-attention to the memory, feed-forward; a LayerNorm after each.
 

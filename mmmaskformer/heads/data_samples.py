@@ -2,11 +2,19 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from mmmaskformer.core.structures import MaskTarget
-from mmmaskformer.core.targets import LabelRangeError, semantic_targets
+from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
+from mmmaskformer.core.targets import LabelRangeError, instance_targets, semantic_targets
+
+INSTANCE_OFFSET = 1000
+"""MMDetection's panoptic maps hold label + 1000 * instance; K is void, instance 0 is stuff."""
+
+IGNORED_STUFF = 255
+"""What MMDetection's loaders write into the label map where there is no class."""
 
 
 def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_index: int) -> list[MaskTarget]:
@@ -37,6 +45,124 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
         raise ValueError(f'{_file_of(samples[error.image])}: {error}') from None
 
 
+def targets_from_det_samples(
+    samples: Sequence, *, is_thing: Tensor, input_size: tuple[int, int], device: torch.device
+) -> list[MaskTarget]:
+    """Segments of MMDetection's samples, at the padded input size; padding belongs to no segment.
+
+    Args:
+        samples: B `DetDataSample` with either ``gt_panoptic_seg`` (``segment_map`` (1, H, W) int16 and the tuple
+            ``labels``), as our loader gives it, or ``gt_instances`` (``labels`` and ``masks``) with an optional
+            ``gt_sem_seg.sem_seg`` (1, H, W), as MMDetection's loaders give them.
+        is_thing: (K,) bool.
+        input_size: (H, W) of the padded input.
+        device: where the targets are wanted.
+
+    Returns:
+        B targets.
+
+    Raises:
+        KeyError: if a sample has no ground truth.
+        ValueError: if a label is outside the class list, or masks are larger than the input.
+    """
+    return [_target_from_det_sample(sample, is_thing, input_size, device) for sample in samples]
+
+
+def _target_from_det_sample(sample, is_thing: Tensor, size: tuple[int, int], device: torch.device) -> MaskTarget:
+    if 'gt_panoptic_seg' in sample:
+        panoptic = sample.gt_panoptic_seg
+        labels = _checked_labels(torch.tensor(panoptic.labels, dtype=torch.long), sample, len(is_thing))
+        segment_map = _padded(panoptic.segment_map[0], size, NO_SEGMENT, sample)
+        return MaskTarget(labels.to(device), segment_map=segment_map.to(device))
+    if 'gt_instances' not in sample or 'masks' not in sample.gt_instances:
+        raise KeyError(
+            f"{_file_of(sample)}: the data sample has neither 'gt_panoptic_seg' nor 'gt_instances' with masks. Fix: in "
+            "the training pipeline use type='mmmaskformer.LoadPanopticAnnotations' and "
+            "'mmmaskformer.PackPanopticInputs', or MMDetection's LoadAnnotations(with_mask=True) and PackDetInputs."
+        )
+    instances = sample.gt_instances
+    labels = _checked_labels(instances.labels, sample, len(is_thing)).to(device)
+    masks = _padded(instances.masks.to_tensor(torch.bool, device), size, False, sample)
+    label_map = sample.gt_sem_seg.sem_seg[0].to(device) if 'gt_sem_seg' in sample else None
+    if label_map is not None:
+        label_map = _padded(label_map, size, IGNORED_STUFF, sample)
+    return instance_targets(labels, masks, label_map=label_map, is_thing=is_thing.to(device))
+
+
+def _checked_labels(labels: Tensor, sample, num_classes: int) -> Tensor:
+    wrong = sorted({label for label in labels.tolist() if not 0 <= label < num_classes})
+    if wrong:
+        raise ValueError(
+            f'{_file_of(sample)}: labels {wrong} of segments are outside the class list; expected 0 to '
+            f'{num_classes - 1}. Fix: set num_classes to the number of classes of the dataset.'
+        )
+    return labels
+
+
+def _padded(maps: Tensor, size: tuple[int, int], value: int | bool, sample) -> Tensor:
+    """Pad on the right and at the bottom."""
+    height, width = maps.shape[-2:]
+    if height > size[0] or width > size[1]:
+        raise ValueError(
+            f'{_file_of(sample)}: the ground truth is {(height, width)}, larger than the padded input {tuple(size)}. '
+            'Fix: let every transform of the pipeline move image and annotations together.'
+        )
+    return F.pad(maps, (0, size[1] - width, 0, size[0] - height), value=value)
+
+
+def panoptic_codes(labels: Tensor, is_thing: Tensor) -> Tensor:
+    """The numbers by which MMDetection's panoptic maps tell segments apart.
+
+    Args:
+        labels: (S,) int64 class of each segment.
+        is_thing: (K,) bool.
+
+    Returns:
+        (S,) int64: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0.
+    """
+    thing = is_thing[labels].long()
+    return labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
+
+
+def encode_panoptic(segment_ids: Tensor, codes: Tensor, num_classes: int) -> Tensor:
+    """Our segments in MMDetection's form.
+
+    Args:
+        segment_ids: (H, W) integer, 0 for void, i + 1 for segment i.
+        codes: (S,) of `panoptic_codes`.
+        num_classes: K, which stands for void.
+
+    Returns:
+        (H, W) int32.
+    """
+    return torch.cat([codes.new_tensor([num_classes]), codes]).to(torch.int32)[segment_ids]
+
+
+def decode_panoptic(encoded: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Segments of a map in MMDetection's form.
+
+    Args:
+        encoded: (H, W) integer, label + 1000 * instance; labels of K and above are void.
+        num_classes: K.
+
+    Returns:
+        Segments (H, W) int32 numbered from 1 in ascending order of their encoded value, 0 for void; and the label of
+        each, (S,) int64.
+
+    Raises:
+        ValueError: if a value is negative.
+    """
+    if encoded.size and encoded.min() < 0:
+        raise ValueError(
+            f'panoptic map: found {encoded.min()}, expected label + {INSTANCE_OFFSET} * instance, never < 0'
+        )
+    values = np.flatnonzero(np.bincount(encoded.ravel()))
+    values = values[values % INSTANCE_OFFSET < num_classes]
+    table = np.zeros(int(encoded.max(initial=0)) + 1, np.int32)
+    table[values] = np.arange(1, len(values) + 1)
+    return table[encoded], values % INSTANCE_OFFSET
+
+
 def input_size(metas: Sequence[dict], finest: Tensor, stride: int, *, sliding: bool) -> tuple[int, int]:
     """Height and width of the padded network input that the features belong to.
 
@@ -62,13 +188,16 @@ def input_size(metas: Sequence[dict], finest: Tensor, stride: int, *, sliding: b
     return require_stride(finest, stride, sizes)
 
 
-def require_stride(finest: Tensor, stride: int, input_sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def require_stride(
+    finest: Tensor, stride: int, input_sizes: Sequence[tuple[int, int]], head: str = 'model.decode_head'
+) -> tuple[int, int]:
     """The first input size that the finest feature fits.
 
     Args:
         finest: (B, C, h, w).
         stride: what the head takes for its stride.
         input_sizes: candidates (H, W).
+        head: key of the head in the config, for the message.
 
     Raises:
         ValueError: if none fits, with the stride that would.
@@ -80,7 +209,7 @@ def require_stride(finest: Tensor, stride: int, input_sizes: Sequence[tuple[int,
     found = round(input_sizes[0][0] / feature_size[0])
     raise ValueError(
         f'the finest feature of the backbone is {feature_size} for an input of {tuple(input_sizes[0])}, a stride of '
-        f'about {found}; the head has feature_strides[0]={stride}. Fix: set model.decode_head.feature_strides to the '
+        f'about {found}; the head has feature_strides[0]={stride}. Fix: set {head}.feature_strides to the '
         "strides of the backbone, or choose other features with the backbone's out_indices."
     )
 

@@ -9,10 +9,11 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmmaskformer.core.inference.semantic import scores_at_input
+from mmmaskformer.core.inference.query_masks import resize
+from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.mask_classifier import MaskClassifier
 from mmmaskformer.core.matcher import NonFiniteLogitsError
-from mmmaskformer.core.structures import MaskPrediction
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget
 from mmmaskformer.heads.build import build_part, refuse_unknown_keys
 from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
 
@@ -46,6 +47,7 @@ class MaskFormerHead(BaseModule):
     Source: paper, section 3; official code, MaskFormerHead and MaskFormer.
     """
 
+    config_key = 'model.decode_head'  # for messages
     align_corners = False  # read by EncoderDecoder for its resize to the original size
     threshold = 1.0  # read by EncoderDecoder if K is 1: a sigmoid never exceeds it, so the only class wins
 
@@ -66,9 +68,7 @@ class MaskFormerHead(BaseModule):
         init_cfg: dict | None = None,
         **unknown,
     ):
-        parameters = inspect.signature(MaskFormerHead.__init__).parameters.values()
-        accepted = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-        refuse_unknown_keys(type(self).__name__, unknown, accepted)
+        refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
         super().__init__(init_cfg)
         _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg)
         self.in_channels = list(in_channels)
@@ -114,8 +114,8 @@ class MaskFormerHead(BaseModule):
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
         """
         predictions = self._predict_segments(features, all_layers=True)
-        targets = targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
-        require_stride(features[0], self.feature_strides[0], [targets[0].size])
+        targets = self._targets(features, data_samples)
+        require_stride(features[0], self.feature_strides[0], [targets[0].size], self.config_key)
         try:
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
@@ -128,24 +128,30 @@ class MaskFormerHead(BaseModule):
         Args:
             features: backbone features (B, C_i, h_i, w_i), finest first.
             metas: meta information of the samples.
-            test_cfg: the host's; only ``mode`` is read.
+            test_cfg: the host's. ``mode`` is read, and two keys of ours: ``inference``, 'semantic' (the default) or
+                'general', the two ways of the paper's section 3.3, and ``object_threshold`` of the latter.
 
         Returns:
             (B, K, H, W) float scores, at least 0, not normalised.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
+            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or
+                ``inference`` is unknown.
         """
+        test_cfg = test_cfg or {}
         prediction = self._predict_segments(features, all_layers=False)[-1]
-        sliding = (test_cfg or {}).get('mode') == 'slide'
-        size = input_size(metas, features[0], self.feature_strides[0], sliding=sliding)
-        images = range(len(prediction.class_logits))
-        return torch.stack(
-            [scores_at_input(prediction.class_logits[image], prediction.mask_logits(image), size) for image in images]
-        )
+        size = input_size(metas, features[0], self.feature_strides[0], sliding=test_cfg.get('mode') == 'slide')
+        scores = [
+            _scores(class_logits, prediction.mask_logits(image), size, test_cfg)
+            for image, class_logits in enumerate(prediction.class_logits)
+        ]
+        return torch.stack(scores)
+
+    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:
+        return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
 
     def _predict_segments(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
-        _check_features(features, self.in_channels, self.feature_strides)
+        _check_features(features, self.in_channels, self.feature_strides, self.config_key)
         return self.classifier(features, all_layers=all_layers)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
@@ -157,7 +163,7 @@ class MaskFormerHead(BaseModule):
                 raise ValueError(
                     f"the checkpoint's {key} is for {found} classes, but the model has num_classes={self.num_classes}. "
                     f'Fix: set num_classes={found} to use this checkpoint, or, to fine-tune it on other classes, '
-                    "model.decode_head.on_class_mismatch='reinit'."
+                    f"{self.config_key}.on_class_mismatch='reinit'."
                 )
             print_log(
                 f'{key}: {found} classes in the checkpoint, {self.num_classes} in the model; the classifier starts '
@@ -168,6 +174,23 @@ class MaskFormerHead(BaseModule):
             for name in ('weight', 'bias'):
                 state_dict[f'{prefix}{CLASSIFIER}.{name}'] = getattr(self.classifier.class_embed, name).detach()
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _keywords(head: type) -> list[str]:
+    """All keyword arguments of a head and of the heads it derives from."""
+    classes = [cls for cls in head.__mro__ if issubclass(cls, MaskFormerHead)]
+    parameters = [p for cls in classes for p in inspect.signature(cls.__init__).parameters.values()]
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def _scores(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], test_cfg: dict) -> Tensor:
+    """Class scores (K, H, W) of one image at the padded input size."""
+    inference = test_cfg.get('inference', 'semantic')
+    if inference == 'semantic':
+        return scores_at_input(class_logits, mask_logits, size)
+    if inference == 'general':
+        return general_scores(class_logits, resize(mask_logits, size), test_cfg.get('object_threshold', 0.3))
+    raise ValueError(f"model.test_cfg.inference={inference!r} is unknown; expected 'semantic' or 'general'")
 
 
 def _build_classifier(in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder):
@@ -209,13 +232,13 @@ def _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch
             )
 
 
-def _check_features(features: Sequence[Tensor], in_channels: list[int], strides: list[int]) -> None:
+def _check_features(features: Sequence[Tensor], in_channels: list[int], strides: list[int], head: str) -> None:
     """Raise a `ValueError` that says which setting does not fit the backbone."""
     found = [feature.shape[1] for feature in features]
     if found != in_channels:
         raise ValueError(
             f'the backbone gives {len(found)} features with channels {found}, but the head has '
-            f'in_channels={in_channels}. Fix: set model.decode_head.in_channels={found}, or choose other features '
+            f'in_channels={in_channels}. Fix: set {head}.in_channels={found}, or choose other features '
             "with the backbone's out_indices."
         )
     finest = features[0].shape[-2:]
@@ -229,5 +252,5 @@ def _check_features(features: Sequence[Tensor], in_channels: list[int], strides:
                 raise ValueError(
                     f'feature {level} of the backbone is {tuple(feature.shape[-2:])} where the finest is '
                     f'{tuple(finest)}, a stride of about {ratio}; the head has feature_strides={strides}. Fix: set '
-                    'model.decode_head.feature_strides to the strides of the backbone.'
+                    f'{head}.feature_strides to the strides of the backbone.'
                 )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 DATA = Path(__file__).parent.parent / 'data'
 
-# Official name -> ours, for heads without the transformer encoder. N counts pyramid levels from 1, finest first.
+# Official name -> ours. N counts pyramid levels from 1, finest first.
 RULES = (
     (r'pixel_decoder\.layer_4\.norm\.', 'pixel_decoder.top_conv.norm.'),
     (r'pixel_decoder\.layer_4\.', 'pixel_decoder.top_conv.conv.'),
@@ -25,8 +25,20 @@ RULES = (
 )
 
 
-def our_name(official: str) -> str:
-    """Name in `MaskClassifier` of a parameter of the official head."""
+ENCODER_RULES = (
+    (r'pixel_decoder\.input_proj\.', 'pixel_decoder.memory_proj.'),
+    (r'pixel_decoder\.transformer\.encoder\.layers\.', 'pixel_decoder.layers.'),
+)
+
+
+def our_name(official: str, *, encoder: bool = False) -> str:
+    """Name in `MaskClassifier` of a parameter of the official head, with or without transformer encoder."""
+    if encoder and official.startswith('pixel_decoder.'):
+        for pattern, replacement in ENCODER_RULES:
+            name, count = re.subn(f'^{pattern}', replacement, official)
+            if count:
+                return name
+        return our_name(official).replace('pixel_decoder.', 'pixel_decoder.pyramid.')
     for pattern, replacement in RULES:
         name, count = re.subn(f'^{pattern}', replacement, official)
         if count:
@@ -62,9 +74,9 @@ def our_full_name(official: str) -> str:
     return official
 
 
-def our_state_dict(official: dict[str, Tensor]) -> dict[str, Tensor]:
-    """State dict of `MaskClassifier` from the one of the official head."""
-    return {our_name(key): value for key, value in official.items()}
+def our_state_dict(official: dict[str, Tensor], *, encoder: bool = False) -> dict[str, Tensor]:
+    """State dict of `MaskClassifier` from the one of the official head, with or without transformer encoder."""
+    return {our_name(key, encoder=encoder): value for key, value in official.items()}
 
 
 def load(name: str) -> dict:

@@ -6,27 +6,9 @@ slightly different numbers, since the sigmoid lies in between.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (n, h, w) float maps to (n, size), pixel centres aligned, no antialiasing."""
-    return F.interpolate(maps[None], size=tuple(size), mode='bilinear', align_corners=False)[0]
-
-
-def crop_and_resize(maps: Tensor, image_size: tuple[int, int], out_size: tuple[int, int]) -> Tensor:
-    """Remove the padding, then resize.
-
-    Args:
-        maps: (n, H, W) float at the padded input size.
-        image_size: (height, width) of the image within it, at the top left.
-        out_size: (height, width) wanted.
-
-    Returns:
-        (n, *out_size) float.
-    """
-    return resize(maps[:, : image_size[0], : image_size[1]], out_size)
+from mmmaskformer.core.inference.query_masks import QueryMasks, confident_queries, crop_and_resize, resize
 
 
 def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
@@ -62,31 +44,44 @@ def scores_at_input(class_logits: Tensor, mask_logits: Tensor, input_size: tuple
     return semantic_scores(class_logits, resize(mask_logits, input_size))
 
 
-def semantic_inference(
-    class_logits: Tensor,
-    mask_logits: Tensor,
-    *,
-    input_size: tuple[int, int],
-    image_size: tuple[int, int],
-    out_size: tuple[int, int],
-    resize_masks_first: bool = False,
-) -> Tensor:
+def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: float = 0.3) -> Tensor:
+    """Scores whose arg-max is general inference: of each class its best query's class times mask probability.
+
+    Every query votes only for its most probable class, and only if it is confident. As maps of scores the result can be
+    cropped, resized and averaged like that of semantic inference; the segments of `general_inference` cannot.
+
+    Args:
+        class_logits: (Q, K + 1) float.
+        mask_logits: (Q, h, w) float.
+        object_threshold: class probabilities must be above it; 0.3 is published.
+
+    Returns:
+        (K, h, w) float, 0 for classes without a confident query.
+
+    Source: paper, section 3.3 (general inference) and appendix.
+    """
+    query_idx, labels, scores = confident_queries(class_logits, object_threshold)
+    result = scores.new_zeros(class_logits.shape[1] - 1, *mask_logits.shape[1:])
+    for query, label, score in zip(query_idx.tolist(), labels.tolist(), scores, strict=True):
+        result[label] = torch.maximum(result[label], mask_logits[query].sigmoid() * score)
+    return result
+
+
+def semantic_inference(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> Tensor:
     """Class scores of one image at the size wanted.
 
     Args:
         class_logits: (Q, K + 1) float.
-        mask_logits: (Q, h, w) float, on the network's output grid.
-        input_size: (H, W) of the padded network input.
-        image_size: (height, width) of the image within the input.
-        out_size: (height, width) wanted, usually the original image's.
+        masks: of the same Q queries.
         resize_masks_first: False for the order 'after', True for 'before'.
 
     Returns:
-        (K, *out_size) float; the label map is its arg-max over K.
+        (K, H, W) float at the output size; the label map is its arg-max over K.
 
     Source: paper, section 3.3; official code, MaskFormer.forward.
     """
     if resize_masks_first:
-        mask_logits = crop_and_resize(resize(mask_logits, input_size), image_size, out_size)
-        return semantic_scores(class_logits, mask_logits)
-    return crop_and_resize(scores_at_input(class_logits, mask_logits, input_size), image_size, out_size)
+        return semantic_scores(class_logits, masks.logits())
+    scores = scores_at_input(class_logits, masks.coarse_logits(), masks.input_size)
+    scores = crop_and_resize(scores, masks.image_size, masks.out_size)
+    return scores.flip(-1) if masks.flipped else scores

@@ -1,0 +1,117 @@
+"""Panoptic inference: every pixel to one confident query, queries to segments."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.inference.query_masks import QueryMasks, assign_pixels, confident_queries
+
+
+class PanopticResult(NamedTuple):
+    """The segments of one image; they do not overlap.
+
+    Attributes:
+        segment_ids: (H, W) int32; segment i + 1, or 0 for void.
+        labels: (S,) int64 class of each segment.
+        scores: (S,) float, probability of the class; of the first query where several of a stuff class are joined.
+    """
+
+    segment_ids: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+def panoptic_inference(
+    class_logits: Tensor,
+    masks: QueryMasks,
+    *,
+    is_thing: Tensor,
+    object_threshold: float = 0.8,
+    overlap_threshold: float = 0.8,
+) -> PanopticResult:
+    """Panoptic segmentation of one image.
+
+    Confident queries compete for each pixel with class probability times mask probability. A query keeps what it won,
+    also pixels where its own mask is below one half, unless it won too small a part of its own mask. What such a query
+    won stays void. Stuff queries of one class become one segment, numbered where the first of them stands.
+
+    Args:
+        class_logits: (Q, K + 1) float.
+        masks: of the same Q queries.
+        is_thing: (K,) bool.
+        object_threshold: class probabilities must be above it: 0.8 is published for COCO, 0.7 for ADE20K.
+        overlap_threshold: pixels won must be at least this part of the pixels where the query's mask is one half or
+            more.
+
+    Returns:
+        Segments in query order. Only confident queries are multiplied out, a few at a time.
+
+    Source: paper, section 3.3 (general inference); official code, MaskFormer.panoptic_inference.
+    """
+    query_idx, labels, scores = confident_queries(class_logits, object_threshold)
+    if not len(query_idx):
+        return nothing_found(masks, class_logits)
+    winner, own_area = assign_pixels(masks, query_idx, scores)
+    return join_segments(winner, own_area, labels, scores, is_thing=is_thing, overlap_threshold=overlap_threshold)
+
+
+def join_segments(
+    winner: Tensor, own_area: Tensor, labels: Tensor, scores: Tensor, *, is_thing: Tensor, overlap_threshold: float
+) -> PanopticResult:
+    """Drop queries that lost too much of their mask, join stuff queries of one class.
+
+    Args:
+        winner: (H, W) int64, the query each pixel went to, in [0, n).
+        own_area: (n,) pixels where each query's own mask probability is at least one half.
+        labels: (n,) int64.
+        scores: (n,) float.
+        is_thing: (K,) bool.
+        overlap_threshold: see `panoptic_inference`.
+    """
+    area = torch.bincount(winner.flatten(), minlength=len(labels))
+    accepted = (area > 0) & (own_area > 0) & (area.double() / own_area >= overlap_threshold)
+    number = torch.arange(len(labels), device=labels.device)
+    # Queries of one group become one segment: a thing is a group of its own.
+    group = torch.where(is_thing[labels], len(is_thing) + number, labels)
+    together = (group[:, None] == group) & accepted
+    first = together.to(torch.uint8).argmax(1)
+    starts = accepted & (first == number)
+    segment_of_query = starts.cumsum(0)[first] * accepted
+    return PanopticResult(segment_of_query.to(torch.int32)[winner], labels[starts], scores[starts])
+
+
+def nothing_found(masks: QueryMasks, class_logits: Tensor) -> PanopticResult:
+    """All void, no segments."""
+    segment_ids = torch.zeros(masks.out_size, dtype=torch.int32, device=class_logits.device)
+    return PanopticResult(
+        segment_ids, torch.zeros(0, dtype=torch.long, device=class_logits.device), class_logits.new_zeros(0)
+    )
+
+
+def general_inference(
+    class_logits: Tensor, masks: QueryMasks, *, object_threshold: float = 0.3, overlap_threshold: float = 0.0
+) -> Tensor:
+    """Semantic segmentation by general inference: panoptic inference in which every class is stuff.
+
+    Args:
+        class_logits: (Q, K + 1) float.
+        masks: of the same Q queries.
+        object_threshold: class probabilities must be above it; 0.3 is published.
+        overlap_threshold: see `panoptic_inference`; 0 keeps every segment that has a pixel.
+
+    Returns:
+        (H, W) int64 labels; K ("no object") where no segment is.
+
+    Source: paper, section 3.3 and appendix (semantic against general inference).
+    """
+    num_classes = class_logits.shape[1] - 1
+    all_stuff = torch.zeros(num_classes, dtype=torch.bool, device=class_logits.device)
+    segment_ids, labels, _ = panoptic_inference(
+        class_logits,
+        masks,
+        is_thing=all_stuff,
+        object_threshold=object_threshold,
+        overlap_threshold=overlap_threshold,
+    )
+    return torch.cat([labels.new_tensor([num_classes]), labels])[segment_ids]

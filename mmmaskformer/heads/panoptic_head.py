@@ -1,0 +1,104 @@
+"""MaskFormer as the panoptic head of MMDetection's stock `MaskFormer` detector."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
+from mmmaskformer.core.structures import MaskTarget
+from mmmaskformer.heads.data_samples import require_stride, targets_from_det_samples
+from mmmaskformer.heads.maskformer_head import MaskFormerHead
+
+
+class MaskFormerPanopticHead(MaskFormerHead):
+    """Mask classification for panoptic and instance segmentation: the model of `MaskFormerHead`, other data samples.
+
+    Args:
+        num_classes: K, things and stuff together, without "no object".
+        things: labels of the thing classes, in any order; they need not come first. The others are stuff.
+        train_cfg: of the detector; must be empty.
+        test_cfg: of the detector; read by `MaskFormerFusionHead` only.
+        settings: all other arguments of `MaskFormerHead`.
+
+    Raises:
+        TypeError: if a key is not known.
+        ValueError: if a value is out of range.
+
+    Source: paper, sections 3.2 and 4.2; official code, MaskFormer with PANOPTIC_ON.
+    """
+
+    config_key = 'model.panoptic_head'
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        things: Sequence[int],
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        **settings,
+    ):
+        if train_cfg:
+            raise ValueError(
+                f'model.train_cfg holds {sorted(train_cfg)}; expected nothing: matcher and criterion stand in '
+                f'{self.config_key}. Fix: remove train_cfg'
+            )
+        super().__init__(num_classes=num_classes, **settings)
+        # Not in checkpoints: it follows from the config.
+        self.register_buffer('is_thing', thing_mask(num_classes, things, self.config_key), persistent=False)
+        self.num_things_classes = int(self.is_thing.sum())
+        self.num_stuff_classes = num_classes - self.num_things_classes
+
+    def forward(self, features: Sequence[Tensor], data_samples: Sequence | None = None) -> tuple[Tensor, Tensor]:
+        """Raw outputs of the last layer, see `MaskFormerHead.forward`; the detector passes the samples as well."""
+        return super().forward(features)
+
+    def predict(self, features: Sequence[Tensor], data_samples: Sequence) -> tuple[Tensor, DeferredMaskLogits]:
+        """Outputs of the last layer for the fusion head.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            data_samples: B samples that know ``batch_input_shape``, as MMDetection's data preprocessor sets it.
+
+        Returns:
+            Class logits (B, Q, K + 1), and the mask logits of the batch, not yet multiplied out.
+
+        Raises:
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+        """
+        prediction = self._predict_segments(features, all_layers=False)[-1]
+        size = tuple(data_samples[0].metainfo['batch_input_shape'])
+        require_stride(features[0], self.feature_strides[0], [size], self.config_key)
+        return prediction.class_logits, DeferredMaskLogits(prediction, size)
+
+    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:
+        size = tuple(data_samples[0].metainfo['batch_input_shape'])
+        return targets_from_det_samples(
+            data_samples, is_thing=self.is_thing, input_size=size, device=features[0].device
+        )
+
+
+def thing_mask(num_classes: int, things: Sequence[int], where: str) -> Tensor:
+    """Which classes are things.
+
+    Args:
+        num_classes: K.
+        things: labels of the thing classes.
+        where: config key of the caller, for the message.
+
+    Returns:
+        (K,) bool.
+
+    Raises:
+        ValueError: if a label is out of range or stands twice.
+    """
+    things = list(things)
+    if len(set(things)) != len(things) or not all(isinstance(x, int) and 0 <= x < num_classes for x in things):
+        raise ValueError(
+            f'{where}.things={things} must be different labels from 0 to {num_classes - 1}. Fix: list '
+            'the labels of the classes whose instances are told apart'
+        )
+    mask = torch.zeros(num_classes, dtype=torch.bool)
+    mask[things] = True
+    return mask
