@@ -11,7 +11,7 @@ from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
 from mmmaskformer.core.targets import LabelRangeError, instance_targets, semantic_targets
 
 INSTANCE_OFFSET = 1000
-"""MMDetection's panoptic maps hold label + 1000 * instance; K is void, instance 0 is stuff."""
+"""MMDetection's panoptic maps hold label + 1000 * instance; K is void."""
 
 IGNORED_STUFF = 255
 """What MMDetection's loaders write into the label map where there is no class."""
@@ -118,10 +118,12 @@ def panoptic_codes(labels: Tensor, is_thing: Tensor) -> Tensor:
         is_thing: (K,) bool.
 
     Returns:
-        (S,) int64: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0.
+        (S,) int64: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0,
+        but stuff of class 0 has instance 1: MMDetection's metric takes a code of 0 for void.
     """
     thing = is_thing[labels].long()
-    return labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
+    codes = labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
+    return torch.where(codes == 0, INSTANCE_OFFSET, codes)
 
 
 def encode_panoptic(segment_ids: Tensor, codes: Tensor, num_classes: int) -> Tensor:
