@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmmaskformer.core.panoptic_quality import SegmentCounts, joint_runs, segment_iou
+from mmmaskformer.core.panoptic_map import joint_runs
+from mmmaskformer.core.panoptic_quality import SegmentCounts, segment_iou
 
 
 @dataclass(frozen=True)
@@ -75,26 +76,29 @@ def count_labels(
     true_labels, pred_labels, lengths = joint_runs(truth, prediction)
     ignored = true_labels == ignore_index
     _require_known(true_labels[~ignored], num_classes, ignore_index, name)
-
-    def area(labels: np.ndarray, where: np.ndarray) -> np.ndarray:
-        pixels = np.bincount(labels[where], weights=lengths[where], minlength=num_classes)
-        return pixels.astype(np.int64)
-
     is_class = (pred_labels >= 0) & (pred_labels < num_classes)
-    intersection = area(true_labels, ~ignored & (true_labels == pred_labels))
-    true_area, pred_area = area(true_labels, ~ignored), area(pred_labels, is_class & ~ignored)
-    on_void = area(pred_labels, is_class & ignored)
-    return LabelCounts(*_match_segments(intersection, true_area, pred_area, on_void), intersection, true_area, pred_area)
+    right = ~ignored & (true_labels == pred_labels)
+    intersection, true_area, pred_area, on_void = (
+        np.bincount(labels[where], weights=lengths[where], minlength=num_classes).astype(np.int64)
+        for labels, where in (
+            (true_labels, right),
+            (true_labels, ~ignored),
+            (pred_labels, is_class & ~ignored),
+            (pred_labels, is_class & ignored),
+        )
+    )
+    segments = _match_segments(intersection, true_area, pred_area, on_void)
+    return LabelCounts(*segments, intersection, true_area, pred_area)
 
 
 def pixel_quality(counts: LabelCounts) -> PixelQuality:
     """IoU and accuracy from counts of all images."""
     union = counts.true_area + counts.pred_area - counts.intersection
-    iou = _ratio(counts.intersection, union)
+    iou, accuracy = _ratio(counts.intersection, union), _ratio(counts.intersection, counts.true_area)
     total = counts.true_area.sum()
     return PixelQuality(
         iou=iou,
-        accuracy=(accuracy := _ratio(counts.intersection, counts.true_area)),
+        accuracy=accuracy,
         mean_iou=_mean(iou),
         mean_accuracy=_mean(accuracy),
         all_accuracy=float(_ratio(counts.intersection.sum(), total)),
