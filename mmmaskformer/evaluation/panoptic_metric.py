@@ -36,8 +36,8 @@ class PanopticMetric(BaseMetric):
     meta ``classes``, ``isthing`` and, to write results, ``category_ids``. Each process keeps the counts of its images
     only (some hundred bytes each). Neither panopticapi nor temporary files are needed.
 
-    Differs from MMDetection's ``CocoPanopticMetric``: it takes stuff of class 0 for void where a prediction has void,
-    and changes the prediction in place, so list it after this one if you want both.
+    MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It changes the prediction in place, so
+    list it after this one if you want both.
 
     Args:
         field: of the data sample, holding ``sem_seg`` (1, H, W) in MMDetection's form: 'pred_panoptic_seg' or

@@ -94,10 +94,7 @@ class SegmentPool:
             query_idx, labels, scores = query_idx[kept], labels[kept], scores[kept]
         probs = masks.logits(query_idx).sigmoid_()
         # Stuff queries of one class become one segment: the largest of their probabilities.
-        number = torch.arange(len(labels), device=labels.device)
-        keys, group = torch.where(self.is_thing[labels], len(self.is_thing) + number, labels).unique(
-            return_inverse=True
-        )
+        keys, group = segment_groups(labels, self.is_thing).unique(return_inverse=True)
         joined = probs.new_zeros(len(keys), *probs.shape[1:])
         joined.scatter_reduce_(0, group[:, None, None].expand_as(probs), probs, 'amax')
         best = scores.new_zeros(len(keys)).scatter_reduce_(0, group, scores, 'amax')
