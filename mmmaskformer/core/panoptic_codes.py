@@ -5,7 +5,7 @@ import numpy as np
 from mmmaskformer.core.panoptic_map import joint_runs
 
 INSTANCE_OFFSET = 1000
-"""MMDetection's panoptic maps hold label + 1000 * instance; K is void, instance 0 is stuff."""
+"""MMDetection's panoptic maps hold label + 1000 * instance; K is void."""
 
 
 def decode_panoptic(encoded: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,60 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine import fileio
 
 from mmmaskformer.core.panoptic_map import PanopticMap
 from mmmaskformer.core.panoptic_quality import SegmentCounts, count_segments
-
-
-def read_ids(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
-    """Read a panoptic PNG.
-
-    Args:
-        path: file.
-        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
-
-    Returns:
-        (H, W) uint32 ids.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no picture of three channels with 8 bits each.
-    """
-    try:
-        content = fileio.get(path, backend_args=backend_args)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'panoptic map {path}: not found. Expected: a PNG for each image. Fix: check data_root and data_prefix of '
-            'the dataset.'
-        ) from None
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
-    if pixels is None:
-        raise ValueError(
-            f'panoptic map {path}: {len(content)} bytes that cannot be decoded, expected a PNG. Fix: the file is '
-            'damaged or not an image; copy or convert it again.'
-        )
-    if pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
-        raise ValueError(
-            f'panoptic map {path}: found pixels of shape {pixels.shape} and {pixels.dtype}, expected (height, width, '
-            '3) of 8 bits with id = R + 256 G + 65536 B. Fix: convert it to the COCO panoptic format.'
-        )
-    return ids_of_colours(pixels)
-
-
-def ids_of_colours(pixels: np.ndarray) -> np.ndarray:
-    """Segment ids of the colours of a panoptic PNG.
-
-    Args:
-        pixels: (H, W, 3) uint8 in OpenCV's order: blue, green, red.
-
-    Returns:
-        (H, W) uint32, R + 256 G + 65536 B.
-    """
-    # Three bytes and a fourth one are a little-endian number.
-    ids = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGBA).view('<u4')[..., 0]
-    ids &= 0xFFFFFF
-    return ids
+from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
 
 
 def write_ids(path: str | Path, ids: np.ndarray) -> None:
@@ -181,7 +131,7 @@ def count_files(
         pair = []
         for folder, found in zip(folders, (entry, predictions[entry['image_id']]), strict=True):
             file = folder / found['file_name']
-            pair.append(panoptic_map(read_ids(file), found['segments_info'], label_of, str(file)))
+            pair.append(panoptic_map(read_segment_ids(str(file)), found['segments_info'], label_of, str(file)))
         rows.append(count_segments(*pair, num_classes=len(label_of), name=str(folders[0] / entry['file_name'])).rows())
     return SegmentCounts.from_rows(rows, len(label_of)), truth['categories']
 
@@ -190,7 +140,7 @@ def panoptic_map(ids: np.ndarray, segments: Sequence[dict], label_of: Mapping[in
     """A picture with what the JSON file says about it.
 
     Args:
-        ids: (H, W) of `read_ids`.
+        ids: (H, W) of `read_segment_ids`.
         segments: ``segments_info``; ``iscrowd`` and ``area`` may be absent, as in results.
         label_of: category id to label.
         name: of the file, for messages.

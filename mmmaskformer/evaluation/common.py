@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from mmmaskformer.core.panoptic_map import VOID, PanopticMap
-from mmmaskformer.evaluation.coco_panoptic_files import read_ids
+from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
 
 
 def image_key(sample: Mapping) -> tuple | None:
@@ -57,7 +57,7 @@ def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict
             'format_only=True.'
         )
     segments = sample['segments_info']
-    ids = read_ids(sample['seg_map_path'], backend_args)
+    ids = read_segment_ids(sample['seg_map_path'], backend_args)
     if sample.get('void_ids'):
         ids = np.where(np.isin(ids, sample['void_ids']), VOID, ids)
     labels = np.array([segment['category'] for segment in segments], np.int64)

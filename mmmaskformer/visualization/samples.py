@@ -14,9 +14,9 @@ from mmengine import fileio
 from PIL import Image, ImageOps
 from pycocotools.mask import decode, frPyObjects, merge
 
+from mmmaskformer.core.panoptic_codes import decode_panoptic
 from mmmaskformer.datasets.transforms.loading import load_labels
 from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids, replace_ids
-from mmmaskformer.heads.data_samples import decode_panoptic
 from mmmaskformer.visualization.draw import distinct_colours
 from mmmaskformer.visualization.segments import (
     VOID,

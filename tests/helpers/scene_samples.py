@@ -15,6 +15,11 @@ import mmmaskformer.registry  # noqa: F401  must come before mmdet where mmcv-li
 from mmdet.structures import DetDataSample  # isort: skip
 
 
+def code(label: int, number: int, is_thing: bool) -> int:
+    """Number of a segment in a prediction; stuff of class 0 gets an instance too: MMDetection takes 0 for void."""
+    return label + 1000 * (number * is_thing or label == 0)
+
+
 class Scenes:
     """Reads a folder of `write_scenes`.
 
@@ -86,7 +91,7 @@ class Scenes:
         for number, segment in enumerate(segments, 1):
             label = segment['category'] if rng.random() < 0.8 else int(rng.integers(num_classes))
             if rng.random() < 0.85:
-                encoded[ids == segment['id']] = label + 1000 * number * self.meta['isthing'][label]
+                encoded[ids == segment['id']] = code(label, number, self.meta['isthing'][label])
         moved = np.roll(encoded, tuple(rng.integers(0, 4, 2)), axis=(0, 1))
         if with_void:
             moved[: rng.integers(1, 20)] = num_classes

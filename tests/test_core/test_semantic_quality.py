@@ -86,6 +86,14 @@ def test_a_prediction_that_is_no_class_misses_the_pixels(label):
     assert pixel_quality(counts).mean_iou == pixel_quality(counts).all_accuracy == 0
 
 
+@pytest.mark.parametrize(('num_ignored', 'false_positives'), [(2, 1), (3, 0)])
+def test_a_prediction_with_more_than_half_ignored_is_not_false(num_ignored, false_positives):
+    truth, prediction = np.zeros((1, 9), int), np.array([[1] * 4 + [0] * 5])
+    truth[0, :num_ignored] = 255
+    counts = count_labels(truth, prediction, num_classes=K, ignore_index=255)
+    assert counts.fp[1] == false_positives
+
+
 def test_nothing_labelled_gives_nan_without_a_warning():
     counts = count_labels(np.full((3, 4), 255), np.zeros((3, 4), int), num_classes=K, ignore_index=255)
     with np.errstate(all='raise'):

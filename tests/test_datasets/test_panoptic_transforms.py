@@ -200,6 +200,9 @@ def test_png_missing_empty_broken_or_not_rgb(tmp_path):
         ValueError, match=r"a\.png: found a picture of shape \(8, 12\) \(Pillow mode 'L'\), expected RGB"
     ):
         load(copy.deepcopy(info))
+    Image.fromarray(np.zeros((8, 12, 4), np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"a\.png: found a picture of shape \(8, 12, 4\) \(Pillow mode 'RGBA'\)"):
+        load(copy.deepcopy(info))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=r'panoptic PNG .*a\.png: 40 bytes that cannot be decoded .* an RGB PNG'):
         load(copy.deepcopy(info))

@@ -4,13 +4,8 @@ import torch
 from helpers import hosts
 from mmengine.structures import InstanceData, PixelData
 
-from mmmaskformer.heads.data_samples import (
-    INSTANCE_OFFSET,
-    decode_panoptic,
-    encode_panoptic,
-    panoptic_codes,
-    targets_from_det_samples,
-)
+from mmmaskformer.core.panoptic_codes import decode_panoptic
+from mmmaskformer.heads.data_samples import encode_panoptic, panoptic_codes, targets_from_det_samples
 
 IS_THING = torch.tensor([False, True, False, True, False])
 CPU = torch.device('cpu')
@@ -30,12 +25,6 @@ def instance_sample(labels, masks, **fields):
     for name, value in fields.items():
         setattr(sample, name, value)
     return sample
-
-
-def test_the_offset_is_mmdetections():
-    from mmdet.evaluation.functional import INSTANCE_OFFSET as THEIRS
-
-    assert INSTANCE_OFFSET == THEIRS
 
 
 def test_our_panoptic_ground_truth_is_padded_with_no_segment():
@@ -97,10 +86,3 @@ def test_segments_survive_the_way_through_mmdetections_form(seed):
     for number, label in enumerate(found, start=1):
         original = segment_ids.numpy()[ids == number]
         assert len(set(original.tolist())) == 1 and labels[original[0] - 1] == label
-
-
-def test_decoding_void_gives_no_segments():
-    ids, labels = decode_panoptic(np.full((3, 4), 5, np.int32), 5)
-    assert not ids.any() and not len(labels)
-    with pytest.raises(ValueError, match='found -1, expected label'):
-        decode_panoptic(np.full((3, 4), -1, np.int32), 5)

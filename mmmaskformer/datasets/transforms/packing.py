@@ -23,6 +23,7 @@ META_KEYS = (
     'flip_direction',
     'seg_map_path',
     'segments_info',
+    'void_ids',
 )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
@@ -39,8 +40,22 @@ def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
             f'panoptic PNG {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}), expected RGB of 8 '
             "bits with id = R + 256 G + 65536 B. Fix: give data_prefix['seg'] the folder of the panoptic PNG files."
         )
-    red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
-    return red | green << 8 | blue << 16
+    return ids_of_colours(pixels)
+
+
+def ids_of_colours(pixels: np.ndarray) -> np.ndarray:
+    """Segment ids of the colours of a panoptic PNG.
+
+    Args:
+        pixels: (H, W, 3) uint8, RGB.
+
+    Returns:
+        (H, W) int32, R + 256 G + 65536 B.
+    """
+    # Three bytes and a fourth one are a little-endian number.
+    ids = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA).view('<i4')[..., 0]
+    ids &= 0xFFFFFF
+    return ids
 
 
 def replace_ids(ids: np.ndarray, numbers: Mapping[int, int]) -> tuple[np.ndarray, dict[int, int]]:
