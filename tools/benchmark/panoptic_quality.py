@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import cv2
 import numpy as np
 from panopticapi import evaluation as official
 from PIL import Image
