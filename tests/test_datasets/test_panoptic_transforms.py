@@ -142,8 +142,20 @@ def test_replaced_ids_are_those_of_a_loop(shape):
 def test_ids_use_all_three_channels(tmp_path):
     from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
 
-    Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255]]], np.uint8)).save(tmp_path / 'a.png')
-    assert read_segment_ids(str(tmp_path / 'a.png')).tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
+    image = Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255]]], np.uint8))
+    for name in ('a.png', 'a.bmp'):
+        image.save(tmp_path / name)
+        assert read_segment_ids(str(tmp_path / name)).tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
+
+
+def test_a_truncated_file_is_not_taken_for_a_whole_one(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    path = tmp_path / 'a.png'
+    info = entry(path, striped_ids(64, 64, 3))
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ValueError, match=r'a\.png: \d+ bytes that cannot be decoded'):
+        build('LoadPanopticAnnotations')(info)
 
 
 def test_images_without_segments(tmp_path):

@@ -59,6 +59,12 @@ def read_picture(
         FileNotFoundError: if there is no such file.
         ValueError: if it is empty or cannot be decoded.
     """
+    content = read_content(path, what=what, expected=expected, where=where, backend_args=backend_args)
+    return decode_picture(content, path, what=what, expected=expected)
+
+
+def read_content(path: str, *, what: str, expected: str, where: str, backend_args: dict | None = None) -> bytes:
+    """The bytes of an annotation file, the first half of `read_picture`."""
     try:
         content = fileio.get(path, backend_args=backend_args)
     except FileNotFoundError:
@@ -67,6 +73,11 @@ def read_picture(
         ) from None
     if not content:
         raise ValueError(f'{what} {path}: empty (0 bytes), expected {expected}. Fix: copy or convert it again.')
+    return content
+
+
+def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tuple[np.ndarray, str]:
+    """Pixels and Pillow mode of an annotation file, the second half of `read_picture`."""
     try:
         image = Image.open(BytesIO(content))
         return np.asarray(image), image.mode

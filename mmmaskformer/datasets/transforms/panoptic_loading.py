@@ -7,11 +7,12 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmmaskformer.datasets.transforms.common import NO_SEGMENT, PANOPTIC_MAP
-from mmmaskformer.datasets.transforms.loading import read_picture, require_image_size
+from mmmaskformer.datasets.transforms.loading import decode_picture, read_content, require_image_size
 from mmmaskformer.registry import TRANSFORMS
 
 VOID_ID = 0
 SHOWN = 5
+PNG_END = b'IEND\xaeB`\x82'
 
 
 def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
@@ -28,13 +29,15 @@ def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is empty, cannot be decoded or is not RGB of 8 bits.
     """
-    pixels, mode = read_picture(
-        path,
-        what='panoptic PNG',
-        expected='an RGB PNG',
-        where="data_root and data_prefix['seg'] of the dataset",
-        backend_args=backend_args,
-    )
+    form = dict(what='panoptic PNG', expected='an RGB PNG')
+    where = "data_root and data_prefix['seg'] of the dataset"
+    content = read_content(path, where=where, backend_args=backend_args, **form)
+    if content.endswith(PNG_END):
+        # OpenCV decodes faster than Pillow, but it takes a truncated file for a whole one.
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is not None and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
+            return ids_of_colours(pixels, cv2.COLOR_BGR2RGBA)
+    pixels, mode = decode_picture(content, path, **form)
     if mode != 'RGB':
         raise ValueError(
             f'panoptic PNG {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}), expected RGB of 8 '
@@ -43,17 +46,18 @@ def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
     return ids_of_colours(pixels)
 
 
-def ids_of_colours(pixels: np.ndarray) -> np.ndarray:
+def ids_of_colours(pixels: np.ndarray, conversion: int = cv2.COLOR_RGB2RGBA) -> np.ndarray:
     """Segment ids of the colours of a panoptic PNG.
 
     Args:
         pixels: (H, W, 3) uint8, RGB.
+        conversion: OpenCV's code for another order of the channels than RGB.
 
     Returns:
         (H, W) int32, R + 256 G + 65536 B.
     """
     # Three bytes and a fourth one are a little-endian number.
-    ids = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA).view('<i4')[..., 0]
+    ids = cv2.cvtColor(pixels, conversion).view('<i4')[..., 0]
     ids &= 0xFFFFFF
     return ids
 
