@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, chunk_rows, dice_from_sums, minus_log_sigmoid
+from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, chunk_rows, dice_from_sums, log_sigmoid
 from mmmaskformer.core.structures import MaskTarget
 
 
@@ -73,7 +73,7 @@ def _chunk_losses(mask_logits: Tensor, targets: Tensor, down: '_DownSampler') ->
     sign = targets.mul(2).sub_(1)
     z = F.interpolate(mask_logits[None], size=targets.shape[-2:], mode='bilinear', align_corners=False)[0].mul_(sign)
     right = z.sigmoid()
-    loss = minus_log_sigmoid(z, right)
+    loss = log_sigmoid(z, right).neg_()
     error = torch.sub(1, right, out=z)
     weight = sign.mul(FOCAL_ALPHA - 0.5).add_(0.5).mul_(error).mul_(error)  # w * u^2
     pixels = targets[0].numel()

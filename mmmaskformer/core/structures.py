@@ -128,11 +128,24 @@ class MaskTarget(NamedTuple):
         Returns:
             The same segments with maps of that size.
         """
-        source = self.masks if self.segment_map is None else self.segment_map
-        rows = _nearest_index(source.shape[-2], size[0], source.device)
-        columns = _nearest_index(source.shape[-1], size[1], source.device)
-        sampled = source[..., rows[:, None], columns]
-        return self._replace(masks=sampled) if self.segment_map is None else self._replace(segment_map=sampled)
+        if self.segment_map is None:
+            return self._replace(masks=sample_nearest(self.masks, size))
+        return self._replace(segment_map=sample_nearest(self.segment_map, size))
+
+
+def sample_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Sample maps of any type on another grid, taking pixel ⌊i · H / h⌋ as `torch`'s mode 'nearest' does.
+
+    Args:
+        maps: (..., H, W).
+        size: (h, w).
+
+    Returns:
+        (..., h, w) of the same dtype.
+    """
+    rows = _nearest_index(maps.shape[-2], size[0], maps.device)
+    columns = _nearest_index(maps.shape[-1], size[1], maps.device)
+    return maps[..., rows[:, None], columns]
 
 
 def _nearest_index(source: int, wanted: int, device: torch.device) -> Tensor:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmmaskformer.core import mask_loss
-from mmmaskformer.core.losses import pairwise_mask_costs
+from mmmaskformer.core.mask_cost import pairwise_mask_costs
 from mmmaskformer.core.mask_loss import matched_mask_losses
 from mmmaskformer.core.structures import MaskTarget
 
@@ -62,10 +62,10 @@ def test_chunks_do_not_change_the_result(monkeypatch, rows):
 def test_the_diagonal_of_the_pairwise_form_is_the_matched_form():
     target = toy.make_target(6, (8, 12))
     logits = torch.randn(6, 8, 12, dtype=torch.float64)
-    masks = target.masks_of(torch.arange(6))
-    pairwise = pairwise_mask_costs(logits.flatten(1), masks.flatten(1))
+    pixels = torch.eye(96, dtype=torch.float64).view(1, 96, 8, 12)
+    pairwise = pairwise_mask_costs(logits.flatten(1)[None], pixels, [target])
     for cost, matched in zip(pairwise, matched_mask_losses(logits, target, torch.arange(6)), strict=True):
-        torch.testing.assert_close(cost.diagonal(), matched)
+        torch.testing.assert_close(cost[0].diagonal(), matched)
 
 
 def test_gradients_are_those_of_the_values():
