@@ -14,9 +14,7 @@ FEWEST_PIXELS = 256
 """Pixels that a chunk should have at least, so that its matrix product is efficient."""
 
 
-def pairwise_mask_costs(
-    mask_embed: Tensor, mask_features: Tensor, targets: list[MaskTarget]
-) -> tuple[Tensor, Tensor]:
+def pairwise_mask_costs(mask_embed: Tensor, mask_features: Tensor, targets: list[MaskTarget]) -> tuple[Tensor, Tensor]:
     """Focal and dice loss of all queries against all segments of their image, on the grid of the features.
 
     Args:

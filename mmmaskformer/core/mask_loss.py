@@ -8,12 +8,12 @@ the plain computation up to rounding.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, chunk_rows, dice_from_sums, log_sigmoid
 from mmmaskformer.core.structures import MaskTarget
+from mmmaskformer.core.upsampling import Upsampler
 
 
 def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,10 +41,10 @@ class _OnePass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
-        down = _DownSampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
+        sampler = Upsampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
         chunk = chunk_rows(target.size[0] * target.size[1], mask_logits.device)
         parts = [
-            _chunk_losses(logits, target.masks_of(idx, logits.dtype), down)
+            _chunk_losses(logits, target.masks_of(idx, logits.dtype), sampler)
             for logits, idx in zip(mask_logits.split(chunk), target_idx.split(chunk), strict=True)
         ]
         focal, dice, focal_grad, dice_grad = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -56,10 +56,11 @@ class _OnePass(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, focal: Tensor, dice: Tensor) -> tuple[Tensor, None, None]:
         focal_grad, dice_grad = ctx.saved_tensors
-        return focal_grad * focal[:, None, None] + dice_grad * dice[:, None, None], None, None
+        grad = (focal_grad * focal[:, None, None]).addcmul_(dice_grad, dice[:, None, None])
+        return grad, None, None
 
 
-def _chunk_losses(mask_logits: Tensor, targets: Tensor, down: '_DownSampler') -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _chunk_losses(mask_logits: Tensor, targets: Tensor, sampler: Upsampler) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses (n,) and their gradients (n, h, w) with respect to the logits.
 
     With s = 1 on target pixels and -1 elsewhere, z = s * logit is the logit of the true answer, u = 1 - sigmoid(z) its
@@ -68,49 +69,31 @@ def _chunk_losses(mask_logits: Tensor, targets: Tensor, down: '_DownSampler') ->
     Args:
         mask_logits: (n, h, w) float32 or float64.
         targets: (n, H, W), 1 on target pixels and 0 elsewhere, of the same dtype.
-        down: the adjoint of the up-sampling.
+        sampler: between the two grids.
     """
-    sign = targets.mul(2).sub_(1)
-    z = F.interpolate(mask_logits[None], size=targets.shape[-2:], mode='bilinear', align_corners=False)[0].mul_(sign)
-    right = z.sigmoid()
-    loss = log_sigmoid(z, right).neg_()
-    error = torch.sub(1, right, out=z)
-    weight = sign.mul(FOCAL_ALPHA - 0.5).add_(0.5).mul_(error).mul_(error)  # w * u^2
     pixels = targets[0].numel()
-    focal = (weight * loss).flatten(1).sum(1).div_(pixels)
+    half = targets - 0.5  # s / 2; the other half of the factor is cheaper on the coarse grid
+    z = sampler.up(2 * mask_logits).mul_(half)
+    right = z.sigmoid()
+    log_right = log_sigmoid(z, right)
+    error = torch.sub(1, right, out=z)
+    weight = torch.rsub(half, 0.5, alpha=1 - 2 * FOCAL_ALPHA).mul_(error).mul_(error)  # w * u^2
+    focal = (weight * log_right).flatten(1).sum(1).div_(-pixels)
 
     # d focal / d logit = -s * w * u^2 * (2 * sigmoid(z) * L + u)
-    focal_grad = loss.mul_(right).mul_(2).add_(error).mul_(weight).mul_(sign).div_(-pixels)
+    focal_grad = log_right.mul_(right).sub_(error, alpha=0.5).mul_(weight).mul_(half)
 
     # The mask probability is sigmoid(z) inside the target and u outside; its derivative is sigmoid(z) * u in both.
-    overlap = (right * targets).flatten(1).sum(1)
+    overlap = torch.mul(right, targets, out=weight).flatten(1).sum(1)
     target_sum = targets.flatten(1).sum(1)
-    prob_sum = overlap + (error.flatten(1).sum(1) - (error * targets).flatten(1).sum(1))
+    prob_sum = error.flatten(1).sum(1) + 2 * overlap - target_sum
     total = prob_sum + target_sum + 1
     inside, outside = -2 / total, (2 * overlap + 1) / total.square()
-    slope = torch.addcmul(outside[:, None, None], inside[:, None, None], targets, out=sign)
+    slope = torch.addcmul(outside[:, None, None], inside[:, None, None], targets, out=half)
     dice_grad = right.mul_(error).mul_(slope)
-    return focal, dice_from_sums(overlap, prob_sum, target_sum), down(focal_grad), down(dice_grad)
-
-
-class _DownSampler:
-    """Adjoint of bilinear up-sampling: (n, H, W) to (n, h, w), separably by two matrix products.
-
-    Args:
-        low: (h, w).
-        high: (H, W).
-        like: gives dtype and device.
-    """
-
-    def __init__(self, low: tuple[int, int], high: tuple[int, int], like: Tensor):
-        self.rows = _upsampling_matrix(low[0], high[0], like).T.contiguous()
-        self.columns = _upsampling_matrix(low[1], high[1], like)
-
-    def __call__(self, grads: Tensor) -> Tensor:
-        return (self.rows @ grads) @ self.columns
-
-
-def _upsampling_matrix(low: int, high: int, like: Tensor) -> Tensor:
-    """Matrix (high, low) that up-samples one axis, made by torch's own interpolation of the unit vectors."""
-    unit = torch.eye(low, dtype=like.dtype, device=like.device)
-    return F.interpolate(unit[None], size=high, mode='linear', align_corners=False)[0].T.contiguous()
+    return (
+        focal,
+        dice_from_sums(overlap, prob_sum, target_sum),
+        sampler.down(focal_grad).mul_(4 / pixels),
+        sampler.down(dice_grad),
+    )
