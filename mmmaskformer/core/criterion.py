@@ -6,9 +6,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmmaskformer.core.folding import multiply_out_images
 from mmmaskformer.core.losses import at_least_float32, class_loss
 from mmmaskformer.core.mask_loss import matched_mask_losses
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, multiply_out
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
 
 
 class SetCriterion(nn.Module):
@@ -87,22 +88,26 @@ class SetCriterion(nn.Module):
         self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget], matches: Matches
     ) -> tuple[Tensor, Tensor]:
         """Focal and dice loss (L,) of the layers, summed over matched pairs; only matched queries are multiplied."""
-        focal, dice, layers = [], [], []
-        for image, target in enumerate(targets):
-            pairs = [matches[layer][image] for layer in range(len(predictions))]
-            embed = torch.cat(
-                [prediction.mask_embed[image, pair[0]] for prediction, pair in zip(predictions, pairs, strict=True)]
-            )
-            # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
-            # which distributed training would stop at unused parameters.
-            logits = multiply_out(at_least_float32(embed), at_least_float32(predictions[0].mask_features[image]))
-            image_focal, image_dice = matched_mask_losses(logits, target, torch.cat([pair[1] for pair in pairs]))
-            focal.append(image_focal)
-            dice.append(image_dice)
-            layers += [layer for layer, pair in enumerate(pairs) for _ in range(len(pair[0]))]
-        layers = torch.tensor(layers, dtype=torch.long, device=focal[0].device)
-        zero = focal[0].new_zeros(len(predictions))
-        return zero.index_add(0, layers, torch.cat(focal)), zero.index_add(0, layers, torch.cat(dice))
+        pairs = [[layer[image] for layer in matches] for image in range(len(targets))]
+        embeds = [
+            torch.cat([p.mask_embed[image, query_idx] for p, (query_idx, _) in zip(predictions, of_image, strict=True)])
+            for image, of_image in enumerate(pairs)
+        ]
+        # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
+        # which distributed training would stop at unused parameters.
+        logits = multiply_out_images(
+            [at_least_float32(embed) for embed in embeds], predictions[0].mask_features, predictions[0].last_conv
+        )
+        losses = [
+            matched_mask_losses(logits[image], target, torch.cat([target_idx for _, target_idx in pairs[image]]))
+            for image, target in enumerate(targets)
+        ]
+        focal, dice = (torch.cat(parts) for parts in zip(*losses, strict=True))
+        counts = [len(query_idx) for of_image in pairs for query_idx, _ in of_image]
+        layer = torch.arange(len(predictions)).repeat(len(targets)).repeat_interleave(torch.tensor(counts))
+        layer = layer.to(focal.device)
+        zero = focal.new_zeros(len(predictions))
+        return zero.index_add(0, layer, focal), zero.index_add(0, layer, dice)
 
 
 def mean_num_segments(targets: Sequence[MaskTarget], device: torch.device) -> Tensor | float:

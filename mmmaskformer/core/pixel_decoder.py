@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmaskformer.core.folding import LastConv
 from mmmaskformer.core.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.transformer import TransformerEncoderLayer, same_start_layers
 
@@ -16,10 +18,12 @@ class PixelDecoderOutput(NamedTuple):
     Attributes:
         mask_features: (B, C, h, w) float, per-pixel embeddings on the finest grid.
         memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
+        last_conv: None, or what made the mask features, which then carry no gradient: see `folding`.
     """
 
     mask_features: Tensor
     memory: Tensor
+    last_conv: LastConv | None = None
 
 
 class FPNPixelDecoder(nn.Module):
@@ -74,7 +78,10 @@ class FPNPixelDecoder(nn.Module):
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
             x = output(lateral(feature) + F.interpolate(x, size=feature.shape[-2:], mode='nearest'))
-        return PixelDecoderOutput(self.mask_conv(x), features[-1])
+        last_conv = LastConv(x, self.mask_conv.weight, self.mask_conv.bias) if torch.is_grad_enabled() else None
+        with torch.no_grad():
+            mask_features = self.mask_conv(x)
+        return PixelDecoderOutput(mask_features, features[-1], last_conv)
 
 
 class TransformerEncoderPixelDecoder(nn.Module):

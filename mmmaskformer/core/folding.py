@@ -1,0 +1,120 @@
+"""Mask logits whose gradient passes through the last convolution of the pixel decoder in folded form.
+
+The mask features F are a convolution of some x with a kernel W. The logits of n queries, E F, are then the convolution
+of x with the n kernels E W. Going back through these costs n / C of going back through W, and F needs no gradient.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class LastConv(NamedTuple):
+    """The convolution that made the mask features: stride 1, odd kernel, zero padding that keeps the size.
+
+    Attributes:
+        x: (B, C', h, w) float, its input.
+        weight: (C, C', k, k) float.
+        bias: (C,) float.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+def multiply_out(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
+    """Mask logits of some queries of one image: the product of the two factors.
+
+    Args:
+        mask_embed: (n, C) float.
+        mask_features: (C, h, w) float.
+
+    Returns:
+        (n, h, w) float.
+    """
+    return (mask_embed @ mask_features.flatten(1)).unflatten(1, mask_features.shape[1:])
+
+
+def multiply_out_images(
+    mask_embeds: Sequence[Tensor], mask_features: Tensor, last_conv: LastConv | None
+) -> tuple[Tensor, ...]:
+    """Mask logits of some queries of every image.
+
+    Args:
+        mask_embeds: B tensors (n, C) float; n differs from image to image and may be 0.
+        mask_features: (B, C, h, w) float.
+        last_conv: what made the mask features, if these carry no gradient themselves.
+
+    Returns:
+        B tensors (n, h, w) of the dtype of the embeddings. Gradients reach everything the features were made of, as
+        zeros where no query was asked for.
+    """
+    if last_conv is None:
+        features = mask_features.to(mask_embeds[0].dtype).unbind()
+        return tuple(multiply_out(*factors) for factors in zip(mask_embeds, features, strict=True))
+    counts = [len(embed) for embed in mask_embeds]
+    return _FoldedProduct.apply(torch.cat(list(mask_embeds)), *last_conv, mask_features, counts).split(counts)
+
+
+class _FoldedProduct(torch.autograd.Function):
+    """The plain product; its backward pass goes through the convolution, in the precision that this ran in."""
+
+    @staticmethod
+    def forward(ctx, mask_embed, x, weight, bias, mask_features, counts) -> Tensor:
+        ctx.save_for_backward(mask_embed, x, weight, mask_features)
+        ctx.counts = counts
+        parts = zip(mask_embed.split(counts), mask_features, strict=True)
+        return torch.cat([multiply_out(embed, features.to(embed.dtype)) for embed, features in parts])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        mask_embed, x, weight, mask_features = ctx.saved_tensors
+        embed_grads, conv_grads = [], []
+        for image, (embed, logit_grad) in enumerate(
+            zip(mask_embed.split(ctx.counts), grad.split(ctx.counts), strict=True)
+        ):
+            features = mask_features[image].to(embed.dtype)
+            embed_grads.append(logit_grad.flatten(1) @ features.flatten(1).T)
+            dtype = mask_features.dtype
+            conv_grads.append(_back(logit_grad.to(dtype), embed.to(dtype), x[image].to(dtype), weight.to(dtype)))
+        x_grads, weight_grads, bias_grads = zip(*conv_grads, strict=True)
+        return (
+            torch.cat(embed_grads),
+            torch.stack(x_grads).to(x.dtype),
+            sum(weight_grads).to(weight.dtype),
+            sum(bias_grads).to(weight.dtype),
+            None,
+            None,
+        )
+
+
+def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the input (C', h, w), the weight and the bias of the convolution, from those of the logits.
+
+    Args:
+        grad: (n, h, w).
+        embed: (n, C).
+        x: (C', h, w).
+        weight: (C, C', k, k).
+    """
+    if not len(embed):
+        return torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(len(weight))
+    if len(embed) >= len(weight):
+        return _conv_backward(multiply_out(embed.T, grad), x, weight)
+    kernels = (embed @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+    x_grad, kernel_grad, offset_grad = _conv_backward(grad, x, kernels)
+    return x_grad, (embed.T @ kernel_grad.flatten(1)).unflatten(1, weight.shape[1:]), embed.T @ offset_grad
+
+
+def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """torch's own gradients of ``conv2d(x, weight, bias)`` for one image."""
+    padding = [weight.shape[2] // 2, weight.shape[3] // 2]
+    x_grad, weight_grad, bias_grad = torch.ops.aten.convolution_backward(
+        grad[None], x[None], weight, [len(weight)], [1, 1], padding, [1, 1], False, [0, 0], 1, [True, True, True]
+    )
+    return x_grad[0], weight_grad, bias_grad
