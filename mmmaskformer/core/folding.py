@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -65,54 +66,58 @@ class _FoldedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, mask_embed, x, weight, bias, mask_features, counts) -> Tensor:
-        ctx.save_for_backward(mask_embed, x, weight, mask_features)
-        ctx.counts = counts
+        ctx.save_for_backward(mask_embed, x, weight, bias)
+        ctx.counts, ctx.conv_dtype = counts, mask_features.dtype
         parts = zip(mask_embed.split(counts), mask_features, strict=True)
         return torch.cat([multiply_out(embed, features.to(embed.dtype)) for embed, features in parts])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        mask_embed, x, weight, mask_features = ctx.saved_tensors
-        embed_grads, conv_grads = [], []
-        for image, (embed, logit_grad) in enumerate(
-            zip(mask_embed.split(ctx.counts), grad.split(ctx.counts), strict=True)
-        ):
-            features = mask_features[image].to(embed.dtype)
-            embed_grads.append(logit_grad.flatten(1) @ features.flatten(1).T)
-            dtype = mask_features.dtype
-            conv_grads.append(_back(logit_grad.to(dtype), embed.to(dtype), x[image].to(dtype), weight.to(dtype)))
-        x_grads, weight_grads, bias_grads = zip(*conv_grads, strict=True)
-        return (
-            torch.cat(embed_grads),
-            torch.stack(x_grads).to(x.dtype),
-            sum(weight_grads).to(weight.dtype),
-            sum(bias_grads).to(weight.dtype),
-            None,
-            None,
-        )
+        mask_embed, x, weight, bias = ctx.saved_tensors
+        embed_grad, x_grad = torch.empty_like(mask_embed), torch.empty_like(x)
+        conv = weight.to(ctx.conv_dtype), bias.to(ctx.conv_dtype)
+        of_images = zip(*(rows.split(ctx.counts) for rows in (grad, mask_embed, embed_grad)), strict=True)
+        conv_grads = []
+        for image, (logit_grad, embed, result) in enumerate(of_images):
+            back = _back if len(embed) < len(weight) else _back_unfolded
+            found = back(logit_grad.to(ctx.conv_dtype), embed.to(ctx.conv_dtype), x[image].to(ctx.conv_dtype), *conv)
+            result.copy_(found[0])
+            x_grad[image] = found[1]
+            conv_grads.append(found[2:])
+        weight_grad, bias_grad = (sum(grads).to(weight.dtype) for grads in zip(*conv_grads, strict=True))
+        return embed_grad, x_grad, weight_grad, bias_grad, None, None
 
 
-def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the input (C', h, w), the weight and the bias of the convolution, from those of the logits.
+def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of embeddings, input, weight and bias through the n kernels and offsets of the logits of one image.
 
     Args:
-        grad: (n, h, w).
+        grad: (n, h, w) of the logits.
         embed: (n, C).
         x: (C', h, w).
         weight: (C, C', k, k).
+        bias: (C,).
     """
     if not len(embed):
-        return torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(len(weight))
-    if len(embed) >= len(weight):
-        return _conv_backward(multiply_out(embed.T, grad), x, weight)
-    kernels = (embed @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+        return tuple(torch.zeros_like(tensor) for tensor in (embed, x, weight, bias))
+    flat = weight.flatten(1)
+    kernels = (embed @ flat).unflatten(1, weight.shape[1:])
     x_grad, kernel_grad, offset_grad = _conv_backward(grad, x, kernels)
-    return x_grad, (embed.T @ kernel_grad.flatten(1)).unflatten(1, weight.shape[1:]), embed.T @ offset_grad
+    kernel_grad = kernel_grad.flatten(1)
+    embed_grad = kernel_grad @ flat.T + offset_grad[:, None] * bias
+    return embed_grad, x_grad, (embed.T @ kernel_grad).view_as(weight), embed.T @ offset_grad
+
+
+def _back_unfolded(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    """The same through the C kernels of the mask features, which are made again: cheaper from n = C on."""
+    features = F.conv2d(x[None], weight, bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2))[0]
+    embed_grad = grad.flatten(1) @ features.flatten(1).T
+    return embed_grad, *_conv_backward(multiply_out(embed.T, grad), x, weight)
 
 
 def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """torch's own gradients of ``conv2d(x, weight, bias)`` for one image."""
+    """torch's own gradients of input, weight and bias of a convolution of one image."""
     padding = [weight.shape[2] // 2, weight.shape[3] // 2]
     x_grad, weight_grad, bias_grad = torch.ops.aten.convolution_backward(
         grad[None], x[None], weight, [len(weight)], [1, 1], padding, [1, 1], False, [0, 0], 1, [True, True, True]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmmaskformer.core.folding import LastConv
 from mmmaskformer.core.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
@@ -77,7 +78,9 @@ class FPNPixelDecoder(nn.Module):
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
-            x = output(lateral(feature) + F.interpolate(x, size=feature.shape[-2:], mode='nearest'))
+            # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
+            side = checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
+            x = output(side + F.interpolate(x, size=feature.shape[-2:], mode='nearest'))
         last_conv = LastConv(x, self.mask_conv.weight, self.mask_conv.bias) if torch.is_grad_enabled() else None
         with torch.no_grad():
             mask_features = self.mask_conv(x)
