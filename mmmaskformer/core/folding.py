@@ -57,36 +57,34 @@ def multiply_out_images(
     if last_conv is None:
         features = mask_features.to(mask_embeds[0].dtype).unbind()
         return tuple(multiply_out(*factors) for factors in zip(mask_embeds, features, strict=True))
-    counts = [len(embed) for embed in mask_embeds]
-    return _FoldedProduct.apply(torch.cat(list(mask_embeds)), *last_conv, mask_features, counts).split(counts)
+    return _FoldedProduct.apply(*last_conv, mask_features, *mask_embeds)
 
 
 class _FoldedProduct(torch.autograd.Function):
     """The plain product; its backward pass goes through the convolution, in the precision that this ran in."""
 
     @staticmethod
-    def forward(ctx, mask_embed, x, weight, bias, mask_features, counts) -> Tensor:
-        ctx.save_for_backward(mask_embed, x, weight, bias)
-        ctx.counts, ctx.conv_dtype = counts, mask_features.dtype
-        parts = zip(mask_embed.split(counts), mask_features, strict=True)
-        return torch.cat([multiply_out(embed, features.to(embed.dtype)) for embed, features in parts])
+    def forward(ctx, x, weight, bias, mask_features, *mask_embeds) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, weight, bias, *mask_embeds)
+        ctx.conv_dtype = mask_features.dtype
+        factors = zip(mask_embeds, mask_features, strict=True)
+        return tuple(multiply_out(embed, features.to(embed.dtype)) for embed, features in factors)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        mask_embed, x, weight, bias = ctx.saved_tensors
-        embed_grad, x_grad = torch.empty_like(mask_embed), torch.empty_like(x)
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, *mask_embeds = ctx.saved_tensors
         conv = weight.to(ctx.conv_dtype), bias.to(ctx.conv_dtype)
-        of_images = zip(*(rows.split(ctx.counts) for rows in (grad, mask_embed, embed_grad)), strict=True)
-        conv_grads = []
-        for image, (logit_grad, embed, result) in enumerate(of_images):
+        x_grad, embed_grads, conv_grads = torch.empty_like(x), [], []
+        for image, (grad, embed) in enumerate(zip(grads, mask_embeds, strict=True)):
             back = _back if len(embed) < len(weight) else _back_unfolded
-            found = back(logit_grad.to(ctx.conv_dtype), embed.to(ctx.conv_dtype), x[image].to(ctx.conv_dtype), *conv)
-            result.copy_(found[0])
-            x_grad[image] = found[1]
-            conv_grads.append(found[2:])
-        weight_grad, bias_grad = (sum(grads).to(weight.dtype) for grads in zip(*conv_grads, strict=True))
-        return embed_grad, x_grad, weight_grad, bias_grad, None, None
+            embed_grad, x_grad[image], *conv_grad = back(
+                grad.to(ctx.conv_dtype), embed.to(ctx.conv_dtype), x[image].to(ctx.conv_dtype), *conv
+            )
+            embed_grads.append(embed_grad.to(embed.dtype))
+            conv_grads.append(conv_grad)
+        weight_grad, bias_grad = (sum(parts).to(weight.dtype) for parts in zip(*conv_grads, strict=True))
+        return x_grad, weight_grad, bias_grad, None, *embed_grads
 
 
 def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:

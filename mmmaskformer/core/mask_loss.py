@@ -43,19 +43,21 @@ class _OnePass(torch.autograd.Function):
     def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
         sampler = Upsampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
         chunk = chunk_rows(target.size[0] * target.size[1], mask_logits.device)
-        parts = [
-            _chunk_losses(logits, target.masks_of(idx, logits.dtype), sampler)
-            for logits, idx in zip(mask_logits.split(chunk), target_idx.split(chunk), strict=True)
-        ]
-        focal, dice, focal_grad, dice_grad = (torch.cat(part) for part in zip(*parts, strict=True))
+        losses, grads = mask_logits.new_empty(2, len(mask_logits)), mask_logits.new_empty(2, *mask_logits.shape)
+        for start in range(0, len(mask_logits), chunk):
+            part = slice(start, start + chunk)
+            masks = target.masks_of(target_idx[part], mask_logits.dtype)
+            losses[0, part], losses[1, part], grads[0, part], grads[1, part] = _chunk_losses(
+                mask_logits[part], masks, sampler
+            )
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(focal_grad, dice_grad)
-        return focal, dice
+            ctx.save_for_backward(grads)
+        return losses[0], losses[1]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, focal: Tensor, dice: Tensor) -> tuple[Tensor, None, None]:
-        focal_grad, dice_grad = ctx.saved_tensors
+        focal_grad, dice_grad = ctx.saved_tensors[0]
         grad = (focal_grad * focal[:, None, None]).addcmul_(dice_grad, dice[:, None, None])
         return grad, None, None
 

@@ -144,7 +144,7 @@ def memory_of(name: str, case: Case, args: argparse.Namespace) -> float:
     command = [sys.executable, __file__, f'--only-memory={name}', f'--device={args.device}', *fields]
     command.append(f'--threads={args.threads}')
     # Large blocks go back to the system at once, so that the resident size is what is in use.
-    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '1048576', 'MALLOC_TRIM_THRESHOLD_': '1048576'}
+    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     return float(done.stdout.split()[-1])
 
