@@ -15,6 +15,11 @@ from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, chunk_rows, 
 from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.core.upsampling import Upsampler
 
+try:  # triton comes with torch where torch is built for GPUs
+    from mmmaskformer.core import mask_loss_triton
+except ImportError:
+    mask_loss_triton = None
+
 
 def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
     """Focal and dice loss of segments and the queries matched to them.
@@ -33,6 +38,8 @@ def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Ten
     if not len(logits):
         nothing = logits.flatten(1).sum(1)
         return nothing, nothing
+    if mask_loss_triton and logits.is_cuda and logits.dtype == torch.float32:
+        return mask_loss_triton.matched_mask_losses(logits, target, target_idx)
     return _OnePass.apply(logits, target, target_idx)
 
 
