@@ -11,6 +11,16 @@ FOCAL_ALPHA = 0.25
 """Weight of the target pixels in the focal loss; its exponent gamma is 2."""
 
 
+MASK_LOSSES = ('focal', 'bce')
+"""Kinds of mask loss per pixel: focal, as published, or plain binary cross-entropy."""
+
+
+def check_mask_loss(kind: str) -> None:
+    """Raise a `ValueError` if there is no such kind."""
+    if kind not in MASK_LOSSES:
+        raise ValueError(f"mask_loss={kind!r} is unknown; expected 'focal' or 'bce'")
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """float16 and bfloat16 become float32; float32 and float64 stay: h * w and summed logits overflow in half."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -14,17 +14,20 @@ FEWEST_PIXELS = 256
 """Pixels that a chunk should have at least, so that its matrix product is efficient."""
 
 
-def pairwise_mask_costs(mask_embed: Tensor, mask_features: Tensor, targets: list[MaskTarget]) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of all queries against all segments of their image, on the grid of the features.
+def pairwise_mask_costs(
+    mask_embed: Tensor, mask_features: Tensor, targets: list[MaskTarget], kind: str = 'focal'
+) -> tuple[Tensor, Tensor]:
+    """Mask and dice loss of all queries against all segments of their image, on the grid of the features.
 
     Args:
         mask_embed: (B, n, C) float32 or float64, the queries of all layers.
         mask_features: (B, C, h, w) of the same dtype.
         targets: B targets of one size, in pixels.
+        kind: one of `MASK_LOSSES`.
 
     Returns:
-        (focal, dice): (B, n, M) each, with M the most segments of an image; what is beyond an image's own number has
-        no meaning. Focal is the mean over the h * w pixels. Gradients are not defined.
+        (mask, dice): (B, n, M) each, with M the most segments of an image; what is beyond an image's own number has
+        no meaning. The first is the mean over the h * w pixels. Gradients are not defined.
 
     Raises:
         ValueError: if the targets differ in size.
@@ -35,14 +38,16 @@ def pairwise_mask_costs(mask_embed: Tensor, mask_features: Tensor, targets: list
     images = chunk_rows(mask_embed.shape[1] * FEWEST_PIXELS, mask_embed.device)
     most = max(target.num_segments for target in targets)
     parts = [
-        _costs(*factors, most)
+        _costs(*factors, most, kind)
         for factors in zip(mask_embed.split(images), mask_features.split(images), members.split(images), strict=True)
     ]
-    focal, dice = (torch.cat(part).transpose(1, 2) for part in zip(*parts, strict=True))
-    return focal, dice
+    mask, dice = (torch.cat(part).transpose(1, 2) for part in zip(*parts, strict=True))
+    return mask, dice
 
 
-def _costs(mask_embed: Tensor, mask_features: Tensor, members: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+def _costs(
+    mask_embed: Tensor, mask_features: Tensor, members: Tensor, num_segments: int, kind: str
+) -> tuple[Tensor, Tensor]:
     """Costs (B, M, n) of some images, transposed since sums over rows are the fast ones."""
     embed = mask_embed.transpose(1, 2)
     features = mask_features.flatten(2)
@@ -52,17 +57,28 @@ def _costs(mask_embed: Tensor, mask_features: Tensor, members: Tensor, num_segme
         logits = part.transpose(1, 2) @ embed
         probs = logits.sigmoid()
         log_probs = log_sigmoid(logits, probs)
-        negative = logits.sub_(log_probs).mul_(probs).mul_(probs)  # p^2 * -log(1 - p)
         overlap = overlap + _sums_of_segments(probs, member, num_segments)
         prob_sum = prob_sum + probs.sum(1, keepdim=True)
+        negative, change = _negative_and_change(logits, probs, log_probs, kind)
         negative_sum = negative_sum + negative.sum(1, keepdim=True)
-        error = torch.sub(1, probs, out=probs)
-        # A pixel of the segment costs alpha * (1 - p)^2 * -log p instead of (1 - alpha) * p^2 * -log(1 - p).
-        change = log_probs.mul_(error).mul_(error).add_(negative, alpha=1 / FOCAL_ALPHA - 1)
         gain = gain + _sums_of_segments(change, member, num_segments)
-        target_sum = target_sum + _sums_of_segments(torch.ones_like(change[..., :1]), member, num_segments)
-    focal = ((1 - FOCAL_ALPHA) * negative_sum - FOCAL_ALPHA * gain) / features.shape[2]
-    return focal, dice_from_sums(overlap, prob_sum, target_sum)
+        target_sum = target_sum + _sums_of_segments(torch.ones_like(probs[..., :1]), member, num_segments)
+    of_negative, of_gain = (1, 1) if kind == 'bce' else (1 - FOCAL_ALPHA, FOCAL_ALPHA)
+    mask = (of_negative * negative_sum - of_gain * gain) / features.shape[2]
+    return mask, dice_from_sums(overlap, prob_sum, target_sum)
+
+
+def _negative_and_change(logits: Tensor, probs: Tensor, log_probs: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """Loss of each element if its pixel is outside of the segment, and what less it is inside; each up to a factor.
+
+    The arguments are overwritten.
+    """
+    if kind == 'bce':
+        return log_probs.neg_().add_(logits), logits
+    negative = logits.sub_(log_probs).mul_(probs).mul_(probs)  # p^2 * -log(1 - p)
+    error = torch.sub(1, probs, out=probs)
+    # Inside it is alpha * (1 - p)^2 * -log p instead of (1 - alpha) * p^2 * -log(1 - p).
+    return negative, log_probs.mul_(error).mul_(error).add_(negative, alpha=1 / FOCAL_ALPHA - 1)
 
 
 def _members(targets: list[MaskTarget], size: tuple[int, int]) -> Tensor:

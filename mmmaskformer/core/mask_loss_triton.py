@@ -20,44 +20,47 @@ ALPHA = tl.constexpr(FOCAL_ALPHA)
 FINE_BLOCK, COARSE_BLOCK = 1024, 128
 
 
-def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss (n,) of n masks: see `mask_loss.matched_mask_losses`.
+def matched_mask_losses(
+    mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str = 'focal'
+) -> tuple[Tensor, Tensor]:
+    """Focal (or binary cross-entropy) and dice loss (n,) of n masks: see `mask_loss.matched_mask_losses`.
 
     Args:
         mask_logits: (n, h, w) float32 on a GPU, n at least 1.
         target: the segments of the image, at any size (H, W).
         target_idx: (n,) int64.
+        kind: one of `MASK_LOSSES`.
     """
     overlapping = target.segment_map is None
     maps = target.masks.to(torch.uint8) if overlapping else target.segment_map
-    return _Kernels.apply(mask_logits.contiguous(), maps.contiguous(), target_idx, overlapping)
+    return _Kernels.apply(mask_logits.contiguous(), maps.contiguous(), target_idx, overlapping, kind == 'focal')
 
 
 class _Kernels(torch.autograd.Function):
     """Keeps the coarse logits, the targets and three numbers per mask."""
 
     @staticmethod
-    def forward(ctx, mask_logits: Tensor, maps: Tensor, target_idx: Tensor, overlapping: bool):
+    def forward(ctx, mask_logits: Tensor, maps: Tensor, target_idx: Tensor, overlapping: bool, focal: bool):
         count, fine = len(mask_logits), maps.shape[-2] * maps.shape[-1]
         blocks = triton.cdiv(fine, FINE_BLOCK)
         parts = mask_logits.new_empty(count, 4, blocks)
         sizes = (*mask_logits.shape[1:], *maps.shape[-2:])
         _sums_kernel[(count, blocks)](
-            mask_logits, maps, target_idx, parts, *sizes, OVERLAPPING=overlapping, BLOCK=FINE_BLOCK
+            mask_logits, maps, target_idx, parts, *sizes, OVERLAPPING=overlapping, FOCAL=focal, BLOCK=FINE_BLOCK
         )
-        focal, overlap, prob_sum, target_sum = parts.sum(2).unbind(1)
+        mask, overlap, prob_sum, target_sum = parts.sum(2).unbind(1)
         total = prob_sum + target_sum + 1
         ctx.save_for_backward(mask_logits, maps, target_idx, -2 / total, (2 * overlap + 1) / total.square())
-        ctx.sizes, ctx.overlapping = sizes, overlapping
-        return focal / fine, dice_from_sums(overlap, prob_sum, target_sum)
+        ctx.sizes, ctx.overlapping, ctx.focal = sizes, overlapping, focal
+        return mask / fine, dice_from_sums(overlap, prob_sum, target_sum)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, focal: Tensor, dice: Tensor):
+    def backward(ctx, mask: Tensor, dice: Tensor):
         mask_logits, maps, target_idx, inside, outside = ctx.saved_tensors
         h, w, H, W = ctx.sizes
         grad = torch.empty_like(mask_logits)
-        factors = torch.stack([focal / (H * W), dice * inside, dice * outside], 1)
+        factors = torch.stack([mask / (H * W), dice * inside, dice * outside], 1)
         _gradient_kernel[(len(grad), triton.cdiv(h * w, COARSE_BLOCK))](
             mask_logits,
             maps,
@@ -69,9 +72,10 @@ class _Kernels(torch.autograd.Function):
             ROWS=math.ceil(2 * H / h) + 1,
             COLUMNS=math.ceil(2 * W / w) + 1,
             OVERLAPPING=ctx.overlapping,
+            FOCAL=ctx.focal,
             BLOCK=COARSE_BLOCK,
         )
-        return grad, None, None, None
+        return grad, None, None, None, None
 
 
 @triton.jit
@@ -113,8 +117,10 @@ def _error_and_loss(z):
 
 
 @triton.jit
-def _sums_kernel(logits, maps, target_idx, parts, h, w, H, W, OVERLAPPING: tl.constexpr, BLOCK: tl.constexpr):
-    """Sums over one block of fine pixels of one mask: focal loss, overlap, mask probability, target pixels."""
+def _sums_kernel(
+    logits, maps, target_idx, parts, h, w, H, W, OVERLAPPING: tl.constexpr, FOCAL: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Sums over one block of fine pixels of one mask: mask loss, overlap, mask probability, target pixels."""
     mask, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     wanted = tl.load(target_idx + mask)
     if OVERLAPPING:
@@ -123,10 +129,11 @@ def _sums_kernel(logits, maps, target_idx, parts, h, w, H, W, OVERLAPPING: tl.co
     valid = pixel < H * W
     z, inside = _true_logit(logits + mask * h * w, maps, wanted, pixel // W, pixel % W, valid, h, w, H, W, OVERLAPPING)
     error, right, loss = _error_and_loss(z)
-    weight = tl.where(inside, ALPHA, 1 - ALPHA)
+    if FOCAL:
+        loss *= tl.where(inside, ALPHA, 1 - ALPHA) * error * error
     inside = inside & valid
     parts += mask * 4 * tl.num_programs(1) + block
-    tl.store(parts, tl.sum(tl.where(valid, weight * error * error * loss, 0.0)))
+    tl.store(parts, tl.sum(tl.where(valid, loss, 0.0)))
     tl.store(parts + tl.num_programs(1), tl.sum(tl.where(inside, right, 0.0)))
     tl.store(parts + 2 * tl.num_programs(1), tl.sum(tl.where(valid, tl.where(inside, right, error), 0.0)))
     tl.store(parts + 3 * tl.num_programs(1), tl.sum(tl.where(inside, 1.0, 0.0)))
@@ -146,6 +153,7 @@ def _gradient_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     OVERLAPPING: tl.constexpr,
+    FOCAL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Gradient of one block of coarse logits of one mask."""
@@ -154,7 +162,7 @@ def _gradient_kernel(
     if OVERLAPPING:
         maps += wanted * H * W
     logits += mask * h * w
-    of_focal = tl.load(factors + 3 * mask)
+    of_mask = tl.load(factors + 3 * mask)
     of_dice_inside = tl.load(factors + 3 * mask + 1)
     of_dice = tl.load(factors + 3 * mask + 2)
     cell = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -174,7 +182,10 @@ def _gradient_kernel(
             valid = (cell < h * w) & (fine_row >= 0) & (fine_row < H) & (fine_column >= 0) & (fine_column < W)
             z, inside = _true_logit(logits, maps, wanted, fine_row, fine_column, valid, h, w, H, W, OVERLAPPING)
             error, right, loss = _error_and_loss(z)
-            focal = tl.where(inside, -ALPHA, 1 - ALPHA) * error * error * (2 * right * loss + error)
+            change = tl.where(inside, -error, error)
+            if FOCAL:
+                weight_of_true = tl.where(inside, ALPHA, 1 - ALPHA)
+                change *= weight_of_true * error * (2 * right * loss + error)
             dice = right * error * (of_dice + tl.where(inside, of_dice_inside, 0.0))
-            total += tl.where(valid, row_weight * weight * (of_focal * focal + dice), 0.0)
+            total += tl.where(valid, row_weight * weight * (of_mask * change + dice), 0.0)
     tl.store(grad + mask * h * w + cell, total, cell < h * w)

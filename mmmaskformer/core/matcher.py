@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mmmaskformer.core.losses import at_least_float32
+from mmmaskformer.core.losses import at_least_float32, check_mask_loss
 from mmmaskformer.core.mask_cost import pairwise_mask_costs
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
 
@@ -22,8 +22,12 @@ class HungarianMatcher(nn.Module):
 
     Args:
         class_weight: weight of minus the probability of the segment's class.
-        mask_weight: weight of the focal cost.
+        mask_weight: weight of the mask cost per pixel.
         dice_weight: weight of the dice cost.
+        mask_loss: 'focal', as published, or 'bce' for binary cross-entropy.
+
+    Raises:
+        ValueError: if ``mask_loss`` is unknown.
 
     Source: paper, section 3.2 (bipartite matching) and 4.1; official code, HungarianMatcher.
     """
@@ -34,11 +38,14 @@ class HungarianMatcher(nn.Module):
         class_weight: float = 1.0,
         mask_weight: float = 20.0,
         dice_weight: float = 1.0,
+        mask_loss: str = 'focal',
     ):
         super().__init__()
+        check_mask_loss(mask_loss)
         self.class_weight = class_weight
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
+        self.mask_loss = mask_loss
         self._warned = False
 
     @torch.no_grad()
@@ -79,13 +86,13 @@ class HungarianMatcher(nn.Module):
         columns = labels[None, :, None].expand(layers, -1, queries, -1)
         class_cost = -class_logits.softmax(-1).gather(-1, columns)
         embed = torch.cat([prediction.mask_embed for prediction in predictions], 1)
-        focal, dice = (
+        mask, dice = (
             cost.unflatten(1, (layers, queries)).transpose(0, 1)
             for cost in pairwise_mask_costs(
-                at_least_float32(embed), at_least_float32(predictions[0].mask_features), targets
+                at_least_float32(embed), at_least_float32(predictions[0].mask_features), targets, self.mask_loss
             )
         )
-        cost = self.class_weight * class_cost + self.mask_weight * focal + self.dice_weight * dice
+        cost = self.class_weight * class_cost + self.mask_weight * mask + self.dice_weight * dice
         return torch.cat([cost, class_logits.sum(-1, keepdim=True)], -1)
 
     def _warn_if_queries_are_few(self, prediction: MaskPrediction, targets: Sequence[MaskTarget]) -> None:

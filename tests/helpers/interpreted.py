@@ -4,6 +4,7 @@ import torch
 
 from helpers import toy
 from mmmaskformer.core import mask_loss, mask_loss_triton
+from mmmaskformer.core.losses import MASK_LOSSES
 from mmmaskformer.core.structures import MaskTarget
 
 CASES = [
@@ -19,13 +20,13 @@ CASES = [
 ]
 
 
-def compare(target: MaskTarget, logits: torch.Tensor, target_idx: torch.Tensor) -> None:
+def compare(target: MaskTarget, logits: torch.Tensor, target_idx: torch.Tensor, kind: str = 'focal') -> None:
     """Values and gradients, to float32's rounding."""
     weights = torch.rand(2, len(logits))
     results = []
     for losses in (mask_loss.matched_mask_losses, mask_loss_triton.matched_mask_losses):
         leaf = logits.clone().requires_grad_()
-        focal, dice = losses(leaf, target, target_idx)
+        focal, dice = losses(leaf, target, target_idx, kind)
         (grad,) = torch.autograd.grad((weights[0] * focal + weights[1] * dice).sum(), leaf)
         results.append((focal, dice, grad))
     for expected, found in zip(*results, strict=True):
@@ -37,7 +38,7 @@ def main() -> None:
     for seed, (segments, coarse, fine, scale) in enumerate(CASES):
         target = toy.make_target(segments, fine, seed=seed)
         target = toy.as_masks(target) if seed % 2 else target
-        compare(target, torch.randn(2, *coarse) * scale, torch.randint(0, segments, (2,)))
+        compare(target, torch.randn(2, *coarse) * scale, torch.randint(0, segments, (2,)), MASK_LOSSES[seed % 3 == 2])
     empty = MaskTarget(torch.zeros(1, dtype=torch.long), segment_map=torch.full((16, 16), -1, dtype=torch.int16))
     compare(empty, torch.randn(2, 4, 4), torch.zeros(2, dtype=torch.long))
     print(f'{len(CASES)} cases agree')

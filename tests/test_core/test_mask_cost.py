@@ -7,18 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmmaskformer.core import mask_cost
+from mmmaskformer.core.losses import MASK_LOSSES
 from mmmaskformer.core.mask_cost import pairwise_mask_costs
 
 
-def assert_equals_the_equations(found, embed, features, targets):
-    """``found`` is (focal, dice); the equations are taken in float64."""
+def assert_equals_the_equations(found, embed, features, targets, kind='focal'):
+    """``found`` is (mask, dice); the equations are taken in float64."""
+    per_pixel = {'focal': oracles.focal, 'bce': oracles.bce}[kind]
     for image, target in enumerate(targets):
         resized = target.resized(tuple(features.shape[-2:]))
         for query, embedding in enumerate(embed[image].double()):
             probability = torch.einsum('c,chw->hw', embedding, features[image].double()).sigmoid()
             for segment in range(target.num_segments):
                 mask = resized.masks_of(torch.tensor([segment]))[0]
-                expected = oracles.focal(probability, mask).mean(), oracles.dice(probability, mask)
+                expected = per_pixel(probability, mask).mean(), oracles.dice(probability, mask)
                 for cost, value in zip(found, expected, strict=True):
                     tolerance = 1e-9 if cost.dtype == torch.float64 else 1e-5
                     torch.testing.assert_close(cost[image, query, segment].double(), value, rtol=tolerance, atol=1e-7)
@@ -32,9 +34,10 @@ def assert_equals_the_equations(found, embed, features, targets):
     overlapping=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     chunk=st.integers(1, 100),
+    kind=st.sampled_from(MASK_LOSSES),
     seed=st.integers(0, 1000),
 )
-def test_costs_equal_the_equations(counts, grid, size, overlapping, dtype, chunk, seed):
+def test_costs_equal_the_equations(counts, grid, size, overlapping, dtype, chunk, kind, seed):
     generator = torch.Generator().manual_seed(seed)
     embed = torch.randn(len(counts), 4, 5, generator=generator, dtype=torch.float64).to(dtype)
     features = torch.randn(len(counts), 5, *grid, generator=generator, dtype=torch.float64).to(dtype)
@@ -42,9 +45,10 @@ def test_costs_equal_the_equations(counts, grid, size, overlapping, dtype, chunk
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mask_cost, 'FEWEST_PIXELS', 1)
         patch.setattr(mask_cost, 'chunk_rows', lambda row_elements, device: max(1, chunk // row_elements))
-        found = pairwise_mask_costs(embed, features, [toy.as_masks(t) for t in targets] if overlapping else targets)
+        used = [toy.as_masks(target) for target in targets] if overlapping else targets
+        found = pairwise_mask_costs(embed, features, used, kind)
     assert all(cost.shape == (len(counts), 4, max(counts)) for cost in found)
-    assert_equals_the_equations(found, embed, features, targets)
+    assert_equals_the_equations(found, embed, features, targets, kind)
 
 
 def test_the_route_of_other_devices_equals_the_equations(monkeypatch):
