@@ -3,6 +3,8 @@
 import copy
 import re
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import mmmaskformer.registry  # noqa: F401  makes the hosts importable with mmcv-lite, so it comes first
@@ -11,6 +13,7 @@ import mmmaskformer.registry  # noqa: F401  makes the hosts importable with mmcv
 import mmengine
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import MODELS
@@ -93,8 +96,12 @@ def build_heads(names: list[str], case: Case, device: str) -> dict[str, Head]:
     torch.manual_seed(0)
     label_maps = make_label_maps(case, device)
     ours = MODELS.build(_our_config(case))
-    builders = {'ours': _ours, 'mmseg': _mmseg, 'mmdet': _mmdet}
-    return {name: builders[name](copy.deepcopy(ours).to(device), case, label_maps) for name in names}
+    return {name: BUILDERS[name](copy.deepcopy(ours).to(device), case, label_maps) for name in names}
+
+
+def missing(peer: str) -> bool:
+    """Whether the peer needs a package that is not installed."""
+    return peer == 'transformers' and find_spec('transformers') is None
 
 
 def _ours(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
@@ -115,6 +122,48 @@ def _mmdet(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
     head = MODELS.build(config).to(label_maps.device)
     samples = [_det_sample(label_map) for label_map in label_maps]
     return Head(head, lambda features: head.loss(features, samples), _with_our_weights(head, ours))
+
+
+def _transformers(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
+    """transformers' criterion behind our decoders, whose last convolution and products are the plain ones here.
+
+    Its own decoders cannot take our weights: they do not normalise the states of the earlier layers.
+    """
+    maskformer = import_module('transformers.models.maskformer.modeling_maskformer')
+    matcher = maskformer.MaskFormerHungarianMatcher(cost_class=1.0, cost_mask=20.0, cost_dice=1.0)
+    weights = {'loss_cross_entropy': 1.0, 'loss_mask': 20.0, 'loss_dice': 1.0}
+    criterion = maskformer.MaskFormerLoss(case.classes, matcher, weights, eos_coef=0.1).to(label_maps.device)
+    model = ours.classifier
+    model.pixel_decoder.mask_conv.forward = lambda x: x  # the values alone, without gradient, are not wanted here
+
+    def losses(features: list[Tensor]) -> dict[str, Tensor]:
+        criterion.to(features[0].dtype)
+        pixels = model.pixel_decoder(features)
+        states = torch.stack(model.transformer_decoder(pixels.memory))
+        mask_features = F.conv2d(*pixels.last_conv, padding=1)
+        mask_logits = torch.einsum('lbqc,bchw->lbqhw', model.mask_embed(states), mask_features)
+        layers = [
+            {'masks_queries_logits': masks, 'class_queries_logits': classes}
+            for masks, classes in zip(mask_logits, model.class_embed(states), strict=True)
+        ]
+        labels = [label_map.unique() for label_map in label_maps]
+        labels = [of_image[of_image != IGNORED] for of_image in labels]
+        masks = [
+            (label_map == of_image[:, None, None]).to(mask_logits.dtype)
+            for label_map, of_image in zip(label_maps, labels, strict=True)
+        ]
+        found = criterion(*layers[-1].values(), masks, labels, layers[:-1])
+        return {_our_loss_name(key): weights[re.sub(r'_\d+$', '', key)] * value for key, value in found.items()}
+
+    parameters = {name.removeprefix('classifier.'): p for name, p in ours.named_parameters()}
+    return Head(model, losses, parameters)
+
+
+def _our_loss_name(key: str) -> str:
+    """Our name of a loss of transformers, say ``d0.loss_cls`` for ``loss_cross_entropy_0``."""
+    kind, layer = re.fullmatch(r'(loss_[a-z_]+?)(?:_(\d+))?', key).groups()
+    kind = {'loss_cross_entropy': 'loss_cls'}.get(kind, kind)
+    return kind if layer is None else f'd{layer}.{kind}'
 
 
 def _seg_samples(label_maps: Tensor) -> list[SegDataSample]:
@@ -158,6 +207,9 @@ def _peer_name(name: str) -> str:
         if count:
             break
     return name
+
+
+BUILDERS = {'ours': _ours, 'mmdet': _mmdet, 'mmseg': _mmseg, 'transformers': _transformers}
 
 
 def _our_config(case: Case) -> dict:

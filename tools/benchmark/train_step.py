@@ -22,7 +22,8 @@ import time
 from unittest import mock
 
 import torch
-from heads import Case, Head, build_heads, make_features
+from heads import BUILDERS, Case, Head, build_heads, make_features, missing
+from plot import plot
 from stopwatch import STAGES, Stopwatch, peak_memory
 from torch import Tensor
 
@@ -43,10 +44,15 @@ def main() -> None:
             )
         )
         return
+    for name in [name for name in args.peers if missing(name)]:
+        print(f'{name}: not installed')
+        args.peers.remove(name)
     cases = [case._replace(**{args.sweep[0]: int(value)}) for value in args.sweep[1:]] if args.sweep else [case]
     reports = [measure(case, args) for case in cases]
     for report in reports:
         print(table(report))
+    if args.plot:
+        plot(reports, args.plot)
     if args.json:
         with open(args.json, 'w', encoding='utf-8') as file:
             json.dump(reports, file, indent=1)
@@ -59,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field, default in Case._field_defaults.items():
         parser.add_argument(f'--{field}', type=int, default=default)
-    parser.add_argument('--peers', nargs='*', default=['mmdet', 'mmseg'], choices=['mmdet', 'mmseg'])
+    parser.add_argument('--peers', nargs='*', default=list(BUILDERS)[1:], choices=list(BUILDERS)[1:])
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--threads', type=int, default=os.cpu_count())
     parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
@@ -67,7 +73,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--memory', action='store_true', help='measure peak memory too, each head in its own process')
     parser.add_argument('--sweep', nargs='+', metavar=('FIELD', 'VALUE'), help='one case per value of a field')
     parser.add_argument('--json', help='file to write the numbers to')
-    parser.add_argument('--only-memory', choices=['ours', 'mmdet', 'mmseg'], help=argparse.SUPPRESS)
+    parser.add_argument('--plot', help='picture to write: stages of one case, or step time and memory over a sweep')
+    parser.add_argument('--only-memory', choices=list(BUILDERS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -153,15 +160,15 @@ def table(report: dict) -> str:
     """A table of one case: milliseconds of each head and the ratio of ours to each peer's."""
     peers = [name for name in report['seconds'] if name != 'ours']
     lines = [', '.join(f'{field} {value}' for field, value in report['case'].items())]
-    lines.append(f'{"":26s}' + ''.join(f'{name:>10s}' for name in ('ours', *(x for p in peers for x in (p, 'ratio')))))
+    lines.append(f'{"":26s}' + ''.join(f'{name:>14s}' for name in ('ours', *(x for p in peers for x in (p, 'ratio')))))
     rows = {
         stage: (1e3, {name: t[stage] for name, t in report['seconds'].items()}) for stage in report['seconds']['ours']
     }
     if report['MiB']:
         rows['peak memory (MiB)'] = (1, report['MiB'])
     for row, (scale, values) in rows.items():
-        cells = [f'{values["ours"] * scale:10.0f}']
-        cells += [f'{values[peer] * scale:10.0f}{values["ours"] / values[peer]:10.2f}' for peer in peers]
+        cells = [f'{values["ours"] * scale:14.0f}']
+        cells += [f'{values[peer] * scale:14.0f}{values["ours"] / values[peer]:14.2f}' for peer in peers]
         lines.append(f'{row:26s}' + ''.join(cells))
     for peer in peers:
         for kind, (value, where) in report['differences'][peer].items():
