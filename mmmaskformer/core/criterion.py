@@ -6,13 +6,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmmaskformer.core.losses import at_least_float32, class_loss
+from mmmaskformer.core.folding import multiply_out_images
+from mmmaskformer.core.losses import at_least_float32, check_mask_loss, class_loss
 from mmmaskformer.core.mask_loss import matched_mask_losses
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, multiply_out
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
 
 
 class SetCriterion(nn.Module):
-    """Matches every layer and sums classification, focal and dice loss.
+    """Matches every layer and sums classification, mask and dice loss.
 
     Mask losses are sums over matched pairs divided by the number of true segments (matched or not), averaged over
     ranks, at least 1. Ignored and padded pixels count as background of every mask, as published.
@@ -21,9 +22,13 @@ class SetCriterion(nn.Module):
         num_classes: K.
         matcher: maps predictions and targets to `Matches`.
         class_weight: weight of the classification loss.
-        mask_weight: weight of the focal loss.
+        mask_weight: weight of the mask loss per pixel.
         dice_weight: weight of the dice loss.
         no_object_weight: weight of "no object" in the classification loss.
+        mask_loss: 'focal', as published, or 'bce' for binary cross-entropy; the matcher has a setting of its own.
+
+    Raises:
+        ValueError: if ``mask_loss`` is unknown.
 
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
@@ -37,14 +42,17 @@ class SetCriterion(nn.Module):
         mask_weight: float = 20.0,
         dice_weight: float = 1.0,
         no_object_weight: float = 0.1,
+        mask_loss: str = 'focal',
     ):
         super().__init__()
+        check_mask_loss(mask_loss)
         self.num_classes = num_classes
         self.matcher = matcher
         self.class_weight = class_weight
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
         self.no_object_weight = no_object_weight
+        self.mask_loss = mask_loss
 
     def forward(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget]) -> dict[str, Tensor]:
         """Compute the weighted losses.
@@ -63,14 +71,14 @@ class SetCriterion(nn.Module):
         matches = self.matcher(predictions, targets)
         normaliser = mean_num_segments(targets, predictions[0].class_logits.device)
         with torch.autocast(predictions[0].class_logits.device.type, enabled=False):
-            focal, dice = self._mask_losses(predictions, targets, matches)
+            mask, dice = self._mask_losses(predictions, targets, matches)
             losses = {}
             for layer, prediction in enumerate(predictions):
                 prefix = '' if layer == len(predictions) - 1 else f'd{layer}.'
                 classes = self._classes(prediction, targets, matches[layer])
                 loss = class_loss(prediction.class_logits.flatten(0, 1), classes, self.no_object_weight)
                 losses[f'{prefix}loss_cls'] = self.class_weight * loss
-                losses[f'{prefix}loss_mask'] = self.mask_weight * focal[layer] / normaliser
+                losses[f'{prefix}loss_mask'] = self.mask_weight * mask[layer] / normaliser
                 losses[f'{prefix}loss_dice'] = self.dice_weight * dice[layer] / normaliser
         return losses
 
@@ -86,23 +94,29 @@ class SetCriterion(nn.Module):
     def _mask_losses(
         self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget], matches: Matches
     ) -> tuple[Tensor, Tensor]:
-        """Focal and dice loss (L,) of the layers, summed over matched pairs; only matched queries are multiplied."""
-        focal, dice, layers = [], [], []
-        for image, target in enumerate(targets):
-            pairs = [matches[layer][image] for layer in range(len(predictions))]
-            embed = torch.cat(
-                [prediction.mask_embed[image, pair[0]] for prediction, pair in zip(predictions, pairs, strict=True)]
+        """Mask and dice loss (L,) of the layers, summed over matched pairs; only matched queries are multiplied."""
+        pairs = [[layer[image] for layer in matches] for image in range(len(targets))]
+        embeds = [
+            torch.cat([p.mask_embed[image, query_idx] for p, (query_idx, _) in zip(predictions, of_image, strict=True)])
+            for image, of_image in enumerate(pairs)
+        ]
+        # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
+        # which distributed training would stop at unused parameters.
+        logits = multiply_out_images(
+            [at_least_float32(embed) for embed in embeds], predictions[0].mask_features, predictions[0].last_conv
+        )
+        losses = [
+            matched_mask_losses(
+                logits[image], target, torch.cat([target_idx for _, target_idx in pairs[image]]), self.mask_loss
             )
-            # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
-            # which distributed training would stop at unused parameters.
-            logits = multiply_out(at_least_float32(embed), at_least_float32(predictions[0].mask_features[image]))
-            image_focal, image_dice = matched_mask_losses(logits, target, torch.cat([pair[1] for pair in pairs]))
-            focal.append(image_focal)
-            dice.append(image_dice)
-            layers += [layer for layer, pair in enumerate(pairs) for _ in range(len(pair[0]))]
-        layers = torch.tensor(layers, dtype=torch.long, device=focal[0].device)
-        zero = focal[0].new_zeros(len(predictions))
-        return zero.index_add(0, layers, torch.cat(focal)), zero.index_add(0, layers, torch.cat(dice))
+            for image, target in enumerate(targets)
+        ]
+        mask, dice = (torch.cat(parts) for parts in zip(*losses, strict=True))
+        counts = [len(query_idx) for of_image in pairs for query_idx, _ in of_image]
+        layer = torch.arange(len(predictions)).repeat(len(targets)).repeat_interleave(torch.tensor(counts))
+        layer = layer.to(mask.device)
+        zero = mask.new_zeros(len(predictions))
+        return zero.index_add(0, layer, mask), zero.index_add(0, layer, dice)
 
 
 def mean_num_segments(targets: Sequence[MaskTarget], device: torch.device) -> Tensor | float:

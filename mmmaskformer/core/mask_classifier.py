@@ -47,8 +47,11 @@ class MaskClassifier(nn.Module):
         Returns:
             Predictions, the last one final. Their mask features are one and the same tensor.
         """
-        mask_features, memory = self.pixel_decoder(features)
-        states = self.transformer_decoder(memory)
+        pixels = self.pixel_decoder(features)
+        states = self.transformer_decoder(pixels.memory)
         if not all_layers:
             states = states[-1:]
-        return [MaskPrediction(self.class_embed(state), self.mask_embed(state), mask_features) for state in states]
+        return [
+            MaskPrediction(self.class_embed(state), self.mask_embed(state), pixels.mask_features, pixels.last_conv)
+            for state in states
+        ]

@@ -8,24 +8,32 @@ the plain computation up to rounding.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, chunk_rows, dice_from_sums, minus_log_sigmoid
+from mmmaskformer.core.losses import FOCAL_ALPHA, at_least_float32, chunk_rows, dice_from_sums, log_sigmoid
 from mmmaskformer.core.structures import MaskTarget
+from mmmaskformer.core.upsampling import Upsampler
+
+try:  # triton comes with torch where torch is built for GPUs
+    from mmmaskformer.core import mask_loss_triton
+except ImportError:
+    mask_loss_triton = None
 
 
-def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of segments and the queries matched to them.
+def matched_mask_losses(
+    mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str = 'focal'
+) -> tuple[Tensor, Tensor]:
+    """Focal (or binary cross-entropy) and dice loss of segments and the queries matched to them.
 
     Args:
         mask_logits: (n, h, w) float, before sigmoid; bilinearly up-sampled here to the target's size.
         target: the segments of the image, at any size (H, W).
         target_idx: (n,) int64, the segment of each mask; may repeat; n may be 0.
+        kind: one of `MASK_LOSSES`.
 
     Returns:
-        (focal, dice): (n,) float32 or float64 each; focal is the mean over the H * W pixels.
+        (mask, dice): (n,) float32 or float64 each; the first is the mean over the H * W pixels.
 
     Source: paper, section 4.1; official code, sigmoid_focal_loss and dice_loss.
     """
@@ -33,84 +41,77 @@ def matched_mask_losses(mask_logits: Tensor, target: MaskTarget, target_idx: Ten
     if not len(logits):
         nothing = logits.flatten(1).sum(1)
         return nothing, nothing
-    return _OnePass.apply(logits, target, target_idx)
+    if mask_loss_triton and logits.is_cuda and logits.dtype == torch.float32:
+        return mask_loss_triton.matched_mask_losses(logits, target, target_idx, kind)
+    return _OnePass.apply(logits, target, target_idx, kind)
 
 
 class _OnePass(torch.autograd.Function):
     """The losses of all masks; keeps their gradients on the coarse grid, only where a gradient is asked for."""
 
     @staticmethod
-    def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor) -> tuple[Tensor, Tensor]:
-        down = _DownSampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
+    def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        sampler = Upsampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
         chunk = chunk_rows(target.size[0] * target.size[1], mask_logits.device)
-        parts = [
-            _chunk_losses(logits, target.masks_of(idx, logits.dtype), down)
-            for logits, idx in zip(mask_logits.split(chunk), target_idx.split(chunk), strict=True)
-        ]
-        focal, dice, focal_grad, dice_grad = (torch.cat(part) for part in zip(*parts, strict=True))
+        losses, grads = mask_logits.new_empty(2, len(mask_logits)), mask_logits.new_empty(2, *mask_logits.shape)
+        for start in range(0, len(mask_logits), chunk):
+            part = slice(start, start + chunk)
+            masks = target.masks_of(target_idx[part], mask_logits.dtype)
+            losses[0, part], losses[1, part], grads[0, part], grads[1, part] = _chunk_losses(
+                mask_logits[part], masks, sampler, kind
+            )
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(focal_grad, dice_grad)
-        return focal, dice
+            ctx.save_for_backward(grads)
+        return losses[0], losses[1]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, focal: Tensor, dice: Tensor) -> tuple[Tensor, None, None]:
-        focal_grad, dice_grad = ctx.saved_tensors
-        return focal_grad * focal[:, None, None] + dice_grad * dice[:, None, None], None, None
+    def backward(ctx, mask: Tensor, dice: Tensor) -> tuple[Tensor, None, None, None]:
+        mask_grad, dice_grad = ctx.saved_tensors[0]
+        grad = (mask_grad * mask[:, None, None]).addcmul_(dice_grad, dice[:, None, None])
+        return grad, None, None, None
 
 
-def _chunk_losses(mask_logits: Tensor, targets: Tensor, down: '_DownSampler') -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _chunk_losses(
+    mask_logits: Tensor, targets: Tensor, sampler: Upsampler, kind: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses (n,) and their gradients (n, h, w) with respect to the logits.
 
     With s = 1 on target pixels and -1 elsewhere, z = s * logit is the logit of the true answer, u = 1 - sigmoid(z) its
-    error and L = -log sigmoid(z). Focal loss is w * u^2 * L with w = alpha or 1 - alpha.
+    error and L = -log sigmoid(z), the cross-entropy. Focal loss is w * u^2 * L with w = alpha or 1 - alpha.
 
     Args:
         mask_logits: (n, h, w) float32 or float64.
         targets: (n, H, W), 1 on target pixels and 0 elsewhere, of the same dtype.
-        down: the adjoint of the up-sampling.
+        sampler: between the two grids.
+        kind: one of `MASK_LOSSES`.
     """
-    sign = targets.mul(2).sub_(1)
-    z = F.interpolate(mask_logits[None], size=targets.shape[-2:], mode='bilinear', align_corners=False)[0].mul_(sign)
-    right = z.sigmoid()
-    loss = minus_log_sigmoid(z, right)
-    error = torch.sub(1, right, out=z)
-    weight = sign.mul(FOCAL_ALPHA - 0.5).add_(0.5).mul_(error).mul_(error)  # w * u^2
     pixels = targets[0].numel()
-    focal = (weight * loss).flatten(1).sum(1).div_(pixels)
-
-    # d focal / d logit = -s * w * u^2 * (2 * sigmoid(z) * L + u)
-    focal_grad = loss.mul_(right).mul_(2).add_(error).mul_(weight).mul_(sign).div_(-pixels)
+    half = targets - 0.5  # s / 2; the other half of the factor is cheaper on the coarse grid
+    z = sampler.up(2 * mask_logits).mul_(half)
+    right = z.sigmoid()
+    log_right = log_sigmoid(z, right)
+    error = torch.sub(1, right, out=z)
+    if kind == 'bce':
+        mask = log_right.flatten(1).sum(1).div_(-pixels)
+        mask_grad = torch.mul(error, half, out=log_right).mul_(-0.5)  # d L / d logit = -s * u
+    else:
+        weight = torch.rsub(half, 0.5, alpha=1 - 2 * FOCAL_ALPHA).mul_(error).mul_(error)  # w * u^2
+        mask = (weight * log_right).flatten(1).sum(1).div_(-pixels)
+        # d focal / d logit = -s * w * u^2 * (2 * sigmoid(z) * L + u)
+        mask_grad = log_right.mul_(right).sub_(error, alpha=0.5).mul_(weight).mul_(half)
 
     # The mask probability is sigmoid(z) inside the target and u outside; its derivative is sigmoid(z) * u in both.
     overlap = (right * targets).flatten(1).sum(1)
     target_sum = targets.flatten(1).sum(1)
-    prob_sum = overlap + (error.flatten(1).sum(1) - (error * targets).flatten(1).sum(1))
+    prob_sum = error.flatten(1).sum(1) + 2 * overlap - target_sum
     total = prob_sum + target_sum + 1
     inside, outside = -2 / total, (2 * overlap + 1) / total.square()
-    slope = torch.addcmul(outside[:, None, None], inside[:, None, None], targets, out=sign)
+    slope = torch.addcmul(outside[:, None, None], inside[:, None, None], targets, out=half)
     dice_grad = right.mul_(error).mul_(slope)
-    return focal, dice_from_sums(overlap, prob_sum, target_sum), down(focal_grad), down(dice_grad)
-
-
-class _DownSampler:
-    """Adjoint of bilinear up-sampling: (n, H, W) to (n, h, w), separably by two matrix products.
-
-    Args:
-        low: (h, w).
-        high: (H, W).
-        like: gives dtype and device.
-    """
-
-    def __init__(self, low: tuple[int, int], high: tuple[int, int], like: Tensor):
-        self.rows = _upsampling_matrix(low[0], high[0], like).T.contiguous()
-        self.columns = _upsampling_matrix(low[1], high[1], like)
-
-    def __call__(self, grads: Tensor) -> Tensor:
-        return (self.rows @ grads) @ self.columns
-
-
-def _upsampling_matrix(low: int, high: int, like: Tensor) -> Tensor:
-    """Matrix (high, low) that up-samples one axis, made by torch's own interpolation of the unit vectors."""
-    unit = torch.eye(low, dtype=like.dtype, device=like.device)
-    return F.interpolate(unit[None], size=high, mode='linear', align_corners=False)[0].T.contiguous()
+    return (
+        mask,
+        dice_from_sums(overlap, prob_sum, target_sum),
+        sampler.down(mask_grad).mul_(4 / pixels),
+        sampler.down(dice_grad),
+    )

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from mmmaskformer.core.losses import at_least_float32, chunk_rows, pairwise_mask_costs
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, multiply_out
+from mmmaskformer.core.losses import at_least_float32, check_mask_loss
+from mmmaskformer.core.mask_cost import pairwise_mask_costs
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
 
 
 class NonFiniteLogitsError(FloatingPointError):
@@ -20,8 +22,12 @@ class HungarianMatcher(nn.Module):
 
     Args:
         class_weight: weight of minus the probability of the segment's class.
-        mask_weight: weight of the focal cost.
+        mask_weight: weight of the mask cost per pixel.
         dice_weight: weight of the dice cost.
+        mask_loss: 'focal', as published, or 'bce' for binary cross-entropy.
+
+    Raises:
+        ValueError: if ``mask_loss`` is unknown.
 
     Source: paper, section 3.2 (bipartite matching) and 4.1; official code, HungarianMatcher.
     """
@@ -32,11 +38,14 @@ class HungarianMatcher(nn.Module):
         class_weight: float = 1.0,
         mask_weight: float = 20.0,
         dice_weight: float = 1.0,
+        mask_loss: str = 'focal',
     ):
         super().__init__()
+        check_mask_loss(mask_loss)
         self.class_weight = class_weight
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
+        self.mask_loss = mask_loss
         self._warned = False
 
     @torch.no_grad()
@@ -56,33 +65,34 @@ class HungarianMatcher(nn.Module):
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
         """
         self._warn_if_queries_are_few(predictions[-1], targets)
-        with torch.autocast(predictions[0].class_logits.device.type, enabled=False):
-            costs = [self._costs(predictions, targets, image) for image in range(len(targets))]
         device = predictions[0].class_logits.device
-        host = _to_host(costs)
-        _check_finite(host, predictions)
+        with torch.autocast(device.type, enabled=False):
+            costs = self._costs(predictions, targets).cpu()
+        _check_finite(costs, predictions)
         pairs = [
-            [linear_sum_assignment(host[image][layer, :, :-1].numpy()) for image in range(len(targets))]
-            for layer in range(len(predictions))
+            [linear_sum_assignment(cost[:, : target.num_segments]) for cost, target in zip(layer, targets, strict=True)]
+            for layer in costs.numpy()
         ]
         return _to_device(pairs, device)
 
-    def _costs(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget], image: int) -> Tensor:
-        """Costs (L, Q, M + 1) of one image, float32 or float64.
+    def _costs(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget]) -> Tensor:
+        """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64, M being the most segments of an image.
 
         The last column belongs to no segment: it shows class logits that are not finite where there is no segment.
         """
-        num_layers, num_queries = len(predictions), predictions[0].num_queries
-        target = targets[image].resized(predictions[0].mask_size)
-        class_logits = at_least_float32(torch.stack([prediction.class_logits[image] for prediction in predictions]))
-        class_cost = -class_logits.softmax(-1)[..., target.labels]
-        embed = at_least_float32(torch.cat([prediction.mask_embed[image] for prediction in predictions]))
-        features = at_least_float32(predictions[0].mask_features[image])
-        masks = target.masks_of(torch.arange(target.num_segments, device=embed.device), embed.dtype).flatten(1)
-        rows = chunk_rows(masks.shape[1], embed.device)
-        parts = [pairwise_mask_costs(multiply_out(part, features).flatten(1), masks) for part in embed.split(rows)]
-        focal, dice = (torch.cat(costs).view(num_layers, num_queries, -1) for costs in zip(*parts, strict=True))
-        cost = self.class_weight * class_cost + self.mask_weight * focal + self.dice_weight * dice
+        class_logits = at_least_float32(torch.stack([prediction.class_logits for prediction in predictions]))
+        layers, batch, queries, _ = class_logits.shape
+        labels = pad_sequence([target.labels for target in targets], batch_first=True)
+        columns = labels[None, :, None].expand(layers, -1, queries, -1)
+        class_cost = -class_logits.softmax(-1).gather(-1, columns)
+        embed = torch.cat([prediction.mask_embed for prediction in predictions], 1)
+        mask, dice = (
+            cost.unflatten(1, (layers, queries)).transpose(0, 1)
+            for cost in pairwise_mask_costs(
+                at_least_float32(embed), at_least_float32(predictions[0].mask_features), targets, self.mask_loss
+            )
+        )
+        cost = self.class_weight * class_cost + self.mask_weight * mask + self.dice_weight * dice
         return torch.cat([cost, class_logits.sum(-1, keepdim=True)], -1)
 
     def _warn_if_queries_are_few(self, prediction: MaskPrediction, targets: Sequence[MaskTarget]) -> None:
@@ -97,13 +107,6 @@ class HungarianMatcher(nn.Module):
             )
 
 
-def _to_host(costs: Sequence[Tensor]) -> list[Tensor]:
-    """Bring the costs of all images to the CPU in a single copy."""
-    flat = torch.cat([cost.flatten() for cost in costs]).cpu()
-    sizes = [cost.numel() for cost in costs]
-    return [part.view(cost.shape) for part, cost in zip(flat.split(sizes), costs, strict=True)]
-
-
 def _to_device(pairs: list[list[tuple]], device: torch.device) -> Matches:
     """Bring all index pairs to the device in a single copy."""
     flat = [torch.from_numpy(index) for layer in pairs for pair in layer for index in pair]
@@ -111,11 +114,11 @@ def _to_device(pairs: list[list[tuple]], device: torch.device) -> Matches:
     return [[(next(moved), next(moved)) for _ in layer] for layer in pairs]
 
 
-def _check_finite(costs: Sequence[Tensor], predictions: Sequence[MaskPrediction]) -> None:
-    for image, cost in enumerate(costs):
-        for layer in range(len(cost)):
-            if not torch.isfinite(cost[layer]).all():
-                raise NonFiniteLogitsError(_describe_non_finite(predictions, layer, image))
+def _check_finite(costs: Tensor, predictions: Sequence[MaskPrediction]) -> None:
+    wrong = (~costs.isfinite()).flatten(2).any(-1).nonzero()
+    if len(wrong):
+        layer, image = min(wrong.tolist(), key=lambda found: found[::-1])
+        raise NonFiniteLogitsError(_describe_non_finite(predictions, layer, image))
 
 
 def _describe_non_finite(predictions: Sequence[MaskPrediction], layer: int, image: int) -> str:

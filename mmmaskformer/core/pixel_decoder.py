@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from mmmaskformer.core.folding import LastConv
 from mmmaskformer.core.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.transformer import TransformerEncoderLayer, same_start_layers
 
@@ -16,10 +19,12 @@ class PixelDecoderOutput(NamedTuple):
     Attributes:
         mask_features: (B, C, h, w) float, per-pixel embeddings on the finest grid.
         memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
+        last_conv: None, or what made the mask features, which then carry no gradient: see `folding`.
     """
 
     mask_features: Tensor
     memory: Tensor
+    last_conv: LastConv | None = None
 
 
 class FPNPixelDecoder(nn.Module):
@@ -73,8 +78,13 @@ class FPNPixelDecoder(nn.Module):
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
-            x = output(lateral(feature) + F.interpolate(x, size=feature.shape[-2:], mode='nearest'))
-        return PixelDecoderOutput(self.mask_conv(x), features[-1])
+            # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
+            side = checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
+            x = output(side + F.interpolate(x, size=feature.shape[-2:], mode='nearest'))
+        last_conv = LastConv(x, self.mask_conv.weight, self.mask_conv.bias) if torch.is_grad_enabled() else None
+        with torch.no_grad():
+            mask_features = self.mask_conv(x)
+        return PixelDecoderOutput(mask_features, features[-1], last_conv)
 
 
 class TransformerEncoderPixelDecoder(nn.Module):

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmaskformer.core.folding import LastConv, multiply_out, multiply_out_images
+
 NO_SEGMENT = -1
 """Value of `MaskTarget.segment_map` where a pixel belongs to no segment."""
 
@@ -28,6 +30,8 @@ class MaskPrediction(NamedTuple):
         class_logits: (B, Q, K + 1) float, before softmax.
         mask_embed: (B, Q, C) float, one embedding per query.
         mask_features: (B, C, h, w) float, one embedding per pixel; the same tensor in all layers of one forward pass.
+        last_conv: None, or what made the mask features; these are then mere values, and whoever wants a gradient gets
+            it from `mask_logits` or `multiply_out_images`.
 
     Source: paper, section 3.2 (mask classification) and figure 2.
     """
@@ -35,6 +39,7 @@ class MaskPrediction(NamedTuple):
     class_logits: Tensor
     mask_embed: Tensor
     mask_features: Tensor
+    last_conv: LastConv | None = None
 
     @property
     def num_queries(self) -> int:
@@ -60,20 +65,11 @@ class MaskPrediction(NamedTuple):
         embed = self.mask_embed[image]
         if query_idx is not None:
             embed = embed[query_idx]
-        return multiply_out(embed, self.mask_features[image])
-
-
-def multiply_out(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
-    """Mask logits of some queries of one image: the product of the two factors.
-
-    Args:
-        mask_embed: (n, C) float.
-        mask_features: (C, h, w) float.
-
-    Returns:
-        (n, h, w) float.
-    """
-    return (mask_embed @ mask_features.flatten(1)).unflatten(1, mask_features.shape[1:])
+        if self.last_conv is None:
+            return multiply_out(embed, self.mask_features[image])
+        one = slice(image, image + 1)
+        x, weight, bias = self.last_conv
+        return multiply_out_images([embed], self.mask_features[one], LastConv(x[one], weight, bias))[0]
 
 
 class MaskTarget(NamedTuple):
@@ -128,11 +124,24 @@ class MaskTarget(NamedTuple):
         Returns:
             The same segments with maps of that size.
         """
-        source = self.masks if self.segment_map is None else self.segment_map
-        rows = _nearest_index(source.shape[-2], size[0], source.device)
-        columns = _nearest_index(source.shape[-1], size[1], source.device)
-        sampled = source[..., rows[:, None], columns]
-        return self._replace(masks=sampled) if self.segment_map is None else self._replace(segment_map=sampled)
+        if self.segment_map is None:
+            return self._replace(masks=sample_nearest(self.masks, size))
+        return self._replace(segment_map=sample_nearest(self.segment_map, size))
+
+
+def sample_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Sample maps of any type on another grid, taking pixel ⌊i · H / h⌋ as `torch`'s mode 'nearest' does.
+
+    Args:
+        maps: (..., H, W).
+        size: (h, w).
+
+    Returns:
+        (..., h, w) of the same dtype.
+    """
+    rows = _nearest_index(maps.shape[-2], size[0], maps.device)
+    columns = _nearest_index(maps.shape[-1], size[1], maps.device)
+    return maps[..., rows[:, None], columns]
 
 
 def _nearest_index(source: int, wanted: int, device: torch.device) -> Tensor:

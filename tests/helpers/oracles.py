@@ -14,6 +14,11 @@ def focal(probability: Tensor, target: Tensor, alpha: float = 0.25) -> Tensor:
     return -weight * (1 - p_true) ** 2 * p_true.log()
 
 
+def bce(probability: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy per element, from probabilities, any shape."""
+    return -torch.where(target, probability, 1 - probability).log()
+
+
 def dice(probability: Tensor, target: Tensor) -> Tensor:
     """Dice loss of one mask."""
     return 1 - (2 * (probability * target).sum() + 1) / (probability.sum() + target.sum() + 1)

@@ -3,6 +3,7 @@ import torch
 import torch.multiprocessing as mp
 from helpers import distributed, oracles, toy
 
+from mmmaskformer.core.matcher import HungarianMatcher
 from mmmaskformer.core.structures import MaskTarget
 
 
@@ -94,3 +95,21 @@ def test_a_rank_without_targets_shares_normaliser_and_gradients():
     )
     # 3 segments on two ranks: each divides by 1.5, so that the mean over ranks divides by 3.
     assert losses['loss_dice'] == pytest.approx(2 * float(alone['loss_dice'].detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize('part', [lambda: toy.make_criterion(mask_loss='l1'), lambda: HungarianMatcher(mask_loss='l1')])
+def test_unknown_mask_losses_are_refused(part):
+    with pytest.raises(ValueError, match="mask_loss='l1' is unknown; expected 'focal' or 'bce'"):
+        part()
+
+
+def test_cross_entropy_takes_the_place_of_the_focal_loss():
+    predictions, target = toy.make_predictions(batch=1, num_layers=1, dtype=torch.float64), toy.make_target(2)
+    criterion = toy.make_criterion(mask_loss='bce', mask_weight=5.0)
+    criterion.matcher = HungarianMatcher(mask_loss='bce', mask_weight=5.0)
+    losses = criterion(predictions, [target])
+    expected = 0
+    for query, segment in zip(*criterion.matcher(predictions, [target])[0][0], strict=True):
+        logits = oracles.upsample(predictions[0].mask_logits(0)[query], target.size)
+        expected = expected + 5 * oracles.bce(logits.sigmoid(), target.masks_of(segment[None])[0]).mean() / 2
+    torch.testing.assert_close(losses['loss_mask'], expected)

@@ -252,3 +252,15 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(logits(), logits())
     model.eval()
     assert torch.equal(logits(), logits())
+
+
+def test_the_compiled_model_is_one_graph_and_trains_alike():
+    torch.manual_seed(0)
+    model, features, targets = toy.make_classifier(), toy.make_features(), [toy.make_target(3), toy.make_target(2)]
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+    gradients = []
+    for forward in (model, compiled):
+        losses = toy.make_criterion()(forward(features, all_layers=True), targets)
+        gradients.append(torch.autograd.grad(sum(losses.values()), list(model.parameters())))
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

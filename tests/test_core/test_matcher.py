@@ -39,15 +39,6 @@ def test_matches_are_the_cheapest_of_all(num_queries, num_segments, overlapping)
             assert torch.equal(query_idx, query_idx.sort()[0])
 
 
-def test_chunks_do_not_change_the_matches(monkeypatch):
-    predictions, targets = toy.make_predictions(), [toy.make_target(4), toy.make_target(0)]
-    whole = HungarianMatcher()(predictions, targets)
-    monkeypatch.setattr('mmmaskformer.core.matcher.chunk_rows', lambda row_elements, device: 2)
-    chunked = HungarianMatcher()(predictions, targets)
-    for a, b in zip(whole, chunked, strict=True):
-        assert [pairs_of(pair) for pair in a] == [pairs_of(pair) for pair in b]
-
-
 def test_order_of_segments_does_not_matter():
     predictions = toy.make_predictions(batch=1, dtype=torch.float64)
     target = toy.as_masks(toy.make_target(5))

@@ -1,0 +1,123 @@
+"""Mask logits whose gradient passes through the last convolution of the pixel decoder in folded form.
+
+The mask features F are a convolution of some x with a kernel W. The logits of n queries, E F, are then the convolution
+of x with the n kernels E W. Going back through these costs n / C of going back through W, and F needs no gradient.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class LastConv(NamedTuple):
+    """The convolution that made the mask features: stride 1, odd kernel, zero padding that keeps the size.
+
+    Attributes:
+        x: (B, C', h, w) float, its input.
+        weight: (C, C', k, k) float.
+        bias: (C,) float.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+def multiply_out(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
+    """Mask logits of some queries of one image: the product of the two factors.
+
+    Args:
+        mask_embed: (n, C) float.
+        mask_features: (C, h, w) float.
+
+    Returns:
+        (n, h, w) float.
+    """
+    return (mask_embed @ mask_features.flatten(1)).unflatten(1, mask_features.shape[1:])
+
+
+def multiply_out_images(
+    mask_embeds: Sequence[Tensor], mask_features: Tensor, last_conv: LastConv | None
+) -> tuple[Tensor, ...]:
+    """Mask logits of some queries of every image.
+
+    Args:
+        mask_embeds: B tensors (n, C) float; n differs from image to image and may be 0.
+        mask_features: (B, C, h, w) float.
+        last_conv: what made the mask features, if these carry no gradient themselves.
+
+    Returns:
+        B tensors (n, h, w) of the dtype of the embeddings. Gradients reach everything the features were made of, as
+        zeros where no query was asked for.
+    """
+    if last_conv is None:
+        features = mask_features.to(mask_embeds[0].dtype).unbind()
+        return tuple(multiply_out(*factors) for factors in zip(mask_embeds, features, strict=True))
+    return _FoldedProduct.apply(*last_conv, mask_features, *mask_embeds)
+
+
+class _FoldedProduct(torch.autograd.Function):
+    """The plain product; its backward pass goes through the convolution, in the precision that this ran in."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, mask_features, *mask_embeds) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, weight, bias, *mask_embeds)
+        ctx.conv_dtype = mask_features.dtype
+        factors = zip(mask_embeds, mask_features, strict=True)
+        return tuple(multiply_out(embed, features.to(embed.dtype)) for embed, features in factors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, *mask_embeds = ctx.saved_tensors
+        conv = weight.to(ctx.conv_dtype), bias.to(ctx.conv_dtype)
+        x_grad, embed_grads, conv_grads = torch.empty_like(x), [], []
+        for image, (grad, embed) in enumerate(zip(grads, mask_embeds, strict=True)):
+            back = _back if len(embed) < len(weight) else _back_unfolded
+            embed_grad, x_grad[image], *conv_grad = back(
+                grad.to(ctx.conv_dtype), embed.to(ctx.conv_dtype), x[image].to(ctx.conv_dtype), *conv
+            )
+            embed_grads.append(embed_grad.to(embed.dtype))
+            conv_grads.append(conv_grad)
+        weight_grad, bias_grad = (sum(parts).to(weight.dtype) for parts in zip(*conv_grads, strict=True))
+        return x_grad, weight_grad, bias_grad, None, *embed_grads
+
+
+def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of embeddings, input, weight and bias through the n kernels and offsets of the logits of one image.
+
+    Args:
+        grad: (n, h, w) of the logits.
+        embed: (n, C).
+        x: (C', h, w).
+        weight: (C, C', k, k).
+        bias: (C,).
+    """
+    if not len(embed):
+        return tuple(torch.zeros_like(tensor) for tensor in (embed, x, weight, bias))
+    flat = weight.flatten(1)
+    kernels = (embed @ flat).unflatten(1, weight.shape[1:])
+    x_grad, kernel_grad, offset_grad = _conv_backward(grad, x, kernels)
+    kernel_grad = kernel_grad.flatten(1)
+    embed_grad = kernel_grad @ flat.T + offset_grad[:, None] * bias
+    return embed_grad, x_grad, (embed.T @ kernel_grad).view_as(weight), embed.T @ offset_grad
+
+
+def _back_unfolded(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    """The same through the C kernels of the mask features, which are made again: cheaper from n = C on."""
+    features = F.conv2d(x[None], weight, bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2))[0]
+    embed_grad = grad.flatten(1) @ features.flatten(1).T
+    return embed_grad, *_conv_backward(multiply_out(embed.T, grad), x, weight)
+
+
+def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """torch's own gradients of input, weight and bias of a convolution of one image."""
+    padding = [weight.shape[2] // 2, weight.shape[3] // 2]
+    x_grad, weight_grad, bias_grad = torch.ops.aten.convolution_backward(
+        grad[None], x[None], weight, [len(weight)], [1, 1], padding, [1, 1], False, [0, 0], 1, [True, True, True]
+    )
+    return x_grad[0], weight_grad, bias_grad

@@ -1,0 +1,118 @@
+"""Focal and dice loss of every query against every segment, from the factors of the mask logits.
+
+The matcher needs two sums over the pixels of each segment and two over all pixels. The logits are made for some pixels
+at a time, one logarithm serves both cases of the focal loss, and nothing of the size of the mask logits is kept.
+"""
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.losses import FOCAL_ALPHA, chunk_rows, dice_from_sums, log_sigmoid
+from mmmaskformer.core.structures import MaskTarget, sample_nearest
+
+FEWEST_PIXELS = 256
+"""Pixels that a chunk should have at least, so that its matrix product is efficient."""
+
+
+def pairwise_mask_costs(
+    mask_embed: Tensor, mask_features: Tensor, targets: list[MaskTarget], kind: str = 'focal'
+) -> tuple[Tensor, Tensor]:
+    """Mask and dice loss of all queries against all segments of their image, on the grid of the features.
+
+    Args:
+        mask_embed: (B, n, C) float32 or float64, the queries of all layers.
+        mask_features: (B, C, h, w) of the same dtype.
+        targets: B targets of one size, in pixels.
+        kind: one of `MASK_LOSSES`.
+
+    Returns:
+        (mask, dice): (B, n, M) each, with M the most segments of an image; what is beyond an image's own number has
+        no meaning. The first is the mean over the h * w pixels. Gradients are not defined.
+
+    Raises:
+        ValueError: if the targets differ in size.
+
+    Source: paper, section 4.1; official code, batch_sigmoid_focal_loss and batch_dice_loss of the matcher.
+    """
+    members = _members(targets, tuple(mask_features.shape[-2:]))
+    images = chunk_rows(mask_embed.shape[1] * FEWEST_PIXELS, mask_embed.device)
+    most = max(target.num_segments for target in targets)
+    parts = [
+        _costs(*factors, most, kind)
+        for factors in zip(mask_embed.split(images), mask_features.split(images), members.split(images), strict=True)
+    ]
+    mask, dice = (torch.cat(part).transpose(1, 2) for part in zip(*parts, strict=True))
+    return mask, dice
+
+
+def _costs(
+    mask_embed: Tensor, mask_features: Tensor, members: Tensor, num_segments: int, kind: str
+) -> tuple[Tensor, Tensor]:
+    """Costs (B, M, n) of some images, transposed since sums over rows are the fast ones."""
+    embed = mask_embed.transpose(1, 2)
+    features = mask_features.flatten(2)
+    step = max(FEWEST_PIXELS, chunk_rows(len(embed) * embed.shape[2], embed.device))
+    overlap = gain = prob_sum = negative_sum = target_sum = 0
+    for part, member in zip(features.split(step, 2), members.split(step, -1), strict=True):
+        logits = part.transpose(1, 2) @ embed
+        probs = logits.sigmoid()
+        log_probs = log_sigmoid(logits, probs)
+        overlap = overlap + _sums_of_segments(probs, member, num_segments)
+        prob_sum = prob_sum + probs.sum(1, keepdim=True)
+        negative, change = _negative_and_change(logits, probs, log_probs, kind)
+        negative_sum = negative_sum + negative.sum(1, keepdim=True)
+        gain = gain + _sums_of_segments(change, member, num_segments)
+        target_sum = target_sum + _sums_of_segments(torch.ones_like(probs[..., :1]), member, num_segments)
+    of_negative, of_gain = (1, 1) if kind == 'bce' else (1 - FOCAL_ALPHA, FOCAL_ALPHA)
+    mask = (of_negative * negative_sum - of_gain * gain) / features.shape[2]
+    return mask, dice_from_sums(overlap, prob_sum, target_sum)
+
+
+def _negative_and_change(logits: Tensor, probs: Tensor, log_probs: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """Loss of each element if its pixel is outside of the segment, and what less it is inside; each up to a factor.
+
+    The arguments are overwritten.
+    """
+    if kind == 'bce':
+        return log_probs.neg_().add_(logits), logits
+    negative = logits.sub_(log_probs).mul_(probs).mul_(probs)  # p^2 * -log(1 - p)
+    error = torch.sub(1, probs, out=probs)
+    # Inside it is alpha * (1 - p)^2 * -log p instead of (1 - alpha) * p^2 * -log(1 - p).
+    return negative, log_probs.mul_(error).mul_(error).add_(negative, alpha=1 / FOCAL_ALPHA - 1)
+
+
+def _members(targets: list[MaskTarget], size: tuple[int, int]) -> Tensor:
+    """Which segment each pixel of that grid belongs to.
+
+    Returns:
+        If no segments overlap, and sums over an index are fast: (B, P) int64, the index of the segment or the largest
+        M for none. Else (B, M, P) bool.
+    """
+    sizes = {target.size for target in targets}
+    if len(sizes) > 1:
+        raise ValueError(f'the targets of a batch have the sizes {sorted(sizes)}; expected one. Fix: pad them')
+    most = max(target.num_segments for target in targets)
+    if any(target.segment_map is None for target in targets):
+        masks = [target.masks_of(torch.arange(target.num_segments, device=target.labels.device)) for target in targets]
+        padded = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True)
+        return sample_nearest(padded, size).flatten(2)
+    index = sample_nearest(torch.stack([target.segment_map for target in targets]), size).flatten(1).long()
+    if index.device.type != 'cpu':  # there sums over an index are atomic: slow, and different in every run
+        return index[:, None] == torch.arange(most, device=index.device)[:, None]
+    return torch.where(index < 0, most, index)
+
+
+def _sums_of_segments(values: Tensor, member: Tensor, num_segments: int) -> Tensor:
+    """Sums (B, M, n) over the pixels of each segment.
+
+    Args:
+        values: (B, p, n).
+        member: see `_members`, of the same pixels.
+        num_segments: M.
+    """
+    if member.dim() == 3:
+        return member.to(values.dtype) @ values
+    images, width = len(values), num_segments + 1
+    row = member + torch.arange(images)[:, None] * width
+    sums = values.new_zeros(images * width, values.shape[2])
+    return sums.index_add_(0, row.flatten(), values.flatten(0, 1)).unflatten(0, (images, width))[:, :-1]

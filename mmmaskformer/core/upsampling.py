@@ -1,0 +1,53 @@
+"""Bilinear up-sampling and its adjoint, one axis after the other."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Upsampler:
+    """Bilinear interpolation from a coarse to a fine grid as a linear map, several times faster than torch's on a CPU.
+
+    The columns are one matrix product. The rows are another, unless the fine grid has ``s`` rows for every coarse one:
+    then each block of ``s`` rows is the same (s, 3) matrix times the coarse row and its two neighbours.
+
+    Args:
+        low: (h, w) of the coarse grid.
+        high: (H, W) of the fine grid.
+        like: gives dtype and device.
+    """
+
+    def __init__(self, low: tuple[int, int], high: tuple[int, int], like: Tensor):
+        self.columns = _matrix(low[1], high[1], like)
+        self.blocks = low[0] if high[0] % low[0] == 0 else None
+        if self.blocks is None:
+            self.rows = _matrix(low[0], high[0], like)
+        else:
+            scale = high[0] // low[0]
+            self.rows = _matrix(3, 3 * scale, like)[scale : 2 * scale].contiguous()
+
+    def up(self, coarse: Tensor) -> Tensor:
+        """Map (n, h, w) to (n, H, W)."""
+        wide = coarse @ self.columns.T
+        if self.blocks is None:
+            return self.rows @ wide
+        padded = torch.cat([wide[:, :1], wide, wide[:, -1:]], 1)
+        return (self.rows @ padded.unfold(1, 3, 1).transpose(2, 3)).flatten(1, 2)
+
+    def down(self, fine: Tensor) -> Tensor:
+        """Map (n, H, W) to (n, h, w): the gradient of `up`."""
+        if self.blocks is None:
+            return (self.rows.T @ fine) @ self.columns
+        above, here, below = (self.rows.T @ fine.unflatten(1, (self.blocks, -1))).unbind(2)
+        tall = here.clone()
+        tall[:, :-1] += above[:, 1:]
+        tall[:, 1:] += below[:, :-1]
+        tall[:, 0] += above[:, 0]
+        tall[:, -1] += below[:, -1]
+        return tall @ self.columns
+
+
+def _matrix(low: int, high: int, like: Tensor) -> Tensor:
+    """Matrix (high, low) that up-samples one axis, made by torch's own interpolation of the unit vectors."""
+    unit = torch.eye(low, dtype=like.dtype, device=like.device)
+    return F.interpolate(unit[None], size=high, mode='linear', align_corners=False)[0].T.contiguous()

@@ -1,0 +1,48 @@
+"""Compares the Triton kernels with their PyTorch twin; run with TRITON_INTERPRET=1, which must be set at import."""
+
+import torch
+
+from helpers import toy
+from mmmaskformer.core import mask_loss, mask_loss_triton
+from mmmaskformer.core.losses import MASK_LOSSES
+from mmmaskformer.core.structures import MaskTarget
+
+CASES = [
+    # (segments, coarse size, fine size, scale of the logits)
+    (3, (6, 8), (24, 32), 4),
+    (2, (5, 7), (5, 7), 4),
+    (2, (5, 4), (19, 26), 4),
+    (2, (7, 9), (13, 11), 4),
+    (1, (9, 9), (5, 4), 4),
+    (1, (1, 1), (3, 10), 4),
+    (2, (10, 3), (40, 9), 60),
+    (1, (4, 4), (16, 16), 400),
+]
+
+
+def compare(target: MaskTarget, logits: torch.Tensor, target_idx: torch.Tensor, kind: str = 'focal') -> None:
+    """Values and gradients, to float32's rounding."""
+    weights = torch.rand(2, len(logits))
+    results = []
+    for losses in (mask_loss.matched_mask_losses, mask_loss_triton.matched_mask_losses):
+        leaf = logits.clone().requires_grad_()
+        focal, dice = losses(leaf, target, target_idx, kind)
+        (grad,) = torch.autograd.grad((weights[0] * focal + weights[1] * dice).sum(), leaf)
+        results.append((focal, dice, grad))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-6 * float(expected.detach().abs().max()))
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    for seed, (segments, coarse, fine, scale) in enumerate(CASES):
+        target = toy.make_target(segments, fine, seed=seed)
+        target = toy.as_masks(target) if seed % 2 else target
+        compare(target, torch.randn(2, *coarse) * scale, torch.randint(0, segments, (2,)), MASK_LOSSES[seed % 3 == 2])
+    empty = MaskTarget(torch.zeros(1, dtype=torch.long), segment_map=torch.full((16, 16), -1, dtype=torch.int16))
+    compare(empty, torch.randn(2, 4, 4), torch.zeros(2, dtype=torch.long))
+    print(f'{len(CASES)} cases agree')
+
+
+if __name__ == '__main__':
+    main()
