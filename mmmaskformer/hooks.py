@@ -102,6 +102,28 @@ class CheckClassesHook(Hook):
         )
 
 
+@HOOKS.register_module()
+class ShareWeightsHook(Hook):
+    """Lets a panoptic model start from a semantic checkpoint and the reverse: renames the head's weights on loading.
+
+    Both hosts' models hold the same classifier, under ``decode_head`` or ``panoptic_head``. Backbones of one type have
+    the same names in both hosts.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Rename if the model lacks the head that the checkpoint has, before the weights are copied."""
+        weights = checkpoint.get('state_dict', checkpoint)
+        model = _bare_model(runner.model)
+        for theirs, ours in (HEADS[:2], HEADS[1::-1]):
+            keys = [key for key in weights if key.startswith(f'{theirs}.classifier.')]
+            if keys and hasattr(model, ours) and not hasattr(model, theirs):
+                for key in keys:
+                    weights[ours + key.removeprefix(theirs)] = weights.pop(key)
+                print_log(f'The checkpoint has a {theirs}: its weights go into the {ours}.', logger='current')
+
+
 def _bare_model(model):
     """The model inside the wrappers of distributed training and test-time augmentation."""
     if is_model_wrapper(model):

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import hosts
 
-from mmmaskformer.hooks import CheckClassesHook, RepeatableRunHook
+from mmmaskformer.hooks import CheckClassesHook, RepeatableRunHook, ShareWeightsHook
 
 
 def draw_at(iteration, seed=3):
@@ -155,3 +156,28 @@ def test_both_heads_of_a_detector_are_checked(key):
 def test_datasets_and_models_without_classes_are_left_alone():
     runner = SimpleNamespace(model=SimpleNamespace(), train_dataloader=SimpleNamespace(dataset=object()))
     CheckClassesHook().before_train(runner)
+
+
+@pytest.mark.parametrize('theirs, ours', [('decode_head', 'panoptic_head'), ('panoptic_head', 'decode_head')])
+def test_the_weights_of_one_host_go_into_the_head_of_the_other(theirs, ours):
+    runner = SimpleNamespace(model=SimpleNamespace(**{ours: object()}))
+    weights = {'backbone.stem': 1, f'{theirs}.classifier.class_embed.bias': 2, f'{theirs}.conv_seg.weight': 3}
+    checkpoint = dict(state_dict=dict(weights))
+    ShareWeightsHook().after_load_checkpoint(runner, checkpoint)
+    expected = {'backbone.stem': 1, f'{ours}.classifier.class_embed.bias': 2, f'{theirs}.conv_seg.weight': 3}
+    assert checkpoint['state_dict'] == expected
+    same = dict(state_dict=dict(weights))
+    ShareWeightsHook().after_load_checkpoint(SimpleNamespace(model=SimpleNamespace(**{theirs: object()})), same)
+    assert same['state_dict'] == weights
+
+
+def test_a_semantic_checkpoint_starts_a_panoptic_model(tmp_path):
+    decoder = dict(pixel_decoder=dict(type='mmmaskformer.FPNPixelDecoder', norm_groups=4))
+    semantic, panoptic = hosts.make_segmentor(**decoder), hosts.make_detector(**decoder)
+    torch.nn.init.normal_(semantic.decode_head.classifier.class_embed.weight)
+    checkpoint = dict(state_dict=semantic.state_dict())
+    ShareWeightsHook().after_load_checkpoint(SimpleNamespace(model=panoptic), checkpoint)
+    result = panoptic.load_state_dict(checkpoint['state_dict'], strict=False)
+    assert not result.missing_keys
+    for ours, theirs in zip(panoptic.panoptic_head.parameters(), semantic.decode_head.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -37,6 +37,20 @@ train_pipeline = [
 ]
 # The segments come after the resize: scores are compared at the size of the file.
 test_pipeline = [load_image, resize_for_test, load_segments, dict(type='mmmaskformer.PackPanopticInputs')]
+# For --tta: our choice, the paper augments semantic inference only.
+tta_pipeline = [
+    load_image,
+    resize_for_test,
+    dict(
+        type='mmcv.TestTimeAug',
+        transforms=[
+            [dict(type='mmmaskformer.ResizeShortestEdge', short_edge=edge, max_size=1600) for edge in (640, 800, 960)],
+            [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
+            [load_segments],
+            [dict(type='mmmaskformer.PackPanopticInputs')],
+        ],
+    ),
+]
 
 # 64 GPUs x 1 = the published batch of 64.
 train_dataloader = dict(

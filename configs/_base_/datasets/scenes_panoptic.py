@@ -30,6 +30,23 @@ test_pipeline = [
     dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True),
     pack,
 ]
+# For --tta: our choice, the paper augments semantic inference only.
+tta_pipeline = [
+    load_image,
+    resize_for_test,
+    dict(
+        type='mmcv.TestTimeAug',
+        transforms=[
+            [
+                dict(type='mmmaskformer.ResizeShortestEdge', short_edge=edge, max_size=max_size)
+                for edge in (72, 96, 128)
+            ],
+            [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
+            [dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)],
+            [pack],
+        ],
+    ),
+]
 
 train_dataloader = dict(
     batch_size=8,
