@@ -14,10 +14,12 @@ OPENMMLAB = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 
 # folder or file → what it may import beside the standard library
 ARROWS = {
+    'core/mask_loss_triton.py': {'torch', 'triton', 'mmmaskformer.core'},
     'core/': {'torch', 'numpy', 'scipy', 'mmmaskformer.core'},
     'heads/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.registry'},
     'registry.py': {'mmengine', 'mmmaskformer.compat'},
     'compat.py': {'torch', 'numpy', 'mmengine'},
+    'startup.py': {'mmmaskformer.compat'},
     'datasets/transforms/packing.py': {
         'torch',
         'numpy',
@@ -75,6 +77,7 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'torch'): 'the doctor imports this file on a machine that has nothing but Python',
     ('compat.py', 'numpy'): 'the same',
     ('compat.py', 'mmengine'): 'the same',
+    ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
 }
 
 

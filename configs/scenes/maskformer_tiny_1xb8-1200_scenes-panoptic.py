@@ -6,7 +6,13 @@ _base_ = [
 ]
 max_iters = 1200
 classes = dict(num_classes=_base_.num_classes, things=_base_.things)
-model = dict(panoptic_head=classes, panoptic_fusion_head=classes)
+model = dict(
+    panoptic_head=classes,
+    panoptic_fusion_head=classes,
+    test_cfg=dict(panoptic=dict(object_threshold=0.4, overlap_threshold=0.5), semantic=dict()),
+)
+val_evaluator = [dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskformer.SemanticMetric')]
+test_evaluator = val_evaluator
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=6e-4, weight_decay=0.01),

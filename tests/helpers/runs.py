@@ -13,7 +13,7 @@ _base_ = {base!r}
 data_root = {data!r}
 custom_imports = dict(imports=['mmmaskformer.registry', *{imports!r}], allow_failed_imports=False)
 model = dict(
-    decode_head=dict(
+    {head}=dict(
         channels=16,
         pixel_decoder=dict(norm_groups=4),
         # Much dropout, so that a resumed run with other random numbers would show.
@@ -32,13 +32,29 @@ custom_hooks = _base_.custom_hooks + {hooks!r}
 """
 
 
-def write_config(path: Path, data: Path, *, workers: int = 0, iters: int = 6, imports=(), hooks=()) -> Path:
-    """A toy version of the scenes config."""
-    base = str(next((ROOT / 'configs/scenes').glob('maskformer_tiny_*.py')))
+def write_config(
+    path: Path,
+    data: Path,
+    *,
+    panoptic: bool = False,
+    workers: int = 0,
+    iters: int = 6,
+    imports=(),
+    hooks=(),
+    more: str = '',
+) -> Path:
+    """A toy version of a scenes config; ``more`` are further lines."""
+    name, head = ('scenes-panoptic', 'panoptic_head') if panoptic else ('scenes', 'decode_head')
     text = CONFIG.format(
-        base=base, data=str(data), workers=workers, iters=iters, imports=list(imports), hooks=list(hooks)
+        base=str(ROOT / f'configs/scenes/maskformer_tiny_1xb8-1200_{name}.py'),
+        head=head,
+        data=str(data),
+        workers=workers,
+        iters=iters,
+        imports=list(imports),
+        hooks=list(hooks),
     )
-    path.write_text(text)
+    path.write_text(text + more)
     return path
 
 

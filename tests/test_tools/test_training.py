@@ -1,10 +1,12 @@
 """Training, test and resume as users start them: with mim, without mim, after a kill."""
 
+import json
 import signal
 
 import pytest
 import torch
 from helpers import runs
+from helpers.panoptic import write_instances
 from PIL import Image
 
 from mmmaskformer.datasets.scene_files import write_scenes
@@ -58,6 +60,65 @@ def test_without_mim_and_with_test_time_augmentation(tmp_path, scenes):
     tool = str(runs.ROOT / 'tools/test.py')
     out = runs.run(tool, str(config), 'out/iter_2.pth', '--tta', '--work-dir', 'out/test', cwd=tmp_path).stdout
     assert 'mIoU' in out
+
+
+def test_panoptic_training_with_mim_prints_pq_and_starts_from_a_semantic_checkpoint(tmp_path, scenes):
+    semantic = runs.write_config(tmp_path / 'semantic.py', scenes, iters=2)
+    runs.run(str(runs.ROOT / 'tools/train.py'), str(semantic), '--work-dir', 'semantic', cwd=tmp_path)
+    config = runs.write_config(tmp_path / 'toy.py', scenes, panoptic=True, iters=2)
+    out = runs.run(
+        '-m', 'mim', 'train', 'mmdet', str(config), '--cfg-options', 'load_from=semantic/iter_2.pth', cwd=tmp_path
+    ).stdout
+    assert 'The checkpoint has a decode_head: its weights go into the panoptic_head' in out
+    assert 'missing keys' not in out and 'panoptic/PQ' in out and 'mIoU' in out
+    checkpoint = str(tmp_path / 'work_dirs/toy/iter_2.pth')
+    options = ['--cfg-options', 'test_evaluator.0.classwise=True', f'test_evaluator.0.outfile_prefix={tmp_path}/result']
+    out = runs.run(
+        '-m', 'mim', 'test', 'mmdet', str(config), '--checkpoint', checkpoint, *options, cwd=tmp_path
+    ).stdout
+    assert 'panoptic/PQ' in out and 'ring' in out
+    written = json.loads((tmp_path / 'result.panoptic.json').read_text())
+    assert len(written['annotations']) == 2 and len(list((tmp_path / 'result.panoptic').iterdir())) == 2
+    out = runs.run(
+        str(runs.ROOT / 'tools/test.py'), str(config), checkpoint, '--tta', '--work-dir', 'tta', cwd=tmp_path
+    ).stdout
+    assert 'panoptic/PQ' in out and 'mIoU' in out
+
+
+INSTANCES = """
+train_dataloader.update(dataset=dict(
+    _delete_=True, type='mmdet.CocoDataset', data_root='{root}', ann_file='instances.json',
+    data_prefix=dict(img='images'), metainfo=dict(classes=('person', 'bicycle')),
+    pipeline=[
+        dict(type='mmcv.LoadImageFromFile'),
+        dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
+        dict(type='mmdet.RandomFlip', prob=0.5),
+        dict(type='mmdet.PackDetInputs'),
+    ],
+))
+val_dataloader.update(dataset=dict(
+    _delete_=True, type='mmdet.CocoDataset', data_root='{root}', ann_file='instances.json',
+    data_prefix=dict(img='images'), metainfo=dict(classes=('person', 'bicycle')), test_mode=True,
+    pipeline=[dict(type='mmcv.LoadImageFromFile'), dict(type='mmdet.PackDetInputs')],
+))
+test_dataloader = val_dataloader
+val_evaluator = dict(_delete_=True, type='mmdet.CocoMetric', ann_file='{root}/instances.json', metric=['segm'])
+test_evaluator = val_evaluator
+model['panoptic_head'].update(num_classes=2, things=[0, 1])
+model.update(
+    panoptic_fusion_head=dict(num_classes=2, things=[0, 1]), test_cfg=dict(_delete_=True, instance=dict())
+)
+default_hooks['checkpoint'].update(save_best='coco/segm_mAP')
+"""
+
+
+def test_instance_training_is_evaluated_with_mmdetections_metric(tmp_path):
+    root = tmp_path / 'coco'
+    write_instances(root, ('person', 'bicycle'), ann_file='instances.json', img='images', size=(64, 96))
+    more = INSTANCES.format(root=root)
+    config = runs.write_config(tmp_path / 'toy.py', root, panoptic=True, iters=2, more=more)
+    out = runs.run(str(runs.ROOT / 'tools/train.py'), str(config), '--work-dir', 'out', cwd=tmp_path).stdout
+    assert 'Iter(train) [2/2]' in out and 'loss_mask' in out and 'coco/segm_mAP' in out
 
 
 @pytest.mark.parametrize('workers', [0, 2])

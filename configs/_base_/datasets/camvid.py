@@ -71,5 +71,5 @@ val_dataloader = dict(
 )
 test_prefix = dict(img_path='images/test', seg_map_path='annotations/test')
 test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], data_prefix=test_prefix))
-val_evaluator = dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
+val_evaluator = dict(type='mmmaskformer.SemanticMetric')
 test_evaluator = val_evaluator

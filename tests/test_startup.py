@@ -1,0 +1,36 @@
+"""What happens at the start of every Python in an environment with this package."""
+
+import sys
+
+import pytest
+from helpers.fresh import run_python
+
+from mmmaskformer import startup
+
+
+def test_the_hosts_can_be_imported_before_this_package():
+    """MMDetection's test script does so; with mmcv-lite it works only if the installed .pth file is run."""
+    process = run_python('import mmdet.evaluation; print("fine")')
+    assert process.stdout == 'fine\n', process.stderr
+
+
+def test_python_starts_without_importing_anything_large():
+    code = 'import sys; print(sorted({"torch", "numpy", "mmengine", "mmcv", "mmmaskformer.compat"} & set(sys.modules)))'
+    assert run_python(code).stdout == '[]\n'
+
+
+@pytest.fixture
+def watching(monkeypatch):
+    """The watch as it is before mmcv.ops is imported, and the calls of the stand-in's installer."""
+    calls = []
+    monkeypatch.setattr('mmmaskformer.compat.install_op_stand_in', lambda: calls.append(1))
+    others = [finder for finder in sys.meta_path if finder is not startup.OpsWatch]
+    monkeypatch.setattr(sys, 'meta_path', [startup.OpsWatch, *others])
+    return calls
+
+
+def test_the_stand_in_is_installed_for_mmcv_ops_only_and_once(watching):
+    assert startup.OpsWatch.find_spec('mmcv') is None and startup.OpsWatch.find_spec('json') is None
+    assert not watching
+    assert startup.OpsWatch.find_spec('mmcv.ops') is None
+    assert watching == [1] and startup.OpsWatch not in sys.meta_path
