@@ -7,7 +7,7 @@ from mmmaskformer.core.transformer_decoder import TransformerDecoder
 from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 from mmmaskformer.heads.panoptic_head import MaskFormerPanopticHead
-from mmmaskformer.heads.tta import SemanticTTAModel
+from mmmaskformer.heads.tta import PanopticTTAModel, SemanticTTAModel
 from mmmaskformer.registry import MODELS, has_host
 
 for part in (
@@ -20,6 +20,7 @@ for part in (
     MaskFormerPanopticHead,
     MaskFormerFusionHead,
     SemanticTTAModel,
+    PanopticTTAModel,
 ):
     MODELS.register_module(module=part)
 

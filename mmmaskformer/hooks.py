@@ -10,9 +10,13 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
+from torch import Tensor
 
 from mmmaskformer.registry import HOOKS
+
+HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
+"""Where the hosts' models keep the heads that know the classes."""
 
 
 @HOOKS.register_module()
@@ -41,9 +45,10 @@ class RepeatableRunHook(Hook):
 
 @HOOKS.register_module()
 class CheckClassesHook(Hook):
-    """Compares class list and ignored label of data, model, metrics and checkpoint before the first step."""
+    """Compares class list, things and ignored label of data, model, metrics and checkpoint before the first step."""
 
-    _trained_classes: Sequence[str] | None = None
+    _trained_classes: Sequence[str] = ()
+    _checkpoint: str | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Check the training data."""
@@ -59,35 +64,64 @@ class CheckClassesHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the class list that the checkpoint was trained with."""
-        self._trained_classes = (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('classes')
+        self._trained_classes = (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('classes') or ()
+        self._checkpoint = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
 
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
         dataset, model = getattr(runner, where).dataset, _bare_model(runner.model)
-        classes = getattr(dataset, 'metainfo', {}).get('classes')
-        num_classes = getattr(model, 'num_classes', None)
-        if classes is None or num_classes is None:
+        meta = getattr(dataset, 'metainfo', {})
+        if meta.get('classes') is None:
             return
         name = f'{where}: {type(dataset).__name__}'
-        if len(classes) != num_classes:
-            raise ValueError(
-                f'{name} has {len(classes)} classes, but the model has num_classes={num_classes}. '
-                f'Fix: set model.decode_head.num_classes={len(classes)}.'
-            )
-        _check_ignored_label(name, dataset, model, metrics)
-        self._warn_of_other_names(name, classes)
+        for key in HEADS:
+            head = getattr(model, key, None)
+            if getattr(head, 'num_classes', None) is not None:
+                _check_num_classes(name, meta['classes'], key, head.num_classes)
+                _check_things(name, meta, key, getattr(head, 'is_thing', None))
+        if hasattr(model, 'decode_head'):
+            _check_ignored_label(name, dataset, model, metrics)
+        self._check_order(name, meta['classes'])
 
-    def _warn_of_other_names(self, name: str, classes: Sequence[str]) -> None:
-        """Warn if class k of the checkpoint has another name here; only fine-tuning wants that."""
-        trained = self._trained_classes or ()
+    def _check_order(self, name: str, classes: Sequence[str]) -> None:
+        """Compare with the classes of the checkpoint: the same in another order is an error, others a warning."""
+        trained = self._trained_classes
         pairs = enumerate(zip(trained, classes, strict=False))
         index = next((index for index, (theirs, ours) in pairs if theirs != ours), None)
-        if index is not None and len(trained) == len(classes):
-            print_log(
-                f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in the checkpoint. Unless "
-                "this is fine-tuning, put the classes in the checkpoint's order.",
-                logger='current',
-                level=logging.WARNING,
+        if index is None or len(trained) != len(classes):
+            return
+        found = f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in checkpoint {self._checkpoint}"
+        if sorted(trained) == sorted(classes):
+            raise ValueError(
+                f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
+                f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"
             )
+        print_log(
+            f"{found}. Unless this is fine-tuning, put the classes in the checkpoint's order.",
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+@HOOKS.register_module()
+class ShareWeightsHook(Hook):
+    """Lets a panoptic model start from a semantic checkpoint and the reverse: renames the head's weights on loading.
+
+    Both hosts' models hold the same classifier, under ``decode_head`` or ``panoptic_head``. Backbones of one type have
+    the same names in both hosts.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Rename if the model lacks the head that the checkpoint has, before the weights are copied."""
+        weights = checkpoint.get('state_dict', checkpoint)
+        model = _bare_model(runner.model)
+        for theirs, ours in (HEADS[:2], HEADS[1::-1]):
+            keys = [key for key in weights if key.startswith(f'{theirs}.classifier.')]
+            if keys and hasattr(model, ours) and not hasattr(model, theirs):
+                for key in keys:
+                    weights[ours + key.removeprefix(theirs)] = weights.pop(key)
+                print_log(f'The checkpoint has a {theirs}: its weights go into the {ours}.', logger='current')
 
 
 def _bare_model(model):
@@ -95,6 +129,28 @@ def _bare_model(model):
     if is_model_wrapper(model):
         model = model.module
     return model.module if isinstance(model, BaseTTAModel) else model
+
+
+def _check_num_classes(name: str, classes: Sequence[str], key: str, num_classes: int) -> None:
+    if len(classes) != num_classes:
+        raise ValueError(
+            f'{name} has {len(classes)} classes, but the model has {key}.num_classes={num_classes}. '
+            f'Fix: set model.{key}.num_classes={len(classes)}.'
+        )
+
+
+def _check_things(name: str, meta: dict, key: str, is_thing: Tensor | None) -> None:
+    """Raise a `ValueError` if data and head disagree on which classes are things."""
+    if is_thing is None or meta.get('isthing') is None:
+        return
+    for label, (expected, found) in enumerate(zip(meta['isthing'], is_thing.tolist(), strict=True)):
+        if bool(expected) != found:
+            kinds = ('stuff', 'a thing')
+            things = [label for label, isthing in enumerate(meta['isthing']) if isthing]
+            raise ValueError(
+                f"{name}: class {label} '{meta['classes'][label]}' is {kinds[bool(expected)]}, but {kinds[found]} in "
+                f'model.{key}.things. Fix: set model.{key}.things={things}.'
+            )
 
 
 def _check_ignored_label(name: str, dataset, model, metrics: Sequence) -> None:

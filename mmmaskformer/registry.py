@@ -12,6 +12,7 @@ compat.apply()
 
 from mmengine.registry import DATASETS as ROOT_DATASETS  # noqa: E402
 from mmengine.registry import HOOKS as ROOT_HOOKS  # noqa: E402
+from mmengine.registry import METRICS as ROOT_METRICS  # noqa: E402
 from mmengine.registry import MODELS as ROOT_MODELS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS  # noqa: E402
@@ -28,10 +29,22 @@ def has_host(name: str) -> bool:
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmmaskformer.catalog'])
 DATASETS = Registry(
-    'dataset', parent=ROOT_DATASETS, scope=SCOPE, locations=['mmmaskformer.datasets.seg'] if has_host('mmseg') else []
+    'dataset',
+    parent=ROOT_DATASETS,
+    scope=SCOPE,
+    locations=['mmmaskformer.datasets.panoptic'] + (['mmmaskformer.datasets.seg'] if has_host('mmseg') else []),
 )
-TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope=SCOPE, locations=['mmmaskformer.datasets.transforms'])
-HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hooks'])
+TRANSFORMS = Registry(
+    'transform',
+    parent=ROOT_TRANSFORMS,
+    scope=SCOPE,
+    locations=['mmmaskformer.datasets.transforms']
+    + (['mmmaskformer.datasets.transforms.packing'] if has_host('mmdet') else []),
+)
+METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmmaskformer.evaluation'])
+HOOKS = Registry(
+    'hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hooks', 'mmmaskformer.visualization.hook']
+)
 OPTIM_WRAPPERS = Registry('optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.optim'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optim wrapper constructor',

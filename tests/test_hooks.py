@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import hosts
 
-from mmmaskformer.hooks import CheckClassesHook, RepeatableRunHook
+from mmmaskformer.hooks import CheckClassesHook, RepeatableRunHook, ShareWeightsHook
 
 
 def draw_at(iteration, seed=3):
@@ -41,9 +42,9 @@ class Streets:
 
 
 def make_runner(stage, model=None, metric_ignores=255, **head):
-    head = dict(ignore_index=255) | head
+    head = dict(ignore_index=255, num_classes=3) | head
     model = model or SimpleNamespace(
-        num_classes=3, decode_head=SimpleNamespace(**head), data_preprocessor=SimpleNamespace(seg_pad_val=255)
+        decode_head=SimpleNamespace(**head), data_preprocessor=SimpleNamespace(seg_pad_val=255)
     )
     evaluator = SimpleNamespace(metrics=[SimpleNamespace(ignore_index=metric_ignores)])
     loader = SimpleNamespace(dataset=Streets())
@@ -58,7 +59,7 @@ def check(stage, runner, hook=None):
 def test_class_lists_of_another_length_are_named(stage):
     runner = make_runner(stage)
     check(stage, runner)
-    runner.model.num_classes = 150
+    runner.model.decode_head.num_classes = 150
     with pytest.raises(
         ValueError, match=f'{stage}_dataloader: Streets has 3 classes.*num_classes=150. Fix: .*num_classes=3'
     ):
@@ -69,7 +70,7 @@ def test_the_model_inside_test_time_augmentation_is_checked():
     from mmmaskformer.heads.tta import SemanticTTAModel
 
     class Segmentor(torch.nn.Module):
-        num_classes = 150
+        decode_head = SimpleNamespace(num_classes=150)
 
         def test_step(self, data):
             return data
@@ -99,17 +100,84 @@ def test_padding_must_be_ignored():
         check('train', runner)
 
 
-@pytest.mark.parametrize('trained, warns', [(('road', 'sky', 'car'), True), (('road', 'car', 'sky'), False)])
+def load(hook, trained, cfg):
+    checkpoint = dict(meta=dict(dataset_meta=dict(classes=trained)))
+    hook.after_load_checkpoint(SimpleNamespace(cfg=cfg, work_dir='work_dirs/none'), checkpoint)
+
+
+@pytest.mark.parametrize('trained, warns', [(('road', 'bus', 'sky'), True), (('road', 'car', 'sky'), False)])
 def test_a_checkpoint_with_other_names_is_reported(monkeypatch, trained, warns):
     told = []
     monkeypatch.setattr('mmmaskformer.hooks.print_log', lambda message, **_: told.append(message))
     hook = CheckClassesHook()
-    hook.after_load_checkpoint(None, dict(meta=dict(dataset_meta=dict(classes=trained))))
+    load(hook, trained, dict(load_from='a.pth'))
     check('test', make_runner('test'), hook)
     assert bool(told) == warns
-    assert not warns or "class 1 is 'car', but 'sky' in the checkpoint" in told[0]
+    assert not warns or "class 1 is 'car', but 'bus' in checkpoint a.pth" in told[0]
+
+
+def test_a_checkpoint_with_the_same_classes_in_another_order_is_refused(tmp_path):
+    hook = CheckClassesHook()
+    load(hook, ('road', 'sky', 'car'), dict(load_from='a.pth'))
+    with pytest.raises(
+        ValueError, match=r"class 1 is 'car', but 'sky' in checkpoint a.pth.*classes=\('road', 'sky', 'car'"
+    ):
+        check('test', make_runner('test'), hook)
+    # A resumed run names no checkpoint: it takes the newest of its folder.
+    (tmp_path / 'last_checkpoint').write_text('iter_9.pth')
+    checkpoint = dict(meta=dict(dataset_meta=dict(classes=('sky', 'road', 'car'))))
+    hook.after_load_checkpoint(SimpleNamespace(cfg=dict(), work_dir=str(tmp_path)), checkpoint)
+    with pytest.raises(ValueError, match='in checkpoint iter_9.pth'):
+        check('train', make_runner('train'), hook)
+
+
+def make_detector_runner(**heads):
+    is_thing = torch.tensor([False, True, False])
+    parts = {
+        key: SimpleNamespace(num_classes=3, is_thing=is_thing) for key in ('panoptic_head', 'panoptic_fusion_head')
+    }
+    runner = make_runner('val', SimpleNamespace(**(parts | heads)))
+    runner.val_dataloader.dataset.metainfo = Streets.metainfo | dict(isthing=(False, True, False))
+    return runner
+
+
+@pytest.mark.parametrize('key', ['panoptic_head', 'panoptic_fusion_head'])
+def test_both_heads_of_a_detector_are_checked(key):
+    check('val', make_detector_runner())
+    other = SimpleNamespace(num_classes=3, is_thing=torch.tensor([False, True, True]))
+    message = rf"class 2 'sky' is stuff, but a thing in model.{key}.things. Fix: set model.{key}.things=\[1\]"
+    with pytest.raises(ValueError, match=message):
+        check('val', make_detector_runner(**{key: other}))
+    other = SimpleNamespace(num_classes=4, is_thing=torch.tensor([False, True, False, True]))
+    with pytest.raises(ValueError, match=rf'has 3 classes.*{key}.num_classes=4. Fix: set model.{key}.num_classes=3'):
+        check('val', make_detector_runner(**{key: other}))
 
 
 def test_datasets_and_models_without_classes_are_left_alone():
     runner = SimpleNamespace(model=SimpleNamespace(), train_dataloader=SimpleNamespace(dataset=object()))
     CheckClassesHook().before_train(runner)
+
+
+@pytest.mark.parametrize('theirs, ours', [('decode_head', 'panoptic_head'), ('panoptic_head', 'decode_head')])
+def test_the_weights_of_one_host_go_into_the_head_of_the_other(theirs, ours):
+    runner = SimpleNamespace(model=SimpleNamespace(**{ours: object()}))
+    weights = {'backbone.stem': 1, f'{theirs}.classifier.class_embed.bias': 2, f'{theirs}.conv_seg.weight': 3}
+    checkpoint = dict(state_dict=dict(weights))
+    ShareWeightsHook().after_load_checkpoint(runner, checkpoint)
+    expected = {'backbone.stem': 1, f'{ours}.classifier.class_embed.bias': 2, f'{theirs}.conv_seg.weight': 3}
+    assert checkpoint['state_dict'] == expected
+    same = dict(state_dict=dict(weights))
+    ShareWeightsHook().after_load_checkpoint(SimpleNamespace(model=SimpleNamespace(**{theirs: object()})), same)
+    assert same['state_dict'] == weights
+
+
+def test_a_semantic_checkpoint_starts_a_panoptic_model(tmp_path):
+    decoder = dict(pixel_decoder=dict(type='mmmaskformer.FPNPixelDecoder', norm_groups=4))
+    semantic, panoptic = hosts.make_segmentor(**decoder), hosts.make_detector(**decoder)
+    torch.nn.init.normal_(semantic.decode_head.classifier.class_embed.weight)
+    checkpoint = dict(state_dict=semantic.state_dict())
+    ShareWeightsHook().after_load_checkpoint(SimpleNamespace(model=panoptic), checkpoint)
+    result = panoptic.load_state_dict(checkpoint['state_dict'], strict=False)
+    assert not result.missing_keys
+    for ours, theirs in zip(panoptic.panoptic_head.parameters(), semantic.decode_head.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -17,6 +17,7 @@ tta_model = dict(type='mmmaskformer.SemanticTTAModel')
 custom_hooks = [
     dict(type='mmmaskformer.CheckClassesHook'),
     dict(type='mmmaskformer.RepeatableRunHook'),
+    dict(type='mmmaskformer.ShareWeightsHook'),
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmaskformer.core.panoptic_codes import INSTANCE_OFFSET
 from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
 from mmmaskformer.core.targets import LabelRangeError, instance_targets, semantic_targets
-
-INSTANCE_OFFSET = 1000
-"""MMDetection's panoptic maps hold label + 1000 * instance; K is void, instance 0 is stuff."""
 
 IGNORED_STUFF = 255
 """What MMDetection's loaders write into the label map where there is no class."""
@@ -118,10 +115,12 @@ def panoptic_codes(labels: Tensor, is_thing: Tensor) -> Tensor:
         is_thing: (K,) bool.
 
     Returns:
-        (S,) int64: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0.
+        (S,) int64: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0,
+        but stuff of class 0 has instance 1: MMDetection's metric takes a code of 0 for void.
     """
     thing = is_thing[labels].long()
-    return labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
+    codes = labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
+    return torch.where(codes == 0, INSTANCE_OFFSET, codes)
 
 
 def encode_panoptic(segment_ids: Tensor, codes: Tensor, num_classes: int) -> Tensor:
@@ -136,31 +135,6 @@ def encode_panoptic(segment_ids: Tensor, codes: Tensor, num_classes: int) -> Ten
         (H, W) int32.
     """
     return torch.cat([codes.new_tensor([num_classes]), codes]).to(torch.int32)[segment_ids]
-
-
-def decode_panoptic(encoded: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Segments of a map in MMDetection's form.
-
-    Args:
-        encoded: (H, W) integer, label + 1000 * instance; labels of K and above are void.
-        num_classes: K.
-
-    Returns:
-        Segments (H, W) int32 numbered from 1 in ascending order of their encoded value, 0 for void; and the label of
-        each, (S,) int64.
-
-    Raises:
-        ValueError: if a value is negative.
-    """
-    if encoded.size and encoded.min() < 0:
-        raise ValueError(
-            f'panoptic map: found {encoded.min()}, expected label + {INSTANCE_OFFSET} * instance, never < 0'
-        )
-    values = np.flatnonzero(np.bincount(encoded.ravel()))
-    values = values[values % INSTANCE_OFFSET < num_classes]
-    table = np.zeros(int(encoded.max(initial=0)) + 1, np.int32)
-    table[values] = np.arange(1, len(values) + 1)
-    return table[encoded], values % INSTANCE_OFFSET
 
 
 def input_size(metas: Sequence[dict], finest: Tensor, stride: int, *, sliding: bool) -> tuple[int, int]:

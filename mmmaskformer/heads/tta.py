@@ -1,8 +1,13 @@
-"""Test-time augmentation of semantic models."""
+"""Test-time augmentation: semantic models of MMSegmentation, panoptic ones of MMDetection."""
 
 from collections.abc import Sequence
 
 from mmengine.model import BaseTTAModel
+from mmengine.structures import PixelData
+
+from mmmaskformer.core.inference.pooling import SegmentPool
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
+from mmmaskformer.core.inference.semantic import semantic_inference
 
 
 class SemanticTTAModel(BaseTTAModel):
@@ -52,3 +57,96 @@ class SemanticTTAModel(BaseTTAModel):
             sample.seg_logits.data = total / count
             sample.pred_sem_seg.data = sample.seg_logits.data.argmax(0, keepdim=True)
         return merged
+
+
+class PanopticTTAModel(BaseTTAModel):
+    """Pools the segments of all augmented views of an image, see `SegmentPool`; averages semantic scores.
+
+    Gives what the fusion head's ``test_cfg`` asks for, of 'panoptic' (``pred_panoptic_seg``) and 'semantic'
+    (``pred_sem_seg``), with its thresholds. Views may be scaled and mirrored left to right.
+
+    Args:
+        module: MMDetection's `MaskFormer` with our heads.
+
+    Raises:
+        ValueError: if ``test_cfg`` asks for another kind of result.
+    """
+
+    def __init__(self, module, data_preprocessor=None):
+        super().__init__(module, data_preprocessor)
+        self.fusion = self.module.panoptic_fusion_head
+        others = set(self.fusion.outputs) - {'panoptic', 'semantic'}
+        if others:
+            changes = ' '.join(f'model.test_cfg.{output}=None' for output in sorted(others))
+            raise ValueError(
+                f'model.test_cfg asks for {sorted(others)}, which test-time augmentation does not give; expected '
+                f"'panoptic', 'semantic' or both. Fix: --cfg-options {changes}"
+            )
+
+    def test_step(self, data: dict) -> list:
+        """Predict view by view, keeping one pool of segments and one sum of scores per image.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+
+        Returns:
+            One sample per image, that of its first view, with the results in it.
+        """
+        merged = data['data_samples'][0]
+        answers = [_ViewMerger(self.fusion) for _ in merged]
+        for inputs, samples in zip(data['inputs'], data['data_samples'], strict=True):
+            batch = self.module.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
+            features = self.module.extract_feat(batch['inputs'])
+            class_logits, masks = self.module.panoptic_head.predict(features, batch['data_samples'])
+            for image, (answer, sample) in enumerate(zip(answers, batch['data_samples'], strict=True)):
+                answer.add(class_logits[image], masks_of_view(masks, image, sample.metainfo))
+        for answer, sample in zip(answers, merged, strict=True):
+            answer.write(sample)
+        return merged
+
+    def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
+        """Not used: finished results of views cannot be pooled, `test_step` does it before."""
+        raise NotImplementedError('PanopticTTAModel merges in test_step, from logits')
+
+
+def masks_of_view(masks: DeferredMaskLogits, image: int, meta: dict) -> QueryMasks:
+    """Masks of one image of a batch of views at the size of the file, mirrored back.
+
+    Args:
+        masks: of the batch.
+        image: position in the batch.
+        meta: ``img_shape``, ``ori_shape``, ``flip`` and ``flip_direction`` of the view.
+
+    Raises:
+        ValueError: if the view is mirrored in another direction.
+    """
+    flipped = bool(meta.get('flip'))
+    if flipped and meta.get('flip_direction', 'horizontal') != 'horizontal':
+        raise ValueError(
+            f"{meta.get('img_path')}: a view is flipped '{meta['flip_direction']}'; expected 'horizontal'. Fix: use "
+            "RandomFlip with direction='horizontal' in tta_pipeline"
+        )
+    return masks.of_image(image, tuple(meta['img_shape'][:2]), tuple(meta['ori_shape'][:2]), flipped=flipped)
+
+
+class _ViewMerger:
+    """The results wanted of one image, over its views."""
+
+    def __init__(self, fusion):
+        self.fusion = fusion
+        self.pool = SegmentPool(**fusion.settings('panoptic')) if 'panoptic' in fusion.outputs else None
+        self.scores = self.class_logits = None
+
+    def add(self, class_logits, masks: QueryMasks) -> None:
+        if self.pool is not None:
+            self.pool.add(class_logits, masks)
+        if 'semantic' in self.fusion.outputs:
+            scores = semantic_inference(class_logits, masks, **self.fusion.settings('semantic'))
+            self.scores = scores if self.scores is None else self.scores.add_(scores)
+        self.class_logits = class_logits
+
+    def write(self, sample) -> None:
+        if self.pool is not None:
+            sample.pred_panoptic_seg = self.fusion.pack_panoptic(self.pool.result(), self.class_logits)
+        if self.scores is not None:
+            sample.pred_sem_seg = PixelData(sem_seg=self.scores.argmax(0, keepdim=True).int())

@@ -1,38 +1,28 @@
-"""Label maps as pictures: colours, borders, legends, and image, ground truth and prediction side by side.
+"""Segments over an image: class colours, shades, borders, names. Arrays in, PIL images out; numpy and PIL only."""
 
-Arrays in, PIL images out; numpy and PIL only. Class indices may be of any integer type, so 847 classes work.
-"""
-
+import colorsys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-IGNORED_NAME = 'ignored'
-PAPER, INK = (255, 255, 255), (30, 30, 30)
+from mmmaskformer.visualization.names import Name, place_names
+from mmmaskformer.visualization.segments import Segments, require_integer_map, require_segments
+
+PAPER, INK, CHALK = (255, 255, 255), (30, 30, 30), (185, 185, 185)
+# Between colours darker than this a dark line would not be seen.
+DARK = 64
+BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
 HATCH_LIGHT, HATCH_DARK, HATCH_PERIOD = 205, 150, 8
 OPACITY = 0.7
-FONT_SIZE, TITLE_SIZE, GAP = 15, 17, 10
-PANEL_HEIGHT = 300
-
-
-class Example(NamedTuple):
-    """One row of a contact sheet.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        ground_truth: (H, W) int class index, or None where there is none.
-        prediction: (H, W) int class index.
-    """
-
-    image: np.ndarray
-    ground_truth: np.ndarray | None
-    prediction: np.ndarray
+# How far the colours of the segments of one class go towards white or black, the largest segment first.
+SHADES = (0.0, 0.32, 0.52, 0.16, 0.42)
+PANEL_HEIGHT = 330
+HALO = 2
 
 
 def hatch(height: int, width: int) -> np.ndarray:
-    """The pattern of ignored pixels: grey diagonal stripes.
+    """The pattern of pixels of no segment: grey diagonal stripes.
 
     Returns:
         (height, width, 3) uint8.
@@ -42,41 +32,44 @@ def hatch(height: int, width: int) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def colour_labels(labels: np.ndarray, palette: Sequence[Sequence[int]], ignore_label: int) -> np.ndarray:
-    """Colour a label map.
-
-    Args:
-        labels: (H, W) int, class index or ``ignore_label``.
-        palette: (K, 3) colours in [0, 255], RGB.
-        ignore_label: its pixels are hatched in grey.
+def distinct_colours(number: int) -> list[list[int]]:
+    """A palette for classes that have none: hues far apart, light and dark in turn.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        ``number`` colours [R, G, B] in [0, 255].
+    """
+    hues = [(index * 0.618034) % 1 for index in range(number)]  # the golden ratio never comes back to an old hue
+    colours = [colorsys.hsv_to_rgb(hue, 0.65, (0.9, 0.65)[index % 2]) for index, hue in enumerate(hues)]
+    return [[round(255 * part) for part in colour] for colour in colours]
+
+
+def segment_colours(segments: Segments, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """Colours of the segments: that of the class for its largest one, shades of it for the others.
+
+    Args:
+        segments: S of them.
+        palette: (K, 3) colours in [0, 255], RGB.
+
+    Returns:
+        (S, 3) uint8 RGB.
 
     Raises:
-        ValueError: if ``labels`` is not a map of integers, ``palette`` is not a list of colours, or a class has none.
+        ValueError: if ``palette`` is not a list of colours, or a class has none.
     """
-    labels = _checked_labels(labels)
-    colours = np.asarray(palette)
+    colours = np.asarray(palette, np.float32)
     if colours.ndim != 2 or colours.shape[1] != 3 or colours.min() < 0 or colours.max() > 255:
         raise ValueError(f'palette: found shape {colours.shape}, expected (K, 3) colours in [0, 255]')
-    ignored = labels == ignore_label
-    used = labels[~ignored]
-    if used.size and (used.min() < 0 or used.max() >= len(colours)):
-        raise ValueError(
-            f'labels: found class {used.min() if used.min() < 0 else used.max()}, expected 0 to {len(colours) - 1} or '
-            f'ignore_label {ignore_label}. Fix: give palette a colour for every class'
-        )
-    picture = colours.astype(np.uint8)[np.where(ignored, 0, labels)]
-    picture[ignored] = hatch(*labels.shape)[ignored]
-    return picture
-
-
-def _checked_labels(labels: np.ndarray) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f'labels: found shape {labels.shape} of {labels.dtype}, expected (H, W) integers')
-    return labels
+    require_segments(segments, len(colours))
+    labels = np.asarray(segments.labels, np.int64)
+    areas = np.bincount(segments.ids.ravel(), minlength=len(labels) + 1)[1:]
+    order = np.lexsort((-areas, labels))
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    amount = np.array(SHADES, np.float32)[ranks % len(SHADES), None]
+    base = colours[labels]
+    # Dark colours get lighter, light ones darker.
+    towards = np.where(base @ BRIGHTNESS < 128, 255, 0).astype(np.float32)[:, None]
+    return np.rint(base + amount * (towards - base)).astype(np.uint8)
 
 
 def segment_borders(labels: np.ndarray) -> np.ndarray:
@@ -91,7 +84,7 @@ def segment_borders(labels: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: if ``labels`` is not a map of integers.
     """
-    labels = _checked_labels(labels)
+    labels = require_integer_map('labels', labels)
     borders = np.zeros(labels.shape, bool)
     borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     borders[:-1] |= labels[:-1] != labels[1:]
@@ -116,167 +109,89 @@ def blend(image: np.ndarray, colours: np.ndarray, opacity: float = OPACITY) -> n
         raise ValueError(f'colours: found shape {colours.shape}, expected that of image, {image.shape}, as (H, W, 3)')
     if not 0 <= opacity <= 1:
         raise ValueError(f'opacity: found {opacity}, expected a number in [0, 1]')
-    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey = image.astype(np.float32) @ BRIGHTNESS
     mixed = opacity * colours.astype(np.float32) + (1 - opacity) * grey[..., None]
     return np.rint(mixed).astype(np.uint8)
 
 
-def legend(
-    classes: Sequence[str], palette: Sequence[Sequence[int]], which: Sequence[int], width: int, ignored: bool = False
-) -> Image.Image:
-    """A legend: a swatch and a name for each class, in rows that fill the width.
-
-    Args:
-        classes: K names.
-        palette: (K, 3) colours in [0, 255], RGB.
-        which: the classes to list, in this order.
-        width: pixels; grows if one name alone is wider.
-        ignored: whether to list the hatching of ignored pixels last.
-
-    Returns:
-        RGB image on white.
-
-    Raises:
-        ValueError: if names and colours differ in number, or ``which`` has an unknown class.
-    """
-    _check_classes(classes, palette)
-    unknown = [label for label in which if not 0 <= label < len(classes)]
-    if unknown:
-        raise ValueError(f'which: found class {unknown[0]}, expected 0 to {len(classes) - 1}')
-    swatch = FONT_SIZE + 4
-    entries = [(classes[label], Image.new('RGB', (swatch, swatch), tuple(palette[label]))) for label in which]
-    if ignored:
-        entries.append((IGNORED_NAME, Image.fromarray(hatch(swatch, swatch))))
-    font = ImageFont.load_default(FONT_SIZE)
-    places, x, y = [], 0, 0
-    for name, _ in entries:
-        wide = swatch + 6 + int(np.ceil(font.getlength(name)))
-        if x and x + wide > width:
-            x, y = 0, y + swatch + GAP // 2
-        places.append((x, y))
-        width = max(width, x + wide)
-        x += wide + 2 * GAP
-    picture = Image.new('RGB', (width, y + swatch), PAPER)
-    brush = ImageDraw.Draw(picture)
-    for (name, patch), (x, y) in zip(entries, places, strict=True):
-        picture.paste(patch, (x, y))
-        brush.rectangle((x, y, x + swatch - 1, y + swatch - 1), outline=INK)
-        brush.text((x + swatch + 6, y + swatch / 2), name, fill=INK, font=font, anchor='lm')
-    return picture
-
-
-def _check_classes(classes: Sequence[str], palette: Sequence[Sequence[int]]) -> None:
-    if len(classes) != len(palette):
-        raise ValueError(f'palette: found {len(palette)} colours, expected one for each of the {len(classes)} classes')
-
-
-def side_by_side(
+def draw_segments(
     image: np.ndarray,
-    ground_truth: np.ndarray | None,
-    prediction: np.ndarray,
+    segments: Segments,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
-    ignore_label: int,
+    height: int = PANEL_HEIGHT,
 ) -> Image.Image:
-    """Image, ground truth and prediction in a row, with borders and a legend of the classes that occur.
+    """Segments over an image: class colours, a line between segments, and a name wherever one fits.
+
+    Segments of one class differ in shade. Pixels of no segment are hatched, or show the image without its colours.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        ground_truth: (H, W) int, class index or ``ignore_label``; None leaves its panel out.
-        prediction: (H, W) int, likewise.
+        segments: of the same size.
         classes: K names.
         palette: (K, 3) colours in [0, 255], RGB.
-        ignore_label: drawn hatched.
-
-    Returns:
-        RGB image; every panel is `PANEL_HEIGHT` pixels high.
-
-    Raises:
-        ValueError: if sizes differ, a class has no name or colour, or an array is of the wrong kind.
-    """
-    return contact_sheet([Example(image, ground_truth, prediction)], classes, palette, ignore_label)
-
-
-def contact_sheet(
-    examples: Sequence[Example], classes: Sequence[str], palette: Sequence[Sequence[int]], ignore_label: int
-) -> Image.Image:
-    """Several examples below each other, as `side_by_side` draws one, with one line of titles and one legend.
-
-    Args:
-        examples: at least one; the ground-truth column is left out if none has any.
-        classes: K names.
-        palette: (K, 3) colours in [0, 255], RGB.
-        ignore_label: drawn hatched.
+        height: of the picture, in pixels.
 
     Returns:
         RGB image.
 
     Raises:
-        ValueError: as `side_by_side`, or if there is no example.
+        ValueError: if sizes differ, a class has no colour, or an array is of the wrong kind.
     """
-    if not examples:
-        raise ValueError('examples: found none, expected at least one')
-    _check_classes(classes, palette)
-    with_truth = any(example.ground_truth is not None for example in examples)
-    titles = ['image', 'ground truth', 'prediction'] if with_truth else ['image', 'prediction']
-    rows, seen = [], set()
-    for example in examples:
-        rows.append([_enlarge(example.image)])
-        for key in ('ground_truth', 'prediction') if with_truth else ('prediction',):
-            labels = getattr(example, key)
-            if labels is not None and np.shape(labels) != example.image.shape[:2]:
-                size = example.image.shape[:2]
-                raise ValueError(f'{key}: found size {np.shape(labels)}, expected that of its image, {size}')
-            rows[-1].append(None if labels is None else _panel(example.image, labels, palette, ignore_label))
-            seen.update([] if labels is None else np.unique(labels).tolist())
-    return _assemble(rows, titles, classes, palette, sorted(seen - {ignore_label}), ignore_label in seen)
+    large_image = np.asarray(enlarge(image, height))
+    colours = segment_colours(segments, palette)
+    # Colours, hatching, borders and names are drawn at the final size, so that they are crisp at any enlargement.
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old // new).astype(int)
+        for new, old in zip(large_image.shape[:2], segments.ids.shape, strict=True)
+    )
+    large = segments._replace(ids=segments.ids[np.ix_(rows, columns)])
+    fill = np.concatenate([np.zeros((1, 3), np.uint8), colours])[large.ids]
+    empty = large.ids == 0
+    fill[empty] = hatch(*empty.shape)[empty]
+    picture = blend(large_image, fill)
+    if segments.void is None:
+        picture[empty] = blend(large_image, fill, opacity=0)[empty]
+    _draw_borders(picture, large.ids)
+    page = Image.fromarray(picture)
+    for name in place_names(large, classes):
+        _write(page, name)
+    return page
 
 
-def _panel_size(height: int, width: int) -> tuple[int, int]:
-    return max(1, round(width * PANEL_HEIGHT / height)), PANEL_HEIGHT
+def enlarge(image: np.ndarray, height: int = PANEL_HEIGHT) -> Image.Image:
+    """Bring an image to a height, larger or smaller, and keep its proportions.
 
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        height: wanted, in pixels.
 
-def _enlarge(image: np.ndarray) -> Image.Image:
-    """Bring an image to the height of a panel."""
+    Raises:
+        ValueError: if ``image`` is of another kind.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f'image: found shape {image.shape} of {image.dtype}, expected (H, W, 3) uint8')
-    return Image.fromarray(image).resize(_panel_size(*image.shape[:2]), Image.Resampling.BICUBIC)
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    return Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _panel(image: np.ndarray, labels: np.ndarray, palette: Sequence[Sequence[int]], ignore_label: int) -> Image.Image:
-    """Labels over the image, at the height of a panel."""
-    width, height = _panel_size(*labels.shape)
-    # Colours, hatching and borders are drawn at the final size, so that they are crisp at any enlargement.
-    rows = (np.arange(height) + 0.5) * labels.shape[0] // height
-    columns = (np.arange(width) + 0.5) * labels.shape[1] // width
-    large = labels[np.ix_(rows.astype(int), columns.astype(int))]
-    picture = blend(np.asarray(_enlarge(image)), colour_labels(large, palette, ignore_label))
-    picture[segment_borders(large)] = INK
-    return Image.fromarray(picture)
+def _draw_borders(picture: np.ndarray, ids: np.ndarray) -> None:
+    """Draw a line between segments, into ``picture``: dark, or light where both sides are dark."""
+    bright = picture @ BRIGHTNESS >= DARK
+    bright[:, :-1] |= bright[:, 1:]
+    bright[:-1] |= bright[1:]
+    borders = segment_borders(ids)
+    picture[borders & bright] = INK
+    picture[borders & ~bright] = CHALK
 
 
-def _assemble(
-    rows: list[list[Image.Image | None]],
-    titles: list[str],
-    classes: Sequence[str],
-    palette: Sequence[Sequence[int]],
-    which: list[int],
-    ignored: bool,
-) -> Image.Image:
-    """Set panels, titles and legend on one white page."""
-    wide = max(row[0].width for row in rows)
-    key = legend(classes, palette, which, len(titles) * (wide + GAP) - GAP, ignored)
-    top = GAP + TITLE_SIZE + GAP
-    bottom = top + len(rows) * (PANEL_HEIGHT + GAP)
-    page = Image.new('RGB', (key.width + 2 * GAP, bottom + key.height + GAP), PAPER)
-    brush = ImageDraw.Draw(page)
-    for column, title in enumerate(titles):
-        left = GAP + column * (wide + GAP)
-        middle = (left + wide / 2, GAP + TITLE_SIZE / 2)
-        brush.text(middle, title, fill=INK, font=ImageFont.load_default(TITLE_SIZE), anchor='mm')
-        for number, row in enumerate(rows):
-            if row[column] is not None:
-                place = (left + (wide - row[column].width) // 2, top + number * (PANEL_HEIGHT + GAP))
-                page.paste(row[column], place)
-    page.paste(key, (GAP, bottom))
-    return page
+def _write(page: Image.Image, name: Name) -> None:
+    """Write a name in the better of black and white, in a halo of the colour around it that calms the image below."""
+    top, left, height, width = name.box
+    below = np.asarray(page.crop((left, top, left + width, top + height))).reshape(-1, 3).mean(axis=0)
+    font = ImageFont.load_default(name.size)
+    ink = PAPER if below @ BRIGHTNESS < 128 else INK
+    halo = tuple(np.rint(below).astype(int).tolist())
+    start, _, _, end = font.getbbox(name.text, anchor='ls')
+    place = (left - start, top + height - end)
+    ImageDraw.Draw(page).text(place, name.text, fill=ink, font=font, anchor='ls', stroke_width=HALO, stroke_fill=halo)

@@ -1,4 +1,4 @@
-"""Toy models inside MMSegmentation's stock classes."""
+"""Toy models inside the stock classes of MMSegmentation and MMDetection."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
-import mmmaskformer.registry  # noqa: F401  must come before mmseg where mmcv-lite is installed
+import mmmaskformer.registry  # noqa: F401  must come before the hosts where mmcv-lite is installed
 
 PREPROCESSOR = dict(
     type='mmmaskformer.SegDataPreProcessor',
@@ -16,7 +16,16 @@ PREPROCESSOR = dict(
     size_divisor=32,
     test_cfg=dict(size_divisor=32),
 )
+DET_PREPROCESSOR = dict(
+    type='DetDataPreprocessor',
+    mean=PREPROCESSOR['mean'],
+    std=PREPROCESSOR['std'],
+    bgr_to_rgb=True,
+    pad_size_divisor=32,
+)
 TINY_RESNET = dict(type='ResNet', depth=18, base_channels=4, stem_channels=8, norm_cfg=dict(type='BN'))
+THINGS = [1, 3]
+"""Of the toy's 5 classes."""
 
 
 def head_config(**changes) -> dict:
@@ -52,6 +61,46 @@ def make_segmentor(backbone: dict | None = None, test_cfg: dict | None = None, *
         )
     )
     return model.eval()
+
+
+def detector_config(test_cfg: dict | None = None, fusion: dict | None = None, **head) -> ConfigDict:
+    """Config of a toy `MaskFormer` detector with 5 classes."""
+    encoder = dict(type='mmmaskformer.TransformerEncoderPixelDecoder', norm_groups=4, num_layers=1, num_heads=4,
+                   ffn_channels=24, dropout=0.0)  # fmt: skip
+    panoptic = dict(type='mmmaskformer.MaskFormerPanopticHead', things=THINGS, pixel_decoder=encoder)
+    return ConfigDict(
+        type='MaskFormer',
+        data_preprocessor=DET_PREPROCESSOR,
+        backbone=TINY_RESNET,
+        panoptic_head=head_config(**panoptic) | head,
+        panoptic_fusion_head=fusion or dict(type='mmmaskformer.MaskFormerFusionHead', num_classes=5, things=THINGS),
+        train_cfg=None,
+        test_cfg=test_cfg or dict(panoptic=dict()),
+    )
+
+
+def make_detector(test_cfg: dict | None = None, **head):
+    """A toy `MaskFormer` detector in evaluation mode."""
+    import mmdet.models  # noqa: F401  registers them
+
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    return MODELS.build(detector_config(test_cfg, **head)).eval()
+
+
+def make_panoptic_sample(size: tuple[int, int], *, seed: int = 0, **meta):
+    """A (3, H, W) uint8 image and its `DetDataSample` in our form, with blocks of segments and void."""
+    from mmdet.structures import DetDataSample
+
+    generator = np.random.default_rng(seed)
+    segments = generator.integers(-1, 6, (size[0] // 16 + 1, size[1] // 16 + 1)).astype(np.int16)
+    segment_map = segments.repeat(16, 0).repeat(16, 1)[: size[0], : size[1]]
+    sample = DetDataSample(
+        metainfo=dict(img_id=seed, ori_shape=size, img_shape=size, seg_map_path='panoptic/a.png') | meta
+    )
+    labels = tuple(generator.integers(0, 5, 6).tolist())
+    sample.gt_panoptic_seg = PixelData(metainfo=dict(labels=labels), segment_map=torch.from_numpy(segment_map[None]))
+    return torch.from_numpy(generator.integers(0, 256, (3, *size), dtype=np.uint8)), sample
 
 
 def make_sample(size: tuple[int, int], *, num_classes: int = 5, seed: int = 0, **meta):

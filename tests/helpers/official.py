@@ -62,11 +62,12 @@ BACKBONE_RULES = (
 )
 
 
-def our_full_name(official: str) -> str:
-    """Name in our `EncoderDecoder` of a parameter of the whole official model."""
+def our_full_name(official: str, *, panoptic: bool = False, encoder: bool = False) -> str:
+    """Name in our `EncoderDecoder`, or `MaskFormer` detector, of a parameter of the whole official model."""
     part, _, name = official.partition('.')
     if part == 'sem_seg_head':
-        return f'decode_head.classifier.{our_name(name)}'
+        head = 'panoptic_head' if panoptic else 'decode_head'
+        return f'{head}.classifier.{our_name(name, encoder=encoder)}'
     for pattern, replacement in BACKBONE_RULES:
         renamed, count = re.subn(f'^{pattern}', replacement, name)
         if count:

@@ -6,7 +6,7 @@ from torch import Tensor
 from mmmaskformer.core.criterion import SetCriterion
 from mmmaskformer.core.mask_classifier import MaskClassifier
 from mmmaskformer.core.matcher import HungarianMatcher
-from mmmaskformer.core.pixel_decoder import FPNPixelDecoder
+from mmmaskformer.core.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget
 from mmmaskformer.core.transformer_decoder import TransformerDecoder
 
@@ -25,11 +25,15 @@ def make_classifier(
     num_heads: int = 4,
     ffn_channels: int = 24,
     dropout: float = 0.0,
+    encoder_layers: int = 0,
 ) -> MaskClassifier:
-    """A `MaskClassifier` of toy width."""
-    pixel_decoder = FPNPixelDecoder(
-        in_channels=in_channels, channels=channels, mask_channels=channels, norm_groups=norm_groups
-    )
+    """A `MaskClassifier` of toy width; with ``encoder_layers`` a panoptic one."""
+    pyramid = dict(in_channels=in_channels, channels=channels, mask_channels=channels, norm_groups=norm_groups)
+    if encoder_layers:
+        encoder = dict(num_layers=encoder_layers, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout)
+        pixel_decoder = TransformerEncoderPixelDecoder(**pyramid, **encoder)
+    else:
+        pixel_decoder = FPNPixelDecoder(**pyramid)
     transformer_decoder = TransformerDecoder(
         in_channels=pixel_decoder.memory_channels,
         num_queries=num_queries,

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.panoptic import write_instances, write_panoptic
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATA_SAMPLERS, DATASETS, METRICS, DefaultScope
+from mmengine.registry import DATA_SAMPLERS, DATASETS, METRICS, TRANSFORMS, DefaultScope
 from PIL import Image
 
 import mmmaskformer.registry  # noqa: F401
+from mmmaskformer.heads.data_samples import targets_from_det_samples
 
 BASES = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 # image size, suffix, sub-folders of each loader, and the labels in a file
@@ -19,12 +21,27 @@ SETS = {
     'camvid': ((360, 480), '.jpg', ('train', 'val', 'test'), (0, 10, 255)),
     'scenes': ((80, 112), '.png', ('train', 'val', 'val'), (0, 8, 255)),
 }
+# image size and suffix, and the size of training samples, None where it varies
+PANOPTIC = {
+    'ade20k_panoptic_640': ((72, 96), '.jpg', (640, 640)),
+    'camvid_panoptic': ((360, 480), '.jpg', (360, 480)),
+    'coco_panoptic': ((90, 120), '.jpg', None),
+    'scenes_panoptic': ((80, 112), '.png', (96, 96)),
+}
+HOSTS = {'mmengine', 'mmcv', 'mmseg', 'mmmaskformer'}
 
 
 @pytest.fixture(autouse=True)
 def under_mmseg():
-    """The default scope of the runtime base, for one test."""
+    """The default scope of the semantic runtime base, for one test."""
     with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+@pytest.fixture
+def under_mmdet(under_mmseg):
+    """The default scope of the panoptic and instance runtime, for one test."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 
 
@@ -48,21 +65,26 @@ def base(request, tmp_path) -> tuple[str, Config]:
 
 
 def test_base_is_named_here():
-    assert {path.stem for path in BASES.glob('*.py')} >= set(SETS)
+    assert {path.stem for path in BASES.glob('*.py')} == {*SETS, *PANOPTIC, 'coco_instance'}
 
 
-def test_every_type_has_a_prefix(base):
-    def types(node):
-        if isinstance(node, dict):
-            yield from [node['type']] if 'type' in node else []
-            node = list(node.values())
-        if isinstance(node, (list, tuple)):
-            for item in node:
-                yield from types(item)
+def types(node):
+    """Every 'type' in a config."""
+    if isinstance(node, dict):
+        yield from [node['type']] if 'type' in node else []
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from types(item)
 
-    found = set(types(base[1]._cfg_dict.to_dict()))
-    assert found and all(name.split('.')[0] in {'mmengine', 'mmcv', 'mmseg', 'mmmaskformer'} for name in found)
-    assert 'default_scope' not in base[1]
+
+@pytest.mark.parametrize('path', sorted(BASES.glob('*.py')), ids=lambda path: path.stem)
+def test_every_type_has_a_prefix(path):
+    config = Config.fromfile(path)
+    found = set(types(config._cfg_dict.to_dict()))
+    hosts = HOSTS | {'mmdet'} if path.stem == 'coco_instance' else HOSTS
+    assert found and all(name.split('.')[0] in hosts for name in found)
+    assert 'default_scope' not in config
 
 
 def test_training_samples(base):
@@ -139,3 +161,171 @@ def test_ade20k_is_the_published_recipe():
     assert config.tta_pipeline[1] == dict(type='mmmaskformer.ResizeShortestEdge', short_edge=512, max_size=2048)
     assert {step.max_size for step in config.tta_pipeline[2].transforms[0]} == {3584}
     assert config.train_dataloader.batch_size * 8 == 16
+
+
+# --- panoptic ---
+
+
+@pytest.fixture(params=sorted(PANOPTIC))
+def panoptic(request, tmp_path, under_mmdet) -> tuple[str, Config]:
+    """Name and content of a panoptic base, its data_root moved to a folder with two images in each split."""
+    size, suffix, _ = PANOPTIC[request.param]
+    config = Config.fromfile(BASES / f'{request.param}.py')
+    stuff = next(label for label in range(config.num_classes) if label not in config.things)
+    for loader in ('train_dataloader', 'val_dataloader'):
+        dataset = config[loader].dataset
+        write_panoptic(
+            tmp_path,
+            DATASETS.get(dataset.type).METAINFO,
+            ann_file=dataset.ann_file,
+            **dataset.data_prefix,
+            suffix=suffix,
+            size=size,
+            labels=(config.things[0], stuff, config.things[-1]),
+        )
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        config[loader].dataset.data_root = str(tmp_path)
+    return request.param, config
+
+
+def test_panoptic_classes_and_things(panoptic):
+    _, config = panoptic
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        metainfo = DATASETS.build(config[loader].dataset).metainfo
+        assert config.num_classes == len(metainfo['classes'])
+        assert config.things == [label for label, isthing in enumerate(metainfo['isthing']) if isthing]
+
+
+def test_panoptic_training_samples(panoptic):
+    name, config = panoptic
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    expected = tuple(dataset.get_cat_ids(0))
+    np.random.seed(0)
+    for index in range(8):
+        sample = dataset[index % 2]
+        size = tuple(sample['inputs'].shape[1:])
+        assert sample['inputs'].dtype == torch.uint8 and size == (PANOPTIC[name][2] or size)
+        meta, truth = sample['data_samples'], sample['data_samples'].gt_panoptic_seg
+        assert truth.segment_map.shape == (1, *size) and truth.segment_map.dtype == torch.int16
+        assert meta.img_shape == size and meta.img_id in (1, 2) and 'flip' in meta
+        seen = set(truth.segment_map.unique().tolist()) - {-1}
+        if name in ('ade20k_panoptic_640', 'coco_panoptic'):
+            # as published, segments outside the crop stay
+            assert truth.labels == expected and seen <= {0, 1, 2}
+        else:
+            assert set(truth.labels) <= set(expected) and seen == set(range(len(truth.labels)))
+    batch = pseudo_collate([dataset[0], dataset[1]])
+    (first, _) = targets_from_det_samples(
+        batch['data_samples'],
+        is_thing=torch.tensor(dataset.metainfo['isthing']),
+        input_size=(1400, 1400),
+        device=torch.device('cpu'),
+    )
+    assert first.segment_map.shape == (1400, 1400)
+
+
+def test_panoptic_testing_samples_keep_the_segments_of_the_file(panoptic):
+    name, config = panoptic
+    height, width = PANOPTIC[name][0]
+    for loader in (config.val_dataloader, config.test_dataloader):
+        assert loader.batch_size == 1 and loader.dataset.test_mode
+        sample = DATASETS.build(loader.dataset)[1]
+        meta = sample['data_samples']
+        short, long = sorted(sample['inputs'].shape[1:])
+        assert short == config.test_short_edge and long <= config.max_size
+        assert meta.ori_shape == (height, width) and meta.img_shape == tuple(sample['inputs'].shape[1:])
+        segments = meta.gt_panoptic_seg.segment_map[0]
+        areas = [int((segments == index).sum()) for index in range(3)]
+        assert areas == [info['area'] for info in meta.segments_info[:3]] and segments.shape == (height, width)
+        assert (segments[-2:] == -1).all()
+
+
+def test_panoptic_config_survives_a_dump(panoptic):
+    _, config = panoptic
+    again = Config.fromstring(config.pretty_text, '.py')
+    assert again.train_dataloader == config.train_dataloader
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        assert evaluator == dict(type='mmmaskformer.PanopticMetric')
+
+
+def test_ade20k_panoptic_is_the_published_recipe():
+    config = Config.fromfile(BASES / 'ade20k_panoptic_640.py')
+    names = [step['type'].split('.')[1] for step in config.train_pipeline]
+    assert names == ['LoadImageFromFile', 'LoadPanopticAnnotations', 'ResizeShortestEdge', 'RandomCrop',
+                     'ColorJitterSSD', 'RandomFlip', 'PadToSize', 'PackPanopticInputs']  # fmt: skip
+    resize, crop, flip, pad, pack = (config.train_pipeline[index] for index in (2, 3, 5, 6, 7))
+    assert resize.short_edge == [320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960, 1024, 1088, 1152, 1216, 1280]
+    assert resize.max_size == 2560 and crop.crop_size == pad.size == (640, 640) and pad.image_value == 128
+    assert TRANSFORMS.build(crop).cat_max_ratio == 1.0
+    assert flip.prob == 0.5 and pack.keep_vanished
+    assert config.test_pipeline[1] == dict(type='mmmaskformer.ResizeShortestEdge', short_edge=640, max_size=2560)
+    assert config.train_dataloader.batch_size * 8 == 16 and config.train_dataloader.dataset.get('filter_cfg') is None
+
+
+def test_coco_panoptic_is_the_published_recipe():
+    config = Config.fromfile(BASES / 'coco_panoptic.py')
+    names = [step['type'].split('.')[1] for step in config.train_pipeline]
+    assert names == ['LoadImageFromFile', 'LoadPanopticAnnotations', 'RandomFlip', 'RandomChoice', 'PackPanopticInputs']
+    assert config.train_pipeline[2].prob == 0.5 and config.train_pipeline[3].prob == [0.5, 0.5]
+    (alone,), (before, crop, after) = config.train_pipeline[3].transforms
+    assert alone == after and alone.short_edge == list(range(480, 801, 32)) and alone.max_size == 1333
+    assert before.short_edge == [400, 500, 600] and before.max_size is None
+    assert (crop.min_size, crop.max_size) == (384, 600) and config.train_pipeline[4].keep_vanished
+    assert config.test_pipeline[1] == dict(type='mmmaskformer.ResizeShortestEdge', short_edge=800, max_size=1333)
+    assert config.train_dataloader.batch_size * 64 == 64 and config.train_dataloader.dataset.get('filter_cfg') is None
+
+
+# --- instances, with the host's data set and transforms ---
+
+
+@pytest.fixture
+def instance(tmp_path, under_mmdet) -> Config:
+    """The instance base, its data_root moved to a folder with one image in each split."""
+    from mmdet.datasets import CocoDataset
+
+    config = Config.fromfile(BASES / 'coco_instance.py')
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = config[loader].dataset
+        write_instances(tmp_path, CocoDataset.METAINFO['classes'], ann_file=dataset.ann_file,
+                        **dataset.data_prefix, size=(90, 120))  # fmt: skip
+        dataset.data_root = str(tmp_path)
+    config.val_evaluator.ann_file = str(tmp_path / config.val_dataloader.dataset.ann_file)
+    return config
+
+
+def test_instance_training_samples(instance):
+    dataset = DATASETS.build(instance.train_dataloader.dataset)
+    assert len(dataset.metainfo['classes']) == instance.num_classes and instance.things == list(range(80))
+    np.random.seed(0)
+    seen = set()
+    for _ in range(8):
+        sample = dataset[0]
+        height, width = sample['inputs'].shape[1:]
+        size = (-(-height // 32) * 32, -(-width // 32) * 32)
+        (target,) = targets_from_det_samples(
+            [sample['data_samples']], is_thing=torch.ones(80, dtype=bool), input_size=size, device=torch.device('cpu')
+        )
+        # the crowd is dropped, the rectangles overlap, padding belongs to none
+        assert target.labels.tolist() == [0, 79]
+        assert (target.masks.sum(0) == 2).float().mean() > 0.1
+        shown = sample['inputs'].flip(0)[:2] > 127
+        assert (target.masks[:, :height, :width] != shown).float().mean() < 0.01
+        assert not target.masks[:, height:].any() and not target.masks[:, :, width:].any()
+        seen.add((height, width, sample['data_samples'].flip))
+    assert len(seen) > 5
+
+
+def test_instance_scores(instance):
+    """Ground truth as prediction scores 1 in the host's metric, at the size of the file."""
+    dataset = DATASETS.build(instance.val_dataloader.dataset)
+    sample = dataset[0]
+    meta = sample['data_samples']
+    assert meta.ori_shape == (90, 120) and tuple(sample['inputs'].shape[1:]) == (800, 1067)
+    masks = torch.zeros(2, 90, 120, dtype=bool)
+    masks[0, :, :80], masks[1, :, 40:] = True, True
+    instances = dict(masks=masks, labels=torch.tensor([0, 79]), scores=torch.tensor([0.9, 0.8]),
+                     bboxes=torch.tensor([[0.0, 0, 80, 90], [40, 0, 120, 90]]))  # fmt: skip
+    metric = METRICS.build(instance.val_evaluator)
+    metric.dataset_meta = dataset.metainfo
+    metric.process({}, [dict(meta.metainfo, pred_instances=instances)])
+    assert metric.evaluate(1)['coco/segm_mAP'] == pytest.approx(1.0)

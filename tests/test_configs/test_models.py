@@ -1,5 +1,6 @@
 """The shipped configs: they build, their parts are ours, and their size is the published one."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 SHIPPED = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 R50 = 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
 SWIN_T = 'ade20k/maskformer_swin-t_8xb2-160k_ade20k-512x512.py'
+COCO_R50 = 'coco_panoptic/maskformer_r50-6enc_64xb1-554k_coco-panoptic.py'
+COCO_SWIN_T = 'coco_panoptic/maskformer_swin-t_64xb1-554k_coco-panoptic.py'
+ADE20K_R50 = 'ade20k_panoptic/maskformer_r50-6enc_8xb2-720k_ade20k-panoptic-640x640.py'
 
 
 def build(config: Config):
     """The model of a config with random weights."""
-    init_default_scope('mmseg')
+    init_default_scope(config.default_scope)
+    import_module(f'{config.default_scope}.models')
     config = config.copy()
     config.model.backbone.pop('init_cfg', None)
     return MODELS.build(config.model)
@@ -26,20 +31,28 @@ def build(config: Config):
 def test_config_builds_from_parts_of_this_package(path):
     config = Config.fromfile(path)
     model = build(config)
-    head = model.decode_head
+    scope, key = ('mmdet', 'panoptic_head') if 'panoptic_head' in config.model else ('mmseg', 'decode_head')
+    head = getattr(model, key)
     parts = [head, head.classifier, head.criterion, head.criterion.matcher, *head.classifier.children()]
     ours = [part for part in parts if not isinstance(part, torch.nn.Linear)]
     assert all(type(part).__module__.startswith('mmmaskformer.') for part in ours)
-    assert config.default_scope == 'mmseg'
+    assert config.default_scope == scope
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = DATASETS.build(dict(config[loader].dataset, lazy_init=True, pipeline=[]))
-        assert len(dataset.metainfo['classes']) == model.num_classes
+        assert len(dataset.metainfo['classes']) == head.num_classes
+        if 'isthing' in dataset.metainfo:
+            assert head.is_thing.tolist() == [bool(thing) for thing in dataset.metainfo['isthing']]
+    if scope == 'mmdet':
+        fusion = model.panoptic_fusion_head
+        assert fusion.num_classes == head.num_classes and torch.equal(fusion.is_thing, head.is_thing)
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
 def test_class_count_is_not_repeated_in_the_config_file(path):
     lines = [line for line in path.read_text().splitlines() if 'num_classes' in line]
-    assert lines in ([], ['model = dict(decode_head=dict(num_classes=_base_.num_classes))'])
+    semantic = 'model = dict(decode_head=dict(num_classes=_base_.num_classes))'
+    panoptic = 'classes = dict(num_classes=_base_.num_classes, things=_base_.things)'
+    assert lines in ([], [semantic], [panoptic])
     assert len(path.read_text().splitlines()) < 60
 
 
@@ -67,6 +80,10 @@ PARAMETERS = {
     'Swin-S': (SWIN_T, swin(96, (2, 2, 18, 2), (3, 6, 12, 24), 7), 63_074_913, 63),
     'Swin-B': (SWIN_T, swin(128, (2, 2, 18, 2), (4, 8, 16, 32), 12), 101_829_391, 102),
     'Swin-L': (SWIN_T, swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 12), 211_575_627, 212),
+    'COCO panoptic R50 + 6 Enc': (COCO_R50, {}, 45_012_038, 45),
+    'COCO panoptic R101 + 6 Enc': (COCO_R50, dict(backbone=dict(depth=101)), 63_951_942, 64),
+    'COCO panoptic Swin-T': (COCO_SWIN_T, {}, 41_752_640, 42),
+    'ADE20K panoptic R50 + 6 Enc': (ADE20K_R50, {}, 45_016_407, 45),
 }
 
 
@@ -93,3 +110,21 @@ def test_flops_at_the_published_input_equal_the_published_ones(name, published):
         model.decode_head.predict(model.extract_feat(image), [dict(img_shape=(512, 512))])
     # The counter counts a multiplication and its addition as two.
     assert counter.get_total_flops() / 2e9 == pytest.approx(published, rel=0.02)
+
+
+def test_panoptic_configs_follow_the_published_recipe():
+    coco, swin_t, ade20k = (Config.fromfile(CONFIGS / name) for name in (COCO_R50, COCO_SWIN_T, ADE20K_R50))
+    assert coco.model.test_cfg.panoptic == dict(object_threshold=0.8, overlap_threshold=0.8)
+    assert ade20k.model.test_cfg.panoptic == dict(object_threshold=0.7, overlap_threshold=0.8)
+    assert (coco.model.data_preprocessor.pad_size_divisor, ade20k.model.data_preprocessor.pad_size_divisor) == (1, 32)
+    for config, lr, decay, multiplier in (
+        (coco, 1e-4, 1e-4, 0.1),
+        (swin_t, 6e-5, 0.01, 1.0),
+        (ade20k, 1e-4, 1e-4, 0.1),
+    ):
+        optimizer = config.optim_wrapper.optimizer
+        assert (optimizer.lr, optimizer.weight_decay) == (lr, decay)
+        assert config.optim_wrapper.paramwise_cfg.backbone_lr_mult == multiplier
+        assert config.optim_wrapper.clip_grad.max_norm == 0.01
+    assert (coco.train_cfg.max_iters, ade20k.train_cfg.max_iters) == (554_400, 720_000)
+    assert 'FPNPixelDecoder' in swin_t.model.panoptic_head.pixel_decoder.type

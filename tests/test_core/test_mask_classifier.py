@@ -11,6 +11,10 @@ from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.core.targets import semantic_targets
 
 
+def has_encoder(reference: dict) -> bool:
+    return reference['config']['pixel_decoder'] == 'TransformerEncoderPixelDecoder'
+
+
 def build(reference: dict, dtype: torch.dtype = torch.float32):
     config = reference['config']
     model = toy.make_classifier(
@@ -22,8 +26,9 @@ def build(reference: dict, dtype: torch.dtype = torch.float32):
         norm_groups=config['norm_groups'],
         num_heads=config['nheads'],
         ffn_channels=config['dim_feedforward'],
+        encoder_layers=config.get('pixel_decoder_encoder_layers', 0),
     )
-    model.load_state_dict(official.our_state_dict(reference['state_dict']))
+    model.load_state_dict(official.our_state_dict(reference['state_dict'], encoder=has_encoder(reference)))
     return model.to(dtype), toy.make_criterion(config['num_classes'])
 
 
@@ -53,12 +58,24 @@ def reference():
     return official.load('semantic_head')
 
 
+@pytest.fixture(scope='module', params=['semantic_head', 'panoptic_head'])
+def either(request):
+    return official.load(request.param)
+
+
 def semantic(reference):
     return semantic_targets(reference['gt_sem_seg'], num_classes=reference['config']['num_classes'])
 
 
-def test_outputs_matches_losses_and_gradients_equal_the_published_ones(reference):
-    model, features, predictions, losses, matches = run(reference, semantic(reference))
+def published_targets(reference):
+    if 'gt_sem_seg' in reference:
+        return semantic(reference)
+    return [MaskTarget(target['labels'], masks=target['masks']) for target in reference['targets']]
+
+
+def test_outputs_matches_losses_and_gradients_equal_the_published_ones(either):
+    reference = either
+    model, features, predictions, losses, matches = run(reference, published_targets(reference))
     for layer, prediction in enumerate(predictions):
         assert_close_to_max(prediction.class_logits, reference['pred_logits'][layer], 1e-5)
         for image in range(2):
@@ -72,12 +89,16 @@ def test_outputs_matches_losses_and_gradients_equal_the_published_ones(reference
         assert_close_to_max(feature.grad, expected, 1e-5)
     parameters = dict(model.named_parameters())
     for name, expected in reference['grad_params'].items():
-        assert_close_to_max(parameters[official.our_name(name)].grad, expected, 1e-5)
+        assert_close_to_max(parameters[our_name(reference, name)].grad, expected, 1e-5)
 
 
-def test_float64_equals_the_published_run_in_float64(reference):
-    expected = reference['float64']
-    model, features, predictions, losses, _ = run(reference, semantic(reference), torch.float64)
+def our_name(reference, name):
+    return official.our_name(name, encoder=has_encoder(reference))
+
+
+def test_float64_equals_the_published_run_in_float64(either):
+    reference, expected = either, either['float64']
+    model, features, predictions, losses, _ = run(reference, published_targets(reference), torch.float64)
     logits = torch.stack([prediction.class_logits for prediction in predictions])
     assert_close_to_max(logits, expected['pred_logits'], 1e-7)
     assert_close_to_max(predictions[-1].mask_logits(0), expected['pred_masks_last'][0], 1e-7)
@@ -89,7 +110,27 @@ def test_float64_equals_the_published_run_in_float64(reference):
     assert_close_to_max(features[-1].grad, expected['grad_res5'], 1e-6)
     parameters = dict(model.named_parameters())
     for name, value in expected['grad_params'].items():
-        assert_close_to_max(parameters[official.our_name(name)].grad, value, 1e-6)
+        assert_close_to_max(parameters[our_name(reference, name)].grad, value, 1e-6)
+
+
+def test_the_encoder_pixel_decoder_equals_the_published_one():
+    reference = official.load('panoptic_head')
+    model, _ = build(reference)
+    found, expected = model.pixel_decoder(list(reference['features'].values())), reference['pixel_decoder_out']
+    assert_close_to_max(found.mask_features[:1], expected['mask_features_image0'], 1e-5)
+    assert_close_to_max(found.memory, expected['encoder_memory'], 1e-5)
+
+
+def test_an_image_of_odd_size_equals_the_published_losses():
+    reference = official.load('panoptic_head')
+    odd = reference['odd_size']
+    _, _, predictions, losses, matches = run(reference | dict(features=odd['features']), published_targets(odd))
+    for layer, prediction in enumerate(predictions):
+        assert_close_to_max(prediction.class_logits, odd['pred_logits'][layer], 1e-5)
+        assert_close_to_max(prediction.mask_logits(0), odd['pred_masks'][layer, 0], 1e-5)
+    assert_same_matches(matches, odd['indices'])
+    for key, value in official.our_losses(odd['weighted_losses'], len(predictions)).items():
+        torch.testing.assert_close(losses[key], value, rtol=1e-5, atol=0)
 
 
 def case_targets(reference, name):
@@ -151,10 +192,10 @@ def test_odd_sizes_and_one_query_give_masks_on_the_finest_grid(size, num_queries
     assert prediction.mask_logits(0).shape == (num_queries, math.ceil(size[0] / 4), math.ceil(size[1] / 4))
 
 
-def published_width_model():
+def published_width_model(num_classes=150, **settings):
     return toy.make_classifier(
-        150, num_queries=100, channels=256, num_layers=6, in_channels=(256, 512, 1024, 2048), norm_groups=32,
-        num_heads=8, ffn_channels=2048,
+        num_classes, num_queries=100, channels=256, num_layers=6, in_channels=(256, 512, 1024, 2048), norm_groups=32,
+        num_heads=8, ffn_channels=2048, **settings,
     )  # fmt: skip
 
 
@@ -169,7 +210,8 @@ def test_initialisation_follows_the_published_one():
         assert abs(float(weight.mean())) < slack * bound
 
     decoder, pixel = model.transformer_decoder, model.pixel_decoder
-    convs = [pixel.top_conv.conv, pixel.mask_conv, decoder.memory_proj]
+    encoder = published_width_model(encoder_layers=1).pixel_decoder
+    convs = [pixel.top_conv.conv, pixel.mask_conv, decoder.memory_proj, encoder.memory_proj]
     convs += [conv.conv for conv in (*pixel.lateral_convs, *pixel.output_convs)]
     for conv in convs:
         assert_uniform(conv.weight, math.sqrt(3 / conv.weight[0].numel()))

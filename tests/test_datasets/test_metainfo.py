@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from mmmaskformer.datasets.metainfo import FOLDER, check_metainfo, load_metainfo
+from mmmaskformer.datasets.metainfo import (
+    FOLDER,
+    check_metainfo,
+    check_panoptic_metainfo,
+    load_metainfo,
+    load_panoptic_metainfo,
+)
 
 GOOD = {'classes': ['a', 'b'], 'palette': [[1, 2, 3], [4, 5, 6]]}
 
@@ -60,3 +66,53 @@ def test_broken_json(tmp_path):
 def test_defects(content, message):
     with pytest.raises(ValueError, match=f'class list mine: .*{message}'):
         check_metainfo(content, 'mine')
+
+
+PANOPTIC = {'classes': ['a', 'b', 'c'], 'isthing': [0, True, False], 'category_ids': [9, 2, 4]}
+
+
+@pytest.mark.parametrize('name', ['camvid', 'coco_panoptic', 'ade20k_panoptic'])
+def test_panoptic_lists_of_the_package(name):
+    metainfo = load_panoptic_metainfo(name)
+    count = len(metainfo['classes'])
+    assert {len(metainfo[key]) for key in ('isthing', 'category_ids', 'palette')} == {count}
+    assert len(metainfo['thing_classes']) + len(metainfo['stuff_classes']) == count
+
+
+def test_panoptic_list_of_ones_own(tmp_path):
+    path = tmp_path / 'mine.json'
+    path.write_text(json.dumps(PANOPTIC | {'palette': [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}))
+    assert load_panoptic_metainfo(path) == {
+        'classes': ('a', 'b', 'c'),
+        'palette': [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+        'isthing': (False, True, False),
+        'category_ids': (9, 2, 4),
+        'thing_classes': ('b',),
+        'stuff_classes': ('a', 'c'),
+    }
+    assert set(load_metainfo(path)) == {'classes', 'palette'}
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'isthing': [True]}, r"'isthing' is \[True\], expected true .* for each of the 3 classes"),
+        ({'isthing': ['a', 'b', 'c']}, "'isthing' is .*, expected true"),
+        ({'isthing': 'yes'}, "'isthing' is 'yes', expected true"),
+        ({'category_ids': [1, 2]}, r"'category_ids' is \[1, 2\], expected 3 different integers"),
+        ({'category_ids': [1, 2, 2]}, 'expected 3 different integers'),
+        ({'category_ids': [1, 2, 'c']}, 'expected 3 different integers'),
+        ({'category_ids': '123'}, "'category_ids' is '123', expected 3"),
+        ({'classes': ['a', 'a', 'b']}, r"class names occur twice: \['a'\]"),
+    ],
+)
+def test_defects_of_a_panoptic_list(changes, message):
+    with pytest.raises(ValueError, match=f'class list mine: .*{message}'):
+        check_panoptic_metainfo(PANOPTIC | changes, 'mine')
+
+
+@pytest.mark.parametrize('key', ['classes', 'isthing'])
+def test_panoptic_list_without_a_key(key):
+    content = {name: value for name, value in PANOPTIC.items() if name != key}
+    with pytest.raises(ValueError, match=f"class list mine: no '{key}'. Fix: set metainfo=dict"):
+        check_panoptic_metainfo(content, 'mine')

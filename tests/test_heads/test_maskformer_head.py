@@ -9,10 +9,18 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_state_dict
 
-from mmmaskformer.core.inference.semantic import semantic_inference
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.inference.semantic import general_scores, semantic_inference
 from mmmaskformer.core.matcher import NonFiniteLogitsError
 from mmmaskformer.core.targets import semantic_targets
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
+
+
+def scores_of(prediction, input_size, image_size=None, out_size=None):
+    """Scores of the first image by the core alone."""
+    image_size = image_size or input_size
+    masks = QueryMasks(prediction.mask_logits(0), None, tuple(input_size), image_size, out_size or image_size)
+    return semantic_inference(prediction.class_logits[0], masks)
 
 
 def batch(*sizes, **meta):
@@ -50,13 +58,7 @@ def test_predict_equals_the_core_at_the_original_size(size, original):
     data = model.data_preprocessor(batch(size, ori_shape=original))
     result = model.predict(**data)[0]
     prediction = model.decode_head.classifier(model.extract_feat(data['inputs']), all_layers=False)[0]
-    expected = semantic_inference(
-        prediction.class_logits[0],
-        prediction.mask_logits(0),
-        input_size=tuple(data['inputs'].shape[-2:]),
-        image_size=size,
-        out_size=original,
-    )
+    expected = scores_of(prediction, data['inputs'].shape[-2:], size, original)
     torch.testing.assert_close(result.seg_logits.data, expected)
     assert torch.equal(result.pred_sem_seg.data[0], expected.argmax(0))
 
@@ -74,10 +76,22 @@ def test_a_test_batch_of_mixed_sizes_gives_each_image_its_own_size():
         padded[0, :, : image.shape[1], : image.shape[2]] = normalised
         prediction = model.decode_head.classifier(model.extract_feat(padded), all_layers=False)[0]
         size = tuple(image.shape[1:])
-        expected = semantic_inference(
-            prediction.class_logits[0], prediction.mask_logits(0), input_size=(64, 96), image_size=size, out_size=size
-        )
+        expected = scores_of(prediction, (64, 96), size)
         torch.testing.assert_close(result.seg_logits.data, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_one_switch_gives_general_inference():
+    model = hosts.make_segmentor(test_cfg=dict(mode='whole', inference='general', object_threshold=0.1))
+    data = model.data_preprocessor(batch((64, 96)))
+    found = model.predict(**data)[0].seg_logits.data
+    prediction = model.decode_head.classifier(model.extract_feat(data['inputs']), all_layers=False)[0]
+    masks = QueryMasks(prediction.mask_logits(0), None, (64, 96), (64, 96), (64, 96))
+    torch.testing.assert_close(found, general_scores(prediction.class_logits[0], masks.logits(), 0.1))
+    assert found.any()
+    model.test_cfg.inference = 'panoptic'
+    with pytest.raises(ValueError, match=r"model.test_cfg.inference='panoptic' is unknown; expected 'semantic' or"):
+        model.predict(**data)
 
 
 @torch.no_grad()
@@ -92,13 +106,7 @@ def test_slide_mode_averages_the_windows():
         for left in lefts:
             window = inputs[..., top : top + 64, left : left + 64]
             prediction = model.decode_head.classifier(model.extract_feat(window), all_layers=False)[0]
-            total[:, top : top + 64, left : left + 64] += semantic_inference(
-                prediction.class_logits[0],
-                prediction.mask_logits(0),
-                input_size=(64, 64),
-                image_size=(64, 64),
-                out_size=(64, 64),
-            )
+            total[:, top : top + 64, left : left + 64] += scores_of(prediction, (64, 64))
             count[top : top + 64, left : left + 64] += 1
     torch.testing.assert_close(found, (total / count)[:, :96, :130])
 

@@ -1,90 +1,98 @@
-"""Pictures of label maps, checked at known pixels."""
+"""Segments over an image, checked at known pixels."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmmaskformer.visualization.draw import (
-    GAP,
+    CHALK,
     HATCH_DARK,
     HATCH_LIGHT,
     INK,
     OPACITY,
-    PANEL_HEIGHT,
     PAPER,
-    TITLE_SIZE,
-    Example,
+    SHADES,
     blend,
-    colour_labels,
-    contact_sheet,
+    distinct_colours,
+    draw_segments,
     hatch,
-    legend,
     segment_borders,
-    side_by_side,
+    segment_colours,
 )
+from mmmaskformer.visualization.names import place_names
+from mmmaskformer.visualization.segments import Segments
 
-CLASSES = ('wall', 'floor', 'a thing with a long name')
-PALETTE = [[200, 0, 0], [0, 200, 0], [0, 0, 200]]
-TOP = 2 * GAP + TITLE_SIZE
-
-
-def halves(height=10, width=20, left=0, right=1):
-    labels = np.full((height, width), left)
-    labels[:, width // 2 :] = right
-    return labels
+CLASSES = ('wall', 'floor', 'bed')
+PALETTE = [[200, 0, 0], [0, 220, 0], [120, 200, 250]]
 
 
 def grey(height=10, width=20, value=100):
     return np.full((height, width, 3), value, np.uint8)
 
 
-def panel_centre(column, row, fraction, size=(10, 20), columns_wide=None):
-    """Pixel (x, y) of the page at a fraction of the width of a panel, half-way down."""
-    wide = size[1] * PANEL_HEIGHT // size[0]
-    left = GAP + column * ((columns_wide or wide) + GAP) + ((columns_wide or wide) - wide) // 2
-    return left + int(wide * fraction), TOP + row * (PANEL_HEIGHT + GAP) + PANEL_HEIGHT // 2
-
-
 def over_grey(colour, value=100):
     return tuple(round(OPACITY * part + (1 - OPACITY) * value) for part in colour)
 
 
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int64])
-def test_colour_labels(dtype):
-    labels = np.array([[0, 2, 255], [1, 1, 0]], dtype)
-    picture = colour_labels(labels, PALETTE, ignore_label=255)
-    assert picture.dtype == np.uint8
-    np.testing.assert_array_equal(picture[0, :2], [PALETTE[0], PALETTE[2]])
-    np.testing.assert_array_equal(picture[1], [PALETTE[1], PALETTE[1], PALETTE[0]])
-    np.testing.assert_array_equal(picture[0, 2], hatch(2, 3)[0, 2])
-
-
-def test_many_classes_and_ignore_65535():
-    palette = [[index % 256, index // 256, 7] for index in range(847)]
-    labels = np.array([[846, 255, 65535]], np.uint16)
-    picture = colour_labels(labels, palette, ignore_label=65535)
-    np.testing.assert_array_equal(picture[0, :2], [[846 % 256, 3, 7], [255, 0, 7]])
-    assert picture[0, 2, 0] in (HATCH_LIGHT, HATCH_DARK)
+def blocks(*columns, block=10):
+    """Square blocks of segments side by side."""
+    return np.array([columns]).repeat(block, 0).repeat(block, 1)
 
 
 def test_hatching_has_both_greys():
     assert set(np.unique(hatch(9, 9))) == {HATCH_LIGHT, HATCH_DARK}
 
 
+def test_one_segment_has_the_colour_of_its_class():
+    colours = segment_colours(Segments(blocks(2, 1), np.array([2, 0])), PALETTE)
+    assert colours.dtype == np.uint8
+    np.testing.assert_array_equal(colours, [PALETTE[2], PALETTE[0]])
+
+
+def test_segments_of_a_class_differ_in_shade_the_largest_is_pure():
+    ids = blocks(1, 2, 2, 3, 3, 3, 4)
+    red = segment_colours(Segments(ids, np.array([0, 0, 0, 1])), PALETTE)
+    np.testing.assert_array_equal(red[2], PALETTE[0])
+    np.testing.assert_array_equal(red[3], PALETTE[1])
+    # Red is dark: shades of it go towards white, so red grows and green equals blue.
+    np.testing.assert_array_equal(red[1], [round(200 + 55 * SHADES[1]), *[round(255 * SHADES[1])] * 2])
+    np.testing.assert_array_equal(red[0], [round(200 + 55 * SHADES[2]), *[round(255 * SHADES[2])] * 2])
+    blue = segment_colours(Segments(blocks(1, 1, 2), np.array([2, 2])), PALETTE)
+    np.testing.assert_array_equal(blue[1], np.rint(np.array(PALETTE[2]) * (1 - SHADES[1])))
+
+
+def test_more_segments_than_shades():
+    number = 3 * len(SHADES) + 1
+    ids = np.arange(1, number + 1)[None]
+    colours = segment_colours(Segments(ids, np.zeros(number, int)), PALETTE)
+    assert len(np.unique(colours, axis=0)) == len(SHADES)
+
+
+def test_many_classes():
+    palette = [[index % 256, index // 256, 7] for index in range(847)]
+    colours = segment_colours(Segments(np.array([[1, 2]]), np.array([846, 255])), palette)
+    np.testing.assert_array_equal(colours, [[846 % 256, 3, 7], [255, 0, 7]])
+
+
 @pytest.mark.parametrize(
     ('labels', 'palette', 'message'),
     [
-        (np.array([[3]]), PALETTE, 'labels: found class 3, expected 0 to 2 or ignore_label 255'),
-        (np.array([[-1]]), PALETTE, 'labels: found class -1, expected 0 to 2'),
-        (np.array([[0.5]]), PALETTE, r'labels: found shape \(1, 1\) of float64, expected \(H, W\) integers'),
-        (np.zeros((1, 1, 3), int), PALETTE, r'labels: found shape \(1, 1, 3\)'),
-        (np.array([[0]]), [1, 2, 3], r'palette: found shape \(3,\)'),
-        (np.array([[0]]), [[1, 2, 256]], r'palette: .* expected \(K, 3\) colours in \[0, 255\]'),
+        ([3], PALETTE, 'labels: found class 3, expected 0 to 2. Fix: give palette a colour'),
+        ([], PALETTE, 'ids: found 1, expected 0 to 0'),
+        ([0], [1, 2, 3], r'palette: found shape \(3,\)'),
+        ([0], [[1, 2, 256]], r'palette: .* expected \(K, 3\) colours in \[0, 255\]'),
     ],
 )
-def test_colour_labels_bad_input(labels, palette, message):
+def test_segments_without_a_colour(labels, palette, message):
     with pytest.raises(ValueError, match=message):
-        colour_labels(labels, palette, ignore_label=255)
+        segment_colours(Segments(np.array([[1]]), np.array(labels, int)), palette)
+
+
+def test_palette_for_classes_without_colours():
+    palette = distinct_colours(150)
+    assert len({tuple(colour) for colour in palette}) == 150
+    assert all(0 <= part <= 255 and isinstance(part, int) for colour in palette for part in colour)
+    assert palette[:5] == distinct_colours(5)
 
 
 def test_segment_borders():
@@ -107,93 +115,90 @@ def test_blend():
         blend(image, colours, 2)
 
 
-def test_legend_swatches_and_wrapping():
-    wide = np.asarray(legend(CLASSES, PALETTE, [1, 0], width=400))
-    assert wide.shape[1] == 400
-    np.testing.assert_array_equal(wide[wide.shape[0] // 2, 9], PALETTE[1])
-    ink = (wide < 100).all(axis=-1)
-    assert ink[:, 25:].any(), 'the names are written'
-    narrow = legend(CLASSES, PALETTE, [0, 1, 2], width=10)
-    assert narrow.height > 2 * wide.shape[0] and narrow.width > 100, 'one name a row, the longest fits'
-    assert narrow.getpixel((9, narrow.height - 9)) == tuple(PALETTE[2])
+def drawn(ids, labels, void='void', value=100, palette=PALETTE):
+    """Pixels of segments drawn at their own size, which leaves no room for names if they are small."""
+    ids = np.asarray(ids)
+    picture = draw_segments(
+        grey(*ids.shape, value), Segments(ids, np.array(labels), void), CLASSES, palette, ids.shape[0]
+    )
+    return np.asarray(picture)
 
 
-def test_legend_of_ignored():
-    picture = np.asarray(legend(CLASSES, PALETTE, [], width=200, ignored=True))
-    assert set(np.unique(picture[2:-2, 2:16])) == {HATCH_LIGHT, HATCH_DARK}
+def test_every_pixel_of_a_small_picture():
+    generator = np.random.default_rng(0)
+    ids = generator.integers(1, 4, (6, 9)).repeat(3, 0).repeat(3, 1)
+    picture = drawn(ids, [0, 1, 2])
+    for row, column in np.ndindex(*ids.shape):
+        neighbours = [ids[row, min(column + 1, 26)], ids[min(row + 1, 17), column]]
+        border = any(number != ids[row, column] for number in neighbours)
+        expected = INK if border else over_grey(PALETTE[ids[row, column] - 1])
+        assert tuple(picture[row, column]) == expected, (row, column)
 
 
-def test_legend_bad_input():
-    with pytest.raises(ValueError, match='which: found class 3, expected 0 to 2'):
-        legend(CLASSES, PALETTE, [3], width=100)
-    with pytest.raises(ValueError, match='palette: found 2 colours, expected one for each of the 3 classes'):
-        legend(CLASSES, PALETTE[:2], [0], width=100)
+def test_line_between_instances_of_one_class():
+    picture = drawn(blocks(1, 2), [0, 0])
+    assert (picture[:, 9] == INK).all()
+    assert tuple(picture[5, 4]) == over_grey(PALETTE[0])
+    assert tuple(picture[5, 14]) not in (INK, over_grey(PALETTE[0]))
 
 
-def test_side_by_side_pixels():
-    page = side_by_side(grey(), halves(right=255), halves(left=2), CLASSES, PALETTE, 255)
-    assert page.getpixel(panel_centre(0, 0, 0.5)) == (100, 100, 100)
-    assert page.getpixel(panel_centre(1, 0, 0.25)) == over_grey(PALETTE[0])
-    hatched = page.getpixel(panel_centre(1, 0, 0.75))
-    assert hatched in (over_grey([HATCH_LIGHT] * 3), over_grey([HATCH_DARK] * 3))
-    assert page.getpixel(panel_centre(2, 0, 0.25)) == over_grey(PALETTE[2])
-    assert page.getpixel(panel_centre(2, 0, 0.75)) == over_grey(PALETTE[1])
-    x, y = panel_centre(2, 0, 0.5)
-    assert page.getpixel((x - 1, y)) == INK, 'the border between the two segments'
+def test_light_line_between_dark_segments():
+    palette = [[20, 0, 0], [0, 0, 40], [250, 250, 250]]
+    picture = drawn(blocks(1, 2, 3), [0, 1, 2], value=10, palette=palette)
+    assert (picture[:, 9] == CHALK).all()
+    assert (picture[:, 19] == INK).all()
+    lying = drawn(blocks(1, 2, 3).T, [0, 1, 2], value=10, palette=palette)
+    np.testing.assert_array_equal(lying, picture.transpose(1, 0, 2))
 
 
-def test_no_ground_truth_leaves_its_panel_out():
-    page = side_by_side(grey(), None, halves(), CLASSES, PALETTE, 255)
-    assert page.width == 3 * GAP + 2 * 20 * PANEL_HEIGHT // 10
-    assert page.getpixel(panel_centre(1, 0, 0.25)) == over_grey(PALETTE[0])
+def test_void_is_hatched():
+    picture = drawn(blocks(1, 0, block=16), [0])
+    greys = {over_grey([HATCH_LIGHT] * 3), over_grey([HATCH_DARK] * 3)}
+    assert {tuple(pixel) for pixel in picture[:, 16:].reshape(-1, 3).tolist()} == greys
 
 
-def test_legend_lists_what_occurs():
-    def colours(page):
-        return {colour for _, colour in page.getcolors(1 << 20)}
-
-    page = side_by_side(grey(), halves(right=255), halves(), CLASSES, PALETTE, 255)
-    assert {tuple(PALETTE[0]), tuple(PALETTE[1])} <= colours(page)
-    assert tuple(PALETTE[2]) not in colours(page)
+def test_pixels_of_no_instance_show_the_image():
+    image = np.zeros((10, 20, 3), np.uint8)
+    image[:, :, 0] = 100
+    picture = draw_segments(image, Segments(blocks(1, 0), np.array([0]), None), CLASSES, PALETTE, 10)
+    assert picture.getpixel((15, 5)) == (30, 30, 30), 'its brightness'
 
 
-def test_contact_sheet_rows_of_different_sizes():
-    tall = Example(grey(10, 10), None, halves(10, 10))
-    wide = Example(grey(), halves(), halves(left=1, right=0))
-    page = contact_sheet([wide, tall], CLASSES, PALETTE, 255)
-    widest = 20 * PANEL_HEIGHT // 10
-    assert page.getpixel(panel_centre(2, 0, 0.25)) == over_grey(PALETTE[1])
-    assert page.getpixel(panel_centre(2, 1, 0.25, (10, 10), widest)) == over_grey(PALETTE[0])
-    assert page.getpixel(panel_centre(1, 1, 0.25, (10, 10), widest)) == PAPER, 'no ground truth there'
+@pytest.mark.parametrize(('colour', 'ink'), [([20, 20, 60], PAPER), ([230, 230, 120], INK)])
+def test_names_are_written_in_their_box_in_black_or_white(colour, ink):
+    ids = np.ones((60, 120), int)
+    ids[:, 100:] = 0
+    picture = drawn(ids, [1], palette=[PALETTE[0], colour, PALETTE[2]])
+    top, left, height, width = place_names(Segments(ids, np.array([1])), CLASSES)[0].box
+    written = (picture == ink).all(axis=-1)
+    written[:, 99:] = False
+    rows, columns = np.nonzero(written)
+    assert len(rows) > 20
+    assert top - 1 <= rows.min() <= rows.max() <= top + height
+    assert left - 1 <= columns.min() <= columns.max() <= left + width
+    assert columns.max() - columns.min() > 0.8 * width
+    assert rows.max() - rows.min() > 0.6 * height
+
+
+def test_enlarging_keeps_pixels_square_and_crisp():
+    ids = np.array([[1, 2], [2, 1], [1, 1]])
+    picture = np.asarray(draw_segments(grey(3, 2), Segments(ids, np.array([0, 1])), CLASSES, PALETTE, 15))
+    assert picture.shape == (15, 10, 3)
+    large = ids.repeat(5, 0).repeat(5, 1)
+    for row, column in [(2, 2), (2, 7), (7, 2), (12, 8)]:
+        assert tuple(picture[row, column]) == over_grey(PALETTE[large[row, column] - 1])
+    np.testing.assert_array_equal((picture == INK).all(axis=-1), segment_borders(large))
 
 
 def test_large_images_shrink():
-    page = side_by_side(grey(900, 600), None, halves(900, 600), CLASSES, PALETTE, 255)
-    assert page.getpixel(panel_centre(1, 0, 0.25, (900, 600))) == over_grey(PALETTE[0])
-    assert page.getpixel(panel_centre(1, 0, 0.75, (900, 600))) == over_grey(PALETTE[1])
-
-
-@pytest.mark.parametrize(
-    ('example', 'message'),
-    [
-        (Example(grey(), halves(5, 5), halves()), r'ground_truth: found size \(5, 5\), expected .* \(10, 20\)'),
-        (Example(grey(), None, halves(5, 5)), r'prediction: found size \(5, 5\)'),
-        (Example(grey().astype(float), None, halves()), r'image: found shape \(10, 20, 3\) of float64'),
-    ],
-)
-def test_contact_sheet_bad_input(example, message):
-    with pytest.raises(ValueError, match=message):
-        contact_sheet([example], CLASSES, PALETTE, 255)
-
-
-def test_contact_sheet_without_examples():
-    with pytest.raises(ValueError, match='examples: found none'):
-        contact_sheet([], CLASSES, PALETTE, 255)
+    picture = draw_segments(grey(900, 600), Segments(np.ones((900, 600), int), np.array([1])), CLASSES, PALETTE, 90)
+    assert picture.size == (60, 90)
+    assert picture.getpixel((5, 5)) == over_grey(PALETTE[1])
 
 
 def test_input_is_left_alone():
-    image, truth, labels = grey(), halves(right=255), halves()
-    copies = image.copy(), truth.copy(), labels.copy()
-    assert isinstance(side_by_side(image, truth, labels, CLASSES, PALETTE, 255), Image.Image)
-    for before, after in zip(copies, (image, truth, labels), strict=True):
-        np.testing.assert_array_equal(before, after)
+    image, segments = grey(), Segments(blocks(1, 0), np.array([0]))
+    copies = image.copy(), segments.ids.copy()
+    assert isinstance(draw_segments(image, segments, CLASSES, PALETTE), Image.Image)
+    np.testing.assert_array_equal(copies[0], image)
+    np.testing.assert_array_equal(copies[1], segments.ids)

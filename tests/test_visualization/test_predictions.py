@@ -1,16 +1,21 @@
-"""Drawing predictions: with a stand-in model and data set, and with a stock MMSegmentation model."""
+"""Drawing predictions: with a stand-in model and data set, a stock MMSegmentation model, and a panoptic model."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers.fresh import ROOT
+from helpers.hosts import detector_config
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 
 from mmmaskformer.datasets.scene_files import write_scenes
 from mmmaskformer.datasets.scenes import METAINFO
-from mmmaskformer.visualization.predictions import Setup, draw_predictions, load_setup, predict_example, spread_indices
+from mmmaskformer.visualization.predictions import Setup, draw_predictions, load_setup, predict_example
+from mmmaskformer.visualization.samples import ClassList
 
 CONFIG = """
 default_scope = 'mmseg'
@@ -34,10 +39,6 @@ test_dataloader = dict(dataset=dict(
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     """Config and checkpoint of an untrained stock model on invented scenes."""
-    pytest.importorskip('mmseg')
-    from mmengine.config import Config
-    from mmengine.registry import MODELS, init_default_scope
-
     folder = tmp_path_factory.mktemp('run')
     write_scenes(folder / 'scenes', num_train=1, num_val=6)
     text = CONFIG
@@ -83,27 +84,25 @@ def stand_in_model(prediction):
 
 
 def setup_of(dataset, prediction, ignore_label=255):
-    return Setup(stand_in_model(prediction), dataset, ['a', 'b'], [[1, 2, 3], [4, 5, 6]], ignore_label)
+    classes = ClassList(['a', 'b'], [[1, 2, 3], [4, 5, 6]], [True, True], ignore_label)
+    return Setup(stand_in_model(prediction), dataset, classes)
 
 
 LABELS = [[0, 1, 255], [0, 1, 1]]
 PREDICTION = [[1, 1, 1], [0, 0, 0]]
 
 
-def test_spread_indices():
-    assert spread_indices(10, 4) == [0, 3, 6, 9]
-    assert spread_indices(3, 8) == [0, 1, 2]
-    assert spread_indices(5, 1) == [0]
-    with pytest.raises(ValueError, match='test_dataloader.dataset: found no image'):
-        spread_indices(0, 4)
+def pixels(segments, ignore_label=255):
+    """The class of every pixel."""
+    return np.append(ignore_label, segments.labels)[segments.ids]
 
 
 def test_ground_truth_of_the_sample(tmp_path):
     name, example = predict_example(setup_of(StandInData(tmp_path, LABELS), PREDICTION), 0)
     assert name == 'picture'
     np.testing.assert_array_equal(example.image[1, 2], [10, 20, 30])
-    np.testing.assert_array_equal(example.ground_truth, LABELS)
-    np.testing.assert_array_equal(example.prediction, PREDICTION)
+    np.testing.assert_array_equal(pixels(example.ground_truth), LABELS)
+    np.testing.assert_array_equal(pixels(example.prediction), PREDICTION)
 
 
 def test_ground_truth_of_the_label_file(tmp_path):
@@ -111,7 +110,7 @@ def test_ground_truth_of_the_label_file(tmp_path):
     Image.fromarray(np.array([[0, 1, 2], [255, 3, 1]], np.uint8)).save(path)
     info = {'seg_map_path': str(path), 'reduce_zero_label': True, 'label_map': {0: 1, 1: 0}}
     _, example = predict_example(setup_of(StandInData(tmp_path, **info), PREDICTION), 0)
-    np.testing.assert_array_equal(example.ground_truth, [[255, 1, 0], [255, 2, 1]])
+    np.testing.assert_array_equal(pixels(example.ground_truth), [[255, 1, 0], [255, 2, 1]])
 
 
 def test_sixteen_bit_label_file(tmp_path):
@@ -119,23 +118,11 @@ def test_sixteen_bit_label_file(tmp_path):
     stored = np.array([[0, 300, 846], [65535, 3, 1]], np.uint16)
     Image.fromarray(stored).save(path)
     _, example = predict_example(setup_of(StandInData(tmp_path, seg_map_path=str(path)), PREDICTION, 65535), 0)
-    np.testing.assert_array_equal(example.ground_truth, stored)
+    np.testing.assert_array_equal(pixels(example.ground_truth, 65535), stored)
 
 
 def test_no_ground_truth(tmp_path):
     assert predict_example(setup_of(StandInData(tmp_path), PREDICTION), 0)[1].ground_truth is None
-
-
-def test_sizes_must_agree(tmp_path):
-    with pytest.raises(ValueError, match=r'gt_sem_seg: found size \(1, 3\), expected that of .*picture.png, \(2, 3\)'):
-        predict_example(setup_of(StandInData(tmp_path, LABELS[:1]), PREDICTION), 0)
-    with pytest.raises(ValueError, match=r'pred_sem_seg: found size \(1, 3\)'):
-        predict_example(setup_of(StandInData(tmp_path, LABELS), PREDICTION[:1]), 0)
-
-
-def test_model_of_another_task(tmp_path):
-    with pytest.raises(ValueError, match=r"found a prediction with \['gt_sem_seg'\], expected pred_sem_seg"):
-        predict_example(setup_of(StandInData(tmp_path, LABELS), None), 0)
 
 
 def test_stock_model_from_config_to_pictures(run, tmp_path):
@@ -149,7 +136,7 @@ def test_ground_truth_is_at_the_size_of_the_file(run):
     setup = load_setup(run / 'config.py', run / 'good.pth')
     _, example = predict_example(setup, 0)
     stored = np.asarray(Image.open(run / 'scenes' / 'annotations' / 'val' / '000000.png'))
-    np.testing.assert_array_equal(example.ground_truth, stored)
+    np.testing.assert_array_equal(pixels(example.ground_truth), stored)
     assert not setup.model.training
 
 
@@ -157,7 +144,9 @@ def test_labels_loaded_before_resizing(run, tmp_path):
     pipeline = [{'type': kind} for kind in ('LoadImageFromFile', 'LoadAnnotations', 'Resize', 'PackSegInputs')]
     pipeline[2].update(scale=(160, 64), keep_ratio=True)
     options = {'test_dataloader.dataset.pipeline': pipeline}
-    with pytest.raises(ValueError, match='gt_sem_seg: found size .* Fix: in the test pipeline, load annotations after'):
+    with pytest.raises(
+        ValueError, match='ground truth: found size .* Fix: in the test pipeline, load annotations after'
+    ):
         draw_predictions(run / 'config.py', run / 'good.pth', tmp_path, num=1, cfg_options=options)
 
 
@@ -180,5 +169,56 @@ def test_configs_that_cannot_be_drawn(run, tmp_path):
     with pytest.raises(ValueError, match="empty.py: found no 'model'"):
         load_setup(tmp_path / 'empty.py', run / 'good.pth')
     options = {'test_dataloader.dataset.metainfo': {'_delete_': True}, 'test_dataloader.dataset.test_mode': False}
-    with pytest.raises(ValueError, match='the metainfo of test_dataloader.dataset has classes None'):
+    with pytest.raises(ValueError, match='the metainfo of BaseSegDataset has classes None'):
         load_setup(run / 'config.py', run / 'good.pth', options)
+
+
+@pytest.fixture(scope='module')
+def panoptic_run(tmp_path_factory):
+    """Config and checkpoint of an untrained panoptic model that finds something in every image."""
+    folder = tmp_path_factory.mktemp('panoptic_run')
+    write_scenes(folder / 'scenes', num_train=1, num_val=4)
+    data = Config.fromfile(ROOT / 'configs/_base_/datasets/scenes_panoptic.py')
+    loader = data.test_dataloader
+    loader.dataset.data_root = str(folder / 'scenes')
+    fusion = dict(type='mmmaskformer.MaskFormerFusionHead', num_classes=9, things=data.things)
+    everything = dict(object_threshold=0.0, overlap_threshold=0.0)
+    test_cfg = dict(panoptic=everything, semantic=dict(), instance=dict(), general=everything)
+    model = detector_config(test_cfg, fusion, num_classes=9, things=data.things)
+    Config(dict(default_scope='mmdet', model=model, test_dataloader=loader)).dump(folder / 'config.py')
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    torch.save({'state_dict': MODELS.build(model).state_dict(), 'meta': {}}, folder / 'good.pth')
+    return folder
+
+
+def test_panoptic_model_from_config_to_pictures(panoptic_run, tmp_path):
+    files = draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, num=3)
+    assert [file.name for file in files] == ['000000.png', '000002.png', '000003.png', 'overview.png']
+    assert all(Image.open(file).width > 1000 for file in files), 'three panels'
+
+
+def test_panoptic_truth_and_prediction_are_those_of_the_files(panoptic_run):
+    setup = load_setup(panoptic_run / 'config.py', panoptic_run / 'good.pth')
+    _, example = predict_example(setup, 1)
+    semantic = np.asarray(Image.open(panoptic_run / 'scenes/annotations/val/000001.png'))
+    np.testing.assert_array_equal(pixels(example.ground_truth), semantic)
+    colours = np.asarray(Image.open(panoptic_run / 'scenes/panoptic_val/000001.png')).reshape(-1, 3)
+    pairs = np.unique(np.column_stack([colours, example.ground_truth.ids.ravel()]), axis=0)
+    assert len(pairs) == len(np.unique(colours, axis=0)), 'one segment for each colour of the PNG'
+    assert len(example.prediction.labels) > 0
+    assert example.prediction.ids.shape == semantic.shape
+
+
+@pytest.mark.parametrize('field', ['pred_panoptic_seg', 'pred_sem_seg', 'pred_general_seg', 'pred_instances'])
+def test_every_output_of_a_panoptic_model_can_be_drawn(panoptic_run, tmp_path, field):
+    options = dict(num=1, field=field)
+    files = draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, **options)
+    assert len(files) == 2
+
+
+def test_output_that_the_model_does_not_give(panoptic_run, tmp_path):
+    with pytest.raises(ValueError, match='expected pred_detr_seg. Fix: .* ask for them in model.test_cfg'):
+        draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_detr_seg')
+    with pytest.raises(ValueError, match="field: found 'pred_masks'"):
+        draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_masks')

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.inference.panoptic import PanopticResult, nothing_found
+from mmmaskformer.core.inference.panoptic import PanopticResult, nothing_found, segment_groups
 from mmmaskformer.core.inference.query_masks import QueryMasks, assign_pixels, confident_queries
 
 
@@ -32,15 +32,14 @@ def detr_inference(
     Source: paper, section 4.3 (comparison of inference); Carion et al., DETR, PostProcessPanoptic.
     """
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
-    number = torch.arange(len(labels), device=labels.device)
-    group = torch.where(is_thing[labels], len(is_thing) + number, labels)
+    group = segment_groups(labels, is_thing)
     # Joined once, at the start: the queries that gave their pixels away are then empty and taken out.
-    joined = (group[:, None] == group).to(torch.uint8).argmax(1) if len(labels) else number
+    joined = (group[:, None] == group).to(torch.uint8).argmax(1) if len(labels) else group
     while len(query_idx):
         winner = joined[assign_pixels(masks, query_idx, None)[0]]
         enough = torch.bincount(winner.flatten(), minlength=len(query_idx)) >= min_area
         if enough.all():
             return PanopticResult((winner + 1).to(torch.int32), labels, scores)
         query_idx, labels, scores = query_idx[enough], labels[enough], scores[enough]
-        joined = number[: len(query_idx)]
-    return nothing_found(masks, class_logits)
+        joined = torch.arange(len(query_idx), device=labels.device)
+    return nothing_found(masks.out_size, scores)

@@ -51,7 +51,7 @@ def panoptic_inference(
     """
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     if not len(query_idx):
-        return nothing_found(masks, class_logits)
+        return nothing_found(masks.out_size, scores)
     winner, own_area = assign_pixels(masks, query_idx, scores)
     return join_segments(winner, own_area, labels, scores, is_thing=is_thing, overlap_threshold=overlap_threshold)
 
@@ -69,24 +69,36 @@ def join_segments(
         is_thing: (K,) bool.
         overlap_threshold: see `panoptic_inference`.
     """
-    area = torch.bincount(winner.flatten(), minlength=len(labels))
-    accepted = (area > 0) & (own_area > 0) & (area.double() / own_area >= overlap_threshold)
-    number = torch.arange(len(labels), device=labels.device)
-    # Queries of one group become one segment: a thing is a group of its own.
-    group = torch.where(is_thing[labels], len(is_thing) + number, labels)
+    accepted = keep_enough(winner, own_area, overlap_threshold)
+    group = segment_groups(labels, is_thing)
     together = (group[:, None] == group) & accepted
     first = together.to(torch.uint8).argmax(1)
-    starts = accepted & (first == number)
+    starts = accepted & (first == torch.arange(len(labels), device=labels.device))
     segment_of_query = starts.cumsum(0)[first] * accepted
     return PanopticResult(segment_of_query.to(torch.int32)[winner], labels[starts], scores[starts])
 
 
-def nothing_found(masks: QueryMasks, class_logits: Tensor) -> PanopticResult:
-    """All void, no segments."""
-    segment_ids = torch.zeros(masks.out_size, dtype=torch.int32, device=class_logits.device)
-    return PanopticResult(
-        segment_ids, torch.zeros(0, dtype=torch.long, device=class_logits.device), class_logits.new_zeros(0)
-    )
+def segment_groups(labels: Tensor, is_thing: Tensor) -> Tensor:
+    """Numbers (n,) int64, the same for queries that form one segment: a thing is alone, stuff goes by class.
+
+    Args:
+        labels: (n,) int64.
+        is_thing: (K,) bool.
+    """
+    number = torch.arange(len(labels), device=labels.device)
+    return torch.where(is_thing[labels], len(is_thing) + number, labels)
+
+
+def keep_enough(winner: Tensor, own_area: Tensor, overlap_threshold: float) -> Tensor:
+    """Which queries (n,) bool kept enough of their own mask; arguments as in `join_segments`."""
+    area = torch.bincount(winner.flatten(), minlength=len(own_area))
+    return (area > 0) & (own_area > 0) & (area.double() / own_area >= overlap_threshold)
+
+
+def nothing_found(size: tuple[int, int], scores: Tensor) -> PanopticResult:
+    """All void, no segments, at a size (H, W); ``scores`` gives device and dtype."""
+    segment_ids = torch.zeros(size, dtype=torch.int32, device=scores.device)
+    return PanopticResult(segment_ids, scores.new_zeros(0, dtype=torch.long), scores.new_zeros(0))
 
 
 def general_inference(

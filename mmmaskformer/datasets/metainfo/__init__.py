@@ -6,7 +6,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 REQUIRED = {'classes', 'palette'}
-OPTIONAL = {'about'}
+PANOPTIC = {'isthing', 'category_ids'}
+OPTIONAL = {'about', *PANOPTIC}
 
 
 def load_metainfo(name_or_path: str | Path) -> dict:
@@ -15,7 +16,7 @@ def load_metainfo(name_or_path: str | Path) -> dict:
     Args:
         name_or_path: name of a list of this package, such as 'camvid', or path of a JSON file with the keys
             'classes' (names, in the order of the label ids), 'palette' (one [R, G, B] in [0, 255] each) and
-            optionally 'about' (free text).
+            optionally 'about' (free text) and the keys of `load_panoptic_metainfo`, which are left out here.
 
     Returns:
         {'classes': tuple of str, 'palette': list of [R, G, B]}, as mmengine's ``metainfo``.
@@ -24,6 +25,29 @@ def load_metainfo(name_or_path: str | Path) -> dict:
         FileNotFoundError: if there is no such list or file.
         ValueError: if it is not JSON of that form, a name or colour occurs twice, or the lengths differ.
     """
+    return check_metainfo(*_read(name_or_path))
+
+
+def load_panoptic_metainfo(name_or_path: str | Path) -> dict:
+    """Read a class list that tells things from stuff.
+
+    Args:
+        name_or_path: see `load_metainfo`; the file has the key 'isthing' (true or false for each class) and optionally
+            'category_ids' (the id of each class in panoptic files; without them classes are found by name).
+
+    Returns:
+        See `check_panoptic_metainfo`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_metainfo` and `check_panoptic_metainfo`.
+    """
+    content, origin = _read(name_or_path)
+    panoptic = {key: content[key] for key in PANOPTIC if key in content}
+    return check_panoptic_metainfo(check_metainfo(content, origin) | panoptic, origin)
+
+
+def _read(name_or_path: str | Path) -> tuple[Mapping, str]:
+    """Content of a list, not yet checked, and its path."""
     path = Path(name_or_path)
     if path.suffix != '.json':
         path = FOLDER / f'{name_or_path}.json'
@@ -37,7 +61,7 @@ def load_metainfo(name_or_path: str | Path) -> dict:
         content = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
         raise ValueError(f'class list {path}: not valid JSON ({error}). Fix: repair the file.') from error
-    return check_metainfo(content, str(path))
+    return content, str(path)
 
 
 def check_metainfo(content: Mapping, origin: str) -> dict:
@@ -57,7 +81,8 @@ def check_metainfo(content: Mapping, origin: str) -> dict:
     if keys is None or REQUIRED - keys or keys - REQUIRED - OPTIONAL:
         found = type(content).__name__ if keys is None else f'the keys {sorted(keys)}'
         raise ValueError(
-            f"class list {origin}: found {found}, expected an object with 'classes', 'palette' and optionally 'about'."
+            f"class list {origin}: found {found}, expected an object with 'classes', 'palette' and optionally "
+            f'{sorted(OPTIONAL)}.'
         )
     classes, palette = content['classes'], content['palette']
     require_names(classes, origin)
@@ -68,6 +93,55 @@ def check_metainfo(content: Mapping, origin: str) -> dict:
             'each class.'
         )
     return {'classes': tuple(classes), 'palette': [list(colour) for colour in palette]}
+
+
+def check_panoptic_metainfo(content: Mapping, origin: str) -> dict:
+    """Check which classes are things, and derive the lists by which MMDetection knows them.
+
+    Args:
+        content: 'classes' and 'isthing' (true or false for each), optionally 'category_ids', 'palette' and others.
+        origin: where it comes from, for messages.
+
+    Returns:
+        ``content`` with 'classes' (tuple of str), 'isthing' (tuple of bool), 'category_ids' (tuple of int, if given),
+        'thing_classes' and 'stuff_classes' (tuples of str). Things may stand anywhere.
+
+    Raises:
+        ValueError: if a list is missing, has another length than 'classes', or holds other values.
+    """
+    for key in ('classes', 'isthing'):
+        if key not in content:
+            raise ValueError(
+                f'class list {origin}: no {key!r}. Fix: set metainfo=dict(classes=(names), isthing=(True for a thing, '
+                'False for stuff, for each class)), or metainfo_file to a JSON file with these keys.'
+            )
+    classes, isthing = content['classes'], content['isthing']
+    require_names(classes, origin)
+    if not _is_list(isthing) or len(isthing) != len(classes) or any(flag not in (0, 1) for flag in isthing):
+        raise ValueError(
+            f"class list {origin}: 'isthing' is {isthing!r:.80}, expected true (thing) or false (stuff) for each of "
+            f'the {len(classes)} classes.'
+        )
+    checked = dict(content, classes=tuple(classes), isthing=tuple(bool(flag) for flag in isthing))
+    if 'category_ids' in content:
+        checked['category_ids'] = _different_ids(content['category_ids'], len(classes), origin)
+    for key, wanted in (('thing_classes', True), ('stuff_classes', False)):
+        checked[key] = tuple(name for name, flag in zip(classes, isthing, strict=True) if bool(flag) is wanted)
+    return checked
+
+
+def _different_ids(category_ids: Sequence, count: int, origin: str) -> tuple[int, ...]:
+    integers = _is_list(category_ids) and all(isinstance(number, int) for number in category_ids)
+    if not integers or not len(set(category_ids)) == len(category_ids) == count:
+        raise ValueError(
+            f"class list {origin}: 'category_ids' is {category_ids!r:.80}, expected {count} different integers, one "
+            'for each class.'
+        )
+    return tuple(category_ids)
+
+
+def _is_list(value: Sequence) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def require_names(classes: Sequence, origin: str) -> None:

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 
 IGNORE_INDEX_8BIT = 255
 IGNORE_INDEX_16BIT = 65535
+PANOPTIC_MAP = 'gt_panoptic_map'
+"""Key of the map of segment indices, (H, W) int16; `NO_SEGMENT` where a pixel belongs to none."""
+
+NO_SEGMENT = -1
+"""The value of `mmmaskformer.core.structures.NO_SEGMENT`."""
 
 
 def agreed_value(key: str, argument: int | None, results: Mapping, transform: str) -> int | None:

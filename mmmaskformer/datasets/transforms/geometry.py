@@ -1,4 +1,4 @@
-"""Resizing and padding of images and label maps as in the published recipe."""
+"""Resizing, cropping and padding of images and label maps as in the published recipe."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from mmcv.transforms.utils import cache_randomness
 from PIL import Image
 from torch.nn import functional as F
 
-from mmmaskformer.datasets.transforms.common import ignore_index_of, label_map_keys
+from mmmaskformer.datasets.transforms.common import NO_SEGMENT, PANOPTIC_MAP, ignore_index_of, label_map_keys
 from mmmaskformer.registry import TRANSFORMS
 
 
-def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) -> tuple[int, int]:
+def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int | None) -> tuple[int, int]:
     """Size with a given short side, or with the longest side allowed if that is smaller.
 
     Source: detectron2, ResizeShortestEdge, as used by the official mappers.
@@ -22,14 +22,14 @@ def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) 
         height: of the image, in pixels.
         width: of the image, in pixels.
         short_edge: wanted shorter side.
-        max_size: the longer side's limit.
+        max_size: the longer side's limit; None for none.
 
     Returns:
         (height, width) in pixels, each rounded as ``int(x + 0.5)``.
     """
     scale = short_edge / min(height, width)
     new_height, new_width = scale * height, scale * width
-    if max(new_height, new_width) > max_size:
+    if max_size is not None and max(new_height, new_width) > max_size:
         shrink = max_size / max(new_height, new_width)
         new_height, new_width = new_height * shrink, new_width * shrink
     return int(new_height + 0.5), int(new_width + 0.5)
@@ -67,34 +67,51 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return F.interpolate(pixels, size=size, mode='nearest')[0, 0].numpy().astype(labels.dtype)
 
 
+def resize_segments(segments: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a map of segments with Pillow's nearest neighbour (pixel centres), as the official panoptic mappers do.
+
+    Args:
+        segments: (H, W) int16 or int32.
+        size: (height, width) in pixels.
+
+    Returns:
+        (height, width), the same dtype.
+    """
+    picture = Image.fromarray(segments.astype(np.int32))
+    return np.array(picture.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(segments.dtype)
+
+
 @TRANSFORMS.register_module()
 class ResizeShortestEdge(BaseTransform):
     """Resize to a shorter side drawn from a list, the longer side limited, keeping the aspect ratio.
 
     The image is resized with Pillow's averaging bilinear filter, every map in ``seg_fields`` with torch's nearest
-    neighbour. Writes ``img``, the maps, ``img_shape``, ``scale``, ``scale_factor`` and ``keep_ratio``, as mmcv's
-    ``Resize(scale=(max_size, short_edge), keep_ratio=True)`` does; ``scale_factor`` (width, height) is relative to
-    the image it got. For training (a list) and testing (one value), also inside ``TestTimeAug``.
+    neighbour, except ``gt_panoptic_map``, which follows Pillow's: the official mappers differ there. Writes ``img``,
+    the maps, ``img_shape``, ``scale``, ``scale_factor`` and ``keep_ratio``, as mmcv's
+    ``Resize(scale=(max_size, short_edge), keep_ratio=True)`` does (without a limit, ``scale`` is the new size);
+    ``scale_factor`` (width, height) is relative to the image it got. For training (a list) and testing (one value),
+    also inside ``TestTimeAug``.
 
     Source: detectron2 ResizeShortestEdge as set up by mask_former_semantic mapper. Differs from mmcv's Resize: its
     'cv2' backend does not average, its 'pillow' backend picks other pixels of the label map.
 
     Args:
         short_edge: wanted shorter side in pixels, or the values to choose from, all equally likely.
-        max_size: limit of the longer side in pixels.
+        max_size: limit of the longer side in pixels; None for none.
 
     Raises:
         ValueError: if ``short_edge`` is empty, or a size is not a positive integer; when called, if the image is not
             (H, W, 3) uint8 or the results hold boxes or instance masks.
     """
 
-    def __init__(self, short_edge: int | Sequence[int], max_size: int) -> None:
+    def __init__(self, short_edge: int | Sequence[int], max_size: int | None) -> None:
         edges = [short_edge] if isinstance(short_edge, int) else list(short_edge)
-        wrong = [size for size in [*edges, max_size] if not isinstance(size, int) or size < 1]
+        limit = [] if max_size is None else [max_size]
+        wrong = [size for size in [*edges, *limit] if not isinstance(size, int) or size < 1]
         if not edges or wrong:
             raise ValueError(
                 'ResizeShortestEdge: expected short_edge to be a positive integer or a list of them and max_size a '
-                f'positive integer, found short_edge={short_edge!r}, max_size={max_size!r}.'
+                f'positive integer or None, found short_edge={short_edge!r}, max_size={max_size!r}.'
             )
         self.short_edges = edges
         self.max_size = max_size
@@ -116,10 +133,11 @@ class ResizeShortestEdge(BaseTransform):
         height, width = image.shape[:2]
         size = shortest_edge_size(height, width, short_edge, self.max_size)
         for key in keys:
-            results[key] = resize_labels(results[key], size)
+            resize = resize_segments if key == PANOPTIC_MAP else resize_labels
+            results[key] = resize(results[key], size)
         results['img'] = resize_image(image, size)
         results['img_shape'] = size
-        results['scale'] = (self.max_size, short_edge)
+        results['scale'] = size[::-1] if self.max_size is None else (self.max_size, short_edge)
         results['scale_factor'] = (size[1] / width, size[0] / height)
         results['keep_ratio'] = True
         return results
@@ -129,8 +147,57 @@ class ResizeShortestEdge(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class RandomCropRange(BaseTransform):
+    """Crop the image and every map in ``seg_fields`` to a random size at a random place.
+
+    Height and width are drawn independently and uniformly from ``[min(min_size, side), min(max_size, side)]``, the
+    place uniformly. Writes ``img``, the maps and ``img_shape``. A segment may lose all its pixels.
+
+    Source: detectron2, RandomCrop of type 'absolute_range', as set up by the official detr_panoptic mapper.
+
+    Args:
+        min_size: least height and width in pixels.
+        max_size: largest height and width in pixels.
+
+    Raises:
+        ValueError: if not ``1 <= min_size <= max_size``; when called, if the results hold boxes or instance masks.
+    """
+
+    def __init__(self, min_size: int, max_size: int) -> None:
+        if not isinstance(min_size, int) or not isinstance(max_size, int) or not 1 <= min_size <= max_size:
+            raise ValueError(
+                'RandomCropRange: expected integers 1 <= min_size <= max_size in pixels, found '
+                f'min_size={min_size!r}, max_size={max_size!r}.'
+            )
+        self.min_size = min_size
+        self.max_size = max_size
+
+    @cache_randomness
+    def _draw(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns to keep."""
+        sizes = [np.random.randint(min(side, self.min_size), min(side, self.max_size) + 1) for side in (height, width)]
+        starts = [np.random.randint(side - size + 1) for side, size in zip((height, width), sizes, strict=True)]
+        rows, columns = (slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
+        return rows, columns
+
+    def transform(self, results: dict) -> dict:
+        """Crop the image and the label maps of the results dict and return it."""
+        keys = label_map_keys(results, type(self).__name__)
+        rows, columns = self._draw(*results['img'].shape[:2])
+        for key in ['img', *keys]:
+            results[key] = results[key][rows, columns]
+        results['img_shape'] = results['img'].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(min_size={self.min_size}, max_size={self.max_size})'
+
+
+@TRANSFORMS.register_module()
 class PadToSize(BaseTransform):
     """Pad the image and every map in ``seg_fields`` on the right and at the bottom to a fixed size.
+
+    ``gt_panoptic_map`` is padded with -1, no segment.
 
     Writes ``img``, the maps, ``img_shape`` and ``pad_shape``, as mmcv's ``Pad`` does. Padding comes before the
     normalization, so 128 is near the mean colour, not exactly on it.
@@ -169,7 +236,7 @@ class PadToSize(BaseTransform):
                 f'size={self.size}. Fix: put mmseg.RandomCrop with crop_size={self.size} before, or raise size.'
             )
         for key in keys:
-            results[key] = self._pad_labels(results[key], ignore_index, key)
+            results[key] = self._pad_labels(results[key], NO_SEGMENT if key == PANOPTIC_MAP else ignore_index, key)
         results['img'] = _pad(results['img'], self.size, self.image_value)
         results['img_shape'] = self.size
         results['pad_shape'] = results['img'].shape

@@ -30,26 +30,62 @@ def read_label_map(path: str, backend_args: dict | None = None) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is empty, cannot be decoded, has several channels, or values that are no labels.
     """
+    pixels, mode = read_picture(
+        path,
+        what='label file',
+        expected='a one-channel PNG or TIFF',
+        where="data_root, data_prefix['seg_map_path'] and seg_map_suffix of the dataset",
+        backend_args=backend_args,
+    )
+    return _as_labels(pixels, mode, path)
+
+
+def read_picture(
+    path: str, *, what: str, expected: str, where: str, backend_args: dict | None = None
+) -> tuple[np.ndarray, str]:
+    """Read and decode an annotation file with Pillow.
+
+    Args:
+        path: of the file.
+        what: it is, for messages.
+        expected: form of the file, for messages.
+        where: the user should look if it is missing.
+        backend_args: of `mmengine.fileio.get`.
+
+    Returns:
+        Its pixels, (H, W) or (H, W, channels), and its Pillow mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is empty or cannot be decoded.
+    """
+    content = read_content(path, what=what, expected=expected, where=where, backend_args=backend_args)
+    return decode_picture(content, path, what=what, expected=expected)
+
+
+def read_content(path: str, *, what: str, expected: str, where: str, backend_args: dict | None = None) -> bytes:
+    """The bytes of an annotation file, the first half of `read_picture`."""
     try:
         content = fileio.get(path, backend_args=backend_args)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f'label file {path}: not found. Expected: one label map for each image. Fix: check data_root, '
-            "data_prefix['seg_map_path'] and seg_map_suffix of the dataset."
+            f'{what} {path}: not found. Expected: one for each image. Fix: check {where}.'
         ) from None
     if not content:
-        raise ValueError(
-            f'label file {path}: empty (0 bytes), expected a one-channel PNG or TIFF. Fix: copy or convert it again.'
-        )
+        raise ValueError(f'{what} {path}: empty (0 bytes), expected {expected}. Fix: copy or convert it again.')
+    return content
+
+
+def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tuple[np.ndarray, str]:
+    """Pixels and Pillow mode of an annotation file, the second half of `read_picture`."""
     try:
         image = Image.open(BytesIO(content))
-        pixels = np.asarray(image)
+        return np.asarray(image), image.mode
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(
-            f'label file {path}: {len(content)} bytes that cannot be decoded ({error}), expected a one-channel PNG '
-            'or TIFF. Fix: the file is damaged or not an image; copy or convert it again.'
+            f'{what} {path}: {len(content)} bytes that cannot be decoded ({error}), expected {expected}. Fix: the file '
+            'is damaged or not an image; copy or convert it again.'
         ) from error
-    return _as_labels(pixels, image.mode, path)
 
 
 def _as_labels(pixels: np.ndarray, mode: str, path: str) -> np.ndarray:
@@ -173,7 +209,7 @@ class LoadSegAnnotations(BaseTransform):
                 "maps. Fix: set data_prefix['seg_map_path'], or remove this transform to predict without labels."
             )
         labels = load_labels(results, ignore_index, self.backend_args)
-        _require_image_size(labels, results, path)
+        require_image_size(labels.shape, results, f'label file {path}')
         if num_classes is not None:
             require_free_ignore_index(num_classes, ignore_index)
             _require_known_classes(labels, num_classes, ignore_index, path)
@@ -199,13 +235,22 @@ def require_free_ignore_index(num_classes: int, ignore_index: int) -> None:
         )
 
 
-def _require_image_size(labels: np.ndarray, results: dict, path: str) -> None:
-    """Raise if the image was loaded and its file has another size than the label map."""
+def require_image_size(shape: tuple[int, int], results: Mapping, file: str) -> None:
+    """Check that an annotation has the size of its image, if the image was loaded.
+
+    Args:
+        shape: (H, W) of the annotation.
+        results: the results dict; ``ori_shape`` is the size of the image file.
+        file: what the annotation is and its path, for the message.
+
+    Raises:
+        ValueError: if the sizes differ.
+    """
     expected = results.get('ori_shape')
-    if expected is None or tuple(expected[:2]) == labels.shape:
+    if expected is None or tuple(expected[:2]) == tuple(shape):
         return
     raise ValueError(
-        f'label file {path}: found {labels.shape[0]} x {labels.shape[1]} pixels (height x width), expected '
+        f'{file}: found {shape[0]} x {shape[1]} pixels (height x width), expected '
         f'{expected[0]} x {expected[1]} as in image {results.get("img_path")}. Fix: check that the two belong '
         'together; resize label maps with nearest neighbour; an image with an EXIF rotation is read rotated.'
     )

@@ -1,0 +1,81 @@
+# COCO instance segmentation, 80 classes, all things: MMDetection's data set, transforms and metric. Not in the paper.
+# The augmentation of coco_panoptic.py with the host's transforms, which also move boxes and masks.
+# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+num_classes = 80
+things = list(range(80))
+data_root = 'data/coco'
+short_edges = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
+max_size = 1333
+
+load_image = dict(type='mmcv.LoadImageFromFile')
+load_instances = dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True)
+resize = dict(
+    type='mmcv.RandomChoiceResize',
+    resize_type='mmdet.Resize',
+    scales=[(max_size, edge) for edge in short_edges],
+    keep_ratio=True,
+    backend='pillow',
+)
+
+train_pipeline = [
+    load_image,
+    load_instances,
+    dict(type='mmdet.RandomFlip', prob=0.5),
+    dict(
+        type='mmcv.RandomChoice',
+        prob=[0.5, 0.5],
+        transforms=[
+            [resize],
+            [
+                # So long a side that it limits nothing.
+                dict(resize, scales=[(10000, edge) for edge in (400, 500, 600)]),
+                dict(
+                    type='mmdet.RandomCrop', crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True
+                ),
+                resize,
+            ],
+        ],
+    ),
+    dict(type='mmdet.PackDetInputs'),
+]
+test_pipeline = [
+    load_image,
+    dict(type='mmdet.Resize', scale=(max_size, 800), keep_ratio=True, backend='pillow'),
+    dict(type='mmdet.PackDetInputs'),
+]
+
+# 64 GPUs x 1 = a batch of 64, as for panoptic.
+train_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='mmengine.InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='mmdet.CocoDataset',
+        data_root=data_root,
+        ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017'),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmdet.CocoDataset',
+        data_root=data_root,
+        ann_file='annotations/instances_val2017.json',
+        data_prefix=dict(img='val2017'),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    type='mmdet.CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric=['segm']
+)
+test_evaluator = val_evaluator

@@ -1,0 +1,80 @@
+# Invented scenes, 9 classes, things and stuff mixed, 80 to 112 pixels high and 112 to 144 wide, for MMDetection.
+# The augmentation of scenes.py.
+# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+num_classes = 9
+things = [1, 3, 5, 7, 8]
+data_root = 'data/scenes'
+crop_size = (96, 96)
+short_edges = [72, 80, 88, 96, 112, 128, 144]
+test_short_edge = 96
+max_size = 288
+
+load_image = dict(type='mmcv.LoadImageFromFile')
+resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
+pack = dict(type='mmmaskformer.PackPanopticInputs')
+
+train_pipeline = [
+    load_image,
+    dict(type='mmmaskformer.LoadPanopticAnnotations'),
+    dict(type='mmmaskformer.ResizeShortestEdge', short_edge=short_edges, max_size=max_size),
+    dict(type='mmseg.RandomCrop', crop_size=crop_size),
+    dict(type='mmseg.RandomFlip', prob=0.5),
+    dict(type='mmmaskformer.PadToSize', size=crop_size, image_value=128),
+    pack,
+]
+# The segments come after the resize: scores are compared at the size of the file.
+test_pipeline = [
+    load_image,
+    resize_for_test,
+    dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True),
+    pack,
+]
+# For --tta: our choice, the paper augments semantic inference only.
+tta_pipeline = [
+    load_image,
+    resize_for_test,
+    dict(
+        type='mmcv.TestTimeAug',
+        transforms=[
+            [
+                dict(type='mmmaskformer.ResizeShortestEdge', short_edge=edge, max_size=max_size)
+                for edge in (72, 96, 128)
+            ],
+            [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
+            [dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)],
+            [pack],
+        ],
+    ),
+]
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='mmengine.InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='mmmaskformer.ScenesPanopticDataset',
+        data_root=data_root,
+        ann_file='panoptic_train.json',
+        data_prefix=dict(img='images/train', seg='panoptic_train'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmmaskformer.ScenesPanopticDataset',
+        data_root=data_root,
+        ann_file='panoptic_val.json',
+        data_prefix=dict(img='images/val', seg='panoptic_val'),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='mmmaskformer.PanopticMetric')
+test_evaluator = val_evaluator

@@ -1,0 +1,55 @@
+# MaskFormer with ResNet-50 and a transformer encoder of 6 layers in MMDetection's stock detector, as published for
+# panoptic segmentation. A config that inherits from this gives both heads their classes:
+# dict(panoptic_head=classes, panoptic_fusion_head=classes) with classes = dict(num_classes=..., things=[...]).
+model = dict(
+    type='MaskFormer',
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        # COCO images are padded to the largest of the batch only.
+        pad_size_divisor=1,
+    ),
+    backbone=dict(
+        type='ResNet',
+        depth=50,
+        out_indices=(0, 1, 2, 3),
+        # Statistics and affine parameters stay those of ImageNet.
+        norm_cfg=dict(type='BN', requires_grad=False),
+        norm_eval=True,
+        style='pytorch',
+        # Without a checkpoint, mmdet would zero the last norm of each block, which stays frozen.
+        zero_init_residual=False,
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+    ),
+    panoptic_head=dict(
+        type='mmmaskformer.MaskFormerPanopticHead',
+        in_channels=[256, 512, 1024, 2048],
+        num_queries=100,
+        channels=256,
+        pixel_decoder=dict(
+            type='mmmaskformer.TransformerEncoderPixelDecoder',
+            norm_groups=32,
+            num_layers=6,
+            num_heads=8,
+            ffn_channels=2048,
+            dropout=0.1,
+        ),
+        transformer_decoder=dict(
+            type='mmmaskformer.TransformerDecoder', num_layers=6, num_heads=8, ffn_channels=2048, dropout=0.1
+        ),
+        matcher=dict(type='mmmaskformer.HungarianMatcher', class_weight=1.0, mask_weight=20.0, dice_weight=1.0),
+        criterion=dict(
+            type='mmmaskformer.SetCriterion',
+            class_weight=1.0,
+            mask_weight=20.0,
+            dice_weight=1.0,
+            no_object_weight=0.1,
+        ),
+    ),
+    panoptic_fusion_head=dict(type='mmmaskformer.MaskFormerFusionHead'),
+    train_cfg=None,
+    # One forward pass can answer more: semantic=dict(), general=dict(), instance=dict(), detr=dict().
+    test_cfg=dict(panoptic=dict(object_threshold=0.8, overlap_threshold=0.8)),
+)

@@ -1,0 +1,23 @@
+# The panoptic sister of maskformer_tiny.py: learns small images from scratch on two CPU cores.
+_base_ = './maskformer_r50-6enc_panoptic.py'
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=32),
+    backbone=dict(
+        _delete_=True,
+        type='mmseg.TIMMBackbone',
+        model_name='resnet10t',
+        features_only=True,
+        pretrained=False,
+        out_indices=(0, 1, 2, 3),
+    ),
+    panoptic_head=dict(
+        in_channels=[64, 64, 128, 256],
+        feature_strides=[2, 4, 8, 16],
+        num_queries=20,
+        channels=64,
+        pixel_decoder=dict(norm_groups=8, num_layers=1, num_heads=4, ffn_channels=256, dropout=0.0),
+        transformer_decoder=dict(num_layers=3, num_heads=4, ffn_channels=256, dropout=0.0),
+        # In a short training, queries learn sooner what an image lacks if that counts in full.
+        criterion=dict(no_object_weight=1.0),
+    ),
+)

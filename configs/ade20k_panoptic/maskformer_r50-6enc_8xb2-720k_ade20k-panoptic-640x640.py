@@ -1,0 +1,15 @@
+# Paper: PQ 34.7.
+_base_ = [
+    '../_base_/models/maskformer_r50-6enc_panoptic.py',
+    '../_base_/datasets/ade20k_panoptic_640.py',
+    '../_base_/schedules/adamw_resnet.py',
+    '../_base_/schedules/poly_720k.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+classes = dict(num_classes=_base_.num_classes, things=_base_.things)
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=32),
+    panoptic_head=classes,
+    panoptic_fusion_head=classes,
+    test_cfg=dict(panoptic=dict(object_threshold=0.7)),
+)

@@ -1,0 +1,15 @@
+# Instance segmentation with the panoptic recipe; the paper has no such model.
+_base_ = [
+    '../_base_/models/maskformer_r50-6enc_panoptic.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/adamw_resnet.py',
+    '../_base_/schedules/multistep_554k.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+classes = dict(num_classes=_base_.num_classes, things=_base_.things)
+model = dict(
+    panoptic_head=classes,
+    panoptic_fusion_head=classes,
+    test_cfg=dict(_delete_=True, instance=dict(max_per_image=100)),
+)
+default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP'))

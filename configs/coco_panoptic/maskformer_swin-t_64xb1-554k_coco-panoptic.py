@@ -1,0 +1,10 @@
+# Paper: PQ 47.7.
+_base_ = [
+    '../_base_/models/maskformer_swin-t_panoptic.py',
+    '../_base_/datasets/coco_panoptic.py',
+    '../_base_/schedules/adamw_swin.py',
+    '../_base_/schedules/multistep_554k_warmup.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+classes = dict(num_classes=_base_.num_classes, things=_base_.things)
+model = dict(panoptic_head=classes, panoptic_fusion_head=classes)

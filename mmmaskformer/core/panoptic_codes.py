@@ -1,0 +1,32 @@
+"""MMDetection's form of panoptic predictions: one number per pixel that tells class and instance."""
+
+import numpy as np
+
+from mmmaskformer.core.panoptic_map import joint_runs
+
+INSTANCE_OFFSET = 1000
+"""MMDetection's panoptic maps hold label + 1000 * instance; K is void."""
+
+
+def decode_panoptic(encoded: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Segments of a map in MMDetection's form.
+
+    Args:
+        encoded: (H, W) integer, label + 1000 * instance; labels of K and above are void.
+        num_classes: K.
+
+    Returns:
+        Segments (H, W) int32 numbered from 1 in ascending order of their encoded value, 0 for void; and the label of
+        each, (S,) int64.
+
+    Raises:
+        ValueError: if a value is negative.
+    """
+    values, _, lengths = joint_runs(encoded, encoded)
+    codes, code_of_run = np.unique(values, return_inverse=True)
+    if (codes < 0).any():
+        raise ValueError(f'panoptic map: found {codes[0]}, expected label + {INSTANCE_OFFSET} * instance, never < 0')
+    labels = codes % INSTANCE_OFFSET
+    is_segment = labels < num_classes
+    numbers = np.where(is_segment, np.cumsum(is_segment), 0).astype(np.int32)
+    return np.repeat(numbers[code_of_run], lengths).reshape(encoded.shape), labels[is_segment]

@@ -1,0 +1,136 @@
+"""Maps of segments: the form in which ground truth and predictions are compared."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+VOID = 0
+"""Id of pixels that belong to no segment."""
+
+
+class PanopticMap(NamedTuple):
+    """The segments of one image, as the ground truth or a prediction gives them.
+
+    Attributes:
+        ids: (H, W) integer, `VOID` or the id of the segment that the pixel belongs to.
+        segment_ids: (M,) integer, above 0, each one once.
+        labels: (M,) integer in [0, K), the class of each segment.
+        is_crowd: (M,) bool, groups of things whose members are not told apart; None for no crowds.
+        areas: (M,) integer, in pixels, if they are known from elsewhere; None to count them in ``ids``.
+    """
+
+    ids: np.ndarray
+    segment_ids: np.ndarray
+    labels: np.ndarray
+    is_crowd: np.ndarray | None = None
+    areas: np.ndarray | None = None
+
+
+def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stretches of pixels, row by row, over which both maps stay the same.
+
+    A map of segments has some thousand of them where it has some hundred thousand pixels, so that whatever counts
+    pixels is cheap on runs.
+
+    Args:
+        first: (H, W) integer.
+        second: (H, W) integer.
+
+    Returns:
+        Values of the first map, of the second, and lengths in pixels: each (R,) int64.
+    """
+    first, second = first.ravel(), second.ravel()
+    if not first.size:
+        return (np.zeros(0, np.int64),) * 3
+    changes = first[1:] != first[:-1]
+    changes |= second[1:] != second[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    return first[starts].astype(np.int64), second[starts].astype(np.int64), np.diff(starts, append=first.size)
+
+
+def labels_of_pixels(panoptic: PanopticMap, ignore_index: int, *, num_classes: int, name: str = 'image') -> np.ndarray:
+    """The class of every pixel.
+
+    Args:
+        panoptic: segments of an image.
+        ignore_index: what void and crowds become.
+        num_classes: K.
+        name: of the image or file, for messages.
+
+    Returns:
+        (H, W) int64.
+
+    Raises:
+        ValueError: if ids or labels do not fit, as in `count_segments`.
+    """
+    panoptic = checked_map(panoptic, num_classes, name)
+    ids, _, lengths = joint_runs(panoptic.ids, panoptic.ids)
+    table = np.concatenate([[ignore_index], np.where(panoptic.is_crowd, ignore_index, panoptic.labels)])
+    return np.repeat(table[segment_positions(ids, panoptic, name)], lengths).reshape(panoptic.ids.shape)
+
+
+def segment_positions(ids: np.ndarray, panoptic: PanopticMap, what: str) -> np.ndarray:
+    """Where the ids (R,) are listed: 0 for void, 1 + position otherwise."""
+    listed = np.concatenate([[VOID], panoptic.segment_ids])
+    order = np.argsort(listed)
+    places = np.searchsorted(listed[order], ids)
+    positions = order[np.minimum(places, len(listed) - 1)]
+    unknown = np.unique(ids[listed[positions] != ids])
+    if len(unknown):
+        raise ValueError(
+            f'{what} has pixels of segment ids {shorten(unknown)} that segments_info does not list; expected '
+            f'{VOID} (void) or one of {shorten(listed[1:])}. Fix: let map and list come from one source; a map of '
+            'colours must be stored without loss, as PNG.'
+        )
+    return positions
+
+
+def checked_map(panoptic: PanopticMap, num_classes: int, what: str) -> PanopticMap:
+    """Check what can be checked without looking at the pixels.
+
+    Args:
+        panoptic: lists are as good as arrays.
+        num_classes: K.
+        what: is checked, for messages.
+
+    Returns:
+        The same with int64 arrays and with ``is_crowd``.
+
+    Raises:
+        ValueError: if shapes, ids or labels do not fit.
+    """
+    ids = np.asarray(panoptic.ids)
+    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f'{what}: found a map of shape {ids.shape} and {ids.dtype}, expected (height, width) integers')
+    segment_ids, labels = np.asarray(panoptic.segment_ids, np.int64), np.asarray(panoptic.labels, np.int64)
+    is_crowd = np.zeros(len(labels), bool) if panoptic.is_crowd is None else np.asarray(panoptic.is_crowd, bool)
+    areas = None if panoptic.areas is None else np.asarray(panoptic.areas, np.int64)
+    for key, values in (('labels', labels), ('is_crowd', is_crowd), ('areas', areas)):
+        if values is not None and values.shape != segment_ids.shape:
+            raise ValueError(
+                f'{what}: found {key} of shape {values.shape}, expected {segment_ids.shape} as segment_ids'
+            )
+    _require_known(segment_ids, labels, num_classes, what)
+    return PanopticMap(ids, segment_ids, labels, is_crowd, areas)
+
+
+def _require_known(segment_ids: np.ndarray, labels: np.ndarray, num_classes: int, what: str) -> None:
+    """Check that labels are classes, and that ids are above 0 and all different."""
+    unknown = (labels < 0) | (labels >= num_classes)
+    if unknown.any():
+        raise ValueError(
+            f'{what}: segments {shorten(segment_ids[unknown])} have unknown categories {shorten(labels[unknown])}, '
+            f'expected labels from 0 to {num_classes - 1}. Fix: check the class list of the dataset.'
+        )
+    values, counts = np.unique(segment_ids, return_counts=True)
+    if (values <= VOID).any():
+        raise ValueError(f'{what}: found segment id {values[0]}, expected ids above {VOID}, which is void')
+    if (counts > 1).any():
+        twice = shorten(values[counts > 1])
+        raise ValueError(f'{what}: segment ids {twice} are listed more than once, expected each once')
+
+
+def shorten(values: np.ndarray, limit: int = 8) -> str:
+    """At most ``limit`` values, and how many more there are."""
+    text = ', '.join(str(value) for value in values[:limit])
+    return f'[{text}]' if len(values) <= limit else f'[{text}, … {len(values) - limit} more]'

@@ -1,0 +1,300 @@
+"""Datasets in COCO panoptic format, for MMDetection; a registry location for `DATASETS`."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from os import path as osp
+
+from mmengine import fileio
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from mmmaskformer.datasets import scenes
+from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
+from mmmaskformer.datasets.panoptic_json import SHOWN, PanopticFile, labels_of_categories, read_panoptic_json
+from mmmaskformer.registry import DATASETS
+
+PER_CLASS = ('isthing', 'category_ids', 'palette')
+FILTERS = {'filter_empty_gt', 'min_size'}
+
+
+@DATASETS.register_module()
+class PanopticDataset(BaseDataset):
+    """Images with panoptic segmentations in COCO's form: one JSON file and a folder of PNG files.
+
+    In a PNG a segment's pixels have R + 256 G + 65536 B equal to its id, 0 is void. The JSON lists 'images',
+    'annotations' (one for each image: its PNG and 'segments_info' with id, category_id, area, iscrowd) and
+    'categories' (id, name, isthing). The label of a class is its position in the class list; things may stand
+    anywhere. Categories that the class list lacks become void.
+
+    An entry has img_id, img_path, height, width, seg_map_path, ``segments_info`` (a list of dicts: id, category (the
+    label), is_thing (False for a crowd), iscrowd, area) and ``void_ids``, the ids of segments of left-out categories.
+
+    Differs from MMDetection's CocoPanopticDataset: that one numbers labels in the order of the file's categories, and
+    takes the first ones for things. It needs neither things first nor the module panopticapi.
+
+    Args:
+        ann_file: the JSON file.
+        metainfo_file: the class list: a name such as 'coco_panoptic' or the path of a JSON file, see
+            `mmmaskformer.datasets.metainfo.load_panoptic_metainfo`.
+        metainfo: the class list itself, ``dict(classes=..., isthing=..., palette=..., category_ids=...)``, the last
+            two optional: without category_ids, classes are found by name. A data set with a list of its own needs
+            neither; ``dict(classes=...)`` with a part of its classes leaves the others out.
+        data_prefix: the folders, ``dict(img=..., seg=...)``; without seg only with test_mode, for images without
+            ground truth.
+        filter_cfg: for training only, ``dict(filter_empty_gt=True)`` leaves out images without a segment to learn
+            (void, crowds and left-out categories do not count), ``min_size`` those with a side of fewer pixels. The
+            number is logged. None keeps all, as published.
+        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+        **kwargs: of mmengine's BaseDataset, which knows no others: data_root, pipeline, test_mode, indices, ...
+
+    Raises:
+        ValueError: if the class list is missing or wrong, the JSON is not a panoptic one or does not fit the class
+            list, ids occur twice, a PNG or image is missing, or the filter leaves nothing.
+        FileNotFoundError: if the JSON, a folder or the class list does not exist.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        metainfo_file: str | None = None,
+        metainfo: Mapping | None = None,
+        data_prefix: Mapping | None = None,
+        filter_cfg: Mapping | None = None,
+        backend_args: dict | None = None,
+        **kwargs,
+    ) -> None:
+        name = type(self).__name__
+        if metainfo_file is not None:
+            if metainfo is not None:
+                raise ValueError(
+                    f'{name}: found both metainfo_file={metainfo_file!r} and metainfo, expected one class list. '
+                    'Fix: remove one of the two.'
+                )
+            metainfo = load_panoptic_metainfo(metainfo_file)
+        if not data_prefix or 'img' not in data_prefix or set(data_prefix) - {'img', 'seg'}:
+            raise ValueError(
+                f'{name}: data_prefix is {data_prefix}, expected dict(img=the folder of the images, seg=the folder of '
+                'the panoptic PNG files). Fix: set these two keys.'
+            )
+        if filter_cfg is not None and set(filter_cfg) - FILTERS:
+            raise ValueError(f'{name}: filter_cfg is {filter_cfg}, expected only the keys {sorted(FILTERS)}.')
+        self.backend_args = backend_args
+        super().__init__(
+            ann_file=ann_file, metainfo=metainfo, data_prefix=dict(data_prefix), filter_cfg=filter_cfg, **kwargs
+        )
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
+        """mmengine's hook: the metainfo of this data set, checked."""
+        loaded, own = super()._load_metainfo(metainfo), cls.METAINFO
+        if metainfo is not None and 'classes' in metainfo and 'classes' in own:
+            part = set(metainfo['classes']) <= set(own['classes'])
+            for key in [key for key in PER_CLASS if key not in metainfo]:
+                inherited = loaded.pop(key, None)
+                if part and inherited is not None:
+                    loaded[key] = [inherited[own['classes'].index(name)] for name in metainfo['classes']]
+        return check_panoptic_metainfo(loaded, f'of {cls.__name__}')
+
+    def load_data_list(self) -> list[dict]:
+        """Read the JSON, check it against the class list and the folders, and list the images in its order.
+
+        Returns:
+            One dict for each image; see the class.
+
+        Raises:
+            ValueError, FileNotFoundError: see the class.
+        """
+        with_segments = self._wants_segments()
+        content = read_panoptic_json(self.ann_file, self.backend_args, with_annotations=with_segments)
+        labels = labels_of_categories(content.categories, self._metainfo, self.ann_file)
+        self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
+        self._report_left_out(content, labels)
+        entries = [self._entry(image, content.annotations.get(image['id']), labels) for image in content.images]
+        if not entries:
+            raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
+        self._require_files('img', [image['file_name'] for image in content.images])
+        if with_segments:
+            self._require_files('seg', [row['file_name'] for row in content.annotations.values()])
+        return entries
+
+    def _wants_segments(self) -> bool:
+        """Whether there is a folder of PNG files; raises if training needs one."""
+        if 'seg' not in self.data_prefix and not self.test_mode:
+            raise ValueError(
+                f"{type(self).__name__}: data_prefix is {self.data_prefix}, expected also 'seg', the folder of the "
+                'panoptic PNG files, for training. Fix: add it; only with test_mode=True it may be absent.'
+            )
+        return 'seg' in self.data_prefix
+
+    def _report_left_out(self, content: PanopticFile, labels: Mapping[int, int]) -> None:
+        """Log which categories of the file are no class."""
+        others = [row['name'] for number, row in content.categories.items() if number not in labels]
+        if others:
+            print_log(
+                f'{type(self).__name__}: {len(others)} categories of {self.ann_file} are not in the class list and '
+                f'become void: {", ".join(others[:8])}{", ..." if len(others) > 8 else ""}',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _entry(self, image: Mapping, annotation: Mapping | None, labels: Mapping[int, int]) -> dict:
+        """One image in the form that the transforms expect."""
+        entry = {
+            'img_id': image['id'],
+            'img_path': osp.join(self.data_prefix['img'], image['file_name']),
+            'height': image['height'],
+            'width': image['width'],
+        }
+        if annotation is None:
+            return entry
+        segments, void_ids = [], []
+        for segment in annotation['segments_info']:
+            label = labels.get(segment['category_id'])
+            if label is None:
+                void_ids.append(segment['id'])
+                continue
+            crowd = bool(segment.get('iscrowd', 0))
+            segments.append(
+                {
+                    'id': segment['id'],
+                    'category': label,
+                    'is_thing': self._metainfo['isthing'][label] and not crowd,
+                    'iscrowd': crowd,
+                    'area': segment['area'],
+                }
+            )
+        path = osp.join(self.data_prefix['seg'], annotation['file_name'])
+        return entry | {'seg_map_path': path, 'segments_info': segments, 'void_ids': void_ids}
+
+    def _require_files(self, key: str, names: Sequence[str]) -> None:
+        """Raise if the folder or files of it are missing."""
+        folder, name = self.data_prefix[key], type(self).__name__
+        if not fileio.isdir(folder, backend_args=self.backend_args):
+            raise FileNotFoundError(
+                f'{name}: data_prefix[{key!r}] is the folder {folder!r}, which does not exist '
+                f'(data_root={self.data_root!r}). Fix: download or link the data there, or correct data_root or '
+                'data_prefix; relative paths start at the working directory.'
+            )
+        there = set(fileio.list_dir_or_file(folder, list_dir=False, recursive=True, backend_args=self.backend_args))
+        missing = [file for file in names if file not in there]
+        if missing:
+            raise ValueError(
+                f'{name}: {len(missing)} of {len(names)} files that {self.ann_file!r} lists are missing in '
+                f'{folder!r}: {", ".join(missing[:SHOWN])}{", ..." if len(missing) > SHOWN else ""}. Fix: complete the '
+                f'folder, or correct data_prefix[{key!r}] or ann_file.'
+            )
+
+    def filter_data(self) -> list[dict]:
+        """Leave out images as ``filter_cfg`` says, in training only.
+
+        Returns:
+            The entries that stay.
+
+        Raises:
+            ValueError: if none stays.
+        """
+        if self.test_mode or not self.filter_cfg:
+            return self.data_list
+        empty = self.filter_cfg.get('filter_empty_gt', False)
+        least = self.filter_cfg.get('min_size', 0)
+        large = [entry for entry in self.data_list if min(entry['height'], entry['width']) >= least]
+        kept = [entry for entry in large if not empty or _labels_of(entry)]
+        told = (
+            f'{len(self.data_list)} images, {len(self.data_list) - len(large)} smaller than min_size={least} and '
+            f'{len(large) - len(kept)} without a segment to learn left out, {len(kept)} stay'
+        )
+        if not kept:
+            raise ValueError(
+                f'{type(self).__name__}: {self.ann_file} lists {told}. Fix: correct filter_cfg, the class list or the '
+                'data.'
+            )
+        print_log(f'{type(self).__name__}: {self.ann_file} lists {told}.', logger='current')
+        return kept
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels in an image, one for each segment that is no crowd; for samplers that balance classes.
+
+        Args:
+            idx: of the image.
+
+        Returns:
+            Labels in the order of the annotation.
+        """
+        return _labels_of(self.get_data_info(idx))
+
+
+def _labels_of(entry: Mapping) -> list[int]:
+    return [segment['category'] for segment in entry.get('segments_info', []) if not segment['iscrowd']]
+
+
+@DATASETS.register_module()
+class CocoPanopticDataset(PanopticDataset):
+    """COCO panoptic: 133 classes, the 80 things first, in the order of MMDetection.
+
+    Expects, below ``data_root``, COCO's own layout::
+
+        train2017/ val2017/                                       images
+        annotations/panoptic_train2017.json, _val2017.json
+        annotations/panoptic_train2017/, panoptic_val2017/        PNG files
+
+    Args:
+        **kwargs: see `PanopticDataset`.
+    """
+
+    METAINFO = load_panoptic_metainfo('coco_panoptic')
+
+
+@DATASETS.register_module()
+class ADE20KPanopticDataset(PanopticDataset):
+    """ADE20K panoptic: the 150 classes of the semantic benchmark in their order, 100 of them things.
+
+    Expects, below ``data_root`` (ADEChallengeData2016), the folders that the published preparation script makes::
+
+        images/training/ images/validation/                       images
+        ade20k_panoptic_train.json, ade20k_panoptic_val.json      categories 0 to 149
+        ade20k_panoptic_train/, ade20k_panoptic_val/              PNG files
+
+    Its files list some segments that others cover wholly: load them with ``allow_hidden=True``.
+
+    Differs from MMDetection's ADE20KPanopticDataset, which puts the 100 things first; class names are those of
+    MMSegmentation.
+
+    Args:
+        **kwargs: see `PanopticDataset`.
+    """
+
+    METAINFO = load_panoptic_metainfo('ade20k_panoptic')
+
+
+@DATASETS.register_module()
+class CamVidPanopticDataset(PanopticDataset):
+    """CamVid with 11 classes and approximate instances: connected components of car, pedestrian and bicyclist.
+
+    Expects, below ``data_root``::
+
+        images/train/ images/val/                                 images
+        panoptic_train.json, panoptic_val.json                    categories 1 to 11
+        panoptic_train/, panoptic_val/                            PNG files
+
+    Args:
+        **kwargs: see `PanopticDataset`.
+    """
+
+    METAINFO = load_panoptic_metainfo('camvid')
+
+
+@DATASETS.register_module()
+class ScenesPanopticDataset(PanopticDataset):
+    """The invented scenes of `mmmaskformer.datasets.scenes`, 9 classes, things and stuff mixed.
+
+    Expects, below ``data_root``, what `mmmaskformer.datasets.scene_files.write_scenes` writes::
+
+        images/train/ images/val/                                 images
+        panoptic_train.json, panoptic_val.json                    categories 1 to 9
+        panoptic_train/, panoptic_val/                            PNG files
+
+    Args:
+        **kwargs: see `PanopticDataset`.
+    """
+
+    METAINFO = dict(scenes.METAINFO, category_ids=tuple(range(1, len(scenes.CLASSES) + 1)))

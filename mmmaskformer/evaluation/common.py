@@ -1,0 +1,96 @@
+"""What both metrics share: one result per image, ground truth of MMDetection's samples, tables."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from mmmaskformer.core.panoptic_map import VOID, PanopticMap
+from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
+
+
+def image_key(sample: Mapping) -> tuple | None:
+    """What tells an image from others; None if the sample has neither id nor path."""
+    key = (sample.get('img_id'), sample.get('img_path'))
+    return None if key == (None, None) else key
+
+
+def name_of(sample: Mapping) -> str:
+    """The file to name in a message."""
+    return str(sample.get('seg_map_path') or sample.get('img_path') or 'data sample without a path')
+
+
+def once_per_image(results: Iterable[tuple]) -> list[tuple]:
+    """Drop what a distributed sampler repeated to give every process equally many images.
+
+    Args:
+        results: tuples that begin with `image_key`; those of None are all kept.
+    """
+    seen, kept = set(), []
+    for result in results:
+        if result[0] is None or result[0] not in seen:
+            kept.append(result)
+        seen.add(result[0])
+    return kept
+
+
+def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict | None = None) -> PanopticMap:
+    """The ground truth of an image at the size of its file.
+
+    Args:
+        sample: with ``seg_map_path`` (a panoptic PNG, id = R + 256 G + 65536 B) and ``segments_info``: dicts of ``id``,
+            ``category`` (the label), ``iscrowd`` and ``area``. MMDetection's own dataset leaves out the last two:
+            there a crowd is a segment of a thing class with ``is_thing`` False, and areas are counted in the PNG.
+            The ids in ``void_ids``, if there are any, are void: segments of classes that the class list leaves out.
+        is_thing: K flags.
+        backend_args: of `mmengine.fileio.get`.
+
+    Raises:
+        KeyError: if the sample has no ground truth.
+        FileNotFoundError, ValueError: if the PNG cannot be read.
+    """
+    missing = [key for key in ('seg_map_path', 'segments_info') if sample.get(key) is None]
+    if missing:
+        raise KeyError(
+            f'{name_of(sample)}: the data sample has no {" and no ".join(missing)}. Fix: let the last transform of the '
+            "test pipeline pack it (type='mmmaskformer.PackPanopticInputs'); for a test set without annotations use "
+            'format_only=True.'
+        )
+    segments = sample['segments_info']
+    ids = read_segment_ids(sample['seg_map_path'], backend_args)
+    if sample.get('void_ids'):
+        ids = np.where(np.isin(ids, sample['void_ids']), VOID, ids)
+    labels = np.array([segment['category'] for segment in segments], np.int64)
+    areas = [segment.get('area') for segment in segments]
+    return PanopticMap(
+        ids=ids,
+        segment_ids=np.array([segment['id'] for segment in segments], np.int64),
+        labels=labels,
+        is_crowd=np.array([_is_crowd(segment, is_thing) for segment in segments], bool),
+        areas=None if None in areas else np.array(areas, np.int64),
+    )
+
+
+def _is_crowd(segment: Mapping, is_thing: Sequence[bool]) -> bool:
+    if 'iscrowd' in segment:
+        return bool(segment['iscrowd'])
+    label = segment['category']
+    return 0 <= label < len(is_thing) and bool(is_thing[label]) and not segment['is_thing']
+
+
+def percent(value: float) -> str:
+    """A ratio for a table; '-' for NaN."""
+    return '-' if math.isnan(value) else f'{100 * value:.2f}'
+
+
+def format_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """Columns of text: the first to the left, the others to the right.
+
+    Args:
+        header: of the columns.
+        rows: as many cells each.
+    """
+    table = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ['  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]
+    return '\n'.join([lines[0], '-' * len(lines[0]), *lines[1:]])

@@ -1,0 +1,162 @@
+"""Panoptic quality as a metric of mmengine's evaluator."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from mmmaskformer.core.panoptic_codes import decode_panoptic
+from mmmaskformer.core.panoptic_map import PanopticMap
+from mmmaskformer.core.panoptic_quality import (
+    SegmentCounts,
+    count_segments,
+    mean_quality,
+    quality,
+)
+from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter
+from mmmaskformer.evaluation.common import (
+    format_table,
+    image_key,
+    name_of,
+    once_per_image,
+    panoptic_truth,
+    percent,
+)
+from mmmaskformer.registry import METRICS
+
+
+@METRICS.register_module()
+class PanopticMetric(BaseMetric):
+    """PQ, SQ and RQ of all classes, things and stuff, in percent, equal to the official tool's.
+
+    Keys: ``panoptic/PQ``, ``SQ``, ``RQ``; ``PQ_th``, … for things; ``PQ_st``, … for stuff. A mean over no class is NaN.
+
+    Needs of each data sample the prediction and, unless ``format_only``, what `panoptic_truth` reads; of the dataset's
+    meta ``classes``, ``isthing`` and, to write results, ``category_ids``. Each process keeps the counts of its images
+    only (some hundred bytes each). Neither panopticapi nor temporary files are needed.
+
+    MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It changes the prediction in place, so
+    list it after this one if you want both.
+
+    Args:
+        field: of the data sample, holding ``sem_seg`` (1, H, W) in MMDetection's form: 'pred_panoptic_seg' or
+            'pred_detr_seg'.
+        classwise: print a row for each class too, with TP, FP and FN.
+        format_only: write results and compare nothing; for a test set without annotations.
+        outfile_prefix: write results in COCO's format to ``PREFIX.panoptic/`` and ``PREFIX.panoptic.json``. With
+            several nodes it must be on a disk that they share.
+        backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
+        collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
+        prefix: of the keys instead of 'panoptic', to tell several metrics apart.
+
+    Raises:
+        ValueError: if ``format_only`` has no ``outfile_prefix``.
+    """
+
+    default_prefix = 'panoptic'
+
+    def __init__(
+        self,
+        field: str = 'pred_panoptic_seg',
+        classwise: bool = False,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if format_only and outfile_prefix is None:
+            raise ValueError(
+                'PanopticMetric: found format_only=True without outfile_prefix, expected a path to write to. Fix: set '
+                "outfile_prefix, such as 'work_dirs/results'."
+            )
+        self.field = field
+        self.classwise = classwise
+        self.format_only = format_only
+        self.backend_args = backend_args
+        self.writer = None if outfile_prefix is None else PanopticResultWriter(outfile_prefix)
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Count and write the predictions of a batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: as dicts.
+        """
+        for sample in data_samples:
+            prediction = self._prediction(sample)
+            rows = None if self.format_only else self._count(sample, prediction)
+            entry = None if self.writer is None else self._write(sample, prediction)
+            self.results.append((image_key(sample), rows, entry))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Print the table, put written results in place, and give the means in percent.
+
+        Args:
+            results: of all processes, one tuple per image: key, rows of counts, entry of the JSON file.
+        """
+        results = once_per_image(results)
+        if self.writer is not None:
+            self.writer.finish([entry for _, _, entry in results])
+            print_log(f'PanopticMetric: wrote {self.writer.json_file} and {self.writer.folder}', logger='current')
+        if self.format_only:
+            return {}
+        counts = SegmentCounts.from_rows((rows for _, rows, _ in results), len(self.dataset_meta['classes']))
+        is_thing = np.array(self._meta('isthing'), bool)
+        means = {
+            'All': mean_quality(counts),
+            'Things': mean_quality(counts, is_thing),
+            'Stuff': mean_quality(counts, ~is_thing),
+        }
+        rows = [(name, *map(percent, mean[:3]), mean.n) for name, mean in means.items()]
+        print_log('\n' + format_table(['', 'PQ', 'SQ', 'RQ', 'classes'], rows), logger='current')
+        if self.classwise:
+            print_log('\n' + self._class_table(counts), logger='current')
+        endings = {'All': '', 'Things': '_th', 'Stuff': '_st'}
+        return {
+            f'{key}{endings[name]}': 100 * value
+            for name, mean in means.items()
+            for key, value in zip(('PQ', 'SQ', 'RQ'), mean, strict=False)
+        }
+
+    def _prediction(self, sample: Mapping) -> PanopticMap:
+        if self.field not in sample:
+            raise KeyError(
+                f"{name_of(sample)}: the data sample has no '{self.field}'. Fix: ask for this result in "
+                "model.test_cfg, such as test_cfg=dict(panoptic=dict()), or name another field in the metric's config."
+            )
+        encoded = sample[self.field]['sem_seg'].cpu().numpy()[0]
+        try:
+            ids, labels = decode_panoptic(encoded, len(self.dataset_meta['classes']))
+        except ValueError as error:
+            raise ValueError(f'{name_of(sample)}: {error}') from None
+        return PanopticMap(ids, np.arange(1, len(labels) + 1), labels)
+
+    def _count(self, sample: Mapping, prediction: PanopticMap) -> np.ndarray:
+        is_thing = self._meta('isthing')
+        truth = panoptic_truth(sample, is_thing, self.backend_args)
+        return count_segments(truth, prediction, num_classes=len(is_thing), name=name_of(sample)).rows()
+
+    def _write(self, sample: Mapping, prediction: PanopticMap) -> dict:
+        categories = np.array(self._meta('category_ids'))[prediction.labels]
+        return self.writer.add(sample['img_id'], sample['img_path'], prediction.ids, categories)
+
+    def _meta(self, key: str) -> Sequence:
+        """An entry of the dataset's meta that has one value per class."""
+        values, classes = self.dataset_meta.get(key), self.dataset_meta['classes']
+        if values is None or len(values) != len(classes):
+            found = 'no such entry' if values is None else f'{len(values)} values'
+            raise ValueError(
+                f"PanopticMetric: the dataset's meta '{key}': found {found}, expected one for each of the "
+                f'{len(classes)} classes. Fix: use a panoptic dataset of mmmaskformer, or set '
+                f"dataset.metainfo['{key}']."
+            )
+        return values
+
+    def _class_table(self, counts: SegmentCounts) -> str:
+        per_class = zip(*quality(counts), strict=True)
+        numbers = zip(self.dataset_meta['classes'], per_class, counts.tp, counts.fp, counts.fn, strict=True)
+        rows = [(name, *map(percent, ratios), *totals) for name, ratios, *totals in numbers]
+        return format_table(['class', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'], rows)

@@ -1,0 +1,163 @@
+"""Measures of label maps, by pixels and by segments, as one metric of mmengine's evaluator."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from mmmaskformer.core.panoptic_map import labels_of_pixels
+from mmmaskformer.core.panoptic_quality import mean_quality, quality
+from mmmaskformer.core.semantic_quality import LabelCounts, count_labels, pixel_quality
+from mmmaskformer.evaluation.common import (
+    format_table,
+    image_key,
+    name_of,
+    once_per_image,
+    panoptic_truth,
+    percent,
+)
+from mmmaskformer.registry import METRICS
+
+
+@METRICS.register_module()
+class SemanticMetric(BaseMetric):
+    """mIoU, mAcc, aAcc and frequency-weighted IoU, and the paper's PQ-St, in percent, from one pass.
+
+    Keys: ``mIoU``, ``mAcc``, ``aAcc``, ``fwIoU``, ``PQ_St``, ``SQ_St``, ``RQ_St``, without a prefix, so that it can
+    stand in the place of MMSegmentation's ``IoUMetric``, whose mIoU, mAcc and aAcc it gives without rounding. Works
+    under both hosts:
+
+    - MMSegmentation: compares ``pred_sem_seg.data`` with ``gt_sem_seg.data``;
+    - MMDetection: compares ``FIELD.sem_seg`` with the panoptic PNG of the image, at its full size; void and crowds are
+      ignored. `panoptic_truth` says what it reads.
+
+    Predicted labels outside the class list, as general inference gives where it finds nothing, are no class: the pixels
+    are missed.
+
+    Args:
+        field: of the data sample, holding the predicted labels: 'pred_sem_seg' or 'pred_general_seg'.
+        ignore_index: label of ignored pixels.
+        classwise: print a row for each class too.
+        format_only: write results and compare nothing; for a test set without annotations.
+        output_dir: write the predicted labels there as PNG, named as the images; with ``reduce_zero_label`` of the
+            dataset labels are 1 higher, as in its files. 8 bits, or 16 where 8 do not hold all classes.
+        backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
+        collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
+        prefix: of the keys, to tell several metrics apart.
+
+    Raises:
+        ValueError: if ``format_only`` has no ``output_dir``.
+    """
+
+    def __init__(
+        self,
+        field: str = 'pred_sem_seg',
+        ignore_index: int = 255,
+        classwise: bool = True,
+        format_only: bool = False,
+        output_dir: str | None = None,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if format_only and output_dir is None:
+            raise ValueError(
+                'SemanticMetric: found format_only=True without output_dir, expected a folder to write to. Fix: set '
+                "output_dir, such as 'work_dirs/results'."
+            )
+        self.field = field
+        self.ignore_index = ignore_index
+        self.classwise = classwise
+        self.format_only = format_only
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.backend_args = backend_args
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Count and write the predictions of a batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: as dicts.
+        """
+        for sample in data_samples:
+            labels = self._prediction(sample)
+            if self.output_dir is not None:
+                self._write(sample, labels)
+            self.results.append((image_key(sample), None if self.format_only else self._count(sample, labels)))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Print the table and give the means in percent.
+
+        Args:
+            results: of all processes, one tuple per image: key, rows of counts.
+        """
+        if self.format_only:
+            print_log(f'SemanticMetric: wrote label maps to {self.output_dir}', logger='current')
+            return {}
+        rows = (rows for _, rows in once_per_image(results))
+        counts = LabelCounts.from_rows(rows, len(self.dataset_meta['classes']))
+        pixels, segments = pixel_quality(counts), mean_quality(counts)
+        ratios = {
+            'mIoU': pixels.mean_iou,
+            'mAcc': pixels.mean_accuracy,
+            'aAcc': pixels.all_accuracy,
+            'fwIoU': pixels.weighted_iou,
+            'PQ_St': segments.pq,
+            'SQ_St': segments.sq,
+            'RQ_St': segments.rq,
+        }
+        if self.classwise:
+            print_log('\n' + self._class_table(counts), logger='current')
+        print_log('\n' + format_table(ratios, [list(map(percent, ratios.values()))]), logger='current')
+        return {key: 100 * ratio for key, ratio in ratios.items()}
+
+    def _prediction(self, sample: Mapping) -> np.ndarray:
+        """Predicted labels, (H, W)."""
+        if self.field not in sample:
+            raise KeyError(
+                f"{name_of(sample)}: the data sample has no '{self.field}'. Fix: ask for this result in "
+                "model.test_cfg, such as test_cfg=dict(semantic=dict()), or name another field in the metric's config."
+            )
+        found = sample[self.field]
+        return found['data' if 'data' in found else 'sem_seg'].cpu().numpy()[0]
+
+    def _count(self, sample: Mapping, labels: np.ndarray) -> np.ndarray:
+        num_classes = len(self.dataset_meta['classes'])
+        if 0 <= self.ignore_index < num_classes:
+            raise ValueError(
+                f'SemanticMetric: ignore_index={self.ignore_index} is also one of the {num_classes} classes. Fix: set '
+                'ignore_index=65535 in the metric, the dataset and the head.'
+            )
+        name = name_of(sample)
+        truth = self._truth(sample, num_classes, name)
+        counts = count_labels(truth, labels, num_classes=num_classes, ignore_index=self.ignore_index, name=name)
+        return counts.rows()
+
+    def _truth(self, sample: Mapping, num_classes: int, name: str) -> np.ndarray:
+        """True labels, (H, W)."""
+        if 'data' in sample.get('gt_sem_seg', {}):
+            return sample['gt_sem_seg']['data'].cpu().numpy()[0]
+        is_thing = self.dataset_meta.get('isthing', [False] * num_classes)
+        panoptic = panoptic_truth(sample, is_thing, self.backend_args)
+        return labels_of_pixels(panoptic, self.ignore_index, num_classes=num_classes, name=name)
+
+    def _write(self, sample: Mapping, labels: np.ndarray) -> None:
+        """Write a label map; it appears under its name when it is complete."""
+        shift = int(bool(sample.get('reduce_zero_label', False)))
+        wide = len(self.dataset_meta['classes']) + shift > np.iinfo(np.uint8).max
+        file = self.output_dir / f'{Path(sample["img_path"]).stem}.png'
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix('.png.partial')
+        draft.write_bytes(cv2.imencode('.png', (labels + shift).astype(np.uint16 if wide else np.uint8))[1].tobytes())
+        os.replace(draft, file)
+
+    def _class_table(self, counts: LabelCounts) -> str:
+        pixels = pixel_quality(counts)
+        columns = zip(self.dataset_meta['classes'], pixels.iou, pixels.accuracy, *quality(counts), strict=True)
+        rows = [(name, *map(percent, ratios)) for name, *ratios in columns]
+        return format_table(['class', 'IoU', 'Acc', 'PQ-St', 'SQ-St', 'RQ-St'], rows)

@@ -1,0 +1,263 @@
+"""What to draw of a data sample: the image, the ground truth and one of the predictions of either host.
+
+Samples are read by attribute, so no host is imported here.
+"""
+
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mmengine import fileio
+from PIL import Image, ImageOps
+from pycocotools.mask import decode, frPyObjects, merge
+
+from mmmaskformer.core.panoptic_codes import decode_panoptic
+from mmmaskformer.datasets.transforms.loading import load_labels
+from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids, replace_ids
+from mmmaskformer.visualization.draw import distinct_colours
+from mmmaskformer.visualization.segments import (
+    VOID,
+    Segments,
+    keep_classes,
+    merge_classes,
+    segments_of_labels,
+    segments_of_masks,
+)
+from mmmaskformer.visualization.sheet import Example, contact_sheet
+
+PANOPTIC, SEMANTIC, INSTANCES = 'panoptic', 'semantic', 'instances'
+# The predictions that can be drawn, and the kind of each; the first that a sample has is drawn unless one is named.
+FIELDS = {
+    'pred_panoptic_seg': PANOPTIC,
+    'pred_detr_seg': PANOPTIC,
+    'pred_sem_seg': SEMANTIC,
+    'pred_general_seg': SEMANTIC,
+    'pred_instances': INSTANCES,
+}
+# What the hosts ignore unless a data set says otherwise with `ignore_index`.
+DEFAULT_IGNORE_LABEL = 255
+# Instances with a lower score are not drawn, as in MMDetection's own pictures.
+MIN_SCORE = 0.3
+OVERVIEW = 'overview'
+OVERVIEW_ROWS = 4
+
+
+class ClassList(NamedTuple):
+    """The classes of a data set.
+
+    Attributes:
+        names: K.
+        palette: (K, 3) colours in [0, 255], RGB.
+        is_thing: (K,) bool; True for all if the data set tells none.
+        ignore_label: of semantic ground truth.
+    """
+
+    names: Sequence[str]
+    palette: Sequence[Sequence[int]]
+    is_thing: Sequence[bool]
+    ignore_label: int
+
+
+def class_list_of(dataset: Any) -> ClassList:
+    """The classes of one of the hosts' data sets.
+
+    Args:
+        dataset: with ``metainfo`` (colours are chosen if it has none) and, optionally, ``ignore_index``.
+
+    Raises:
+        ValueError: if its metainfo has no names.
+    """
+    metainfo = dataset.metainfo
+    names = metainfo.get('classes')
+    if not names:
+        raise ValueError(
+            f'the metainfo of {type(dataset).__name__} has classes {names!r}, expected a name for every class. '
+            'Fix: set metainfo=dict(classes=..., palette=...) of the dataset'
+        )
+    palette = metainfo.get('palette') or distinct_colours(len(names))
+    things = metainfo.get('thing_classes', names)
+    ignore_label = getattr(dataset, 'ignore_index', DEFAULT_IGNORE_LABEL)
+    return ClassList(names, palette, [name in things for name in names], ignore_label)
+
+
+def require_field(field: str | None) -> None:
+    """Check the name of a prediction.
+
+    Raises:
+        ValueError: if it is neither None nor one of `FIELDS`.
+    """
+    if field is not None and field not in FIELDS:
+        raise ValueError(f'field: found {field!r}, expected None or one of {list(FIELDS)}')
+
+
+def read_example(
+    sample: Any, classes: ClassList, field: str | None = None, info: Mapping | None = None
+) -> tuple[str, Example]:
+    """Image, ground truth and prediction of a data sample, all of the size of the image file.
+
+    The ground truth is that of the data set's file if it is a panoptic one, else that of the sample, else that of a
+    label file; for instances also that of MMDetection's samples or entries. It is shown in the form of the prediction:
+    merged by class, or things only.
+
+    Args:
+        sample: a data sample with predictions, as a model's ``test_step`` gives it.
+        classes: of its data set.
+        field: which prediction, one of `FIELDS`; None takes the first there is.
+        info: entry of the data set; None takes what the sample's metainfo tells.
+
+    Returns:
+        The name of the image file without its ending; the example, without ground truth if there is none.
+
+    Raises:
+        ValueError: if the sample lacks the prediction, or prediction or ground truth differs from the image in size.
+    """
+    found = [key for key in FIELDS if key in sample]
+    if not found or (field is not None and field not in found):
+        raise ValueError(
+            f'model: found a prediction with {sorted(sample.keys())}, expected {field or "one of " + str(list(FIELDS))}'
+            '. Fix: for other outputs of a panoptic model, ask for them in model.test_cfg'
+        )
+    field = field or found[0]
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(fileio.get(sample.img_path)))).convert('RGB')
+    prediction = _prediction(sample, field, len(classes.names))
+    _check_size(field, prediction, image, sample.img_path)
+    info = sample.metainfo if info is None else info
+    truth = _true_instances(sample, info) if FIELDS[field] == INSTANCES else None
+    if truth is None:
+        truth = _ground_truth(sample, info, classes)
+    if truth is not None:
+        _check_size('ground truth', truth, image, sample.img_path)
+        truth = _as_kind(truth, FIELDS[field], classes)
+    return Path(sample.img_path).stem, Example(np.asarray(image), truth, prediction)
+
+
+def _prediction(sample: Any, field: str, num_classes: int) -> Segments:
+    if FIELDS[field] == INSTANCES:
+        found = sample.get(field).cpu()
+        sure = found.scores >= MIN_SCORE
+        return segments_of_masks(*(values[sure].numpy() for values in (found.masks, found.labels, found.scores)))
+    encoded = _map_of(sample.get(field))
+    if FIELDS[field] == PANOPTIC:
+        return Segments(*decode_panoptic(encoded, num_classes))
+    # K stands for nothing; a semantic model never predicts it.
+    return segments_of_labels(encoded, num_classes, VOID)
+
+
+def _map_of(field: Any) -> np.ndarray:
+    """The map in a field of either host's samples, (H, W)."""
+    values = field.sem_seg if 'sem_seg' in field else field.data
+    return values.squeeze(0).cpu().numpy()
+
+
+def _ground_truth(sample: Any, info: Mapping, classes: ClassList) -> Segments | None:
+    path = info.get('seg_map_path')
+    readable = path is not None and fileio.exists(path)
+    if readable and info.get('segments_info') is not None:
+        return _read_panoptic(path, info['segments_info'])
+    if 'gt_panoptic_seg' in sample:
+        panoptic = sample.gt_panoptic_seg
+        return _segments_of_map(panoptic.segment_map[0].cpu().numpy(), panoptic.labels)
+    if 'gt_sem_seg' in sample:
+        return segments_of_labels(_map_of(sample.gt_sem_seg), classes.ignore_label)
+    return segments_of_labels(load_labels(info, classes.ignore_label), classes.ignore_label) if readable else None
+
+
+def _true_instances(sample: Any, info: Mapping) -> Segments | None:
+    """Ground truth in MMDetection's form: masks of the sample, or outlines of the data set's entry, without crowds."""
+    if 'gt_instances' in sample and 'masks' in sample.gt_instances:
+        masks = sample.gt_instances.masks.to_ndarray().astype(bool)
+        labels = sample.gt_instances.labels.cpu().numpy()
+    else:
+        rows = [row for row in info.get('instances') or () if 'mask' in row and not row.get('ignore_flag')]
+        if not rows:
+            return None
+        masks = np.stack([_mask_of(row['mask'], info['height'], info['width']) for row in rows])
+        labels = np.array([row['bbox_label'] for row in rows])
+    # Small ones lie on top, so that large ones cannot hide them.
+    return segments_of_masks(masks, labels, -masks.sum(axis=(1, 2)))
+
+
+def _mask_of(outline: Sequence | Mapping, height: int, width: int) -> np.ndarray:
+    """The (height, width) bool mask of COCO's polygons or run lengths."""
+    packed = isinstance(outline, Mapping) and isinstance(outline['counts'], str | bytes)
+    parts = outline if packed else frPyObjects(outline, height, width)
+    return decode(merge(parts) if isinstance(parts, list) else parts).astype(bool)
+
+
+def _read_panoptic(path: str, segments_info: Sequence[Mapping]) -> Segments:
+    """Segments of a COCO panoptic PNG; crowds are void, as they are in training and in the metric."""
+    rows = [row for row in segments_info if not row.get('iscrowd')]
+    numbers = {row['id']: index for index, row in enumerate(rows)}
+    segment_map, _ = replace_ids(read_segment_ids(path), numbers)
+    return _segments_of_map(segment_map, [row['category'] for row in rows])
+
+
+def _segments_of_map(segment_map: np.ndarray, labels: Sequence[int]) -> Segments:
+    """Segments of a map of indices, (H, W) int16 with -1 for void."""
+    return Segments(segment_map.astype(np.int64) + 1, np.array(labels, np.int64))
+
+
+def _as_kind(truth: Segments, kind: str, classes: ClassList) -> Segments:
+    """The part of the ground truth that a prediction of this kind is compared with."""
+    if kind == SEMANTIC:
+        return merge_classes(truth)
+    return keep_classes(truth, classes.is_thing) if kind == INSTANCES else truth
+
+
+def _check_size(key: str, segments: Segments, image: Image.Image, path: str) -> None:
+    if segments.ids.shape != (image.height, image.width):
+        raise ValueError(
+            f'{key}: found size {segments.ids.shape}, expected that of {path}, {(image.height, image.width)}. '
+            'Fix: in the test pipeline, load annotations after resizing'
+        )
+
+
+def spread_indices(length: int, num: int) -> list[int]:
+    """At most ``num`` different indices into ``length`` items, evenly spread from the first to the last.
+
+    Raises:
+        ValueError: if there are no items.
+    """
+    if length < 1:
+        raise ValueError('dataset: found no image, expected at least one. Fix: check its data_root')
+    return np.unique(np.linspace(0, length - 1, min(num, length)).round().astype(int)).tolist()
+
+
+def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, out_dir: str | Path) -> list[Path]:
+    """Write a picture of each example, and overview.png with up to `OVERVIEW_ROWS` of them.
+
+    Args:
+        examples: name of the file to write without its ending, and what to draw; at least one.
+        classes: of the data set.
+        out_dir: folder to write into; it is made.
+
+    Returns:
+        The files written, overview.png last.
+    """
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    kept, files = [], []
+    for number, (name, example) in enumerate(examples):
+        file = out_dir / f'{name}.png'
+        if file in files or name == OVERVIEW:
+            file = out_dir / f'{name}_{number}.png'
+        _save(contact_sheet([example], classes.names, classes.palette), file)
+        kept.append(example)
+        files.append(file)
+    rows = [kept[number] for number in spread_indices(len(kept), OVERVIEW_ROWS)]
+    files.append(out_dir / f'{OVERVIEW}.png')
+    _save(contact_sheet(rows, classes.names, classes.palette), files[-1])
+    return files
+
+
+def _save(picture: Image.Image, file: Path) -> None:
+    """Write a PNG in one step, so that nobody reads half a file."""
+    unfinished = file.with_name(f'.{file.name}.part')
+    try:
+        picture.save(unfinished, format='PNG')
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)

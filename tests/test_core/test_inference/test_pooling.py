@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from mmmaskformer.core.inference.panoptic import panoptic_inference
+from mmmaskformer.core.inference.pooling import SegmentPool
+from mmmaskformer.core.inference.query_masks import QueryMasks
+
+IS_THING = torch.tensor([False, True, True])
+SIZE = (8, 12)
+
+
+def view(*segments, strength=6.0):
+    """Outputs of a view from (label, score, top, left, bottom, right) of each segment; later ones hide earlier ones."""
+    class_logits = torch.full((len(segments), 4), -20.0)
+    logits = torch.full((len(segments), *SIZE), -strength)
+    for query, (label, score, top, left, bottom, right) in enumerate(segments):
+        class_logits[query, label] = torch.tensor(score).log()
+        class_logits[query, 3] = torch.tensor(1 - score).log()
+        logits[:query, top:bottom, left:right] = -strength
+        logits[query, top:bottom, left:right] = strength
+    return class_logits, QueryMasks(logits, None, SIZE, SIZE, SIZE)
+
+
+def pooled(*views, **settings):
+    pool = SegmentPool(is_thing=IS_THING, **settings)
+    for class_logits, masks in views:
+        pool.add(class_logits, masks)
+    return pool.result()
+
+
+STUFF = (0, 0.9, 0, 0, 8, 12)
+
+
+@pytest.mark.parametrize('times', [1, 3])
+@pytest.mark.parametrize('seed', range(5))
+def test_equal_views_give_the_answer_of_one(times, seed):
+    generator = torch.Generator().manual_seed(seed)
+    class_logits = 6 * torch.eye(4)[torch.randint(0, 4, (9,), generator=generator)]
+    class_logits += torch.randn(9, 4, generator=generator)
+    # Every query has a place of its own: a view leaves queries without one out, which would change the competition.
+    owner = torch.cat([torch.arange(9), torch.randint(0, 9, (15,), generator=generator)])
+    owner = owner[torch.randperm(24, generator=generator)].view(4, 6)
+    coarse = 8.0 * (owner == torch.arange(9)[:, None, None]) - 4 + torch.randn(9, 4, 6, generator=generator)
+    masks = QueryMasks(coarse, None, SIZE, SIZE, SIZE)
+    settings = dict(object_threshold=0.6, overlap_threshold=0.0)
+    expected = panoptic_inference(class_logits, masks, is_thing=IS_THING, **settings)
+    found = pooled(*[(class_logits, masks)] * times, **settings)
+    assert len(expected.labels) > 2
+    assert sorted(found.labels.tolist()) == sorted(expected.labels.tolist())
+    pairs = torch.stack([found.segment_ids, expected.segment_ids], -1).flatten(0, 1).unique(dim=0)
+    assert len(pairs) == len(expected.labels), 'the same segments, numbered otherwise'
+
+
+def test_a_segment_that_a_view_misses_is_kept_if_enough_views_have_it():
+    with_ball, without = view(STUFF, (1, 0.96, 2, 2, 6, 6)), view(STUFF)
+    found = pooled(with_ball, with_ball, without)
+    assert sorted(found.labels.tolist()) == [0, 1]
+    torch.testing.assert_close(float(found.scores[found.labels == 1]), 0.64)
+    assert pooled(with_ball, without, without).labels.tolist() == [0]
+
+
+def test_the_pixels_of_a_thing_are_those_of_the_mean_mask():
+    views = [view(STUFF, (1, 0.96, 2, 2, 6, right)) for right in (5, 6, 6)]
+    found = pooled(*views)
+    thing = found.segment_ids == 1 + found.labels.tolist().index(1)
+    assert thing[2:6, 2:6].all() and thing.sum() == 16
+
+
+def test_things_apart_stay_apart_and_classes_do_not_mix():
+    one = view((1, 0.9, 0, 0, 8, 4), (1, 0.9, 0, 4, 8, 8), (2, 0.9, 0, 8, 8, 12))
+    other = view((2, 0.9, 0, 8, 8, 12), (1, 0.9, 0, 4, 8, 8), (1, 0.9, 0, 0, 8, 4))
+    found = pooled(one, other)
+    assert found.labels.tolist().count(1) == 2 and found.labels.tolist().count(2) == 1
+    assert len(found.segment_ids.unique()) == 3
+    torch.testing.assert_close(found.scores, torch.full((3,), 0.9))
+
+
+def test_a_thing_in_another_place_is_another_thing():
+    found = pooled(view((1, 0.96, 0, 0, 4, 4)), view((1, 0.96, 4, 4, 8, 8)))
+    assert found.labels.tolist() == [1, 1]
+
+
+def test_stuff_in_two_places_is_one_segment():
+    found = pooled(view((0, 0.9, 0, 0, 8, 6)), view((0, 0.9, 0, 6, 8, 12)))
+    assert found.labels.tolist() == [0]
+
+
+def test_nothing_in_any_view_is_void():
+    nothing = view((1, 0.5, 0, 0, 4, 4))
+    found = pooled(nothing, nothing)
+    assert found.segment_ids.shape == SIZE and not found.segment_ids.any() and not len(found.labels)
+
+
+def test_a_first_view_without_segments_does_not_matter():
+    nothing, something = view((1, 0.5, 0, 0, 4, 4)), view(STUFF)
+    assert pooled(nothing, something, something).labels.tolist() == [0]

@@ -1,0 +1,90 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import oracles
+
+from mmmaskformer.core.inference import query_masks
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, assign_pixels, confident_queries
+from mmmaskformer.core.structures import MaskPrediction
+
+
+def make_masks(num_queries=6, out_size=(19, 23), **changes):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(5, 6, 8, generator=generator, dtype=torch.float64)
+    embed = torch.randn(num_queries, 5, generator=generator, dtype=torch.float64)
+    masks = QueryMasks(features, embed, input_size=(24, 32), image_size=(22, 29), out_size=out_size)
+    return masks._replace(**changes)
+
+
+def test_logits_are_upsampled_cropped_and_resized():
+    masks = make_masks()
+    for query, found in enumerate(masks.logits()):
+        coarse = torch.einsum('c,chw->hw', masks.mask_embed[query], masks.mask_features)
+        expected = oracles.upsample(oracles.upsample(coarse, (24, 32))[:22, :29], (19, 23))
+        torch.testing.assert_close(found, expected)
+
+
+def test_chosen_queries_come_in_the_order_asked_for():
+    masks, chosen = make_masks(), torch.tensor([4, 0, 4])
+    torch.testing.assert_close(masks.logits(chosen), masks.logits()[chosen])
+    multiplied = masks._replace(mask_features=masks.coarse_logits(), mask_embed=None)
+    torch.testing.assert_close(multiplied.logits(chosen), masks.logits()[chosen])
+
+
+@pytest.mark.parametrize('limit', [1, 2 * 19 * 23, 10**9])
+def test_pieces_make_up_the_whole(monkeypatch, limit):
+    monkeypatch.setitem(query_masks.CHUNK_ELEMENTS, 'cpu', limit)
+    masks, chosen = make_masks(), torch.tensor([5, 1, 3])
+    starts, parts = zip(*masks.chunks(chosen), strict=True)
+    assert list(starts) == [0, 1, 2] if limit == 1 else starts[0] == 0
+    torch.testing.assert_close(torch.cat(parts), masks.logits(chosen))
+
+
+def test_a_mirrored_view_is_mirrored_back():
+    masks = make_masks(image_size=(24, 32))
+    mirrored = masks._replace(mask_features=masks.mask_features.flip(-1), flipped=True)
+    torch.testing.assert_close(mirrored.logits(), masks.logits())
+
+
+def test_deferred_logits_act_as_the_batch_of_full_logits():
+    torch.manual_seed(0)
+    prediction = MaskPrediction(torch.randn(2, 7, 4), torch.randn(2, 7, 5), torch.randn(2, 5, 6, 8))
+    deferred = DeferredMaskLogits(prediction, (24, 32))
+    logits = torch.einsum('bqc,bchw->bqhw', prediction.mask_embed, prediction.mask_features)
+    expected = F.interpolate(logits, size=(24, 32), mode='bilinear', align_corners=False)
+    assert len(deferred) == 2
+    torch.testing.assert_close(torch.stack(list(deferred)), expected)
+    torch.testing.assert_close(deferred[-1], expected[1])
+    with pytest.raises(IndexError):
+        deferred[2]
+    torch.testing.assert_close(deferred.of_image(1, (22, 29), (22, 29)).logits(), expected[1, :, :22, :29])
+
+
+def test_confident_queries_are_above_the_threshold_and_not_no_object():
+    probs = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3], [0.0, 0.9, 0.1]])
+    query_idx, labels, scores = confident_queries(probs.log(), 0.5)
+    assert query_idx.tolist() == [0, 3] and labels.tolist() == [0, 1]
+    torch.testing.assert_close(scores, torch.tensor([0.8, 0.9]))
+    exact = torch.tensor([[0.0, -float('inf'), 0.0]])
+    assert len(confident_queries(exact, 0.5)[0]) == 0, 'the threshold itself is not enough'
+
+
+@pytest.mark.parametrize('limit', [1, 3 * 19 * 23, 10**9])
+@pytest.mark.parametrize('weighted', [True, False])
+def test_every_pixel_goes_to_the_best_query(monkeypatch, limit, weighted):
+    monkeypatch.setitem(query_masks.CHUNK_ELEMENTS, 'cpu', limit)
+    masks, chosen = make_masks(), torch.tensor([1, 2, 4, 5])
+    scores = torch.tensor([0.9, 0.5, 0.8, 1.0], dtype=torch.float64) if weighted else None
+    winner, own_area = assign_pixels(masks, chosen, scores)
+    logits = masks.logits(chosen)
+    value = logits.sigmoid() * scores[:, None, None] if weighted else logits
+    assert torch.equal(winner, value.argmax(0))
+    assert torch.equal(own_area, (logits >= 0).flatten(1).sum(1))
+
+
+def test_the_first_of_equal_queries_wins_across_pieces(monkeypatch):
+    monkeypatch.setitem(query_masks.CHUNK_ELEMENTS, 'cpu', 1)
+    masks = make_masks()
+    masks = masks._replace(mask_embed=masks.mask_embed[:1].expand(6, -1))
+    winner, _ = assign_pixels(masks, torch.arange(6), torch.ones(6, dtype=torch.float64))
+    assert not winner.any()

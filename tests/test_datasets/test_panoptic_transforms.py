@@ -1,0 +1,390 @@
+"""The panoptic transforms against MMDetection's, the official code's numbers, Pillow and brute force."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.panoptic import CROWD, striped_ids
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from mmmaskformer.datasets.scene_files import encode_ids, write_scenes
+from mmmaskformer.registry import DATASETS, TRANSFORMS
+
+LOAD_IMAGE = dict(type='mmcv.LoadImageFromFile')
+
+
+@pytest.fixture(autouse=True)
+def under_mmdet():
+    """The default scope of the configs, for one test."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    """Six invented scenes without a pipeline."""
+    root = tmp_path_factory.mktemp('data') / 'scenes'
+    write_scenes(root, 6, 1, seed=1)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return DATASETS.build(
+            dict(
+                type='mmmaskformer.ScenesPanopticDataset',
+                data_root=str(root),
+                ann_file='panoptic_train.json',
+                data_prefix=dict(img='images/train', seg='panoptic_train'),
+            )
+        )
+
+
+def build(name: str, **options):
+    return TRANSFORMS.build(dict(type=name if '.' in name else f'mmmaskformer.{name}', **options))
+
+
+def entry(path: Path, ids: np.ndarray, **changes) -> dict:
+    """Write a PNG with the ids and make the entry of a dataset with a segment of label i for 300 * (i + 1)."""
+    Image.fromarray(encode_ids(ids)).save(path)
+    segments = [
+        dict(id=int(number), category=int(number) // 300 - 1, is_thing=True, iscrowd=bool(number == CROWD), area=1)
+        for number in np.unique(ids)
+        if number
+    ]
+    return dict(img_id=5, img_path='a.jpg', seg_map_path=str(path), segments_info=segments, void_ids=[]) | changes
+
+
+def moved_results(height: int, width: int, count: int = 4, seed: int = 0) -> dict:
+    """An image, a map of segments and a label map that show the same: blue is the segment's index, 255 for none."""
+    coarse = np.random.default_rng(seed).integers(-1, count, (height // 6 + 1, width // 6 + 1))
+    segments = coarse.repeat(6, 0).repeat(6, 1)[:height, :width].astype(np.int16)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = segments.astype(np.uint8)
+    return {
+        'img': image,
+        'img_shape': (height, width),
+        'ori_shape': (height, width),
+        'img_id': 3,
+        'img_path': 'picture.jpg',
+        'gt_panoptic_map': segments,
+        'gt_segment_labels': np.arange(count)[::-1].copy(),
+        'seg_fields': ['gt_panoptic_map'],
+    }
+
+
+def assert_moved_together(results: dict) -> None:
+    """The map shows what the image shows, where the image is not padding (128)."""
+    blue, segments = results['img'][..., 0], results['gt_panoptic_map']
+    assert segments.dtype == np.int16
+    shown = np.where(blue == 128, -1, blue.astype(np.int8))
+    assert np.array_equal(shown, segments)
+
+
+def test_no_segment_is_that_of_the_core():
+    from mmmaskformer.core import structures
+    from mmmaskformer.datasets.transforms import common
+
+    assert common.NO_SEGMENT == structures.NO_SEGMENT
+
+
+# --- LoadPanopticAnnotations ---
+
+
+def test_loaded_segments_equal_those_of_the_host(scenes):
+    ours, theirs = build('LoadPanopticAnnotations'), build('mmdet.LoadPanopticAnnotations')
+    isthing = np.array(scenes.metainfo['isthing'])
+    voids = 0
+    for index in range(len(scenes)):
+        info = scenes.get_data_info(index)
+        info['ori_shape'] = (info['height'], info['width'])
+        things = [segment for segment in info['segments_info'] if segment['is_thing']]
+        boxes = [dict(bbox=[0, 0, 1, 1], bbox_label=segment['category'], ignore_flag=0) for segment in things]
+        expected = theirs(copy.deepcopy(info) | {'instances': boxes})
+        found = ours(info)
+        segments, labels = found['gt_panoptic_map'], found['gt_segment_labels']
+        assert found['seg_fields'] == ['gt_panoptic_map'] and segments.dtype == np.int16 and labels.dtype == np.int64
+        thing_indices = np.flatnonzero(isthing[labels])
+        assert len(thing_indices) >= 2
+        assert np.array_equal(expected['gt_masks'].masks, segments == thing_indices[:, None, None])
+        assert labels[thing_indices].tolist() == expected['gt_bboxes_labels'].tolist()
+        assert np.array_equal(np.append(labels, 255)[segments], expected['gt_seg_map'])
+        voids += np.count_nonzero(segments == -1)
+    assert voids > 100
+
+
+def test_void_crowds_and_left_out_categories_belong_to_no_segment(tmp_path):
+    ids = striped_ids(8, 12, 4)
+    results = build('LoadPanopticAnnotations')(entry(tmp_path / 'a.png', ids))
+    expected = np.repeat(np.repeat(np.arange(4), 3)[None], 8, 0)
+    expected[-2:] = -1
+    assert np.array_equal(results['gt_panoptic_map'], expected)
+    assert results['gt_segment_labels'].tolist() == [0, 1, 2, 3]
+    part = entry(tmp_path / 'a.png', ids)
+    del part['segments_info'][1]
+    results = build('LoadPanopticAnnotations')(part | dict(void_ids=[600]))
+    assert results['gt_panoptic_map'][0].tolist() == [0] * 3 + [-1] * 3 + [1] * 3 + [2] * 3
+    assert results['gt_segment_labels'].tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (7, 1), (13, 17)])
+def test_replaced_ids_are_those_of_a_loop(shape):
+    from mmmaskformer.datasets.transforms.panoptic_loading import replace_ids
+
+    ids = np.random.default_rng(0).choice(np.array([0, 5, 256, 70000, 2**24 - 1], np.int32), shape)
+    numbers = {5: 1, 70000: 0, 2**24 - 1: 300}
+    replaced, areas = replace_ids(ids, numbers)
+    assert replaced.tolist() == [[numbers.get(number, -1) for number in row] for row in ids.tolist()]
+    assert replaced.dtype == np.int16
+    flat = ids.ravel().tolist()
+    assert areas == {number: flat.count(number) for number in set(flat)}
+
+
+def test_ids_use_all_three_channels(tmp_path):
+    from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
+
+    image = Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255]]], np.uint8))
+    for name in ('a.png', 'a.bmp'):
+        image.save(tmp_path / name)
+        assert read_segment_ids(str(tmp_path / name)).tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
+
+
+def test_a_truncated_file_is_not_taken_for_a_whole_one(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    path = tmp_path / 'a.png'
+    info = entry(path, striped_ids(64, 64, 3))
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ValueError, match=r'a\.png: \d+ bytes that cannot be decoded'):
+        build('LoadPanopticAnnotations')(info)
+
+
+def test_images_without_segments(tmp_path):
+    for ids in (np.zeros((4, 5), np.int32), np.full((4, 5), CROWD)):
+        info = entry(tmp_path / 'a.png', ids)
+        with pytest.raises(
+            ValueError, match=r'image 5 \(.*a\.png\) has no segment to learn.*filter_empty_gt=True.*allow_empty=True'
+        ):
+            build('LoadPanopticAnnotations')(copy.deepcopy(info))
+        results = build('LoadPanopticAnnotations', allow_empty=True)(info)
+        assert (results['gt_panoptic_map'] == -1).all() and results['gt_segment_labels'].shape == (0,)
+        packed = build('PackPanopticInputs')(results | {'img': np.zeros((4, 5, 3), np.uint8)})['data_samples']
+        assert packed.gt_panoptic_seg.labels == ()
+
+
+def test_id_that_is_not_listed(tmp_path):
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
+    del info['segments_info'][1]
+    with pytest.raises(
+        ValueError,
+        match=r'a\.png: found 600 \(24 px\), ids that segments_info of image 5 does not list, expected 0, 300, 900, '
+        '70000. Fix: list',
+    ):
+        build('LoadPanopticAnnotations')(info)
+
+
+def test_listed_segment_without_pixels(tmp_path):
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
+    hidden = dict(id=7, category=5, is_thing=True, iscrowd=False, area=3)
+    info['segments_info'].insert(1, hidden)
+    with pytest.raises(
+        ValueError,
+        match=r'a\.png: has no pixel of the ids 7, which segments_info of image 5 lists; it has the ids 0, 300',
+    ):
+        build('LoadPanopticAnnotations')(copy.deepcopy(info))
+    results = build('LoadPanopticAnnotations', allow_hidden=True)(info)
+    assert results['gt_segment_labels'].tolist() == [0, 5, 1, 2]
+    assert results['gt_panoptic_map'][0].tolist() == [0] * 4 + [2] * 4 + [3] * 4
+
+
+def test_png_of_another_size_than_the_image(tmp_path):
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3), ori_shape=(12, 8))
+    with pytest.raises(
+        ValueError, match=r'panoptic PNG .*a\.png: found 8 x 12 pixels .* expected 12 x 8 as in image a\.jpg'
+    ):
+        build('LoadPanopticAnnotations')(info)
+
+
+def test_png_missing_empty_broken_or_not_rgb(tmp_path):
+    path = tmp_path / 'a.png'
+    info, load = entry(path, striped_ids(8, 12, 3)), build('LoadPanopticAnnotations')
+    Image.fromarray(np.zeros((8, 12), np.uint8)).save(path)
+    with pytest.raises(
+        ValueError, match=r"a\.png: found a picture of shape \(8, 12\) \(Pillow mode 'L'\), expected RGB"
+    ):
+        load(copy.deepcopy(info))
+    Image.fromarray(np.zeros((8, 12, 4), np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"a\.png: found a picture of shape \(8, 12, 4\) \(Pillow mode 'RGBA'\)"):
+        load(copy.deepcopy(info))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match=r'panoptic PNG .*a\.png: 40 bytes that cannot be decoded .* an RGB PNG'):
+        load(copy.deepcopy(info))
+    path.write_bytes(b'')
+    with pytest.raises(ValueError, match=r'panoptic PNG .*a\.png: empty \(0 bytes\), expected an RGB PNG'):
+        load(copy.deepcopy(info))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"panoptic PNG .*a\.png: not found.*data_prefix\['seg'\]"):
+        load(copy.deepcopy(info))
+    with pytest.raises(ValueError, match="no 'seg_map_path' for image a.jpg: .* Fix: set data_prefix"):
+        load(dict(img_path='a.jpg'))
+
+
+# --- moving the map with the image ---
+
+
+@pytest.mark.parametrize('size', ['45x61', '100x136', '30x41'])
+def test_resize_equals_official_panoptic_mapper(size):
+    data = Path(__file__).parents[1] / 'data'
+    source = torch.load(data / 'pipeline.pt', weights_only=True)
+    expected = torch.load(data / 'pipeline_panoptic.pt', weights_only=True)['labels_panoptic_mapper'][size].numpy()
+    results = {'img': source['image'].numpy(), 'gt_panoptic_map': source['labels'].numpy().astype(np.int16)}
+    # its label map goes the other way, through torch
+    results |= {'gt_seg_map': source['labels'].numpy(), 'seg_fields': ['gt_panoptic_map', 'gt_seg_map']}
+    out = build('ResizeShortestEdge', short_edge=int(size.split('x')[0]), max_size=2048)(results)
+    assert np.array_equal(out['gt_panoptic_map'], expected) and out['gt_panoptic_map'].dtype == np.int16
+    assert np.array_equal(out['gt_seg_map'], source['resized'][size]['labels_semantic_mapper'].numpy())
+
+
+@pytest.mark.parametrize(
+    'old, new', [((61, 83), (45, 61)), ((33, 20), (99, 61)), ((5, 7), (5, 7)), ((640, 3), (13, 1))]
+)
+def test_resize_takes_the_pixel_under_the_centre(old, new):
+    from mmmaskformer.datasets.transforms.geometry import resize_segments
+
+    segments = np.arange(old[0] * old[1], dtype=np.int16).reshape(old) - 1
+    rows = ((2 * np.arange(new[0]) + 1) * old[0]) // (2 * new[0])
+    columns = ((2 * np.arange(new[1]) + 1) * old[1]) // (2 * new[1])
+    assert np.array_equal(resize_segments(segments, new), segments[np.ix_(rows, columns)])
+
+
+def test_resize_without_a_limit():
+    out = build('ResizeShortestEdge', short_edge=20, max_size=None)(moved_results(10, 100))
+    assert out['img'].shape == (20, 200, 3) and out['scale'] == (200, 20) and out['scale_factor'] == (2, 2)
+    limited = build('ResizeShortestEdge', short_edge=20, max_size=150)(moved_results(10, 100))
+    assert limited['img'].shape == (15, 150, 3)
+
+
+@pytest.mark.parametrize('host', ['mmseg', 'mmmaskformer'])
+def test_flips_and_crops_move_the_map(host):
+    flip = build('mmseg.RandomFlip', prob=1.0)
+    crop = (
+        build('mmseg.RandomCrop', crop_size=(20, 30))
+        if host == 'mmseg'
+        else build('RandomCropRange', min_size=9, max_size=30)
+    )
+    before = moved_results(43, 57)
+    flipped = flip(copy.deepcopy(before))
+    assert np.array_equal(flipped['gt_panoptic_map'], before['gt_panoptic_map'][:, ::-1]) and flipped['flip']
+    np.random.seed(0)
+    for seed in range(10):
+        results = crop(flip(moved_results(43, 57, seed=seed)))
+        assert_moved_together(results)
+        assert results['img_shape'] == results['img'].shape[:2]
+
+
+def test_pad_adds_no_segment():
+    results = moved_results(5, 7)
+    before = results['gt_panoptic_map'].copy()
+    results |= {'gt_seg_map': np.zeros((5, 7), np.uint8), 'seg_fields': ['gt_panoptic_map', 'gt_seg_map']}
+    out = build('PadToSize', size=(8, 9))(results)
+    assert_moved_together(out)
+    assert out['gt_panoptic_map'].shape == (8, 9) and np.array_equal(out['gt_panoptic_map'][:5, :7], before)
+    assert (out['gt_seg_map'][5:] == 255).all()
+
+
+# --- RandomCropRange ---
+
+
+def test_crop_sizes_and_places_cover_their_ranges():
+    np.random.seed(0)
+    crop = build('RandomCropRange', min_size=4, max_size=6)
+    seen = set()
+    for _ in range(3000):
+        results = moved_results(8, 5)
+        results['gt_panoptic_map'] = np.arange(40, dtype=np.int16).reshape(8, 5)
+        segments = crop(results)['gt_panoptic_map']
+        top, left = divmod(int(segments[0, 0]), 5)
+        assert np.array_equal(
+            segments, np.arange(40).reshape(8, 5)[top:, left:][: segments.shape[0], : segments.shape[1]]
+        )
+        seen.add((*segments.shape, top, left))
+    # the side of 5 is shorter than 6
+    expected = {(h, w, y, x) for h in (4, 5, 6) for w in (4, 5) for y in range(8 - h + 1) for x in range(5 - w + 1)}
+    assert seen == expected
+
+
+def test_crop_takes_small_images_whole():
+    out = build('RandomCropRange', min_size=384, max_size=600)(moved_results(30, 40))
+    assert out['img'].shape == (30, 40, 3) and out['gt_panoptic_map'].shape == (30, 40)
+
+
+@pytest.mark.parametrize('sizes', [(0, 5), (6, 5), (4.0, 5), ((3, 4), 5)])
+def test_crop_refuses_wrong_sizes(sizes):
+    with pytest.raises(ValueError, match='expected integers 1 <= min_size <= max_size in pixels, found min_size='):
+        build('RandomCropRange', min_size=sizes[0], max_size=sizes[1])
+
+
+def test_crop_refuses_boxes():
+    with pytest.raises(ValueError, match="RandomCropRange moves images and label maps only.*'gt_bboxes'"):
+        build('RandomCropRange', min_size=1, max_size=2)(moved_results(5, 5) | {'gt_bboxes': np.zeros((1, 4))})
+
+
+# --- PackPanopticInputs ---
+
+
+def test_packed_sample():
+    results = moved_results(12, 18) | dict(
+        scale_factor=(1.0, 1.0), flip=False, flip_direction=None, seg_map_path='a.png', segments_info=[], other=1
+    )
+    before = copy.deepcopy(results)
+    packed = build('PackPanopticInputs')(results)
+    assert packed.keys() == {'inputs', 'data_samples'}
+    assert packed['inputs'].dtype == torch.uint8 and packed['inputs'].is_contiguous()
+    assert np.array_equal(packed['inputs'].numpy(), before['img'].transpose(2, 0, 1))
+    sample = packed['data_samples']
+    assert set(sample.metainfo_keys()) == {'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+                                           'flip_direction', 'seg_map_path', 'segments_info'}  # fmt: skip
+    truth = sample.gt_panoptic_seg
+    assert truth.segment_map.dtype == torch.int16 and truth.segment_map.shape == (1, 12, 18)
+    assert np.array_equal(truth.segment_map[0].numpy(), before['gt_panoptic_map'])
+    assert truth.labels == (3, 2, 1, 0) and all(type(label) is int for label in truth.labels)
+
+
+@pytest.mark.parametrize('keep', [False, True])
+def test_vanished_segments(keep):
+    results = moved_results(2, 3, count=5)
+    results['gt_panoptic_map'] = np.array([[3, 3, -1], [1, 3, 1]], np.int16)
+    truth = build('PackPanopticInputs', keep_vanished=keep)(results)['data_samples'].gt_panoptic_seg
+    if keep:
+        assert truth.labels == (4, 3, 2, 1, 0) and truth.segment_map[0].tolist() == [[3, 3, -1], [1, 3, 1]]
+    else:
+        assert truth.labels == (3, 1) and truth.segment_map[0].tolist() == [[1, 1, -1], [0, 1, 0]]
+
+
+def test_packing_without_ground_truth():
+    sample = build('PackPanopticInputs')(dict(img=np.zeros((4, 5, 3), np.uint8), img_id=1))['data_samples']
+    assert 'gt_panoptic_seg' not in sample and sample.metainfo == {'img_id': 1}
+
+
+def test_packed_samples_are_targets_of_the_head(scenes):
+    from mmmaskformer.heads.data_samples import targets_from_det_samples
+
+    pipeline = [
+        LOAD_IMAGE,
+        dict(type='mmmaskformer.LoadPanopticAnnotations'),
+        dict(type='mmmaskformer.PackPanopticInputs'),
+    ]
+    results = scenes.get_data_info(0)
+    for step in pipeline:
+        results = TRANSFORMS.build(step)(results)
+    height, width = results['inputs'].shape[1:]
+    (target,) = targets_from_det_samples(
+        [results['data_samples']],
+        is_thing=torch.tensor(scenes.metainfo['isthing']),
+        input_size=(128, 160),
+        device=torch.device('cpu'),
+    )
+    segments = scenes.get_data_info(0)['segments_info']
+    assert target.labels.tolist() == [segment['category'] for segment in segments]
+    areas = [int((target.segment_map == index).sum()) for index in range(len(segments))]
+    assert areas == [segment['area'] for segment in segments]
+    assert (target.segment_map[height:] == -1).all() and (target.segment_map[:, width:] == -1).all()

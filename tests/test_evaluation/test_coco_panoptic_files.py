@@ -1,0 +1,111 @@
+"""Panoptic PNGs and result files: written, read back, damaged, interrupted."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.pq_pairs import categories, counts_by_definition, describe, random_pair
+from PIL import Image
+
+from mmmaskformer.core.panoptic_quality import SegmentCounts
+from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
+from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files, write_ids
+
+IDS = np.array([[0, 1, 255, 256], [65535, 65536, 2**24 - 1, 77]])
+
+
+def test_ids_as_others_write_and_read_them(tmp_path):
+    colours = np.stack([IDS % 256, IDS // 256 % 256, IDS // 65536], axis=-1).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / 'theirs.png')
+    write_ids(tmp_path / 'ours.png', IDS)
+    assert np.array_equal(np.array(Image.open(tmp_path / 'ours.png')), colours)
+    for name in ('theirs', 'ours'):
+        found = read_segment_ids(str(tmp_path / f'{name}.png'))
+        assert found.dtype == np.int32 and np.array_equal(found, IDS)
+
+
+@pytest.mark.parametrize('value', [-1, 2**24])
+def test_ids_that_do_not_fit(tmp_path, value):
+    with pytest.raises(ValueError, match=r'a\.png: found ids from .* expected 0 to 16777215'):
+        write_ids(tmp_path / 'a.png', np.array([[1, value]]))
+
+
+def write_pairs(folder, pairs, num_classes):
+    """Ground truth and results of `random_pair` in COCO's format."""
+    for part, maps in (('truth', [truth for truth, _ in pairs]), ('result', [result for _, result in pairs])):
+        (folder / part).mkdir()
+        entries = []
+        for index, panoptic in enumerate(maps):
+            write_ids(folder / part / f'{index}.png', panoptic.ids)
+            entries.append({'image_id': index, 'file_name': f'{index}.png', 'segments_info': describe(panoptic)})
+        content = {'annotations': entries, 'categories': list(categories(num_classes).values())}
+        (folder / f'{part}.json').write_text(json.dumps(content))
+    return folder / 'truth.json', folder / 'result.json'
+
+
+def test_count_files(tmp_path):
+    pairs = [random_pair(np.random.default_rng(seed), 5, size=(8, 9)) for seed in range(4)]
+    files = write_pairs(tmp_path, pairs, 5)
+    counts, listed = count_files(*files)
+    found = np.stack([counts.tp, counts.fp, counts.fn, counts.iou_sum], axis=1)
+    expected = sum(counts_by_definition(*pair, 5) for pair in pairs)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert listed == list(categories(5).values())
+    (tmp_path / 'result').rename(tmp_path / 'moved')
+    again, _ = count_files(*files, pred_folder=tmp_path / 'moved')
+    assert isinstance(again, SegmentCounts) and np.array_equal(again.tp, counts.tp)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda entries: entries.pop(1), r'result\.json: no prediction for image 1 \(1\.png\)'),
+        (lambda entries: entries[1]['segments_info'][0].update(category_id=99), r'result/1\.png: .* unknown'),
+        (lambda entries: entries[1]['segments_info'].pop(0), r'truth/1\.png: prediction has pixels of segment ids'),
+        (
+            lambda entries: entries[1]['segments_info'].append({'id': 5, 'category_id': 1}),
+            r'truth/1\.png: prediction lists segment ids \[5\]',
+        ),
+    ],
+)
+def test_results_that_do_not_fit(tmp_path, change, message):
+    pairs = [random_pair(np.random.default_rng(seed), 5, size=(8, 9)) for seed in range(2)]
+    truth, result = write_pairs(tmp_path, pairs, 5)
+    content = json.loads(result.read_text())
+    change(content['annotations'])
+    result.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        count_files(truth, result)
+
+
+def write(prefix, names):
+    writer = PanopticResultWriter(prefix)
+    writer.finish([writer.add(number, f'images/{name}.jpg', IDS * 0 + 1, [3]) for number, name in enumerate(names)])
+
+
+def listing(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*'))
+
+
+def test_a_new_result_replaces_an_older_one_as_a_whole(tmp_path):
+    write(tmp_path / 'result', ['a', 'b'])
+    write(tmp_path / 'result', ['c'])
+    assert listing(tmp_path) == ['result.panoptic', 'result.panoptic.json', 'result.panoptic/c.png']
+    entry = {'image_id': 0, 'file_name': 'c.png', 'segments_info': [{'id': 1, 'category_id': 3}]}
+    assert json.loads((tmp_path / 'result.panoptic.json').read_text()) == {'annotations': [entry]}
+
+
+def test_an_interrupted_test_leaves_no_result_and_no_pictures_in_the_next(tmp_path):
+    PanopticResultWriter(tmp_path / 'result').add(1, 'old.jpg', IDS, [3])
+    assert listing(tmp_path) == ['result.panoptic.partial', 'result.panoptic.partial/old.png']
+    write(tmp_path / 'result', ['a'])
+    assert listing(tmp_path) == ['result.panoptic', 'result.panoptic.json', 'result.panoptic/a.png']
+
+
+def test_two_images_of_one_name_or_id_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"two images have the file_name 'a\.png'"):
+        write(tmp_path / 'result', ['a', 'a'])
+    writer = PanopticResultWriter(tmp_path / 'result')
+    with pytest.raises(ValueError, match='two images have the image_id 7'):
+        writer.finish([writer.add(7, f'{name}.jpg', IDS, [3]) for name in 'ab'])
+    assert not (tmp_path / 'result.panoptic.json').exists()

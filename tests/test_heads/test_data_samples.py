@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from helpers import hosts
+from mmengine.structures import InstanceData, PixelData
+
+from mmmaskformer.core.panoptic_codes import decode_panoptic
+from mmmaskformer.heads.data_samples import encode_panoptic, panoptic_codes, targets_from_det_samples
+
+IS_THING = torch.tensor([False, True, False, True, False])
+CPU = torch.device('cpu')
+
+
+def targets(sample, size=(64, 96)):
+    return targets_from_det_samples([sample], is_thing=IS_THING, input_size=size, device=CPU)[0]
+
+
+def instance_sample(labels, masks, **fields):
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    sample = DetDataSample(metainfo=dict(img_path='images/a.jpg'))
+    bitmap = BitmapMasks(np.asarray(masks, np.uint8), *masks.shape[1:])
+    sample.gt_instances = InstanceData(labels=torch.tensor(labels, dtype=torch.long), masks=bitmap)
+    for name, value in fields.items():
+        setattr(sample, name, value)
+    return sample
+
+
+def test_our_panoptic_ground_truth_is_padded_with_no_segment():
+    _, sample = hosts.make_panoptic_sample((50, 70))
+    target = targets(sample)
+    assert target.labels.tolist() == list(sample.gt_panoptic_seg.labels)
+    assert torch.equal(target.segment_map[:50, :70], sample.gt_panoptic_seg.segment_map[0])
+    assert (target.segment_map[50:] == -1).all() and (target.segment_map[:, 70:] == -1).all()
+
+
+def test_instances_may_overlap_and_stuff_comes_from_the_label_map():
+    masks = np.zeros((2, 4, 6), bool)
+    masks[0, :, :4] = masks[1, :, 2:] = True
+    label_map = torch.tensor([[0, 1, 2, 3, 4, 255]]).repeat(4, 1)
+    sample = instance_sample([3, 1], masks, gt_sem_seg=PixelData(sem_seg=label_map[None]))
+    target = targets(sample, (5, 8))
+    assert target.labels.tolist() == [3, 1, 0, 2, 4]
+    found = target.masks_of(torch.arange(5))
+    assert np.array_equal(found[:2, :4, :6].numpy(), masks)
+    assert not found[:, 4:].any() and not found[:, :, 6:].any()
+    assert torch.equal(found[3, :4, :6], label_map == 2)
+
+
+def test_an_image_without_instances_has_an_empty_target():
+    target = targets(instance_sample([], np.zeros((0, 4, 6), bool)), (4, 6))
+    assert target.num_segments == 0 and target.size == (4, 6)
+
+
+def test_a_sample_without_ground_truth_tells_which_transforms_to_use():
+    from mmdet.structures import DetDataSample
+
+    with pytest.raises(KeyError, match="a.jpg.*neither 'gt_panoptic_seg' nor 'gt_instances'.*LoadPanopticAnnotations"):
+        targets(DetDataSample(metainfo=dict(img_path='a.jpg')))
+
+
+def test_labels_outside_the_class_list_name_the_file():
+    with pytest.raises(ValueError, match=r'images/a.jpg: labels \[5\] of segments are outside.*0 to 4.*num_classes'):
+        targets(instance_sample([5], np.zeros((1, 4, 6), bool)), (4, 6))
+
+
+def test_ground_truth_larger_than_the_input_is_named():
+    _, sample = hosts.make_panoptic_sample((50, 70))
+    with pytest.raises(ValueError, match=r'panoptic/a.png: the ground truth is \(50, 70\), larger than .*\(50, 64\)'):
+        targets(sample, (50, 64))
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_segments_survive_the_way_through_mmdetections_form(seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.cat([torch.tensor([0, 2, 4]), torch.randint(0, 2, (40,), generator=generator) * 2 + 1])
+    labels = labels[torch.randperm(43, generator=generator)]
+    segment_ids = torch.randint(0, 44, (30, 40), generator=generator, dtype=torch.int32)
+    codes = panoptic_codes(labels, IS_THING)
+    assert len(set(codes.tolist())) == 43 and 0 not in codes, 'the host takes 0 for void'
+    encoded = encode_panoptic(segment_ids, codes, 5).numpy()
+    assert ((encoded == 5) == (segment_ids == 0).numpy()).all()
+    ids, found = decode_panoptic(encoded, 5)
+    assert ids.dtype == np.int32 and ids.max() == len(found) == 43
+    for number, label in enumerate(found, start=1):
+        original = segment_ids.numpy()[ids == number]
+        assert len(set(original.tolist())) == 1 and labels[original[0] - 1] == label

@@ -1,0 +1,178 @@
+import logging
+
+import pytest
+import torch
+from helpers import hosts
+from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+
+from mmmaskformer.core.inference.detr import detr_inference
+from mmmaskformer.core.inference.instance import instance_inference
+from mmmaskformer.core.inference.panoptic import general_inference, panoptic_inference
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.inference.semantic import semantic_inference
+from mmmaskformer.core.panoptic_codes import decode_panoptic
+
+EVERYTHING = dict(panoptic=dict(), detr=dict(), semantic=dict(), general=dict(), instance=dict())
+IS_THING = torch.tensor([False, True, False, True, False])
+
+
+def make_fusion(test_cfg=None, things=hosts.THINGS):
+    from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
+
+    return MaskFormerFusionHead(num_classes=5, things=things, test_cfg=test_cfg)
+
+
+def confident_outputs(seed=0, batch=2, num_queries=7):
+    """Outputs of a network that is sure of itself: every kind of result has something in it."""
+    generator = torch.Generator().manual_seed(seed)
+    class_logits = torch.randn(batch, num_queries, 6, generator=generator)
+    class_logits += 6 * torch.eye(6)[torch.randint(0, 6, (batch, num_queries), generator=generator)]
+    owner = torch.randint(0, num_queries, (batch, 1, 4, 6), generator=generator)
+    coarse = 8.0 * (owner == torch.arange(num_queries)[:, None, None]) - 4
+    coarse += torch.randn(coarse.shape, generator=generator)
+    return class_logits, torch.nn.functional.interpolate(coarse, size=(64, 96), mode='bilinear')
+
+
+def samples(count=2):
+    from mmdet.structures import DetDataSample
+
+    return [DetDataSample(metainfo=dict(ori_shape=(75, 113), img_shape=(60, 90))) for _ in range(count)]
+
+
+@pytest.fixture
+def log():
+    """Messages of mmengine's current logger."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+@torch.no_grad()
+def test_one_pass_of_the_detector_answers_every_question():
+    model = hosts.make_detector(EVERYTHING | dict(panoptic=dict(object_threshold=0.0, overlap_threshold=0.0)))
+    calls = []
+    model.panoptic_head.classifier.register_forward_hook(lambda *_: calls.append(1))
+    image, sample = hosts.make_panoptic_sample((60, 90), ori_shape=(75, 113))
+    result = model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+    assert len(calls) == 1
+    for field in ('pred_panoptic_seg', 'pred_detr_seg', 'pred_sem_seg', 'pred_general_seg'):
+        assert getattr(result, field).sem_seg.shape == (1, 75, 113)
+        assert getattr(result, field).sem_seg.dtype == torch.int32
+    assert result.pred_instances.masks.shape[1:] == (75, 113)
+
+
+@pytest.mark.parametrize('rescale', [True, False])
+def test_results_equal_the_core_image_by_image(rescale):
+    class_logits, mask_logits = confident_outputs()
+    batch = samples()
+    results = make_fusion(EVERYTHING).predict(class_logits, mask_logits, batch, rescale=rescale)
+    size = (75, 113) if rescale else (60, 90)
+    for image, (result, sample) in enumerate(zip(results, batch, strict=True)):
+        masks = QueryMasks(mask_logits[image], None, (64, 96), (60, 90), size)
+        logits = class_logits[image]
+        for found, function in ((result['pan_results'], panoptic_inference), (sample.pred_detr_seg, detr_inference)):
+            expected = function(logits, masks, is_thing=IS_THING)
+            ids, labels = decode_panoptic(found.sem_seg[0].numpy(), 5)
+            assert len(expected.labels) > 1
+            assert sorted(labels.tolist()) == sorted(expected.labels.tolist())
+            rows = {segment['id']: segment for segment in found.segments}
+            assert list(rows) == [segment['id'] for segment in found.segments], 'ids are never used twice'
+            for number, segment in enumerate(found.segments, start=1):
+                mask = found.sem_seg[0] == segment['id']
+                assert torch.equal(mask, expected.segment_ids == number)
+                assert segment['label'] == int(expected.labels[number - 1]) == segment['id'] % 1000
+                assert (segment['id'] >= 1000) == bool(IS_THING[segment['label']] or segment['label'] == 0)
+            assert ((ids == 0) == (expected.segment_ids == 0).numpy()).all()
+        general = general_inference(logits, masks)
+        assert torch.equal(sample.pred_general_seg.sem_seg[0], general.to(torch.int32))
+        semantic = semantic_inference(logits, masks, resize_masks_first=True).argmax(0)
+        assert torch.equal(sample.pred_sem_seg.sem_seg[0], semantic.to(torch.int32))
+        instances = instance_inference(logits, masks, is_thing=IS_THING)
+        for key, value in zip(('labels', 'scores', 'masks', 'bboxes'), instances, strict=True):
+            assert torch.equal(result['ins_results'][key], value)
+
+
+def test_panoptic_and_instances_equal_mmdetections_fusion_head():
+    import mmdet.models  # noqa: F401
+
+    settings = dict(panoptic_on=True, instance_on=True, object_mask_thr=0.8, iou_thr=0.8, max_per_image=20)
+    peer = MODELS.build(
+        ConfigDict(type='mmdet.MaskFormerFusionHead', num_things_classes=2, num_stuff_classes=3, test_cfg=settings)
+    )
+    for seed in range(5):
+        class_logits, mask_logits = confident_outputs(seed)
+        ours = make_fusion(dict(panoptic=dict(), instance=dict(max_per_image=20)), things=[0, 1])
+        found = ours.predict(class_logits, mask_logits, samples())
+        expected = peer.predict(class_logits, mask_logits, samples(), rescale=True)
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one['pan_results'].sem_seg, other['pan_results'].sem_seg)
+            order = other['ins_results'].scores.argsort(descending=True)
+            again = one['ins_results'].scores.argsort(descending=True)
+            assert len(order) > 0
+            for key in ('labels', 'scores', 'masks'):
+                torch.testing.assert_close(one['ins_results'][key][again], other['ins_results'][key][order])
+            # MMDetection's boxes, too, end just outside the mask.
+            torch.testing.assert_close(one['ins_results'].bboxes[again], other['ins_results'].bboxes[order])
+
+
+@torch.no_grad()
+def test_our_head_works_with_mmdetections_fusion_head():
+    fusion = dict(type='mmdet.MaskFormerFusionHead', num_things_classes=2, num_stuff_classes=3)
+    config = hosts.detector_config(dict(panoptic_on=True, object_mask_thr=0.0, iou_thr=0.0), fusion, things=[0, 1])
+    peer = MODELS.build(config).eval()
+    model = hosts.make_detector(dict(panoptic=dict(object_threshold=0.0, overlap_threshold=0.0)), things=[0, 1])
+    model.panoptic_fusion_head = make_fusion(model.test_cfg, things=[0, 1])
+    peer.load_state_dict(model.state_dict())
+    image, _ = hosts.make_panoptic_sample((60, 90))
+    maps = [
+        detector.test_step(dict(inputs=[image], data_samples=[hosts.make_panoptic_sample((60, 90))[1]]))[0]
+        for detector in (peer, model)
+    ]
+    assert torch.equal(maps[0].pred_panoptic_seg.sem_seg, maps[1].pred_panoptic_seg.sem_seg)
+
+
+def test_alone_detr_and_general_fill_the_fields_of_the_hosts_metrics():
+    class_logits, mask_logits = confident_outputs()
+    batch = samples()
+    results = make_fusion(dict(detr=dict(), general=dict())).predict(class_logits, mask_logits, batch)
+    assert results[0]['pan_results'] is batch[0].pred_detr_seg
+    assert batch[0].pred_sem_seg is batch[0].pred_general_seg
+
+
+def test_an_output_set_to_none_is_off():
+    class_logits, mask_logits = confident_outputs()
+    batch = samples()
+    result = make_fusion(dict(panoptic=None, semantic=dict())).predict(class_logits, mask_logits, batch)[0]
+    assert not result and 'pred_sem_seg' in batch[0] and 'pred_panoptic_seg' not in batch[0]
+
+
+def test_nothing_found_is_told_once_with_the_highest_score(log):
+    class_logits = torch.zeros(2, 7, 6)
+    class_logits[0, 3, 2] = 2.0
+    fusion = make_fusion(dict(panoptic=dict(object_threshold=0.9)))
+    results = fusion.predict(class_logits, torch.zeros(2, 7, 64, 96), samples())
+    assert all((result['pan_results'].sem_seg == 5).all() for result in results)
+    highest = float(class_logits[0].softmax(-1)[:, :-1].max())
+    messages = [message for message in log if 'No segment was found' in message]
+    assert len(messages) == 1
+    assert f'{highest:.3f}' in messages[0] and '0.9' in messages[0] and 'object_threshold' in messages[0]
+
+
+@pytest.mark.parametrize(
+    'test_cfg, error, message',
+    [
+        (dict(panoptic_on=True), TypeError, "'panoptic_on'"),
+        (dict(panoptic=dict(object_mask_thr=0.5)), TypeError, "'object_mask_thr'"),
+        (dict(panoptic=None), ValueError, 'asks for nothing; expected one or more of'),
+        (dict(), ValueError, 'asks for nothing'),
+    ],
+)
+def test_wrong_settings_are_named(test_cfg, error, message):
+    with pytest.raises(error, match=message):
+        make_fusion(test_cfg)

@@ -1,0 +1,260 @@
+"""Time of our panoptic quality and of panopticapi's, per image, in one run that also checks that they agree.
+
+The maps are invented, of the size of COCO's and with rough outlines. Three ways to get them:
+
+    evaluator   the prediction is in memory, the ground truth in a PNG file, as in a test of a model; panopticapi reads
+                files only, so the prediction is written for it first
+    files       both are PNG files
+    memory      both are decoded colours in memory
+
+Both tools take turns on each image, in one thread; CPU time counts. Reading a PNG file of this size takes either tool
+about twice as long as all else that ours does, so that the ratio for files cannot be large.
+
+    python tools/benchmark/panoptic_quality.py --json pq.json
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+from panopticapi import evaluation as official
+from PIL import Image
+
+from mmmaskformer.core.panoptic_codes import decode_panoptic
+from mmmaskformer.core.panoptic_map import VOID, PanopticMap, joint_runs
+from mmmaskformer.core.panoptic_quality import SegmentCounts, count_segments
+from mmmaskformer.datasets.transforms.panoptic_loading import ids_of_colours, read_segment_ids
+from mmmaskformer.evaluation.coco_panoptic_files import panoptic_map, write_ids
+
+NUM_CLASSES = 133
+CATEGORIES = {label + 1: {'id': label + 1, 'isthing': label < 80} for label in range(NUM_CLASSES)}
+PARTS = ('truth', 'result')
+Pair = tuple[dict, dict]
+LABEL_OF = {category: label for label, category in enumerate(CATEGORIES)}
+
+
+def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: int) -> np.ndarray:
+    """(2, H, W) displacements with a standard deviation of about a third of ``cell`` pixels."""
+    coarse = rng.normal(0, cell / 2, (2, size[0] // cell + 2, size[1] // cell + 2)).astype(np.float32)
+    return np.stack([cv2.resize(part, size[::-1], interpolation=cv2.INTER_CUBIC) for part in coarse])
+
+
+def draw(centres: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Index of the nearest centre of each displaced pixel, (H, W)."""
+    grid = np.indices(noise.shape[1:]) + noise
+    return np.argmin([np.square(grid - centre[:, None, None]).sum(axis=0) for centre in centres], axis=0)
+
+
+def describe(regions: np.ndarray, ids: np.ndarray, labels: np.ndarray, is_crowd: np.ndarray) -> list[dict]:
+    """``segments_info`` of the regions that can be seen and are not void (id 0)."""
+    areas = np.bincount(regions.ravel(), minlength=len(ids))
+    return [
+        {'id': int(ids[i]), 'category_id': int(labels[i]) + 1, 'iscrowd': int(is_crowd[i]), 'area': int(areas[i])}
+        for i in range(len(ids))
+        if ids[i] and areas[i]
+    ]
+
+
+def save(file: Path, ids: np.ndarray) -> None:
+    """Write a panoptic PNG with Pillow, as COCO's own were; that compresses better than OpenCV does by default."""
+    Image.fromarray(np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)).save(file)
+
+
+def make_image(rng: np.random.Generator, size: tuple[int, int], name: str, folder: Path) -> Pair:
+    """Write ground truth and prediction of one image; returns the entries of their JSON files."""
+    count = int(rng.integers(16, 27))
+    centres = rng.uniform(0, 1, (count, 2)) * size
+    noise = smooth_noise(rng, size, 48) + smooth_noise(rng, size, 6)
+    labels, is_crowd = rng.integers(0, NUM_CLASSES, count), rng.random(count) < 0.03
+    entries = []
+    for part, moved in zip(PARTS, (noise, noise + smooth_noise(rng, size, 10)), strict=True):
+        ids = rng.choice(2**24 - 1, count, replace=False) + 1
+        ids[rng.random(count) < 0.05] = 0
+        regions = draw(centres, moved)
+        save(folder / part / name, ids[regions])
+        entries.append({'image_id': name, 'file_name': name, 'segments_info': describe(regions, ids, labels, is_crowd)})
+        labels = np.where(rng.random(count) < 0.8, labels, rng.integers(0, NUM_CLASSES, count))
+    return tuple(entries)
+
+
+def theirs(pair: Pair, folder: Path) -> official.PQStat:
+    """Counts of one image by panopticapi."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return official.pq_compute_single_core(0, [pair], folder / 'truth', folder / 'result', CATEGORIES)
+
+
+def ours(pair: Pair, truth: np.ndarray, result: np.ndarray) -> SegmentCounts:
+    """Counts of one image by mmmaskformer, from the two maps of ids."""
+    maps = [
+        panoptic_map(ids, entry['segments_info'], LABEL_OF, entry['file_name'])
+        for ids, entry in zip((truth, result), pair, strict=True)
+    ]
+    return count_segments(*maps, num_classes=NUM_CLASSES, name=pair[0]['file_name'])
+
+
+def time_files(pairs: list[Pair], folder: Path, rounds: int) -> dict:
+    """Both tools read both maps from PNG files."""
+
+    def read_and_count(pair: Pair) -> SegmentCounts:
+        return ours(pair, *(read_segment_ids(str(folder / part / pair[0]['file_name'])) for part in PARTS))
+
+    return compare(pairs, rounds, lambda pair: theirs(pair, folder), read_and_count)
+
+
+def time_memory(pairs: list[Pair], folder: Path, rounds: int) -> dict:
+    """Both tools get decoded colours."""
+    files = {str(folder / part / pair[0]['file_name']) for pair in pairs for part in PARTS}
+    colours = {file: np.array(Image.open(file)) for file in files}
+
+    def decode_and_count(pair: Pair) -> SegmentCounts:
+        return ours(pair, *(ids_of_colours(colours[str(folder / part / pair[0]['file_name'])]) for part in PARTS))
+
+    with mock.patch.object(official.Image, 'open', colours.get):
+        return compare(pairs, rounds, lambda pair: theirs(pair, folder), decode_and_count)
+
+
+def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
+    """The prediction is label + 1000 * instance in memory, one number a segment; the truth is a PNG file."""
+    encoded, recoded = {}, []
+    for truth, result in pairs:
+        ids = read_segment_ids(str(folder / 'result' / result['file_name']))
+        codes = {row['id']: row['category_id'] - 1 + 1000 * i for i, row in enumerate(result['segments_info'], 1)}
+        found, inverse = np.unique(ids, return_inverse=True)
+        table = np.array([codes.get(int(segment_id), NUM_CLASSES) for segment_id in found], np.int32)
+        encoded[result['file_name']] = table[inverse.reshape(ids.shape)]
+        segments = [row | {'id': codes[row['id']]} for row in result['segments_info']]
+        recoded.append((truth, result | {'segments_info': segments}))
+
+    def write_and_count(pair: Pair) -> official.PQStat:
+        codes = encoded[pair[1]['file_name']]
+        write_ids(folder / 'result' / pair[1]['file_name'], np.where(codes % 1000 == NUM_CLASSES, VOID, codes))
+        return theirs(pair, folder)
+
+    def decode_and_count(pair: Pair) -> SegmentCounts:
+        ids, labels = decode_panoptic(encoded[pair[1]['file_name']], NUM_CLASSES)
+        truth = read_segment_ids(str(folder / 'truth' / pair[0]['file_name']))
+        maps = [
+            panoptic_map(truth, pair[0]['segments_info'], LABEL_OF, pair[0]['file_name']),
+            PanopticMap(ids, np.arange(1, len(labels) + 1), labels),
+        ]
+        return count_segments(*maps, num_classes=NUM_CLASSES)
+
+    return compare(recoded, rounds, write_and_count, decode_and_count)
+
+
+def check_equal(counts: SegmentCounts, stat: official.PQStat, name: str) -> float:
+    """The largest difference of a class's sum of IoUs.
+
+    Raises:
+        AssertionError: if a count differs, or a sum by more than 1e-12.
+    """
+    expected = np.array(
+        [[getattr(stat[label + 1], key) for key in ('tp', 'fp', 'fn', 'iou')] for label in range(NUM_CLASSES)]
+    )
+    if not np.array_equal(np.stack([counts.tp, counts.fp, counts.fn], axis=1), expected[:, :3]):
+        raise AssertionError(f'{name}: TP, FP or FN differ from panopticapi')
+    difference = float(np.abs(counts.iou_sum - expected[:, 3]).max())
+    if difference > 1e-12:
+        raise AssertionError(f'{name}: IoUs differ from panopticapi by {difference}, expected at most 1e-12')
+    return difference
+
+
+def cpu_time(function: Callable, *arguments) -> tuple[float, object]:
+    """CPU time in milliseconds, and the result."""
+    start = time.process_time()
+    result = function(*arguments)
+    return 1000 * (time.process_time() - start), result
+
+
+def compare(pairs: list[Pair], rounds: int, official_way: Callable, our_way: Callable) -> dict:
+    """Time two functions of a pair in turn.
+
+    Args:
+        pairs: entries of ground truth and result of each image.
+        rounds: repetitions; the median over them is taken for each image.
+        official_way: returns the `PQStat` of a pair.
+        our_way: returns the `SegmentCounts` of a pair.
+    """
+    times, worst = ([], []), 0.0
+    for pair in pairs:
+        taken = ([], [])
+        for _ in range(rounds):
+            spent, stat = cpu_time(official_way, pair)
+            taken[0].append(spent)
+            spent, counts = cpu_time(our_way, pair)
+            taken[1].append(spent)
+        worst = max(worst, check_equal(counts, stat, pair[0]['file_name']))
+        for all_times, values in zip(times, taken, strict=True):
+            all_times.append(statistics.median(values))
+    theirs_ms, ours_ms = map(statistics.mean, times)
+    return {
+        'panopticapi_ms': theirs_ms,
+        'ours_ms': ours_ms,
+        'times_faster': theirs_ms / ours_ms,
+        'largest_difference': worst,
+    }
+
+
+WAYS = {'evaluator': time_evaluator, 'files': time_files, 'memory': time_memory}
+
+
+def measure(arguments: argparse.Namespace) -> dict:
+    """Make the images and time all ways."""
+    rng, size = np.random.default_rng(arguments.seed), tuple(arguments.size)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in PARTS:
+            (folder / part).mkdir()
+        pairs = [make_image(rng, size, f'{index}.png', folder) for index in range(arguments.images)]
+        runs = [
+            len(joint_runs(*(read_segment_ids(str(folder / part / truth['file_name'])) for part in PARTS))[2])
+            for truth, _ in pairs
+        ]
+        report = {
+            'images': len(pairs),
+            'size': size,
+            'segments_per_image': statistics.mean(len(truth['segments_info']) for truth, _ in pairs),
+            'runs_per_image': statistics.mean(runs),
+        }
+        # The evaluator's way comes last, since it writes the results anew.
+        return report | {way: WAYS[way](pairs, folder, arguments.rounds) for way in reversed(WAYS)}
+
+
+def main() -> None:
+    """Read the arguments, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--images', type=int, default=20, help='number of images')
+    parser.add_argument('--size', type=int, nargs=2, default=(480, 640), metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('--rounds', type=int, default=5, help='repetitions for each image')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--json', type=Path, help='write the numbers to this file')
+    arguments = parser.parse_args()
+    cv2.setNumThreads(0)
+    report = measure(arguments)
+    height, width = report['size']
+    print(
+        f'{report["images"]} images of {height} x {width}, {report["segments_per_image"]:.1f} segments and '
+        f'{report["runs_per_image"]:.0f} runs of equal pixels each'
+    )
+    print(f'{"CPU ms per image":18}{"panopticapi":>13}{"ours":>8}{"faster":>9}   largest difference')
+    for way in WAYS:
+        row = report[way]
+        print(
+            f'{way:18}{row["panopticapi_ms"]:13.2f}{row["ours_ms"]:8.2f}{row["times_faster"]:8.1f}x'
+            f'   {row["largest_difference"]:.0e}'
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
