@@ -32,7 +32,7 @@ def chunk_rows(row_elements: int, device: torch.device) -> int:
     On a CPU a chunk's few tensors should stay in its cache; elsewhere few launches of large kernels are better, and the
     limit bounds the memory to a few hundred megabytes.
     """
-    limit = 300_000 if device.type == 'cpu' else 10_000_000
+    limit = 300_000 if device.type == 'cpu' else 20_000_000
     return max(1, limit // max(1, row_elements))
 
 
