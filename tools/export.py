@@ -1,0 +1,89 @@
+"""Export a trained model: ``python tools/export.py CONFIG CKPT --to onnx --task panoptic --out FILE --verify``."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mmmaskformer.datasets.scenes import METAINFO
+from mmmaskformer.export.files import FORMATS, require_packages, run_file, write_file
+from mmmaskformer.export.load import TrainedModel, load_trained
+from mmmaskformer.export.modules import OUTPUTS, export_module
+from mmmaskformer.export.quantise import MAX_MIOU_LOSS, quantise
+from mmmaskformer.export.verify import check_shapes, compare, scene_miou
+
+
+def main() -> int:
+    """Read the command line and export; returns the exit code: 1 if the file differs too much, 2 for an error."""
+    args = _arguments()
+    try:
+        if args.int8 and args.to != 'onnx':
+            raise ValueError(f'--int8 is for ONNX files; found --to {args.to}. Fix: --to onnx')
+        if not args.out.parent.is_dir():
+            raise FileNotFoundError(f'--out {args.out}: the folder does not exist. Fix: make it')
+        require_packages(args.to)
+        shapes = check_shapes(tuple(args.size))
+        trained = load_trained(args.config, args.checkpoint, args.cfg_options)
+        module = export_module(trained.model, args.task)
+        with tempfile.TemporaryDirectory(dir=args.out.parent, prefix='.export') as folder:
+            exact = Path(folder) / 'exact.onnx' if args.int8 else args.out
+            write_file(module, args.task, trained.facts, args.to, exact)
+            if args.int8:
+                quantise(exact, args.out)
+                _tell(args.out)
+                return _check_int8(args, trained, exact)
+        _tell(args.out)
+        return _check(args, trained, shapes) if args.verify else 0
+    except (ValueError, OSError, ImportError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Export a trained model to a file that runs without this package.')
+    parser.add_argument('config', help='config file of a model with one of our heads')
+    parser.add_argument('checkpoint', help='its weights, a .pth file')
+    parser.add_argument('--to', choices=FORMATS, default='onnx', help='kind of file (default onnx)')
+    parser.add_argument('--task', choices=OUTPUTS, required=True, help='what the file answers')
+    parser.add_argument('--out', type=Path, required=True, help='file to write')
+    parser.add_argument('--verify', action='store_true', help='compare the file with the model on invented scenes')
+    parser.add_argument('--int8', action='store_true', help='weights as 8-bit integers (ONNX only); always checked')
+    parser.add_argument(
+        '--size', type=int, nargs=2, metavar=('H', 'W'), default=(96, 128), help='of the scenes (default 96 128)'
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='entries to replace, such as a.b=1 c=2')
+    return parser.parse_args()
+
+
+def _tell(file: Path) -> None:
+    print(f'{file}: {file.stat().st_size / 1e6:.1f} MB written')
+
+
+def _check(args: argparse.Namespace, trained: TrainedModel, shapes: list) -> int:
+    """Compare the file with the model, print a row for each batch; 1 if they differ too much."""
+    rows = compare(trained.model, args.task, run_file(args.out, args.to), shapes)
+    print(f'{"batch, height, width":<24}{"largest difference":<20}{"largest logit":<15}differing pixels')
+    for row in rows:
+        print(f'{str(row.shape):<24}{row.logits:<20.2e}{row.scale:<15.2f}{row.pixels:.4%}')
+    if all(row.small for row in rows):
+        return 0
+    print(f'error: {args.out} differs from the model by more than rounding', file=sys.stderr)
+    return 1
+
+
+def _check_int8(args: argparse.Namespace, trained: TrainedModel, exact: Path) -> int:
+    """Compare 8-bit weights with float32 ones; a file that loses too much is removed."""
+    rows = compare(trained.model, args.task, run_file(args.out, 'onnx'), check_shapes(tuple(args.size)))
+    print(f'differing pixels: {max(row.pixels for row in rows):.2%}')
+    if trained.facts['classes'] != list(METAINFO['classes']) or args.task == 'raw':
+        print('mIoU: not measured, the classes are not those of the scenes. Measure it on your own test set.')
+        return 0
+    before, after = (scene_miou(args.task, run_file(file, 'onnx')) for file in (exact, args.out))
+    print(f'mIoU on scenes: {before:.2f} with float32, {after:.2f} with 8 bits')
+    if before - after <= MAX_MIOU_LOSS:
+        return 0
+    args.out.unlink()
+    print(f'error: 8 bits cost more than {MAX_MIOU_LOSS} points; {args.out} is removed', file=sys.stderr)
+    return 1
