@@ -87,3 +87,7 @@ def _check_int8(args: argparse.Namespace, trained: TrainedModel, exact: Path) ->
     args.out.unlink()
     print(f'error: 8 bits cost more than {MAX_MIOU_LOSS} points; {args.out} is removed', file=sys.stderr)
     return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

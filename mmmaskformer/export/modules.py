@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmmaskformer.export.attention import make_portable
 from mmmaskformer.export.panoptic import fixed_panoptic_inference
+from mmmaskformer.export.windows import first_of, make_windows_portable
 
 RAW_OUTPUTS = ('class_logits', 'mask_logits')
 OUTPUTS = {
@@ -52,13 +53,7 @@ class InputLayer(nn.Module):
             return x
         height, width = (side + (-side) % self.divisor for side in images.shape[-2:])
         # Too much padding, then as much as is wanted: no size is special.
-        return first_pixels(F.pad(x, (0, self.divisor, 0, self.divisor), value=self.pad_value), height, width)
-
-
-def first_pixels(maps: Tensor, height: int, width: int) -> Tensor:
-    """The upper left (..., height, width) of maps; slices would let exporters ask whether anything is cut off."""
-    rows, columns = (torch.arange(side, device=maps.device) for side in (height, width))
-    return maps.index_select(-2, rows).index_select(-1, columns)
+        return first_of(F.pad(x, (0, self.divisor, 0, self.divisor), value=self.pad_value), (height, width))
 
 
 class RawModule(nn.Module):
@@ -111,7 +106,7 @@ class SemanticModule(RawModule):
         mask_probs = _at_size_of(x, mask_logits).sigmoid()
         scores = torch.einsum('bqk,bqhw->bkhw', class_logits.softmax(-1)[..., :-1], mask_probs)
         labels = scores.argmax(1).to(torch.int32)
-        return first_pixels(labels, *images.shape[-2:]), class_logits, mask_logits
+        return first_of(labels, images.shape[-2:]), class_logits, mask_logits
 
 
 class PanopticModule(RawModule):
@@ -145,7 +140,7 @@ class PanopticModule(RawModule):
         table = fixed_panoptic_inference(
             class_logits, _at_size_of(x, mask_logits), inside, is_thing=self.is_thing, **self.thresholds
         )
-        return first_pixels(table.segment_ids, height, width), *table[1:], class_logits, mask_logits
+        return first_of(table.segment_ids, (height, width)), *table[1:], class_logits, mask_logits
 
 
 def _at_size_of(x: Tensor, maps: Tensor) -> Tensor:
@@ -171,6 +166,7 @@ def export_module(model: nn.Module, task: str) -> RawModule:
     settings = _settings(model, task)
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     make_portable(model)
+    make_windows_portable(model)
     parts = (model, _input_layer(model.data_preprocessor), head_of(model))
     if task == 'panoptic':
         return PanopticModule(*parts, settings).eval()

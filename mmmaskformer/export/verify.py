@@ -163,9 +163,9 @@ def scene_miou(task: str, run: Runner, count: int = 40) -> float:
         The score; pixels without a segment count as wrong.
     """
     rng = np.random.default_rng(1)
-    counts = []
+    counts = LabelCounts.zeros(len(CLASSES))
     for _ in range(count):
         scene = make_scene(rng, (96, 128))
         labels = labels_of(task, run(as_images([scene])))[0]
-        counts.append(count_labels(scene.semantic, labels, num_classes=len(CLASSES), ignore_index=IGNORE_LABEL))
-    return 100 * pixel_quality(LabelCounts(*map(sum, zip(*counts, strict=True)))).mean_iou
+        counts += count_labels(scene.semantic, labels, num_classes=len(CLASSES), ignore_index=IGNORE_LABEL)
+    return 100 * pixel_quality(counts).mean_iou
