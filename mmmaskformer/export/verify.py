@@ -58,7 +58,7 @@ def check_shapes(size: tuple[int, int]) -> list[tuple[int, int, int]]:
     height, width = size
     if min(size) < 64:
         raise ValueError(f'size: found {tuple(size)}, expected height and width of at least 64')
-    return [(1, height, width), (2, height + 1, width - 13), (3, width - 5, height - 7)]
+    return [(1, height, width), (2, height + 1, width + 13), (3, width + 5, height + 7)]
 
 
 def compare(model: nn.Module, task: str, run: Runner, shapes: Sequence[tuple[int, int, int]]) -> list[Difference]:

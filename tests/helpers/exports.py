@@ -24,6 +24,18 @@ class StridedConvs(nn.Module):
         return features
 
 
+class AddQueries(nn.Module):
+    """Lets the queries differ, which those of an untrained decoder hardly do."""
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.norm = decoder.norm
+        self.query_embed = decoder.query_embed
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x) + self.query_embed.weight
+
+
 def small_detector(test_cfg: dict | None = None):
     """A detector with a backbone of four convolutions; its class scores are spread, so that segments are found."""
     decoder = dict(type='mmmaskformer.TransformerDecoder', num_layers=1, num_heads=4, ffn_channels=24, dropout=0.0)
@@ -40,7 +52,9 @@ def small_segmentor(test_cfg: dict | None = None):
 def _with_small_backbone(model: nn.Module, head: nn.Module) -> nn.Module:
     torch.manual_seed(0)
     model.backbone = StridedConvs()
+    decoder = head.classifier.transformer_decoder
+    decoder.norm = AddQueries(decoder)
     nn.init.normal_(head.classifier.class_embed.weight, std=0.6)
     for layer in head.classifier.mask_embed.layers:
-        layer.weight.data *= 2
+        layer.weight.data *= 3
     return model.eval()

@@ -98,9 +98,12 @@ def test_panoptic_must_be_asked_for():
 
 
 @pytest.mark.parametrize(
-    ('test_cfg', 'key'),
-    [(dict(mode='slide', crop_size=(32, 32), stride=(16, 16)), 'mode'), (dict(mode='whole', inference='general'), 'inference')],
-)  # fmt: skip
+    ('key', 'test_cfg'),
+    [
+        ('mode', dict(mode='slide', crop_size=(32, 32), stride=(16, 16))),
+        ('inference', dict(mode='whole', inference='general')),
+    ],
+)
 def test_other_ways_of_testing_are_refused(test_cfg, key):
     with pytest.raises(ValueError, match=f'model.test_cfg.{key}=.* is not in the graph'):
         export_module(small_segmentor(test_cfg), 'semantic')
