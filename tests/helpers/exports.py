@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from helpers.hosts import make_detector, make_segmentor
 
-SETTINGS = dict(object_threshold=0.21, overlap_threshold=0.3)
+SETTINGS = dict(object_threshold=0.21, overlap_threshold=0.05)
 """Low, so that an untrained model finds segments."""
 
 

@@ -39,7 +39,7 @@ def check(class_logits, mask_logits, **settings):
 @pytest.mark.parametrize('seed', range(20))
 def test_equals_the_core(seed):
     counts = check(*random_logits(seed), object_threshold=0.4, overlap_threshold=0.5)
-    assert sum(counts) > 3
+    assert sum(counts) > 1
 
 
 def test_defaults_are_those_of_the_core():
