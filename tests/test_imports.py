@@ -46,6 +46,16 @@ ARROWS = {
     'hooks.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'optim.py': {'torch', 'mmengine', 'mmmaskformer.registry'},
     'doctor/': {'mmmaskformer.__version__', 'mmmaskformer.compat', 'mmmaskformer.doctor'},
+    'export/': {
+        'torch',
+        'numpy',
+        'mmengine',
+        'mmmaskformer.__version__',
+        'mmmaskformer.core',
+        'mmmaskformer.datasets.scenes',
+        'mmmaskformer.export',
+        'mmmaskformer.registry',
+    },
     '__init__.py': set(),
 }
 
@@ -54,6 +64,9 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'torch'): 'the doctor imports this file on a machine that has nothing but Python',
     ('compat.py', 'numpy'): 'the same',
     ('compat.py', 'mmengine'): 'the same',
+    ('export/files.py', 'onnx'): 'comes with the extra [export]',
+    ('export/files.py', 'onnxruntime'): 'the same',
+    ('export/quantise.py', 'onnxruntime'): 'the same',
 }
 
 

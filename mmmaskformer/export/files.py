@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import mmmaskformer
+from mmmaskformer import __version__
 from mmmaskformer.export.modules import OUTPUTS, RawModule
 
 EXAMPLE_SHAPE = (2, 3, 77, 171)
@@ -39,7 +39,7 @@ def write_file(module: RawModule, task: str, facts: dict, to: str, file: str | P
     if to not in FORMATS:
         raise ValueError(f'to={to!r} is unknown; expected one of {list(FORMATS)}')
     require_packages(to)
-    text = json.dumps(dict(task=task, outputs=OUTPUTS[task], version=mmmaskformer.__version__) | facts)
+    text = json.dumps(dict(task=task, outputs=OUTPUTS[task], version=__version__) | facts)
     example = torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8)
     with torch.no_grad():
         write_whole(Path(file), lambda part: FORMATS[to][0](module, task, example, text, part))
@@ -93,7 +93,6 @@ def _write_onnx(module: RawModule, task: str, example: torch.Tensor, text: str, 
         verbose=False,
     )
     model = program.model_proto
-    # Names that tell a reader of the file which sizes are free.
     onnx.helper.set_model_props(model, {FACTS_KEY: text})
     onnx.save(model, file)
 

@@ -49,7 +49,7 @@ def fixed_panoptic_inference(
         The segments; the padding has no meaning.
     """
     scores, labels = class_logits.float().softmax(-1).max(-1)
-    confident = (labels != len(is_thing)) & (scores > object_threshold)
+    confident = (labels != is_thing.shape[0]) & (scores > object_threshold)
     mask_probs = mask_logits.float().sigmoid()
     own_area = ((mask_probs >= 0.5) & inside).sum((2, 3), dtype=torch.int32)
     fit = torch.where(confident[..., None, None], mask_probs * scores[..., None, None], -1.0)
@@ -66,7 +66,7 @@ def _join_stuff(labels: Tensor, accepted: Tensor, is_thing: Tensor) -> tuple[Ten
     """Segment (B, Q) int64 of each query, 0 for none; and which queries (B, Q) bool are the first of a segment."""
     number = torch.arange(labels.shape[1], device=labels.device)
     alone = torch.cat([is_thing, is_thing.new_zeros(1)])[labels]  # "no object" is never accepted
-    group = torch.where(alone, len(is_thing) + 1 + number, labels)
+    group = torch.where(alone, is_thing.shape[0] + 1 + number, labels)
     together = (group[:, :, None] == group[:, None, :]) & accepted[:, None, :]
     first = together.to(torch.int32).argmax(-1)
     starts = accepted & (first == number)
