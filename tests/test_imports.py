@@ -48,6 +48,8 @@ ARROWS = {
     'doctor/': {'mmmaskformer.__version__', 'mmmaskformer.compat', 'mmmaskformer.doctor'},
     'export/': {
         'torch',
+        'onnx',
+        'onnxruntime',
         'numpy',
         'mmengine',
         'mmmaskformer.__version__',

@@ -25,12 +25,12 @@ def main() -> int:
         if not args.out.parent.is_dir():
             raise FileNotFoundError(f'--out {args.out}: the folder does not exist. Fix: make it')
         require_packages(args.to)
-        check_shapes(tuple(args.size))  # before minutes of work
+        _shapes(args)  # before minutes of work
         trained = load_trained(args.config, args.checkpoint, args.cfg_options)
         module = export_module(trained.model, args.task)
         with tempfile.TemporaryDirectory(dir=args.out.parent, prefix='.export') as folder:
             exact = Path(folder) / 'exact.onnx' if args.int8 else args.out
-            write_file(module, args.task, trained.facts, args.to, exact)
+            write_file(module, args.task, trained.facts, args.to, exact, args.fixed_size)
             if args.int8 and not _write_int8(args, trained, exact):
                 return 1
         print(f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB written')
@@ -52,13 +52,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, nargs=2, metavar=('H', 'W'), default=(96, 128), help='of the scenes (default 96 128)'
     )
+    parser.add_argument(
+        '--fixed-size', type=int, nargs=2, metavar=('H', 'W'), help='the only size of pictures (default: any)'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='entries to replace, such as a.b=1 c=2')
     return parser.parse_args()
 
 
+def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int]]:
+    """Batches (B, H, W) to compare."""
+    shapes = check_shapes(tuple(args.fixed_size or args.size))
+    return [(batch, *args.fixed_size) for batch, _, _ in shapes] if args.fixed_size else shapes
+
+
 def _check(args: argparse.Namespace, trained: TrainedModel) -> bool:
     """Compare the file with the model, print a row for each batch; whether they differ by no more than rounding."""
-    rows = compare(trained.model, args.task, run_file(args.out, args.to), check_shapes(tuple(args.size)))
+    rows = compare(trained.model, args.task, run_file(args.out, args.to), _shapes(args))
     print(f'{"batch, height, width":<24}{"largest difference":<20}{"largest logit":<15}differing pixels')
     for row in rows:
         print(f'{str(row.shape):<24}{row.logits:<20.2e}{row.scale:<15.2f}{row.pixels:.4%}')
@@ -72,9 +81,9 @@ def _write_int8(args: argparse.Namespace, trained: TrainedModel, exact: Path) ->
     """Write the file with 8-bit weights unless that costs too much; whether it was written."""
     small = exact.with_name('small.onnx')
     quantise(exact, small)
-    rows = compare(trained.model, args.task, run_file(small, 'onnx'), check_shapes(tuple(args.size)))
+    rows = compare(trained.model, args.task, run_file(small, 'onnx'), _shapes(args))
     print(f'differing pixels: {max(row.pixels for row in rows):.2%}')
-    if trained.facts['classes'] != list(METAINFO['classes']) or args.task == 'raw':
+    if trained.facts['classes'] != list(METAINFO['classes']) or args.task == 'raw' or args.fixed_size:
         print('mIoU: not measured, the file has no labels of the scenes. Measure it on your own test set.')
     else:
         before, after = (scene_miou(args.task, run_file(file, 'onnx')) for file in (exact, small))

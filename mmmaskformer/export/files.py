@@ -11,6 +11,7 @@ import torch
 
 from mmmaskformer import __version__
 from mmmaskformer.export.modules import OUTPUTS, RawModule
+from mmmaskformer.export.windows import PortableWindows
 
 EXAMPLE_SHAPE = (2, 3, 77, 171)
 """Of the pictures that exporters watch: no two sizes on the way are equal, none is 1, so none is taken for fixed."""
@@ -22,7 +23,9 @@ Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Maps (B, 3, H, W) uint8 RGB to the outputs by name."""
 
 
-def write_file(module: RawModule, task: str, facts: dict, to: str, file: str | Path) -> None:
+def write_file(
+    module: RawModule, task: str, facts: dict, to: str, file: str | Path, size: tuple[int, int] | None = None
+) -> None:
     """Export to a file, written in one step.
 
     Args:
@@ -31,18 +34,25 @@ def write_file(module: RawModule, task: str, facts: dict, to: str, file: str | P
         facts: of `mmmaskformer.export.load.TrainedModel`; kept in the file.
         to: one of `FORMATS`.
         file: where to; its folder must exist.
+        size: (H, W) of the only pictures that the file takes; None leaves them free.
 
     Raises:
         ImportError: if a package is missing, naming the extra.
-        ValueError: if the format is unknown.
+        ValueError: if the format is unknown, or cannot leave the sizes of this model free.
     """
     if to not in FORMATS:
         raise ValueError(f'to={to!r} is unknown; expected one of {list(FORMATS)}')
     require_packages(to)
-    text = json.dumps(dict(task=task, outputs=OUTPUTS[task], version=__version__) | facts)
-    example = torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8)
+    if size is None and to != 'torchscript' and any(isinstance(part, PortableWindows) for part in module.modules()):
+        raise ValueError(
+            f"--to {to}: PyTorch's exporter does not finish for Swin with free sizes. Fix: add --fixed-size H W, or "
+            'use --to torchscript'
+        )
+    text = json.dumps(dict(task=task, outputs=OUTPUTS[task], size=size, version=__version__) | facts)
+    example = torch.zeros((*EXAMPLE_SHAPE[:2], *(size or EXAMPLE_SHAPE[2:])), dtype=torch.uint8)
+    free = (dict.fromkeys((0, 2, 3) if size is None else (0,), torch.export.Dim.DYNAMIC),)
     with torch.no_grad():
-        write_whole(Path(file), lambda part: FORMATS[to][0](module, task, example, text, part))
+        write_whole(Path(file), lambda part: FORMATS[to][0](module, task, example, text, part, free))
 
 
 def write_whole(file: Path, write: Callable[[Path], None]) -> None:
@@ -80,14 +90,14 @@ def run_file(file: str | Path, to: str) -> Runner:
     return FORMATS[to][1](Path(file))
 
 
-def _write_onnx(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path) -> None:
+def _write_onnx(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple) -> None:
     import onnx
 
     program = torch.onnx.export(
         module,
         (example,),
         dynamo=True,
-        dynamic_shapes=_free_sizes(),
+        dynamic_shapes=free,
         input_names=['images'],
         output_names=list(OUTPUTS[task]),
         verbose=False,
@@ -105,7 +115,7 @@ def _run_onnx(file: Path) -> Runner:
     return lambda images: dict(zip(names, session.run(None, {'images': images}), strict=True))
 
 
-def _write_torchscript(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path) -> None:
+def _write_torchscript(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple) -> None:
     traced = torch.jit.trace(module, (example,), check_trace=False)
     torch.jit.save(traced, str(file), _extra_files={FACTS_KEY: text})
 
@@ -116,8 +126,10 @@ def _run_torchscript(file: Path) -> Runner:
     return _run_module(module, extra)
 
 
-def _write_torch_export(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path) -> None:
-    program = torch.export.export(module, (example,), dynamic_shapes=_free_sizes())
+def _write_torch_export(
+    module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple
+) -> None:
+    program = torch.export.export(module, (example,), dynamic_shapes=free)
     with open(file, 'wb') as stream:
         torch.export.save(program, stream, extra_files={FACTS_KEY: text})
 
@@ -137,11 +149,6 @@ def _run_module(module: Callable, extra: dict) -> Runner:
             return dict(zip(names, (output.numpy() for output in module(torch.from_numpy(images))), strict=True))
 
     return run
-
-
-def _free_sizes() -> tuple[dict]:
-    free = torch.export.Dim.DYNAMIC
-    return ({0: free, 2: free, 3: free},)
 
 
 FORMATS = {

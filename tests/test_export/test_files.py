@@ -8,6 +8,8 @@ import onnx
 import pytest
 import torch
 from helpers.exports import small_detector, small_segmentor
+from helpers.runs import ROOT, run
+from PIL import Image
 
 from mmmaskformer.export import files
 from mmmaskformer.export.files import FACTS_KEY, require_packages, run_file, write_file, write_whole
@@ -28,10 +30,10 @@ def onnx_file(tmp_path_factory):
 
 
 def check_file(model, task, file, to):
-    run = run_file(file, to)
-    assert all(row.small for row in compare(model, task, run, SHAPES))
+    runner = run_file(file, to)
+    assert all(row.small for row in compare(model, task, runner, SHAPES))
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
-    assert list(run(images)) == list(OUTPUTS[task])
+    assert list(runner(images)) == list(OUTPUTS[task])
 
 
 def test_onnx(onnx_file):
@@ -70,6 +72,17 @@ def test_torch_export(tmp_path):
     file = tmp_path / 'model.pt2'
     write_file(export_module(small_segmentor(), 'semantic'), 'semantic', FACTS, 'torch-export', file)
     check_file(small_segmentor(), 'semantic', file, 'torch-export')
+
+
+def test_demo(onnx_file, tmp_path):
+    """Without torch: the demo needs onnxruntime, numpy and pillow only."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8)).save(tmp_path / 'a.png')
+    arguments = ['onnx_demo.py', str(onnx_file), 'a.png', '--out', 'b.png']
+    demo = f"runpy.run_path({str(ROOT / 'tools/onnx_demo.py')!r}, run_name='__main__')"
+    done = run('-c', f"import runpy, sys; sys.modules['torch'] = None; sys.argv = {arguments}; {demo}", cwd=tmp_path)
+    assert '%' in done.stdout
+    assert Image.open(tmp_path / 'b.png').size == (130, 90)
 
 
 def test_comparison_sees_another_model(tmp_path):
