@@ -24,14 +24,11 @@ def main() -> int:
     parser.add_argument('--out', required=True, type=Path, help='picture to write, a .png')
     args = parser.parse_args()
     try:
-        session = onnxruntime.InferenceSession(args.model, providers=onnxruntime.get_available_providers())
-        facts = json.loads(session.get_modelmeta().custom_metadata_map['mmmaskformer'])
-        if facts['task'] == 'raw':
-            raise ValueError(f'{args.model}: found task raw, expected semantic or panoptic. Fix: export it anew')
+        session, facts = load(args.model)
         image = ImageOps.exif_transpose(Image.open(args.image)).convert('RGB')
         segments, labels = predict(session, facts['task'], resized(image, facts))
         save(coloured(image, segments, labels, facts), args.out)
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     for number, label in enumerate(labels):
@@ -41,8 +38,24 @@ def main() -> int:
     return 0
 
 
+def load(file: str) -> tuple[onnxruntime.InferenceSession, dict]:
+    """The model, and what its file says about it: task, classes, palette, test scale."""
+    try:
+        session = onnxruntime.InferenceSession(file, providers=onnxruntime.get_available_providers())
+    except Exception as error:  # onnxruntime has one class for each kind of damage and no base for them
+        raise ValueError(f'{file}: not a model that onnxruntime can read: {error}') from error
+    facts = json.loads(session.get_modelmeta().custom_metadata_map.get('mmmaskformer', '{}'))
+    if facts.get('task') not in ('semantic', 'panoptic'):
+        raise ValueError(
+            f'{file}: found task {facts.get("task")}, expected semantic or panoptic. Fix: write it with tools/export.py'
+        )
+    return session, facts
+
+
 def resized(image: Image.Image, facts: dict) -> Image.Image:
     """The picture at the size at which the model was tested."""
+    if facts['size']:
+        return image.resize(facts['size'][::-1], Image.Resampling.BILINEAR)
     if not facts['short_edge']:
         return image
     scale = facts['short_edge'] / min(image.size)
