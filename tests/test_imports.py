@@ -69,6 +69,18 @@ ARROWS = {
     'hooks.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'optim.py': {'torch', 'mmengine', 'mmmaskformer.registry'},
     'doctor/': {'mmmaskformer.__version__', 'mmmaskformer.compat', 'mmmaskformer.doctor'},
+    'export/': {
+        'torch',
+        'onnx',
+        'onnxruntime',
+        'numpy',
+        'mmengine',
+        'mmmaskformer.__version__',
+        'mmmaskformer.core',
+        'mmmaskformer.datasets.scenes',
+        'mmmaskformer.export',
+        'mmmaskformer.registry',
+    },
     '__init__.py': set(),
 }
 
@@ -78,6 +90,9 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'numpy'): 'the same',
     ('compat.py', 'mmengine'): 'the same',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
+    ('export/files.py', 'onnx'): 'comes with the extra [export]',
+    ('export/files.py', 'onnxruntime'): 'the same',
+    ('export/quantise.py', 'onnxruntime'): 'the same',
 }
 
 

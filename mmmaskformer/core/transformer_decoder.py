@@ -66,7 +66,7 @@ class TransformerDecoder(nn.Module):
         memory = self.memory_proj(memory)
         position = sine_position_encoding(memory.shape[-2:], self.channels, memory.device).to(memory.dtype)
         memory, position = (grid.flatten(2).transpose(1, 2) for grid in (memory, position))
-        query_pos = self.query_embed.weight[None].expand(len(memory), -1, -1)
+        query_pos = self.query_embed.weight[None].expand(memory.shape[0], -1, -1)  # len() would fix B in an export
         x = query_pos.new_zeros(query_pos.shape)
         states = []
         for layer in self.layers:

@@ -1,0 +1,159 @@
+"""Write an export module to a file, and run such a file."""
+
+import json
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmmaskformer import __version__
+from mmmaskformer.export.modules import OUTPUTS, RawModule
+from mmmaskformer.export.windows import PortableWindows
+
+EXAMPLE_SHAPE = (2, 3, 77, 171)
+"""Of the pictures that exporters watch: no two sizes on the way are equal, none is 1, so none is taken for fixed."""
+
+FACTS_KEY = 'mmmaskformer'
+"""Under which a file keeps its facts as JSON: metadata of an ONNX file, an extra file in the others."""
+
+Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Maps (B, 3, H, W) uint8 RGB to the outputs by name."""
+
+
+def write_file(
+    module: RawModule, task: str, facts: dict, to: str, file: str | Path, size: tuple[int, int] | None = None
+) -> None:
+    """Export to a file, written in one step.
+
+    Args:
+        module: of `mmmaskformer.export.modules.export_module`.
+        task: of the module.
+        facts: of `mmmaskformer.export.load.TrainedModel`; kept in the file.
+        to: one of `FORMATS`.
+        file: where to; its folder must exist.
+        size: (H, W) of the only pictures that the file takes; None leaves them free.
+
+    Raises:
+        ImportError: if a package is missing, naming the extra.
+        ValueError: if the format is unknown, or cannot leave the sizes of this model free.
+    """
+    if to not in FORMATS:
+        raise ValueError(f'to={to!r} is unknown; expected one of {list(FORMATS)}')
+    require_packages(to)
+    if size is None and to != 'torchscript' and any(isinstance(part, PortableWindows) for part in module.modules()):
+        raise ValueError(
+            f"--to {to}: PyTorch's exporter does not finish for Swin with free sizes. Fix: add --fixed-size H W, or "
+            'use --to torchscript'
+        )
+    text = json.dumps(dict(task=task, outputs=OUTPUTS[task], size=size, version=__version__) | facts)
+    example = torch.zeros((*EXAMPLE_SHAPE[:2], *(size or EXAMPLE_SHAPE[2:])), dtype=torch.uint8)
+    free = (dict.fromkeys((0, 2, 3) if size is None else (0,), torch.export.Dim.DYNAMIC),)
+    with torch.no_grad():
+        write_whole(Path(file), lambda part: FORMATS[to][0](module, task, example, text, part, free))
+
+
+def write_whole(file: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``file`` and put it in its place when it is whole."""
+    part = file.with_name(f'.{file.name}.part')
+    try:
+        write(part)
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def require_packages(to: str) -> None:
+    """Check that a format can be written and run here.
+
+    Raises:
+        ImportError: naming the missing packages and the extra that has them.
+    """
+    needed = ('onnx', 'onnxscript', 'onnxruntime') if to == 'onnx' else ()
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"--to {to} needs {', '.join(missing)}. Fix: pip install -e '.[export]'")
+
+
+def run_file(file: str | Path, to: str) -> Runner:
+    """A function that runs an exported file on the CPU.
+
+    Args:
+        file: written by `write_file`.
+        to: its format.
+
+    Returns:
+        The function.
+    """
+    return FORMATS[to][1](Path(file))
+
+
+def _write_onnx(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple) -> None:
+    import onnx
+
+    program = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=free,
+        input_names=['images'],
+        output_names=list(OUTPUTS[task]),
+        verbose=False,
+    )
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {FACTS_KEY: text})
+    onnx.save(model, file)
+
+
+def _run_onnx(file: Path) -> Runner:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(None, {'images': images}), strict=True))
+
+
+def _write_torchscript(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple) -> None:
+    traced = torch.jit.trace(module, (example,), check_trace=False)
+    torch.jit.save(traced, str(file), _extra_files={FACTS_KEY: text})
+
+
+def _run_torchscript(file: Path) -> Runner:
+    extra = {FACTS_KEY: ''}
+    module = torch.jit.load(str(file), map_location='cpu', _extra_files=extra)
+    return _run_module(module, extra)
+
+
+def _write_torch_export(
+    module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple
+) -> None:
+    program = torch.export.export(module, (example,), dynamic_shapes=free)
+    with open(file, 'wb') as stream:
+        torch.export.save(program, stream, extra_files={FACTS_KEY: text})
+
+
+def _run_torch_export(file: Path) -> Runner:
+    extra = {FACTS_KEY: ''}
+    with open(file, 'rb') as stream:
+        program = torch.export.load(stream, extra_files=extra)
+    return _run_module(program.module(), extra)
+
+
+def _run_module(module: Callable, extra: dict) -> Runner:
+    names = json.loads(extra[FACTS_KEY])['outputs']
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return dict(zip(names, (output.numpy() for output in module(torch.from_numpy(images))), strict=True))
+
+    return run
+
+
+FORMATS = {
+    'onnx': (_write_onnx, _run_onnx),
+    'torchscript': (_write_torchscript, _run_torchscript),
+    'torch-export': (_write_torch_export, _run_torch_export),
+}
+"""Format → how to write a file of it, how to run one."""

@@ -1,0 +1,123 @@
+"""Exported files, run by other means than PyTorch's eager mode, against the model they came from."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from helpers.exports import small_detector, small_segmentor
+from helpers.runs import ROOT, run
+from PIL import Image
+
+from mmmaskformer.export import files
+from mmmaskformer.export.files import FACTS_KEY, require_packages, run_file, write_file, write_whole
+from mmmaskformer.export.modules import OUTPUTS, export_module
+from mmmaskformer.export.quantise import quantise
+from mmmaskformer.export.verify import check_shapes, compare, labels_of
+
+SHAPES = [(1, 64, 96), (2, 65, 101), (3, 112, 80), (1, 96, 96)]
+FACTS = dict(classes=list('abcde'), palette=[], isthing=[False, True, False, True, False], short_edge=64, max_size=None)
+
+
+@pytest.fixture(scope='module')
+def onnx_file(tmp_path_factory):
+    """A panoptic ONNX file; made once, for it takes seconds."""
+    file = tmp_path_factory.mktemp('onnx') / 'model.onnx'
+    write_file(export_module(small_detector(), 'panoptic'), 'panoptic', FACTS, 'onnx', file)
+    return file
+
+
+def check_file(model, task, file, to):
+    runner = run_file(file, to)
+    assert all(row.small for row in compare(model, task, runner, SHAPES))
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
+    assert list(runner(images)) == list(OUTPUTS[task])
+
+
+def test_onnx(onnx_file):
+    check_file(small_detector(), 'panoptic', onnx_file, 'onnx')
+
+
+def test_onnx_keeps_the_facts(onnx_file):
+    (entry,) = onnx.load(onnx_file).metadata_props
+    assert entry.key == FACTS_KEY
+    assert json.loads(entry.value).items() >= (FACTS | dict(task='panoptic')).items()
+
+
+def test_onnx_sees_several_segments(onnx_file):
+    """Otherwise the comparison of the maps would say little."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
+    outputs = run_file(onnx_file, 'onnx')(images)
+    assert (outputs['segment_valid'].sum(1) > 1).all()
+    assert len(np.unique(labels_of('panoptic', outputs))) > 1
+
+
+def test_8_bit_weights(onnx_file, tmp_path):
+    quantise(onnx_file, tmp_path / 'small.onnx')
+    assert (tmp_path / 'small.onnx').stat().st_size < onnx_file.stat().st_size
+    rows = compare(small_detector(), 'panoptic', run_file(tmp_path / 'small.onnx', 'onnx'), SHAPES)
+    assert all(0 < row.logits < 0.2 * row.scale for row in rows)
+
+
+@pytest.mark.parametrize(('model', 'task'), [(small_detector, 'panoptic'), (small_segmentor, 'semantic')])
+def test_torchscript(tmp_path, model, task):
+    file = tmp_path / 'model.pt'
+    write_file(export_module(model(), task), task, FACTS, 'torchscript', file)
+    check_file(model(), task, file, 'torchscript')
+
+
+def test_torch_export(tmp_path):
+    file = tmp_path / 'model.pt2'
+    write_file(export_module(small_segmentor(), 'semantic'), 'semantic', FACTS, 'torch-export', file)
+    check_file(small_segmentor(), 'semantic', file, 'torch-export')
+
+
+def test_demo(onnx_file, tmp_path):
+    """Without torch: the demo needs onnxruntime, numpy and pillow only."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8)).save(tmp_path / 'a.png')
+    arguments = ['onnx_demo.py', str(onnx_file), 'a.png', '--out', 'b.png']
+    demo = f"runpy.run_path({str(ROOT / 'tools/onnx_demo.py')!r}, run_name='__main__')"
+    done = run('-c', f"import runpy, sys; sys.modules['torch'] = None; sys.argv = {arguments}; {demo}", cwd=tmp_path)
+    assert '%' in done.stdout
+    assert Image.open(tmp_path / 'b.png').size == (130, 90)
+
+
+def test_comparison_sees_another_model(tmp_path):
+    file = tmp_path / 'model.pt'
+    other = small_segmentor()
+    other.decode_head.classifier.class_embed.bias.data[0] += 20
+    write_file(export_module(other, 'semantic'), 'semantic', FACTS, 'torchscript', file)
+    (row,) = compare(small_segmentor(), 'semantic', run_file(file, 'torchscript'), SHAPES[:1])
+    assert not row.small and row.logits == pytest.approx(20, abs=0.01) and row.pixels > 0.1
+
+
+def test_nothing_half_written(tmp_path):
+    def fail(part):
+        part.write_text('half')
+        raise RuntimeError('full disk')
+
+    (tmp_path / 'file').write_text('old')
+    with pytest.raises(RuntimeError, match='full disk'):
+        write_whole(tmp_path / 'file', fail)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [('file', 'old')]
+
+
+def test_missing_packages_name_the_extra(monkeypatch):
+    monkeypatch.setattr(files, 'find_spec', lambda name: None if name == 'onnxscript' else SimpleNamespace())
+    with pytest.raises(ImportError, match=r"--to onnx needs onnxscript. Fix: pip install -e '.\[export\]'"):
+        require_packages('onnx')
+    require_packages('torchscript')
+
+
+def test_unknown_format(tmp_path):
+    with pytest.raises(ValueError, match="to='tflite' is unknown"):
+        write_file(torch.nn.Identity(), 'raw', FACTS, 'tflite', tmp_path / 'x')
+
+
+def test_sizes_to_check_must_be_large_enough():
+    assert check_shapes((64, 96))[0] == (1, 64, 96)
+    with pytest.raises(ValueError, match=r'size: found \(63, 96\), expected height and width of at least 64'):
+        check_shapes((63, 96))

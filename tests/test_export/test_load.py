@@ -1,0 +1,68 @@
+"""Loading what is to be exported."""
+
+import pytest
+import torch
+from helpers.exports import small_segmentor
+from helpers.hosts import PREPROCESSOR, TINY_RESNET, head_config, make_segmentor
+
+from mmmaskformer.export.load import load_trained
+
+CONFIG = """
+default_scope = 'mmseg'
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor={preprocessor},
+    backbone={backbone},
+    decode_head={head},
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+resize = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=96, max_size=288)
+test_dataloader = dict(dataset=dict(pipeline=[dict(type='mmcv.LoadImageFromFile'), resize]))
+"""
+META = dict(classes=tuple('abcde'), palette=[[label, 0, 0] for label in range(5)])
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Paths of a config and a checkpoint."""
+    config, checkpoint = tmp_path / 'config.py', tmp_path / 'model.pth'
+    config.write_text(CONFIG.format(preprocessor=PREPROCESSOR, backbone=TINY_RESNET, head=head_config()))
+    torch.save(dict(state_dict=make_segmentor().state_dict(), meta=dict(dataset_meta=META)), checkpoint)
+    return config, checkpoint
+
+
+def test_weights_and_facts(trained):
+    model, facts = load_trained(*trained)
+    expected = make_segmentor().state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+    assert facts == dict(
+        classes=list('abcde'), palette=META['palette'], isthing=[False] * 5, short_edge=96, max_size=288
+    )
+
+
+def test_other_class_lists_are_not_believed(trained):
+    content = torch.load(trained[1])
+    content['meta']['dataset_meta'] = dict(classes=('a', 'b'))
+    torch.save(content, trained[1])
+    facts = load_trained(*trained).facts
+    assert facts['classes'] == [f'class {label}' for label in range(5)] and facts['palette'] == []
+
+
+def test_weights_must_fit(trained):
+    torch.save(dict(state_dict=small_segmentor().state_dict()), trained[1])
+    with pytest.raises(ValueError, match='does not fit the model of the config: .* Fix: give the config'):
+        load_trained(*trained)
+
+
+@pytest.mark.parametrize('missing', [0, 1])
+def test_files_must_exist(trained, missing):
+    trained[missing].unlink()
+    with pytest.raises(FileNotFoundError, match=f'{("config", "checkpoint")[missing]}: .* does not exist; expected'):
+        load_trained(*trained)
+
+
+def test_config_must_have_a_model(trained):
+    trained[0].write_text('x = 1')
+    with pytest.raises(ValueError, match="found no 'model', expected the config of a training run"):
+        load_trained(*trained)
