@@ -1,8 +1,8 @@
 """Run at every start of Python in an environment with this package: waits for the first import of ``mmcv.ops``.
 
 MMDetection's test script imports mmcv's compiled ops before it reads the config that would import
-`mmmaskformer.registry`. With mmcv-lite, `mim test mmdet` would end there. So the stand-in of `mmmaskformer.compat` is put
-in place when ``mmcv.ops`` is imported, whoever does it; where mmcv has its ops nothing happens. The file
+`mmmaskformer.registry`. With mmcv-lite, `mim test mmdet` would end there. So the stand-in of `mmmaskformer.compat` is
+put in place when ``mmcv.ops`` is imported, whoever does it; where mmcv has its ops nothing happens. The file
 ``mmmaskformer-startup.pth`` in site-packages imports this module. It must stay small: every Python program pays for it.
 """
 

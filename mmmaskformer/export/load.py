@@ -5,11 +5,9 @@ from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 
-import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer.export.modules import head_of
+from mmmaskformer.hosts.trained import build_trained
 
 
 class TrainedModel(NamedTuple):
@@ -48,24 +46,10 @@ def load_trained(config: str | Path, checkpoint: str | Path, cfg_options: dict |
     cfg.merge_from_dict(cfg_options or {})
     if cfg.get('model') is None:
         raise ValueError(f"{config}: found no 'model', expected the config of a training run")
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    model_cfg = cfg.model.copy()
-    # The runner does the same: a config may name the preprocessor outside the model.
-    if cfg.get('data_preprocessor') is not None:
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(model_cfg)
+    model, content = build_trained(cfg, str(checkpoint))
     head = head_of(model)
-    try:
-        # Strict, since a file of partly random weights would look like a bad model.
-        content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
-    except RuntimeError as error:
-        problem = ' '.join(str(error).split())
-        raise ValueError(
-            f'checkpoint: {checkpoint} does not fit the model of the config: {problem[:300]} … '
-            'Fix: give the config that it was trained with'
-        ) from error
     dataset_meta = content.get('meta', {}).get('dataset_meta') or {}
-    return TrainedModel(model.eval(), _class_facts(head, dataset_meta) | _resize_facts(cfg))
+    return TrainedModel(model, _class_facts(head, dataset_meta) | _resize_facts(cfg))
 
 
 def _class_facts(head: torch.nn.Module, dataset_meta: dict) -> dict:

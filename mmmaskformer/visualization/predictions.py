@@ -11,11 +11,10 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import track
 
-import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
+from mmmaskformer.hosts.trained import build_trained
 from mmmaskformer.visualization.samples import (
     ClassList,
     class_list_of,
@@ -103,25 +102,8 @@ def load_setup(config: str | Path, checkpoint: str | Path, cfg_options: dict | N
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     classes = class_list_of(dataset)
-    return Setup(_load_model(cfg, str(checkpoint)), dataset, classes)
-
-
-def _load_model(cfg: Config, checkpoint: str) -> torch.nn.Module:
-    model_cfg = cfg.model.copy()
-    # The runner does the same: a config may name the preprocessor outside the model.
-    if cfg.get('data_preprocessor') is not None:
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(model_cfg)
-    try:
-        # Strict, since a picture of partly random weights would look like a bad model.
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
-    except RuntimeError as error:
-        problem = ' '.join(str(error).split())
-        raise ValueError(
-            f'checkpoint: {checkpoint} does not fit the model of the config: {problem[:300]} … '
-            'Fix: give the config that it was trained with'
-        ) from error
-    return model.to(get_device()).eval()
+    model, _ = build_trained(cfg, str(checkpoint))
+    return Setup(model.to(get_device()), dataset, classes)
 
 
 def predict_example(setup: Setup, index: int, field: str | None = None) -> tuple[str, Example]:
