@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from helpers.panoptic import write_panoptic
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
@@ -39,3 +40,23 @@ def test_custom_data_example(tmp_path, monkeypatch):
     assert set(train['data_samples'].gt_sem_seg.data.unique().tolist()) <= {0, 1, 2, 255}
     test = DATASETS.build(config.test_dataloader.dataset)[0]
     assert test['data_samples'].ori_shape == (40, 60) and test['inputs'].shape[1:] == (512, 768)
+
+
+def test_custom_panoptic_data_example(tmp_path, monkeypatch):
+    block = next(code for code in re.findall(r'```python\n(.*?)```', README, re.S) if '# my_panoptic_config.py' in code)
+    (tmp_path / 'my_config.py').write_text(block.replace('./mmmaskformer/configs', str(ROOT / 'configs')))
+    meta = dict(classes=('ground', 'leaf', 'stem'), isthing=(False, True, True), category_ids=(7, 3, 5))
+    for split in ('train', 'val'):
+        write_panoptic(
+            tmp_path / 'data/plants', meta, ann_file=f'panoptic_{split}.json', img=f'images/{split}',
+            seg=f'panoptic_{split}', labels=(0, 1, 1, 2),
+        )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    config = Config.fromfile('my_config.py')
+    init_default_scope('mmdet')
+    assert config.model.panoptic_head.num_classes == config.model.panoptic_fusion_head.num_classes == 3
+    train = DATASETS.build(config.train_dataloader.dataset)[0]
+    assert tuple(train['inputs'].shape) == (3, 640, 640)
+    assert train['data_samples'].gt_panoptic_seg.labels == (0, 1, 1, 2)
+    test = DATASETS.build(config.test_dataloader.dataset)[0]
+    assert test['data_samples'].ori_shape == (40, 60) and test['inputs'].shape[1:] == (640, 960)

@@ -1,5 +1,5 @@
 # Invented scenes, 9 classes, things and stuff mixed, 80 to 112 pixels high and 112 to 144 wide, for MMDetection.
-# The augmentation of scenes.py.
+# The augmentation of scenes.py; tests are at a larger scale, which small things need.
 # A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
 # K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
 num_classes = 9
@@ -7,7 +7,7 @@ things = [1, 3, 5, 7, 8]
 data_root = 'data/scenes'
 crop_size = (96, 96)
 short_edges = [72, 80, 88, 96, 112, 128, 144]
-test_short_edge = 96
+test_short_edge = 128
 max_size = 288
 
 load_image = dict(type='mmcv.LoadImageFromFile')
@@ -39,7 +39,7 @@ tta_pipeline = [
         transforms=[
             [
                 dict(type='mmmaskformer.ResizeShortestEdge', short_edge=edge, max_size=max_size)
-                for edge in (72, 96, 128)
+                for edge in (96, 128, 160)
             ],
             [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
             [dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)],
