@@ -147,8 +147,8 @@ BAD_SETTINGS = {
         'train_dataloader: ScenesDataset has 9 classes, but the model has num_classes=4. Fix: set',
     ),
     'channels': (
-        'model.decode_head.in_channels=[64,64,512]',
-        'channels [64, 64, 128], but the head has in_channels=[64, 64, 512]. Fix: set',
+        'model.decode_head.in_channels=[64,64,128,512]',
+        'channels [64, 64, 128, 256], but the head has in_channels=[64, 64, 128, 512]. Fix: set',
     ),
     'misspelt key': (
         'model.decode_head.num_querys=5',

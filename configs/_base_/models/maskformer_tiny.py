@@ -1,4 +1,4 @@
-# A MaskFormer that learns small images from scratch on two CPU cores: ResNet-10 with features of stride 2, 4 and 8,
+# A MaskFormer that learns small images from scratch on two CPU cores: ResNet-10 with features from stride 2 on,
 # 64 channels, 3 decoder layers.
 _base_ = './maskformer_r50.py'
 model = dict(
@@ -8,11 +8,11 @@ model = dict(
         model_name='resnet10t',
         features_only=True,
         pretrained=False,
-        out_indices=(0, 1, 2),
+        out_indices=(0, 1, 2, 3),
     ),
     decode_head=dict(
-        in_channels=[64, 64, 128],
-        feature_strides=[2, 4, 8],
+        in_channels=[64, 64, 128, 256],
+        feature_strides=[2, 4, 8, 16],
         num_queries=20,
         channels=64,
         pixel_decoder=dict(norm_groups=8),

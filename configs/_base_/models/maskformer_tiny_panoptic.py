@@ -8,14 +8,17 @@ model = dict(
         model_name='resnet10t',
         features_only=True,
         pretrained=False,
-        out_indices=(0, 1, 2),
+        out_indices=(0, 1, 2, 3),
     ),
     panoptic_head=dict(
-        in_channels=[64, 64, 128],
-        feature_strides=[2, 4, 8],
+        in_channels=[64, 64, 128, 256],
+        feature_strides=[2, 4, 8, 16],
         num_queries=20,
         channels=64,
         pixel_decoder=dict(_delete_=True, type='mmmaskformer.FPNPixelDecoder', norm_groups=8),
         transformer_decoder=dict(num_layers=3, num_heads=4, ffn_channels=256, dropout=0.0),
+        # Small things count more in dice than in the mean over all pixels.
+        matcher=dict(dice_weight=3.0),
+        criterion=dict(dice_weight=3.0),
     ),
 )
