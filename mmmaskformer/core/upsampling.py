@@ -18,13 +18,13 @@ class Upsampler:
     """
 
     def __init__(self, low: tuple[int, int], high: tuple[int, int], like: Tensor):
-        self.columns = _matrix(low[1], high[1], like)
+        self.columns = interpolation_matrix(low[1], high[1], like)
         self.blocks = low[0] if high[0] % low[0] == 0 else None
         if self.blocks is None:
-            self.rows = _matrix(low[0], high[0], like)
+            self.rows = interpolation_matrix(low[0], high[0], like)
         else:
             scale = high[0] // low[0]
-            self.rows = _matrix(3, 3 * scale, like)[scale : 2 * scale].contiguous()
+            self.rows = interpolation_matrix(3, 3 * scale, like)[scale : 2 * scale].contiguous()
 
     def up(self, coarse: Tensor) -> Tensor:
         """Map (n, h, w) to (n, H, W)."""
@@ -47,7 +47,7 @@ class Upsampler:
         return tall @ self.columns
 
 
-def _matrix(low: int, high: int, like: Tensor) -> Tensor:
-    """Matrix (high, low) that up-samples one axis, made by torch's own interpolation of the unit vectors."""
+def interpolation_matrix(low: int, high: int, like: Tensor) -> Tensor:
+    """Matrix (high, low) that resizes one axis bilinearly, made by torch's own interpolation of the unit vectors."""
     unit = torch.eye(low, dtype=like.dtype, device=like.device)
     return F.interpolate(unit[None], size=high, mode='linear', align_corners=False)[0].T.contiguous()
