@@ -25,6 +25,7 @@ for part in (
     MODELS.register_module(module=part)
 
 if has_host('mmseg'):
-    from mmmaskformer.hosts.mmseg import SegDataPreProcessor
+    from mmmaskformer.hosts.mmseg import EncoderDecoder, SegDataPreProcessor
 
+    MODELS.register_module(module=EncoderDecoder)
     MODELS.register_module(module=SegDataPreProcessor)

@@ -65,7 +65,7 @@ ARROWS = {
         'mmmaskformer.visualization',
         'mmmaskformer.hosts.trained',
     },
-    'hosts/mmseg.py': {'mmseg'},
+    'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core'},
     'hosts/trained.py': {'torch', 'mmengine', 'mmmaskformer.registry'},
     'hosts/tools.py': {'mmengine', 'mmmaskformer.compat'},
     'hooks.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},

@@ -14,7 +14,7 @@ from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import instance_inference
 from mmmaskformer.core.inference.panoptic import PanopticResult, general_inference, panoptic_inference
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, best_query
-from mmmaskformer.core.inference.semantic import semantic_inference
+from mmmaskformer.core.inference.semantic_labels import semantic_labels
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.data_samples import encode_panoptic, panoptic_codes
 from mmmaskformer.heads.panoptic_head import thing_mask
@@ -23,7 +23,7 @@ from mmmaskformer.heads.panoptic_head import thing_mask
 OUTPUTS: dict[str, Callable] = {
     'panoptic': panoptic_inference,
     'detr': detr_inference,
-    'semantic': semantic_inference,
+    'semantic': semantic_labels,
     'general': general_inference,
     'instance': instance_inference,
 }
@@ -124,7 +124,7 @@ class MaskFormerFusionHead(BaseModule):
         if 'general' in found:
             sample.pred_sem_seg = sample.pred_general_seg = _pack_labels(found['general'])
         if 'semantic' in found:
-            sample.pred_sem_seg = _pack_labels(found['semantic'].argmax(0))
+            sample.pred_sem_seg = _pack_labels(found['semantic'])
         return results
 
     def pack_panoptic(self, result: PanopticResult, class_logits: Tensor) -> PixelData:

@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmmaskformer.core.inference.query_masks import resize
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.mask_classifier import MaskClassifier
 from mmmaskformer.core.matcher import NonFiniteLogitsError
@@ -139,13 +139,32 @@ class MaskFormerHead(BaseModule):
                 ``inference`` is unknown.
         """
         test_cfg = test_cfg or {}
-        prediction = self._predict_segments(features, all_layers=False)[-1]
-        size = input_size(metas, features[0], self.feature_strides[0], sliding=test_cfg.get('mode') == 'slide')
+        class_logits, masks = self.predict_masks(features, metas, sliding=test_cfg.get('mode') == 'slide')
         scores = [
-            _scores(class_logits, prediction.mask_logits(image), size, test_cfg)
-            for image, class_logits in enumerate(prediction.class_logits)
+            _scores(class_logits[image], masks.prediction.mask_logits(image), masks.input_size, test_cfg)
+            for image in range(len(masks))
         ]
         return torch.stack(scores)
+
+    def predict_masks(
+        self, features: Sequence[Tensor], metas: Sequence[dict], *, sliding: bool
+    ) -> tuple[Tensor, DeferredMaskLogits]:
+        """Outputs of the last layer, for whoever wants labels only.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            metas: meta information of the samples.
+            sliding: whether the batch is a window, whose size is then the first of ``metas``'s ``img_shape``.
+
+        Returns:
+            Class logits (B, Q, K + 1), and the mask logits of the batch, not yet multiplied out.
+
+        Raises:
+            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
+        """
+        prediction = self._predict_segments(features, all_layers=False)[-1]
+        size = input_size(metas, features[0], self.feature_strides[0], sliding=sliding)
+        return prediction.class_logits, DeferredMaskLogits(prediction, size)
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:
         return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)

@@ -7,7 +7,7 @@ from mmengine.structures import PixelData
 
 from mmmaskformer.core.inference.pooling import SegmentPool
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
-from mmmaskformer.core.inference.semantic import semantic_inference
+from mmmaskformer.core.inference.semantic_labels import label_map, score_view
 
 
 class SemanticTTAModel(BaseTTAModel):
@@ -20,16 +20,30 @@ class SemanticTTAModel(BaseTTAModel):
     """
 
     def test_step(self, data: dict) -> list:
-        """Predict view by view, keeping one running sum per image.
+        """Predict view by view, keeping one running sum per image; or, with our own segmentor, the factors of it.
 
         Args:
             data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
 
         Returns:
-            See `merge_preds`.
+            See `merge_preds`; from our own segmentor ``pred_sem_seg`` (1, height, width) int32 only.
         """
         views = zip(data['inputs'], data['data_samples'], strict=True)
+        if getattr(self.module, 'labels_only', False):
+            return self._labels(views)
         return self._average(self.module.test_step(dict(inputs=i, data_samples=s)) for i, s in views)
+
+    def _labels(self, batches) -> list:
+        """Labels of each image from the score views of all its views; see `label_map`."""
+        merged, views = None, []
+        for inputs, samples in batches:
+            batch = self.module.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
+            found = self.module.score_views(batch['inputs'], batch['data_samples'])
+            merged = merged or batch['data_samples']
+            views = [old + new for old, new in zip(views, found, strict=True)] if views else found
+        for sample, of_image in zip(merged, views, strict=True):
+            sample.pred_sem_seg = PixelData(data=label_map(of_image)[None])
+        return merged
 
     def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
         """Merge the views of each image.
@@ -135,18 +149,18 @@ class _ViewMerger:
     def __init__(self, fusion):
         self.fusion = fusion
         self.pool = SegmentPool(**fusion.settings('panoptic')) if 'panoptic' in fusion.outputs else None
-        self.scores = self.class_logits = None
+        self.views = []
+        self.class_logits = None
 
     def add(self, class_logits, masks: QueryMasks) -> None:
         if self.pool is not None:
             self.pool.add(class_logits, masks)
         if 'semantic' in self.fusion.outputs:
-            scores = semantic_inference(class_logits, masks, **self.fusion.settings('semantic'))
-            self.scores = scores if self.scores is None else self.scores.add_(scores)
+            self.views.append(score_view(class_logits, masks, **self.fusion.settings('semantic')))
         self.class_logits = class_logits
 
     def write(self, sample) -> None:
         if self.pool is not None:
             sample.pred_panoptic_seg = self.fusion.pack_panoptic(self.pool.result(), self.class_logits)
-        if self.scores is not None:
-            sample.pred_sem_seg = PixelData(sem_seg=self.scores.argmax(0, keepdim=True).int())
+        if self.views:
+            sample.pred_sem_seg = PixelData(sem_seg=label_map(self.views)[None])

@@ -1,7 +1,15 @@
 """MMSegmentation classes that stand in the way of published behaviour, with the smallest change that helps."""
 
+from collections.abc import Sequence
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.models import EncoderDecoder as HostEncoderDecoder
 from mmseg.models.data_preprocessor import SegDataPreProcessor as HostDataPreProcessor
 from mmseg.utils import stack_batch
+from torch import Tensor
+
+from mmmaskformer.core.inference.semantic_labels import ScoreView, label_map, score_view, window_view
 
 
 class SegDataPreProcessor(HostDataPreProcessor):
@@ -42,3 +50,111 @@ class SegDataPreProcessor(HostDataPreProcessor):
             image = image[[2, 1, 0]]
         image = image.float()
         return (image - self.mean) / self.std if self._enable_normalize else image
+
+
+class EncoderDecoder(HostEncoderDecoder):
+    """MMSegmentation's segmentor that finds labels without making the class scores.
+
+    The host resizes scores (K, H, W) to the size of the image file and takes their arg-max. Here the labels are the
+    same and memory is bounded, but the samples get no ``seg_logits``. With ``test_cfg.inference='general'`` and with
+    inputs padded at the top or left, it does what the host does.
+
+    Args:
+        decode_head: a `MaskFormerHead`.
+        settings: all other arguments of the host's class.
+    """
+
+    @property
+    def labels_only(self) -> bool:
+        """Whether predictions are label maps without scores."""
+        return self.test_cfg.get('inference', 'semantic') == 'semantic'
+
+    def predict(self, inputs: Tensor, data_samples: Sequence | None = None) -> Sequence:
+        """Label maps of a batch.
+
+        Args:
+            inputs: (B, 3, H, W) float, padded at the right and bottom.
+            data_samples: B samples that know ``ori_shape`` and their padding; without them the host's own way is taken.
+
+        Returns:
+            The samples, with ``pred_sem_seg`` (1, height, width) int32 at the size of the image file.
+        """
+        if data_samples is None or not self.labels_only:
+            return super().predict(inputs, data_samples)
+        for sample, views in zip(data_samples, self.score_views(inputs, data_samples), strict=True):
+            sample.pred_sem_seg = PixelData(data=label_map(views)[None])
+        return data_samples
+
+    def score_views(self, inputs: Tensor, data_samples: Sequence) -> list[list[ScoreView]]:
+        """The summands of the class scores of each image: one, or in mode 'slide' one per window.
+
+        Args:
+            inputs: (B, 3, H, W) float.
+            data_samples: B samples.
+
+        Returns:
+            One list per image, at the size of the image file and mirrored back.
+        """
+        metas = [sample.metainfo for sample in data_samples]
+        find = self._window_views if self.test_cfg.get('mode', 'whole') == 'slide' else self._whole_views
+        found = zip(find(inputs, metas), metas, strict=True)
+        return [[_mirrored_back(view, meta) for view in views] for views, meta in found]
+
+    def _whole_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
+        class_logits, masks = self.decode_head.predict_masks(self.extract_feat(inputs), metas, sliding=False)
+        return [
+            [score_view(class_logits[i], masks.of_image(i, _image_size(meta, inputs), tuple(meta['ori_shape'][:2])))]
+            for i, meta in enumerate(metas)
+        ]
+
+    def _window_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
+        sides = zip(inputs.shape[2:], self.test_cfg['crop_size'], self.test_cfg['stride'], strict=True)
+        windows = [_windows(*side) for side in sides]
+        weights = tuple(_shares(axis, length) for axis, length in zip(windows, inputs.shape[2:], strict=True))
+        views = [[] for _ in metas]
+        for rows in windows[0]:
+            for columns in windows[1]:
+                crop = inputs[:, :, rows, columns]
+                window = [dict(img_shape=tuple(crop.shape[2:]))]
+                class_logits, masks = self.decode_head.predict_masks(self.extract_feat(crop), window, sliding=True)
+                for i, (meta, found) in enumerate(zip(metas, views, strict=True)):
+                    found.append(
+                        window_view(
+                            class_logits[i],
+                            masks.prediction.mask_logits(i),
+                            rows=rows,
+                            columns=columns,
+                            weights=weights,
+                            image_size=_image_size(meta, inputs),
+                            out_size=tuple(meta['ori_shape'][:2]),
+                        )
+                    )
+        return views
+
+
+def _windows(length: int, crop: int, stride: int) -> list[slice]:
+    """Where the host's windows lie along one axis; the last one ends with the axis."""
+    starts = range(0, max(length - crop, 0) + stride, stride)
+    starts = [min(start, max(length - crop, 0)) for start in starts]
+    return [slice(start, min(start + crop, length)) for start in starts]
+
+
+def _shares(windows: Sequence[slice], length: int) -> Tensor:
+    """Weight (length,) of each window at each position: one over the number of windows there."""
+    counts = torch.zeros(length)
+    for window in windows:
+        counts[window] += 1
+    return 1 / counts
+
+
+def _image_size(meta: dict, inputs: Tensor) -> tuple[int, int]:
+    """Height and width of an image within the padded input."""
+    _, right, _, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
+    return inputs.shape[2] - bottom, inputs.shape[3] - right
+
+
+def _mirrored_back(view: ScoreView, meta: dict) -> ScoreView:
+    if not meta.get('flip'):
+        return view
+    axis = {'horizontal': 'columns', 'vertical': 'rows'}[meta['flip_direction']]
+    return view._replace(**{axis: getattr(view, axis).mirrored()})

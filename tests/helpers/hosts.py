@@ -46,13 +46,15 @@ def head_config(**changes) -> dict:
     return config | changes
 
 
-def make_segmentor(backbone: dict | None = None, test_cfg: dict | None = None, **head):
+def make_segmentor(
+    backbone: dict | None = None, test_cfg: dict | None = None, segmentor: str = 'EncoderDecoder', **head
+):
     """A toy `EncoderDecoder` in evaluation mode."""
     init_default_scope('mmseg')
     torch.manual_seed(0)
     model = MODELS.build(
         ConfigDict(
-            type='EncoderDecoder',
+            type=segmentor,
             data_preprocessor=PREPROCESSOR,
             backbone=backbone or TINY_RESNET,
             decode_head=head_config(**head),

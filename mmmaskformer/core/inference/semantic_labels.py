@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
@@ -71,7 +72,7 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
         resize_masks_first: False for the order 'after', True for 'before', see `semantic`.
 
     Returns:
-        (H, W) int32 at the output size; the first of classes with equal scores.
+        (H, W) int32 at the output size; where scores are equal to rounding, any of their classes.
 
     Source: paper, section 3.3 (semantic inference). Time and memory are ours.
     """
@@ -97,6 +98,39 @@ def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: b
     return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
 
 
+def window_view(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    *,
+    rows: slice,
+    columns: slice,
+    weights: tuple[Tensor, Tensor],
+    image_size: tuple[int, int],
+    out_size: tuple[int, int],
+) -> ScoreView:
+    """What `label_map` needs of one window of a sliding model; its scores are weighted and added to the others'.
+
+    Args:
+        class_logits: (Q, K + 1) float.
+        mask_logits: (Q, h, w) float, of the window.
+        rows: where the window lies in the padded input, start and stop.
+        columns: the same.
+        weights: (H,) and (W,) float: how much a window counts at a position of the padded input; at a pixel, the
+            product of the two.
+        image_size: (height, width) of the image within the padded input, at the top left.
+        out_size: (height, width) wanted.
+    """
+    logits = at_least_float32(mask_logits).permute(1, 2, 0).contiguous()
+    axes = []
+    for coarse, window, weight, image, out in zip(
+        logits.shape[:2], (rows, columns), weights, image_size, out_size, strict=True
+    ):
+        to_output = F.pad(interpolation_matrix(image, out, logits), (0, len(weight) - image))
+        before = interpolation_matrix(coarse, window.stop - window.start, logits)
+        axes.append(Axis(before, (to_output * weight.to(logits))[:, window]))
+    return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
+
+
 def label_map(views: Sequence[ScoreView]) -> Tensor:
     """Class with the highest sum of scores over some views of one image.
 
@@ -104,7 +138,7 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
         views: at least one, all with the same classes and output size.
 
     Returns:
-        (H, W) int32; the first of classes with equal scores.
+        (H, W) int32; where scores are equal to rounding, any of their classes.
     """
     device = views[0].class_probs.device
     height, width = views[0].rows.size, views[0].columns.size
@@ -119,6 +153,8 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
             best, decided, classes = _bound(summands, tiles, classes)
             _write(labels, tiles[decided], best[decided, None, None], side)
             tiles = tiles[~decided]
+            if not len(tiles):
+                return labels[:height, :width]
         for chunk in tiles.split(_chunk_size(views, classes)):
             _write(labels, chunk, _compute(summands, chunk, classes), side)
     return labels[:height, :width]
