@@ -9,13 +9,20 @@ NAMES = ('EncoderDecoder', 'mmmaskformer.EncoderDecoder')
 SLIDE = dict(mode='slide', crop_size=(64, 64), stride=(40, 48))
 
 
-def make_pair(test_cfg=None, **head):
-    """The stock segmentor and ours with the same weights and inputs, in float64: no ties by rounding."""
-    stock, ours = (hosts.make_segmentor(test_cfg=test_cfg, segmentor=name, **head) for name in NAMES)
-    for parameter in stock.decode_head.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
+def make_pair(test_cfg=None, num_classes=5):
+    """The stock segmentor and ours with the same weights, and with queries that differ from each other."""
+    stock, ours = (hosts.make_segmentor(None, test_cfg, segmentor=name, num_classes=num_classes) for name in NAMES)
     ours.load_state_dict(stock.state_dict())
+    for model in (stock, ours):
+        generator = torch.Generator().manual_seed(0)
+        for name, width in (('class_embed', num_classes + 1), ('mask_embed', 16)):
+            queries = 3 * torch.randn(7, width, generator=generator)
+            add_to_output(getattr(model.decode_head.classifier, name), queries)
     return stock, ours
+
+
+def add_to_output(module, value):
+    module.register_forward_hook(lambda module, inputs, output: output + value.to(output))
 
 
 def predict(model, image, samples):
