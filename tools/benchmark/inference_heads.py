@@ -156,7 +156,9 @@ def _mmseg(ours: nn.Module, case: Case) -> Head:
 
     def step(features: list[Tensor]) -> Tensor:
         samples = [SegDataSample(metainfo=meta) for _ in range(case.batch)]
-        scores = head.predict(features, [meta] * case.batch, mmengine.ConfigDict())
+        # The host resizes masks to 'img_shape', which is wrong for padded images.
+        inputs = [meta | dict(img_shape=case.padded) for _ in samples]
+        scores = head.predict(features, inputs, mmengine.ConfigDict())
         BaseSegmentor.postprocess_result(segmentor, scores, samples)
         return torch.cat([sample.pred_sem_seg.data for sample in samples])
 
