@@ -1,7 +1,8 @@
-"""Mask logits whose gradient passes through the last convolution of the pixel decoder in folded form.
+"""Mask logits by way of the last convolution of the pixel decoder in folded form.
 
 The mask features F are a convolution of some x with a kernel W. The logits of n queries, E F, are then the convolution
 of x with the n kernels E W. Going back through these costs n / C of going back through W, and F needs no gradient.
+Without gradients, and for fewer than C queries, F is not made at all.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,25 @@ class LastConv(NamedTuple):
     x: Tensor
     weight: Tensor
     bias: Tensor
+
+    def of_image(self, image: int) -> 'LastConv':
+        """The same for one image of the batch."""
+        return self._replace(x=self.x[image, None])
+
+    def mask_features(self) -> Tensor:
+        """(B, C, h, w) float."""
+        return F.conv2d(self.x, self.weight, self.bias, padding=self._padding())
+
+    def mask_logits(self, mask_embed: Tensor) -> Tensor:
+        """Mask logits (n, h, w) of some queries (n, C) of the only image, without making the mask features."""
+        mask_embed = mask_embed.to(self.weight.dtype)  # the two differ under autocast
+        if len(mask_embed) >= len(self.weight):
+            return multiply_out(mask_embed, self.mask_features()[0])
+        kernels = (mask_embed @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        return F.conv2d(self.x, kernels, mask_embed @ self.bias, padding=self._padding())[0]
+
+    def _padding(self) -> tuple[int, int]:
+        return self.weight.shape[2] // 2, self.weight.shape[3] // 2
 
 
 def multiply_out(mask_embed: Tensor, mask_features: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mmmaskformer.core.layers import MLP
@@ -45,13 +46,21 @@ class MaskClassifier(nn.Module):
                 heads are then the only ones that run.
 
         Returns:
-            Predictions, the last one final. Their mask features are one and the same tensor.
+            Predictions, the last one final. Their mask features are one and the same tensor; without gradients and
+            for the last layer only, they are None, and mask logits come from the folded convolution.
         """
         pixels = self.pixel_decoder(features)
         states = self.transformer_decoder(pixels.memory)
         if not all_layers:
             states = states[-1:]
+        mask_features, last_conv = None, pixels.last_conv
+        # A compiled or exported graph keeps its weights constant.
+        if all_layers or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            with torch.no_grad():
+                mask_features = last_conv.mask_features()
+            if not torch.is_grad_enabled():
+                last_conv = None
         return [
-            MaskPrediction(self.class_embed(state), self.mask_embed(state), pixels.mask_features, pixels.last_conv)
+            MaskPrediction(self.class_embed(state), self.mask_embed(state), mask_features, last_conv)
             for state in states
         ]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -17,14 +16,12 @@ class PixelDecoderOutput(NamedTuple):
     """Result of a pixel decoder.
 
     Attributes:
-        mask_features: (B, C, h, w) float, per-pixel embeddings on the finest grid.
         memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
-        last_conv: None, or what made the mask features, which then carry no gradient: see `folding`.
+        last_conv: the convolution that makes the per-pixel embeddings on the finest grid, not run yet: see `folding`.
     """
 
-    mask_features: Tensor
     memory: Tensor
-    last_conv: LastConv | None = None
+    last_conv: LastConv
 
 
 class FPNPixelDecoder(nn.Module):
@@ -73,7 +70,7 @@ class FPNPixelDecoder(nn.Module):
             features: one (B, in_channels[i], h_i, w_i) per level, finest first; any sizes.
 
         Returns:
-            Embeddings on the grid of the finest feature, and the coarsest feature as memory.
+            The coarsest feature as memory, and the embeddings on the grid of the finest.
         """
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
@@ -81,10 +78,7 @@ class FPNPixelDecoder(nn.Module):
             # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
             side = checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
             x = output(side + F.interpolate(x, size=feature.shape[-2:], mode='nearest'))
-        last_conv = LastConv(x, self.mask_conv.weight, self.mask_conv.bias) if torch.is_grad_enabled() else None
-        with torch.no_grad():
-            mask_features = self.mask_conv(x)
-        return PixelDecoderOutput(mask_features, features[-1], last_conv)
+        return PixelDecoderOutput(features[-1], LastConv(x, self.mask_conv.weight, self.mask_conv.bias))
 
 
 class TransformerEncoderPixelDecoder(nn.Module):
@@ -148,7 +142,7 @@ class TransformerEncoderPixelDecoder(nn.Module):
             features: one (B, in_channels[i], h_i, w_i) per level, finest first; any sizes.
 
         Returns:
-            Embeddings on the grid of the finest feature, and the encoder's output (B, channels, h', w') as memory.
+            The encoder's output (B, channels, h', w') as memory, and the embeddings on the grid of the finest feature.
         """
         return self.pyramid([*features[:-1], self._encode(features[-1])])
 

@@ -30,6 +30,7 @@ class MaskPrediction(NamedTuple):
         class_logits: (B, Q, K + 1) float, before softmax.
         mask_embed: (B, Q, C) float, one embedding per query.
         mask_features: (B, C, h, w) float, one embedding per pixel; the same tensor in all layers of one forward pass.
+            None if ``last_conv`` is to make the mask logits without them.
         last_conv: None, or what made the mask features; these are then mere values, and whoever wants a gradient gets
             it from `mask_logits` or `multiply_out_images`.
 
@@ -38,7 +39,7 @@ class MaskPrediction(NamedTuple):
 
     class_logits: Tensor
     mask_embed: Tensor
-    mask_features: Tensor
+    mask_features: Tensor | None
     last_conv: LastConv | None = None
 
     @property
@@ -49,7 +50,8 @@ class MaskPrediction(NamedTuple):
     @property
     def mask_size(self) -> tuple[int, int]:
         """(h, w)."""
-        height, width = self.mask_features.shape[-2:]
+        pixels = self.last_conv.x if self.mask_features is None else self.mask_features
+        height, width = pixels.shape[-2:]
         return height, width
 
     def mask_logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
@@ -65,11 +67,11 @@ class MaskPrediction(NamedTuple):
         embed = self.mask_embed[image]
         if query_idx is not None:
             embed = embed[query_idx]
+        if self.mask_features is None:
+            return self.last_conv.of_image(image).mask_logits(embed)
         if self.last_conv is None:
             return multiply_out(embed, self.mask_features[image])
-        one = slice(image, image + 1)
-        x, weight, bias = self.last_conv
-        return multiply_out_images([embed], self.mask_features[one], LastConv(x[one], weight, bias))[0]
+        return multiply_out_images([embed], self.mask_features[image, None], self.last_conv.of_image(image))[0]
 
 
 class MaskTarget(NamedTuple):

@@ -117,7 +117,7 @@ def test_the_encoder_pixel_decoder_equals_the_published_one():
     reference = official.load('panoptic_head')
     model, _ = build(reference)
     found, expected = model.pixel_decoder(list(reference['features'].values())), reference['pixel_decoder_out']
-    assert_close_to_max(found.mask_features[:1], expected['mask_features_image0'], 1e-5)
+    assert_close_to_max(found.last_conv.mask_features()[:1], expected['mask_features_image0'], 1e-5)
     assert_close_to_max(found.memory, expected['encoder_memory'], 1e-5)
 
 

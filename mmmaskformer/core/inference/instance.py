@@ -58,7 +58,7 @@ def instance_inference(
 
 def _binary_masks(masks: QueryMasks, queries: Tensor) -> tuple[Tensor, Tensor]:
     """Masks (n, H, W) bool of some queries and the mean probability (n,) inside each."""
-    none = at_least_float32(masks.mask_features).new_zeros(0)
+    none = at_least_float32(masks.like).new_zeros(0)
     parts, sureness = [none.new_zeros(0, *masks.out_size, dtype=torch.bool)], [none]
     for _, logits in masks.chunks(queries):
         inside = logits > 0

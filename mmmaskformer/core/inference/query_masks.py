@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmaskformer.core.folding import LastConv, multiply_out
 from mmmaskformer.core.losses import at_least_float32
-from mmmaskformer.core.structures import MaskPrediction, multiply_out
+from mmmaskformer.core.structures import MaskPrediction
 
 CHUNK_ELEMENTS = {'cpu': 2_000_000, 'cuda': 40_000_000}
 """Mask logits of the output's size that are held at a time, by device."""
@@ -44,26 +45,37 @@ class QueryMasks(NamedTuple):
     """The masks of all queries of one image, not multiplied out, with the sizes on the way to the output.
 
     Attributes:
-        mask_features: (C, h, w) float; or, without ``mask_embed``, the mask logits (Q, h, w) themselves.
+        mask_features: (C, h, w) float, None if ``last_conv`` is given; or, without ``mask_embed``, the mask logits
+            (Q, h, w) themselves.
         mask_embed: (Q, C) float, or None.
         input_size: (H, W) of the padded network input.
         image_size: (height, width) of the image within it, at the top left.
         out_size: (height, width) wanted, usually the original image's.
         flipped: whether the image was mirrored left to right; the masks are mirrored back.
+        last_conv: what would make the mask features of the image.
     """
 
-    mask_features: Tensor
+    mask_features: Tensor | None
     mask_embed: Tensor | None
     input_size: tuple[int, int]
     image_size: tuple[int, int]
     out_size: tuple[int, int]
     flipped: bool = False
+    last_conv: LastConv | None = None
+
+    @property
+    def like(self) -> Tensor:
+        """Any of the factors, for device and dtype."""
+        return self.mask_features if self.mask_embed is None else self.mask_embed
 
     def coarse_logits(self, query_idx: Tensor | None = None) -> Tensor:
         """Mask logits (n, h, w) of some queries, all if None, on the network's grid; at least float32."""
-        factor = self.mask_features if self.mask_embed is None else self.mask_embed
-        chosen = factor if query_idx is None else factor[query_idx]
-        return at_least_float32(chosen if self.mask_embed is None else multiply_out(chosen, self.mask_features))
+        chosen = self.like if query_idx is None else self.like[query_idx]
+        if self.last_conv is not None:
+            chosen = self.last_conv.mask_logits(chosen)
+        elif self.mask_embed is not None:
+            chosen = multiply_out(chosen, self.mask_features)
+        return at_least_float32(chosen)
 
     def logits(self, query_idx: Tensor | None = None) -> Tensor:
         """Mask logits (n, *out_size) of some queries, all if None; at least float32."""
@@ -72,7 +84,7 @@ class QueryMasks(NamedTuple):
 
     def chunks(self, query_idx: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The same in pieces of bounded memory: position of the first query of the piece, and (n', *out_size)."""
-        limit = CHUNK_ELEMENTS.get(self.mask_features.device.type, CHUNK_ELEMENTS['cuda'])
+        limit = CHUNK_ELEMENTS.get(self.like.device.type, CHUNK_ELEMENTS['cuda'])
         size = max(1, limit // (self.out_size[0] * self.out_size[1]))
         for start in range(0, len(query_idx), size):
             yield start, self.logits(query_idx[start : start + size])
@@ -103,8 +115,11 @@ class DeferredMaskLogits(Sequence):
         self, image: int, image_size: tuple[int, int], out_size: tuple[int, int], *, flipped: bool = False
     ) -> QueryMasks:
         """The masks of one image, not multiplied out; see `QueryMasks` for the arguments."""
-        features, embed = self.prediction.mask_features[image], self.prediction.mask_embed[image]
-        return QueryMasks(features, embed, self.input_size, image_size, out_size, flipped)
+        _, embed, features, last_conv = self.prediction
+        sizes = (self.input_size, image_size, out_size)
+        if features is None:
+            return QueryMasks(None, embed[image], *sizes, flipped, last_conv.of_image(image))
+        return QueryMasks(features[image], embed[image], *sizes, flipped)
 
 
 def confident_queries(class_logits: Tensor, object_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
