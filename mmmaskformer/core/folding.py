@@ -38,6 +38,8 @@ class LastConv(NamedTuple):
     def mask_logits(self, mask_embed: Tensor) -> Tensor:
         """Mask logits (n, h, w) of some queries (n, C) of the only image, without making the mask features."""
         mask_embed = mask_embed.to(self.weight.dtype)  # the two differ under autocast
+        if not len(mask_embed):
+            return self.x.new_zeros(0, *self.x.shape[2:])
         if len(mask_embed) >= len(self.weight):
             return multiply_out(mask_embed, self.mask_features()[0])
         kernels = (mask_embed @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])

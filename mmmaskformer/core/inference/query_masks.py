@@ -79,15 +79,19 @@ class QueryMasks(NamedTuple):
 
     def logits(self, query_idx: Tensor | None = None) -> Tensor:
         """Mask logits (n, *out_size) of some queries, all if None; at least float32."""
-        logits = crop_and_resize(resize(self.coarse_logits(query_idx), self.input_size), self.image_size, self.out_size)
-        return logits.flip(-1) if self.flipped else logits
+        return self._resized(self.coarse_logits(query_idx))
 
     def chunks(self, query_idx: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The same in pieces of bounded memory: position of the first query of the piece, and (n', *out_size)."""
         limit = CHUNK_ELEMENTS.get(self.like.device.type, CHUNK_ELEMENTS['cuda'])
         size = max(1, limit // (self.out_size[0] * self.out_size[1]))
+        coarse_logits = self.coarse_logits(query_idx)
         for start in range(0, len(query_idx), size):
-            yield start, self.logits(query_idx[start : start + size])
+            yield start, self._resized(coarse_logits[start : start + size])
+
+    def _resized(self, coarse_logits: Tensor) -> Tensor:
+        logits = crop_and_resize(resize(coarse_logits, self.input_size), self.image_size, self.out_size)
+        return logits.flip(-1) if self.flipped else logits
 
 
 class DeferredMaskLogits(Sequence):

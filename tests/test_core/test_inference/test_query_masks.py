@@ -85,6 +85,6 @@ def test_every_pixel_goes_to_the_best_query(monkeypatch, limit, weighted):
 def test_the_first_of_equal_queries_wins_across_pieces(monkeypatch):
     monkeypatch.setitem(query_masks.CHUNK_ELEMENTS, 'cpu', 1)
     masks = make_masks()
-    masks = masks._replace(mask_embed=masks.mask_embed[:1].expand(6, -1))
+    masks = masks._replace(mask_features=masks.coarse_logits()[:1].expand(6, -1, -1), mask_embed=None)
     winner, _ = assign_pixels(masks, torch.arange(6), torch.ones(6, dtype=torch.float64))
     assert not winner.any()
