@@ -264,3 +264,21 @@ def test_the_compiled_model_is_one_graph_and_trains_alike():
         gradients.append(torch.autograd.grad(sum(losses.values()), list(model.parameters())))
     for found, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_compiled_model_serves_all_sizes_with_two_graphs():
+    model = toy.make_classifier(num_layers=1).eval()
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=count, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for size in ((64, 96), (96, 64), (70, 51), (128, 160)):
+            features = toy.make_features(size)
+            found, expected = (network(features, all_layers=False)[0] for network in (compiled, model))
+            torch.testing.assert_close(found.class_logits, expected.class_logits)
+            torch.testing.assert_close(found.mask_logits(0), expected.mask_logits(0))
+    assert len(graphs) <= 2

@@ -79,6 +79,7 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
     return label_map([score_view(class_logits, masks, resize_masks_first=resize_masks_first)])
 
 
+@torch.compiler.disable  # how much work there is depends on the values
 def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> ScoreView:
     """What `label_map` needs of one view of an image; arguments as in `semantic_labels`."""
     logits = masks.coarse_logits().permute(1, 2, 0).contiguous()
@@ -90,7 +91,8 @@ def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: b
     if masks.image_size == masks.out_size:
         axes = [Axis(matrix) for matrix in before]
     elif resize_masks_first:
-        axes = [Axis(second @ first) for first, second in zip(before, after, strict=True)]
+        with torch.autocast(logits.device.type, enabled=False):
+            axes = [Axis(second @ first) for first, second in zip(before, after, strict=True)]
     else:
         axes = [Axis(*both) for both in zip(before, after, strict=True)]
     if masks.flipped:
@@ -98,6 +100,7 @@ def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: b
     return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
 
 
+@torch.compiler.disable  # how much work there is depends on the values
 def window_view(
     class_logits: Tensor,
     mask_logits: Tensor,
@@ -131,6 +134,7 @@ def window_view(
     return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
 
 
+@torch.compiler.disable  # how much work there is depends on the values
 def label_map(views: Sequence[ScoreView]) -> Tensor:
     """Class with the highest sum of scores over some views of one image.
 

@@ -117,10 +117,12 @@ def test_sure_predictions_are_computed_pixel_by_pixel_in_few_tiles_only(monkeypa
     assert computed == [(2 * 60, 2)], 'tiles along the border only, between two classes'
 
 
-def test_half_precision_and_autocast_do_not_change_labels():
+@pytest.mark.parametrize('resize_masks_first', [True, False])
+def test_half_precision_and_autocast_do_not_change_labels(resize_masks_first):
     class_logits, mask_logits = (x.half().float() for x in outputs('unsure', 9))
     masks = QueryMasks(mask_logits, None, (80, 100), (77, 91), (150, 211))
-    expected = semantic_labels.semantic_labels(class_logits, masks)
+    expected = semantic_labels.semantic_labels(class_logits, masks, resize_masks_first=resize_masks_first)
+    half = masks._replace(mask_features=mask_logits.half())
     with torch.autocast('cpu', torch.bfloat16):
-        found = semantic_labels.semantic_labels(class_logits, masks._replace(mask_features=mask_logits.half()))
+        found = semantic_labels.semantic_labels(class_logits, half, resize_masks_first=resize_masks_first)
     assert torch.equal(found, expected)
