@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
@@ -24,27 +23,57 @@ SLACK = 1e-5
 """How far a lower bound must be above the others; more than float32 rounding moves a score."""
 
 
-class Axis(NamedTuple):
-    """How the class scores of an image depend on mask logits along one axis: ``after @ sigmoid(before @ logits)``.
+class Taps(NamedTuple):
+    """A linear map along one axis of which every output uses few inputs.
 
     Attributes:
-        before: (n', n) float at least 0, rows sum to 1: from the network's grid to where the sigmoid is taken.
-        after: (N, n') float at least 0, from there to the output; None for no change.
+        index: (N, t) int64, the inputs of each output.
+        weight: (N, t) float at least 0, their weights.
     """
 
-    before: Tensor
-    after: Tensor | None = None
+    index: Tensor
+    weight: Tensor
+
+    @classmethod
+    def bilinear(cls, low: int, high: int, like: Tensor) -> 'Taps':
+        """Bilinear resize from ``low`` to ``high`` positions, with torch's own weights."""
+        matrix = interpolation_matrix(low, high, like)
+        first = (matrix != 0).to(torch.uint8).argmax(1)
+        index = torch.stack([first, (first + 1).clamp(max=low - 1)], 1)
+        weight = matrix.gather(1, index)
+        weight[:, 1] *= index[:, 1] > first  # the last input has no neighbour
+        return cls(index, weight)
+
+    def after(self, first: 'Taps') -> 'Taps':
+        """This map applied to the outputs of another."""
+        index, weight = first.index[self.index], first.weight[self.index] * self.weight[:, :, None]
+        return Taps(index.flatten(1), weight.flatten(1))
+
+    def rows(self, chosen: slice | Tensor) -> 'Taps':
+        """The map to some outputs only, in the order asked for."""
+        return Taps(self.index[chosen], self.weight[chosen])
+
+
+class Axis(NamedTuple):
+    """How the class scores of an image depend on mask logits along one axis: ``after(sigmoid(before(logits)))``.
+
+    Attributes:
+        before: from the network's grid to where the sigmoid is taken; weights of an output sum to 1.
+        after: from there to the output; None for no change.
+    """
+
+    before: Taps
+    after: Taps | None = None
 
     @property
     def size(self) -> int:
-        """N, positions of the output."""
-        return len(self.before if self.after is None else self.after)
+        """Positions of the output."""
+        return len((self.after or self.before).index)
 
     def mirrored(self) -> 'Axis':
         """The same with the output turned round."""
-        if self.after is None:
-            return Axis(self.before.flip(0))
-        return Axis(self.before, self.after.flip(0))
+        order = torch.arange(self.size - 1, -1, -1, device=self.before.index.device)
+        return Axis(self.before.rows(order)) if self.after is None else Axis(self.before, self.after.rows(order))
 
 
 class ScoreView(NamedTuple):
@@ -83,18 +112,15 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
 def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> ScoreView:
     """What `label_map` needs of one view of an image; arguments as in `semantic_labels`."""
     logits = masks.coarse_logits().permute(1, 2, 0).contiguous()
-    sizes = zip(logits.shape[:2], masks.input_size, masks.image_size, masks.out_size, strict=True)
-    before, after = zip(
-        *((interpolation_matrix(h, H, logits)[:n], interpolation_matrix(n, N, logits)) for h, H, n, N in sizes),
-        strict=True,
-    )
+    axes = []
+    for coarse, padded, image, out in zip(
+        logits.shape[:2], masks.input_size, masks.image_size, masks.out_size, strict=True
+    ):
+        to_image = Taps.bilinear(coarse, padded, logits).rows(slice(image))
+        to_output = Taps.bilinear(image, out, logits)
+        axes.append(Axis(to_output.after(to_image)) if resize_masks_first else Axis(to_image, to_output))
     if masks.image_size == masks.out_size:
-        axes = [Axis(matrix) for matrix in before]
-    elif resize_masks_first:
-        with torch.autocast(logits.device.type, enabled=False):
-            axes = [Axis(second @ first) for first, second in zip(before, after, strict=True)]
-    else:
-        axes = [Axis(*both) for both in zip(before, after, strict=True)]
+        axes = [Axis(axis.before) for axis in axes]
     if masks.flipped:
         axes[1] = axes[1].mirrored()
     return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
@@ -128,9 +154,11 @@ def window_view(
     for coarse, window, weight, image, out in zip(
         logits.shape[:2], (rows, columns), weights, image_size, out_size, strict=True
     ):
-        to_output = F.pad(interpolation_matrix(image, out, logits), (0, len(weight) - image))
-        before = interpolation_matrix(coarse, window.stop - window.start, logits)
-        axes.append(Axis(before, (to_output * weight.to(logits))[:, window]))
+        index, share = Taps.bilinear(image, out, logits)
+        inside = (index >= window.start) & (index < window.stop)
+        length = window.stop - window.start
+        to_output = Taps((index - window.start).clamp(0, length - 1), share * weight.to(logits)[index] * inside)
+        axes.append(Axis(Taps.bilinear(coarse, length, logits), to_output))
     return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
 
 
@@ -146,22 +174,34 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
     """
     device = views[0].class_probs.device
     height, width = views[0].rows.size, views[0].columns.size
-    open_tiles = [torch.arange(-(-side // TILE_SIZES[0]), device=device) for side in (height, width)]
-    labels = torch.empty([len(x) * TILE_SIZES[0] for x in open_tiles], dtype=torch.int32, device=device)
-    tiles = torch.cartesian_prod(*open_tiles)
-    classes = torch.arange(views[0].class_probs.shape[1], device=device)
+    grid = [torch.arange(-(-side // TILE_SIZES[0]), device=device) for side in (height, width)]
+    labels = torch.empty([len(x) * TILE_SIZES[0] for x in grid], dtype=torch.int32, device=device)
+    levels = [[_Tiled(view, side) for view in views] for side in TILE_SIZES]
     with torch.autocast(device.type, enabled=False):
-        for parent, side in zip((TILE_SIZES[0], *TILE_SIZES), TILE_SIZES, strict=False):
-            tiles = _divide(tiles, parent // side)
-            summands = [_Tiled(view, side) for view in views]
-            best, decided, classes = _bound(summands, tiles, classes)
-            _write(labels, tiles[decided], best[decided, None, None], side)
-            tiles = tiles[~decided]
-            if not len(tiles):
-                return labels[:height, :width]
-        for chunk in tiles.split(_chunk_size(views, classes)):
-            _write(labels, chunk, _compute(summands, chunk, classes), side)
+        for band in grid[0].split(_band_height(views)):
+            _label_band(labels, levels, torch.cartesian_prod(band, grid[1]))
     return labels[:height, :width]
+
+
+def _band_height(views: Sequence[ScoreView]) -> int:
+    """Number of rows of the largest tiles whose bounds are held at a time."""
+    limit = CHUNK_ELEMENTS.get(views[0].class_probs.device.type, CHUNK_ELEMENTS['cuda'])
+    widest = max(view.mask_logits[0].numel() for view in views)
+    return max(1, limit * TILE_SIZES[-1] // (TILE_SIZES[0] * widest))
+
+
+def _label_band(labels: Tensor, levels: Sequence[Sequence['_Tiled']], tiles: Tensor) -> None:
+    """Write the labels of some of the largest tiles (n, 2)."""
+    classes = torch.arange(levels[0][0].view.class_probs.shape[1], device=tiles.device)
+    for parent, side, summands in zip((TILE_SIZES[0], *TILE_SIZES), TILE_SIZES, levels, strict=False):
+        tiles = _divide(tiles, parent // side)
+        best, decided, classes = _bound(summands, tiles, classes)
+        _write(labels, tiles[decided], best[decided, None, None], side)
+        tiles = tiles[~decided]
+        if not len(tiles):
+            return
+    for chunk in tiles.split(_chunk_size(summands, classes)):
+        _write(labels, chunk, _compute(summands, chunk, classes), side)
 
 
 def _divide(tiles: Tensor, parts: int) -> Tensor:
@@ -176,10 +216,10 @@ def _write(labels: Tensor, tiles: Tensor, values: Tensor, side: int) -> None:
     labels.unflatten(1, (-1, side)).unflatten(0, (-1, side))[rows, :, columns] = values.to(labels.dtype)
 
 
-def _chunk_size(views: Sequence[ScoreView], classes: Tensor) -> int:
+def _chunk_size(summands: Sequence['_Tiled'], classes: Tensor) -> int:
     """Number of the smallest tiles to compute at a time."""
     limit = CHUNK_ELEMENTS.get(classes.device.type, CHUNK_ELEMENTS['cuda'])
-    widest = max(len(classes), *(len(view.class_probs) for view in views))
+    widest = max(len(classes), *(len(summand.view.class_probs) for summand in summands))
     return max(1, limit // (TILE_SIZES[-1] ** 2 * widest))
 
 
@@ -188,34 +228,34 @@ class _Windows:
 
     Attributes:
         index: (t, s) int64 positions on the network's grid.
-        before: (t, u, s) float, the part of `Axis.before` that a tile needs.
+        before: (t, u, s) float, the part of `Axis.before` that a tile needs, as a matrix.
         after: (t, side, u) float, the same of `Axis.after`, or None.
-        weight: smallest and largest sum (t,) of a row of `Axis.after`: 0 outside of the window of a sliding model.
+        weight: smallest and largest sum (t,) of the weights in `Axis.after`: 0 outside of a window.
     """
 
     def __init__(self, axis: Axis, side: int):
         count = -(-axis.size // TILE_SIZES[0]) * (TILE_SIZES[0] // side)
-        positions = torch.arange(count * side, device=axis.before.device)
+        positions = torch.arange(count * side, device=axis.before.index.device)
         positions = positions.clamp_(max=axis.size - 1).view(count, side)
         self.after = None
-        self.weight = axis.before.new_ones(2, count).unbind()
+        self.weight = axis.before.weight.new_ones(2, count).unbind()
         if axis.after is not None:
-            sums = axis.after.sum(1)[positions]
+            sums = axis.after.weight.sum(1)[positions]
             self.weight = sums.amin(1), sums.amax(1)
-            positions, self.after = _parts(axis.after, positions)
-        self.index, self.before = _parts(axis.before, positions)
+            positions, self.after = _matrices(axis.after, positions)
+        self.index, self.before = _matrices(axis.before, positions)
 
 
-def _parts(matrix: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns (t, s) that groups of rows (t, r) of a matrix use, and the values (t, r, s) there."""
-    used = (matrix != 0).to(torch.uint8)
-    width = matrix.shape[1]
-    some = used.amax(1) > 0
-    start = torch.where(some, used.argmax(1), width)[rows].amin(1)
-    stop = torch.where(some, width - used.flip(1).argmax(1), 0)[rows].amax(1)
-    length = max(1, int((stop - start).amax()))
-    columns = start.clamp(max=width - length)[:, None] + torch.arange(length, device=matrix.device)
-    return columns, matrix[rows[:, :, None], columns[:, None]]
+def _matrices(taps: Taps, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs (t, s) that groups of outputs (t, r) use, and the matrices (t, r, s) from one to the other."""
+    index, weight = taps.rows(outputs)
+    last = int(taps.index.amax())
+    start = torch.where(weight > 0, index, last).amin((1, 2))
+    stop = torch.where(weight > 0, index, 0).amax((1, 2))
+    length = max(1, int((stop - start).amax()) + 1)
+    place = (index - start[:, None, None]).clamp(0, length - 1)
+    matrices = weight.new_zeros(*outputs.shape, length).scatter_add_(2, place, weight)
+    return (start[:, None] + torch.arange(length, device=start.device)).clamp(max=last), matrices
 
 
 class _Tiled:
@@ -228,14 +268,19 @@ class _Tiled:
     def mask_bounds(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
         """Lowest and highest resized mask probability (n, Q) in each of some tiles (n, 2)."""
         rows, columns = tiles.unbind(1)
+        pooled_rows, place = rows.unique(return_inverse=True)
         bounds = []
         for i, pick in enumerate((torch.minimum, torch.maximum)):
-            extreme = _pool(
-                _pool(self.view.mask_logits, self.rows.index, pick).transpose(0, 1), self.columns.index, pick
-            )
+            tall = _pool(self.view.mask_logits, self.rows.index[pooled_rows], pick)
+            extreme = _pool(tall.transpose(0, 1), self.columns.index, pick)
             weight = self.rows.weight[i][rows] * self.columns.weight[i][columns]
-            bounds.append(extreme[columns, rows].sigmoid_() * weight[:, None])
+            bounds.append(extreme[columns, place].sigmoid_() * weight[:, None])
         return bounds[0], bounds[1]
+
+    def sees(self, tiles: Tensor) -> Tensor:
+        """Which (n,) of some tiles (n, 2) lie in the view at least in part: all but those outside of a window."""
+        rows, columns = tiles.unbind(1)
+        return (self.rows.weight[1][rows] > 0) & (self.columns.weight[1][columns] > 0)
 
     def masks(self, tiles: Tensor) -> Tensor:
         """Resized mask probabilities (n, side, side, Q) in some tiles (n, 2)."""
@@ -276,5 +321,9 @@ def _bound(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> tuple[
 
 def _compute(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> Tensor:
     """Labels (n, side, side) of tiles, pixel by pixel, among some classes."""
-    scores = sum(summand.masks(tiles) @ summand.view.class_probs[:, classes] for summand in summands)
+    side = TILE_SIZES[-1]
+    scores = summands[0].view.class_probs.new_zeros(len(tiles), side, side, len(classes))
+    for summand in summands:
+        seen = summand.sees(tiles)
+        scores[seen] += summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
     return classes[scores.argmax(-1)]
