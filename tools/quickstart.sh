@@ -52,7 +52,7 @@ started=$SECONDS
 cd "$folder"
 say 'scenes: 1500 to train on, 80 held out'
 python "$root/tools/make_scenes.py" data/scenes --num-train 1500 --num-val 80
-train_and_test semantic mmsegmentation "${configs}900_scenes.py"
+train_and_test semantic mmsegmentation "${configs}800_scenes.py"
 # The panoptic model is the same network: it starts from the semantic one, which saves half of its training.
-train_and_test panoptic mmdet "${configs}1200_scenes-panoptic.py" "$(cat "$folder/semantic/last_checkpoint")"
+train_and_test panoptic mmdet "${configs}1400_scenes-panoptic.py" "$(cat "$folder/semantic/last_checkpoint")"
 say "done in $((SECONDS - started)) s. Look at pictures/overview.png and curve.png in $folder/semantic and $folder/panoptic"

@@ -86,7 +86,11 @@ class RawModule(nn.Module):
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and mask logits of normalised, padded images."""
         prediction = self.head.classifier(self.model.extract_feat(x), all_layers=False)[-1]
-        return prediction.class_logits, torch.einsum('bqc,bchw->bqhw', prediction.mask_embed, prediction.mask_features)
+        # Exported as the plain product: the folded form needs to know how many queries are wanted.
+        features = prediction.mask_features
+        if features is None:
+            features = prediction.last_conv.mask_features()
+        return prediction.class_logits, torch.einsum('bqc,bchw->bqhw', prediction.mask_embed, features)
 
 
 class SemanticModule(RawModule):

@@ -4,12 +4,12 @@ _base_ = [
     '../_base_/datasets/scenes_panoptic.py',
     '../_base_/default_runtime_mmdet.py',
 ]
-max_iters = 1200
+max_iters = 1400
 classes = dict(num_classes=_base_.num_classes, things=_base_.things)
 model = dict(
     panoptic_head=classes,
     panoptic_fusion_head=classes,
-    test_cfg=dict(panoptic=dict(object_threshold=0.4, overlap_threshold=0.5), semantic=dict()),
+    test_cfg=dict(panoptic=dict(object_threshold=0.5, overlap_threshold=0.6), semantic=dict()),
 )
 val_evaluator = [dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskformer.SemanticMetric')]
 test_evaluator = val_evaluator
@@ -23,5 +23,5 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters + 1, by_epoch=False),
     dict(type='LinearLR', start_factor=1e-2, begin=0, end=50, by_epoch=False),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=400)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=700)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))

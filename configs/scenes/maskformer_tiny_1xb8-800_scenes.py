@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/datasets/scenes.py',
     '../_base_/default_runtime.py',
 ]
-max_iters = 900
+max_iters = 800
 model = dict(decode_head=dict(num_classes=_base_.num_classes))
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -16,5 +16,5 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters + 1, by_epoch=False),
     dict(type='LinearLR', start_factor=1e-2, begin=0, end=50, by_epoch=False),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=300)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=150))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=400)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
