@@ -11,7 +11,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 folder="${1:-$root/work_dirs/quickstart}"
 mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"
-configs="$root/configs/scenes/maskformer_tiny_1xb8-"
+configs="$root/configs/scenes/maskformer_tiny_"
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -52,7 +52,7 @@ started=$SECONDS
 cd "$folder"
 say 'scenes: 1500 to train on, 80 held out'
 python "$root/tools/make_scenes.py" data/scenes --num-train 1500 --num-val 80
-train_and_test semantic mmsegmentation "${configs}800_scenes.py"
+train_and_test semantic mmsegmentation "${configs}1xb8-800_scenes.py"
 # The panoptic model is the same network: it starts from the semantic one, which saves half of its training.
-train_and_test panoptic mmdet "${configs}1400_scenes-panoptic.py" "$(cat "$folder/semantic/last_checkpoint")"
+train_and_test panoptic mmdet "${configs}1xb4-2600_scenes-panoptic.py" "$(cat "$folder/semantic/last_checkpoint")"
 say "done in $((SECONDS - started)) s. Look at pictures/overview.png and curve.png in $folder/semantic and $folder/panoptic"

@@ -44,9 +44,9 @@ def write_config(
     more: str = '',
 ) -> Path:
     """A toy version of a scenes config; ``more`` are further lines."""
-    name, head = ('1400_scenes-panoptic', 'panoptic_head') if panoptic else ('800_scenes', 'decode_head')
+    name, head = ('1xb4-2600_scenes-panoptic', 'panoptic_head') if panoptic else ('1xb8-800_scenes', 'decode_head')
     text = CONFIG.format(
-        base=str(ROOT / f'configs/scenes/maskformer_tiny_1xb8-{name}.py'),
+        base=str(ROOT / f'configs/scenes/maskformer_tiny_{name}.py'),
         head=head,
         data=str(data),
         workers=workers,
