@@ -16,7 +16,7 @@ class OpsWatch:
     def find_spec(cls, name: str, path=None, target=None) -> None:
         """Put the stand-in in place before ``mmcv.ops`` needs it."""
         if name == 'mmcv.ops':
-            sys.meta_path.remove(cls)
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not cls]
             from mmmaskformer.compat import install_op_stand_in  # only now: it takes longer than the rest
 
             install_op_stand_in()

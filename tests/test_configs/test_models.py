@@ -9,6 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmmaskformer.core.inference.semantic import scores_at_input
+
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SHIPPED = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 R50 = 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
@@ -102,12 +104,14 @@ def test_parameter_count_equals_the_published_one(name):
 
 
 @pytest.mark.parametrize('name, published', [('R50', 53), ('R101', 73), ('R101c', 80), ('Swin-T', 55)])
-@torch.no_grad()
 def test_flops_at_the_published_input_equal_the_published_ones(name, published):
     model = published_model(name).eval().to('meta')
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
-        image = torch.zeros(1, 3, 512, 512)
-        model.decode_head.predict(model.extract_feat(image), [dict(img_shape=(512, 512))])
+        # With gradients on, as in training, the mask features are made: the plain computation, which the paper counts.
+        # A test step needs 7 GFLOP less.
+        features = model.extract_feat(torch.zeros(1, 3, 512, 512))
+        prediction = model.decode_head.classifier(features, all_layers=False)[-1]
+        scores_at_input(prediction.class_logits[0], prediction.mask_logits(0), (512, 512))
     # The counter counts a multiplication and its addition as two.
     assert counter.get_total_flops() / 2e9 == pytest.approx(published, rel=0.02)
 

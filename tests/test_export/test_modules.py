@@ -49,7 +49,7 @@ def test_raw_equals_the_model(model):
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 50, 70), dtype=np.uint8)
     found = export_module(model, 'raw')(torch.from_numpy(images))
     for tensor, expected in zip(found, model_outputs(model, 'raw', images).values(), strict=True):
-        torch.testing.assert_close(tensor, torch.from_numpy(expected), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(tensor, torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_model_is_not_changed():
