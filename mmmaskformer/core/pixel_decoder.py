@@ -76,8 +76,10 @@ class FPNPixelDecoder(nn.Module):
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
             # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
-            side = checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
-            x = output(side + F.interpolate(x, size=feature.shape[-2:], mode='nearest'))
+            x = output(
+                checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
+                + F.interpolate(x, size=feature.shape[-2:], mode='nearest')
+            )
         return PixelDecoderOutput(features[-1], LastConv(x, self.mask_conv.weight, self.mask_conv.bias))
 
 

@@ -8,26 +8,32 @@ from pathlib import Path
 import torch
 
 
-@torch.no_grad()
-def peak_memory(step: Callable, inputs, device: str) -> float:
-    """MiB that ``step(inputs)`` needs above what is there before it (weights and inputs), gradients switched off.
+def peak_memory(step: Callable[[], object], device: str, *, clear: Callable[[], None] = lambda: None) -> float:
+    """MiB that a step needs above what is there before it (weights and inputs).
+
+    Args:
+        step: what to measure; runs twice, since what libraries keep for later steps is not of interest.
+        device: 'cpu' or 'cuda'.
+        clear: run before each step, such as to drop gradients.
 
     Raises:
         RuntimeError: on a CPU, if the system is not Linux, whose resettable high-water mark is read.
     """
-    step(inputs)  # what libraries keep for later steps is not of interest
+    clear()
+    step()
+    clear()
     gc.collect()
     if device != 'cpu':
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        step(inputs)
+        step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     if not Path('/proc/self/clear_refs').exists():
         raise RuntimeError('peak memory on a CPU is measured on Linux only. Fix: leave out --memory')
     ctypes.CDLL('libc.so.6').malloc_trim(0)
     Path('/proc/self/clear_refs').write_text('5')
     before = _resident('VmRSS')
-    step(inputs)
+    step()
     return _resident('VmHWM') - before
 
 

@@ -1,5 +1,6 @@
-"""Pictures of what `train_step.py` measured."""
+"""Pictures of what `train_step.py` and `inference.py` measured."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,23 +10,24 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
 
-def plot(reports: list[dict], file: str) -> None:
+def plot(reports: list[dict], file: str, stages: Sequence[str] = STAGES) -> None:
     """Write a picture: the stages of one case as bars, or step time and memory of several cases as lines.
 
     Args:
         reports: of one case, or of cases that differ in one field; see `train_step.measure`.
         file: to write to; its ending gives the format.
+        stages: parts of a step, in order.
     """
-    figure = _bars(reports[0]) if len(reports) == 1 else _lines(reports)
+    figure = _bars(reports[0], stages) if len(reports) == 1 else _lines(reports)
     figure.savefig(Path(file), dpi=150, bbox_inches='tight')
     plt.close(figure)
 
 
-def _bars(report: dict) -> plt.Figure:
+def _bars(report: dict, stages: Sequence[str]) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(9, 0.6 * len(report['seconds']) + 1.6))
     heads = list(report['seconds'])[::-1]
     left = [0.0] * len(heads)
-    for stage in STAGES:
+    for stage in stages:
         widths = [report['seconds'][head][stage] * 1e3 for head in heads]
         axis.barh(heads, widths, left=left, label=stage)
         left = [a + b for a, b in zip(left, widths, strict=True)]

@@ -1,11 +1,9 @@
 """Time, stage by stage, and peak memory of one training step."""
 
-import ctypes
-import gc
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import memory
 import torch
 from heads import Head
 from torch import Tensor
@@ -89,36 +87,10 @@ def _tensors(output) -> list[Tensor]:
 
 
 def peak_memory(head: Head, features: list[Tensor], device: str) -> float:
-    """MiB that one step needs above what is there before it (weights and inputs).
+    """MiB that one step needs above what is there before it (weights and inputs); see `memory.peak_memory`."""
 
-    Raises:
-        RuntimeError: on a CPU, if the system is not Linux, whose resettable high-water mark is read.
-    """
-
-    def step() -> None:
+    def clear() -> None:
         for leaf in (*features, *head.parameters.values()):
             leaf.grad = None
-        sum(head.losses(features).values()).backward()
 
-    step()  # what libraries keep for later steps is not of interest
-    for leaf in (*features, *head.parameters.values()):
-        leaf.grad = None
-    gc.collect()
-    if device != 'cpu':
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    if not Path('/proc/self/clear_refs').exists():
-        raise RuntimeError('peak memory on a CPU is measured on Linux only. Fix: leave out --memory')
-    ctypes.CDLL('libc.so.6').malloc_trim(0)
-    Path('/proc/self/clear_refs').write_text('5')
-    before = _resident('VmRSS')
-    step()
-    return _resident('VmHWM') - before
-
-
-def _resident(field: str) -> float:
-    """MiB of a field of the process's status."""
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+    return memory.peak_memory(lambda: sum(head.losses(features).values()).backward(), device, clear=clear)

@@ -321,9 +321,11 @@ def _bound(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> tuple[
 
 def _compute(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> Tensor:
     """Labels (n, side, side) of tiles, pixel by pixel, among some classes."""
-    side = TILE_SIZES[-1]
-    scores = summands[0].view.class_probs.new_zeros(len(tiles), side, side, len(classes))
+    scores = 0
     for summand in summands:
         seen = summand.sees(tiles)
-        scores[seen] += summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
+        found = summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
+        if len(found) < len(tiles):
+            found = found.new_zeros(len(tiles), *found.shape[1:]).masked_scatter_(seen[:, None, None, None], found)
+        scores = scores + found
     return classes[scores.argmax(-1)]
