@@ -10,7 +10,7 @@ classes = dict(num_classes=_base_.num_classes, things=_base_.things)
 model = dict(
     panoptic_head=classes,
     panoptic_fusion_head=classes,
-    test_cfg=dict(panoptic=dict(object_threshold=0.5, overlap_threshold=0.6), semantic=dict()),
+    test_cfg=dict(panoptic=dict(object_threshold=0.4, overlap_threshold=0.6), semantic=dict()),
 )
 val_evaluator = [dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskformer.SemanticMetric')]
 test_evaluator = val_evaluator
