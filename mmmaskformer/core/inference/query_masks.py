@@ -24,6 +24,8 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize of (n, h, w) float maps to (n, size), pixel centres aligned, no antialiasing."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
+    if not len(maps):
+        return maps.new_zeros(0, *size)  # torch's own resize refuses no maps
     return F.interpolate(maps[None], size=tuple(size), mode='bilinear', align_corners=False)[0]
 
 

@@ -31,6 +31,10 @@ def test_chosen_queries_come_in_the_order_asked_for():
     torch.testing.assert_close(multiplied.logits(chosen), masks.logits()[chosen])
 
 
+def test_no_queries_have_no_masks_of_the_right_size():
+    assert make_masks().logits(torch.zeros(0, dtype=torch.long)).shape == (0, 19, 23)
+
+
 @pytest.mark.parametrize('limit', [1, 2 * 19 * 23, 10**9])
 def test_pieces_make_up_the_whole(monkeypatch, limit):
     monkeypatch.setitem(query_masks.CHUNK_ELEMENTS, 'cpu', limit)
