@@ -144,7 +144,7 @@ def last_line(process) -> str:
 BAD_SETTINGS = {
     'class count': (
         'model.decode_head.num_classes=4',
-        'train_dataloader: ScenesDataset has 9 classes, but the model has num_classes=4. Fix: set',
+        'train_dataloader: ScenesDataset has 9 classes, but the model has decode_head.num_classes=4. Fix: set',
     ),
     'channels': (
         'model.decode_head.in_channels=[64,64,128,512]',
