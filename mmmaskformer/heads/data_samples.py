@@ -1,11 +1,13 @@
 """The hosts' data samples to core types; the only file that knows their fields."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmaskformer.core.inference.panoptic import QuerySegments
 from mmmaskformer.core.panoptic_codes import INSTANCE_OFFSET
 from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
 from mmmaskformer.core.targets import LabelRangeError, instance_targets, semantic_targets
@@ -107,34 +109,53 @@ def _padded(maps: Tensor, size: tuple[int, int], value: int | bool, sample) -> T
     return F.pad(maps, (0, size[1] - width, 0, size[0] - height), value=value)
 
 
-def panoptic_codes(labels: Tensor, is_thing: Tensor) -> Tensor:
+def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
     """The numbers by which MMDetection's panoptic maps tell segments apart.
 
     Args:
-        labels: (S,) int64 class of each segment.
+        segments: of one image.
         is_thing: (K,) bool.
 
     Returns:
-        (S,) int64: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0,
-        but stuff of class 0 has instance 1: MMDetection's metric takes a code of 0 for void.
+        (n,) int32: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0,
+        but stuff of class 0 has instance 1: MMDetection's metric takes a code of 0 for void. Rows that are no segment
+        have no meaning.
     """
-    thing = is_thing[labels].long()
-    codes = labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
-    return torch.where(codes == 0, INSTANCE_OFFSET, codes)
+    thing = is_thing[segments.labels] & segments.starts
+    codes = segments.labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
+    return torch.where(codes == 0, INSTANCE_OFFSET, codes).to(torch.int32)
 
 
-def encode_panoptic(segment_ids: Tensor, codes: Tensor, num_classes: int) -> Tensor:
-    """Our segments in MMDetection's form.
+class SegmentList(Sequence):
+    """The segments of a panoptic result as dicts with ``id`` (in the map), ``label`` and ``score``.
+
+    They are copied from the device when somebody looks.
 
     Args:
-        segment_ids: (H, W) integer, 0 for void, i + 1 for segment i.
-        codes: (S,) of `panoptic_codes`.
-        num_classes: K, which stands for void.
-
-    Returns:
-        (H, W) int32.
+        segments: of one image.
+        codes: (n,) of `panoptic_codes`.
     """
-    return torch.cat([codes.new_tensor([num_classes]), codes]).to(torch.int32)[segment_ids]
+
+    def __init__(self, segments: QuerySegments, codes: Tensor):
+        self._columns = (codes, segments.labels, segments.scores.detach(), segments.starts)
+
+    @cached_property
+    def _rows(self) -> list[dict]:
+        rows = zip(*(column.tolist() for column in self._columns), strict=True)
+        return [dict(id=code, label=label, score=score) for code, label, score, starts in rows if starts]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position):
+        return self._rows[position]
+
+    def __repr__(self) -> str:
+        return repr(self._rows)
+
+    def __deepcopy__(self, memo: dict) -> 'SegmentList':
+        """Itself: it never changes. mmengine copies all meta information."""
+        return self
 
 
 def input_size(metas: Sequence[dict], finest: Tensor, stride: int, *, sliding: bool) -> tuple[int, int]:

@@ -12,16 +12,21 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import instance_inference
-from mmmaskformer.core.inference.panoptic import PanopticResult, general_inference, panoptic_inference
+from mmmaskformer.core.inference.panoptic import (
+    PanopticResult,
+    QuerySegments,
+    general_inference,
+    panoptic_query_segments,
+)
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, best_query
 from mmmaskformer.core.inference.semantic_labels import semantic_labels
 from mmmaskformer.heads.build import refuse_unknown_keys
-from mmmaskformer.heads.data_samples import encode_panoptic, panoptic_codes
+from mmmaskformer.heads.data_samples import SegmentList, panoptic_codes
 from mmmaskformer.heads.panoptic_head import thing_mask
 
 # What a user may ask for in model.test_cfg, and the function that answers.
 OUTPUTS: dict[str, Callable] = {
-    'panoptic': panoptic_inference,
+    'panoptic': panoptic_query_segments,
     'detr': detr_inference,
     'semantic': semantic_labels,
     'general': general_inference,
@@ -127,7 +132,7 @@ class MaskFormerFusionHead(BaseModule):
             sample.pred_sem_seg = _pack_labels(found['semantic'])
         return results
 
-    def pack_panoptic(self, result: PanopticResult, class_logits: Tensor) -> PixelData:
+    def pack_panoptic(self, result: PanopticResult | QuerySegments, class_logits: Tensor) -> PixelData:
         """A panoptic result in the host's form, with the list ``segments``: id in the map, label and score of each.
 
         Args:
@@ -136,11 +141,11 @@ class MaskFormerFusionHead(BaseModule):
         """
         if not len(result.labels):
             self._tell_nothing_found(class_logits)
-        codes = panoptic_codes(result.labels, self.is_thing)
-        encoded = encode_panoptic(result.segment_ids, codes, self.num_classes)
-        rows = zip(codes.tolist(), result.labels.tolist(), result.scores.tolist(), strict=True)
-        segments = [dict(id=code, label=label, score=score) for code, label, score in rows]
-        return PixelData(metainfo=dict(segments=segments), sem_seg=encoded[None])
+        if isinstance(result, PanopticResult):
+            result = QuerySegments(*result, torch.ones_like(result.labels, dtype=torch.bool))
+        codes = panoptic_codes(result, self.is_thing)
+        encoded = result.painted(codes, self.num_classes)
+        return PixelData(metainfo=dict(segments=SegmentList(result, codes)), sem_seg=encoded[None])
 
     def _tell_nothing_found(self, class_logits: Tensor) -> None:
         """Log once why a result is empty; an untrained model and a threshold too high look the same."""

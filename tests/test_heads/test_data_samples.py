@@ -4,8 +4,9 @@ import torch
 from helpers import hosts
 from mmengine.structures import InstanceData, PixelData
 
+from mmmaskformer.core.inference.panoptic import QuerySegments
 from mmmaskformer.core.panoptic_codes import decode_panoptic
-from mmmaskformer.heads.data_samples import encode_panoptic, panoptic_codes, targets_from_det_samples
+from mmmaskformer.heads.data_samples import panoptic_codes, targets_from_det_samples
 
 IS_THING = torch.tensor([False, True, False, True, False])
 CPU = torch.device('cpu')
@@ -77,10 +78,17 @@ def test_segments_survive_the_way_through_mmdetections_form(seed):
     labels = torch.cat([torch.tensor([0, 2, 4]), torch.randint(0, 2, (40,), generator=generator) * 2 + 1])
     labels = labels[torch.randperm(43, generator=generator)]
     segment_ids = torch.randint(0, 44, (30, 40), generator=generator, dtype=torch.int32)
-    codes = panoptic_codes(labels, IS_THING)
+    # Rows of dropped queries stand between those of the segments.
+    starts = torch.zeros(60, dtype=torch.bool)
+    starts[torch.randperm(60, generator=generator)[:43]] = True
+    rows = torch.randint(0, 5, (60,), generator=generator).masked_scatter_(starts, labels)
+    segments = QuerySegments(segment_ids, rows, torch.zeros(60), starts)
+    codes = panoptic_codes(segments, IS_THING)
+    encoded = segments.painted(codes, 5).numpy()
+    codes = codes[starts]
     assert len(set(codes.tolist())) == 43 and 0 not in codes, 'the host takes 0 for void'
-    encoded = encode_panoptic(segment_ids, codes, 5).numpy()
     assert ((encoded == 5) == (segment_ids == 0).numpy()).all()
+    assert torch.equal(torch.from_numpy(encoded)[segment_ids > 0], codes[segment_ids[segment_ids > 0] - 1])
     ids, found = decode_panoptic(encoded, 5)
     assert ids.dtype == np.int32 and ids.max() == len(found) == 43
     for number, label in enumerate(found, start=1):

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 import torch
-from helpers import hosts
+from helpers import hosts, waits
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
@@ -176,3 +176,13 @@ def test_nothing_found_is_told_once_with_the_highest_score(log):
 def test_wrong_settings_are_named(test_cfg, error, message):
     with pytest.raises(error, match=message):
         make_fusion(test_cfg)
+
+
+@pytest.mark.parametrize('output', ['panoptic', 'general'])
+def test_a_gpu_is_waited_for_once_per_image(output):
+    fusion = make_fusion({output: dict()})
+    with waits.counting() as counter:
+        class_logits, mask_logits = torch.rand(2, 7, 6, device='cuda'), torch.rand(2, 7, 64, 96, device='cuda')
+        fusion.is_thing = torch.zeros(5, dtype=torch.bool, device='cuda')
+        fusion.predict(class_logits, mask_logits, samples())
+    assert counter.waits == ['nonzero'] * 2

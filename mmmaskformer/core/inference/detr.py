@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.inference.panoptic import PanopticResult, nothing_found, segment_groups
+from mmmaskformer.core.inference.panoptic import PanopticResult, count_pixels, nothing_found, segment_groups
 from mmmaskformer.core.inference.query_masks import QueryMasks, assign_pixels, confident_queries
 
 
@@ -37,7 +37,7 @@ def detr_inference(
     joined = (group[:, None] == group).to(torch.uint8).argmax(1) if len(labels) else group
     while len(query_idx):
         winner = joined[assign_pixels(masks, query_idx, None)[0]]
-        enough = torch.bincount(winner.flatten(), minlength=len(query_idx)) >= min_area
+        enough = count_pixels(winner, len(query_idx)) >= min_area
         if enough.all():
             return PanopticResult((winner + 1).to(torch.int32), labels, scores)
         query_idx, labels, scores = query_idx[enough], labels[enough], scores[enough]

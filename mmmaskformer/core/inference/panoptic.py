@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.inference.query_masks import QueryMasks, assign_pixels, confident_queries
+from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks, assign_pixels, confident_queries
 
 
 class PanopticResult(NamedTuple):
@@ -20,6 +20,35 @@ class PanopticResult(NamedTuple):
     segment_ids: Tensor
     labels: Tensor
     scores: Tensor
+
+
+class QuerySegments(NamedTuple):
+    """The same with a row per confident query, whether it became a segment or not.
+
+    The number of segments depends on the pixels, that of rows only on the class logits: whoever can work with rows need
+    not wait for a GPU to finish.
+
+    Attributes:
+        segment_ids: (H, W) int32; segment i + 1, or 0 for void.
+        labels: (n,) int64 class of each query.
+        scores: (n,) float, its probability.
+        starts: (n,) bool, whether a new segment begins with the query; not for dropped and for joined ones.
+    """
+
+    segment_ids: Tensor
+    labels: Tensor
+    scores: Tensor
+    starts: Tensor
+
+    def compact(self) -> PanopticResult:
+        """The segments alone."""
+        return PanopticResult(self.segment_ids, self.labels[self.starts], self.scores[self.starts])
+
+    def painted(self, values: Tensor, void: int) -> Tensor:
+        """Map (H, W) of a value (n,) per row, with another one for void."""
+        table = values.new_full((len(values) + 1,), void)
+        number = self.starts.cumsum(0) * self.starts  # rows that are no segment write to void
+        return table.scatter_(0, number, torch.where(self.starts, values, void))[self.segment_ids]
 
 
 def panoptic_inference(
@@ -49,16 +78,29 @@ def panoptic_inference(
 
     Source: paper, section 3.3 (general inference); official code, MaskFormer.panoptic_inference.
     """
+    settings = dict(is_thing=is_thing, object_threshold=object_threshold, overlap_threshold=overlap_threshold)
+    return panoptic_query_segments(class_logits, masks, **settings).compact()
+
+
+def panoptic_query_segments(
+    class_logits: Tensor,
+    masks: QueryMasks,
+    *,
+    is_thing: Tensor,
+    object_threshold: float = 0.8,
+    overlap_threshold: float = 0.8,
+) -> QuerySegments:
+    """The same as `panoptic_inference`, in rows; on a GPU, choosing the confident queries is the only wait."""
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     if not len(query_idx):
-        return nothing_found(masks.out_size, scores)
+        return QuerySegments(*nothing_found(masks.out_size, scores), labels.bool())
     winner, own_area = assign_pixels(masks, query_idx, scores)
     return join_segments(winner, own_area, labels, scores, is_thing=is_thing, overlap_threshold=overlap_threshold)
 
 
 def join_segments(
     winner: Tensor, own_area: Tensor, labels: Tensor, scores: Tensor, *, is_thing: Tensor, overlap_threshold: float
-) -> PanopticResult:
+) -> QuerySegments:
     """Drop queries that lost too much of their mask, join stuff queries of one class.
 
     Args:
@@ -75,7 +117,7 @@ def join_segments(
     first = together.to(torch.uint8).argmax(1)
     starts = accepted & (first == torch.arange(len(labels), device=labels.device))
     segment_of_query = starts.cumsum(0)[first] * accepted
-    return PanopticResult(segment_of_query.to(torch.int32)[winner], labels[starts], scores[starts])
+    return QuerySegments(segment_of_query.to(torch.int32)[winner], labels, scores, starts)
 
 
 def segment_groups(labels: Tensor, is_thing: Tensor) -> Tensor:
@@ -91,8 +133,17 @@ def segment_groups(labels: Tensor, is_thing: Tensor) -> Tensor:
 
 def keep_enough(winner: Tensor, own_area: Tensor, overlap_threshold: float) -> Tensor:
     """Which queries (n,) bool kept enough of their own mask; arguments as in `join_segments`."""
-    area = torch.bincount(winner.flatten(), minlength=len(own_area))
+    area = count_pixels(winner, len(own_area))
     return (area > 0) & (own_area > 0) & (area.double() / own_area >= overlap_threshold)
+
+
+def count_pixels(winner: Tensor, num_queries: int) -> Tensor:
+    """Pixels (n,) int64 that each of n queries won in (H, W) int64; without a wait on a GPU."""
+    if winner.device.type == 'cpu':
+        return torch.bincount(winner.flatten(), minlength=num_queries)
+    numbers = torch.arange(num_queries, device=winner.device)
+    step = max(1, CHUNK_ELEMENTS['cuda'] // winner.numel())
+    return torch.cat([(winner == part[:, None, None]).sum((1, 2)) for part in numbers.split(step)])
 
 
 def nothing_found(size: tuple[int, int], scores: Tensor) -> PanopticResult:
@@ -119,11 +170,11 @@ def general_inference(
     """
     num_classes = class_logits.shape[1] - 1
     all_stuff = torch.zeros(num_classes, dtype=torch.bool, device=class_logits.device)
-    segment_ids, labels, _ = panoptic_inference(
+    segments = panoptic_query_segments(
         class_logits,
         masks,
         is_thing=all_stuff,
         object_threshold=object_threshold,
         overlap_threshold=overlap_threshold,
     )
-    return torch.cat([labels.new_tensor([num_classes]), labels])[segment_ids]
+    return segments.painted(segments.labels, num_classes)

@@ -84,7 +84,7 @@ class SegmentPool:
         winner = probs.mul_(scores[:, None, None]).argmax(0)
         return join_segments(
             winner, own_area, labels, scores, is_thing=self.is_thing, overlap_threshold=self.overlap_threshold
-        )
+        ).compact()
 
     def _segments_of_view(self, class_logits: Tensor, masks: QueryMasks) -> tuple[Tensor, Tensor, Tensor]:
         """Labels (n,), class probabilities (n,) and mask probabilities (n, H, W) of the segments of one view."""

@@ -1,0 +1,43 @@
+"""Runs code as on a GPU, without one, and counts how often the host would have to wait for it."""
+
+from contextlib import contextmanager
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+NUM_FOUND = 5
+"""Elements that a choice by value finds; fake tensors have no values."""
+
+
+class Counter(TorchDispatchMode):
+    """Counts operators and waits on fake CUDA tensors.
+
+    A choice by value (`nonzero`) and a copy to the host are waits. Whatever else needs values, such as `item`, raises:
+    fake tensors have none.
+
+    Attributes:
+        waits: the operators that waited, in their order.
+        launches: number of operators that would launch a kernel.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.waits, self.launches = [], 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if operator is torch.ops.aten.nonzero.default:
+            self.waits.append('nonzero')
+            return torch.zeros(NUM_FOUND, args[0].dim(), dtype=torch.long, device=args[0].device)
+        if operator is torch.ops.aten._to_copy.default and kwargs.get('device', args[0].device) != args[0].device:
+            self.waits.append(f'copy to {kwargs["device"]}')
+        self.launches += not operator.is_view
+        return operator(*args, **kwargs)
+
+
+@contextmanager
+def counting():
+    """Inside, tensors are fake and may be made with ``device='cuda'``; gives the `Counter`."""
+    with FakeTensorMode(), Counter() as counter:
+        yield counter
