@@ -36,13 +36,21 @@ def chunk_rows(row_elements: int, device: torch.device) -> int:
     return max(1, limit // max(1, row_elements))
 
 
-def log_sigmoid(logits: Tensor, probs: Tensor) -> Tensor:
+def log_sigmoid(logits: Tensor, probs: Tensor, *, tails: bool = True, out: Tensor | None = None) -> Tensor:
     """log(sigmoid(x)) from x and its sigmoid; many times faster than `torch.nn.functional.logsigmoid`.
 
     Where the sigmoid underflows the result is x, which is an upper bound everywhere. Its absolute error is a rounding
     error of 1; gradients are not defined.
+
+    Args:
+        logits: x, float32 or float64.
+        probs: sigmoid(x), of the same shape.
+        tails: False if all logits are known to be above -80, where nothing underflows.
+        out: where to write the result; a new tensor if None.
     """
-    result = probs.clamp_min(torch.finfo(probs.dtype).tiny).log_()
+    if not tails:
+        return torch.log(probs, out=out)
+    result = torch.clamp(probs, min=torch.finfo(probs.dtype).tiny, out=out).log_()
     return torch.minimum(result, logits, out=result)
 
 

@@ -20,6 +20,9 @@ try:  # triton comes with torch where torch is built for GPUs
 except ImportError:
     mask_loss_triton = None
 
+LARGEST_PLAIN_LOGIT = 80
+"""Up to here the sigmoid of a logit and its logarithm are ordinary float32 numbers."""
+
 
 def matched_mask_losses(
     mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str = 'focal'
@@ -51,15 +54,12 @@ class _OnePass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        sampler = Upsampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
-        chunk = chunk_rows(target.size[0] * target.size[1], mask_logits.device)
+        chunk = min(len(mask_logits), chunk_rows(target.size[0] * target.size[1], mask_logits.device))
+        workspace = _Workspace(mask_logits, target, chunk)
         losses, grads = mask_logits.new_empty(2, len(mask_logits)), mask_logits.new_empty(2, *mask_logits.shape)
         for start in range(0, len(mask_logits), chunk):
             part = slice(start, start + chunk)
-            masks = target.masks_of(target_idx[part], mask_logits.dtype)
-            losses[0, part], losses[1, part], grads[0, part], grads[1, part] = _chunk_losses(
-                mask_logits[part], masks, sampler, kind
-            )
+            workspace.losses(mask_logits[part], target_idx[part], kind, losses[:, part], grads[:, part])
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(grads)
         return losses[0], losses[1]
@@ -72,46 +72,69 @@ class _OnePass(torch.autograd.Function):
         return grad, None, None, None
 
 
-def _chunk_losses(
-    mask_logits: Tensor, targets: Tensor, sampler: Upsampler, kind: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Losses (n,) and their gradients (n, h, w) with respect to the logits.
-
-    With s = 1 on target pixels and -1 elsewhere, z = s * logit is the logit of the true answer, u = 1 - sigmoid(z) its
-    error and L = -log sigmoid(z), the cross-entropy. Focal loss is w * u^2 * L with w = alpha or 1 - alpha.
+class _Workspace:
+    """What the chunks of an image share: the target, the way between the two grids, and tensors of full resolution.
 
     Args:
-        mask_logits: (n, h, w) float32 or float64.
-        targets: (n, H, W), 1 on target pixels and 0 elsewhere, of the same dtype.
-        sampler: between the two grids.
-        kind: one of `MASK_LOSSES`.
+        mask_logits: (n, h, w) float32 or float64, of all chunks.
+        target: of the image.
+        chunk: most masks of a chunk.
     """
-    pixels = targets[0].numel()
-    half = targets - 0.5  # s / 2; the other half of the factor is cheaper on the coarse grid
-    z = sampler.up(2 * mask_logits).mul_(half)
-    right = z.sigmoid()
-    log_right = log_sigmoid(z, right)
-    error = torch.sub(1, right, out=z)
-    if kind == 'bce':
-        mask = log_right.flatten(1).sum(1).div_(-pixels)
-        mask_grad = torch.mul(error, half, out=log_right).mul_(-0.5)  # d L / d logit = -s * u
-    else:
-        weight = torch.rsub(half, 0.5, alpha=1 - 2 * FOCAL_ALPHA).mul_(error).mul_(error)  # w * u^2
-        mask = (weight * log_right).flatten(1).sum(1).div_(-pixels)
-        # d focal / d logit = -s * w * u^2 * (2 * sigmoid(z) * L + u)
-        mask_grad = log_right.mul_(right).sub_(error, alpha=0.5).mul_(weight).mul_(half)
 
-    # The mask probability is sigmoid(z) inside the target and u outside; its derivative is sigmoid(z) * u in both.
-    overlap = (right * targets).flatten(1).sum(1)
-    target_sum = targets.flatten(1).sum(1)
-    prob_sum = error.flatten(1).sum(1) + 2 * overlap - target_sum
-    total = prob_sum + target_sum + 1
-    inside, outside = -2 / total, (2 * overlap + 1) / total.square()
-    slope = torch.addcmul(outside[:, None, None], inside[:, None, None], targets, out=half)
-    dice_grad = right.mul_(error).mul_(slope)
-    return (
-        mask,
-        dice_from_sums(overlap, prob_sum, target_sum),
-        sampler.down(mask_grad).mul_(4 / pixels),
-        sampler.down(dice_grad),
-    )
+    def __init__(self, mask_logits: Tensor, target: MaskTarget, chunk: int):
+        self.target = target
+        self.areas = target.areas()
+        self.sampler = Upsampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
+        self.tensors = mask_logits.new_empty(5, chunk, *target.size)
+        # Where the coarse logits are of moderate size, so are all that lie between them.
+        self.tails = bool(mask_logits.abs().amax() > LARGEST_PLAIN_LOGIT)
+
+    def losses(self, mask_logits: Tensor, target_idx: Tensor, kind: str, losses: Tensor, grads: Tensor) -> None:
+        """Losses of a chunk and their gradients with respect to the logits.
+
+        With s = 1 on target pixels and -1 elsewhere, z = s * logit is the logit of the true answer, u = 1 - sigmoid(z)
+        its error and L = -log sigmoid(z), the cross-entropy. Focal loss is w * u^2 * L with w = alpha or 1 - alpha.
+
+        Args:
+            mask_logits: (n, h, w).
+            target_idx: (n,) int64.
+            kind: one of `MASK_LOSSES`.
+            losses: (2, n), written: mask loss and dice loss.
+            grads: (2, n, h, w), written: their gradients.
+        """
+        count, pixels = len(mask_logits), self.tensors[0, 0].numel()
+        grad, slope, right, error, log_right = tensors = self.tensors[:, :count]
+        inside = self.target.masks_of(target_idx, out=slope)
+        z = self.sampler.up(-mask_logits, out=error)
+        z.addcmul_(z, inside, value=-2)
+        torch.sigmoid(z, out=right)
+        log_sigmoid(z, right, tails=self.tails, out=log_right)
+        torch.sub(1, right, out=error)
+        if kind == 'bce':
+            factor, of_inside = 1 / pixels, -1
+            losses[0] = log_right.sum((1, 2)).mul_(-factor)
+            grad.copy_(error)  # d L / d logit = -s * u
+        else:
+            # Inside of the target the weight is alpha instead of 1 - alpha, and s has the other sign.
+            factor, of_inside = (1 - FOCAL_ALPHA) / pixels, -FOCAL_ALPHA / (1 - FOCAL_ALPHA)
+            squared = torch.mul(error, error, out=grad)
+            focal = log_right.mul_(squared)
+            losses[0] = (focal.sum((1, 2)) - (1 + of_inside) * _dots(focal, inside)).mul_(-factor)
+            # d focal / d logit = -s * w * u^2 * (2 * sigmoid(z) * L + u)
+            torch.addcmul(squared.mul_(error), focal, right, value=-2, out=grad)
+        grad.addcmul_(grad, inside, value=of_inside - 1)
+
+        # The mask probability is sigmoid(z) inside the target and u outside; its derivative is sigmoid(z) * u in both.
+        overlap, target_sum = _dots(right, inside), self.areas[target_idx]
+        prob_sum = error.sum((1, 2)) + 2 * overlap - target_sum
+        losses[1] = dice_from_sums(overlap, prob_sum, target_sum)
+        total = prob_sum + target_sum + 1
+        inside.mul_((-2 / total)[:, None, None]).add_(((2 * overlap + 1) / total.square())[:, None, None])
+        slope.mul_(right).mul_(error)
+        grads[:] = self.sampler.down(tensors[:2].flatten(0, 1)).unflatten(0, (2, count))
+        grads[0] *= factor
+
+
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    """Sums (n,) of the products of (n, H, W) and (n, H, W)."""
+    return torch.stack([torch.dot(x, y) for x, y in zip(a.flatten(1), b.flatten(1), strict=True)])

@@ -101,21 +101,28 @@ class MaskTarget(NamedTuple):
         height, width = (self.masks if self.segment_map is None else self.segment_map).shape[-2:]
         return height, width
 
-    def masks_of(self, target_idx: Tensor, dtype: torch.dtype = torch.bool) -> Tensor:
+    def masks_of(self, target_idx: Tensor, out: Tensor | None = None) -> Tensor:
         """Masks of some segments, in one pass over the segment map.
 
         Args:
             target_idx: (n,) int64.
-            dtype: bool, or a number type for 1 inside the segment and 0 elsewhere.
+            out: (n, H, W) of a number type, gets 1 inside the segment and 0 elsewhere; None for a new bool tensor.
 
         Returns:
-            (n, H, W) of that type.
+            (n, H, W).
         """
         if self.segment_map is None:
-            return self.masks[target_idx].to(dtype)
-        masks = torch.empty(len(target_idx), *self.size, dtype=dtype, device=target_idx.device)
+            return self.masks[target_idx] if out is None else out.copy_(self.masks[target_idx])
         # Writing the comparison as numbers at once is many times faster than converting a bool tensor.
-        return torch.eq(self.segment_map, target_idx.to(self.segment_map.dtype)[:, None, None], out=masks)
+        return torch.eq(self.segment_map, target_idx.to(self.segment_map.dtype)[:, None, None], out=out)
+
+    def areas(self) -> Tensor:
+        """Pixels (M,) int64 of every segment."""
+        if self.segment_map is None:
+            return self.masks.sum((1, 2))
+        areas = torch.zeros(self.num_segments + 1, dtype=torch.long, device=self.labels.device)
+        index = self.segment_map.flatten().long()
+        return areas.index_add_(0, torch.where(index < 0, self.num_segments, index), torch.ones_like(index))[:-1]
 
     def resized(self, size: tuple[int, int]) -> 'MaskTarget':
         """Sample the segments on another grid, taking pixel ⌊i · H / h⌋ as `torch`'s mode 'nearest' does.

@@ -26,13 +26,14 @@ class Upsampler:
             scale = high[0] // low[0]
             self.rows = interpolation_matrix(3, 3 * scale, like)[scale : 2 * scale].contiguous()
 
-    def up(self, coarse: Tensor) -> Tensor:
-        """Map (n, h, w) to (n, H, W)."""
+    def up(self, coarse: Tensor, out: Tensor | None = None) -> Tensor:
+        """Map (n, h, w) to (n, H, W), written into ``out`` if given."""
         wide = coarse @ self.columns.T
         if self.blocks is None:
-            return self.rows @ wide
+            return torch.matmul(self.rows, wide, out=out)
         padded = torch.cat([wide[:, :1], wide, wide[:, -1:]], 1)
-        return (self.rows @ padded.unfold(1, 3, 1).transpose(2, 3)).flatten(1, 2)
+        blocks = None if out is None else out.unflatten(1, (self.blocks, -1))
+        return torch.matmul(self.rows, padded.unfold(1, 3, 1).transpose(2, 3), out=blocks).flatten(1, 2)
 
     def down(self, fine: Tensor) -> Tensor:
         """Map (n, H, W) to (n, h, w): the gradient of `up`."""

@@ -95,7 +95,7 @@ def build_heads(names: list[str], case: Case, device: str) -> dict[str, Head]:
     """Build the heads named, all with the weights of ours."""
     torch.manual_seed(0)
     label_maps = make_label_maps(case, device)
-    ours = MODELS.build(_our_config(case))
+    ours = MODELS.build(our_config(case))
     return {name: BUILDERS[name](copy.deepcopy(ours).to(device), case, label_maps) for name in names}
 
 
@@ -111,17 +111,17 @@ def _ours(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
 
 
 def _mmseg(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
-    config = _peer_config(case, 'mmseg', num_classes=case.classes, ignore_index=IGNORED)
+    config = peer_config(case, 'mmseg', num_classes=case.classes, ignore_index=IGNORED)
     head = MODELS.build(config).to(label_maps.device)
     samples = _seg_samples(label_maps)
-    return Head(head, lambda features: head.loss(features, samples, None), _with_our_weights(head, ours))
+    return Head(head, lambda features: head.loss(features, samples, None), with_our_weights(head, ours))
 
 
 def _mmdet(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
-    config = _peer_config(case, 'mmdet', num_things_classes=case.classes, num_stuff_classes=0)
+    config = peer_config(case, 'mmdet', num_things_classes=case.classes, num_stuff_classes=0)
     head = MODELS.build(config).to(label_maps.device)
     samples = [_det_sample(label_map) for label_map in label_maps]
-    return Head(head, lambda features: head.loss(features, samples), _with_our_weights(head, ours))
+    return Head(head, lambda features: head.loss(features, samples), with_our_weights(head, ours))
 
 
 def _transformers(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
@@ -186,7 +186,7 @@ def _det_sample(label_map: Tensor) -> DetDataSample:
     return sample
 
 
-def _with_our_weights(peer: nn.Module, ours: nn.Module) -> dict[str, nn.Parameter]:
+def with_our_weights(peer: nn.Module, ours: nn.Module) -> dict[str, nn.Parameter]:
     """Copy the weights into the peer and return its parameters under our names."""
     theirs = dict(peer.named_parameters())
     renamed = {}
@@ -212,7 +212,8 @@ def _peer_name(name: str) -> str:
 BUILDERS = {'ours': _ours, 'mmdet': _mmdet, 'mmseg': _mmseg, 'transformers': _transformers}
 
 
-def _our_config(case: Case) -> dict:
+def our_config(case: Case) -> dict:
+    """Our head, without dropout, whose random numbers would make losses differ."""
     return dict(
         type='mmmaskformer.MaskFormerHead',
         in_channels=IN_CHANNELS,
@@ -226,7 +227,7 @@ def _our_config(case: Case) -> dict:
     )
 
 
-def _peer_config(case: Case, host: str, **settings) -> dict:
+def peer_config(case: Case, host: str, **settings) -> dict:
     """The host's own configuration without dropout, whose random numbers would make losses differ."""
     attention = dict(embed_dims=256, num_heads=8, attn_drop=0.0, proj_drop=0.0, batch_first=True)
     costs = [

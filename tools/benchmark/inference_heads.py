@@ -18,12 +18,24 @@ from torch import Tensor, nn
 from mmmaskformer.core.inference.semantic_labels import semantic_labels
 
 QUERIES = 100
+# Names of the last convolution, the convolution before it, the class head and the embedding head: ours, the hosts' and
+# transformers'.
+PARTS = (
+    ('pixel_decoder.mask_conv', 'pixel_decoder.output_convs.0', 'class_embed', 'mask_embed'),
+    ('pixel_decoder.mask_feature', 'pixel_decoder.output_convs.0', 'cls_embed', 'mask_embed'),
+    (
+        'model.pixel_level_module.decoder.mask_projection',
+        'model.pixel_level_module.decoder.fpn.layers.2',
+        'class_predictor',
+        'mask_embedder',
+    ),
+)
 FOUND = {'semantic': 12, 'panoptic': 25}
 """Queries that found something, in drawn results."""
 
 
 class Case(NamedTuple):
-    """What is inferred: K, sizes (height, width) of the image and of the result, images of a batch, how sure."""
+    """What is inferred: K, sizes (height, width) of image and result, images of a batch, how sure, feature widths."""
 
     task: str
     classes: int
@@ -31,6 +43,7 @@ class Case(NamedTuple):
     original: tuple[int, int]
     batch: int
     outputs: str
+    in_channels: tuple[int, ...] = IN_CHANNELS
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -51,7 +64,7 @@ def make_features(case: Case, device: str) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [
         torch.randn(case.batch, width, *(side // stride for side in case.padded), generator=generator).relu().to(device)
-        for width, stride in zip(IN_CHANNELS, STRIDES, strict=True)
+        for width, stride in zip(case.in_channels, STRIDES, strict=True)
     ]
 
 
@@ -78,16 +91,13 @@ def impose_outputs(head: nn.Module, class_logits: Tensor, mask_logits: Tensor) -
     The last convolution becomes the identity on the maps that replace its input.
     """
     parts = {name.removeprefix('classifier.'): module for name, module in head.named_modules()}
-    conv = parts.get('pixel_decoder.mask_conv') or parts['pixel_decoder.mask_feature']
+    conv, pyramid, classes, embedding = next(names for names in PARTS if names[0] in parts)
+    conv = parts[conv]
     nn.init.dirac_(conv.weight)
     nn.init.zeros_(conv.bias)
     maps = F.pad(mask_logits, (0, 0, 0, 0, 0, conv.in_channels - len(mask_logits)))
     embed = torch.eye(len(mask_logits), conv.in_channels, device=maps.device)
-    for name, value in (
-        ('pixel_decoder.output_convs.0', maps),
-        ('class_embed' if 'class_embed' in parts else 'cls_embed', class_logits),
-        ('mask_embed', embed),
-    ):
+    for name, value in ((pyramid, maps), (classes, class_logits), (embedding, embed)):
         parts[name].register_forward_hook(lambda module, inputs, output, value=value: value.expand_as(output))
 
 
@@ -122,14 +132,22 @@ def draw_outputs(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def _our_config(case: Case) -> dict:
-    config = training._our_config(training.Case(classes=case.classes, queries=QUERIES))
+    config = training.our_config(training.Case(classes=case.classes, queries=QUERIES)) | dict(
+        in_channels=case.in_channels
+    )
     if case.task == 'panoptic':
         del config['ignore_index']
-        config |= dict(type='mmmaskformer.MaskFormerPanopticHead', things=_things(case))
+        config |= dict(type='mmmaskformer.MaskFormerPanopticHead', things=things(case))
     return config
 
 
-def _things(case: Case) -> list[int]:
+def _peer_config(case: Case, host: str, **settings) -> dict:
+    config = training.peer_config(training.Case(classes=case.classes), host, **settings)
+    config.in_channels = list(case.in_channels)
+    return config
+
+
+def things(case: Case) -> list[int]:
     return list(range(case.classes * 6 // 10))
 
 
@@ -147,9 +165,8 @@ def _our_semantic(ours: nn.Module, case: Case) -> Head:
 
 
 def _mmseg(ours: nn.Module, case: Case) -> Head:
-    config = training._peer_config(training.Case(classes=case.classes), 'mmseg', num_classes=case.classes)
-    head = MODELS.build(config)
-    training._with_our_weights(head, ours)
+    head = MODELS.build(_peer_config(case, 'mmseg', num_classes=case.classes))
+    training.with_our_weights(head, ours)
     height, width = (padded - side for padded, side in zip(case.padded, case.size, strict=True))
     meta = dict(img_shape=case.size, pad_shape=case.padded, ori_shape=case.original, padding_size=[0, width, 0, height])
     segmentor = SimpleNamespace(align_corners=False, decode_head=head)
@@ -166,15 +183,15 @@ def _mmseg(ours: nn.Module, case: Case) -> Head:
 
 
 def _our_panoptic(ours: nn.Module, case: Case) -> Head:
-    fusion = dict(type='mmmaskformer.MaskFormerFusionHead', num_classes=case.classes, things=_things(case))
+    fusion = dict(type='mmmaskformer.MaskFormerFusionHead', num_classes=case.classes, things=things(case))
     return Head(ours, _panoptic_step(ours, MODELS.build(fusion), case))
 
 
 def _mmdet(ours: nn.Module, case: Case) -> Head:
-    counts = dict(num_things_classes=len(_things(case)))
+    counts = dict(num_things_classes=len(things(case)))
     counts['num_stuff_classes'] = case.classes - counts['num_things_classes']
-    head = MODELS.build(training._peer_config(training.Case(classes=case.classes), 'mmdet', **counts))
-    training._with_our_weights(head, ours)
+    head = MODELS.build(_peer_config(case, 'mmdet', **counts))
+    training.with_our_weights(head, ours)
     test_cfg = mmengine.ConfigDict(panoptic_on=True, instance_on=False, object_mask_thr=0.8, iou_thr=0.8)
     fusion = MODELS.build(dict(type='mmdet.MaskFormerFusionHead', test_cfg=test_cfg, **counts))
     return Head(head, _panoptic_step(head, fusion, case))
