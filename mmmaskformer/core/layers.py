@@ -48,7 +48,7 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, h, w) to (B, out_channels, h, w)."""
         x = self.norm(self.conv(x))
-        return F.relu(x) if self.relu else x
+        return F.relu_(x) if self.relu else x  # in place: the norm does not need its result
 
 
 class MLP(nn.Module):

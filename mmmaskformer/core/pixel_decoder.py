@@ -75,11 +75,10 @@ class FPNPixelDecoder(nn.Module):
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
+            x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
             # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
-            x = output(
-                checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
-                + F.interpolate(x, size=feature.shape[-2:], mode='nearest')
-            )
+            x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
+            x = output(x)
         return PixelDecoderOutput(features[-1], LastConv(x, self.mask_conv.weight, self.mask_conv.bias))
 
 
