@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.inference.faint_queries import FaintQueries, strong_and_faint
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
 from mmmaskformer.core.losses import at_least_float32
 from mmmaskformer.core.upsampling import interpolation_matrix
@@ -84,12 +85,14 @@ class ScoreView(NamedTuple):
         mask_logits: (h, w, Q) float.
         rows: from h rows to those of the output.
         columns: from w columns to those of the output.
+        faint: further queries, not multiplied out.
     """
 
     class_probs: Tensor
     mask_logits: Tensor
     rows: Axis
     columns: Axis
+    faint: FaintQueries | None = None
 
 
 def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> Tensor:
@@ -105,13 +108,26 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
 
     Source: paper, section 3.3 (semantic inference). Time and memory are ours.
     """
-    return label_map([score_view(class_logits, masks, resize_masks_first=resize_masks_first)])
+    return label_map([score_view(class_logits, masks, resize_masks_first=resize_masks_first, defer_faint=True)])
 
 
 @torch.compiler.disable  # how much work there is depends on the values
-def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> ScoreView:
-    """What `label_map` needs of one view of an image; arguments as in `semantic_labels`."""
-    logits = masks.coarse_logits().permute(1, 2, 0).contiguous()
+def score_view(
+    class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False, defer_faint: bool = False
+) -> ScoreView:
+    """What `label_map` needs of one view of an image.
+
+    Args:
+        class_logits: (Q, K + 1) float.
+        masks: of the same Q queries.
+        resize_masks_first: as in `semantic_labels`.
+        defer_faint: make the masks of faint queries later, where they decide. It saves time, and keeps the input of the
+            last convolution in memory, so that it is not for many views.
+    """
+    class_probs = at_least_float32(class_logits).softmax(-1)[:, :-1]
+    groups = strong_and_faint(class_probs) if defer_faint and masks.last_conv is not None else None
+    strong, faint = groups or (None, None)
+    logits = masks.coarse_logits(strong).permute(1, 2, 0).contiguous()
     axes = []
     for coarse, padded, image, out in zip(
         logits.shape[:2], masks.input_size, masks.image_size, masks.out_size, strict=True
@@ -123,7 +139,10 @@ def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: b
         axes = [Axis(axis.before) for axis in axes]
     if masks.flipped:
         axes[1] = axes[1].mirrored()
-    return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
+    if faint is None:
+        return ScoreView(class_probs, logits, *axes)
+    deferred = FaintQueries(class_probs[faint], masks.mask_embed[faint], masks.last_conv)
+    return ScoreView(class_probs[strong], logits, *axes, deferred)
 
 
 @torch.compiler.disable  # how much work there is depends on the values
@@ -201,7 +220,13 @@ def _label_band(labels: Tensor, levels: Sequence[Sequence['_Tiled']], tiles: Ten
         if not len(tiles):
             return
     for chunk in tiles.split(_chunk_size(summands, classes)):
-        _write(labels, chunk, _compute(summands, chunk, classes), side)
+        scores = sum(_scores(summand, chunk, classes) for summand in summands)
+        best, decided = _best(scores, _faint_bound(summands, classes))
+        _write(labels, chunk, classes[best], side)
+        chunk, scores = chunk[~decided], scores[~decided]
+        if len(chunk):
+            scores = scores + sum(_faint_scores(summand, chunk, classes) for summand in summands)
+            _write(labels, chunk, classes[scores.argmax(-1)], side)
 
 
 def _divide(tiles: Tensor, parts: int) -> Tensor:
@@ -282,10 +307,14 @@ class _Tiled:
         rows, columns = tiles.unbind(1)
         return (self.rows.weight[1][rows] > 0) & (self.columns.weight[1][columns] > 0)
 
-    def masks(self, tiles: Tensor) -> Tensor:
-        """Resized mask probabilities (n, side, side, Q) in some tiles (n, 2)."""
+    def masks(self, tiles: Tensor, *, faint: bool = False) -> Tensor:
+        """Resized mask probabilities (n, side, side, Q) in some tiles (n, 2); of the faint queries if wanted."""
         rows, columns = tiles.unbind(1)
-        patches = self.view.mask_logits[self.rows.index[rows][:, :, None], self.columns.index[columns][:, None]]
+        positions = self.rows.index[rows], self.columns.index[columns]
+        if faint:
+            patches = self.view.faint.at(*positions)
+        else:
+            patches = self.view.mask_logits[positions[0][:, :, None], positions[1][:, None]]
         probs = _resample(patches, self.rows.before[rows], self.columns.before[columns]).sigmoid_()
         if self.rows.after is None:
             return probs
@@ -306,9 +335,14 @@ def _resample(patches: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return columns[:, None] @ tall
 
 
+def _faint_bound(summands: Sequence[_Tiled], classes: Tensor) -> Tensor | float:
+    """The most (k,) that faint queries add to the scores of some classes; 0 if there are none."""
+    return sum(summand.view.faint.bound[classes] for summand in summands if summand.view.faint is not None)
+
+
 def _bound(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Label (n,) of each tile, whether (n,) it is certain, and the classes that can win in tiles where it is not."""
-    lower = upper = 0
+    lower, upper = 0, _faint_bound(summands, classes)
     for summand in summands:
         low, high = summand.mask_bounds(tiles)
         class_probs = summand.view.class_probs[:, classes]
@@ -319,13 +353,27 @@ def _bound(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> tuple[
     return classes[best], decided, classes[rivals[~decided].any(0)]
 
 
-def _compute(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> Tensor:
-    """Labels (n, side, side) of tiles, pixel by pixel, among some classes."""
-    scores = 0
-    for summand in summands:
-        seen = summand.sees(tiles)
-        found = summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
-        if len(found) < len(tiles):
-            found = found.new_zeros(len(tiles), *found.shape[1:]).masked_scatter_(seen[:, None, None, None], found)
-        scores = scores + found
-    return classes[scores.argmax(-1)]
+def _scores(summand: _Tiled, tiles: Tensor, classes: Tensor) -> Tensor:
+    """Scores (n, side, side, k) of some classes in tiles, pixel by pixel, without the faint queries."""
+    seen = summand.sees(tiles)
+    found = summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
+    if len(found) == len(tiles):
+        return found
+    return found.new_zeros(len(tiles), *found.shape[1:]).masked_scatter_(seen[:, None, None, None], found)
+
+
+def _faint_scores(summand: _Tiled, tiles: Tensor, classes: Tensor) -> Tensor | float:
+    """What the faint queries add to the scores."""
+    if summand.view.faint is None:
+        return 0
+    return summand.masks(tiles, faint=True) @ summand.view.faint.class_probs[:, classes]
+
+
+def _best(scores: Tensor, faint_bound: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Position (n, side, side) of the best of k classes, and whether (n,) the faint queries can change none of them."""
+    best = scores.argmax(-1)
+    if not isinstance(faint_bound, Tensor):
+        return best, best.new_ones(len(best), dtype=torch.bool)
+    most = scores.gather(-1, best[..., None])
+    rivals = (scores + faint_bound).scatter_(-1, best[..., None], -1).amax(-1, keepdim=True)
+    return best, (most > rivals + SLACK).flatten(1).all(1)
