@@ -1,6 +1,8 @@
 """The training loss of mask classification over all decoder layers."""
 
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.folding import multiply_out_images
 from mmmaskformer.core.losses import at_least_float32, check_mask_loss, class_loss
-from mmmaskformer.core.mask_loss import matched_mask_losses
+from mmmaskformer.core.mask_loss import batch_mask_losses
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
 
 
@@ -68,55 +70,85 @@ class SetCriterion(nn.Module):
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
         """
-        matches = self.matcher(predictions, targets)
+        pairs = flat_pairs(self.matcher(predictions, targets), targets, predictions[0].num_queries)
         normaliser = mean_num_segments(targets, predictions[0].class_logits.device)
         with torch.autocast(predictions[0].class_logits.device.type, enabled=False):
-            mask, dice = self._mask_losses(predictions, targets, matches)
-            losses = {}
-            for layer, prediction in enumerate(predictions):
-                prefix = '' if layer == len(predictions) - 1 else f'd{layer}.'
-                classes = self._classes(prediction, targets, matches[layer])
-                loss = class_loss(prediction.class_logits.flatten(0, 1), classes, self.no_object_weight)
-                losses[f'{prefix}loss_cls'] = self.class_weight * loss
-                losses[f'{prefix}loss_mask'] = self.mask_weight * mask[layer] / normaliser
-                losses[f'{prefix}loss_dice'] = self.dice_weight * dice[layer] / normaliser
-        return losses
+            mask, dice = self._mask_losses(predictions, targets, pairs)
+            by_kind = {
+                'cls': self.class_weight * self._class_losses(predictions, pairs),
+                'mask': self.mask_weight * mask / normaliser,
+                'dice': self.dice_weight * dice / normaliser,
+            }
+        by_kind = {kind: losses.unbind() for kind, losses in by_kind.items()}
+        prefixes = [*(f'd{layer}.' for layer in range(len(predictions) - 1)), '']
+        return {
+            f'{prefix}loss_{kind}': losses[layer]
+            for layer, prefix in enumerate(prefixes)
+            for kind, losses in by_kind.items()
+        }
 
-    def _classes(
-        self, prediction: MaskPrediction, targets: Sequence[MaskTarget], matches: Sequence[tuple[Tensor, Tensor]]
-    ) -> Tensor:
-        """Class (B * Q,) every query has to learn, K where it is not matched."""
-        classes = torch.full(prediction.class_logits.shape[:2], self.num_classes, device=prediction.class_logits.device)
-        for image, (query_idx, target_idx) in enumerate(matches):
-            classes[image, query_idx] = targets[image].labels[target_idx]
-        return classes.flatten()
+    def _class_losses(self, predictions: Sequence[MaskPrediction], pairs: 'FlatPairs') -> Tensor:
+        """Classification loss (L,) of the layers; queries that are not matched have to learn "no object"."""
+        class_logits = torch.stack([prediction.class_logits for prediction in predictions]).flatten(1, 2)
+        classes = torch.full(class_logits.shape[:2], self.num_classes, device=class_logits.device)
+        classes.view(-1).scatter_(0, pairs.query, pairs.labels)
+        return class_loss(class_logits, classes, self.no_object_weight)
 
     def _mask_losses(
-        self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget], matches: Matches
+        self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget], pairs: 'FlatPairs'
     ) -> tuple[Tensor, Tensor]:
         """Mask and dice loss (L,) of the layers, summed over matched pairs; only matched queries are multiplied."""
-        pairs = [[layer[image] for layer in matches] for image in range(len(targets))]
-        embeds = [
-            torch.cat([p.mask_embed[image, query_idx] for p, (query_idx, _) in zip(predictions, of_image, strict=True)])
-            for image, of_image in enumerate(pairs)
-        ]
+        embed = torch.stack([prediction.mask_embed for prediction in predictions]).flatten(0, 2)
+        embed = at_least_float32(embed.index_select(0, pairs.query))
         # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
         # which distributed training would stop at unused parameters.
-        logits = multiply_out_images(
-            [at_least_float32(embed) for embed in embeds], predictions[0].mask_features, predictions[0].last_conv
-        )
-        losses = [
-            matched_mask_losses(
-                logits[image], target, torch.cat([target_idx for _, target_idx in pairs[image]]), self.mask_loss
-            )
-            for image, target in enumerate(targets)
-        ]
-        mask, dice = (torch.cat(parts) for parts in zip(*losses, strict=True))
-        counts = [len(query_idx) for of_image in pairs for query_idx, _ in of_image]
-        layer = torch.arange(len(predictions)).repeat(len(targets)).repeat_interleave(torch.tensor(counts))
-        layer = layer.to(mask.device)
+        logits = multiply_out_images(embed, pairs.counts, predictions[0].mask_features, predictions[0].last_conv)
+        mask, dice = batch_mask_losses(logits, targets, pairs.counts, pairs.target_idx, self.mask_loss)
         zero = mask.new_zeros(len(predictions))
-        return zero.index_add(0, layer, mask), zero.index_add(0, layer, dice)
+        return zero.index_add(0, pairs.layer, mask), zero.index_add(0, pairs.layer, dice)
+
+
+class FlatPairs(NamedTuple):
+    """All matched pairs of a batch, image after image, and layer after layer within an image.
+
+    Attributes:
+        counts: of each image.
+        layer: (N,) int64.
+        query: (N,) int64, position among the queries of all layers and images, (L, B, Q) flattened.
+        target_idx: (N,) int64, the segment, counted within its image.
+        labels: (N,) int64 class of the segment.
+    """
+
+    counts: list[int]
+    layer: Tensor
+    query: Tensor
+    target_idx: Tensor
+    labels: Tensor
+
+
+def flat_pairs(matches: Matches, targets: Sequence[MaskTarget], num_queries: int) -> FlatPairs:
+    """Bring the matches of all layers and images together; a GPU is not waited for.
+
+    Args:
+        matches: of L layers and B images.
+        targets: B targets.
+        num_queries: Q.
+    """
+    images, layers = range(len(targets)), range(len(matches))
+    pairs = [matches[layer][image] for image in images for layer in layers]
+    # Of each pair: layer, index of its image's first query in this layer, index of its image's first label.
+    starts = [0, *accumulate(target.num_segments for target in targets)]
+    table = torch.tensor(
+        [(layer, (layer * len(images) + image) * num_queries, starts[image]) for image in images for layer in layers]
+    )
+    sizes = [len(query_idx) for query_idx, _ in pairs]
+    labels = torch.cat([target.labels for target in targets])
+    table = table.repeat_interleave(torch.tensor(sizes), 0, output_size=sum(sizes))
+    table = table.to(labels.device, non_blocking=True)
+    layer, first_query, first_label = table.unbind(1)
+    query_idx, target_idx = (torch.cat(index) for index in zip(*pairs, strict=True))
+    counts = [sum(sizes[image * len(layers) : (image + 1) * len(layers)]) for image in images]
+    return FlatPairs(counts, layer, first_query + query_idx, target_idx, labels[first_label + target_idx])
 
 
 def mean_num_segments(targets: Sequence[MaskTarget], device: torch.device) -> Tensor | float:

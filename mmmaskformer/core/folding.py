@@ -67,50 +67,53 @@ def multiply_out(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
 
 
 def multiply_out_images(
-    mask_embeds: Sequence[Tensor], mask_features: Tensor, last_conv: LastConv | None
-) -> tuple[Tensor, ...]:
+    mask_embed: Tensor, counts: Sequence[int], mask_features: Tensor, last_conv: LastConv | None
+) -> Tensor:
     """Mask logits of some queries of every image.
 
     Args:
-        mask_embeds: B tensors (n, C) float; n differs from image to image and may be 0.
+        mask_embed: (N, C) float, the queries of one image after the other.
+        counts: B numbers of queries, N in all; each may be 0.
         mask_features: (B, C, h, w) float.
         last_conv: what made the mask features, if these carry no gradient themselves.
 
     Returns:
-        B tensors (n, h, w) of the dtype of the embeddings. Gradients reach everything the features were made of, as
-        zeros where no query was asked for.
+        (N, h, w) of the dtype of the embeddings. Gradients reach everything the features were made of, as zeros where
+        no query was asked for.
     """
     if last_conv is None:
-        features = mask_features.to(mask_embeds[0].dtype).unbind()
-        return tuple(multiply_out(*factors) for factors in zip(mask_embeds, features, strict=True))
-    return _FoldedProduct.apply(*last_conv, mask_features, *mask_embeds)
+        factors = zip(mask_embed.split(counts), mask_features.to(mask_embed.dtype), strict=True)
+        return torch.cat([multiply_out(*of_image) for of_image in factors])
+    return _FoldedProduct.apply(*last_conv, mask_features, mask_embed, counts)
 
 
 class _FoldedProduct(torch.autograd.Function):
     """The plain product; its backward pass goes through the convolution, in the precision that this ran in."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, mask_features, *mask_embeds) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x, weight, bias, *mask_embeds)
-        ctx.conv_dtype = mask_features.dtype
-        factors = zip(mask_embeds, mask_features, strict=True)
-        return tuple(multiply_out(embed, features.to(embed.dtype)) for embed, features in factors)
+    def forward(ctx, x, weight, bias, mask_features, mask_embed, counts) -> Tensor:
+        ctx.save_for_backward(x, weight, bias, mask_embed)
+        ctx.conv_dtype, ctx.counts = mask_features.dtype, counts
+        logits = mask_embed.new_empty(len(mask_embed), *mask_features.shape[2:])
+        for embed, features, part in zip(mask_embed.split(counts), mask_features, logits.split(counts), strict=True):
+            torch.mm(embed, features.flatten(1).to(embed.dtype), out=part.flatten(1))
+        return logits
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, *mask_embeds = ctx.saved_tensors
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mask_embed = ctx.saved_tensors
         conv = weight.to(ctx.conv_dtype), bias.to(ctx.conv_dtype)
-        x_grad, embed_grads, conv_grads = torch.empty_like(x), [], []
-        for image, (grad, embed) in enumerate(zip(grads, mask_embeds, strict=True)):
+        x_grad, embed_grad, conv_grads = torch.empty_like(x), torch.empty_like(mask_embed), []
+        parts = (tensor.split(ctx.counts) for tensor in (grad, mask_embed, embed_grad))
+        for image, (of_logits, embed, of_embed) in enumerate(zip(*parts, strict=True)):
             back = _back if len(embed) < len(weight) else _back_unfolded
-            embed_grad, x_grad[image], *conv_grad = back(
-                grad.to(ctx.conv_dtype), embed.to(ctx.conv_dtype), x[image].to(ctx.conv_dtype), *conv
+            of_embed[:], x_grad[image], *conv_grad = back(
+                of_logits.to(ctx.conv_dtype), embed.to(ctx.conv_dtype), x[image].to(ctx.conv_dtype), *conv
             )
-            embed_grads.append(embed_grad.to(embed.dtype))
             conv_grads.append(conv_grad)
         weight_grad, bias_grad = (sum(parts).to(weight.dtype) for parts in zip(*conv_grads, strict=True))
-        return x_grad, weight_grad, bias_grad, None, *embed_grads
+        return x_grad, weight_grad, bias_grad, None, embed_grad, None
 
 
 def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:

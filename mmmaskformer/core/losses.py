@@ -30,9 +30,9 @@ def chunk_rows(row_elements: int, device: torch.device) -> int:
     """How many rows of that many elements to compute at a time.
 
     On a CPU a chunk's few tensors should stay in its cache; elsewhere few launches of large kernels are better, and the
-    limit bounds the memory to a few hundred megabytes.
+    limit bounds the memory to about a gigabyte.
     """
-    limit = 300_000 if device.type == 'cpu' else 20_000_000
+    limit = 300_000 if device.type == 'cpu' else 60_000_000
     return max(1, limit // max(1, row_elements))
 
 
@@ -69,16 +69,17 @@ def class_loss(class_logits: Tensor, classes: Tensor, no_object_weight: float) -
     """Cross entropy over all queries of a batch, the mean weighted by class.
 
     Args:
-        class_logits: (N, K + 1) float.
-        classes: (N,) int64, the class to learn; K for "no object".
+        class_logits: (..., N, K + 1) float; leading dimensions, such as the layers, stay apart.
+        classes: (..., N) int64, the class to learn; K for "no object".
         no_object_weight: weight of queries without a segment; the others weigh 1.
 
     Returns:
-        Scalar: the sum of weight * loss divided by the sum of weights.
+        (...): the sum of weight * loss divided by the sum of weights.
 
     Source: paper, section 3.2; official code, SetCriterion.loss_labels.
     """
     logits = at_least_float32(class_logits)
-    weight = logits.new_ones(logits.shape[1])
+    weight = logits.new_ones(logits.shape[-1])
     weight[-1] = no_object_weight
-    return F.cross_entropy(logits, classes, weight)
+    losses = F.cross_entropy(logits.flatten(0, -2), classes.flatten(), weight, reduction='none')
+    return losses.view(classes.shape).sum(-1) / weight[classes].sum(-1)

@@ -52,20 +52,22 @@ def _costs(
     embed = mask_embed.transpose(1, 2)
     features = mask_features.flatten(2)
     step = max(FEWEST_PIXELS, chunk_rows(len(embed) * embed.shape[2], embed.device))
-    overlap = gain = prob_sum = negative_sum = target_sum = 0
+    prob_sum, negative_sum = mask_embed.new_zeros(2, len(embed), 1, embed.shape[2])
+    # With an index per pixel, one more row takes what is in no segment.
+    overlap, gain = mask_embed.new_zeros(2, len(embed), num_segments + (members.dim() == 2), embed.shape[2])
     for part, member in zip(features.split(step, 2), members.split(step, -1), strict=True):
         logits = part.transpose(1, 2) @ embed
         probs = logits.sigmoid()
         log_probs = log_sigmoid(logits, probs)
-        overlap = overlap + _sums_of_segments(probs, member, num_segments)
-        prob_sum = prob_sum + probs.sum(1, keepdim=True)
+        member = member.to(logits.dtype) if member.dim() == 3 else member
+        _add_to_segments(overlap, probs, member)
+        prob_sum += probs.sum(1, keepdim=True)
         negative, change = _negative_and_change(logits, probs, log_probs, kind)
-        negative_sum = negative_sum + negative.sum(1, keepdim=True)
-        gain = gain + _sums_of_segments(change, member, num_segments)
-        target_sum = target_sum + _sums_of_segments(torch.ones_like(probs[..., :1]), member, num_segments)
+        negative_sum += negative.sum(1, keepdim=True)
+        _add_to_segments(gain, change, member)
     of_negative, of_gain = (1, 1) if kind == 'bce' else (1 - FOCAL_ALPHA, FOCAL_ALPHA)
-    mask = (of_negative * negative_sum - of_gain * gain) / features.shape[2]
-    return mask, dice_from_sums(overlap, prob_sum, target_sum)
+    mask = (of_negative * negative_sum - of_gain * gain[:, :num_segments]) / features.shape[2]
+    return mask, dice_from_sums(overlap[:, :num_segments], prob_sum, _areas(members, num_segments)[:, :, None])
 
 
 def _negative_and_change(logits: Tensor, probs: Tensor, log_probs: Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -102,17 +104,24 @@ def _members(targets: list[MaskTarget], size: tuple[int, int]) -> Tensor:
     return torch.where(index < 0, most, index)
 
 
-def _sums_of_segments(values: Tensor, member: Tensor, num_segments: int) -> Tensor:
-    """Sums (B, M, n) over the pixels of each segment.
+def _add_to_segments(sums: Tensor, values: Tensor, member: Tensor) -> None:
+    """Add values to the sum of their segment.
 
     Args:
+        sums: (B, rows, n), changed; a row per segment, and with indices one more.
         values: (B, p, n).
-        member: see `_members`, of the same pixels.
-        num_segments: M.
+        member: see `_members`, of the same pixels; masks are of the dtype of the values.
     """
     if member.dim() == 3:
-        return member.to(values.dtype) @ values
-    images, width = len(values), num_segments + 1
-    row = member + torch.arange(images)[:, None] * width
-    sums = values.new_zeros(images * width, values.shape[2])
-    return sums.index_add_(0, row.flatten(), values.flatten(0, 1)).unflatten(0, (images, width))[:, :-1]
+        sums.baddbmm_(member, values)
+    else:
+        row = member + torch.arange(len(sums))[:, None] * sums.shape[1]
+        sums.flatten(0, 1).index_add_(0, row.flatten(), values.flatten(0, 1))
+
+
+def _areas(members: Tensor, num_segments: int) -> Tensor:
+    """Pixels (B, M) int64 of every segment."""
+    if members.dim() == 3:
+        return members.sum(2)
+    areas = members.new_zeros(len(members), num_segments + 1)
+    return areas.scatter_add_(1, members, torch.ones_like(members))[:, :num_segments]

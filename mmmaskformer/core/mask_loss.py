@@ -7,6 +7,8 @@ nothing of full resolution outlives its chunk, and the backward pass is two scal
 the plain computation up to rounding.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -24,10 +26,37 @@ LARGEST_PLAIN_LOGIT = 80
 """Up to here the sigmoid of a logit and its logarithm are ordinary float32 numbers."""
 
 
+def batch_mask_losses(
+    mask_logits: Tensor,
+    targets: Sequence[MaskTarget],
+    counts: Sequence[int],
+    target_idx: Tensor,
+    kind: str = 'focal',
+) -> tuple[Tensor, Tensor]:
+    """Losses of `matched_mask_losses` for several images; on a GPU, of all of them at once.
+
+    Args:
+        mask_logits: (N, h, w) float, before sigmoid, the masks of one image after the other.
+        targets: B targets of one size (H, W).
+        counts: B numbers of masks, N in all; each may be 0.
+        target_idx: (N,) int64, the segment of its image that each mask is matched to.
+        kind: one of `MASK_LOSSES`.
+
+    Returns:
+        (mask, dice): (N,) float32 or float64 each.
+    """
+    logits = at_least_float32(mask_logits)
+    if mask_loss_triton and logits.is_cuda and logits.dtype == torch.float32 and len(logits):
+        return mask_loss_triton.batch_mask_losses(logits, targets, counts, target_idx, kind)
+    parts = zip(logits.split(counts), targets, target_idx.split(counts), strict=True)
+    mask, dice = (torch.cat(losses) for losses in zip(*(matched_mask_losses(*of, kind) for of in parts), strict=True))
+    return mask, dice
+
+
 def matched_mask_losses(
     mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str = 'focal'
 ) -> tuple[Tensor, Tensor]:
-    """Focal (or binary cross-entropy) and dice loss of segments and the queries matched to them.
+    """Focal (or binary cross-entropy) and dice loss of segments and the queries matched to them, of one image.
 
     Args:
         mask_logits: (n, h, w) float, before sigmoid; bilinearly up-sampled here to the target's size.
@@ -44,8 +73,6 @@ def matched_mask_losses(
     if not len(logits):
         nothing = logits.flatten(1).sum(1)
         return nothing, nothing
-    if mask_loss_triton and logits.is_cuda and logits.dtype == torch.float32:
-        return mask_loss_triton.matched_mask_losses(logits, target, target_idx, kind)
     return _OnePass.apply(logits, target, target_idx, kind)
 
 

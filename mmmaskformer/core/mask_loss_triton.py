@@ -6,6 +6,8 @@ part in, so that nothing of full resolution is ever written and every run adds i
 """
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import triton
@@ -20,50 +22,77 @@ ALPHA = tl.constexpr(FOCAL_ALPHA)
 FINE_BLOCK, COARSE_BLOCK = 1024, 128
 
 
-def matched_mask_losses(
-    mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str = 'focal'
+def batch_mask_losses(
+    mask_logits: Tensor,
+    targets: Sequence[MaskTarget],
+    counts: Sequence[int],
+    target_idx: Tensor,
+    kind: str = 'focal',
 ) -> tuple[Tensor, Tensor]:
-    """Focal (or binary cross-entropy) and dice loss (n,) of n masks: see `mask_loss.matched_mask_losses`.
+    """Focal (or binary cross-entropy) and dice loss (N,) of N masks: see `mask_loss.batch_mask_losses`.
 
     Args:
-        mask_logits: (n, h, w) float32 on a GPU, n at least 1.
-        target: the segments of the image, at any size (H, W).
-        target_idx: (n,) int64.
+        mask_logits: (N, h, w) float32 on a GPU, N at least 1.
+        targets: B targets of one size (H, W).
+        counts: B numbers of masks, N in all.
+        target_idx: (N,) int64.
         kind: one of `MASK_LOSSES`.
     """
-    overlapping = target.segment_map is None
-    maps = target.masks.to(torch.uint8) if overlapping else target.segment_map
-    return _Kernels.apply(mask_logits.contiguous(), maps.contiguous(), target_idx, overlapping, kind == 'focal')
+    overlapping = any(target.segment_map is None for target in targets)
+    if overlapping:  # the maps are masks, those of one image after the other
+        device = target_idx.device
+        masks = [target.masks_of(torch.arange(target.num_segments, device=device)) for target in targets]
+        maps = torch.cat(masks).to(torch.uint8)
+        starts = [0, *accumulate(target.num_segments for target in targets)][:-1]
+    else:
+        maps = torch.stack([target.segment_map for target in targets])
+        starts = range(len(targets))
+    map_idx = torch.tensor(starts).repeat_interleave(torch.tensor(counts), output_size=len(target_idx))
+    map_idx = map_idx.to(target_idx.device, non_blocking=True)
+    if overlapping:
+        map_idx = map_idx + target_idx
+    return _Kernels.apply(mask_logits.contiguous(), maps, map_idx, target_idx, overlapping, kind == 'focal')
 
 
 class _Kernels(torch.autograd.Function):
     """Keeps the coarse logits, the targets and three numbers per mask."""
 
     @staticmethod
-    def forward(ctx, mask_logits: Tensor, maps: Tensor, target_idx: Tensor, overlapping: bool, focal: bool):
+    def forward(
+        ctx, mask_logits: Tensor, maps: Tensor, map_idx: Tensor, target_idx: Tensor, overlapping: bool, focal: bool
+    ) -> tuple[Tensor, Tensor]:
         count, fine = len(mask_logits), maps.shape[-2] * maps.shape[-1]
         blocks = triton.cdiv(fine, FINE_BLOCK)
         parts = mask_logits.new_empty(count, 4, blocks)
         sizes = (*mask_logits.shape[1:], *maps.shape[-2:])
         _sums_kernel[(count, blocks)](
-            mask_logits, maps, target_idx, parts, *sizes, OVERLAPPING=overlapping, FOCAL=focal, BLOCK=FINE_BLOCK
+            mask_logits,
+            maps,
+            map_idx,
+            target_idx,
+            parts,
+            *sizes,
+            OVERLAPPING=overlapping,
+            FOCAL=focal,
+            BLOCK=FINE_BLOCK,
         )
         mask, overlap, prob_sum, target_sum = parts.sum(2).unbind(1)
         total = prob_sum + target_sum + 1
-        ctx.save_for_backward(mask_logits, maps, target_idx, -2 / total, (2 * overlap + 1) / total.square())
+        ctx.save_for_backward(mask_logits, maps, map_idx, target_idx, -2 / total, (2 * overlap + 1) / total.square())
         ctx.sizes, ctx.overlapping, ctx.focal = sizes, overlapping, focal
         return mask / fine, dice_from_sums(overlap, prob_sum, target_sum)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, mask: Tensor, dice: Tensor):
-        mask_logits, maps, target_idx, inside, outside = ctx.saved_tensors
+        mask_logits, maps, map_idx, target_idx, inside, outside = ctx.saved_tensors
         h, w, H, W = ctx.sizes
         grad = torch.empty_like(mask_logits)
         factors = torch.stack([mask / (H * W), dice * inside, dice * outside], 1)
         _gradient_kernel[(len(grad), triton.cdiv(h * w, COARSE_BLOCK))](
             mask_logits,
             maps,
+            map_idx,
             target_idx,
             factors,
             grad,
@@ -75,7 +104,7 @@ class _Kernels(torch.autograd.Function):
             FOCAL=ctx.focal,
             BLOCK=COARSE_BLOCK,
         )
-        return grad, None, None, None, None
+        return grad, None, None, None, None, None
 
 
 @triton.jit
@@ -92,8 +121,8 @@ def _true_logit(logits, maps, wanted, rows, columns, valid, h, w, H, W, OVERLAPP
 
     Args:
         logits: pointer to the coarse logits of the mask.
-        maps: pointer to the segment map, or to the mask of the segment.
-        wanted: index of the segment.
+        maps: pointer to the segment map of the image, or to the mask of the segment.
+        wanted: index of the segment in its image.
     """
     top, bottom, down = _source(rows, h, H)
     left, right, across = _source(columns, w, W)
@@ -118,13 +147,23 @@ def _error_and_loss(z):
 
 @triton.jit
 def _sums_kernel(
-    logits, maps, target_idx, parts, h, w, H, W, OVERLAPPING: tl.constexpr, FOCAL: tl.constexpr, BLOCK: tl.constexpr
+    logits,
+    maps,
+    map_idx,
+    target_idx,
+    parts,
+    h,
+    w,
+    H,
+    W,
+    OVERLAPPING: tl.constexpr,
+    FOCAL: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Sums over one block of fine pixels of one mask: mask loss, overlap, mask probability, target pixels."""
     mask, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     wanted = tl.load(target_idx + mask)
-    if OVERLAPPING:
-        maps += wanted * H * W
+    maps += tl.load(map_idx + mask) * H * W
     pixel = block * BLOCK + tl.arange(0, BLOCK)
     valid = pixel < H * W
     z, inside = _true_logit(logits + mask * h * w, maps, wanted, pixel // W, pixel % W, valid, h, w, H, W, OVERLAPPING)
@@ -143,6 +182,7 @@ def _sums_kernel(
 def _gradient_kernel(
     logits,
     maps,
+    map_idx,
     target_idx,
     factors,
     grad,
@@ -159,8 +199,7 @@ def _gradient_kernel(
     """Gradient of one block of coarse logits of one mask."""
     mask = tl.program_id(0).to(tl.int64)
     wanted = tl.load(target_idx + mask)
-    if OVERLAPPING:
-        maps += wanted * H * W
+    maps += tl.load(map_idx + mask) * H * W
     logits += mask * h * w
     of_mask = tl.load(factors + 3 * mask)
     of_dice_inside = tl.load(factors + 3 * mask + 1)

@@ -2,11 +2,11 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from mmmaskformer.core.losses import at_least_float32, check_mask_loss
 from mmmaskformer.core.mask_cost import pairwise_mask_costs
@@ -69,11 +69,7 @@ class HungarianMatcher(nn.Module):
         with torch.autocast(device.type, enabled=False):
             costs = self._costs(predictions, targets).cpu()
         _check_finite(costs, predictions)
-        pairs = [
-            [linear_sum_assignment(cost[:, : target.num_segments]) for cost, target in zip(layer, targets, strict=True)]
-            for layer in costs.numpy()
-        ]
-        return _to_device(pairs, device)
+        return _to_device(_assign(costs, [target.num_segments for target in targets]), device)
 
     def _costs(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget]) -> Tensor:
         """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64, M being the most segments of an image.
@@ -82,8 +78,7 @@ class HungarianMatcher(nn.Module):
         """
         class_logits = at_least_float32(torch.stack([prediction.class_logits for prediction in predictions]))
         layers, batch, queries, _ = class_logits.shape
-        labels = pad_sequence([target.labels for target in targets], batch_first=True)
-        columns = labels[None, :, None].expand(layers, -1, queries, -1)
+        columns = _padded_labels(targets)[None, :, None].expand(layers, -1, queries, -1)
         class_cost = -class_logits.softmax(-1).gather(-1, columns)
         embed = torch.cat([prediction.mask_embed for prediction in predictions], 1)
         mask, dice = (
@@ -105,6 +100,23 @@ class HungarianMatcher(nn.Module):
                 f'least {most}.',
                 stacklevel=2,
             )
+
+
+def _padded_labels(targets: Sequence[MaskTarget]) -> Tensor:
+    """Labels (B, M) of all images; what is beyond an image's own segments is a label of another one."""
+    labels = torch.cat([target.labels for target in targets])
+    counts = [target.num_segments for target in targets]
+    starts = torch.tensor([0, *accumulate(counts)][:-1])
+    index = (starts[:, None] + torch.arange(max(counts))).clamp(max=max(0, len(labels) - 1))
+    return labels[index.to(labels.device, non_blocking=True)]
+
+
+def _assign(costs: Tensor, counts: Sequence[int]) -> list[list[tuple]]:
+    """Cheapest pairs of each layer and image from costs (L, B, Q, at least M) on the host."""
+    return [
+        [linear_sum_assignment(cost[:, :count]) for cost, count in zip(layer, counts, strict=True)]
+        for layer in costs.numpy()
+    ]
 
 
 def _to_device(pairs: list[list[tuple]], device: torch.device) -> Matches:

@@ -71,7 +71,7 @@ class MaskPrediction(NamedTuple):
             return self.last_conv.of_image(image).mask_logits(embed)
         if self.last_conv is None:
             return multiply_out(embed, self.mask_features[image])
-        return multiply_out_images([embed], self.mask_features[image, None], self.last_conv.of_image(image))[0]
+        return multiply_out_images(embed, [len(embed)], self.mask_features[image, None], self.last_conv.of_image(image))
 
 
 class MaskTarget(NamedTuple):

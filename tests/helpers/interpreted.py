@@ -20,13 +20,16 @@ CASES = [
 ]
 
 
-def compare(target: MaskTarget, logits: torch.Tensor, target_idx: torch.Tensor, kind: str = 'focal') -> None:
-    """Values and gradients, to float32's rounding."""
+def compare(targets: list[MaskTarget], counts: list[int], logits: torch.Tensor, kind: str = 'focal') -> None:
+    """Values and gradients of the masks of several images, to float32's rounding."""
     weights = torch.rand(2, len(logits))
+    target_idx = torch.cat([
+        torch.randint(0, target.num_segments, (count,)) for target, count in zip(targets, counts, strict=True)
+    ])  # fmt: skip
     results = []
-    for losses in (mask_loss.matched_mask_losses, mask_loss_triton.matched_mask_losses):
+    for losses in (mask_loss.batch_mask_losses, mask_loss_triton.batch_mask_losses):
         leaf = logits.clone().requires_grad_()
-        focal, dice = losses(leaf, target, target_idx, kind)
+        focal, dice = losses(leaf, targets, counts, target_idx, kind)
         (grad,) = torch.autograd.grad((weights[0] * focal + weights[1] * dice).sum(), leaf)
         results.append((focal, dice, grad))
     for expected, found in zip(*results, strict=True):
@@ -38,9 +41,12 @@ def main() -> None:
     for seed, (segments, coarse, fine, scale) in enumerate(CASES):
         target = toy.make_target(segments, fine, seed=seed)
         target = toy.as_masks(target) if seed % 2 else target
-        compare(target, torch.randn(2, *coarse) * scale, torch.randint(0, segments, (2,)), MASK_LOSSES[seed % 3 == 2])
+        compare([target], [2], torch.randn(2, *coarse) * scale, MASK_LOSSES[seed % 3 == 2])
     empty = MaskTarget(torch.zeros(1, dtype=torch.long), segment_map=torch.full((16, 16), -1, dtype=torch.int16))
-    compare(empty, torch.randn(2, 4, 4), torch.zeros(2, dtype=torch.long))
+    compare([empty], [2], torch.randn(2, 4, 4))
+    images = [toy.make_target(segments, (12, 20), seed=segments) for segments in (2, 1, 4)]
+    compare(images, [2, 0, 3], torch.randn(5, 3, 5))
+    compare([images[0], toy.as_masks(images[1]), images[2]], [2, 1, 2], torch.randn(5, 3, 5))
     print(f'{len(CASES)} cases agree')
 
 

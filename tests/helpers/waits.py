@@ -5,9 +5,19 @@ from contextlib import contextmanager
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+CPU = torch.device('cpu')
 NUM_FOUND = 5
 """Elements that a choice by value finds; fake tensors have no values."""
+
+NOTHING_TO_LAUNCH = {
+    torch.ops.aten.empty.memory_format,
+    torch.ops.aten.empty_like.default,
+    torch.ops.aten.new_empty.default,
+    torch.ops.aten._unsafe_view.default,
+    torch.ops.aten.detach.default,
+}
 
 
 class Counter(TorchDispatchMode):
@@ -30,14 +40,19 @@ class Counter(TorchDispatchMode):
         if operator is torch.ops.aten.nonzero.default:
             self.waits.append('nonzero')
             return torch.zeros(NUM_FOUND, args[0].dim(), dtype=torch.long, device=args[0].device)
-        if operator is torch.ops.aten._to_copy.default and kwargs.get('device', args[0].device) != args[0].device:
-            self.waits.append(f'copy to {kwargs["device"]}')
-        self.launches += not operator.is_view
-        return operator(*args, **kwargs)
+        if (
+            operator is torch.ops.aten._to_copy.default
+            and kwargs.get('device') == torch.device('cpu') != args[0].device
+        ):
+            self.waits.append('copy to cpu')
+        result = operator(*args, **kwargs)
+        on_gpu = any(isinstance(x, torch.Tensor) and x.is_cuda for x in tree_leaves(result))
+        self.launches += on_gpu and not operator.is_view and operator not in NOTHING_TO_LAUNCH
+        return result
 
 
 @contextmanager
 def counting():
     """Inside, tensors are fake and may be made with ``device='cuda'``; gives the `Counter`."""
-    with FakeTensorMode(), Counter() as counter:
+    with FakeTensorMode(allow_non_fake_inputs=True), Counter() as counter:
         yield counter

@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from helpers import distributed, oracles, toy
+from helpers import distributed, oracles, toy, waits
 
+from mmmaskformer.core import criterion, matcher
 from mmmaskformer.core.matcher import HungarianMatcher
-from mmmaskformer.core.structures import MaskTarget
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget
 
 
 @pytest.mark.parametrize('counts', [(3, 2), (0, 4), (0, 0), (9, 1)])
@@ -13,9 +15,9 @@ from mmmaskformer.core.structures import MaskTarget
 def test_losses_and_gradients_equal_the_equations(counts, overlapping):
     predictions = toy.make_predictions(dtype=torch.float64)
     targets = [toy.make_target(count, (31, 45), seed=i) for i, count in enumerate(counts)]
-    criterion = toy.make_criterion()
-    losses = criterion(predictions, [toy.as_masks(t) for t in targets] if overlapping else targets)
-    expected = oracles.set_loss(predictions, targets, criterion.matcher(predictions, targets))
+    set_criterion = toy.make_criterion()
+    losses = set_criterion(predictions, [toy.as_masks(t) for t in targets] if overlapping else targets)
+    expected = oracles.set_loss(predictions, targets, set_criterion.matcher(predictions, targets))
     assert set(losses) == set(expected)
     for key, value in expected.items():
         torch.testing.assert_close(losses[key], value, rtol=1e-10, atol=1e-14)
@@ -46,9 +48,9 @@ def test_order_of_segments_does_not_matter():
     predictions = toy.make_predictions(batch=1, dtype=torch.float64)
     target = toy.as_masks(toy.make_target(5))
     order = torch.tensor([3, 1, 4, 0, 2])
-    criterion = toy.make_criterion()
-    losses = criterion(predictions, [target])
-    shuffled = criterion(predictions, [MaskTarget(target.labels[order], masks=target.masks[order])])
+    set_criterion = toy.make_criterion()
+    losses = set_criterion(predictions, [target])
+    shuffled = set_criterion(predictions, [MaskTarget(target.labels[order], masks=target.masks[order])])
     for key, value in losses.items():
         torch.testing.assert_close(shuffled[key], value)
 
@@ -105,11 +107,38 @@ def test_unknown_mask_losses_are_refused(part):
 
 def test_cross_entropy_takes_the_place_of_the_focal_loss():
     predictions, target = toy.make_predictions(batch=1, num_layers=1, dtype=torch.float64), toy.make_target(2)
-    criterion = toy.make_criterion(mask_loss='bce', mask_weight=5.0)
-    criterion.matcher = HungarianMatcher(mask_loss='bce', mask_weight=5.0)
-    losses = criterion(predictions, [target])
+    set_criterion = toy.make_criterion(mask_loss='bce', mask_weight=5.0)
+    set_criterion.matcher = HungarianMatcher(mask_loss='bce', mask_weight=5.0)
+    losses = set_criterion(predictions, [target])
     expected = 0
-    for query, segment in zip(*criterion.matcher(predictions, [target])[0][0], strict=True):
+    for query, segment in zip(*set_criterion.matcher(predictions, [target])[0][0], strict=True):
         logits = oracles.upsample(predictions[0].mask_logits(0)[query], target.size)
         expected = expected + 5 * oracles.bce(logits.sigmoid(), target.masks_of(segment[None])[0]).mean() / 2
     torch.testing.assert_close(losses['loss_mask'], expected)
+
+
+@pytest.mark.parametrize('batch, limit', [(2, 100), (16, 150)])
+def test_a_gpu_is_waited_for_once_and_gets_few_large_kernels(monkeypatch, batch, limit):
+    """Six layers of 100 queries and 9 segments per image, forwards; the kernels of the mask loss count as two."""
+    pairs = [(np.arange(9), np.arange(9))] * batch
+    monkeypatch.setattr(matcher, '_assign', lambda costs, counts: [pairs] * len(costs))
+    monkeypatch.setattr(matcher, '_check_finite', lambda costs, predictions: None)
+    monkeypatch.setattr(
+        criterion, 'batch_mask_losses', lambda logits, targets, counts, idx, kind: (logits.sum((1, 2)),) * 2
+    )
+    with waits.counting() as counter:
+        features = torch.rand(batch, 256, 128, 128, device='cuda')
+        predictions = [
+            MaskPrediction(
+                torch.rand(batch, 100, 151, device='cuda'), torch.rand(batch, 100, 256, device='cuda'), features
+            )
+            for _ in range(6)
+        ]
+        labels = torch.zeros(9, dtype=torch.long, device='cuda')
+        segment_map = torch.zeros(512, 512, dtype=torch.int16, device='cuda')
+        before = counter.launches
+        losses = toy.make_criterion(150)(predictions, [MaskTarget(labels, segment_map=segment_map)] * batch)
+        launches = counter.launches - before
+    assert len(losses) == 18 and losses['loss_cls'].is_cuda
+    assert counter.waits == ['copy to cpu']
+    assert launches <= limit
