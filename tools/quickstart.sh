@@ -50,8 +50,8 @@ train_and_test() {
 
 started=$SECONDS
 cd "$folder"
-say 'scenes: 1500 to train on, 80 held out'
-python "$root/tools/make_scenes.py" data/scenes --num-train 1500 --num-val 80
+say 'scenes: 1500 to train on, 200 held out'
+python "$root/tools/make_scenes.py" data/scenes --num-train 1500 --num-val 200
 train_and_test semantic mmsegmentation "${configs}1xb8-800_scenes.py"
 # The panoptic model is the same network: it starts from the semantic one, which saves half of its training.
 train_and_test panoptic mmdet "${configs}1xb4-2600_scenes-panoptic.py" "$(cat "$folder/semantic/last_checkpoint")"

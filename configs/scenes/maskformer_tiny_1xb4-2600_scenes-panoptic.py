@@ -16,7 +16,7 @@ val_evaluator = [dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskform
 test_evaluator = val_evaluator
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=6e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
     clip_grad=dict(max_norm=0.01, norm_type=2),
     constructor='mmmaskformer.PublishedOptimWrapperConstructor',
 )

@@ -8,7 +8,7 @@ max_iters = 800
 model = dict(decode_head=dict(num_classes=_base_.num_classes))
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=6e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
     clip_grad=dict(max_norm=0.01, norm_type=2),
     constructor='mmmaskformer.PublishedOptimWrapperConstructor',
 )

@@ -37,17 +37,13 @@ class LastConv(NamedTuple):
 
     def mask_logits(self, mask_embed: Tensor) -> Tensor:
         """Mask logits (n, h, w) of some queries (n, C) of the only image, without making the mask features."""
+        mask_embed = mask_embed.to(self.weight.dtype)  # the two differ under autocast
         if not len(mask_embed):
             return self.x.new_zeros(0, *self.x.shape[2:])
         if len(mask_embed) >= len(self.weight):
-            return multiply_out(mask_embed.to(self.weight.dtype), self.mask_features()[0])
-        return F.conv2d(self.x, *self.folded(mask_embed), padding=self._padding())[0]
-
-    def folded(self, mask_embed: Tensor) -> tuple[Tensor, Tensor]:
-        """Kernels (n, C', k, k) and offsets (n,) that turn x into the mask logits of queries (n, C)."""
-        mask_embed = mask_embed.to(self.weight.dtype)  # the two differ under autocast
+            return multiply_out(mask_embed, self.mask_features()[0])
         kernels = (mask_embed @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
-        return kernels, mask_embed @ self.bias
+        return F.conv2d(self.x, kernels, mask_embed @ self.bias, padding=self._padding())[0]
 
     def _padding(self) -> tuple[int, int]:
         return self.weight.shape[2] // 2, self.weight.shape[3] // 2

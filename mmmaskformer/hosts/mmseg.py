@@ -81,38 +81,31 @@ class EncoderDecoder(HostEncoderDecoder):
         """
         if data_samples is None or not self.labels_only:
             return super().predict(inputs, data_samples)
-        found = self.score_views(inputs, data_samples, defer_faint=True)
-        for sample, views in zip(data_samples, found, strict=True):
+        for sample, views in zip(data_samples, self.score_views(inputs, data_samples), strict=True):
             sample.pred_sem_seg = PixelData(data=label_map(views)[None])
         return data_samples
 
-    def score_views(
-        self, inputs: Tensor, data_samples: Sequence, *, defer_faint: bool = False
-    ) -> list[list[ScoreView]]:
+    def score_views(self, inputs: Tensor, data_samples: Sequence) -> list[list[ScoreView]]:
         """The summands of the class scores of each image: one, or in mode 'slide' one per window.
 
         Args:
             inputs: (B, 3, H, W) float.
             data_samples: B samples.
-            defer_faint: see `score_view`; without effect in mode 'slide'.
 
         Returns:
             One list per image, at the size of the image file and mirrored back.
         """
         metas = [sample.metainfo for sample in data_samples]
-        if self.test_cfg.get('mode', 'whole') == 'slide':
-            found = self._window_views(inputs, metas)
-        else:
-            found = self._whole_views(inputs, metas, defer_faint)
-        return [[_mirrored_back(view, meta) for view in views] for views, meta in zip(found, metas, strict=True)]
+        find = self._window_views if self.test_cfg.get('mode', 'whole') == 'slide' else self._whole_views
+        found = zip(find(inputs, metas), metas, strict=True)
+        return [[_mirrored_back(view, meta) for view in views] for views, meta in found]
 
-    def _whole_views(self, inputs: Tensor, metas: Sequence[dict], defer_faint: bool) -> list[list[ScoreView]]:
+    def _whole_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
         class_logits, masks = self.decode_head.predict_masks(self.extract_feat(inputs), metas, sliding=False)
-        found = []
-        for i, meta in enumerate(metas):
-            of_image = masks.of_image(i, _image_size(meta, inputs), tuple(meta['ori_shape'][:2]))
-            found.append([score_view(class_logits[i], of_image, defer_faint=defer_faint)])
-        return found
+        return [
+            [score_view(class_logits[i], masks.of_image(i, _image_size(meta, inputs), tuple(meta['ori_shape'][:2])))]
+            for i, meta in enumerate(metas)
+        ]
 
     def _window_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
         sides = zip(inputs.shape[2:], self.test_cfg['crop_size'], self.test_cfg['stride'], strict=True)

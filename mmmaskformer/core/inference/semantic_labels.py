@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.inference.faint_queries import FaintQueries, strong_and_faint
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
 from mmmaskformer.core.losses import at_least_float32
 from mmmaskformer.core.upsampling import interpolation_matrix
@@ -22,6 +21,9 @@ TILE_SIZES = (32, 8)
 
 SLACK = 1e-5
 """How far a lower bound must be above the others; more than float32 rounding moves a score."""
+
+FAINT = 1e-3
+"""A query is faint if it adds no more than this to any class anywhere."""
 
 
 class Taps(NamedTuple):
@@ -85,14 +87,12 @@ class ScoreView(NamedTuple):
         mask_logits: (h, w, Q) float.
         rows: from h rows to those of the output.
         columns: from w columns to those of the output.
-        faint: further queries, not multiplied out.
     """
 
     class_probs: Tensor
     mask_logits: Tensor
     rows: Axis
     columns: Axis
-    faint: FaintQueries | None = None
 
 
 def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> Tensor:
@@ -108,26 +108,13 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
 
     Source: paper, section 3.3 (semantic inference). Time and memory are ours.
     """
-    return label_map([score_view(class_logits, masks, resize_masks_first=resize_masks_first, defer_faint=True)])
+    return label_map([score_view(class_logits, masks, resize_masks_first=resize_masks_first)])
 
 
 @torch.compiler.disable  # how much work there is depends on the values
-def score_view(
-    class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False, defer_faint: bool = False
-) -> ScoreView:
-    """What `label_map` needs of one view of an image.
-
-    Args:
-        class_logits: (Q, K + 1) float.
-        masks: of the same Q queries.
-        resize_masks_first: as in `semantic_labels`.
-        defer_faint: make the masks of faint queries later, where they decide. It saves time, and keeps the input of the
-            last convolution in memory, so that it is not for many views.
-    """
-    class_probs = at_least_float32(class_logits).softmax(-1)[:, :-1]
-    groups = strong_and_faint(class_probs) if defer_faint and masks.last_conv is not None else None
-    strong, faint = groups or (None, None)
-    logits = masks.coarse_logits(strong).permute(1, 2, 0).contiguous()
+def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> ScoreView:
+    """What `label_map` needs of one view of an image; arguments as in `semantic_labels`."""
+    logits = masks.coarse_logits().permute(1, 2, 0).contiguous()
     axes = []
     for coarse, padded, image, out in zip(
         logits.shape[:2], masks.input_size, masks.image_size, masks.out_size, strict=True
@@ -139,10 +126,7 @@ def score_view(
         axes = [Axis(axis.before) for axis in axes]
     if masks.flipped:
         axes[1] = axes[1].mirrored()
-    if faint is None:
-        return ScoreView(class_probs, logits, *axes)
-    deferred = FaintQueries(class_probs[faint], masks.mask_embed[faint], masks.last_conv)
-    return ScoreView(class_probs[strong], logits, *axes, deferred)
+    return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
 
 
 @torch.compiler.disable  # how much work there is depends on the values
@@ -195,11 +179,24 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
     height, width = views[0].rows.size, views[0].columns.size
     grid = [torch.arange(-(-side // TILE_SIZES[0]), device=device) for side in (height, width)]
     labels = torch.empty([len(x) * TILE_SIZES[0] for x in grid], dtype=torch.int32, device=device)
-    levels = [[_Tiled(view, side) for view in views] for side in TILE_SIZES]
     with torch.autocast(device.type, enabled=False):
+        strong, rests = zip(*map(strong_part, views), strict=True)
+        levels = [[_Tiled(view, side) for view in strong] for side in TILE_SIZES]
+        everything = [_Tiled(view, TILE_SIZES[-1]) for view in views]
         for band in grid[0].split(_band_height(views)):
-            _label_band(labels, levels, torch.cartesian_prod(band, grid[1]))
+            _label_band(labels, levels, everything, sum(rests), torch.cartesian_prod(band, grid[1]))
     return labels[:height, :width]
+
+
+def strong_part(view: ScoreView) -> tuple[ScoreView, Tensor]:
+    """A view without its faint queries, if these are the most; and what they add at most to each class (K,)."""
+    reach = view.mask_logits.amax((0, 1)).sigmoid()[:, None] * view.class_probs
+    strong = reach.amax(1) > FAINT
+    chosen = strong.nonzero()[:, 0]
+    if not 0 < len(chosen) <= len(strong) / 2:
+        return view, torch.zeros_like(view.class_probs[0])
+    part = view._replace(class_probs=view.class_probs[chosen], mask_logits=view.mask_logits[..., chosen])
+    return part, (reach * ~strong[:, None]).sum(0)
 
 
 def _band_height(views: Sequence[ScoreView]) -> int:
@@ -209,24 +206,41 @@ def _band_height(views: Sequence[ScoreView]) -> int:
     return max(1, limit * TILE_SIZES[-1] // (TILE_SIZES[0] * widest))
 
 
-def _label_band(labels: Tensor, levels: Sequence[Sequence['_Tiled']], tiles: Tensor) -> None:
-    """Write the labels of some of the largest tiles (n, 2)."""
-    classes = torch.arange(levels[0][0].view.class_probs.shape[1], device=tiles.device)
+def _label_band(
+    labels: Tensor,
+    levels: Sequence[Sequence['_Tiled']],
+    everything: Sequence['_Tiled'],
+    rest: Tensor,
+    tiles: Tensor,
+) -> None:
+    """Write the labels of some of the largest tiles.
+
+    Args:
+        labels: of the image.
+        levels: the strong queries of all views, for each size of tiles.
+        everything: all queries of all views, in the smallest tiles.
+        rest: (K,) what the other queries add at most to each class.
+        tiles: (n, 2).
+    """
+    classes = torch.arange(len(rest), device=tiles.device)
     for parent, side, summands in zip((TILE_SIZES[0], *TILE_SIZES), TILE_SIZES, levels, strict=False):
         tiles = _divide(tiles, parent // side)
-        best, decided, classes = _bound(summands, tiles, classes)
+        best, decided, classes = _bound(summands, rest, tiles, classes)
         _write(labels, tiles[decided], best[decided, None, None], side)
         tiles = tiles[~decided]
         if not len(tiles):
             return
-    for chunk in tiles.split(_chunk_size(summands, classes)):
-        scores = sum(_scores(summand, chunk, classes) for summand in summands)
-        best, decided = _best(scores, _faint_bound(summands, classes))
+    some_left_out = any(
+        len(a.view.class_probs) < len(b.view.class_probs) for a, b in zip(summands, everything, strict=True)
+    )
+    for chunk in tiles.split(_chunk_size(everything, classes)):
+        scores = _scores(summands, chunk, classes)
+        best = scores.argmax(-1)
         _write(labels, chunk, classes[best], side)
-        chunk, scores = chunk[~decided], scores[~decided]
-        if len(chunk):
-            scores = scores + sum(_faint_scores(summand, chunk, classes) for summand in summands)
-            _write(labels, chunk, classes[scores.argmax(-1)], side)
+        if not exact:
+            chunk = chunk[~_decided(scores, best, rest[classes])]
+            if len(chunk):
+                _write(labels, chunk, classes[_scores(everything, chunk, classes).argmax(-1)], side)
 
 
 def _divide(tiles: Tensor, parts: int) -> Tensor:
@@ -307,14 +321,10 @@ class _Tiled:
         rows, columns = tiles.unbind(1)
         return (self.rows.weight[1][rows] > 0) & (self.columns.weight[1][columns] > 0)
 
-    def masks(self, tiles: Tensor, *, faint: bool = False) -> Tensor:
-        """Resized mask probabilities (n, side, side, Q) in some tiles (n, 2); of the faint queries if wanted."""
+    def masks(self, tiles: Tensor) -> Tensor:
+        """Resized mask probabilities (n, side, side, Q) in some tiles (n, 2)."""
         rows, columns = tiles.unbind(1)
-        positions = self.rows.index[rows], self.columns.index[columns]
-        if faint:
-            patches = self.view.faint.at(*positions)
-        else:
-            patches = self.view.mask_logits[positions[0][:, :, None], positions[1][:, None]]
+        patches = self.view.mask_logits[self.rows.index[rows][:, :, None], self.columns.index[columns][:, None]]
         probs = _resample(patches, self.rows.before[rows], self.columns.before[columns]).sigmoid_()
         if self.rows.after is None:
             return probs
@@ -335,14 +345,9 @@ def _resample(patches: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return columns[:, None] @ tall
 
 
-def _faint_bound(summands: Sequence[_Tiled], classes: Tensor) -> Tensor | float:
-    """The most (k,) that faint queries add to the scores of some classes; 0 if there are none."""
-    return sum(summand.view.faint.bound[classes] for summand in summands if summand.view.faint is not None)
-
-
-def _bound(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _bound(summands: Sequence[_Tiled], rest: Tensor, tiles: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Label (n,) of each tile, whether (n,) it is certain, and the classes that can win in tiles where it is not."""
-    lower, upper = 0, _faint_bound(summands, classes)
+    lower, upper = 0, rest[classes]
     for summand in summands:
         low, high = summand.mask_bounds(tiles)
         class_probs = summand.view.class_probs[:, classes]
@@ -353,27 +358,20 @@ def _bound(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> tuple[
     return classes[best], decided, classes[rivals[~decided].any(0)]
 
 
-def _scores(summand: _Tiled, tiles: Tensor, classes: Tensor) -> Tensor:
-    """Scores (n, side, side, k) of some classes in tiles, pixel by pixel, without the faint queries."""
-    seen = summand.sees(tiles)
-    found = summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
-    if len(found) == len(tiles):
-        return found
-    return found.new_zeros(len(tiles), *found.shape[1:]).masked_scatter_(seen[:, None, None, None], found)
+def _scores(summands: Sequence[_Tiled], tiles: Tensor, classes: Tensor) -> Tensor:
+    """Scores (n, side, side, k) of some classes in tiles, pixel by pixel."""
+    scores = 0
+    for summand in summands:
+        seen = summand.sees(tiles)
+        found = summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
+        if len(found) < len(tiles):
+            found = found.new_zeros(len(tiles), *found.shape[1:]).masked_scatter_(seen[:, None, None, None], found)
+        scores = scores + found
+    return scores
 
 
-def _faint_scores(summand: _Tiled, tiles: Tensor, classes: Tensor) -> Tensor | float:
-    """What the faint queries add to the scores."""
-    if summand.view.faint is None:
-        return 0
-    return summand.masks(tiles, faint=True) @ summand.view.faint.class_probs[:, classes]
-
-
-def _best(scores: Tensor, faint_bound: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Position (n, side, side) of the best of k classes, and whether (n,) the faint queries can change none of them."""
-    best = scores.argmax(-1)
-    if not isinstance(faint_bound, Tensor):
-        return best, best.new_ones(len(best), dtype=torch.bool)
-    most = scores.gather(-1, best[..., None])
-    rivals = (scores + faint_bound).scatter_(-1, best[..., None], -1).amax(-1, keepdim=True)
-    return best, (most > rivals + SLACK).flatten(1).all(1)
+def _decided(scores: Tensor, best: Tensor, rest: Tensor) -> Tensor:
+    """Whether (n,) the rest (k,) cannot change the best class of any pixel of a tile; scores are overwritten."""
+    best = best[..., None]
+    most = scores.gather(-1, best) - SLACK
+    return (scores.add_(rest).scatter_(-1, best, 0).amax(-1, keepdim=True) < most).flatten(1).all(1)
