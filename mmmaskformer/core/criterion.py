@@ -14,6 +14,24 @@ from mmmaskformer.core.mask_loss import batch_mask_losses
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
 
 
+class FlatPairs(NamedTuple):
+    """All matched pairs of a batch, image after image, and layer after layer within an image.
+
+    Attributes:
+        counts: of each image.
+        layer: (N,) int64.
+        query: (N,) int64, position among the queries of all layers and images, (L, B, Q) flattened.
+        target_idx: (N,) int64, the segment, counted within its image.
+        labels: (N,) int64 class of the segment.
+    """
+
+    counts: list[int]
+    layer: Tensor
+    query: Tensor
+    target_idx: Tensor
+    labels: Tensor
+
+
 class SetCriterion(nn.Module):
     """Matches every layer and sums classification, mask and dice loss.
 
@@ -79,7 +97,6 @@ class SetCriterion(nn.Module):
                 'mask': self.mask_weight * mask / normaliser,
                 'dice': self.dice_weight * dice / normaliser,
             }
-        by_kind = {kind: losses.unbind() for kind, losses in by_kind.items()}
         prefixes = [*(f'd{layer}.' for layer in range(len(predictions) - 1)), '']
         return {
             f'{prefix}loss_{kind}': losses[layer]
@@ -87,7 +104,7 @@ class SetCriterion(nn.Module):
             for kind, losses in by_kind.items()
         }
 
-    def _class_losses(self, predictions: Sequence[MaskPrediction], pairs: 'FlatPairs') -> Tensor:
+    def _class_losses(self, predictions: Sequence[MaskPrediction], pairs: FlatPairs) -> Tensor:
         """Classification loss (L,) of the layers; queries that are not matched have to learn "no object"."""
         class_logits = torch.stack([prediction.class_logits for prediction in predictions]).flatten(1, 2)
         classes = torch.full(class_logits.shape[:2], self.num_classes, device=class_logits.device)
@@ -95,7 +112,7 @@ class SetCriterion(nn.Module):
         return class_loss(class_logits, classes, self.no_object_weight)
 
     def _mask_losses(
-        self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget], pairs: 'FlatPairs'
+        self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget], pairs: FlatPairs
     ) -> tuple[Tensor, Tensor]:
         """Mask and dice loss (L,) of the layers, summed over matched pairs; only matched queries are multiplied."""
         embed = torch.stack([prediction.mask_embed for prediction in predictions]).flatten(0, 2)
@@ -108,26 +125,8 @@ class SetCriterion(nn.Module):
         return zero.index_add(0, pairs.layer, mask), zero.index_add(0, pairs.layer, dice)
 
 
-class FlatPairs(NamedTuple):
-    """All matched pairs of a batch, image after image, and layer after layer within an image.
-
-    Attributes:
-        counts: of each image.
-        layer: (N,) int64.
-        query: (N,) int64, position among the queries of all layers and images, (L, B, Q) flattened.
-        target_idx: (N,) int64, the segment, counted within its image.
-        labels: (N,) int64 class of the segment.
-    """
-
-    counts: list[int]
-    layer: Tensor
-    query: Tensor
-    target_idx: Tensor
-    labels: Tensor
-
-
 def flat_pairs(matches: Matches, targets: Sequence[MaskTarget], num_queries: int) -> FlatPairs:
-    """Bring the matches of all layers and images together; a GPU is not waited for.
+    """Bring the matches of all layers and images together; nothing is copied from a GPU.
 
     Args:
         matches: of L layers and B images.

@@ -95,8 +95,7 @@ def _members(targets: list[MaskTarget], size: tuple[int, int]) -> Tensor:
         raise ValueError(f'the targets of a batch have the sizes {sorted(sizes)}; expected one. Fix: pad them')
     most = max(target.num_segments for target in targets)
     if any(target.segment_map is None for target in targets):
-        masks = [target.masks_of(torch.arange(target.num_segments, device=target.labels.device)) for target in targets]
-        padded = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True)
+        padded = torch.nn.utils.rnn.pad_sequence([target.all_masks() for target in targets], batch_first=True)
         return sample_nearest(padded, size).flatten(2)
     index = sample_nearest(torch.stack([target.segment_map for target in targets]), size).flatten(1).long()
     if index.device.type != 'cpu':  # there sums over an index are atomic: slow, and different in every run

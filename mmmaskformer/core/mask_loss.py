@@ -3,8 +3,8 @@
 The mask logits live on a coarse grid and the targets on the input's. The plain computation up-samples all masks, makes
 some twenty full-resolution tensors of them and keeps most for the backward pass. Here a few masks at a time are
 up-sampled, and the sums of both losses and both gradients, already brought back to the coarse grid, are taken at once:
-nothing of full resolution outlives its chunk, and the backward pass is two scalings. Losses and gradients are those of
-the plain computation up to rounding.
+the next masks write over what is of full resolution, and the backward pass is two scalings. Losses and gradients are
+those of the plain computation up to rounding.
 """
 
 from collections.abc import Sequence
@@ -58,6 +58,8 @@ def matched_mask_losses(
 ) -> tuple[Tensor, Tensor]:
     """Focal (or binary cross-entropy) and dice loss of segments and the queries matched to them, of one image.
 
+    In PyTorch alone; for GPUs `batch_mask_losses` has kernels.
+
     Args:
         mask_logits: (n, h, w) float, before sigmoid; bilinearly up-sampled here to the target's size.
         target: the segments of the image, at any size (H, W).
@@ -86,7 +88,7 @@ class _OnePass(torch.autograd.Function):
         losses, grads = mask_logits.new_empty(2, len(mask_logits)), mask_logits.new_empty(2, *mask_logits.shape)
         for start in range(0, len(mask_logits), chunk):
             part = slice(start, start + chunk)
-            workspace.losses(mask_logits[part], target_idx[part], kind, losses[:, part], grads[:, part])
+            workspace.run(mask_logits[part], target_idx[part], kind, losses[:, part], grads[:, part])
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(grads)
         return losses[0], losses[1]
@@ -116,7 +118,7 @@ class _Workspace:
         # Where the coarse logits are of moderate size, so are all that lie between them.
         self.tails = bool(mask_logits.abs().amax() > LARGEST_PLAIN_LOGIT)
 
-    def losses(self, mask_logits: Tensor, target_idx: Tensor, kind: str, losses: Tensor, grads: Tensor) -> None:
+    def run(self, mask_logits: Tensor, target_idx: Tensor, kind: str, losses: Tensor, grads: Tensor) -> None:
         """Losses of a chunk and their gradients with respect to the logits.
 
         With s = 1 on target pixels and -1 elsewhere, z = s * logit is the logit of the true answer, u = 1 - sigmoid(z)
@@ -130,8 +132,10 @@ class _Workspace:
             grads: (2, n, h, w), written: their gradients.
         """
         count, pixels = len(mask_logits), self.tensors[0, 0].numel()
-        grad, slope, right, error, log_right = tensors = self.tensors[:, :count]
-        inside = self.target.masks_of(target_idx, out=slope)
+        # Five tensors serve several times: grad holds u^2 first, inside the slope of dice at the end, error z at the
+        # start, and log_right the focal loss.
+        grad, inside, right, error, log_right = tensors = self.tensors[:, :count]
+        self.target.masks_of(target_idx, out=inside)
         z = self.sampler.up(-mask_logits, out=error)
         z.addcmul_(z, inside, value=-2)
         torch.sigmoid(z, out=right)
@@ -156,7 +160,7 @@ class _Workspace:
         prob_sum = error.sum((1, 2)) + 2 * overlap - target_sum
         losses[1] = dice_from_sums(overlap, prob_sum, target_sum)
         total = prob_sum + target_sum + 1
-        inside.mul_((-2 / total)[:, None, None]).add_(((2 * overlap + 1) / total.square())[:, None, None])
+        slope = inside.mul_((-2 / total)[:, None, None]).add_(((2 * overlap + 1) / total.square())[:, None, None])
         slope.mul_(right).mul_(error)
         grads[:] = self.sampler.down(tensors[:2].flatten(0, 1)).unflatten(0, (2, count))
         grads[0] *= factor

@@ -40,9 +40,7 @@ def batch_mask_losses(
     """
     overlapping = any(target.segment_map is None for target in targets)
     if overlapping:  # the maps are masks, those of one image after the other
-        device = target_idx.device
-        masks = [target.masks_of(torch.arange(target.num_segments, device=device)) for target in targets]
-        maps = torch.cat(masks).to(torch.uint8)
+        maps = torch.cat([target.all_masks() for target in targets]).view(torch.uint8)
         starts = [0, *accumulate(target.num_segments for target in targets)][:-1]
     else:
         maps = torch.stack([target.segment_map for target in targets])

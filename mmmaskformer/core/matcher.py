@@ -122,7 +122,7 @@ def _assign(costs: Tensor, counts: Sequence[int]) -> list[list[tuple]]:
 def _to_device(pairs: list[list[tuple]], device: torch.device) -> Matches:
     """Bring all index pairs to the device in a single copy."""
     flat = [torch.from_numpy(index) for layer in pairs for pair in layer for index in pair]
-    moved = iter(torch.cat(flat).to(device).split([len(index) for index in flat]))
+    moved = iter(torch.cat(flat).to(device, non_blocking=True).split([len(index) for index in flat]))
     return [[(next(moved), next(moved)) for _ in layer] for layer in pairs]
 
 

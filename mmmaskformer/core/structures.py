@@ -116,6 +116,12 @@ class MaskTarget(NamedTuple):
         # Writing the comparison as numbers at once is many times faster than converting a bool tensor.
         return torch.eq(self.segment_map, target_idx.to(self.segment_map.dtype)[:, None, None], out=out)
 
+    def all_masks(self) -> Tensor:
+        """Masks (M, H, W) bool of all segments, the target's own where it has any."""
+        if self.segment_map is None:
+            return self.masks
+        return self.masks_of(torch.arange(self.num_segments, device=self.segment_map.device))
+
     def areas(self) -> Tensor:
         """Pixels (M,) int64 of every segment."""
         if self.segment_map is None:

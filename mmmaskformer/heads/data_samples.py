@@ -1,5 +1,6 @@
-"""The hosts' data samples to core types; the only file that knows their fields."""
+"""The hosts' data samples to core types and panoptic results back; the only file that knows their fields."""
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -129,7 +130,7 @@ def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
 class SegmentList(Sequence):
     """The segments of a panoptic result as dicts with ``id`` (in the map), ``label`` and ``score``.
 
-    They are copied from the device when somebody looks.
+    They are copied from the device when somebody looks; a copy or a pickle of it is a plain list.
 
     Args:
         segments: of one image.
@@ -142,6 +143,7 @@ class SegmentList(Sequence):
     @cached_property
     def _rows(self) -> list[dict]:
         rows = zip(*(column.tolist() for column in self._columns), strict=True)
+        del self._columns
         return [dict(id=code, label=label, score=score) for code, label, score, starts in rows if starts]
 
     def __len__(self) -> int:
@@ -150,12 +152,18 @@ class SegmentList(Sequence):
     def __getitem__(self, position):
         return self._rows[position]
 
+    def __eq__(self, other) -> bool:
+        return self._rows == list(other) if isinstance(other, Sequence) else NotImplemented
+
     def __repr__(self) -> str:
         return repr(self._rows)
 
-    def __deepcopy__(self, memo: dict) -> 'SegmentList':
-        """Itself: it never changes. mmengine copies all meta information."""
-        return self
+    def __reduce__(self):
+        return list, (self._rows,)
+
+    def __deepcopy__(self, memo: dict) -> Sequence:
+        """Itself as long as nobody has looked: mmengine copies all meta information, which must not wait for a GPU."""
+        return copy.deepcopy(self._rows, memo) if '_rows' in vars(self) else self
 
 
 def input_size(metas: Sequence[dict], finest: Tensor, stride: int, *, sliding: bool) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def main() -> None:
     images = [toy.make_target(segments, (12, 20), seed=segments) for segments in (2, 1, 4)]
     compare(images, [2, 0, 3], torch.randn(5, 3, 5))
     compare([images[0], toy.as_masks(images[1]), images[2]], [2, 1, 2], torch.randn(5, 3, 5))
-    print(f'{len(CASES)} cases agree')
+    print('all cases agree')
 
 
 if __name__ == '__main__':

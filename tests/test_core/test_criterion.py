@@ -5,6 +5,7 @@ import torch.multiprocessing as mp
 from helpers import distributed, oracles, toy, waits
 
 from mmmaskformer.core import criterion, matcher
+from mmmaskformer.core.folding import LastConv
 from mmmaskformer.core.matcher import HungarianMatcher
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget
 
@@ -34,6 +35,15 @@ def test_losses_and_gradients_equal_the_equations(counts, overlapping):
 def test_every_key_is_summed_by_mmengine():
     losses = toy.make_criterion()(toy.make_predictions(num_layers=3), [toy.make_target(2), toy.make_target(1)])
     assert list(losses) == [f'{p}loss_{kind}' for p in ('d0.', 'd1.', '') for kind in ('cls', 'mask', 'dice')]
+
+
+def test_losses_may_be_scaled_in_place():
+    losses = toy.make_criterion()(toy.make_predictions(), [toy.make_target(2), toy.make_target(1)])
+    before = float(losses['d0.loss_cls'].detach())
+    losses['d0.loss_cls'] *= 2
+    losses['loss_mask'] *= 3
+    sum(losses.values()).backward()
+    assert float(losses['d0.loss_cls'].detach()) == pytest.approx(2 * before)
 
 
 def test_weights_scale_their_losses():
@@ -119,7 +129,7 @@ def test_cross_entropy_takes_the_place_of_the_focal_loss():
 
 @pytest.mark.parametrize('batch, limit', [(2, 100), (16, 150)])
 def test_a_gpu_is_waited_for_once_and_gets_few_large_kernels(monkeypatch, batch, limit):
-    """Six layers of 100 queries and 9 segments per image, forwards; the kernels of the mask loss count as two."""
+    """Six layers of 100 queries and 9 segments per image, forwards, without the inside of the mask loss."""
     pairs = [(np.arange(9), np.arange(9))] * batch
     monkeypatch.setattr(matcher, '_assign', lambda costs, counts: [pairs] * len(costs))
     monkeypatch.setattr(matcher, '_check_finite', lambda costs, predictions: None)
@@ -128,9 +138,13 @@ def test_a_gpu_is_waited_for_once_and_gets_few_large_kernels(monkeypatch, batch,
     )
     with waits.counting() as counter:
         features = torch.rand(batch, 256, 128, 128, device='cuda')
+        last_conv = LastConv(features, torch.rand(256, 256, 3, 3, device='cuda'), torch.rand(256, device='cuda'))
         predictions = [
             MaskPrediction(
-                torch.rand(batch, 100, 151, device='cuda'), torch.rand(batch, 100, 256, device='cuda'), features
+                torch.rand(batch, 100, 151, device='cuda'),
+                torch.rand(batch, 100, 256, device='cuda'),
+                features,
+                last_conv,
             )
             for _ in range(6)
         ]

@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +9,7 @@ from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
 from mmmaskformer.core.panoptic_codes import decode_panoptic
-from mmmaskformer.heads.data_samples import panoptic_codes, targets_from_det_samples
+from mmmaskformer.heads.data_samples import SegmentList, panoptic_codes, targets_from_det_samples
 
 IS_THING = torch.tensor([False, True, False, True, False])
 CPU = torch.device('cpu')
@@ -94,3 +97,22 @@ def test_segments_survive_the_way_through_mmdetections_form(seed):
     for number, label in enumerate(found, start=1):
         original = segment_ids.numpy()[ids == number]
         assert len(set(original.tolist())) == 1 and labels[original[0] - 1] == label
+
+
+def test_the_list_of_segments_is_read_late_and_travels_as_a_plain_list():
+    class Untouchable:
+        def tolist(self):
+            raise AssertionError('copied from the device too early')
+
+        def detach(self):
+            return self
+
+    late = SegmentList(QuerySegments(None, *[Untouchable()] * 3), Untouchable())
+    assert copy.deepcopy(late) is late
+    starts = torch.tensor([True, False, True])
+    scores = torch.tensor([0.5, 0.25, 0.75], requires_grad=True)
+    found = SegmentList(QuerySegments(None, torch.tensor([1, 2, 3]), scores, starts), torch.tensor([1001, 2, 1003]))
+    expected = [dict(id=1001, label=1, score=0.5), dict(id=1003, label=3, score=0.75)]
+    assert found == expected and len(found) == 2 and found[1] == expected[1] and repr(found) == repr(expected)
+    for other in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
+        assert type(other) is list and other == expected

@@ -164,6 +164,17 @@ def test_nothing_found_is_told_once_with_the_highest_score(log):
     assert f'{highest:.3f}' in messages[0] and '0.9' in messages[0] and 'object_threshold' in messages[0]
 
 
+def test_queries_that_all_lose_are_told_too(log):
+    class_logits = torch.full((1, 2, 6), -9.0)
+    class_logits[0, [0, 1], [1, 3]] = 9.0
+    mask_logits = torch.full((1, 2, 64, 96), 9.0)
+    mask_logits[0, 0, :32] = mask_logits[0, 1, 32:] = 8.0
+    fusion = make_fusion(dict(panoptic=dict(overlap_threshold=0.99)))
+    result = fusion.predict(class_logits, mask_logits, samples()[:1])[0]['pan_results']
+    assert (result.sem_seg == 5).all() and not result.segments
+    assert sum('No segment was found' in message for message in log) == 1
+
+
 @pytest.mark.parametrize(
     'test_cfg, error, message',
     [

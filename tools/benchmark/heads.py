@@ -13,7 +13,6 @@ import mmmaskformer.registry  # noqa: F401  makes the hosts importable with mmcv
 import mmengine
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import MODELS
@@ -134,13 +133,12 @@ def _transformers(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
     weights = {'loss_cross_entropy': 1.0, 'loss_mask': 20.0, 'loss_dice': 1.0}
     criterion = maskformer.MaskFormerLoss(case.classes, matcher, weights, eos_coef=0.1).to(label_maps.device)
     model = ours.classifier
-    model.pixel_decoder.mask_conv.forward = lambda x: x  # the values alone, without gradient, are not wanted here
 
     def losses(features: list[Tensor]) -> dict[str, Tensor]:
         criterion.to(features[0].dtype)
         pixels = model.pixel_decoder(features)
         states = torch.stack(model.transformer_decoder(pixels.memory))
-        mask_features = F.conv2d(*pixels.last_conv, padding=1)
+        mask_features = pixels.last_conv.mask_features()
         mask_logits = torch.einsum('lbqc,bchw->lbqhw', model.mask_embed(states), mask_features)
         layers = [
             {'masks_queries_logits': masks, 'class_queries_logits': classes}

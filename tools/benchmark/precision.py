@@ -72,6 +72,8 @@ def run(model, dataset, config: Config, way: str, device: str) -> tuple[dict, di
         start = time.perf_counter()
         with torch.autocast(device, getattr(torch, way)) if half else nullcontext():
             samples = model.test_step(data)
+        if device != 'cpu':
+            torch.cuda.synchronize()
         if index:  # the first one compiles
             seconds += time.perf_counter() - start
         evaluator.process(samples)

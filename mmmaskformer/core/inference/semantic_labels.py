@@ -230,9 +230,7 @@ def _label_band(
         tiles = tiles[~decided]
         if not len(tiles):
             return
-    some_left_out = any(
-        len(a.view.class_probs) < len(b.view.class_probs) for a, b in zip(summands, everything, strict=True)
-    )
+    exact = not bool(rest.any())
     for chunk in tiles.split(_chunk_size(everything, classes)):
         scores = _scores(summands, chunk, classes)
         best = scores.argmax(-1)

@@ -130,7 +130,7 @@ def test_half_precision_and_autocast_do_not_change_labels(resize_masks_first):
 
 def test_faint_queries_are_left_out_where_they_cannot_decide(monkeypatch):
     class_logits, mask_logits = outputs('confident', 150)
-    mask_logits[5:] -= 16
+    mask_logits[5:] -= 60
     masks = QueryMasks(mask_logits, None, (80, 100), (77, 91), (77, 91))
     queries = []
     scores = semantic_labels._scores
