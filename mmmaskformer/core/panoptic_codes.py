@@ -23,10 +23,27 @@ def decode_panoptic(encoded: np.ndarray, num_classes: int) -> tuple[np.ndarray, 
         ValueError: if a value is negative.
     """
     values, _, lengths = joint_runs(encoded, encoded)
-    codes, code_of_run = np.unique(values, return_inverse=True)
+    numbers, labels = number_codes(values.astype(encoded.dtype), num_classes)
+    return np.repeat(numbers.astype(np.int32), lengths).reshape(encoded.shape), labels
+
+
+def number_codes(values: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number the segments that values in MMDetection's form stand for.
+
+    Args:
+        values: (R,) integer, label + 1000 * instance; labels of K and above are void.
+        num_classes: K.
+
+    Returns:
+        (R,) int64 number of each, 0 for void; and the label of each segment, (S,) int64, in ascending order of values.
+
+    Raises:
+        ValueError: if a value is negative.
+    """
+    codes = np.unique(values)
     if (codes < 0).any():
         raise ValueError(f'panoptic map: found {codes[0]}, expected label + {INSTANCE_OFFSET} * instance, never < 0')
-    labels = codes % INSTANCE_OFFSET
+    labels = codes.astype(np.int64) % INSTANCE_OFFSET
     is_segment = labels < num_classes
-    numbers = np.where(is_segment, np.cumsum(is_segment), 0).astype(np.int32)
-    return np.repeat(numbers[code_of_run], lengths).reshape(encoded.shape), labels[is_segment]
+    numbers = np.where(is_segment, np.cumsum(is_segment), 0)
+    return numbers[np.searchsorted(codes, values)], labels[is_segment]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmmaskformer.core.panoptic_codes import number_codes
 from mmmaskformer.core.panoptic_map import PanopticMap, checked_map, joint_runs, segment_positions, shorten
 
 
@@ -105,21 +106,48 @@ def count_segments(
     """
     truth = checked_map(truth, num_classes, f'{name}: ground truth')
     prediction = checked_map(prediction, num_classes, f'{name}: prediction')
-    overlaps = _overlaps(truth, prediction, name)
+    true_ids, pred_ids, lengths = _runs(truth.ids, prediction.ids, name)
+    columns = segment_positions(pred_ids, prediction, f'{name}: prediction')
+    overlaps = _overlaps(truth, true_ids, columns, lengths, len(prediction.labels), name)
+    _require_pixels(prediction, overlaps, name)
+    return _count(truth, prediction.labels, overlaps, num_classes, name)
+
+
+def count_codes(truth: PanopticMap, encoded: np.ndarray, *, num_classes: int, name: str = 'image') -> SegmentCounts:
+    """The same as `count_segments` for a prediction in MMDetection's form.
+
+    Args:
+        truth: as there.
+        encoded: (H, W) integer, see `panoptic_codes`.
+        num_classes: K.
+        name: of the image or file, for messages.
+
+    Raises:
+        ValueError: as there, or if a value is negative.
+    """
+    truth = checked_map(truth, num_classes, f'{name}: ground truth')
+    true_ids, codes, lengths = _runs(truth.ids, encoded, name)
+    columns, labels = number_codes(codes.astype(encoded.dtype), num_classes)
+    overlaps = _overlaps(truth, true_ids, columns, lengths, len(labels), name)
+    return _count(truth, labels, overlaps, num_classes, name)
+
+
+def _count(
+    truth: PanopticMap, pred_labels: np.ndarray, overlaps: np.ndarray, num_classes: int, name: str
+) -> SegmentCounts:
+    """Match and count, given the pixels that segments share; see `_overlaps`."""
     inside, on_void = overlaps[1:, 1:], overlaps[0, 1:]
     pred_areas = overlaps.sum(axis=0)[1:]
-    _require_pixels(prediction, pred_areas, name)
     true_areas = overlaps.sum(axis=1)[1:] if truth.areas is None else truth.areas
-
     iou = segment_iou(inside, pred_areas, true_areas[:, None], on_void)
     _require_iou(iou, truth, name)
-    match = (iou > 0.5) & (truth.labels[:, None] == prediction.labels) & ~truth.is_crowd[:, None]
+    match = (iou > 0.5) & (truth.labels[:, None] == pred_labels) & ~truth.is_crowd[:, None]
     found, used = match.any(axis=1), match.any(axis=0)
-    ignored = (on_void + _pixels_on_crowd(truth, inside, prediction, num_classes)) / pred_areas > 0.5
+    ignored = (on_void + _pixels_on_crowd(truth, inside, pred_labels, num_classes)) / pred_areas > 0.5
     matched_labels = truth.labels[np.nonzero(match)[0]]
     return SegmentCounts(
         tp=np.bincount(matched_labels, minlength=num_classes),
-        fp=np.bincount(prediction.labels[~used & ~ignored], minlength=num_classes),
+        fp=np.bincount(pred_labels[~used & ~ignored], minlength=num_classes),
         fn=np.bincount(truth.labels[~found & ~truth.is_crowd], minlength=num_classes),
         iou_sum=np.bincount(matched_labels, weights=iou[match], minlength=num_classes),
     )
@@ -171,36 +199,51 @@ def segment_iou(
     return np.divide(intersection, union, out=iou, where=(intersection > 0) & (union > 0))
 
 
-def _overlaps(truth: PanopticMap, prediction: PanopticMap, name: str) -> np.ndarray:
-    """Pixels that each true segment (row) shares with each predicted one (column), (1 + M, 1 + S); void comes first."""
-    if truth.ids.shape != prediction.ids.shape:
+def _runs(truth: np.ndarray, prediction: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`joint_runs` of maps of one size."""
+    if truth.shape != prediction.shape:
         raise ValueError(
-            f'{name}: the prediction is {prediction.ids.shape} (height, width), expected {truth.ids.shape} as the '
-            'ground truth. Fix: predict at the size of the image file (rescale=True), and check that image and '
-            'annotation belong together.'
+            f'{name}: the prediction is {prediction.shape} (height, width), expected {truth.shape} as the ground '
+            'truth. Fix: predict at the size of the image file (rescale=True), and check that image and annotation '
+            'belong together.'
         )
-    true_ids, pred_ids, lengths = joint_runs(truth.ids, prediction.ids)
+    return joint_runs(truth, prediction)
+
+
+def _overlaps(
+    truth: PanopticMap, true_ids: np.ndarray, columns: np.ndarray, lengths: np.ndarray, num_predicted: int, name: str
+) -> np.ndarray:
+    """Pixels that each true segment (row) shares with each predicted one (column), (1 + M, 1 + S); void comes first.
+
+    Args:
+        truth: the ground truth.
+        true_ids: (R,) of runs of pixels.
+        columns: (R,) number of the predicted segment, 0 for void.
+        lengths: (R,) of the runs.
+        num_predicted: S.
+        name: of the image or file, for messages.
+    """
     rows = segment_positions(true_ids, truth, f'{name}: ground truth')
-    columns = segment_positions(pred_ids, prediction, f'{name}: prediction')
-    shape = (1 + len(truth.segment_ids), 1 + len(prediction.segment_ids))
+    shape = (1 + len(truth.segment_ids), 1 + num_predicted)
     pixels = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])
     return pixels.reshape(shape)
 
 
-def _pixels_on_crowd(truth: PanopticMap, inside: np.ndarray, prediction: PanopticMap, num_classes: int) -> np.ndarray:
+def _pixels_on_crowd(truth: PanopticMap, inside: np.ndarray, pred_labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Pixels of each predicted segment on the crowd of its own class, (S,)."""
     crowds = np.flatnonzero(truth.is_crowd)
     if not crowds.size:
-        return np.zeros(len(prediction.labels))
+        return np.zeros(len(pred_labels))
     crowd_of_class = np.full(num_classes, -1)
     crowd_of_class[truth.labels[crowds]] = crowds  # of several crowds of a class the last one stays
-    crowd = crowd_of_class[prediction.labels]
+    crowd = crowd_of_class[pred_labels]
     return np.where(crowd >= 0, inside[crowd, np.arange(len(crowd))], 0)
 
 
-def _require_pixels(prediction: PanopticMap, areas: np.ndarray, name: str) -> None:
-    if not areas.all():
-        missing = prediction.segment_ids[areas == 0]
+def _require_pixels(prediction: PanopticMap, overlaps: np.ndarray, name: str) -> None:
+    seen = overlaps.any(axis=0)[1:]
+    if not seen.all():
+        missing = prediction.segment_ids[~seen]
         raise ValueError(
             f'{name}: prediction lists segment ids {shorten(missing)} in segments_info that no pixel has; expected at '
             'least one pixel each. Fix: leave such segments out.'

@@ -7,10 +7,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmmaskformer.core.panoptic_codes import decode_panoptic
-from mmmaskformer.core.panoptic_map import PanopticMap
 from mmmaskformer.core.panoptic_quality import (
     SegmentCounts,
-    count_segments,
+    count_codes,
     mean_quality,
     quality,
 )
@@ -86,9 +85,12 @@ class PanopticMetric(BaseMetric):
             data_samples: as dicts.
         """
         for sample in data_samples:
-            prediction = self._prediction(sample)
-            rows = None if self.format_only else self._count(sample, prediction)
-            entry = None if self.writer is None else self._write(sample, prediction)
+            encoded = self._prediction(sample)
+            try:
+                rows = None if self.format_only else self._count(sample, encoded)
+                entry = None if self.writer is None else self._write(sample, encoded)
+            except ValueError as error:
+                raise error if name_of(sample) in str(error) else ValueError(f'{name_of(sample)}: {error}') from None
             self.results.append((image_key(sample), rows, entry))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -121,27 +123,24 @@ class PanopticMetric(BaseMetric):
             for key, value in zip(('PQ', 'SQ', 'RQ'), mean, strict=False)
         }
 
-    def _prediction(self, sample: Mapping) -> PanopticMap:
+    def _prediction(self, sample: Mapping) -> np.ndarray:
+        """The map (H, W) in MMDetection's form."""
         if self.field not in sample:
             raise KeyError(
                 f"{name_of(sample)}: the data sample has no '{self.field}'. Fix: ask for this result in "
                 "model.test_cfg, such as test_cfg=dict(panoptic=dict()), or name another field in the metric's config."
             )
-        encoded = sample[self.field]['sem_seg'].cpu().numpy()[0]
-        try:
-            ids, labels = decode_panoptic(encoded, len(self.dataset_meta['classes']))
-        except ValueError as error:
-            raise ValueError(f'{name_of(sample)}: {error}') from None
-        return PanopticMap(ids, np.arange(1, len(labels) + 1), labels)
+        return sample[self.field]['sem_seg'].cpu().numpy()[0]
 
-    def _count(self, sample: Mapping, prediction: PanopticMap) -> np.ndarray:
+    def _count(self, sample: Mapping, encoded: np.ndarray) -> np.ndarray:
         is_thing = self._meta('isthing')
         truth = panoptic_truth(sample, is_thing, self.backend_args)
-        return count_segments(truth, prediction, num_classes=len(is_thing), name=name_of(sample)).rows()
+        return count_codes(truth, encoded, num_classes=len(is_thing), name=name_of(sample)).rows()
 
-    def _write(self, sample: Mapping, prediction: PanopticMap) -> dict:
-        categories = np.array(self._meta('category_ids'))[prediction.labels]
-        return self.writer.add(sample['img_id'], sample['img_path'], prediction.ids, categories)
+    def _write(self, sample: Mapping, encoded: np.ndarray) -> dict:
+        ids, labels = decode_panoptic(encoded, len(self.dataset_meta['classes']))
+        categories = np.array(self._meta('category_ids'))[labels]
+        return self.writer.add(sample['img_id'], sample['img_path'], ids, categories)
 
     def _meta(self, key: str) -> Sequence:
         """An entry of the dataset's meta that has one value per class."""

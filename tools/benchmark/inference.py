@@ -28,7 +28,7 @@ from plot import plot
 
 from mmmaskformer.core.panoptic_codes import decode_panoptic
 from mmmaskformer.core.panoptic_map import PanopticMap
-from mmmaskformer.core.panoptic_quality import count_segments
+from mmmaskformer.core.panoptic_quality import count_codes
 from mmmaskformer.core.semantic_quality import count_labels
 
 PEERS = {'semantic': 'mmseg', 'panoptic': 'mmdet'}
@@ -137,14 +137,9 @@ def evaluation_seconds(result: np.ndarray, case: Case, clock) -> float:
     if case.task == 'semantic':
         count_labels(truth, result, num_classes=case.classes, ignore_index=65535)
     else:
-        truth, result = (_panoptic_map(encoded, case.classes) for encoded in (truth, result))
-        count_segments(truth, result, num_classes=case.classes)
+        ids, labels = decode_panoptic(truth, case.classes)
+        count_codes(PanopticMap(ids, np.arange(1, len(labels) + 1), labels), result, num_classes=case.classes)
     return clock() - start
-
-
-def _panoptic_map(encoded: np.ndarray, num_classes: int) -> PanopticMap:
-    ids, labels = decode_panoptic(encoded, num_classes)
-    return PanopticMap(ids, np.arange(1, len(labels) + 1), labels)
 
 
 def memory_of(name: str, args: argparse.Namespace) -> float:
@@ -163,7 +158,8 @@ def table(report: dict) -> str:
             for stage in report['seconds'][ours]]  # fmt: skip
     if report['MiB']:
         rows.append(('peak memory (MiB)', *report['MiB'].values()))
-    lines = [', '.join(f'{field} {value}' for field, value in report['case'].items())]
+    shown = {field: value for field, value in report['case'].items() if field != 'in_channels'}
+    lines = [', '.join(f'{field} {value}' for field, value in shown.items())]
     lines.append(f'{"":22s}{ours:>10s}{peer:>10s}{"ratio":>10s}')
     lines += [f'{name:22s}{one:10.0f}{other:10.0f}{one / other:10.3f}' for name, one, other in rows]
     step = report['seconds'][ours]['step'] / report['case']['batch']

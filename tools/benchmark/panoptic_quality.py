@@ -29,9 +29,8 @@ import numpy as np
 from panopticapi import evaluation as official
 from PIL import Image
 
-from mmmaskformer.core.panoptic_codes import decode_panoptic
-from mmmaskformer.core.panoptic_map import VOID, PanopticMap, joint_runs
-from mmmaskformer.core.panoptic_quality import SegmentCounts, count_segments
+from mmmaskformer.core.panoptic_map import VOID, joint_runs
+from mmmaskformer.core.panoptic_quality import SegmentCounts, count_codes, count_segments
 from mmmaskformer.datasets.transforms.panoptic_loading import ids_of_colours, read_segment_ids
 from mmmaskformer.evaluation.coco_panoptic_files import panoptic_map, write_ids
 
@@ -139,16 +138,12 @@ def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
         write_ids(folder / 'result' / pair[1]['file_name'], np.where(codes % 1000 == NUM_CLASSES, VOID, codes))
         return theirs(pair, folder)
 
-    def decode_and_count(pair: Pair) -> SegmentCounts:
-        ids, labels = decode_panoptic(encoded[pair[1]['file_name']], NUM_CLASSES)
+    def read_and_count(pair: Pair) -> SegmentCounts:
         truth = read_segment_ids(str(folder / 'truth' / pair[0]['file_name']))
-        maps = [
-            panoptic_map(truth, pair[0]['segments_info'], LABEL_OF, pair[0]['file_name']),
-            PanopticMap(ids, np.arange(1, len(labels) + 1), labels),
-        ]
-        return count_segments(*maps, num_classes=NUM_CLASSES)
+        truth = panoptic_map(truth, pair[0]['segments_info'], LABEL_OF, pair[0]['file_name'])
+        return count_codes(truth, encoded[pair[1]['file_name']], num_classes=NUM_CLASSES)
 
-    return compare(recoded, rounds, write_and_count, decode_and_count)
+    return compare(recoded, rounds, write_and_count, read_and_count)
 
 
 def check_equal(counts: SegmentCounts, stat: official.PQStat, name: str) -> float:
