@@ -1,9 +1,11 @@
 """Time of our panoptic quality and of panopticapi's, per image, in one run that also checks that they agree.
 
-The maps are invented, of the size of COCO's and with rough outlines. Three ways to get them:
+The maps are invented, of the size of COCO's and with rough outlines. Four ways to get them:
 
-    evaluator   the prediction is in memory, the ground truth in a PNG file, as in a test of a model; panopticapi reads
-                files only, so the prediction is written for it first
+    metric      a test of a model: our metric and MMDetection's, which is panopticapi behind a metric's interface; the
+                prediction is in memory, the ground truth in a PNG file
+    evaluator   the same without the metrics around it; panopticapi reads files only, so the prediction is written for
+                it first, in the fastest way we know
     files       both are PNG files
     memory      both are decoded colours in memory
 
@@ -24,8 +26,13 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import mmmaskformer.registry  # noqa: F401  makes the hosts importable with mmcv-lite, so it comes first
+
+# isort: split
 import cv2
 import numpy as np
+import torch
+from mmengine.registry import METRICS
 from panopticapi import evaluation as official
 from PIL import Image
 
@@ -121,22 +128,29 @@ def time_memory(pairs: list[Pair], folder: Path, rounds: int) -> dict:
         return compare(pairs, rounds, lambda pair: theirs(pair, folder), decode_and_count)
 
 
+def encode(pair: Pair, folder: Path) -> tuple[np.ndarray, dict[int, int]]:
+    """The prediction as label + 1000 * instance (H, W) int32, one number a segment; and the number of each id."""
+    ids = read_segment_ids(str(folder / 'result' / pair[1]['file_name']))
+    codes = {row['id']: row['category_id'] - 1 + 1000 * i for i, row in enumerate(pair[1]['segments_info'], 1)}
+    found, inverse = np.unique(ids, return_inverse=True)
+    table = np.array([codes.get(int(segment_id), NUM_CLASSES) for segment_id in found], np.int32)
+    return table[inverse.reshape(ids.shape)], codes
+
+
 def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
     """The prediction is label + 1000 * instance in memory, one number a segment; the truth is a PNG file."""
     encoded, recoded = {}, []
-    for truth, result in pairs:
-        ids = read_segment_ids(str(folder / 'result' / result['file_name']))
-        codes = {row['id']: row['category_id'] - 1 + 1000 * i for i, row in enumerate(result['segments_info'], 1)}
-        found, inverse = np.unique(ids, return_inverse=True)
-        table = np.array([codes.get(int(segment_id), NUM_CLASSES) for segment_id in found], np.int32)
-        encoded[result['file_name']] = table[inverse.reshape(ids.shape)]
+    for pair in pairs:
+        truth, result = pair
+        encoded[result['file_name']], codes = encode(pair, folder)
         segments = [row | {'id': codes[row['id']]} for row in result['segments_info']]
         recoded.append((truth, result | {'segments_info': segments}))
 
     def write_and_count(pair: Pair) -> official.PQStat:
         codes = encoded[pair[1]['file_name']]
-        write_ids(folder / 'result' / pair[1]['file_name'], np.where(codes % 1000 == NUM_CLASSES, VOID, codes))
-        return theirs(pair, folder)
+        ids = np.where(codes % 1000 == NUM_CLASSES, VOID, codes)
+        write_ids(folder / 'result' / f'of_{pair[1]["file_name"]}', ids)
+        return theirs((pair[0], pair[1] | {'file_name': f'of_{pair[1]["file_name"]}'}), folder)
 
     def read_and_count(pair: Pair) -> SegmentCounts:
         truth = read_segment_ids(str(folder / 'truth' / pair[0]['file_name']))
@@ -144,6 +158,62 @@ def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
         return count_codes(truth, encoded[pair[1]['file_name']], num_classes=NUM_CLASSES)
 
     return compare(recoded, rounds, write_and_count, read_and_count)
+
+
+def time_metric(pairs: list[Pair], folder: Path, rounds: int) -> dict:
+    """Both hosts' metrics get the data samples of a test."""
+    names = [str(label) for label in range(NUM_CLASSES)]
+    is_thing = [category['isthing'] for category in CATEGORIES.values()]
+    kinds = {
+        kind: [name for name, thing in zip(names, is_thing, strict=True) if thing == wanted]
+        for kind, wanted in (('thing_classes', True), ('stuff_classes', False))
+    }
+    metrics = [
+        METRICS.build(dict(type='mmdet.CocoPanopticMetric', seg_prefix=str(folder / 'truth'), nproc=1)),
+        METRICS.build(dict(type='mmmaskformer.PanopticMetric')),
+    ]
+    for metric in metrics:
+        metric.dataset_meta = {'classes': names, 'isthing': is_thing, **kinds}
+
+    samples = {pair[0]['file_name']: make_sample(pair, folder, is_thing) for pair in pairs}
+
+    def process(metric, pair: Pair):
+        sample = samples[pair[0]['file_name']]
+        # MMDetection's metric changes the prediction; the copy counts for both.
+        metric.process(None, [sample | {'pred_panoptic_seg': {'sem_seg': sample['prediction'].clone()}}])
+        return metric.results.pop()
+
+    def official_way(pair: Pair) -> dict[int, official.PQStatCat]:
+        stat = process(metrics[0], pair)
+        return {label + 1: stat[label] for label in range(NUM_CLASSES)}
+
+    def our_way(pair: Pair) -> SegmentCounts:
+        return SegmentCounts.from_rows([process(metrics[1], pair)[1]], NUM_CLASSES)
+
+    return compare(pairs, rounds, official_way, our_way)
+
+
+def make_sample(pair: Pair, folder: Path, is_thing: list[bool]) -> dict:
+    """What the evaluator hands to the metrics, with the prediction under ``prediction``."""
+    name, encoded = pair[0]['file_name'], encode(pair, folder)[0]
+    segments = [
+        {
+            'id': row['id'],
+            'category': row['category_id'] - 1,
+            'is_thing': is_thing[row['category_id'] - 1] and not row['iscrowd'],
+            'iscrowd': row['iscrowd'],
+            'area': row['area'],
+        }
+        for row in pair[0]['segments_info']
+    ]
+    return dict(
+        img_id=name,
+        img_path=name,
+        ori_shape=encoded.shape,
+        seg_map_path=str(folder / 'truth' / name),
+        segments_info=segments,
+        prediction=torch.from_numpy(encoded)[None],
+    )
 
 
 def check_equal(counts: SegmentCounts, stat: official.PQStat, name: str) -> float:
@@ -199,7 +269,7 @@ def compare(pairs: list[Pair], rounds: int, official_way: Callable, our_way: Cal
     }
 
 
-WAYS = {'evaluator': time_evaluator, 'files': time_files, 'memory': time_memory}
+WAYS = {'metric': time_metric, 'evaluator': time_evaluator, 'files': time_files, 'memory': time_memory}
 
 
 def measure(arguments: argparse.Namespace) -> dict:
