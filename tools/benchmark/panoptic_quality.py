@@ -201,7 +201,8 @@ def make_sample(pair: Pair, folder: Path, is_thing: list[bool]) -> dict:
             'id': row['id'],
             'category': row['category_id'] - 1,
             'is_thing': is_thing[row['category_id'] - 1] and not row['iscrowd'],
-            'iscrowd': row['iscrowd'],
+            # MMDetection knows crowds of things only.
+            'iscrowd': row['iscrowd'] * is_thing[row['category_id'] - 1],
             'area': row['area'],
         }
         for row in pair[0]['segments_info']
@@ -304,6 +305,7 @@ def main() -> None:
     parser.add_argument('--json', type=Path, help='write the numbers to this file')
     arguments = parser.parse_args()
     cv2.setNumThreads(0)
+    torch.set_num_threads(1)
     report = measure(arguments)
     height, width = report['size']
     print(
