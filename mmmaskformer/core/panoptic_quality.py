@@ -127,7 +127,7 @@ def count_codes(truth: PanopticMap, encoded: np.ndarray, *, num_classes: int, na
     """
     truth = checked_map(truth, num_classes, f'{name}: ground truth')
     true_ids, codes, lengths = _runs(truth.ids, encoded, name)
-    columns, labels = number_codes(codes.astype(encoded.dtype), num_classes)
+    columns, labels = number_codes(codes.astype(encoded.dtype), num_classes, f'{name}: panoptic map')
     overlaps = _overlaps(truth, true_ids, columns, lengths, len(labels), name)
     return _count(truth, labels, overlaps, num_classes, name)
 

@@ -86,11 +86,8 @@ class PanopticMetric(BaseMetric):
         """
         for sample in data_samples:
             encoded = self._prediction(sample)
-            try:
-                rows = None if self.format_only else self._count(sample, encoded)
-                entry = None if self.writer is None else self._write(sample, encoded)
-            except ValueError as error:
-                raise error if name_of(sample) in str(error) else ValueError(f'{name_of(sample)}: {error}') from None
+            rows = None if self.format_only else self._count(sample, encoded)
+            entry = None if self.writer is None else self._write(sample, encoded)
             self.results.append((image_key(sample), rows, entry))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -138,7 +135,7 @@ class PanopticMetric(BaseMetric):
         return count_codes(truth, encoded, num_classes=len(is_thing), name=name_of(sample)).rows()
 
     def _write(self, sample: Mapping, encoded: np.ndarray) -> dict:
-        ids, labels = decode_panoptic(encoded, len(self.dataset_meta['classes']))
+        ids, labels = decode_panoptic(encoded, len(self.dataset_meta['classes']), f'{name_of(sample)}: panoptic map')
         categories = np.array(self._meta('category_ids'))[labels]
         return self.writer.add(sample['img_id'], sample['img_path'], ids, categories)
 
