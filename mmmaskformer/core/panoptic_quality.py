@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmmaskformer.core.panoptic_codes import number_codes
-from mmmaskformer.core.panoptic_map import PanopticMap, checked_map, joint_runs, segment_positions, shorten
+from mmmaskformer.core.panoptic_map import PanopticMap, checked_map, joint_areas, segment_positions, shorten
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def count_segments(
     """
     truth = checked_map(truth, num_classes, f'{name}: ground truth')
     prediction = checked_map(prediction, num_classes, f'{name}: prediction')
-    true_ids, pred_ids, lengths = _runs(truth.ids, prediction.ids, name)
+    true_ids, pred_ids, areas = _areas(truth.ids, prediction.ids, name)
     columns = segment_positions(pred_ids, prediction, f'{name}: prediction')
-    overlaps = _overlaps(truth, true_ids, columns, lengths, len(prediction.labels), name)
+    overlaps = _overlaps(truth, true_ids, columns, areas, len(prediction.labels), name)
     _require_pixels(prediction, overlaps, name)
     return _count(truth, prediction.labels, overlaps, num_classes, name)
 
@@ -126,9 +126,9 @@ def count_codes(truth: PanopticMap, encoded: np.ndarray, *, num_classes: int, na
         ValueError: as there, or if a value is negative.
     """
     truth = checked_map(truth, num_classes, f'{name}: ground truth')
-    true_ids, codes, lengths = _runs(truth.ids, encoded, name)
-    columns, labels = number_codes(codes.astype(encoded.dtype), num_classes, f'{name}: panoptic map')
-    overlaps = _overlaps(truth, true_ids, columns, lengths, len(labels), name)
+    true_ids, codes, areas = _areas(truth.ids, encoded, name)
+    columns, labels = number_codes(codes, num_classes, f'{name}: panoptic map')
+    overlaps = _overlaps(truth, true_ids, columns, areas, len(labels), name)
     return _count(truth, labels, overlaps, num_classes, name)
 
 
@@ -199,33 +199,33 @@ def segment_iou(
     return np.divide(intersection, union, out=iou, where=(intersection > 0) & (union > 0))
 
 
-def _runs(truth: np.ndarray, prediction: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`joint_runs` of maps of one size."""
+def _areas(truth: np.ndarray, prediction: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`joint_areas` of maps of one size."""
     if truth.shape != prediction.shape:
         raise ValueError(
             f'{name}: the prediction is {prediction.shape} (height, width), expected {truth.shape} as the ground '
             'truth. Fix: predict at the size of the image file (rescale=True), and check that image and annotation '
             'belong together.'
         )
-    return joint_runs(truth, prediction)
+    return joint_areas(truth, prediction)
 
 
 def _overlaps(
-    truth: PanopticMap, true_ids: np.ndarray, columns: np.ndarray, lengths: np.ndarray, num_predicted: int, name: str
+    truth: PanopticMap, true_ids: np.ndarray, columns: np.ndarray, areas: np.ndarray, num_predicted: int, name: str
 ) -> np.ndarray:
     """Pixels that each true segment (row) shares with each predicted one (column), (1 + M, 1 + S); void comes first.
 
     Args:
         truth: the ground truth.
-        true_ids: (R,) of runs of pixels.
-        columns: (R,) number of the predicted segment, 0 for void.
-        lengths: (R,) of the runs.
+        true_ids: (P,) of groups of pixels, as in `joint_areas`.
+        columns: (P,) number of the predicted segment, 0 for void.
+        areas: (P,) of the groups, in pixels.
         num_predicted: S.
         name: of the image or file, for messages.
     """
     rows = segment_positions(true_ids, truth, f'{name}: ground truth')
     shape = (1 + len(truth.segment_ids), 1 + num_predicted)
-    pixels = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])
+    pixels = np.bincount(rows * shape[1] + columns, weights=areas, minlength=shape[0] * shape[1])
     return pixels.reshape(shape)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmmaskformer.core.panoptic_map import joint_runs
+from mmmaskformer.core.panoptic_map import joint_areas
 from mmmaskformer.core.panoptic_quality import SegmentCounts, segment_iou
 
 
@@ -73,13 +73,13 @@ def count_labels(
             f'{name}: the prediction is {prediction.shape} (height, width), expected {truth.shape} as the ground '
             'truth. Fix: predict at the size of the image file, and check that image and annotation belong together.'
         )
-    true_labels, pred_labels, lengths = joint_runs(truth, prediction)
+    true_labels, pred_labels, areas = joint_areas(truth, prediction)
     ignored = true_labels == ignore_index
     _require_known(true_labels[~ignored], num_classes, ignore_index, name)
     is_class = (pred_labels >= 0) & (pred_labels < num_classes)
     right = ~ignored & (true_labels == pred_labels)
     intersection, true_area, pred_area, on_void = (
-        np.bincount(labels[where], weights=lengths[where], minlength=num_classes).astype(np.int64)
+        np.bincount(labels[where], weights=areas[where], minlength=num_classes).astype(np.int64)
         for labels, where in (
             (true_labels, right),
             (true_labels, ~ignored),

@@ -1,11 +1,13 @@
 """Counts against the official tool, a count by definition, and cases small enough to work out by hand."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from helpers.pq_pairs import categories, counts_by_definition, official_stat, random_pair
 
 from mmmaskformer.core.panoptic_codes import INSTANCE_OFFSET
-from mmmaskformer.core.panoptic_map import PanopticMap, joint_runs, labels_of_pixels
+from mmmaskformer.core.panoptic_map import PanopticMap, joint_areas, joint_runs, labels_of_pixels
 from mmmaskformer.core.panoptic_quality import SegmentCounts, count_codes, count_segments, mean_quality, quality
 
 K = 6
@@ -180,15 +182,38 @@ def test_order_of_the_lists_does_not_matter():
     np.testing.assert_allclose(count_segments(truth, turned, num_classes=K).rows(), expected, rtol=0, atol=1e-14)
 
 
-def test_runs_hold_every_pixel_once():
+def pixels_of_pairs(pairs) -> Counter:
+    """Pixels of each pair of values, given pairs with numbers of pixels."""
+    pixels = Counter()
+    for one, two, number in pairs:
+        pixels[int(one), int(two)] += int(number)
+    return pixels
+
+
+@pytest.mark.parametrize('find', [joint_runs, joint_areas])
+@pytest.mark.parametrize('size', [(1, 1), (1, 8), (7, 11), (3, 3), (64, 96)])
+@pytest.mark.parametrize('values', [2, 2**24, 2**31 - 1])
+def test_every_pixel_counts_once(find, size, values):
     rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 3, (2, 7, 11))
-    table = np.zeros((3, 3), int)
-    for one, two, length in zip(*joint_runs(first, second), strict=True):
-        table[one, two] += length
-    expected = [[np.count_nonzero((first == i) & (second == j)) for j in range(3)] for i in range(3)]
-    assert np.array_equal(table, expected)
-    assert [len(part) for part in joint_runs(first[:0], second[:0])] == [0, 0, 0]
+    first = rng.integers(0, values, size).astype(np.uint32)
+    second = rng.integers(-values, values, size).astype(np.int32)
+    found = find(first, second)
+    assert [part.dtype for part in found] == [np.int64] * 3 and found[2].min() > 0
+    assert pixels_of_pairs(zip(*found, strict=True)) == pixels_of_pairs(
+        zip(first.flat, second.flat, np.ones(first.size), strict=True)
+    )
+
+
+@pytest.mark.parametrize('find', [joint_runs, joint_areas])
+def test_no_pixel_has_no_pairs(find):
+    empty = np.zeros((0, 11), np.int32)
+    assert [len(part) for part in find(empty, empty)] == [0, 0, 0]
+
+
+def test_areas_merge_the_runs_of_a_pair():
+    first, second = np.indices((64, 64)) // 4 % 4
+    assert len(joint_runs(first, second)[2]) > 1000
+    assert len(joint_areas(first, second)[2]) <= 2 * 16
 
 
 def test_labels_of_pixels():
