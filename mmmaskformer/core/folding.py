@@ -29,7 +29,7 @@ class LastConv(NamedTuple):
 
     def of_image(self, image: int) -> 'LastConv':
         """The same for one image of the batch."""
-        return self._replace(x=self.x[image, None])
+        return self._replace(x=self.x[image : image + 1])  # `x[image, None]` would not count as channels last
 
     def mask_features(self) -> Tensor:
         """(B, C, h, w) float."""

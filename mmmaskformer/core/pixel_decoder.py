@@ -8,7 +8,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmmaskformer.core.folding import LastConv
-from mmmaskformer.core.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
+from mmmaskformer.core.layers import (
+    ConvNorm,
+    add_nearest_,
+    caffe2_xavier_,
+    prefers_channels_last,
+    sine_position_encoding,
+)
 from mmmaskformer.core.transformer import TransformerEncoderLayer, same_start_layers
 
 
@@ -75,9 +81,12 @@ class FPNPixelDecoder(nn.Module):
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
-            x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
-            # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
-            x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
+            if prefers_channels_last(feature):
+                x = add_nearest_(lateral(feature), x)
+            else:
+                x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
+                # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
+                x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
             x = output(x)
         return PixelDecoderOutput(features[-1], LastConv(x, self.mask_conv.weight, self.mask_conv.bias))
 

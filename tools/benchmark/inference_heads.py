@@ -98,7 +98,25 @@ def impose_outputs(head: nn.Module, class_logits: Tensor, mask_logits: Tensor) -
     maps = F.pad(mask_logits, (0, 0, 0, 0, 0, conv.in_channels - len(mask_logits)))
     embed = torch.eye(len(mask_logits), conv.in_channels, device=maps.device)
     for name, value in ((pyramid, maps), (classes, class_logits), (embedding, embed)):
-        parts[name].register_forward_hook(lambda module, inputs, output, value=value: value.expand_as(output))
+        parts[name].register_forward_hook(_replace_by(value))
+
+
+def _replace_by(value: Tensor) -> Callable:
+    """A forward hook that replaces outputs by a value, in the memory layout of the output."""
+    of_layout = {
+        layout: value[None].contiguous(memory_format=layout) if value.ndim == 3 else value
+        for layout in (torch.contiguous_format, torch.channels_last)
+    }
+
+    def hook(module, inputs, output: Tensor) -> Tensor:
+        return of_layout[_layout(output)].expand_as(output)
+
+    return hook
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    is_last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def draw_outputs(case: Case) -> tuple[Tensor, Tensor]:
