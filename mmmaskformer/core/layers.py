@@ -49,8 +49,8 @@ class ConvNorm(nn.Module):
         """Map (B, in_channels, h, w) to (B, out_channels, h, w), channels last where `prefers_channels_last`."""
         if prefers_channels_last(x):
             is_pointwise = self.conv.kernel_size == (1, 1)
-            x = pointwise_conv(x, self.conv.weight) if is_pointwise else self.conv(to_channels_last(x))
-            x = group_norm_(x, self.norm)
+            x = pointwise_conv(x, self.conv.weight) if is_pointwise else self.conv(x)
+            x = group_norm_(x.contiguous(memory_format=torch.channels_last), self.norm)
         else:
             x = self.norm(self.conv(x))
         return F.relu_(x) if self.relu else x  # in place: the norm does not need its result
@@ -66,11 +66,6 @@ def prefers_channels_last(x: Tensor) -> bool:
         return False
     is_autocast = torch.is_autocast_enabled('cpu')
     return not (torch.is_grad_enabled() or is_autocast or torch.compiler.is_compiling() or torch.jit.is_tracing())
-
-
-def to_channels_last(x: Tensor) -> Tensor:
-    """The same (B, C, h, w), with the channels of a pixel side by side in memory."""
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def pointwise_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -150,7 +145,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_channels) to (..., out_channels)."""
         for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
+            x = F.relu_(layer(x))
         return self.layers[-1](x)
 
 

@@ -59,7 +59,7 @@ class TransformerEncoderLayer(nn.Module):
         """
         at = x + position
         x = self.norm1(x + self.dropout(self.self_attn(at, at, x, need_weights=False)[0]))
-        hidden = self.dropout(F.relu(self.linear1(x)))
+        hidden = self.dropout(F.relu_(self.linear1(x)))
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
@@ -102,5 +102,5 @@ class TransformerDecoderLayer(nn.Module):
         x = self.norm1(x + self.dropout(self.self_attn(at, at, x, need_weights=False)[0]))
         attended = self.cross_attn(x + query_pos, memory + memory_pos, memory, need_weights=False)[0]
         x = self.norm2(x + self.dropout(attended))
-        hidden = self.dropout(F.relu(self.linear1(x)))
+        hidden = self.dropout(F.relu_(self.linear1(x)))
         return self.norm3(x + self.dropout(self.linear2(hidden)))
