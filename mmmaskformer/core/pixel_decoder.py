@@ -7,14 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmmaskformer.core.channels_last import add_nearest_, prefers_channels_last
 from mmmaskformer.core.folding import LastConv
-from mmmaskformer.core.layers import (
-    ConvNorm,
-    add_nearest_,
-    caffe2_xavier_,
-    prefers_channels_last,
-    sine_position_encoding,
-)
+from mmmaskformer.core.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.transformer import TransformerEncoderLayer, same_start_layers
 
 

@@ -103,13 +103,13 @@ def impose_outputs(head: nn.Module, class_logits: Tensor, mask_logits: Tensor) -
 
 def _replace_by(value: Tensor) -> Callable:
     """A forward hook that replaces outputs by a value, in the memory layout of the output."""
-    of_layout = {
-        layout: value[None].contiguous(memory_format=layout) if value.ndim == 3 else value
-        for layout in (torch.contiguous_format, torch.channels_last)
-    }
+    made = {}
 
     def hook(module, inputs, output: Tensor) -> Tensor:
-        return of_layout[_layout(output)].expand_as(output)
+        key = (_layout(output), output.shape)
+        if key not in made:
+            made[key] = torch.empty_like(output).copy_(value)
+        return made[key]
 
     return hook
 
