@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from mmmaskformer.datasets.scene_files import encode_ids, write_scenes
+from mmmaskformer.datasets.transforms import panoptic_loading
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 
 LOAD_IMAGE = dict(type='mmcv.LoadImageFromFile')
@@ -128,24 +130,31 @@ def test_void_crowds_and_left_out_categories_belong_to_no_segment(tmp_path):
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 9), (7, 1), (13, 17)])
 def test_replaced_ids_are_those_of_a_loop(shape):
-    from mmmaskformer.datasets.transforms.panoptic_loading import replace_ids
-
     ids = np.random.default_rng(0).choice(np.array([0, 5, 256, 70000, 2**24 - 1], np.int32), shape)
     numbers = {5: 1, 70000: 0, 2**24 - 1: 300}
-    replaced, areas = replace_ids(ids, numbers)
+    replaced, areas = panoptic_loading.replace_ids(ids, numbers)
     assert replaced.tolist() == [[numbers.get(number, -1) for number in row] for row in ids.tolist()]
     assert replaced.dtype == np.int16
     flat = ids.ravel().tolist()
     assert areas == {number: flat.count(number) for number in set(flat)}
 
 
-def test_ids_use_all_three_channels(tmp_path):
-    from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
+@pytest.mark.parametrize('is_old_opencv', [False, True])
+@pytest.mark.parametrize('name', ['a.png', 'a.bmp'])
+def test_ids_use_all_three_channels(name, is_old_opencv, tmp_path, monkeypatch):
+    if is_old_opencv:
+        monkeypatch.setattr(panoptic_loading, 'READ_COLOURS', cv2.IMREAD_COLOR)
+        monkeypatch.setattr(panoptic_loading, 'COLOURS_TO_RGBA', cv2.COLOR_BGR2RGBA)
+    Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255]]], np.uint8)).save(tmp_path / name)
+    found = panoptic_loading.read_segment_ids(str(tmp_path / name))
+    assert found.tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
 
-    image = Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255]]], np.uint8))
-    for name in ('a.png', 'a.bmp'):
-        image.save(tmp_path / name)
-        assert read_segment_ids(str(tmp_path / name)).tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
+
+def test_ids_are_not_turned_by_a_tag_of_the_file(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    Image.fromarray(np.array([[[1, 0, 0], [2, 0, 0]]], np.uint8)).save(tmp_path / 'a.png', exif=exif)
+    assert panoptic_loading.read_segment_ids(str(tmp_path / 'a.png')).tolist() == [[1, 2]]
 
 
 def test_a_truncated_file_is_not_taken_for_a_whole_one(tmp_path):

@@ -13,6 +13,14 @@ from mmmaskformer.registry import TRANSFORMS
 VOID_ID = 0
 SHOWN = 5
 PNG_END = b'IEND\xaeB`\x82'
+RGB_OF_8_BITS = b'\x08\x02'
+"""Bit depth and colour type in the header of a PNG file."""
+READ_COLOURS, COLOURS_TO_RGBA = (
+    # Before 4.11 OpenCV gives blue first, for which it swaps the colours of every pixel.
+    (cv2.IMREAD_COLOR_RGB, cv2.COLOR_RGB2RGBA)
+    if hasattr(cv2, 'IMREAD_COLOR_RGB')
+    else (cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGBA)
+)
 
 
 def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
@@ -32,11 +40,11 @@ def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
     form = dict(what='panoptic PNG', expected='an RGB PNG')
     where = "data_root and data_prefix['seg'] of the dataset"
     content = read_content(path, where=where, backend_args=backend_args, **form)
-    if content.endswith(PNG_END):
+    if content[24:26] == RGB_OF_8_BITS and content.endswith(PNG_END):
         # OpenCV decodes faster than Pillow, but it takes a truncated file for a whole one.
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is not None and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
-            return ids_of_colours(pixels, cv2.COLOR_BGR2RGBA)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), READ_COLOURS | cv2.IMREAD_IGNORE_ORIENTATION)
+        if pixels is not None:
+            return ids_of_colours(pixels, COLOURS_TO_RGBA)
     pixels, mode = decode_picture(content, path, **form)
     if mode != 'RGB':
         raise ValueError(
