@@ -45,7 +45,10 @@ def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
     if not first.size:
         return (np.zeros(0, np.int64),) * 3
     starts = _run_starts(first, second)
-    return first[starts].astype(np.int64), second[starts].astype(np.int64), np.diff(starts, append=first.size)
+    lengths = np.full(len(starts), first.size)
+    lengths[:-1] = starts[1:]
+    lengths -= starts
+    return first[starts].astype(np.int64), second[starts].astype(np.int64), lengths
 
 
 def _run_starts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
