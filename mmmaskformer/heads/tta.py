@@ -7,7 +7,8 @@ from mmengine.structures import PixelData
 
 from mmmaskformer.core.inference.pooling import SegmentPool
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
-from mmmaskformer.core.inference.semantic_labels import label_map, score_view
+from mmmaskformer.core.inference.score_views import score_view
+from mmmaskformer.core.inference.semantic_labels import label_map
 
 
 class SemanticTTAModel(BaseTTAModel):

@@ -9,7 +9,8 @@ from mmseg.models.data_preprocessor import SegDataPreProcessor as HostDataPrePro
 from mmseg.utils import stack_batch
 from torch import Tensor
 
-from mmmaskformer.core.inference.semantic_labels import ScoreView, label_map, score_view, window_view
+from mmmaskformer.core.inference.score_views import ScoreView, score_view, window_view
+from mmmaskformer.core.inference.semantic_labels import label_map
 
 
 class SegDataPreProcessor(HostDataPreProcessor):

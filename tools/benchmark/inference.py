@@ -16,14 +16,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 
 import numpy as np
 import torch
 from inference_heads import Case, Head, build_heads, make_features
-from memory import peak_memory
+from memory import peak_memory, printed_memory
 from plot import plot
 
 from mmmaskformer.core.panoptic_codes import decode_panoptic
@@ -144,11 +143,7 @@ def evaluation_seconds(result: np.ndarray, case: Case, clock) -> float:
 
 def memory_of(name: str, args: argparse.Namespace) -> float:
     """Peak memory in MiB of one head, measured in a process of its own."""
-    command = [sys.executable, *sys.argv, f'--only-memory={name}', f'--threads={args.threads}']
-    # Large blocks go back to the system at once, so that the resident size is what is in use.
-    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '1048576', 'MALLOC_TRIM_THRESHOLD_': '1048576'}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-    return float(done.stdout.split()[-1])
+    return printed_memory([*sys.argv, f'--only-memory={name}', f'--threads={args.threads}'])
 
 
 def table(report: dict) -> str:

@@ -2,7 +2,10 @@
 
 import ctypes
 import gc
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +38,15 @@ def peak_memory(step: Callable[[], object], device: str, *, clear: Callable[[], 
     before = _resident('VmRSS')
     step()
     return _resident('VmHWM') - before
+
+
+def printed_memory(arguments: Sequence[str]) -> float:
+    """MiB that a Python process prints as its last word, run so that peaks of its memory can be told."""
+    # Large blocks go back to the system at once, so that the resident size is what is in use.
+    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def _resident(field: str) -> float:

@@ -16,13 +16,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from unittest import mock
 
 import torch
 from heads import BUILDERS, Case, Head, build_heads, make_features, missing
+from memory import printed_memory
 from plot import plot
 from stopwatch import STAGES, Stopwatch, peak_memory
 from torch import Tensor
@@ -148,12 +148,8 @@ def losses_and_gradients(
 def memory_of(name: str, case: Case, args: argparse.Namespace) -> float:
     """Peak memory in MiB of one head, measured in a process of its own."""
     fields = [f'--{field}={value}' for field, value in case._asdict().items()]
-    command = [sys.executable, __file__, f'--only-memory={name}', f'--device={args.device}', *fields]
-    command.append(f'--threads={args.threads}')
-    # Large blocks go back to the system at once, so that the resident size is what is in use.
-    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    return float(done.stdout.split()[-1])
+    arguments = [__file__, f'--only-memory={name}', f'--device={args.device}', f'--threads={args.threads}']
+    return printed_memory([*arguments, *fields])
 
 
 def table(report: dict) -> str:

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from typing import NamedTuple
 import torch
 from heads import missing
 from inference_heads import Case, build_heads, draw_outputs, impose_outputs, things
-from memory import peak_memory
+from memory import peak_memory, printed_memory
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -209,13 +208,9 @@ def seconds(step: Callable[[], object], device: str) -> float:
 
 def memory_of(name: str, backbone: str, case: Case, args: argparse.Namespace) -> float:
     """Peak memory in MiB of one model, measured in a process of its own."""
-    command = [sys.executable, __file__, case.task, f'--only-memory={name}', f'--threads={args.threads}']
-    command += [f'--device={args.device}', f'--classes={case.classes}', f'--batches={case.batch}']
-    command += [f'--backbones={backbone}', '--size', *map(str, case.size)]
-    # Large blocks go back to the system at once, so that the resident size is what is in use.
-    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '1048576', 'MALLOC_TRIM_THRESHOLD_': '1048576'}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-    return float(done.stdout.split()[-1])
+    arguments = [__file__, case.task, f'--only-memory={name}', f'--threads={args.threads}', f'--device={args.device}']
+    arguments += [f'--classes={case.classes}', f'--batches={case.batch}', f'--backbones={backbone}']
+    return printed_memory([*arguments, '--size', *map(str, case.size)])
 
 
 def table(report: dict) -> str:

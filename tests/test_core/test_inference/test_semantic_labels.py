@@ -7,8 +7,9 @@ from helpers import official
 
 from mmmaskformer.core.inference import query_masks, semantic_labels
 from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.inference.score_views import score_view
 from mmmaskformer.core.inference.semantic import semantic_inference
-from mmmaskformer.core.inference.semantic_labels import label_map, score_view
+from mmmaskformer.core.inference.semantic_labels import label_map
 
 QUERIES, COARSE = 12, (20, 25)
 
