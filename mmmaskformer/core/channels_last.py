@@ -4,55 +4,83 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmaskformer.core.torch_versions import is_compiling, is_cpu_autocast
+
+STRIP_PIXELS = 4096
+"""Pixels whose mean and variance are taken in float32; those of the strips are put together in float64."""
+
+
+class PointwiseConv(nn.Conv2d):
+    """1x1 convolution without bias; where `prefers_channels_last`, a matrix product, from features of either layout.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, h, w) float to (B, out_channels, h, w)."""
+        if not prefers_channels_last(x):
+            return super().forward(x)
+        kernel = self.weight.flatten(1).T.expand(len(x), -1, -1)
+        return torch.bmm(x.flatten(2).transpose(1, 2), kernel).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+
+
+class OverwritingGroupNorm(nn.GroupNorm):
+    """GroupNorm with weight and bias that, where `prefers_channels_last`, overwrites a channels-last input.
+
+    Args:
+        num_groups: groups; must divide ``num_channels``.
+        num_channels: channels of the input.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, num_channels, h, w) float to the same shape."""
+        if not prefers_channels_last(x):
+            return super().forward(x)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for image in x.split(1):
+            scale, shift = self._scale_and_shift(image)
+            pixels = image.permute(0, 2, 3, 1)
+            torch.addcmul(shift, pixels, scale, out=pixels)
+        return x
+
+    def _scale_and_shift(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What each channel (C,) is multiplied by and what is added, for one image (1, C, h, w)."""
+        height, width = image.shape[2:]
+        # torch adds the pixels of a channel up one by one, in a pass that is fast in this layout; strips keep the
+        # rounding of such sums small.
+        strips = image.split(max(1, STRIP_PIXELS // width), 2)
+        moments = [torch.batch_norm_update_stats(strip, None, None, 0.0) for strip in strips]
+        means, variances = (
+            torch.stack(of_strips).double().view(len(strips), self.num_groups, -1)
+            for of_strips in zip(*moments, strict=True)
+        )
+        share = means.new_tensor([strip.shape[2] / height for strip in strips])[:, None, None]
+        share = share / means.shape[2]
+        mean = (share * means).sum((0, 2), keepdim=True)
+        variance = (share * (variances + (means - mean).square())).sum((0, 2))
+        scale = self.weight.double().view(self.num_groups, -1) * (variance[:, None] + self.eps).rsqrt()
+        shift = self.bias.double().view(self.num_groups, -1) - mean[0] * scale
+        return scale.flatten().to(image.dtype), shift.flatten().to(image.dtype)
+
 
 def prefers_channels_last(x: Tensor) -> bool:
     """Whether to infer channels last and in place: on a CPU, in float32 or wider, without gradients.
 
     Convolutions then reorder neither their input nor their result, and few large tensors are new: the system takes
     longer to hand out their memory than a pass over them takes. Compiled and traced graphs are left to what runs them.
+
+    Args:
+        x: (B, C, h, w), the input of a layer.
     """
-    if x.device.type != 'cpu' or x.dtype not in (torch.float32, torch.float64):
+    if torch.is_grad_enabled() or is_compiling() or torch.jit.is_tracing():
         return False
-    is_autocast = torch.is_autocast_enabled('cpu')
-    return not (torch.is_grad_enabled() or is_autocast or torch.compiler.is_compiling() or torch.jit.is_tracing())
-
-
-def pointwise_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """1x1 convolution without bias as a matrix product, from either layout.
-
-    Args:
-        x: (B, C, h, w) float.
-        weight: (C', C, 1, 1) float.
-
-    Returns:
-        (B, C', h, w), channels last.
-    """
-    kernel = weight.flatten(1).T.expand(len(x), -1, -1)
-    return torch.bmm(x.flatten(2).transpose(1, 2), kernel).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
-
-
-def group_norm_(x: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """GroupNorm in place and without gradients.
-
-    Args:
-        x: (B, C, h, w) float32 or wider, channels last; overwritten.
-        norm: with weight and bias.
-
-    Returns:
-        ``x``.
-    """
-    groups = norm.num_groups
-    for image in x.split(1):
-        # Means and variances of the channels, in a pass that torch has made fast for this layout.
-        moments = torch.batch_norm_update_stats(image, None, None, 0.0)
-        mean, variance = (moment.view(groups, -1) for moment in moments)
-        centre = mean.mean(1, keepdim=True)
-        variance = (variance + (mean - centre).square()).mean(1, keepdim=True)
-        scale = norm.weight.view(groups, -1) * (variance + norm.eps).rsqrt()
-        shift = norm.bias.view(groups, -1) - centre * scale
-        pixels = image.permute(0, 2, 3, 1)
-        torch.addcmul(shift.flatten(), pixels, scale.flatten(), out=pixels)
-    return x
+    is_wide = x.dtype in (torch.float32, torch.float64)
+    return is_wide and x.device.type == 'cpu' and x.numel() > 0 and not is_cpu_autocast()
 
 
 def add_nearest_(x: Tensor, coarse: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ class LastConv(NamedTuple):
 
     def of_image(self, image: int) -> 'LastConv':
         """The same for one image of the batch."""
-        return self._replace(x=self.x[image : image + 1])  # `x[image, None]` would not count as channels last
+        # By the strides of `x[image, None]`, convolutions would not take it for channels last.
+        return self._replace(x=self.x[image : image + 1])
 
     def mask_features(self) -> Tensor:
         """(B, C, h, w) float."""

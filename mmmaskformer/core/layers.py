@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmaskformer.core.channels_last import group_norm_, pointwise_conv, prefers_channels_last
+from mmmaskformer.core.channels_last import OverwritingGroupNorm, PointwiseConv
 
 
 def caffe2_xavier_(module: nn.Conv2d) -> None:
@@ -42,19 +42,17 @@ class ConvNorm(nn.Module):
                 f'norm_groups={norm_groups} does not divide the {out_channels} channels of the pixel decoder; '
                 f'expected a divisor. Fix: set norm_groups={math.gcd(out_channels, 32)} in pixel_decoder.'
             )
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.GroupNorm(norm_groups, out_channels)
+        if kernel_size == 1:
+            self.conv = PointwiseConv(in_channels, out_channels)
+        else:
+            self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
+        self.norm = OverwritingGroupNorm(norm_groups, out_channels)
         self.relu = relu
         caffe2_xavier_(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, h, w) to (B, out_channels, h, w), channels last where `prefers_channels_last`."""
-        if prefers_channels_last(x):
-            is_pointwise = self.conv.kernel_size == (1, 1)
-            x = pointwise_conv(x, self.conv.weight) if is_pointwise else self.conv(x)
-            x = group_norm_(x.contiguous(memory_format=torch.channels_last), self.norm)
-        else:
-            x = self.norm(self.conv(x))
+        """Map (B, in_channels, h, w) to (B, out_channels, h, w); in inference on a CPU, channels last."""
+        x = self.norm(self.conv(x))
         return F.relu_(x) if self.relu else x  # in place: the norm does not need its result
 
 

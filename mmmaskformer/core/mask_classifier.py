@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.layers import MLP
 from mmmaskformer.core.structures import MaskPrediction
+from mmmaskformer.core.torch_versions import is_compiling
 
 
 class MaskClassifier(nn.Module):
@@ -55,7 +56,7 @@ class MaskClassifier(nn.Module):
             states = states[-1:]
         mask_features, last_conv = None, pixels.last_conv
         # A compiled or exported graph keeps its weights constant.
-        if all_layers or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if all_layers or torch.is_grad_enabled() or is_compiling():
             with torch.no_grad():
                 mask_features = last_conv.mask_features()
             if not torch.is_grad_enabled():

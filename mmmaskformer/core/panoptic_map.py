@@ -7,7 +7,7 @@ import numpy as np
 VOID = 0
 """Id of pixels that belong to no segment."""
 HASH_BITS = 12
-"""Cells of the hash table: some hundred pairs seldom meet in them, and they fit the first cache."""
+"""The hash table has 2 ** HASH_BITS cells: some hundred pairs seldom meet in them, and they fit the first cache."""
 
 
 class PanopticMap(NamedTuple):
@@ -41,7 +41,8 @@ def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
     Returns:
         Values of the first map, of the second, and lengths in pixels: each (R,) int64.
     """
-    first, second = first.ravel(), second.ravel()
+    pixels = first.ravel()
+    first, second = pixels, pixels if second is first else second.ravel()
     if not first.size:
         return (np.zeros(0, np.int64),) * 3
     starts = _run_starts(first, second)
@@ -76,8 +77,8 @@ def joint_areas(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
         second: (H, W) integer.
 
     Returns:
-        Values of the first map, of the second, and areas in pixels above 0: each (P,) int64, with P far below the
-        number of runs.
+        Values of the first map, of the second, and areas in pixels above 0: each (P,) int64, with P at most the number
+        of runs, and for maps of segments far below it.
     """
     first, second, lengths = joint_runs(first, second)
     # The highest bits of a product by an odd number depend on all bits of the value.

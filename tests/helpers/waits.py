@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 CPU = torch.device('cpu')
 NUM_FOUND = 5
@@ -46,7 +46,7 @@ class Counter(TorchDispatchMode):
         ):
             self.waits.append('copy to cpu')
         result = operator(*args, **kwargs)
-        on_gpu = any(isinstance(x, torch.Tensor) and x.is_cuda for x in tree_leaves(result))
+        on_gpu = any(isinstance(x, torch.Tensor) and x.is_cuda for x in tree_flatten(result)[0])
         self.launches += on_gpu and not operator.is_view and operator not in NOTHING_TO_LAUNCH
         return result
 

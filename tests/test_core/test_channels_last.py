@@ -5,27 +5,30 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmmaskformer.core.channels_last import add_nearest_, group_norm_, pointwise_conv, prefers_channels_last
+from mmmaskformer.core.channels_last import OverwritingGroupNorm, PointwiseConv, add_nearest_, prefers_channels_last
 from mmmaskformer.core.layers import ConvNorm
 
 SIZES = [(1, 12, 1, 1), (1, 24, 8, 6), (3, 12, 7, 11)]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
+@pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('size', SIZES)
-def test_group_norm_in_place_equals_the_module(size, dtype):
+@pytest.mark.parametrize('size', [*SIZES, (2, 6, 3, 5000), (1, 6, 600, 700)])
+@pytest.mark.parametrize('mean', [0, 30])
+def test_group_norm_equals_torchs_in_float64(size, dtype, layout, mean):
     torch.manual_seed(0)
-    norm = nn.GroupNorm(3, size[1]).to(dtype)
+    norm = OverwritingGroupNorm(3, size[1])
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    x = (20 + 3 * torch.randn(size, dtype=dtype)).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(size).add(mean).to(dtype).contiguous(memory_format=layout)
     with torch.no_grad():
-        expected = norm(x.double() if dtype == torch.float64 else x)
-        found = group_norm_(x, norm)
-    assert found.data_ptr() == x.data_ptr()
-    tolerance = 1e-10 if dtype == torch.float64 else 2e-5
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        expected = F.group_norm(x.double().contiguous(), 3, norm.weight.double(), norm.bias.double())
+        found = norm.to(dtype)(x)
+    tolerance = 1e-7 if dtype == torch.float64 else (2e-6, 5e-5)[mean > 0]
+    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert (found.data_ptr() == x.data_ptr()) == x.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -33,10 +36,32 @@ def test_group_norm_in_place_equals_the_module(size, dtype):
 def test_pointwise_convolution_equals_torchs(size, layout):
     torch.manual_seed(0)
     x = torch.randn(size, dtype=torch.float64).contiguous(memory_format=layout)
-    weight = torch.randn(5, size[1], 1, 1, dtype=torch.float64)
-    found = pointwise_conv(x, weight)
-    torch.testing.assert_close(found, F.conv2d(x, weight))
+    conv = PointwiseConv(size[1], 5).double()
+    with torch.no_grad():
+        found = conv(x)
+    torch.testing.assert_close(found, F.conv2d(x, conv.weight))
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_hangs_on_the_layers_takes_part_without_gradients():
+    module = ConvNorm(6, 8, 1, norm_groups=4, relu=False)
+    seen = []
+    for name, part in module.named_children():
+        part.register_forward_hook(lambda *_, name=name: seen.append(name))
+    nn.utils.parametrizations.weight_norm(module.conv)
+    nn.init.normal_(module.conv.parametrizations.weight.original0)
+    x = torch.randn(2, 6, 5, 4)
+    expected = module(x)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), expected)
+        module.norm = nn.Identity()
+        torch.testing.assert_close(module(x), F.conv2d(x, module.conv.weight))
+    assert seen[:4] == ['conv', 'norm'] * 2
+
+
+def test_an_empty_batch_stays_empty():
+    with torch.no_grad():
+        assert ConvNorm(6, 8, 1, norm_groups=4, relu=True)(torch.zeros(0, 6, 5, 4)).shape == (0, 8, 5, 4)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -73,5 +98,7 @@ def test_only_plain_inference_in_full_precision_prefers_channels_last():
         assert not prefers_channels_last(x.bfloat16()) and not prefers_channels_last(x.to('meta'))
         with torch.autocast('cpu', torch.bfloat16):
             assert not prefers_channels_last(x)
-        traced = torch.jit.trace(lambda x: x + int(prefers_channels_last(x)), x)
+        traced = torch.jit.trace(lambda x: x + int(prefers_channels_last(x)), x, check_trace=False)
         assert torch.equal(traced(x), x)
+        compiled = torch.compile(lambda x: x + int(prefers_channels_last(x)), backend='eager', fullgraph=True)
+        assert torch.equal(compiled(x), x)

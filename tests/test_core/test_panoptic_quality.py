@@ -210,6 +210,12 @@ def test_no_pixel_has_no_pairs(find):
     assert [len(part) for part in find(empty, empty)] == [0, 0, 0]
 
 
+def test_runs_of_a_map_with_itself_are_its_own():
+    ids = np.random.default_rng(0).integers(0, 3, (7, 11))
+    own, again = joint_runs(ids, ids), joint_runs(ids, ids.copy())
+    assert all(map(np.array_equal, own, again)) and np.array_equal(np.repeat(own[0], own[2]), ids.ravel())
+
+
 def test_areas_merge_the_runs_of_a_pair():
     first, second = np.indices((64, 64)) // 4 % 4
     assert len(joint_runs(first, second)[2]) > 1000

@@ -42,13 +42,14 @@ def test_inference_equals_the_forward_pass_of_training(kind, settings, sizes, ba
     assert all(map(torch.equal, features, before)), 'features belong to the caller'
 
 
-def test_images_of_a_batch_keep_the_layout_that_convolutions_look_for():
+def test_images_of_a_batch_keep_the_layout_of_the_batch():
     with torch.no_grad():
         last_conv = build(FPNPixelDecoder)(
             [torch.randn(2, c, 8, 8, dtype=torch.float64) for c in IN_CHANNELS]
         ).last_conv
-    for image in range(2):
-        assert last_conv.of_image(image).x.is_contiguous(memory_format=torch.channels_last)
+        for image in range(2):
+            made = last_conv.of_image(image).mask_features()
+            assert made.is_contiguous(memory_format=torch.channels_last) and not made.is_contiguous()
 
 
 @pytest.mark.parametrize('kind', [FPNPixelDecoder, TransformerEncoderPixelDecoder])

@@ -1,6 +1,7 @@
 """The panoptic transforms against MMDetection's, the official code's numbers, Pillow and brute force."""
 
 import copy
+import zlib
 from pathlib import Path
 
 import cv2
@@ -157,6 +158,25 @@ def test_ids_are_not_turned_by_a_tag_of_the_file(tmp_path):
     assert panoptic_loading.read_segment_ids(str(tmp_path / 'a.png')).tolist() == [[1, 2]]
 
 
+def test_ids_of_16_bits_are_refused(tmp_path):
+    path = tmp_path / 'a.png'
+    cv2.imwrite(str(path), np.full((2, 3, 3), 700, np.uint16))
+    with pytest.raises(ValueError, match=r"a\.png: found a picture of .*mode 'RGB', 16 bits\), expected RGB of 8 bits"):
+        panoptic_loading.read_segment_ids(str(path))
+
+
+@pytest.mark.parametrize('side', [60_000, 2_000_000])
+def test_a_size_that_nobody_can_mean_is_refused(side, tmp_path):
+    path = tmp_path / 'a.png'
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = side.to_bytes(4, 'big') * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, 'big')
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r'a\.png: \d+ bytes that cannot be decoded'):
+        panoptic_loading.read_segment_ids(str(path))
+
+
 def test_a_truncated_file_is_not_taken_for_a_whole_one(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     path = tmp_path / 'a.png'
@@ -218,11 +238,13 @@ def test_png_missing_empty_broken_or_not_rgb(tmp_path):
     info, load = entry(path, striped_ids(8, 12, 3)), build('LoadPanopticAnnotations')
     Image.fromarray(np.zeros((8, 12), np.uint8)).save(path)
     with pytest.raises(
-        ValueError, match=r"a\.png: found a picture of shape \(8, 12\) \(Pillow mode 'L'\), expected RGB"
+        ValueError, match=r"a\.png: found a picture of shape \(8, 12\) \(Pillow mode 'L', 8 bits\), expected RGB"
     ):
         load(copy.deepcopy(info))
     Image.fromarray(np.zeros((8, 12, 4), np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"a\.png: found a picture of shape \(8, 12, 4\) \(Pillow mode 'RGBA'\)"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: found a picture of shape \(8, 12, 4\) \(Pillow mode 'RGBA', 8 bits\)"
+    ):
         load(copy.deepcopy(info))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=r'panoptic PNG .*a\.png: 40 bytes that cannot be decoded .* an RGB PNG'):

@@ -41,8 +41,13 @@ def peak_memory(step: Callable[[], object], device: str, *, clear: Callable[[], 
 
 
 def printed_memory(arguments: Sequence[str]) -> float:
-    """MiB that a Python process prints as its last word, run so that peaks of its memory can be told."""
-    # Large blocks go back to the system at once, so that the resident size is what is in use.
+    """MiB that a Python process prints as its last word.
+
+    Its allocator gives large blocks back to the system at once, so that the resident size is what is in use.
+
+    Args:
+        arguments: of Python, the script first.
+    """
     environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)

@@ -81,7 +81,7 @@ def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tu
     try:
         image = Image.open(BytesIO(content))
         return np.asarray(image), image.mode
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f'{what} {path}: {len(content)} bytes that cannot be decoded ({error}), expected {expected}. Fix: the file '
             'is damaged or not an image; copy or convert it again.'

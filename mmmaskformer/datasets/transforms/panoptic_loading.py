@@ -12,7 +12,7 @@ from mmmaskformer.registry import TRANSFORMS
 
 VOID_ID = 0
 SHOWN = 5
-PNG_END = b'IEND\xaeB`\x82'
+PNG_START, PNG_END = b'\x89PNG', b'IEND\xaeB`\x82'
 RGB_OF_8_BITS = b'\x08\x02'
 """Bit depth and colour type in the header of a PNG file."""
 READ_COLOURS, COLOURS_TO_RGBA = (
@@ -40,18 +40,29 @@ def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
     form = dict(what='panoptic PNG', expected='an RGB PNG')
     where = "data_root and data_prefix['seg'] of the dataset"
     content = read_content(path, where=where, backend_args=backend_args, **form)
-    if content[24:26] == RGB_OF_8_BITS and content.endswith(PNG_END):
+    depth_and_type = content[24:26] if content.startswith(PNG_START) else None
+    if depth_and_type == RGB_OF_8_BITS and content.endswith(PNG_END):
         # OpenCV decodes faster than Pillow, but it takes a truncated file for a whole one.
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), READ_COLOURS | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = _decode_fast(content)
         if pixels is not None:
             return ids_of_colours(pixels, COLOURS_TO_RGBA)
     pixels, mode = decode_picture(content, path, **form)
-    if mode != 'RGB':
+    # Of the 16 bits of a channel Pillow gives 8, and the same mode.
+    if mode != 'RGB' or depth_and_type not in (None, RGB_OF_8_BITS):
         raise ValueError(
-            f'panoptic PNG {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}), expected RGB of 8 '
-            "bits with id = R + 256 G + 65536 B. Fix: give data_prefix['seg'] the folder of the panoptic PNG files."
+            f'panoptic PNG {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}, '
+            f'{content[24] if depth_and_type else 8} bits), expected RGB of 8 bits with id = R + 256 G + 65536 B. Fix: '
+            "give data_prefix['seg'] the folder of the panoptic PNG files."
         )
     return ids_of_colours(pixels)
+
+
+def _decode_fast(content: bytes) -> np.ndarray | None:
+    """Pixels (H, W, 3) uint8 of a PNG in the order of `COLOURS_TO_RGBA`; None if OpenCV cannot decode it."""
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), READ_COLOURS | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # such as more pixels than it accepts
+        return None
 
 
 def ids_of_colours(pixels: np.ndarray, conversion: int = cv2.COLOR_RGB2RGBA) -> np.ndarray:

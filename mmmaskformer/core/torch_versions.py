@@ -1,0 +1,14 @@
+"""Questions to torch that its versions since 2.1 answer under different names."""
+
+import torch
+
+is_compiling = torch.compiler.is_compiling if hasattr(torch.compiler, 'is_compiling') else torch._utils.is_compiling
+"""Whether `torch.compile` or `torch.export` reads the code: () → bool."""
+
+
+def is_cpu_autocast() -> bool:
+    """Whether operations on a CPU choose a precision of their own."""
+    try:
+        return torch.is_autocast_enabled('cpu')
+    except TypeError:  # before torch 2.4
+        return torch.is_autocast_cpu_enabled()
