@@ -59,8 +59,8 @@ class OverwritingGroupNorm(nn.GroupNorm):
             torch.stack(of_strips).double().view(len(strips), self.num_groups, -1)
             for of_strips in zip(*moments, strict=True)
         )
-        share = means.new_tensor([strip.shape[2] / height for strip in strips])[:, None, None]
-        share = share / means.shape[2]
+        rows = means.new_tensor([strip.shape[2] for strip in strips])[:, None, None]
+        share = rows / (height * means.shape[2])
         mean = (share * means).sum((0, 2), keepdim=True)
         variance = (share * (variances + (means - mean).square())).sum((0, 2))
         scale = self.weight.double().view(self.num_groups, -1) * (variance[:, None] + self.eps).rsqrt()

@@ -24,7 +24,7 @@ def decode_panoptic(encoded: np.ndarray, num_classes: int, what: str = 'panoptic
         ValueError: if a value is negative.
     """
     values, _, lengths = joint_runs(encoded, encoded)
-    numbers, labels = number_codes(values.astype(encoded.dtype), num_classes, what)
+    numbers, labels = number_codes(values, num_classes, what)
     return np.repeat(numbers.astype(np.int32), lengths).reshape(encoded.shape), labels
 
 
@@ -32,7 +32,7 @@ def number_codes(values: np.ndarray, num_classes: int, what: str) -> tuple[np.nd
     """Number the segments that values in MMDetection's form stand for.
 
     Args:
-        values: (R,) integer, label + 1000 * instance; labels of K and above are void.
+        values: (R,) int64, label + 1000 * instance; labels of K and above are void.
         num_classes: K.
         what: is decoded, for messages.
 
@@ -45,7 +45,7 @@ def number_codes(values: np.ndarray, num_classes: int, what: str) -> tuple[np.nd
     codes = np.unique(values)
     if (codes < 0).any():
         raise ValueError(f'{what}: found {codes[0]}, expected label + {INSTANCE_OFFSET} * instance, never < 0')
-    labels = codes.astype(np.int64) % INSTANCE_OFFSET
+    labels = codes % INSTANCE_OFFSET
     is_segment = labels < num_classes
     numbers = np.where(is_segment, np.cumsum(is_segment), 0)
     return numbers[np.searchsorted(codes, values)], labels[is_segment]
