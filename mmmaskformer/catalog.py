@@ -1,13 +1,13 @@
 """The one table of what can be named in a config: registers every class of the model under its public name."""
 
-from mmmaskformer.core.criterion import SetCriterion
-from mmmaskformer.core.matcher import HungarianMatcher
-from mmmaskformer.core.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
-from mmmaskformer.core.transformer_decoder import TransformerDecoder
+from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
+from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
+from mmmaskformer.core.training.criterion import SetCriterion
+from mmmaskformer.core.training.matcher import HungarianMatcher
 from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 from mmmaskformer.heads.panoptic_head import MaskFormerPanopticHead
-from mmmaskformer.heads.tta import PanopticTTAModel, SemanticTTAModel
+from mmmaskformer.hosts.tta import PanopticTTAModel, SemanticTTAModel
 from mmmaskformer.registry import MODELS, has_host
 
 for part in (

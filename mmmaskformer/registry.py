@@ -43,12 +43,14 @@ TRANSFORMS = Registry(
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmmaskformer.evaluation'])
 HOOKS = Registry(
-    'hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hooks', 'mmmaskformer.visualization.hook']
+    'hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hosts.hooks', 'mmmaskformer.visualization.hook']
 )
-OPTIM_WRAPPERS = Registry('optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.optim'])
+OPTIM_WRAPPERS = Registry(
+    'optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.hosts.optim']
+)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optim wrapper constructor',
     parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
     scope=SCOPE,
-    locations=['mmmaskformer.optim'],
+    locations=['mmmaskformer.hosts.optim'],
 )

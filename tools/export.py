@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mmmaskformer.datasets.scenes import METAINFO
+from mmmaskformer.datasets.scenes.scenes import METAINFO
 from mmmaskformer.export.files import FORMATS, require_packages, run_file, write_file, write_whole
 from mmmaskformer.export.load import TrainedModel, load_trained
 from mmmaskformer.export.modules import OUTPUTS, export_module

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mmmaskformer.datasets.scene_files import write_scenes
+from mmmaskformer.datasets.scenes.files import write_scenes
 
 
 def main() -> int:

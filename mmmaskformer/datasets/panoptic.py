@@ -8,9 +8,9 @@ from mmengine import fileio
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmmaskformer.datasets import scenes
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.panoptic_json import SHOWN, PanopticFile, labels_of_categories, read_panoptic_json
+from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.registry import DATASETS
 
 PER_CLASS = ('isthing', 'category_ids', 'palette')
@@ -285,9 +285,9 @@ class CamVidPanopticDataset(PanopticDataset):
 
 @DATASETS.register_module()
 class ScenesPanopticDataset(PanopticDataset):
-    """The invented scenes of `mmmaskformer.datasets.scenes`, 9 classes, things and stuff mixed.
+    """The invented scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, things and stuff mixed.
 
-    Expects, below ``data_root``, what `mmmaskformer.datasets.scene_files.write_scenes` writes::
+    Expects, below ``data_root``, what `mmmaskformer.datasets.scenes.files.write_scenes` writes::
 
         images/train/ images/val/                                 images
         panoptic_train.json, panoptic_val.json                    categories 1 to 9

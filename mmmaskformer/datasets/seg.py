@@ -6,8 +6,8 @@ from pathlib import PurePath
 
 from mmengine import fileio
 
-from mmmaskformer.datasets import scenes
 from mmmaskformer.datasets.metainfo import load_metainfo, require_names
+from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.datasets.transforms.loading import require_free_ignore_index
 from mmmaskformer.registry import DATASETS
 
@@ -199,7 +199,7 @@ class CamVidDataset(MaskFormerSegDataset):
 
 @DATASETS.register_module()
 class ScenesDataset(MaskFormerSegDataset):
-    """The invented scenes of `mmmaskformer.datasets.scenes`, 9 classes, as its writer lays them out.
+    """The invented scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, as its writer lays them out.
 
     Folders ``images/{train,val}`` and ``annotations/{train,val}`` (both .png, ids 0 to 8, 255 ignored).
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmmaskformer.core.panoptic_map import PanopticMap
-from mmmaskformer.core.panoptic_quality import SegmentCounts, count_segments
+from mmmaskformer.core.quality.panoptic_map import PanopticMap
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
 from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
 
 

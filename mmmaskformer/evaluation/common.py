@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from mmmaskformer.core.panoptic_map import VOID, PanopticMap
+from mmmaskformer.core.quality.panoptic_map import VOID, PanopticMap
 from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmmaskformer.core.panoptic_codes import decode_panoptic
-from mmmaskformer.core.panoptic_quality import (
+from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
+from mmmaskformer.core.quality.panoptic_quality import (
     SegmentCounts,
     count_codes,
     mean_quality,

@@ -9,9 +9,9 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmmaskformer.core.panoptic_map import labels_of_pixels
-from mmmaskformer.core.panoptic_quality import mean_quality, quality
-from mmmaskformer.core.semantic_quality import LabelCounts, count_labels, pixel_quality
+from mmmaskformer.core.quality.panoptic_map import labels_of_pixels
+from mmmaskformer.core.quality.panoptic_quality import mean_quality, quality
+from mmmaskformer.core.quality.semantic_quality import LabelCounts, count_labels, pixel_quality
 from mmmaskformer.evaluation.common import (
     format_table,
     image_key,

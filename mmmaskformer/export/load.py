@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from mmengine.config import Config
 
+from mmmaskformer.apis.trained import build_trained
 from mmmaskformer.export.modules import head_of
-from mmmaskformer.hosts.trained import build_trained
 
 
 class TrainedModel(NamedTuple):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from mmmaskformer.core.inference.panoptic import panoptic_inference
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.core.inference.semantic import semantic_inference
-from mmmaskformer.core.semantic_quality import LabelCounts, count_labels, pixel_quality
-from mmmaskformer.datasets.scenes import CLASSES, IGNORE_LABEL, Scene, make_scene
+from mmmaskformer.core.quality.semantic_quality import LabelCounts, count_labels, pixel_quality
+from mmmaskformer.datasets.scenes.scenes import CLASSES, IGNORE_LABEL, Scene, make_scene
 from mmmaskformer.export.files import Runner
 from mmmaskformer.export.modules import head_of
 

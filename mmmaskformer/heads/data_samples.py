@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.panoptic_codes import INSTANCE_OFFSET
+from mmmaskformer.core.quality.panoptic_codes import INSTANCE_OFFSET
 from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
-from mmmaskformer.core.targets import LabelRangeError, instance_targets, semantic_targets
+from mmmaskformer.core.training.targets import LabelRangeError, instance_targets, semantic_targets
 
 IGNORED_STUFF = 255
 """What MMDetection's loaders write into the label map where there is no class."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import instance_inference
+from mmmaskformer.core.inference.labels.search import semantic_labels
 from mmmaskformer.core.inference.panoptic import (
     PanopticResult,
     QuerySegments,
@@ -19,7 +20,6 @@ from mmmaskformer.core.inference.panoptic import (
     panoptic_query_segments,
 )
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, best_query
-from mmmaskformer.core.inference.semantic_labels import semantic_labels
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.data_samples import SegmentList, panoptic_codes
 from mmmaskformer.heads.panoptic_head import thing_mask

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
-from mmmaskformer.core.mask_classifier import MaskClassifier
-from mmmaskformer.core.matcher import NonFiniteLogitsError
+from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget
+from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.heads.build import build_part, refuse_unknown_keys
 from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
 

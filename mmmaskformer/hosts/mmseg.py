@@ -9,8 +9,8 @@ from mmseg.models.data_preprocessor import SegDataPreProcessor as HostDataPrePro
 from mmseg.utils import stack_batch
 from torch import Tensor
 
-from mmmaskformer.core.inference.score_views import ScoreView, score_view, window_view
-from mmmaskformer.core.inference.semantic_labels import label_map
+from mmmaskformer.core.inference.labels.search import label_map
+from mmmaskformer.core.inference.labels.views import ScoreView, score_view, window_view
 
 
 class SegDataPreProcessor(HostDataPreProcessor):

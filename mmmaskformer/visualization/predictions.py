@@ -14,7 +14,7 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import track
 
-from mmmaskformer.hosts.trained import build_trained
+from mmmaskformer.apis.trained import build_trained
 from mmmaskformer.visualization.samples import (
     ClassList,
     class_list_of,

@@ -14,7 +14,7 @@ from mmengine import fileio
 from PIL import Image, ImageOps
 from pycocotools.mask import decode, frPyObjects, merge
 
-from mmmaskformer.core.panoptic_codes import decode_panoptic
+from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
 from mmmaskformer.datasets.transforms.loading import load_labels
 from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids, replace_ids
 from mmmaskformer.visualization.draw import distinct_colours

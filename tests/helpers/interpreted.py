@@ -3,9 +3,9 @@
 import torch
 
 from helpers import toy
-from mmmaskformer.core import mask_loss, mask_loss_triton
-from mmmaskformer.core.losses import MASK_LOSSES
 from mmmaskformer.core.structures import MaskTarget
+from mmmaskformer.core.training import mask_loss, mask_loss_triton
+from mmmaskformer.core.training.losses import MASK_LOSSES
 
 CASES = [
     # (segments, coarse size, fine size, scale of the logits)

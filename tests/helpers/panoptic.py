@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmmaskformer.datasets.scene_files import encode_ids
+from mmmaskformer.datasets.scenes.files import encode_ids
 
 VOID = 0
 CROWD = 70000

@@ -6,7 +6,7 @@ import numpy as np
 from panopticapi.evaluation import PQStat, pq_compute_single_core
 from PIL import Image
 
-from mmmaskformer.core.panoptic_map import PanopticMap
+from mmmaskformer.core.quality.panoptic_map import PanopticMap
 
 Pair = tuple[PanopticMap, PanopticMap]
 

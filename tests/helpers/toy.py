@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.criterion import SetCriterion
-from mmmaskformer.core.mask_classifier import MaskClassifier
-from mmmaskformer.core.matcher import HungarianMatcher
-from mmmaskformer.core.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
+from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
+from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
+from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget
-from mmmaskformer.core.transformer_decoder import TransformerDecoder
+from mmmaskformer.core.training.criterion import SetCriterion
+from mmmaskformer.core.training.matcher import HungarianMatcher
 
 IN_CHANNELS = (8, 12, 16, 20)
 STRIDES = (4, 8, 16, 32)

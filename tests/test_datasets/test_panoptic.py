@@ -8,8 +8,8 @@ import pytest
 from helpers.panoptic import CROWD, write_json, write_panoptic
 from mmengine.registry import DefaultScope
 
-from mmmaskformer.datasets import scenes
-from mmmaskformer.datasets.scene_files import write_scenes
+from mmmaskformer.datasets.scenes import scenes
+from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.registry import DATASETS
 
 # Neither things first nor ids in order.

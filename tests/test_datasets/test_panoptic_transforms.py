@@ -12,7 +12,7 @@ from helpers.panoptic import CROWD, striped_ids
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mmmaskformer.datasets.scene_files import encode_ids, write_scenes
+from mmmaskformer.datasets.scenes.files import encode_ids, write_scenes
 from mmmaskformer.datasets.transforms import panoptic_loading
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 

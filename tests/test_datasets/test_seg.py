@@ -7,7 +7,7 @@ import pytest
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mmmaskformer.datasets import scenes
+from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.registry import DATASETS
 
 METAINFO = dict(classes=('a', 'b', 'c'), palette=[[1, 1, 1], [2, 2, 2], [3, 3, 3]])

@@ -7,7 +7,7 @@ import pytest
 from helpers.pq_pairs import categories, counts_by_definition, describe, random_pair
 from PIL import Image
 
-from mmmaskformer.core.panoptic_quality import SegmentCounts
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts
 from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files, write_ids
 

@@ -15,8 +15,8 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from panopticapi.evaluation import pq_compute_single_core
 
-from mmmaskformer.core.panoptic_quality import SegmentCounts, mean_quality
-from mmmaskformer.datasets.scene_files import write_scenes
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, mean_quality
+from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.evaluation import PanopticMetric
 from mmmaskformer.evaluation.coco_panoptic_files import count_files
 

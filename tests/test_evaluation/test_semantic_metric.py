@@ -12,7 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 
-from mmmaskformer.datasets.scene_files import write_scenes
+from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.evaluation import SemanticMetric
 
 # After our registry, which makes mmseg importable with mmcv-lite.

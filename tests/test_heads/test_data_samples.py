@@ -8,7 +8,7 @@ from helpers import hosts
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.panoptic_codes import decode_panoptic
+from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
 from mmmaskformer.heads.data_samples import SegmentList, panoptic_codes, targets_from_det_samples
 
 IS_THING = torch.tensor([False, True, False, True, False])

@@ -11,8 +11,8 @@ from mmengine.runner.checkpoint import load_state_dict
 
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.semantic import general_scores, semantic_inference
-from mmmaskformer.core.matcher import NonFiniteLogitsError
-from mmmaskformer.core.targets import semantic_targets
+from mmmaskformer.core.training.matcher import NonFiniteLogitsError
+from mmmaskformer.core.training.targets import semantic_targets
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 
 
@@ -259,7 +259,7 @@ def test_values_out_of_range_are_refused(changes, message):
 
 def test_parts_come_from_our_package_with_or_without_prefix():
     head = MODELS.build(ConfigDict(hosts.head_config(pixel_decoder=dict(type='FPNPixelDecoder', norm_groups=4))))
-    assert type(head.classifier.pixel_decoder).__module__ == 'mmmaskformer.core.pixel_decoder'
+    assert type(head.classifier.pixel_decoder).__module__ == 'mmmaskformer.core.modeling.pixel_decoder'
     with pytest.raises(KeyError, match="pixel_decoder: type='PixelDecoder' is not registered"):
         MODELS.build(ConfigDict(hosts.head_config(pixel_decoder=dict(type='PixelDecoder'))))
 

@@ -9,7 +9,7 @@ from helpers import runs
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmmaskformer.datasets.scene_files import write_scenes
+from mmmaskformer.datasets.scenes.files import write_scenes
 
 TOOLS = runs.ROOT / 'tools/benchmark'
 

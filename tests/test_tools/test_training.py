@@ -9,7 +9,7 @@ from helpers import runs
 from helpers.panoptic import write_instances
 from PIL import Image
 
-from mmmaskformer.datasets.scene_files import write_scenes
+from mmmaskformer.datasets.scenes.files import write_scenes
 
 KILLER = """
 import os, signal

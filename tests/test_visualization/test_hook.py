@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 
-from mmmaskformer.datasets.scene_files import write_scenes
+from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.registry import HOOKS
 from mmmaskformer.visualization.hook import DrawPredictionsHook
 

@@ -15,7 +15,7 @@ from mmseg.models.segmentors import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmmaskformer.core.inference.semantic_labels import semantic_labels
+from mmmaskformer.core.inference.labels.search import semantic_labels
 
 QUERIES = 100
 # Names of the last convolution, the convolution before it, the class head and the embedding head: ours, the hosts' and

@@ -36,8 +36,8 @@ from mmengine.registry import METRICS
 from panopticapi import evaluation as official
 from PIL import Image
 
-from mmmaskformer.core.panoptic_map import VOID, joint_runs
-from mmmaskformer.core.panoptic_quality import SegmentCounts, count_codes, count_segments
+from mmmaskformer.core.quality.panoptic_map import VOID, joint_runs
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_codes, count_segments
 from mmmaskformer.datasets.transforms.panoptic_loading import ids_of_colours, read_segment_ids
 from mmmaskformer.evaluation.coco_panoptic_files import panoptic_map, write_ids
 

@@ -20,7 +20,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS
 
-from mmmaskformer.hosts.trained import build_trained
+from mmmaskformer.apis.trained import build_trained
 
 WAYS = ('float32', 'bfloat16', 'float16', 'compiled')
 FIELDS = ('pred_panoptic_seg', 'pred_sem_seg')

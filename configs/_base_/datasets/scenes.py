@@ -1,4 +1,4 @@
-# Invented scenes, 9 classes, 80 to 112 pixels high and 112 to 144 wide; mmmaskformer.datasets.scenes makes them.
+# Invented scenes, 9 classes, 80 to 112 pixels high and 112 to 144 wide; mmmaskformer.datasets.scenes.scenes makes them.
 # Light augmentation without colour jitter: the scenes come in varied light and colours already.
 # A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
 # K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).

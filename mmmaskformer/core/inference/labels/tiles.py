@@ -1,0 +1,101 @@
+"""Masks of a view, tile by tile: their bounds in a tile and their values at its pixels."""
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.inference.labels.views import Axis, ScoreView, Taps
+
+TILE_SIZES = (32, 8)
+"""Sides in output pixels of the tiles that are tried in turn; each divides the one before."""
+
+
+class Windows:
+    """What the tiles of one axis depend on.
+
+    Args:
+        axis: of a view.
+        side: of the tiles, in output pixels. There are t of them, enough for whole tiles of the largest size.
+
+    Attributes:
+        index: (t, s) int64 positions on the network's grid.
+        before: (t, u, s) float, the part of `Axis.before` that a tile needs, as a matrix.
+        after: (t, side, u) float, the same of `Axis.after`, or None.
+        weight: smallest and largest sum (t,) of the weights in `Axis.after`: 0 outside of a window.
+    """
+
+    def __init__(self, axis: Axis, side: int):
+        count = -(-axis.size // TILE_SIZES[0]) * (TILE_SIZES[0] // side)
+        positions = torch.arange(count * side, device=axis.before.index.device)
+        positions = positions.clamp_(max=axis.size - 1).view(count, side)
+        self.after = None
+        self.weight = axis.before.weight.new_ones(2, count).unbind()
+        if axis.after is not None:
+            sums = axis.after.weight.sum(1)[positions]
+            self.weight = sums.amin(1), sums.amax(1)
+            positions, self.after = _matrices(axis.after, positions)
+        self.index, self.before = _matrices(axis.before, positions)
+
+
+def _matrices(taps: Taps, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs (t, s) that groups of outputs (t, r) use, and the matrices (t, r, s) from one to the other."""
+    index, weight = taps.rows(outputs)
+    last = int(taps.index.amax())
+    start = torch.where(weight > 0, index, last).amin((1, 2))
+    stop = torch.where(weight > 0, index, 0).amax((1, 2))
+    length = max(1, int((stop - start).amax()) + 1)
+    place = (index - start[:, None, None]).clamp(0, length - 1)
+    matrices = weight.new_zeros(*outputs.shape, length).scatter_add_(2, place, weight)
+    return (start[:, None] + torch.arange(length, device=start.device)).clamp(max=last), matrices
+
+
+class Tiled:
+    """A view cut into tiles.
+
+    Args:
+        view: of an image.
+        side: of the tiles, in output pixels; one of `TILE_SIZES`.
+    """
+
+    def __init__(self, view: ScoreView, side: int):
+        self.view = view
+        self.rows, self.columns = Windows(view.rows, side), Windows(view.columns, side)
+
+    def mask_bounds(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest resized mask probability (n, Q) in each of some tiles (n, 2)."""
+        rows, columns = tiles.unbind(1)
+        pooled_rows, place = rows.unique(return_inverse=True)
+        bounds = []
+        for i, pick in enumerate((torch.minimum, torch.maximum)):
+            tall = _pool(self.view.mask_logits, self.rows.index[pooled_rows], pick)
+            extreme = _pool(tall.transpose(0, 1), self.columns.index, pick)
+            weight = self.rows.weight[i][rows] * self.columns.weight[i][columns]
+            bounds.append(extreme[columns, place].sigmoid_() * weight[:, None])
+        return bounds[0], bounds[1]
+
+    def sees(self, tiles: Tensor) -> Tensor:
+        """Which (n,) of some tiles (n, 2) lie in the view at least in part: all but those outside of a window."""
+        rows, columns = tiles.unbind(1)
+        return (self.rows.weight[1][rows] > 0) & (self.columns.weight[1][columns] > 0)
+
+    def masks(self, tiles: Tensor) -> Tensor:
+        """Resized mask probabilities (n, side, side, Q) in some tiles (n, 2)."""
+        rows, columns = tiles.unbind(1)
+        patches = self.view.mask_logits[self.rows.index[rows][:, :, None], self.columns.index[columns][:, None]]
+        probs = _resample(patches, self.rows.before[rows], self.columns.before[columns]).sigmoid_()
+        if self.rows.after is None:
+            return probs
+        return _resample(probs, self.rows.after[rows], self.columns.after[columns])
+
+
+def _pool(maps: Tensor, index: Tensor, pick) -> Tensor:
+    """Extreme (t, ...) of maps (n, ...) over the positions (t, s) of each window."""
+    result = maps[index[:, 0]]
+    for positions in index[:, 1:].unbind(1):
+        pick(result, maps[positions], out=result)
+    return result
+
+
+def _resample(patches: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Patches (n, s, s', Q) by their own matrices (n, r, s) and (n, r', s') to (n, r, r', Q)."""
+    tall = (rows @ patches.flatten(2)).unflatten(2, patches.shape[2:])
+    return columns[:, None] @ tall

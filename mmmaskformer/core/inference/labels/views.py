@@ -1,0 +1,133 @@
+"""The class scores of an image as factors: class probabilities, mask logits, and maps from the grid to the pixels."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.training.losses import at_least_float32
+from mmmaskformer.core.upsampling import interpolation_matrix
+
+
+class Taps(NamedTuple):
+    """A linear map along one axis of which every output uses few inputs.
+
+    Attributes:
+        index: (N, t) int64, the inputs of each output.
+        weight: (N, t) float at least 0, their weights.
+    """
+
+    index: Tensor
+    weight: Tensor
+
+    @classmethod
+    def bilinear(cls, low: int, high: int, like: Tensor) -> 'Taps':
+        """Bilinear resize from ``low`` to ``high`` positions, with torch's own weights."""
+        matrix = interpolation_matrix(low, high, like)
+        first = (matrix != 0).to(torch.uint8).argmax(1)
+        index = torch.stack([first, (first + 1).clamp(max=low - 1)], 1)
+        weight = matrix.gather(1, index)
+        weight[:, 1] *= index[:, 1] > first  # the last input has no neighbour
+        return cls(index, weight)
+
+    def after(self, first: 'Taps') -> 'Taps':
+        """This map applied to the outputs of another."""
+        index, weight = first.index[self.index], first.weight[self.index] * self.weight[:, :, None]
+        return Taps(index.flatten(1), weight.flatten(1))
+
+    def rows(self, chosen: slice | Tensor) -> 'Taps':
+        """The map to some outputs only, in the order asked for."""
+        return Taps(self.index[chosen], self.weight[chosen])
+
+
+class Axis(NamedTuple):
+    """How the class scores of an image depend on mask logits along one axis: ``after(sigmoid(before(logits)))``.
+
+    Attributes:
+        before: from the network's grid to where the sigmoid is taken; weights of an output sum to 1.
+        after: from there to the output; None for no change.
+    """
+
+    before: Taps
+    after: Taps | None = None
+
+    @property
+    def size(self) -> int:
+        """Positions of the output."""
+        return len((self.after or self.before).index)
+
+    def mirrored(self) -> 'Axis':
+        """The same with the output turned round."""
+        order = torch.arange(self.size - 1, -1, -1, device=self.before.index.device)
+        return Axis(self.before.rows(order)) if self.after is None else Axis(self.before, self.after.rows(order))
+
+
+class ScoreView(NamedTuple):
+    """One summand of the class scores of an image: a whole view, or one window of it.
+
+    Attributes:
+        class_probs: (Q, K) float, without "no object".
+        mask_logits: (h, w, Q) float.
+        rows: from h rows to those of the output.
+        columns: from w columns to those of the output.
+    """
+
+    class_probs: Tensor
+    mask_logits: Tensor
+    rows: Axis
+    columns: Axis
+
+
+@torch.compiler.disable  # part of `label_map`, which cannot be compiled
+def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> ScoreView:
+    """What `label_map` needs of one view of an image; arguments as in `semantic_labels`."""
+    logits = masks.coarse_logits().permute(1, 2, 0).contiguous()
+    axes = []
+    for coarse, padded, image, out in zip(
+        logits.shape[:2], masks.input_size, masks.image_size, masks.out_size, strict=True
+    ):
+        to_image = Taps.bilinear(coarse, padded, logits).rows(slice(image))
+        to_output = Taps.bilinear(image, out, logits)
+        axes.append(Axis(to_output.after(to_image)) if resize_masks_first else Axis(to_image, to_output))
+    if masks.image_size == masks.out_size:
+        axes = [Axis(axis.before) for axis in axes]
+    if masks.flipped:
+        axes[1] = axes[1].mirrored()
+    return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
+
+
+@torch.compiler.disable  # part of `label_map`, which cannot be compiled
+def window_view(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    *,
+    rows: slice,
+    columns: slice,
+    weights: tuple[Tensor, Tensor],
+    image_size: tuple[int, int],
+    out_size: tuple[int, int],
+) -> ScoreView:
+    """What `label_map` needs of one window of a sliding model; its scores are weighted and added to the others'.
+
+    Args:
+        class_logits: (Q, K + 1) float.
+        mask_logits: (Q, h, w) float, of the window.
+        rows: where the window lies in the padded input, start and stop.
+        columns: the same.
+        weights: (H,) and (W,) float: how much a window counts at a position of the padded input; at a pixel, the
+            product of the two.
+        image_size: (height, width) of the image within the padded input, at the top left.
+        out_size: (height, width) wanted.
+    """
+    logits = at_least_float32(mask_logits).permute(1, 2, 0).contiguous()
+    axes = []
+    for coarse, window, weight, image, out in zip(
+        logits.shape[:2], (rows, columns), weights, image_size, out_size, strict=True
+    ):
+        index, share = Taps.bilinear(image, out, logits)
+        inside = (index >= window.start) & (index < window.stop)
+        length = window.stop - window.start
+        to_output = Taps((index - window.start).clamp(0, length - 1), share * weight.to(logits)[index] * inside)
+        axes.append(Axis(Taps.bilinear(coarse, length, logits), to_output))
+    return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)

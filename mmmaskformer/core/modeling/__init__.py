@@ -1,0 +1,1 @@
+"""The network: layers, pixel decoders, transformer decoders and the classifier that joins them."""

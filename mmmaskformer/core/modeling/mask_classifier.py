@@ -1,0 +1,67 @@
+"""The whole mask classification model after the backbone."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmmaskformer.core.modeling.layers import MLP
+from mmmaskformer.core.structures import MaskPrediction
+from mmmaskformer.core.torch_versions import is_compiling
+
+
+class MaskClassifier(nn.Module):
+    """Pixel decoder and transformer decoder joined by the class head and the mask embedding head.
+
+    Args:
+        pixel_decoder: maps the features to a `PixelDecoderOutput`.
+        transformer_decoder: maps the memory to L states (B, Q, channels).
+        num_classes: K; the class head has one more output, "no object", at index K.
+        channels: width of the decoder states.
+        mask_channels: width C of the per-pixel embeddings.
+
+    Source: paper, section 3.4 and figure 2; official code, MaskFormerHead and TransformerPredictor.
+    """
+
+    def __init__(
+        self,
+        *,
+        pixel_decoder: nn.Module,
+        transformer_decoder: nn.Module,
+        num_classes: int,
+        channels: int = 256,
+        mask_channels: int = 256,
+    ):
+        super().__init__()
+        self.pixel_decoder = pixel_decoder
+        self.transformer_decoder = transformer_decoder
+        self.class_embed = nn.Linear(channels, num_classes + 1)
+        self.mask_embed = MLP(channels, channels, mask_channels, 3)
+
+    def forward(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
+        """Predict segments.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            all_layers: True for the predictions of all L layers (training), False for the last one only: its two
+                heads are then the only ones that run.
+
+        Returns:
+            Predictions, the last one final. Their mask features are one and the same tensor; without gradients and
+            for the last layer only, they are None, and mask logits come from the folded convolution.
+        """
+        pixels = self.pixel_decoder(features)
+        states = self.transformer_decoder(pixels.memory)
+        if not all_layers:
+            states = states[-1:]
+        mask_features, last_conv = None, pixels.last_conv
+        # A compiled or exported graph keeps its weights constant.
+        if all_layers or torch.is_grad_enabled() or is_compiling():
+            with torch.no_grad():
+                mask_features = last_conv.mask_features()
+            if not torch.is_grad_enabled():
+                last_conv = None
+        return [
+            MaskPrediction(self.class_embed(state), self.mask_embed(state), mask_features, last_conv)
+            for state in states
+        ]

@@ -1,0 +1,161 @@
+"""Pixel decoders: backbone features to per-pixel embeddings and the memory of the transformer decoder."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmmaskformer.core.folding import LastConv
+from mmmaskformer.core.modeling.channels_last import add_nearest_, prefers_channels_last
+from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
+from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, same_start_layers
+
+
+class PixelDecoderOutput(NamedTuple):
+    """Result of a pixel decoder.
+
+    Attributes:
+        memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
+        last_conv: the convolution that makes the per-pixel embeddings on the finest grid, not run yet: see `folding`.
+    """
+
+    memory: Tensor
+    last_conv: LastConv
+
+
+class FPNPixelDecoder(nn.Module):
+    """Feature pyramid of 3x3 convolutions with GroupNorm, top-down by nearest up-sampling and addition.
+
+    The memory is the coarsest backbone feature itself. The last convolution is 3x3, as in the official code; the
+    paper's text says 1x1.
+
+    Args:
+        in_channels: channels of the features, finest first, at least two levels.
+        channels: width of the pyramid.
+        mask_channels: width C of the per-pixel embeddings.
+        norm_groups: groups of every GroupNorm.
+
+    Attributes:
+        memory_channels: channels of the memory.
+
+    Raises:
+        ValueError: if there are fewer than two levels or ``norm_groups`` does not divide ``channels``.
+
+    Source: paper, section 3.4 (pixel decoder); official code, BasePixelDecoder.
+    """
+
+    def __init__(
+        self, *, in_channels: Sequence[int], channels: int = 256, mask_channels: int = 256, norm_groups: int = 32
+    ):
+        super().__init__()
+        if len(in_channels) < 2:
+            raise ValueError(f'in_channels={list(in_channels)} has {len(in_channels)} level(s); expected at least 2')
+        *lateral, top = in_channels
+        self.memory_channels = top
+        self.top_conv = ConvNorm(top, channels, 3, norm_groups=norm_groups, relu=True)
+        self.lateral_convs = nn.ModuleList(
+            ConvNorm(width, channels, 1, norm_groups=norm_groups, relu=False) for width in lateral
+        )
+        self.output_convs = nn.ModuleList(
+            ConvNorm(channels, channels, 3, norm_groups=norm_groups, relu=True) for _ in lateral
+        )
+        self.mask_conv = nn.Conv2d(channels, mask_channels, 3, padding=1)
+        caffe2_xavier_(self.mask_conv)
+
+    def forward(self, features: Sequence[Tensor]) -> PixelDecoderOutput:
+        """Merge the features from coarse to fine.
+
+        Args:
+            features: one (B, in_channels[i], h_i, w_i) per level, finest first; any sizes.
+
+        Returns:
+            The coarsest feature as memory, and the embeddings on the grid of the finest.
+        """
+        x = self.top_conv(features[-1])
+        levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
+        for feature, lateral, output in reversed(list(levels)):
+            if prefers_channels_last(feature):
+                x = add_nearest_(lateral(feature), x)
+            else:
+                x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
+                # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
+                x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
+            x = output(x)
+        return PixelDecoderOutput(features[-1], LastConv(x, self.mask_conv.weight, self.mask_conv.bias))
+
+
+class TransformerEncoderPixelDecoder(nn.Module):
+    """A transformer encoder on the coarsest feature, then the feature pyramid of `FPNPixelDecoder`.
+
+    The encoder's output is the top of the pyramid and the memory. No padding mask, as published.
+
+    Args:
+        in_channels: channels of the features, finest first, at least two levels.
+        channels: width of encoder and pyramid.
+        mask_channels: width C of the per-pixel embeddings.
+        norm_groups: groups of every GroupNorm.
+        num_layers: encoder layers.
+        num_heads: attention heads; must divide ``channels``.
+        ffn_channels: hidden width of the feed-forward parts.
+        dropout: probability.
+
+    Attributes:
+        memory_channels: channels of the memory.
+
+    Raises:
+        ValueError: if there are fewer than two levels, a width is not divided by its heads or groups, or
+            ``num_layers`` is below 1.
+
+    Source: paper, section 4.2 (panoptic models, "+ 6 Enc"); official code, TransformerEncoderPixelDecoder.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int],
+        channels: int = 256,
+        mask_channels: int = 256,
+        norm_groups: int = 32,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        ffn_channels: int = 2048,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f'num_layers={num_layers} must be at least 1. Fix: FPNPixelDecoder has no encoder')
+        if channels % num_heads:
+            raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
+        *lateral, top = in_channels
+        self.channels = self.memory_channels = channels
+        self.memory_proj = nn.Conv2d(top, channels, 1)
+        caffe2_xavier_(self.memory_proj)
+        layer = TransformerEncoderLayer(
+            channels=channels, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout
+        )
+        self.layers = same_start_layers(layer, num_layers)
+        self.pyramid = FPNPixelDecoder(
+            in_channels=[*lateral, channels], channels=channels, mask_channels=mask_channels, norm_groups=norm_groups
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> PixelDecoderOutput:
+        """Encode the coarsest feature and merge the features from coarse to fine.
+
+        Args:
+            features: one (B, in_channels[i], h_i, w_i) per level, finest first; any sizes.
+
+        Returns:
+            The encoder's output (B, channels, h', w') as memory, and the embeddings on the grid of the finest feature.
+        """
+        return self.pyramid([*features[:-1], self._encode(features[-1])])
+
+    def _encode(self, feature: Tensor) -> Tensor:
+        x = self.memory_proj(feature)
+        size = x.shape[-2:]
+        position = sine_position_encoding(size, self.channels, x.device).to(x.dtype)
+        x, position = (grid.flatten(2).transpose(1, 2) for grid in (x, position))
+        for layer in self.layers:
+            x = layer(x, position=position)
+        return x.transpose(1, 2).unflatten(2, size)

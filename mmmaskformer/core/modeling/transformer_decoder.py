@@ -1,0 +1,75 @@
+"""Transformer decoder: learned queries and the memory to query embeddings of every layer."""
+
+from torch import Tensor, nn
+
+from mmmaskformer.core.modeling.layers import caffe2_xavier_, sine_position_encoding
+from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, same_start_layers
+
+
+class TransformerDecoder(nn.Module):
+    """Queries attend to the memory through a stack of layers; one shared LayerNorm ends each layer's output.
+
+    The memory is projected to ``channels`` unless it has that width already. No padding mask: padded area is attended
+    to like image area, as published.
+
+    Args:
+        in_channels: channels of the memory.
+        num_queries: Q.
+        channels: width of the transformer.
+        num_layers: L.
+        num_heads: attention heads.
+        ffn_channels: hidden width of the feed-forward parts.
+        dropout: probability.
+
+    Raises:
+        ValueError: if ``num_heads`` does not divide ``channels`` or a count is below 1.
+
+    Source: paper, section 3.4 (transformer module); official code, TransformerPredictor.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_queries: int = 100,
+        channels: int = 256,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        ffn_channels: int = 2048,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        if num_queries < 1 or num_layers < 1:
+            raise ValueError(f'num_queries={num_queries} and num_layers={num_layers} must be at least 1')
+        if channels % num_heads:
+            raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
+        self.channels = channels
+        self.memory_proj = nn.Identity() if in_channels == channels else nn.Conv2d(in_channels, channels, 1)
+        if in_channels != channels:
+            caffe2_xavier_(self.memory_proj)
+        self.query_embed = nn.Embedding(num_queries, channels)
+        layer = TransformerDecoderLayer(
+            channels=channels, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout
+        )
+        self.layers = same_start_layers(layer, num_layers)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, memory: Tensor) -> list[Tensor]:
+        """Decode the queries.
+
+        Args:
+            memory: (B, in_channels, h, w) float.
+
+        Returns:
+            L tensors (B, Q, channels), normalised, the last one final.
+        """
+        memory = self.memory_proj(memory)
+        position = sine_position_encoding(memory.shape[-2:], self.channels, memory.device).to(memory.dtype)
+        memory, position = (grid.flatten(2).transpose(1, 2) for grid in (memory, position))
+        query_pos = self.query_embed.weight[None].expand(memory.shape[0], -1, -1)  # len() would fix B in an export
+        x = query_pos.new_zeros(query_pos.shape)
+        states = []
+        for layer in self.layers:
+            x = layer(x, memory, query_pos=query_pos, memory_pos=position)
+            states.append(x)
+        return [self.norm(state) for state in states]

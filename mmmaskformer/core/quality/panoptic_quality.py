@@ -1,0 +1,261 @@
+"""Panoptic quality: from two maps of segments to counts per class, and from counts to PQ, SQ and RQ."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from mmmaskformer.core.quality.panoptic_codes import number_codes
+from mmmaskformer.core.quality.panoptic_map import PanopticMap, checked_map, joint_areas, segment_positions, shorten
+
+
+@dataclass(frozen=True)
+class SegmentCounts:
+    """What PQ needs to know of any number of images; counts of several sets of images are added with ``+``.
+
+    Attributes:
+        tp: (K,) int64, matched pairs of segments per class.
+        fp: (K,) int64, predicted segments without a match, those on void and crowds left out.
+        fn: (K,) int64, true segments without a match, crowds left out.
+        iou_sum: (K,) float64, sum of the IoUs of the matched pairs.
+    """
+
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    iou_sum: np.ndarray
+
+    @classmethod
+    def zeros(cls, num_classes: int) -> 'SegmentCounts':
+        """Counts of no image."""
+        return cls.from_rows([], num_classes)
+
+    def __add__(self, other: 'SegmentCounts') -> 'SegmentCounts':
+        """Counts of the images of both."""
+        return type(self)(*(mine + theirs for mine, theirs in zip(self._columns(), other._columns(), strict=True)))
+
+    def rows(self) -> np.ndarray:
+        """A small form to keep per image: (c, 1 + fields) float64, the label and the counts of c classes present."""
+        table = np.column_stack(self._columns()).astype(np.float64)
+        present = np.flatnonzero(table.any(axis=1))
+        return np.column_stack([present, table[present]])
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[np.ndarray], num_classes: int) -> 'SegmentCounts':
+        """The sum of the small forms of any number of images.
+
+        Args:
+            rows: results of `rows`.
+            num_classes: K.
+        """
+        names = [field.name for field in fields(cls)]
+        table = np.zeros((num_classes, len(names)))
+        for row in rows:
+            table[row[:, 0].astype(np.int64)] += row[:, 1:]
+        dtypes = [np.float64 if name == 'iou_sum' else np.int64 for name in names]
+        return cls(*(column.astype(dtype) for column, dtype in zip(table.T, dtypes, strict=True)))
+
+    def _columns(self) -> list[np.ndarray]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+class Quality(NamedTuple):
+    """PQ = SQ * RQ per class, each (K,) float64 in [0, 1]; NaN for a class with neither segments nor predictions."""
+
+    pq: np.ndarray
+    sq: np.ndarray
+    rq: np.ndarray
+
+
+class MeanQuality(NamedTuple):
+    """Means over the ``n`` classes that have segments or predictions, in [0, 1]; NaN if there are none."""
+
+    pq: float
+    sq: float
+    rq: float
+    n: int
+
+
+def count_segments(
+    truth: PanopticMap, prediction: PanopticMap, *, num_classes: int, name: str = 'image'
+) -> SegmentCounts:
+    """Match the segments of one image and count.
+
+    A pair matches when the classes agree, the true segment is no crowd and IoU > 0.5; predicted pixels on void are
+    taken out of the union. An unmatched prediction of which more than half lies on void or on the crowd of its class
+    does not count. If there are several crowds of a class, the one listed last counts, as in the official tool. A true
+    segment without any pixel counts as missed.
+
+    Differs from the official tool: a true id that is not listed is an error here, and no ids of 0 are allowed.
+
+    Source: Kirillov et al., Panoptic Segmentation, section 4; the rules of COCO's panoptic evaluation.
+
+    Args:
+        truth: the ground truth. Its ``areas`` go into the IoU as they are.
+        prediction: of the same size. Its ``is_crowd`` and ``areas`` are not used.
+        num_classes: K.
+        name: of the image or file, for messages.
+
+    Returns:
+        The counts, with one match at most for each segment.
+
+    Raises:
+        ValueError: if the sizes differ; if an id of a map is not listed, or listed twice, or 0; if a label is outside
+            the class list; if a predicted segment has no pixel; if a true area is smaller than an intersection.
+    """
+    truth = checked_map(truth, num_classes, f'{name}: ground truth')
+    prediction = checked_map(prediction, num_classes, f'{name}: prediction')
+    true_ids, pred_ids, areas = _areas(truth.ids, prediction.ids, name)
+    columns = segment_positions(pred_ids, prediction, f'{name}: prediction')
+    overlaps = _overlaps(truth, true_ids, columns, areas, len(prediction.labels), name)
+    _require_pixels(prediction, overlaps, name)
+    return _count(truth, prediction.labels, overlaps, num_classes, name)
+
+
+def count_codes(truth: PanopticMap, encoded: np.ndarray, *, num_classes: int, name: str = 'image') -> SegmentCounts:
+    """The same as `count_segments` for a prediction in MMDetection's form.
+
+    Args:
+        truth: as there.
+        encoded: (H, W) integer, see `panoptic_codes`.
+        num_classes: K.
+        name: of the image or file, for messages.
+
+    Raises:
+        ValueError: as there, or if a value is negative.
+    """
+    truth = checked_map(truth, num_classes, f'{name}: ground truth')
+    true_ids, codes, areas = _areas(truth.ids, encoded, name)
+    columns, labels = number_codes(codes, num_classes, f'{name}: panoptic map')
+    overlaps = _overlaps(truth, true_ids, columns, areas, len(labels), name)
+    return _count(truth, labels, overlaps, num_classes, name)
+
+
+def _count(
+    truth: PanopticMap, pred_labels: np.ndarray, overlaps: np.ndarray, num_classes: int, name: str
+) -> SegmentCounts:
+    """Match and count, given the pixels that segments share; see `_overlaps`."""
+    inside, on_void = overlaps[1:, 1:], overlaps[0, 1:]
+    pred_areas = overlaps.sum(axis=0)[1:]
+    true_areas = overlaps.sum(axis=1)[1:] if truth.areas is None else truth.areas
+    iou = segment_iou(inside, pred_areas, true_areas[:, None], on_void)
+    _require_iou(iou, truth, name)
+    match = (iou > 0.5) & (truth.labels[:, None] == pred_labels) & ~truth.is_crowd[:, None]
+    found, used = match.any(axis=1), match.any(axis=0)
+    ignored = (on_void + _pixels_on_crowd(truth, inside, pred_labels, num_classes)) / pred_areas > 0.5
+    matched_labels = truth.labels[np.nonzero(match)[0]]
+    return SegmentCounts(
+        tp=np.bincount(matched_labels, minlength=num_classes),
+        fp=np.bincount(pred_labels[~used & ~ignored], minlength=num_classes),
+        fn=np.bincount(truth.labels[~found & ~truth.is_crowd], minlength=num_classes),
+        iou_sum=np.bincount(matched_labels, weights=iou[match], minlength=num_classes),
+    )
+
+
+def quality(counts: SegmentCounts) -> Quality:
+    """PQ, SQ and RQ of each class."""
+    size = counts.tp + counts.fp / 2 + counts.fn / 2
+    nan = np.full(len(size), np.nan)
+    pq = np.divide(counts.iou_sum, size, out=nan.copy(), where=size > 0)
+    rq = np.divide(counts.tp, size, out=nan.copy(), where=size > 0)
+    sq = np.divide(counts.iou_sum, counts.tp, out=np.where(size > 0, 0.0, nan), where=counts.tp > 0)
+    return Quality(pq, sq, rq)
+
+
+def mean_quality(counts: SegmentCounts, chosen: np.ndarray | None = None) -> MeanQuality:
+    """Means over the classes that are present.
+
+    Args:
+        counts: of all images.
+        chosen: (K,) bool, the classes to take, such as the things; None for all.
+    """
+    per_class = np.stack(quality(counts))
+    present = ~np.isnan(per_class[0])
+    if chosen is not None:
+        present &= np.asarray(chosen, bool)
+    if not present.any():
+        return MeanQuality(np.nan, np.nan, np.nan, 0)
+    return MeanQuality(*per_class[:, present].mean(axis=1).tolist(), int(present.sum()))
+
+
+def segment_iou(
+    intersection: np.ndarray, pred_area: np.ndarray, true_area: np.ndarray, on_void: np.ndarray
+) -> np.ndarray:
+    """IoU with the predicted pixels on void left out of the union; 0 where nothing intersects.
+
+    Args:
+        intersection: in pixels, of any shape.
+        pred_area: of the predicted segments, void included.
+        true_area: of the true segments.
+        on_void: predicted pixels on void.
+
+    Returns:
+        float64 of the broadcast shape.
+    """
+    union = pred_area + true_area - intersection - on_void
+    # A union of 0 beside an intersection needs a wrong area; infinity then fails the check of the caller.
+    iou = np.where(intersection > 0, np.inf, 0.0)
+    return np.divide(intersection, union, out=iou, where=(intersection > 0) & (union > 0))
+
+
+def _areas(truth: np.ndarray, prediction: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`joint_areas` of maps of one size."""
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            f'{name}: the prediction is {prediction.shape} (height, width), expected {truth.shape} as the ground '
+            'truth. Fix: predict at the size of the image file (rescale=True), and check that image and annotation '
+            'belong together.'
+        )
+    return joint_areas(truth, prediction)
+
+
+def _overlaps(
+    truth: PanopticMap, true_ids: np.ndarray, columns: np.ndarray, areas: np.ndarray, num_predicted: int, name: str
+) -> np.ndarray:
+    """Pixels that each true segment (row) shares with each predicted one (column), (1 + M, 1 + S); void comes first.
+
+    Args:
+        truth: the ground truth.
+        true_ids: (P,) of groups of pixels, as in `joint_areas`.
+        columns: (P,) number of the predicted segment, 0 for void.
+        areas: (P,) of the groups, in pixels.
+        num_predicted: S.
+        name: of the image or file, for messages.
+    """
+    rows = segment_positions(true_ids, truth, f'{name}: ground truth')
+    shape = (1 + len(truth.segment_ids), 1 + num_predicted)
+    pixels = np.bincount(rows * shape[1] + columns, weights=areas, minlength=shape[0] * shape[1])
+    return pixels.reshape(shape)
+
+
+def _pixels_on_crowd(truth: PanopticMap, inside: np.ndarray, pred_labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Pixels of each predicted segment on the crowd of its own class, (S,)."""
+    crowds = np.flatnonzero(truth.is_crowd)
+    if not crowds.size:
+        return np.zeros(len(pred_labels))
+    crowd_of_class = np.full(num_classes, -1)
+    crowd_of_class[truth.labels[crowds]] = crowds  # of several crowds of a class the last one stays
+    crowd = crowd_of_class[pred_labels]
+    return np.where(crowd >= 0, inside[crowd, np.arange(len(crowd))], 0)
+
+
+def _require_pixels(prediction: PanopticMap, overlaps: np.ndarray, name: str) -> None:
+    seen = overlaps.any(axis=0)[1:]
+    if not seen.all():
+        missing = prediction.segment_ids[~seen]
+        raise ValueError(
+            f'{name}: prediction lists segment ids {shorten(missing)} in segments_info that no pixel has; expected at '
+            'least one pixel each. Fix: leave such segments out.'
+        )
+
+
+def _require_iou(iou: np.ndarray, truth: PanopticMap, name: str) -> None:
+    """The IoU exceeds 1 only if an area from elsewhere is smaller than the segment is in the map."""
+    wrong = (iou > 1).any(axis=1)
+    if wrong.any():
+        ids, areas = truth.segment_ids[wrong], truth.areas[wrong]
+        raise ValueError(
+            f'{name}: ground truth segments {shorten(ids)} have the areas {shorten(areas)} in segments_info, fewer '
+            'pixels than the map has. Fix: write the areas that the map has.'
+        )

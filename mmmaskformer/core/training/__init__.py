@@ -1,0 +1,1 @@
+"""Targets, matching and losses."""

@@ -1,0 +1,166 @@
+"""Writes invented scenes to disk in the layouts of both hosts: MMSegmentation's folders and COCO panoptic.
+
+::
+
+    root/images/{train,val}/000000.png         RGB
+    root/annotations/{train,val}/000000.png    one channel, class index, 255 to ignore
+    root/panoptic_{train,val}/000000.png       id = R + 256 G + 65536 B, 0 is void
+    root/panoptic_{train,val}.json             images, annotations, categories with id = class index + 1
+    root/scenes.json                           what the set was made with
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from mmmaskformer.datasets.scenes.scenes import CLASSES, Scene, make_scene
+
+# Raised whenever the same arguments would give other pictures, so that an old set is not taken for a new one.
+VERSION = 1
+RECORD = 'scenes.json'
+SPLITS = ('train', 'val')
+
+
+def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
+    """Source of chance of one picture: it depends on nothing but the three arguments.
+
+    Raises:
+        ValueError: if ``split`` is neither 'train' nor 'val'.
+    """
+    if split not in SPLITS:
+        raise ValueError(f'split: found {split!r}, expected one of {SPLITS}')
+    return np.random.default_rng([seed, SPLITS.index(split), index])
+
+
+def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, overwrite: bool = False) -> bool:
+    """Write a set of scenes, or keep the one that is there if it was made with the same arguments.
+
+    The set is made in a hidden folder beside ``root`` and renamed at the end, so ``root`` is complete or absent.
+
+    Args:
+        root: folder to make.
+        num_train: number of training pictures, at least 1.
+        num_val: number of validation pictures, at least 1.
+        seed: non-negative; picture i of a split is the same for every number of pictures.
+        overwrite: replace a different set of scenes that is there; nothing else is ever replaced.
+
+    Returns:
+        True if a set was written, False if the one that was there is kept.
+
+    Raises:
+        ValueError: if a number or the seed is out of range.
+        FileExistsError: if ``root`` holds something else.
+    """
+    for key, value, least in (('num_train', num_train, 1), ('num_val', num_val, 1), ('seed', seed, 0)):
+        if value < least:
+            raise ValueError(f'{key}: found {value}, expected at least {least}')
+    root = Path(root).resolve()
+    record = {'version': VERSION, 'num_train': num_train, 'num_val': num_val, 'seed': seed}
+    if _keep_existing(root, record, overwrite):
+        return False
+    root.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f'.{root.name}.', dir=root.parent))
+    try:
+        fresh = workshop / 'new'
+        for split, count in (('train', num_train), ('val', num_val)):
+            _write_split(fresh, split, count, seed)
+        (fresh / RECORD).write_text(json.dumps(record) + '\n')
+        if root.exists():
+            root.rename(workshop / 'old')
+        fresh.rename(root)
+    finally:
+        if not root.exists() and (workshop / 'old').exists():
+            (workshop / 'old').rename(root)
+        shutil.rmtree(workshop)
+    return True
+
+
+def _keep_existing(root: Path, record: dict, overwrite: bool) -> bool:
+    """Whether ``root`` is the wanted set already; raises if it holds what must not be replaced."""
+    if root.is_dir() and not any(root.iterdir()):
+        return False
+    if not root.exists():
+        return False
+    if not (root / RECORD).is_file():
+        raise FileExistsError(f'{root}: holds something other than a set of scenes; expected no such folder, or an '
+                              'empty one. Fix: choose another folder')  # fmt: skip
+    found = json.loads((root / RECORD).read_text())
+    complete = all(
+        len(list((root / folder).glob('*.png'))) == record[f'num_{split}']
+        for split in SPLITS
+        for folder in (f'images/{split}', f'annotations/{split}', f'panoptic_{split}')
+    )
+    if found == record and complete and not overwrite:
+        return True
+    if not overwrite:
+        problem = f'made with {found}' if found != record else 'of which files are missing'
+        raise FileExistsError(f'{root}: holds a set of scenes {problem}; expected none, or a complete one made with '
+                              f'{record}. Fix: choose another folder, or replace it with --overwrite')  # fmt: skip
+    return False
+
+
+def _write_split(root: Path, split: str, count: int, seed: int) -> None:
+    """Write the pictures, both kinds of labels and the COCO file of one split."""
+    folders = [root / 'images' / split, root / 'annotations' / split, root / f'panoptic_{split}']
+    for folder in folders:
+        folder.mkdir(parents=True)
+    images, annotations = [], []
+    for index in track(range(count), description=f'{split} scenes'):
+        scene = make_scene(scene_rng(seed, split, index))
+        name = f'{index:06d}.png'
+        height, width = scene.semantic.shape
+        for folder, pixels in zip(folders, (scene.image, scene.semantic, encode_ids(scene.panoptic)), strict=True):
+            Image.fromarray(pixels).save(folder / name)
+        images.append({'id': index + 1, 'file_name': name, 'height': height, 'width': width})
+        annotations.append({'image_id': index + 1, 'file_name': name, 'segments_info': describe_segments(scene)})
+    content = {'images': images, 'annotations': annotations, 'categories': coco_categories()}
+    (root / f'panoptic_{split}.json').write_text(json.dumps(content))
+
+
+def encode_ids(panoptic: np.ndarray) -> np.ndarray:
+    """Colours of a COCO panoptic picture.
+
+    Args:
+        panoptic: (H, W) int, ids in [0, 2**24).
+
+    Returns:
+        (H, W, 3) uint8 with id = R + 256 G + 65536 B.
+
+    Raises:
+        ValueError: if an id is out of range.
+    """
+    if panoptic.min() < 0 or panoptic.max() >= 1 << 24:
+        raise ValueError(f'panoptic: found ids from {panoptic.min()} to {panoptic.max()}, expected 0 to {2**24 - 1}')
+    return np.stack([panoptic >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+
+
+def describe_segments(scene: Scene) -> list[dict]:
+    """COCO ``segments_info`` of a scene: id, category_id, area in pixels, bbox [x, y, width, height], iscrowd."""
+    described = []
+    for segment in scene.segments:
+        seen = scene.panoptic == segment.id
+        rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+        top, left = int(rows[0]), int(columns[0])
+        described.append(
+            {
+                'id': segment.id,
+                'category_id': segment.label + 1,
+                'area': int(np.count_nonzero(seen)),
+                'bbox': [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
+                'iscrowd': 0,
+            }
+        )
+    return described
+
+
+def coco_categories() -> list[dict]:
+    """COCO ``categories`` of the scenes; id = class index + 1, since some readers take 0 for void."""
+    return [
+        {'id': label + 1, 'name': row.name, 'isthing': int(row.isthing), 'color': list(row.color)}
+        for label, row in enumerate(CLASSES)
+    ]

@@ -1,0 +1,167 @@
+"""Test-time augmentation: semantic models of MMSegmentation, panoptic ones of MMDetection."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseTTAModel
+from mmengine.structures import PixelData
+
+from mmmaskformer.core.inference.labels.search import label_map
+from mmmaskformer.core.inference.labels.views import score_view
+from mmmaskformer.core.inference.pooling import SegmentPool
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
+
+
+class SemanticTTAModel(BaseTTAModel):
+    """Averages the class scores of all augmented views of an image, then takes the arg-max.
+
+    The scores of mask classification are averaged as they are. MMSegmentation's `SegTTAModel` would put them through
+    another softmax first, which gives other labels than published; it also holds the scores of all views at once.
+
+    Source: paper, section 4.1 (multi-scale inference); official code, SemanticSegmentorWithTTA.
+    """
+
+    def test_step(self, data: dict) -> list:
+        """Predict view by view, keeping one running sum per image; or, with our own segmentor, the factors of it.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+
+        Returns:
+            See `merge_preds`; from our own segmentor ``pred_sem_seg`` (1, height, width) int32 only.
+        """
+        views = zip(data['inputs'], data['data_samples'], strict=True)
+        if getattr(self.module, 'labels_only', False):
+            return self._labels(views)
+        return self._average(self.module.test_step(dict(inputs=i, data_samples=s)) for i, s in views)
+
+    def _labels(self, batches) -> list:
+        """Labels of each image from the score views of all its views; see `label_map`."""
+        merged, views = None, []
+        for inputs, samples in batches:
+            batch = self.module.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
+            found = self.module.score_views(batch['inputs'], batch['data_samples'])
+            merged = merged or batch['data_samples']
+            views = [old + new for old, new in zip(views, found, strict=True)] if views else found
+        for sample, of_image in zip(merged, views, strict=True):
+            sample.pred_sem_seg = PixelData(data=label_map(of_image)[None])
+        return merged
+
+    def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
+        """Merge the views of each image.
+
+        Args:
+            data_samples_list: per image the samples of its views, each with ``seg_logits.data`` (K, height, width)
+                float at the original size, already flipped back.
+
+        Returns:
+            One sample per image, with the mean in ``seg_logits`` and its arg-max (1, height, width) int64 in
+            ``pred_sem_seg``.
+        """
+        return self._average(zip(*data_samples_list, strict=True))
+
+    @staticmethod
+    def _average(batches) -> list:
+        """Mean over views; ``batches`` gives per view the samples of all images."""
+        batches = iter(batches)
+        merged, count = list(next(batches)), 1
+        sums = [sample.seg_logits.data.clone() for sample in merged]
+        for count, samples in enumerate(batches, start=2):  # noqa: B007  the last count is the number of views
+            for total, sample in zip(sums, samples, strict=True):
+                total += sample.seg_logits.data
+        for sample, total in zip(merged, sums, strict=True):
+            sample.seg_logits.data = total / count
+            sample.pred_sem_seg.data = sample.seg_logits.data.argmax(0, keepdim=True)
+        return merged
+
+
+class PanopticTTAModel(BaseTTAModel):
+    """Pools the segments of all augmented views of an image, see `SegmentPool`; averages semantic scores.
+
+    Gives what the fusion head's ``test_cfg`` asks for, of 'panoptic' (``pred_panoptic_seg``) and 'semantic'
+    (``pred_sem_seg``), with its thresholds. Views may be scaled and mirrored left to right.
+
+    Args:
+        module: MMDetection's `MaskFormer` with our heads.
+
+    Raises:
+        ValueError: if ``test_cfg`` asks for another kind of result.
+    """
+
+    def __init__(self, module, data_preprocessor=None):
+        super().__init__(module, data_preprocessor)
+        self.fusion = self.module.panoptic_fusion_head
+        others = set(self.fusion.outputs) - {'panoptic', 'semantic'}
+        if others:
+            changes = ' '.join(f'model.test_cfg.{output}=None' for output in sorted(others))
+            raise ValueError(
+                f'model.test_cfg asks for {sorted(others)}, which test-time augmentation does not give; expected '
+                f"'panoptic', 'semantic' or both. Fix: --cfg-options {changes}"
+            )
+
+    def test_step(self, data: dict) -> list:
+        """Predict view by view, keeping one pool of segments and one sum of scores per image.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+
+        Returns:
+            One sample per image, that of its first view, with the results in it.
+        """
+        merged = data['data_samples'][0]
+        answers = [_ViewMerger(self.fusion) for _ in merged]
+        for inputs, samples in zip(data['inputs'], data['data_samples'], strict=True):
+            batch = self.module.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
+            features = self.module.extract_feat(batch['inputs'])
+            class_logits, masks = self.module.panoptic_head.predict(features, batch['data_samples'])
+            for image, (answer, sample) in enumerate(zip(answers, batch['data_samples'], strict=True)):
+                answer.add(class_logits[image], masks_of_view(masks, image, sample.metainfo))
+        for answer, sample in zip(answers, merged, strict=True):
+            answer.write(sample)
+        return merged
+
+    def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
+        """Not used: finished results of views cannot be pooled, `test_step` does it before."""
+        raise NotImplementedError('PanopticTTAModel merges in test_step, from logits')
+
+
+def masks_of_view(masks: DeferredMaskLogits, image: int, meta: dict) -> QueryMasks:
+    """Masks of one image of a batch of views at the size of the file, mirrored back.
+
+    Args:
+        masks: of the batch.
+        image: position in the batch.
+        meta: ``img_shape``, ``ori_shape``, ``flip`` and ``flip_direction`` of the view.
+
+    Raises:
+        ValueError: if the view is mirrored in another direction.
+    """
+    flipped = bool(meta.get('flip'))
+    if flipped and meta.get('flip_direction', 'horizontal') != 'horizontal':
+        raise ValueError(
+            f"{meta.get('img_path')}: a view is flipped '{meta['flip_direction']}'; expected 'horizontal'. Fix: use "
+            "RandomFlip with direction='horizontal' in tta_pipeline"
+        )
+    return masks.of_image(image, tuple(meta['img_shape'][:2]), tuple(meta['ori_shape'][:2]), flipped=flipped)
+
+
+class _ViewMerger:
+    """The results wanted of one image, over its views."""
+
+    def __init__(self, fusion):
+        self.fusion = fusion
+        self.pool = SegmentPool(**fusion.settings('panoptic')) if 'panoptic' in fusion.outputs else None
+        self.views = []
+        self.class_logits = None
+
+    def add(self, class_logits, masks: QueryMasks) -> None:
+        if self.pool is not None:
+            self.pool.add(class_logits, masks)
+        if 'semantic' in self.fusion.outputs:
+            self.views.append(score_view(class_logits, masks, **self.fusion.settings('semantic')))
+        self.class_logits = class_logits
+
+    def write(self, sample) -> None:
+        if self.pool is not None:
+            sample.pred_panoptic_seg = self.fusion.pack_panoptic(self.pool.result(), self.class_logits)
+        if self.views:
+            sample.pred_sem_seg = PixelData(sem_seg=label_map(self.views)[None])

@@ -1,0 +1,20 @@
+import pytest
+
+from mmmaskformer.apis.scripts import host_script
+
+
+@pytest.mark.parametrize('host', ['mmseg', 'mmdet'])
+@pytest.mark.parametrize('name', ['train.py', 'test.py'])
+def test_scripts_of_the_installed_hosts_are_found(host, name):
+    assert 'Runner' in host_script(host, name).read_text()
+
+
+def test_other_scopes_are_refused():
+    with pytest.raises(ValueError, match="default_scope=None: expected 'mmseg' or 'mmdet'"):
+        host_script(None, 'train.py')
+
+
+def test_a_host_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr('mmmaskformer.apis.scripts.find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='mmseg is not installed. Fix: pip install mmsegmentation'):
+        host_script('mmseg', 'train.py')

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
+
+IN_CHANNELS = (6, 10, 14)
+
+
+def build(kind: type, **settings) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return kind(in_channels=IN_CHANNELS, channels=8, mask_channels=7, norm_groups=4, **settings).double().eval()
+
+
+DECODERS = [
+    (FPNPixelDecoder, {}),
+    (TransformerEncoderPixelDecoder, dict(num_layers=2, num_heads=2, ffn_channels=12, dropout=0.0)),
+]
+
+
+@pytest.mark.parametrize(('kind', 'settings'), DECODERS)
+@pytest.mark.parametrize('sizes', [((16, 24), (8, 12), (4, 6)), ((13, 9), (7, 5), (4, 3)), ((1, 3), (1, 2), (1, 1))])
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_inference_equals_the_forward_pass_of_training(kind, settings, sizes, batch, layout):
+    decoder = build(kind, **settings)
+    features = [
+        torch.randn(batch, width, *size, dtype=torch.float64).contiguous(memory_format=layout)
+        for width, size in zip(IN_CHANNELS, sizes, strict=True)
+    ]
+    before = [feature.clone() for feature in features]
+    expected = decoder(features)
+    with torch.no_grad():
+        found = decoder(features)
+        embed = torch.randn(2, 7, dtype=torch.float64)
+        for image in range(batch):
+            torch.testing.assert_close(
+                found.last_conv.of_image(image).mask_logits(embed),
+                expected.last_conv.of_image(image).mask_logits(embed),
+            )
+    torch.testing.assert_close(found.memory, expected.memory)
+    torch.testing.assert_close(found.last_conv.mask_features(), expected.last_conv.mask_features())
+    assert all(map(torch.equal, features, before)), 'features belong to the caller'
+
+
+def test_images_of_a_batch_keep_the_layout_of_the_batch():
+    with torch.no_grad():
+        last_conv = build(FPNPixelDecoder)(
+            [torch.randn(2, c, 8, 8, dtype=torch.float64) for c in IN_CHANNELS]
+        ).last_conv
+        for image in range(2):
+            made = last_conv.of_image(image).mask_features()
+            assert made.is_contiguous(memory_format=torch.channels_last) and not made.is_contiguous()
+
+
+@pytest.mark.parametrize('kind', [FPNPixelDecoder, TransformerEncoderPixelDecoder])
+def test_one_level_is_too_few(kind):
+    with pytest.raises(ValueError, match=r'1 level\(s\); expected at least 2'):
+        kind(in_channels=[16], channels=8, norm_groups=4)

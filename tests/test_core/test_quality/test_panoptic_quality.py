@@ -1,0 +1,261 @@
+"""Counts against the official tool, a count by definition, and cases small enough to work out by hand."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers.pq_pairs import categories, counts_by_definition, official_stat, random_pair
+
+from mmmaskformer.core.quality.panoptic_codes import INSTANCE_OFFSET
+from mmmaskformer.core.quality.panoptic_map import PanopticMap, joint_areas, joint_runs, labels_of_pixels
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_codes, count_segments, mean_quality, quality
+
+K = 6
+IS_THING = np.arange(K) % 2 == 1
+
+
+def strips(*runs: tuple[int, int]) -> np.ndarray:
+    """A map of one row of 20 pixels from pairs (id, length), the rest void."""
+    row = np.concatenate([np.full(length, segment, np.int32) for segment, length in runs])
+    return np.pad(row, (0, 20 - len(row)))[None]
+
+
+def count(truth: np.ndarray, true_labels, prediction: np.ndarray, pred_labels, crowd=None, areas=None) -> tuple:
+    """(tp, fp, fn) and sum of IoUs of segments 1, 2, …, over all classes."""
+    counts = count_segments(
+        PanopticMap(truth, np.arange(1, len(true_labels) + 1), true_labels, crowd, areas),
+        PanopticMap(prediction, np.arange(1, len(pred_labels) + 1), pred_labels),
+        num_classes=K,
+    )
+    return (counts.tp.sum(), counts.fp.sum(), counts.fn.sum()), counts.iou_sum.sum()
+
+
+@pytest.mark.parametrize('seed', range(25))
+def test_equal_to_panopticapi(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    pairs = [random_pair(rng, K) for _ in range(3)]
+    counts = sum((count_segments(*pair, num_classes=K) for pair in pairs), SegmentCounts.zeros(K))
+    stat = official_stat(pairs, K, tmp_path)
+    official = np.array([[getattr(stat[label + 1], key) for key in ('tp', 'fp', 'fn', 'iou')] for label in range(K)])
+    assert np.array_equal(np.stack([counts.tp, counts.fp, counts.fn], axis=1), official[:, :3])
+    np.testing.assert_allclose(counts.iou_sum, official[:, 3], rtol=0, atol=1e-12)
+    for chosen, wanted in ((None, None), (IS_THING, True), (~IS_THING, False)):
+        mean = mean_quality(counts, chosen)
+        if not official[slice(None) if chosen is None else chosen, :3].any():
+            assert np.isnan(mean.pq) and mean.n == 0
+            continue
+        expected, _ = stat.pq_average(categories(K), isthing=wanted)
+        assert mean.n == expected['n'] > 0
+        assert mean[:3] == pytest.approx([expected[key] for key in ('pq', 'sq', 'rq')], rel=0, abs=1e-12)
+
+
+@pytest.mark.parametrize('seed', range(100, 125))
+def test_equal_to_counts_by_definition(seed):
+    truth, prediction = random_pair(np.random.default_rng(seed), K, size=(7, 9))
+    counts = count_segments(truth, prediction, num_classes=K)
+    found = np.stack([counts.tp, counts.fp, counts.fn, counts.iou_sum], axis=1)
+    np.testing.assert_allclose(found, counts_by_definition(truth, prediction, K), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('seed', range(10))
+@pytest.mark.parametrize('dtype', [np.int32, np.int64])
+def test_predictions_in_mmdetections_form_count_alike(seed, dtype):
+    truth, prediction = random_pair(np.random.default_rng(seed), K)
+    encoded = np.full(prediction.ids.shape, K, dtype)  # K, or any label above it, is void
+    encoded[0] = K + 3 + INSTANCE_OFFSET
+    for i, (segment, label) in enumerate(zip(prediction.segment_ids, prediction.labels, strict=True)):
+        encoded[prediction.ids == segment] = label + INSTANCE_OFFSET * i
+    ids = np.where(encoded % INSTANCE_OFFSET < K, prediction.ids, 0)
+    seen = np.isin(prediction.segment_ids, ids)
+    prediction = PanopticMap(ids, prediction.segment_ids[seen], prediction.labels[seen])
+    found, expected = count_codes(truth, encoded, num_classes=K), count_segments(truth, prediction, num_classes=K)
+    for key in ('tp', 'fp', 'fn'):
+        assert np.array_equal(getattr(found, key), getattr(expected, key))
+    np.testing.assert_allclose(found.iou_sum, expected.iou_sum, rtol=0, atol=1e-12)
+
+
+def test_wrong_predictions_in_mmdetections_form_are_named():
+    truth = PanopticMap(strips((1, 5)), np.array([1]), np.array([2]))
+    with pytest.raises(ValueError, match=r'a.png: the prediction is \(1, 19\)'):
+        count_codes(truth, np.zeros((1, 19), np.int32), num_classes=K, name='a.png')
+    with pytest.raises(ValueError, match='found -3, expected label'):
+        count_codes(truth, np.full((1, 20), -3), num_classes=K)
+
+
+def test_random_pairs_have_all_the_cases():
+    pairs = [random_pair(np.random.default_rng(seed), K) for seed in range(25)]
+    totals = sum((count_segments(*pair, num_classes=K) for pair in pairs), SegmentCounts.zeros(K))
+    assert min(totals.tp[:-1].min(), totals.fp[:-1].min(), totals.fn[:-1].min()) > 0
+    assert totals.tp[-1] == totals.fp[-1] == totals.fn[-1] == 0
+    assert any(truth.is_crowd.any() for truth, _ in pairs)
+    assert any((truth.areas == 0).any() for truth, _ in pairs)
+    assert any(len(set(truth.labels[truth.is_crowd])) < truth.is_crowd.sum() for truth, _ in pairs)
+
+
+@pytest.mark.parametrize(
+    ('truth', 'prediction', 'expected', 'iou'),
+    [
+        (strips((1, 20)), strips((1, 10)), (0, 1, 1), 0),  # IoU 0.5 is no match
+        (strips((1, 20)), strips((1, 11)), (1, 0, 0), 0.55),
+        (strips((1, 8)), strips((1, 20)), (1, 0, 0), 1),  # 12 predicted pixels on void leave the union
+        (strips((1, 8)), strips((1, 3), (0, 14), (1, 3)), (0, 1, 1), 0),  # half on void: still a false positive
+        (strips((1, 8)), strips((1, 3), (0, 13), (1, 4)), (0, 0, 1), 0),  # more than half: ignored
+        (strips((1, 20)), strips((0, 0)), (0, 0, 1), 0),
+        (strips((0, 0)), strips((1, 20)), (0, 0, 0), 0),
+    ],
+)
+def test_borders(truth, prediction, expected, iou):
+    labels = [2] * int(truth.max()), [2] * int(prediction.max())
+    counts, iou_sum = count(truth, labels[0], prediction, labels[1])
+    assert counts == expected
+    assert iou_sum == pytest.approx(iou, rel=0, abs=1e-15)
+
+
+def test_crowds_are_never_matched_nor_missed():
+    truth = strips((1, 10), (2, 10))
+    assert count(truth, [1, 3], strips((1, 10)), [1], crowd=[True, True]) == ((0, 0, 0), 0)
+    assert count(truth, [1, 3], strips((1, 10)), [3], crowd=[True, True]) == ((0, 1, 0), 0)
+
+
+def test_crowd_pixels_stay_in_the_union():
+    truth = strips((1, 10), (2, 10))
+    assert count(truth, [1, 1], strips((1, 16)), [1], crowd=[False, True]) == ((1, 0, 0), 10 / 16)
+
+
+def test_of_two_crowds_of_a_class_the_last_one_counts():
+    truth, prediction = strips((1, 10), (2, 10)), strips((1, 8), (0, 6), (2, 6))
+    assert count(truth, [1, 1], prediction, [1, 1], crowd=[True, True])[0] == (0, 1, 0)
+    assert count(truth, [1, 4], prediction, [1, 4], crowd=[True, True])[0] == (0, 0, 0)
+
+
+def test_areas_from_elsewhere_go_into_the_iou():
+    truth, prediction = strips((1, 10)), strips((1, 10))
+    assert count(truth, [1], prediction, [1], areas=[16]) == ((1, 0, 0), 10 / 16)
+    assert count(truth, [1], prediction, [1], areas=[20]) == ((0, 1, 1), 0)
+
+
+def test_a_true_segment_without_pixels_is_missed():
+    assert count(strips((1, 10)), [1, 2], strips((1, 10)), [1])[0] == (1, 0, 1)
+
+
+def test_wrong_class_is_missed_and_false():
+    assert count(strips((1, 10)), [1], strips((1, 10)), [2]) == ((0, 1, 1), 0)
+
+
+def test_quality_by_hand():
+    counts = SegmentCounts(np.array([2, 0, 0]), np.array([1, 1, 0]), np.array([3, 0, 0]), np.array([1.5, 0, 0]))
+    pq, sq, rq = quality(counts)
+    assert [pq[0], sq[0], rq[0]] == [1.5 / 4, 0.75, 0.5]
+    assert [pq[1], sq[1], rq[1]] == [0, 0, 0]
+    assert np.isnan([pq[2], sq[2], rq[2]]).all()
+    assert mean_quality(counts) == (1.5 / 8, 0.375, 0.25, 2)
+    assert mean_quality(counts, [False, True, True]) == (0, 0, 0, 1)
+    assert np.isnan(mean_quality(counts, [False, False, True])[:3]).all()
+
+
+def test_small_form_keeps_everything():
+    pairs = [random_pair(np.random.default_rng(seed), K) for seed in range(4)]
+    each = [count_segments(*pair, num_classes=K) for pair in pairs]
+    joined = SegmentCounts.from_rows([counts.rows() for counts in each], K)
+    for key in ('tp', 'fp', 'fn', 'iou_sum'):
+        assert np.array_equal(getattr(joined, key), sum(getattr(counts, key) for counts in each))
+    assert joined.tp.dtype == np.int64
+    assert len(each[0].rows()) < K
+
+
+@pytest.mark.parametrize('dtype', [np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+def test_any_integer_and_any_memory_layout(dtype):
+    truth, prediction = random_pair(np.random.default_rng(3), K)
+    expected = count_segments(truth, prediction, num_classes=K).rows()
+    ids, dense = np.unique(truth.ids, return_inverse=True)
+    dense = np.asfortranarray(dense.reshape(truth.ids.shape).astype(dtype))
+    visible = np.searchsorted(ids, truth.segment_ids)
+    visible[truth.areas == 0] = np.arange(1000, 1000 + (truth.areas == 0).sum())
+    again = count_segments(truth._replace(ids=dense, segment_ids=visible), prediction, num_classes=K).rows()
+    assert np.array_equal(again, expected)
+
+
+def test_order_of_the_lists_does_not_matter():
+    truth, prediction = random_pair(np.random.default_rng(5), K)
+    expected = count_segments(truth, prediction, num_classes=K).rows()
+    turned = PanopticMap(prediction.ids, prediction.segment_ids[::-1].tolist(), prediction.labels[::-1].tolist())
+    np.testing.assert_allclose(count_segments(truth, turned, num_classes=K).rows(), expected, rtol=0, atol=1e-14)
+
+
+def pixels_of_pairs(pairs) -> Counter:
+    """Pixels of each pair of values, given pairs with numbers of pixels."""
+    pixels = Counter()
+    for one, two, number in pairs:
+        pixels[int(one), int(two)] += int(number)
+    return pixels
+
+
+@pytest.mark.parametrize('find', [joint_runs, joint_areas])
+@pytest.mark.parametrize('size', [(1, 1), (1, 8), (7, 11), (3, 3), (64, 96)])
+@pytest.mark.parametrize('values', [2, 2**24, 2**31 - 1])
+def test_every_pixel_counts_once(find, size, values):
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, values, size).astype(np.uint32)
+    second = rng.integers(-values, values, size).astype(np.int32)
+    found = find(first, second)
+    assert [part.dtype for part in found] == [np.int64] * 3 and found[2].min() > 0
+    assert pixels_of_pairs(zip(*found, strict=True)) == pixels_of_pairs(
+        zip(first.flat, second.flat, np.ones(first.size), strict=True)
+    )
+
+
+@pytest.mark.parametrize('find', [joint_runs, joint_areas])
+def test_no_pixel_has_no_pairs(find):
+    empty = np.zeros((0, 11), np.int32)
+    assert [len(part) for part in find(empty, empty)] == [0, 0, 0]
+
+
+def test_runs_of_a_map_with_itself_are_its_own():
+    ids = np.random.default_rng(0).integers(0, 3, (7, 11))
+    own, again = joint_runs(ids, ids), joint_runs(ids, ids.copy())
+    assert all(map(np.array_equal, own, again)) and np.array_equal(np.repeat(own[0], own[2]), ids.ravel())
+
+
+def test_areas_merge_the_runs_of_a_pair():
+    first, second = np.indices((64, 64)) // 4 % 4
+    assert len(joint_runs(first, second)[2]) > 1000
+    assert len(joint_areas(first, second)[2]) <= 2 * 16
+
+
+def test_labels_of_pixels():
+    truth, _ = random_pair(np.random.default_rng(2), K)
+    expected = np.full(truth.ids.shape, 255)
+    for segment_id, label, crowd in zip(truth.segment_ids, truth.labels, truth.is_crowd, strict=True):
+        expected[truth.ids == segment_id] = 255 if crowd else label
+    assert truth.is_crowd.any() and len(np.unique(expected)) > 2
+    assert np.array_equal(labels_of_pixels(truth, 255, num_classes=K), expected)
+
+
+GOOD = PanopticMap(strips((7, 8), (9, 5)), [7, 9], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ('truth', 'prediction', 'message'),
+    [
+        (GOOD, GOOD._replace(ids=strips((7, 8), (9, 5)).T), r'the prediction is \(20, 1\).*expected \(1, 20\)'),
+        (GOOD._replace(labels=[1, K]), GOOD, r'ground truth: segments \[9\] have unknown categories \[6\]'),
+        (GOOD, GOOD._replace(labels=[-1, 1]), r'prediction: segments \[7\] have unknown categories \[-1\]'),
+        (GOOD._replace(segment_ids=[7, 8]), GOOD, r'ground truth has pixels of segment ids \[9\]'),
+        (GOOD, GOOD._replace(segment_ids=[8, 9]), r'prediction has pixels of segment ids \[7\]'),
+        (GOOD, PanopticMap(GOOD.ids, [7, 9, 11], [1, 2, 2]), r'prediction lists segment ids \[11\].*no pixel'),
+        (GOOD._replace(segment_ids=[7, 7]), GOOD, r'ground truth: segment ids \[7\] are listed more than once'),
+        (GOOD, GOOD._replace(segment_ids=[0, 9]), r'prediction: found segment id 0'),
+        (GOOD, GOOD._replace(ids=GOOD.ids / 2), r'prediction: found a map of shape \(1, 20\) and float64'),
+        (GOOD._replace(labels=[1]), GOOD, r'found labels of shape \(1,\), expected \(2,\)'),
+        (GOOD._replace(areas=[8, 0]), GOOD, r'ground truth segments \[9\] have the areas \[0\]'),
+    ],
+)
+def test_what_does_not_fit_is_told_with_the_name(truth, prediction, message):
+    with pytest.raises(ValueError, match=r'^street\.png: .*' + message.removeprefix('street')):
+        count_segments(truth, prediction, num_classes=K, name='street.png')
+
+
+def test_long_lists_are_shortened():
+    truth = PanopticMap(np.arange(1, 31)[None], [1], [0])
+    with pytest.raises(ValueError, match=r'\[2, 3, 4, 5, 6, 7, 8, 9, … 21 more\]'):
+        count_segments(truth, truth, num_classes=K)
