@@ -9,11 +9,12 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mmmaskformer.datasets.scenes.scenes import METAINFO
-from mmmaskformer.export.files import FORMATS, require_packages, run_file, write_file, write_whole
+from mmmaskformer.export.files import FORMATS, require_packages, run_file, write_file
 from mmmaskformer.export.load import TrainedModel, load_trained
 from mmmaskformer.export.modules import OUTPUTS, export_module
 from mmmaskformer.export.quantise import MAX_MIOU_LOSS, quantise
 from mmmaskformer.export.verify import check_shapes, compare, scene_miou
+from mmmaskformer.formats.whole_files import whole_file
 
 
 def main() -> int:
@@ -91,7 +92,8 @@ def _write_int8(args: argparse.Namespace, trained: TrainedModel, exact: Path) ->
         if before - after > MAX_MIOU_LOSS:
             print(f'error: 8 bits cost more than {MAX_MIOU_LOSS} points; nothing is written', file=sys.stderr)
             return False
-    write_whole(args.out, lambda part: shutil.copyfile(small, part))
+    with whole_file(args.out) as part:
+        shutil.copyfile(small, part)
     return True
 
 

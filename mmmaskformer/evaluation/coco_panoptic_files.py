@@ -6,29 +6,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mmmaskformer.core.quality.panoptic_map import PanopticMap
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
-from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
-
-
-def write_ids(path: str | Path, ids: np.ndarray) -> None:
-    """Write a panoptic PNG.
-
-    Args:
-        path: file to write.
-        ids: (H, W) integer in [0, 2**24).
-
-    Raises:
-        ValueError: if an id is out of range.
-    """
-    if ids.min() < 0 or ids.max() >= 1 << 24:
-        raise ValueError(f'{path}: found ids from {ids.min()} to {ids.max()}, expected 0 to {2**24 - 1}')
-    channels = ids.astype('<u4')[..., None].view(np.uint8)
-    content = cv2.imencode('.png', np.ascontiguousarray(channels[..., 2::-1]))[1]
-    Path(path).write_bytes(content.tobytes())
+from mmmaskformer.formats.panoptic_png import read_ids, write_ids
 
 
 class PanopticResultWriter:
@@ -131,7 +113,7 @@ def count_files(
         pair = []
         for folder, found in zip(folders, (entry, predictions[entry['image_id']]), strict=True):
             file = folder / found['file_name']
-            pair.append(panoptic_map(read_segment_ids(str(file)), found['segments_info'], label_of, str(file)))
+            pair.append(panoptic_map(read_ids(str(file)), found['segments_info'], label_of, str(file)))
         rows.append(count_segments(*pair, num_classes=len(label_of), name=str(folders[0] / entry['file_name'])).rows())
     return SegmentCounts.from_rows(rows, len(label_of)), truth['categories']
 
@@ -140,7 +122,7 @@ def panoptic_map(ids: np.ndarray, segments: Sequence[dict], label_of: Mapping[in
     """A picture with what the JSON file says about it.
 
     Args:
-        ids: (H, W) of `read_segment_ids`.
+        ids: (H, W) of `read_ids`.
         segments: ``segments_info``; ``iscrowd`` and ``area`` may be absent, as in results.
         label_of: category id to label.
         name: of the file, for messages.

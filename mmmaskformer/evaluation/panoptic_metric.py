@@ -6,10 +6,8 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
 from mmmaskformer.core.quality.panoptic_quality import (
     SegmentCounts,
-    count_codes,
     mean_quality,
     quality,
 )
@@ -22,6 +20,7 @@ from mmmaskformer.evaluation.common import (
     panoptic_truth,
     percent,
 )
+from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic
 from mmmaskformer.registry import METRICS
 
 

@@ -1,10 +1,8 @@
 """The panoptic transforms against MMDetection's, the official code's numbers, Pillow and brute force."""
 
 import copy
-import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,8 @@ from helpers.panoptic import CROWD, striped_ids
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mmmaskformer.datasets.scenes.files import encode_ids, write_scenes
-from mmmaskformer.datasets.transforms import panoptic_loading
+from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 
 LOAD_IMAGE = dict(type='mmcv.LoadImageFromFile')
@@ -48,7 +46,7 @@ def build(name: str, **options):
 
 def entry(path: Path, ids: np.ndarray, **changes) -> dict:
     """Write a PNG with the ids and make the entry of a dataset with a segment of label i for 300 * (i + 1)."""
-    Image.fromarray(encode_ids(ids)).save(path)
+    write_ids(path, ids)
     segments = [
         dict(id=int(number), category=int(number) // 300 - 1, is_thing=True, iscrowd=bool(number == CROWD), area=1)
         for number in np.unique(ids)
@@ -127,54 +125,6 @@ def test_void_crowds_and_left_out_categories_belong_to_no_segment(tmp_path):
     results = build('LoadPanopticAnnotations')(part | dict(void_ids=[600]))
     assert results['gt_panoptic_map'][0].tolist() == [0] * 3 + [-1] * 3 + [1] * 3 + [2] * 3
     assert results['gt_segment_labels'].tolist() == [0, 2, 3]
-
-
-@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (7, 1), (13, 17)])
-def test_replaced_ids_are_those_of_a_loop(shape):
-    ids = np.random.default_rng(0).choice(np.array([0, 5, 256, 70000, 2**24 - 1], np.int32), shape)
-    numbers = {5: 1, 70000: 0, 2**24 - 1: 300}
-    replaced, areas = panoptic_loading.replace_ids(ids, numbers)
-    assert replaced.tolist() == [[numbers.get(number, -1) for number in row] for row in ids.tolist()]
-    assert replaced.dtype == np.int16
-    flat = ids.ravel().tolist()
-    assert areas == {number: flat.count(number) for number in set(flat)}
-
-
-@pytest.mark.parametrize('is_old_opencv', [False, True])
-@pytest.mark.parametrize('name', ['a.png', 'a.bmp'])
-def test_ids_use_all_three_channels(name, is_old_opencv, tmp_path, monkeypatch):
-    if is_old_opencv:
-        monkeypatch.setattr(panoptic_loading, 'READ_COLOURS', cv2.IMREAD_COLOR)
-        monkeypatch.setattr(panoptic_loading, 'COLOURS_TO_RGBA', cv2.COLOR_BGR2RGBA)
-    Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255]]], np.uint8)).save(tmp_path / name)
-    found = panoptic_loading.read_segment_ids(str(tmp_path / name))
-    assert found.tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
-
-
-def test_ids_are_not_turned_by_a_tag_of_the_file(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    Image.fromarray(np.array([[[1, 0, 0], [2, 0, 0]]], np.uint8)).save(tmp_path / 'a.png', exif=exif)
-    assert panoptic_loading.read_segment_ids(str(tmp_path / 'a.png')).tolist() == [[1, 2]]
-
-
-def test_ids_of_16_bits_are_refused(tmp_path):
-    path = tmp_path / 'a.png'
-    cv2.imwrite(str(path), np.full((2, 3, 3), 700, np.uint16))
-    with pytest.raises(ValueError, match=r"a\.png: found a picture of .*mode 'RGB', 16 bits\), expected RGB of 8 bits"):
-        panoptic_loading.read_segment_ids(str(path))
-
-
-@pytest.mark.parametrize('side', [60_000, 2_000_000])
-def test_a_size_that_nobody_can_mean_is_refused(side, tmp_path):
-    path = tmp_path / 'a.png'
-    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(path)
-    content = bytearray(path.read_bytes())
-    content[16:24] = side.to_bytes(4, 'big') * 2
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, 'big')
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r'a\.png: \d+ bytes that cannot be decoded'):
-        panoptic_loading.read_segment_ids(str(path))
 
 
 def test_a_truncated_file_is_not_taken_for_a_whole_one(tmp_path):

@@ -5,29 +5,12 @@ import json
 import numpy as np
 import pytest
 from helpers.pq_pairs import categories, counts_by_definition, describe, random_pair
-from PIL import Image
 
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts
-from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
-from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files, write_ids
+from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files
+from mmmaskformer.formats.panoptic_png import write_ids
 
 IDS = np.array([[0, 1, 255, 256], [65535, 65536, 2**24 - 1, 77]])
-
-
-def test_ids_as_others_write_and_read_them(tmp_path):
-    colours = np.stack([IDS % 256, IDS // 256 % 256, IDS // 65536], axis=-1).astype(np.uint8)
-    Image.fromarray(colours).save(tmp_path / 'theirs.png')
-    write_ids(tmp_path / 'ours.png', IDS)
-    assert np.array_equal(np.array(Image.open(tmp_path / 'ours.png')), colours)
-    for name in ('theirs', 'ours'):
-        found = read_segment_ids(str(tmp_path / f'{name}.png'))
-        assert found.dtype == np.int32 and np.array_equal(found, IDS)
-
-
-@pytest.mark.parametrize('value', [-1, 2**24])
-def test_ids_that_do_not_fit(tmp_path, value):
-    with pytest.raises(ValueError, match=r'a\.png: found ids from .* expected 0 to 16777215'):
-        write_ids(tmp_path / 'a.png', np.array([[1, value]]))
 
 
 def write_pairs(folder, pairs, num_classes):

@@ -12,7 +12,7 @@ from helpers.runs import ROOT, run
 from PIL import Image
 
 from mmmaskformer.export import files
-from mmmaskformer.export.files import FACTS_KEY, require_packages, run_file, write_file, write_whole
+from mmmaskformer.export.files import FACTS_KEY, require_packages, run_file, write_file
 from mmmaskformer.export.modules import OUTPUTS, export_module
 from mmmaskformer.export.quantise import quantise
 from mmmaskformer.export.verify import check_shapes, compare, labels_of
@@ -92,17 +92,6 @@ def test_comparison_sees_another_model(tmp_path):
     write_file(export_module(other, 'semantic'), 'semantic', FACTS, 'torchscript', file)
     (row,) = compare(small_segmentor(), 'semantic', run_file(file, 'torchscript'), SHAPES[:1])
     assert not row.small and row.logits == pytest.approx(20, abs=0.01) and row.pixels > 0.1
-
-
-def test_nothing_half_written(tmp_path):
-    def fail(part):
-        part.write_text('half')
-        raise RuntimeError('full disk')
-
-    (tmp_path / 'file').write_text('old')
-    with pytest.raises(RuntimeError, match='full disk'):
-        write_whole(tmp_path / 'file', fail)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [('file', 'old')]
 
 
 def test_missing_packages_name_the_extra(monkeypatch):

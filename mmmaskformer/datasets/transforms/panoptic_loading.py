@@ -1,106 +1,16 @@
-"""Reading panoptic PNG files in COCO's form, with checks that name file and segment."""
+"""Loading the segments of an image from its panoptic PNG, with checks that name file and segment."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmmaskformer.datasets.transforms.common import NO_SEGMENT, PANOPTIC_MAP
-from mmmaskformer.datasets.transforms.loading import decode_picture, read_content, require_image_size
+from mmmaskformer.datasets.transforms.common import PANOPTIC_MAP
+from mmmaskformer.datasets.transforms.loading import require_image_size
+from mmmaskformer.formats.panoptic_png import VOID_ID, read_ids, replace_ids
 from mmmaskformer.registry import TRANSFORMS
 
-VOID_ID = 0
 SHOWN = 5
-PNG_START, PNG_END = b'\x89PNG', b'IEND\xaeB`\x82'
-RGB_OF_8_BITS = b'\x08\x02'
-"""Bit depth and colour type in the header of a PNG file."""
-READ_COLOURS, COLOURS_TO_RGBA = (
-    # Before 4.11 OpenCV gives blue first, for which it swaps the colours of every pixel.
-    (cv2.IMREAD_COLOR_RGB, cv2.COLOR_RGB2RGBA)
-    if hasattr(cv2, 'IMREAD_COLOR_RGB')
-    else (cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGBA)
-)
-
-
-def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
-    """Read a panoptic PNG.
-
-    Args:
-        path: of the file.
-        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
-
-    Returns:
-        (H, W) int32 segment ids, R + 256 G + 65536 B; 0 is void.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is empty, cannot be decoded or is not RGB of 8 bits.
-    """
-    form = dict(what='panoptic PNG', expected='an RGB PNG')
-    where = "data_root and data_prefix['seg'] of the dataset"
-    content = read_content(path, where=where, backend_args=backend_args, **form)
-    depth_and_type = content[24:26] if content.startswith(PNG_START) else None
-    if depth_and_type == RGB_OF_8_BITS and content.endswith(PNG_END):
-        # OpenCV decodes faster than Pillow, but it takes a truncated file for a whole one.
-        pixels = _decode_fast(content)
-        if pixels is not None:
-            return ids_of_colours(pixels, COLOURS_TO_RGBA)
-    pixels, mode = decode_picture(content, path, **form)
-    # Of the 16 bits of a channel Pillow gives 8, and the same mode.
-    if mode != 'RGB' or depth_and_type not in (None, RGB_OF_8_BITS):
-        raise ValueError(
-            f'panoptic PNG {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}, '
-            f'{content[24] if depth_and_type else 8} bits), expected RGB of 8 bits with id = R + 256 G + 65536 B. Fix: '
-            "give data_prefix['seg'] the folder of the panoptic PNG files."
-        )
-    return ids_of_colours(pixels)
-
-
-def _decode_fast(content: bytes) -> np.ndarray | None:
-    """Pixels (H, W, 3) uint8 of a PNG in the order of `COLOURS_TO_RGBA`; None if OpenCV cannot decode it."""
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), READ_COLOURS | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # such as more pixels than it accepts
-        return None
-
-
-def ids_of_colours(pixels: np.ndarray, conversion: int = cv2.COLOR_RGB2RGBA) -> np.ndarray:
-    """Segment ids of the colours of a panoptic PNG.
-
-    Args:
-        pixels: (H, W, 3) uint8, RGB.
-        conversion: OpenCV's code for another order of the channels than RGB.
-
-    Returns:
-        (H, W) int32, R + 256 G + 65536 B.
-    """
-    # Three bytes and a fourth one are a little-endian number.
-    ids = cv2.cvtColor(pixels, conversion).view('<i4')[..., 0]
-    ids &= 0xFFFFFF
-    return ids
-
-
-def replace_ids(ids: np.ndarray, numbers: Mapping[int, int]) -> tuple[np.ndarray, dict[int, int]]:
-    """Replace every segment id by a number.
-
-    Works on runs of equal pixels, of which a segmentation has few: no sort and no loop over pixels.
-
-    Args:
-        ids: (H, W) int32 segment ids.
-        numbers: id to number in the range of int16; ids it lacks become -1.
-
-    Returns:
-        (H, W) int16 numbers; and the number of pixels of each id that occurs.
-    """
-    pixels = ids.ravel()
-    starts = np.concatenate(([0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1))
-    lengths = np.diff(starts, append=pixels.size)
-    found, id_of_run = np.unique(pixels[starts], return_inverse=True)
-    areas = np.bincount(id_of_run, weights=lengths).astype(np.int64)
-    number_of_id = np.array([numbers.get(number, NO_SEGMENT) for number in found.tolist()], np.int16)
-    replaced = np.repeat(number_of_id[id_of_run], lengths).reshape(ids.shape)
-    return replaced, dict(zip(found.tolist(), areas.tolist(), strict=True))
 
 
 @TRANSFORMS.register_module()
@@ -150,7 +60,7 @@ class LoadPanopticAnnotations(BaseTransform):
                 'leave such images out with filter_cfg=dict(filter_empty_gt=True) in the dataset, or accept them with '
                 'allow_empty=True.'
             )
-        ids = read_segment_ids(path, self.backend_args)
+        ids = read_ids(path, self.backend_args)
         require_image_size(ids.shape, results, f'panoptic PNG {path}')
         numbers = {segment['id']: index for index, segment in enumerate(learnt)}
         segment_map, areas = replace_ids(ids, numbers)
