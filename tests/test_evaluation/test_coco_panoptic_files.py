@@ -8,7 +8,7 @@ from helpers.pq_pairs import categories, counts_by_definition, describe, random_
 
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files
-from mmmaskformer.formats.panoptic_png import write_ids
+from mmmaskformer.formats.panoptic_png import read_ids, write_ids
 
 IDS = np.array([[0, 1, 255, 256], [65535, 65536, 2**24 - 1, 77]])
 
@@ -80,15 +80,27 @@ def test_a_new_result_replaces_an_older_one_as_a_whole(tmp_path):
 
 def test_an_interrupted_test_leaves_no_result_and_no_pictures_in_the_next(tmp_path):
     PanopticResultWriter(tmp_path / 'result').add(1, 'old.jpg', IDS, [3])
-    assert listing(tmp_path) == ['result.panoptic.partial', 'result.panoptic.partial/old.png']
+    assert len(listing(tmp_path)) == 2 and listing(tmp_path)[0] == 'result.panoptic.partial'
     write(tmp_path / 'result', ['a'])
     assert listing(tmp_path) == ['result.panoptic', 'result.panoptic.json', 'result.panoptic/a.png']
 
 
-def test_two_images_of_one_name_or_id_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"two images have the file_name 'a\.png'"):
+def test_images_of_one_name_in_several_folders_keep_their_folders(tmp_path):
+    writer = PanopticResultWriter(tmp_path / 'result')
+    paths = ['data/val/berlin/1.jpg', 'data/val/bonn/1.jpg', 'data/val/bonn/1.tif', 'data/val/2.jpg']
+    writer.finish([writer.add(number, path, IDS * 0 + number, [3]) for number, path in enumerate(paths, 1)])
+    entries = json.loads((tmp_path / 'result.panoptic.json').read_text())['annotations']
+    names = ['berlin/1.png', 'bonn/1.jpg.png', 'bonn/1.tif.png', '2.png']
+    assert [entry['file_name'] for entry in entries] == names
+    for number, name in enumerate(names, 1):
+        assert (read_ids(tmp_path / 'result.panoptic' / name) == number).all()
+    assert len(listing(tmp_path)) == 2 + 2 + len(names)
+
+
+def test_two_images_of_one_id_or_path_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'2 images are listed more than once, such as images/a\.jpg'):
         write(tmp_path / 'result', ['a', 'a'])
     writer = PanopticResultWriter(tmp_path / 'result')
-    with pytest.raises(ValueError, match='two images have the image_id 7'):
+    with pytest.raises(ValueError, match='1 image ids belong to several images, such as 7, expected different ones'):
         writer.finish([writer.add(7, f'{name}.jpg', IDS, [3]) for name in 'ab'])
     assert not (tmp_path / 'result.panoptic.json').exists()
