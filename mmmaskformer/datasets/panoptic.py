@@ -253,7 +253,7 @@ class ADE20KPanopticDataset(PanopticDataset):
         ade20k_panoptic_train.json, ade20k_panoptic_val.json      categories 0 to 149
         ade20k_panoptic_train/, ade20k_panoptic_val/              PNG files
 
-    Its files list some segments that others cover wholly: load them with ``allow_hidden=True``.
+    Its files list some segments that others cover wholly; they stay targets with an empty mask, as published.
 
     Differs from MMDetection's ADE20KPanopticDataset, which puts the 100 things first; class names are those of
     MMSegmentation.

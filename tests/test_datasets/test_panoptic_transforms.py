@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -169,10 +170,50 @@ def test_listed_segment_without_pixels(tmp_path):
         ValueError,
         match=r'a\.png: has no pixel of the ids 7, which segments_info of image 5 lists; it has the ids 0, 300',
     ):
-        build('LoadPanopticAnnotations')(copy.deepcopy(info))
-    results = build('LoadPanopticAnnotations', allow_hidden=True)(info)
+        build('LoadPanopticAnnotations', allow_hidden=False)(copy.deepcopy(info))
+    results = build('LoadPanopticAnnotations')(info)
     assert results['gt_segment_labels'].tolist() == [0, 5, 1, 2]
     assert results['gt_panoptic_map'][0].tolist() == [0] * 4 + [2] * 4 + [3] * 4
+
+
+@pytest.mark.parametrize('area, is_wrong', [(None, False), (23.5, False), (24, False), (25, True), (0.5, True)])
+def test_what_the_png_contradicts_is_counted_and_logged_now_and_then(tmp_path, area, is_wrong):
+    hidden = dict(id=7, category=5, is_thing=True, iscrowd=False, area=3)
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
+    for segment in info['segments_info']:
+        segment['area'] = None
+    info['segments_info'][1]['area'] = area
+    load = build('LoadPanopticAnnotations')
+    with mock.patch('mmmaskformer.datasets.transforms.panoptic_loading.print_log') as log:
+        for _ in range(101):
+            load(copy.deepcopy(info))
+            load(copy.deepcopy(info | dict(segments_info=[*info['segments_info'], hidden])))
+    texts = [call.args[0] for call in log.call_args_list]
+    wrong = [
+        text
+        for text in texts
+        if f'1 of 1 areas that segments_info lists are wrong, those of the ids 600: {area} (the' in text
+    ]
+    ghosts = [text for text in texts if 'has no pixel of the ids 7,' in text and 'empty mask' in text]
+    assert len(ghosts) == 2 and len(wrong) == 2 * is_wrong and len(texts) == 2 + 2 * is_wrong
+    assert '(Number 1 of such images' in ghosts[0] and '(Number 100 of such images' in ghosts[1]
+    assert all('a.png: ' in text for text in texts)
+
+
+def test_two_channel_format_is_named(tmp_path):
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
+    colours = np.zeros((8, 12, 3), np.uint8)
+    colours[..., 0], colours[4:, :, 1] = 17, 3
+    Image.fromarray(colours).save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=r'found 17 \(48 px\), 785 \(48 px\), ids that .* the two-channel format'):
+        build('LoadPanopticAnnotations')(info)
+
+
+def test_entries_that_do_not_tell_crowds(tmp_path):
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
+    del info['segments_info'][0]['iscrowd']
+    with pytest.raises(KeyError, match="segments_info of image 5 has no 'iscrowd'.*mmmaskformer.CocoPanopticDataset"):
+        build('LoadPanopticAnnotations')(info)
 
 
 def test_png_of_another_size_than_the_image(tmp_path):

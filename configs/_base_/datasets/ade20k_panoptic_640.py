@@ -19,8 +19,8 @@ test_short_edge = 640
 max_size = 2560
 
 load_image = dict(type='mmcv.LoadImageFromFile')
-# As published, images without segments are used, and the files list segments that others cover wholly.
-load_segments = dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True, allow_hidden=True)
+# As published, images without segments are used.
+load_segments = dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)
 resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
 
 train_pipeline = [

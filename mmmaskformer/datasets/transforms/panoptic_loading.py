@@ -1,9 +1,12 @@
 """Loading the segments of an image from its panoptic PNG, with checks that name file and segment."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 
 from mmmaskformer.datasets.transforms.common import PANOPTIC_MAP
 from mmmaskformer.datasets.transforms.loading import require_image_size
@@ -11,6 +14,8 @@ from mmmaskformer.formats.panoptic_png import VOID_ID, read_ids, replace_ids
 from mmmaskformer.registry import TRANSFORMS
 
 SHOWN = 5
+REPORTED = (1, 100, 10_000)
+"""Which images with the same oddity are logged."""
 
 
 @TRANSFORMS.register_module()
@@ -23,24 +28,30 @@ class LoadPanopticAnnotations(BaseTransform):
     ``segments_info`` without crowds. Comes after the image was loaded, before or after it was resized: the PNG must
     have the size of the image file (``ori_shape``).
 
+    The pixels decide. Segments that are listed but have no pixel stay targets with an empty mask, as in the published
+    system, and ``area`` is not used. Images with such segments, or with areas that the PNG contradicts, are counted in
+    each process; the first is logged, and the count at 100 and 10 000.
+
     Differs from MMDetection's LoadPanopticAnnotations: one map instead of a mask for each thing and a label map for
     the stuff; crowds are void as published, there their pixels stay in the label map; no need for panopticapi.
 
     Args:
         allow_empty: accept images without a segment to learn. False raises; testing wants True.
-        allow_hidden: accept segments that are listed but have no pixel, as the published ADE20K files have.
+        allow_hidden: accept segments that are listed but have no pixel. False raises.
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
 
     Raises:
-        ValueError: when called, if the PNG is empty, not decodable, not RGB or not of the image's size, has ids that
-            are not listed, lacks listed ones, or the image has no segment.
+        ValueError: when called, if the PNG is empty, damaged, not RGB or not of the image's size, has ids that are not
+            listed, or the image has no segment.
         FileNotFoundError: when called, if the PNG is missing.
+        KeyError: when called, if the entry does not tell crowds from other segments.
     """
 
-    def __init__(self, allow_empty: bool = False, allow_hidden: bool = False, backend_args: dict | None = None) -> None:
+    def __init__(self, allow_empty: bool = False, allow_hidden: bool = True, backend_args: dict | None = None) -> None:
         self.allow_empty = allow_empty
         self.allow_hidden = allow_hidden
         self.backend_args = backend_args
+        self._odd_images: Counter[str] = Counter()
 
     def transform(self, results: dict) -> dict:
         """Add ``gt_panoptic_map`` and ``gt_segment_labels`` to the results dict and return it."""
@@ -52,22 +63,13 @@ class LoadPanopticAnnotations(BaseTransform):
                 'ground truth.'
             )
         segments = results['segments_info']
-        learnt = [segment for segment in segments if not segment['iscrowd']]
-        if not learnt and not self.allow_empty:
-            raise ValueError(
-                f'{type(self).__name__}: image {results.get("img_id")} ({path}) has no segment to learn: '
-                f'segments_info has {len(segments)} segments that are no void, all crowds; expected at least one. Fix: '
-                'leave such images out with filter_cfg=dict(filter_empty_gt=True) in the dataset, or accept them with '
-                'allow_empty=True.'
-            )
+        learnt = self._without_crowds(segments, results)
         ids = read_ids(path, self.backend_args)
         require_image_size(ids.shape, results, f'panoptic PNG {path}')
         numbers = {segment['id']: index for index, segment in enumerate(learnt)}
         segment_map, areas = replace_ids(ids, numbers)
-        listed = [segment['id'] for segment in segments]
-        _require_listed(areas, {VOID_ID, *listed, *results.get('void_ids', ())}, results)
-        if not self.allow_hidden:
-            _require_pixels(listed, areas, results)
+        _require_listed(areas, {VOID_ID, *(row['id'] for row in segments), *results.get('void_ids', ())}, results)
+        self._compare(segments, areas, results)
         results[PANOPTIC_MAP] = segment_map
         results['gt_segment_labels'] = np.array([segment['category'] for segment in learnt], np.int64)
         results.setdefault('seg_fields', []).append(PANOPTIC_MAP)
@@ -75,6 +77,56 @@ class LoadPanopticAnnotations(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(allow_empty={self.allow_empty}, allow_hidden={self.allow_hidden})'
+
+    def _without_crowds(self, segments: Sequence[Mapping], results: Mapping) -> list[Mapping]:
+        if any('iscrowd' not in segment for segment in segments):
+            raise KeyError(
+                f"{type(self).__name__}: segments_info of image {results.get('img_id')} has no 'iscrowd', so that "
+                'crowds cannot be told from other segments. Fix: use a panoptic dataset of mmmaskformer, such as '
+                "type='mmmaskformer.CocoPanopticDataset'."
+            )
+        learnt = [segment for segment in segments if not segment['iscrowd']]
+        if not learnt and not self.allow_empty:
+            raise ValueError(
+                f'{type(self).__name__}: image {results.get("img_id")} ({results["seg_map_path"]}) has no segment to '
+                f'learn: segments_info has {len(segments)} segments that are not void, all crowds; expected at least '
+                'one. Fix: leave such images out with filter_cfg=dict(filter_empty_gt=True) in the dataset, or accept '
+                'them with allow_empty=True.'
+            )
+        return learnt
+
+    def _compare(self, segments: Sequence[Mapping], areas: Mapping[int, int], results: Mapping) -> None:
+        """Report listed segments that the PNG does not have, or has with another area."""
+        hidden = [segment['id'] for segment in segments if segment['id'] not in areas]
+        if hidden:
+            text = (
+                f'has no pixel of the ids {_some(hidden)}, which segments_info of image {results.get("img_id")} lists; '
+                f'it has the ids {_some(areas)}'
+            )
+            check = 'check that JSON and PNG folder belong together'
+            if not self.allow_hidden:
+                raise ValueError(
+                    f'panoptic PNG {results["seg_map_path"]}: {text}. Fix: {check}; if these segments are covered by '
+                    'others, set allow_hidden=True.'
+                )
+            self._report('hidden', f'{text}. Such segments stay targets with an empty mask; {check}', results)
+        listed = {row['id']: row['area'] for row in segments if row.get('area') is not None and row['id'] in areas}
+        wrong = [number for number, area in listed.items() if abs(area - areas[number]) >= 1]
+        if wrong:
+            found = _some(f'{number}: {listed[number]} (the PNG has {areas[number]} px)' for number in wrong)
+            text = f'{len(wrong)} of {len(listed)} areas that segments_info lists are wrong, those of the ids {found}'
+            check = 'The PNG counts. If most files are like this, check that JSON and PNG folder belong together'
+            self._report('areas', f'{text}. {check}', results)
+
+    def _report(self, kind: str, text: str, results: Mapping) -> None:
+        self._odd_images[kind] += 1
+        if self._odd_images[kind] in REPORTED:
+            print_log(
+                f'{type(self).__name__}: panoptic PNG {results["seg_map_path"]}: {text}. (Number '
+                f'{self._odd_images[kind]} of such images in this process; of the others only a few are logged.)',
+                logger='current',
+                level=logging.WARNING,
+            )
 
 
 def _require_listed(areas: Mapping[int, int], listed: set[int], results: Mapping) -> None:
@@ -84,19 +136,20 @@ def _require_listed(areas: Mapping[int, int], listed: set[int], results: Mapping
         raise ValueError(
             f'panoptic PNG {results["seg_map_path"]}: found {_some(f"{i} ({areas[i]} px)" for i in unknown)}, ids that '
             f'segments_info of image {results.get("img_id")} does not list, expected {_some(sorted(listed))}. Fix: '
-            'list the segments in the JSON, paint them 0 (void), or check that JSON and PNG folder belong together.'
+            f'{_advice(areas, listed)}list the segments in the JSON, paint them 0 (void), or check that JSON and PNG '
+            'folder belong together.'
         )
 
 
-def _require_pixels(listed: Sequence[int], areas: Mapping[int, int], results: Mapping) -> None:
-    """Raise if the JSON lists segments that have no pixel in the PNG."""
-    hidden = [number for number in listed if number not in areas]
-    if hidden:
-        raise ValueError(
-            f'panoptic PNG {results["seg_map_path"]}: has no pixel of the ids {_some(hidden)}, which segments_info of '
-            f'image {results.get("img_id")} lists; it has the ids {_some(areas)}. Fix: check that JSON and PNG folder '
-            'belong together; if these segments are covered by others, set allow_hidden=True.'
-        )
+def _advice(areas: Mapping[int, int], listed: set[int]) -> str:
+    """What to do about PNG files that may be of the two-channel format, as far as the ids show it."""
+    found = set(areas) - {VOID_ID}
+    if found & listed or max(found) >= 1 << 16:
+        return ''
+    return (
+        'blue is 0 everywhere and no id is listed, as in the two-channel format (red: category, green: number of the '
+        "segment); such files are converted by panopticapi's converters/2channels2panoptic_coco_format.py. Otherwise "
+    )
 
 
 def _some(items: Iterable) -> str:
