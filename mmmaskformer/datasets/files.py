@@ -59,7 +59,8 @@ def _find_elsewhere(name: str, folder: str, there: set[str], notes: Notes, backe
     is_windows = name[1:3] == ':/'
     if not (is_windows or name.startswith(('/', '../'))):
         return None
-    inside = posixpath.relpath(name, osp.abspath(folder).replace('\\', '/')) if name.startswith('/') else name
+    base = osp.abspath(folder).replace('\\', '/')
+    inside = posixpath.relpath(posixpath.normpath(posixpath.join(base, name)), base)
     if inside in there:
         return inside
     if not is_windows and fileio.exists(osp.join(folder, name), backend_args=backend_args):
