@@ -80,6 +80,13 @@ ARROWS = {
     },
     'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core'},
     'hosts/tta.py': {'torch', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads'},
+    'hosts/checkpoint_checks.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.heads.checkpoint_layouts',
+        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.registry',
+    },
     'hosts/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'apis/trained.py': {'torch', 'mmengine', 'mmmaskformer.registry'},
     'apis/': {'mmengine', 'mmmaskformer.compat'},

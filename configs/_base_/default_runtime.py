@@ -18,6 +18,7 @@ custom_hooks = [
     dict(type='mmmaskformer.CheckClassesHook'),
     dict(type='mmmaskformer.RepeatableRunHook'),
     dict(type='mmmaskformer.ShareWeightsHook'),
+    dict(type='mmmaskformer.CheckCheckpointHook'),
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -15,6 +15,7 @@ from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.heads.build import build_part, refuse_unknown_keys
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
 
 CLASSIFIER = 'classifier.class_embed'
@@ -174,7 +175,9 @@ class MaskFormerHead(BaseModule):
         return self.classifier(features, all_layers=all_layers)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Check the classifier of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        """Check the head of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        own = [f'{prefix}{name}' for name, _ in self.named_parameters()]
+        require_own_weights(own, state_dict, self.config_key, state_dict)
         key = f'{prefix}{CLASSIFIER}.weight'
         if key in state_dict and len(state_dict[key]) != self.num_classes + 1:
             found = len(state_dict[key]) - 1
