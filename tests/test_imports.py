@@ -17,6 +17,7 @@ ARROWS = {
     'core/training/mask_loss_triton.py': {'torch', 'triton', 'mmmaskformer.core'},
     'core/': {'torch', 'numpy', 'scipy', 'mmmaskformer.core'},
     'formats/mmdet_codes.py': {'torch', 'numpy', 'mmmaskformer.core'},
+    'formats/coco_instances.py': {'numpy', 'pycocotools', 'mmmaskformer.formats'},
     'formats/': {'numpy', 'PIL', 'cv2', 'mmengine.fileio', 'mmmaskformer.core', 'mmmaskformer.formats'},
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
     'heads/': {
@@ -52,6 +53,13 @@ ARROWS = {
         'mmmaskformer.registry',
     },
     'datasets/seg.py': {'mmengine', 'mmseg', 'mmmaskformer.datasets', 'mmmaskformer.registry'},
+    'datasets/instance.py': {
+        'mmengine',
+        'mmdet',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.registry',
+    },
     'datasets/panoptic.py': {'mmengine', 'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
     'datasets/': {'numpy', 'PIL', 'mmengine', 'rich', 'mmmaskformer.datasets', 'mmmaskformer.formats'},
     'evaluation/': {

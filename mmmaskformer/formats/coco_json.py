@@ -1,4 +1,4 @@
-"""COCO's JSON files, panoptic and instance: read with one clear error for each defect, and written.
+"""COCO's panoptic JSON: read with one clear error for each defect, and written.
 
 What other tools write a little differently than COCO is read too, and counted in ``notes``. No picture is opened here.
 """
@@ -6,7 +6,7 @@ What other tools write a little differently than COCO is read too, and counted i
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +60,7 @@ def read_panoptic(path: str, backend_args: dict | None = None, *, with_annotatio
     require_lists(content, wanted, what, 'the COCO panoptic JSON')
     categories = _check_categories(content['categories'], what, notes)
     images = content['images']
-    _check_images(images, what, notes)
+    check_images(images, what, notes)
     if not with_annotations:
         return PanopticFile(images, {}, categories, notes)
     annotations = _pair(content['annotations'], images, what, notes)
@@ -165,14 +165,18 @@ def plain_name(name: Any, notes: Notes, where: str) -> str:
     return plain
 
 
-def _require_keys(row: Mapping, keys: Sequence[str], where: str, what: str) -> None:
+def require_keys(row: Mapping, keys: Sequence[str], where: str, what: str) -> None:
+    """Check that an object has all keys.
+
+    Raises:
+        ValueError: if it lacks one.
+    """
     for key in keys:
         if key not in row:
             raise ValueError(f'{what}: {where} {row!r:.120} has no {key!r}, expected {list(keys)}. Fix: add it.')
 
 
-def _image_id(row: Mapping, key: str, where: str) -> int | str:
-    value = row[key]
+def _image_id(value: Any, key: str, where: str) -> int | str:
     if isinstance(value, str) and value:
         return value
     number = as_whole(value)
@@ -181,12 +185,21 @@ def _image_id(row: Mapping, key: str, where: str) -> int | str:
     return number
 
 
-def _check_images(images: Sequence[dict], what: str, notes: Notes) -> None:
-    """Check images and make their values plain, in place."""
+def check_images(images: Sequence[dict], what: str, notes: Notes) -> None:
+    """Check the images of a file and make their values plain, in place.
+
+    Args:
+        images: of the file.
+        what: the file is, with its path, for messages.
+        notes: counts what was not plain.
+
+    Raises:
+        ValueError: if a value is missing or wrong, or an id occurs twice.
+    """
     for position, image in enumerate(images):
-        _require_keys(image, ('id', 'file_name', 'height', 'width'), 'image', what)
+        require_keys(image, ('id', 'file_name', 'height', 'width'), 'image', what)
         where = f'{what}: image {position} ({image["file_name"]!r:.80})'
-        image['id'] = _image_id(image, 'id', where)
+        image['id'] = _image_id(image['id'], 'id', where)
         image['file_name'] = plain_name(image['file_name'], notes, where)
         for key in ('height', 'width'):
             image[key] = as_size(image[key], key, where, notes)
@@ -200,7 +213,7 @@ def _check_categories(rows: Sequence[dict], what: str, notes: Notes) -> dict[int
             '(thing) or 0 (stuff) in each. Fix: give ann_file the COCO panoptic JSON (panoptic_*.json), or add it.'
         )
     for position, row in enumerate(rows):
-        _require_keys(row, ('id', 'name', 'isthing'), 'category', what)
+        require_keys(row, ('id', 'name', 'isthing'), 'category', what)
         where = f'{what}: category {position} ({row["name"]!r:.80})'
         row['id'] = as_number(row['id'], 'id', where, notes)
         if not isinstance(row['name'], str):
@@ -221,9 +234,9 @@ def _pair(annotations: Sequence[dict], images: Sequence[Mapping], what: str, not
         )
     known = {image['id'] for image in images}
     for position, row in enumerate(annotations):
-        _require_keys(row, ('image_id', 'file_name'), 'annotation', what)
+        require_keys(row, ('image_id', 'file_name'), 'annotation', what)
         where = f'{what}: annotation {position} ({row["file_name"]!r:.80})'
-        row['image_id'] = _known_id(_image_id(row, 'image_id', where), known, where, notes)
+        row['image_id'] = known_id(row['image_id'], known, where, notes)
         row['file_name'] = plain_name(row['file_name'], notes, where)
     require_different([row['image_id'] for row in annotations], 'annotations', what)
     by_image = {row['image_id']: row for row in annotations}
@@ -239,8 +252,19 @@ def _pair(annotations: Sequence[dict], images: Sequence[Mapping], what: str, not
     return by_image
 
 
-def _known_id(number: int | str, known: set, where: str, notes: Notes) -> int | str:
-    """The id of the image, which may be written as text in one place and as a number in the other."""
+def known_id(value: Any, known: Collection, where: str, notes: Notes) -> int | str:
+    """The id of an image, which may be written as text in one place and as a number in the other.
+
+    Args:
+        value: of 'image_id'.
+        known: ids of all images.
+        where: it stands, for messages.
+        notes: counts ids written otherwise.
+
+    Raises:
+        ValueError: if it is neither a whole number nor text.
+    """
+    number = _image_id(value, 'image_id', where)
     if number not in known:
         other = as_whole(number) if isinstance(number, str) else str(number)
         if other in known:
@@ -292,7 +316,7 @@ def _make_plain(segment: Any, position: int, name: str, what: str, notes: Notes)
     where = f'{what}: segment {position} of {name}'
     if not isinstance(segment, dict):
         raise ValueError(f'{where} is {segment!r:.80}, expected an object. Fix: correct or remove it.')
-    _require_keys(segment, ('id', 'category_id'), f'segment of {name}', what)
+    require_keys(segment, ('id', 'category_id'), f'segment of {name}', what)
     for key in ('id', 'category_id'):
         segment[key] = as_number(segment[key], key, where, notes)
     where = f'{where}, id {segment["id"]}'
