@@ -15,7 +15,7 @@ from mmmaskformer.export import files
 from mmmaskformer.export.files import FACTS_KEY, require_packages, run_file, write_file, write_whole
 from mmmaskformer.export.modules import OUTPUTS, export_module
 from mmmaskformer.export.quantise import quantise
-from mmmaskformer.export.verify import check_shapes, compare, labels_of
+from mmmaskformer.export.verify import check_shapes, compare, differing_segments, labels_of
 
 SHAPES = [(1, 64, 96), (2, 65, 101), (3, 112, 80), (1, 96, 96)]
 FACTS = dict(classes=list('abcde'), palette=[], isthing=[False, True, False, True, False], short_edge=64, max_size=None)
@@ -92,6 +92,27 @@ def test_comparison_sees_another_model(tmp_path):
     write_file(export_module(other, 'semantic'), 'semantic', FACTS, 'torchscript', file)
     (row,) = compare(small_segmentor(), 'semantic', run_file(file, 'torchscript'), SHAPES[:1])
     assert not row.small and row.logits == pytest.approx(20, abs=0.01) and row.pixels > 0.1
+
+
+def test_segments_are_compared_by_overlap_and_class_not_by_number():
+    ids = np.repeat([[0], [1], [2]], 4, axis=1)
+    labels = np.array([5, 3])
+    renumbered = np.where(ids > 0, ids + 1, 0)
+    renumbered[0, :3] = 1  # a segment of three pixels that the other result does not have
+    differing = differing_segments(ids, labels, renumbered, np.array([7, 5, 3]))
+    assert differing.tolist() == [[True, True, True, False], [False] * 4, [False] * 4]
+    assert not differing_segments(ids, labels, ids, labels).any()
+
+
+def test_segments_of_other_classes_and_split_segments_differ():
+    ids = np.repeat([[0], [1], [2]], 4, axis=1)
+    assert differing_segments(ids, np.array([5, 3]), ids, np.array([5, 4])).sum(1).tolist() == [0, 0, 4]
+    split = ids.copy()
+    split[1, 3] = 3
+    differing = differing_segments(ids, np.array([5, 3]), split, np.array([5, 3, 5]))
+    assert np.argwhere(differing).tolist() == [[1, 3]]
+    nothing = np.zeros_like(ids)
+    assert differing_segments(ids, np.array([5, 3]), nothing, np.array([], int)).sum() == 8
 
 
 def test_nothing_half_written(tmp_path):
