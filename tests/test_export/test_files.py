@@ -1,6 +1,7 @@
 """Exported files, run by other means than PyTorch's eager mode, against the model they came from."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,12 +78,22 @@ def test_torch_export(tmp_path):
 def test_demo(onnx_file, tmp_path):
     """Without torch: the demo needs onnxruntime, numpy and pillow only."""
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8)).save(tmp_path / 'a.png')
-    arguments = ['onnx_demo.py', str(onnx_file), 'a.png', '--out', 'b.png']
+    (tmp_path / 'in/deep').mkdir(parents=True)
+    for name in ('a.png', 'in/a.png', 'in/a.jpg', 'in/deep/b.JPG'):
+        Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8)).save(tmp_path / name)
     demo = f"runpy.run_path({str(ROOT / 'tools/onnx_demo.py')!r}, run_name='__main__')"
-    done = run('-c', f"import runpy, sys; sys.modules['torch'] = None; sys.argv = {arguments}; {demo}", cwd=tmp_path)
-    assert '%' in done.stdout
-    assert Image.open(tmp_path / 'b.png').size == (130, 90)
+    calls = [['a.png', '--out', 'b.jpg'], ['in', '--out', 'out'], ['a.png', '--out', 'b.txt']]
+    code = "import runpy, sys\nsys.modules['torch'] = None\n"
+    for call in calls:
+        code += f'sys.argv = {["onnx_demo.py", str(onnx_file), *call]}\ntry:\n    {demo}\nexcept SystemExit as end:\n'
+        code += "    print('status', end.code)\n"
+    done = run('-c', code, cwd=tmp_path)
+    assert '%' in done.stdout and re.findall(r'status (\d)', done.stdout) == ['0', '0', '2']
+    assert "no picture format ends in '.txt'" in done.stderr
+    picture = Image.open(tmp_path / 'b.jpg')
+    assert picture.size == (130, 90) and picture.format == 'JPEG'
+    written = {path.relative_to(tmp_path / 'out').as_posix() for path in (tmp_path / 'out').rglob('*.png')}
+    assert written == {'a.png.png', 'a.jpg.png', 'deep/b.JPG.png'}
 
 
 def test_comparison_sees_another_model(tmp_path):
