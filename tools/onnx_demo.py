@@ -107,7 +107,7 @@ def predict(session, task: str, image: Image.Image) -> tuple[np.ndarray, np.ndar
 
 
 def coloured(image: Image.Image, segments: np.ndarray, labels: np.ndarray, facts: dict) -> Image.Image:
-    """The picture under the colours and names of its segments; those of one class differ a little, borders are white."""
+    """The picture under the colours and names of its segments; shades tell segments of one class apart."""
     count = len(facts['classes'])
     wheel = [[255 * part for part in colorsys.hsv_to_rgb(label / count, 0.7, 0.9)] for label in range(count)]
     palette = np.array(facts['palette'] or wheel)
