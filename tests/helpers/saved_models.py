@@ -7,9 +7,30 @@ from typing import NamedTuple
 import mmengine
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
+
+from helpers.runs import ROOT
+
+FAMILY = """
+_base_ = {bases!r}
+settings = dict(
+    num_classes=_base_.num_classes,
+    channels=16,
+    pixel_decoder=dict(norm_groups=4),
+    transformer_decoder=dict(num_layers=1, num_heads=2, ffn_channels=16),
+)
+model = dict(decode_head=settings)
+"""
+PANOPTIC_FAMILY = """
+classes = dict(num_classes=_base_.num_classes, things=_base_.things)
+model = dict(
+    panoptic_head=dict(settings, things=_base_.things),
+    panoptic_fusion_head=classes,
+    test_cfg=dict(_delete_=True, {result}=dict()),
+)
+"""
 
 
 class SavedModel(NamedTuple):
@@ -74,3 +95,25 @@ def predict_in_batches(saved: SavedModel, batch_size: int) -> list[dict]:
     cfg.test_dataloader.batch_size = batch_size
     Runner.from_cfg(cfg).test()
     return mmengine.load(dump)
+
+
+def save_family(folder: Path, base: str, result: str = 'semantic') -> tuple[Path, Path]:
+    """Write config and checkpoint of a small model for the classes of a shipped dataset base, and no data.
+
+    Args:
+        folder: where to.
+        base: name of the dataset base, such as 'camvid'.
+        result: 'semantic' for MMSegmentation, else an entry of ``test_cfg`` for MMDetection.
+    """
+    suffixes = ('', '') if result == 'semantic' else ('_panoptic', '_mmdet')
+    names = (f'models/maskformer_tiny{suffixes[0]}.py', f'datasets/{base}.py', f'default_runtime{suffixes[1]}.py')
+    text = FAMILY.format(bases=[str(ROOT / 'configs/_base_' / name) for name in names])
+    if result != 'semantic':
+        text += PANOPTIC_FAMILY.format(result=result)
+    (folder / 'config.py').write_text(text)
+    cfg = Config.fromfile(folder / 'config.py')
+    init_default_scope(cfg.default_scope)
+    meta = DATASETS.get(cfg.test_dataloader.dataset.type).METAINFO
+    weights = dict(state_dict=decided_model(cfg, 0).state_dict(), meta=dict(dataset_meta=meta))
+    torch.save(weights, folder / 'weights.pth')
+    return folder / 'config.py', folder / 'weights.pth'

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import runs
-from helpers.saved_models import decided_model, predict_in_batches, save_model
+from helpers.saved_models import predict_in_batches, save_family, save_model
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 import mmmaskformer.registry  # noqa: F401  must come before mmseg where mmcv-lite is installed
@@ -17,7 +16,6 @@ from mmmaskformer.datasets.scenes.files import write_scenes
 
 from mmseg.apis import MMSegInferencer, inference_model, init_model, show_result_pyplot  # isort: skip
 
-BASES = Path(runs.ROOT) / 'configs/_base_'
 FAMILIES = {'ade20k_512': (512, 768), 'camvid': (360, 540), 'scenes': (96, 144)}
 """Semantic dataset bases, and the size at which they test an image of 64 x 96 pixels."""
 
@@ -132,16 +130,7 @@ def test_inferencer_writes_pictures_and_label_maps(inferencer, saved, paths, tmp
 @pytest.fixture(scope='module', params=sorted(FAMILIES))
 def family(request, tmp_path_factory) -> tuple[Path, Path, tuple[int, int]]:
     """Config and checkpoint of the small model on the classes of a dataset base, and the size of its network input."""
-    folder = tmp_path_factory.mktemp(request.param)
-    names = ('models/maskformer_tiny.py', f'datasets/{request.param}.py', 'default_runtime.py')
-    text = f'_base_ = {[str(BASES / name) for name in names]}\nmodel = dict(decode_head=dict(num_classes='
-    (folder / 'config.py').write_text(text + '_base_.num_classes))\n')
-    cfg = Config.fromfile(folder / 'config.py')
-    init_default_scope(cfg.default_scope)
-    meta = DATASETS.get(cfg.test_dataloader.dataset.type).METAINFO
-    weights = dict(state_dict=decided_model(cfg, 0).state_dict(), meta=dict(dataset_meta=meta))
-    torch.save(weights, folder / 'weights.pth')
-    return folder / 'config.py', folder / 'weights.pth', FAMILIES[request.param]
+    return *save_family(tmp_path_factory.mktemp(request.param), request.param), FAMILIES[request.param]
 
 
 def test_every_dataset_base_predicts_without_its_data(family, tmp_path):
