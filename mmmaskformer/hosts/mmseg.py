@@ -6,11 +6,12 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder as HostEncoderDecoder
 from mmseg.models.data_preprocessor import SegDataPreProcessor as HostDataPreProcessor
+from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
 from torch import Tensor
 
 from mmmaskformer.core.inference.labels.search import label_map
-from mmmaskformer.core.inference.labels.views import ScoreView, score_view, window_view
+from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
 
 
 class SegDataPreProcessor(HostDataPreProcessor):
@@ -63,12 +64,49 @@ def _converts_channels(preprocessor: HostDataPreProcessor) -> bool:
     return getattr(preprocessor, name)
 
 
+class LabelSample(SegDataSample):
+    """A data sample with labels, whose class scores are computed only if somebody reads them.
+
+    MMSegmentation's `SegTTAModel` does, for every view of an image. What that takes is kept by views alone, which are
+    known by their entry ``flip``: an inferencer that collects samples of many images does not fill the memory.
+    """
+
+    @classmethod
+    def claim(cls, sample: SegDataSample, views: Sequence[ScoreView]) -> None:
+        """Make a sample of the host's class one of this class; that of a view, if it says so, keeps ``views``."""
+        if type(sample) not in (SegDataSample, cls):
+            return
+        if hasattr(sample, '_seg_logits'):
+            del sample.seg_logits  # of an earlier prediction
+        # The host's own method would store data fields.
+        object.__setattr__(sample, '__class__', cls)
+        object.__setattr__(sample, '_views', views if 'flip' in sample.metainfo_keys() else None)
+
+    @SegDataSample.seg_logits.getter
+    def seg_logits(self) -> PixelData:
+        """Class scores (K, height, width) float at the size of the image file.
+
+        Raises:
+            AttributeError: if the sample is not that of a view.
+        """
+        if not hasattr(self, '_seg_logits'):
+            if getattr(self, '_views', None) is None:
+                raise AttributeError(
+                    f"{self.get('img_path')}: the data sample has no 'seg_logits': mmmaskformer.EncoderDecoder finds "
+                    "labels without class scores. Fix: set model.type='EncoderDecoder'; for test-time augmentation, "
+                    "tta_model=dict(type='mmmaskformer.SemanticTTAModel') or a RandomFlip in tta_pipeline."
+                )
+            self.seg_logits = PixelData(data=class_scores(self._views))
+        return self._seg_logits
+
+
 class EncoderDecoder(HostEncoderDecoder):
     """MMSegmentation's segmentor that finds labels without making the class scores.
 
     The host resizes scores (K, H, W) to the size of the image file and takes their arg-max. Here the labels are the
-    same and memory is bounded, but the samples get no ``seg_logits``. With ``test_cfg.inference='general'``, with
-    inputs padded at the top or left, and with a head of another project, it does what the host does.
+    same and memory is bounded, but the samples get no ``seg_logits``, see `LabelSample`. With
+    ``test_cfg.inference='general'``, with inputs padded at the top or left, and with a head of another project, it does
+    what the host does.
 
     Args:
         decode_head: a `MaskFormerHead`; with any other head this is the host's class.
@@ -95,6 +133,7 @@ class EncoderDecoder(HostEncoderDecoder):
             return super().predict(inputs, data_samples)
         for sample, views in zip(data_samples, self.score_views(inputs, data_samples), strict=True):
             sample.pred_sem_seg = PixelData(data=label_map(views)[None])
+            LabelSample.claim(sample, views)
         return data_samples
 
     @torch.no_grad()

@@ -1,5 +1,7 @@
 """Our segmentor finds the labels of MMSegmentation's stock segmentor, and no scores."""
 
+import pickle
+
 import pytest
 import torch
 from helpers import hosts
@@ -140,6 +142,49 @@ def test_another_head_is_trained_as_in_the_host():
         for model in (stock, ours)
     )
     assert expected.keys() == found.keys() and torch.equal(expected['decode.loss_ce'], found['decode.loss_ce'])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('test_cfg', [dict(mode='whole'), SLIDE])
+def test_stock_test_time_augmentation_gets_the_scores(test_cfg):
+    results = []
+    for model in make_pair(test_cfg):
+        inputs, samples = [], []
+        for size, flip in (((75, 100), False), ((60, 80), True)):
+            image, sample = hosts.make_sample(size, ori_shape=(90, 120), flip=flip, img_path='a.jpg')
+            sample.set_metainfo(dict(flip_direction='horizontal' if flip else None))
+            inputs.append([image])
+            samples.append([sample])
+        model.double().data_preprocessor.double()
+        tta = MODELS.build(dict(type='SegTTAModel', module=model))
+        results.append(tta.test_step(dict(inputs=inputs, data_samples=samples))[0])
+    stock, ours = results
+    torch.testing.assert_close(ours.seg_logits.data, stock.seg_logits.data, atol=1e-9, rtol=0)
+    assert torch.equal(ours.pred_sem_seg.data, stock.pred_sem_seg.data) and len(ours.pred_sem_seg.data.unique()) > 1
+
+
+@torch.no_grad()
+def test_scores_are_those_of_the_last_prediction():
+    _, model = make_pair()
+    _, sample = hosts.make_sample((64, 96), flip=False)
+    scores = []
+    for seed in (0, 1, 0):
+        image, _ = hosts.make_sample((64, 96), seed=seed)
+        (found,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
+        scores.append(found.seg_logits.data)
+    assert torch.equal(scores[0], scores[2]) and not torch.equal(scores[0], scores[1])
+
+
+@torch.no_grad()
+def test_scores_of_a_plain_result_lead_to_the_stock_class():
+    _, model = make_pair()
+    image, sample = hosts.make_sample((64, 96), img_path='a.jpg')
+    (found,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
+    with pytest.raises(AttributeError, match="a.jpg: the data sample has no 'seg_logits'.*model.type='EncoderDecoder'"):
+        found.seg_logits  # noqa: B018
+    assert not hasattr(found, 'seg_logits') and set(found.to_dict()) >= {'pred_sem_seg', 'gt_sem_seg'}
+    again = pickle.loads(pickle.dumps(found.clone()))
+    assert torch.equal(again.pred_sem_seg.data, found.cpu().pred_sem_seg.data)
 
 
 @pytest.mark.parametrize('test_cfg', [dict(mode='whole'), SLIDE])
