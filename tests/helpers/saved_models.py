@@ -8,7 +8,7 @@ import mmengine
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from helpers.runs import ROOT
@@ -84,6 +84,12 @@ def decided_model(cfg: Config, seed: int) -> nn.Module:
         head.classifier.mask_embed.layers[-1].weight.mul_(20)
         head.classifier.transformer_decoder.query_embed.weight.mul_(10)
     return model
+
+
+def config_in(checkpoint: Path) -> Config:
+    """The config that the runner stored in a checkpoint."""
+    content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+    return Config.fromstring(content['message_hub']['runtime_info']['cfg'], '.py')
 
 
 def predict_in_batches(saved: SavedModel, batch_size: int) -> list[dict]:

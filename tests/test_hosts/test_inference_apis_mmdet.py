@@ -11,8 +11,7 @@ import pytest
 import torch
 from helpers import runs
 from helpers.panoptic import write_instances
-from helpers.saved_models import SavedModel, predict_in_batches, save_family, save_model
-from mmengine.config import Config
+from helpers.saved_models import SavedModel, config_in, predict_in_batches, save_family, save_model
 from panopticapi.utils import id2rgb
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -162,8 +161,7 @@ def test_inferencer_writes_pictures_and_panoptic_maps(inferencer, saved, paths, 
 def test_inferencer_from_the_config_in_the_checkpoint(saved, paths, without_panopticapi):
     inferencer = without_panopticapi.DetInferencer(weights=str(saved.checkpoint), device='cpu')
     require_colours(inferencer(paths)['predictions'], saved.results)
-    content = torch.load(saved.checkpoint, map_location='cpu')
-    config = Config.fromstring(content['message_hub']['runtime_info']['cfg'], '.py')
+    config = config_in(saved.checkpoint)
     model = init_detector(config, str(saved.checkpoint), device='cpu')
     require_equal([codes_of(sample) for sample in inference_detector(model, paths)], saved)
 
@@ -193,7 +191,7 @@ def instances(tmp_path_factory):
     return save_model(config, lambda results: len(results[0]['pred_instances']['masks'].unique()) == 2)
 
 
-def test_instances(instances, without_panopticapi):
+def test_instances(instances, without_panopticapi, tmp_path):
     (expected,) = (result['pred_instances'] for result in instances.results)
     path = instances.results[0]['img_path']
     model = init_detector(str(instances.config), str(instances.checkpoint), device='cpu')
@@ -205,7 +203,8 @@ def test_instances(instances, without_panopticapi):
         without_panopticapi.DetInferencer(str(instances.config), str(instances.checkpoint), device='cpu'),
         without_panopticapi.DetInferencer(weights=str(instances.checkpoint), device='cpu'),
     ):
-        (found,) = inferencer(path)['predictions']
+        (found,) = inferencer(path, out_dir=str(tmp_path), pred_score_thr=0)['predictions']
+        assert (np.array(Image.open(tmp_path / 'vis/p.png')) != np.array(Image.open(path))).any()
         assert found['labels'] == expected['labels'].tolist() and found['bboxes'] == expected['bboxes'].tolist()
         np.testing.assert_array_equal([coco_mask.decode(mask) for mask in found['masks']], expected['masks'])
 

@@ -221,9 +221,9 @@ def test_inputs_padded_at_the_left_are_left_to_the_host():
 def test_images_of_different_sizes_are_normalised_alike_in_both_stacks(name, with_samples):
     """The maintained fork of MMSegmentation calls the attribute as mmengine's `ImgDataPreprocessor` does."""
     preprocessor = make_fcn(NAMES[1], dict(mode='whole')).data_preprocessor
-    converts = preprocessor.channel_conversion
-    del preprocessor.channel_conversion
-    setattr(preprocessor, name, converts)
+    for found in ('channel_conversion', '_channel_conversion'):
+        vars(preprocessor).pop(found, None)
+    setattr(preprocessor, name, True)
     pairs = [hosts.make_sample(size) for size in ((40, 60), (50, 30))]
     images, samples = zip(*pairs, strict=True)
     data = dict(inputs=list(images)) | (dict(data_samples=list(samples)) if with_samples else {})
