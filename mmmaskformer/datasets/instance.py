@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mmengine.logging import print_log
 
 from mmmaskformer.datasets.files import locate_files
+from mmmaskformer.datasets.metainfo import require_names
 from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
 from mmmaskformer.registry import DATASETS
 
@@ -55,6 +56,7 @@ class CocoInstanceDataset(CocoDataset):
 
     def _labels(self, content: InstanceFile) -> dict[int, int]:
         """Category id to label, by name."""
+        require_names(self.metainfo['classes'], f'of {type(self).__name__}')
         names = [name.strip() for name in content.categories.values()]
         labels = {name.strip(): label for label, name in enumerate(self.metainfo['classes'])}
         twice = sorted({name for name in names if name in labels and names.count(name) > 1})

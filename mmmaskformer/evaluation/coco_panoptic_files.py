@@ -10,7 +10,8 @@ import numpy as np
 
 from mmmaskformer.core.quality.panoptic_map import PanopticMap
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
-from mmmaskformer.formats.coco_json import read_json, write_panoptic
+from mmmaskformer.formats.coco_json import write_panoptic
+from mmmaskformer.formats.json_files import read_json
 from mmmaskformer.formats.panoptic_png import read_ids, write_ids
 from mmmaskformer.formats.result_names import result_names
 from mmmaskformer.formats.whole_files import whole_folder

@@ -7,15 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools.mask import frPyObjects, toBbox
 
-from mmmaskformer.formats.coco_json import (
-    check_images,
-    known_id,
-    read_json,
-    require_different,
-    require_keys,
-    require_lists,
-)
+from mmmaskformer.formats.coco_json import check_images, known_id
 from mmmaskformer.formats.coco_values import Notes, as_flag, as_number
+from mmmaskformer.formats.json_files import read_json, require_different, require_keys, require_lists
 
 NO_OUTLINE = (
     "annotations without a usable outline ('segmentation' missing, empty, or of fewer than three points), left out"

@@ -113,6 +113,8 @@ def test_what_does_not_fit(tmp_path, content):
         build(tmp_path, double)
     with pytest.raises(ValueError, match=r"its 'categories' are \['cat', 'dog'\], none of them is one of the classes"):
         build(tmp_path, content, classes=('cow',))
+    with pytest.raises(ValueError, match=r"CocoInstanceDataset: class names occur twice: \['cat'\]"):
+        build(tmp_path, content, classes=('cat', 'cat '))
     with pytest.raises(ValueError, match="lists no 'images', expected some"):
         build(tmp_path, dict(content, images=[], annotations=[]))
     with pytest.raises(FileNotFoundError, match=r"CocoInstanceDataset: data_prefix\['img'\] is the folder '.*none'"):
