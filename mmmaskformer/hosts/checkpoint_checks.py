@@ -17,6 +17,10 @@ NESTED = ('state_dict', 'model', 'model_state_dict', 'teacher', 'student')
 """Keys under which programs keep the weights; mmengine reads the first only."""
 
 
+SHARDED = '_flat_param'
+"""In the names of parameters that FSDP has joined, which cannot be compared one by one."""
+
+
 class Fit(NamedTuple):
     """How the weights of a checkpoint fit a model; names in the order of the model, or of the checkpoint.
 
@@ -51,7 +55,7 @@ class CheckCheckpointHook(Hook):
 
     No weight of the head in it is an error that says what the checkpoint looks like. A part of the weights is reported
     in training, with numbers and names, and is an error in a validation or test: the others would be random. mmengine
-    logs the names alone, all of them, and goes on.
+    logs the names alone, all of them, and goes on. A model whose parameters FSDP has joined is not checked.
     """
 
     priority = 'HIGH'  # after ShareWeightsHook, which renames, and before other hooks load something
@@ -63,6 +67,8 @@ class CheckCheckpointHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare names and shapes."""
         model = bare_model(runner.model)
+        if any(SHARDED in name for name, _ in model.named_parameters()):
+            return
         weights = {key.removeprefix('module.'): value for key, value in _weights_read_by_mmengine(checkpoint).items()}
         self._origin = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
         for key in HEADS:

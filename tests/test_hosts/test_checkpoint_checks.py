@@ -67,6 +67,15 @@ def test_the_published_checkpoint_is_named(nesting):
         hook.after_load_checkpoint(toy_runner(model), {nesting: weights} if nesting else weights)
 
 
+def test_parameters_that_fsdp_has_joined_are_not_compared(log):
+    model, hook = torch.nn.Module(), CheckCheckpointHook()
+    model.decode_head = torch.nn.Module()
+    model.decode_head.register_parameter('_flat_param', torch.nn.Parameter(torch.zeros(5)))
+    hook.after_load_checkpoint(toy_runner(model), dict(state_dict={'decode_head.a': torch.zeros(5)}))
+    hook.before_test(toy_runner(model))
+    assert log == []
+
+
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     """A config of a toy model on two scenes, and the weights of that model."""
