@@ -54,6 +54,7 @@ ARROWS = {
         'mmmaskformer.registry',
     },
     'datasets/seg.py': {'mmengine', 'mmseg', 'mmmaskformer.datasets', 'mmmaskformer.registry'},
+    'datasets/samplers.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'datasets/instance.py': {
         'mmengine',
         'mmdet',
@@ -92,10 +93,18 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.heads.checkpoint_layouts',
-        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
-    'hosts/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
+    'hosts/': {
+        'torch',
+        'numpy',
+        'mmengine',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.hosts.checkpoint_files',
+        'mmmaskformer.registry',
+    },
     'apis/cli/__init__.py': {'mmmaskformer.__version__', 'mmmaskformer.apis.scripts'},
     'apis/cli/': {
         'mmmaskformer.apis',

@@ -10,9 +10,10 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch import Tensor
 
+from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.registry import HOOKS
 
 HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
@@ -65,7 +66,7 @@ class CheckClassesHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the class list that the checkpoint was trained with."""
         self._trained_classes = (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('classes') or ()
-        self._checkpoint = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+        self._checkpoint = origin_of_weights(runner)
 
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
         dataset, model = getattr(runner, where).dataset, bare_model(runner.model)
