@@ -11,8 +11,11 @@ from mmengine.runner import Runner, find_latest_checkpoint
 POINTER = 'last_checkpoint'
 """The file of a work dir in which mmengine writes the path of the newest checkpoint."""
 
-VALIDATED = 'validated_at'
-"""Key of mmengine's message hub, which checkpoints hold: the iteration after which the last validation ended."""
+VALIDATED = 'last_validation'
+"""Key of mmengine's message hub, which checkpoints hold: the iteration after which the last validation ended.
+
+A key that begins with 'val' would be logged among the scores.
+"""
 
 
 class CheckpointFolder(NamedTuple):
