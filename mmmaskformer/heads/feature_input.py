@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.modeling.feature_pyramid import channels_first
 from mmmaskformer.core.torch_versions import is_compiling
-from mmmaskformer.heads.features import COARSE_STRIDE, PUBLISHED_STRIDES, DryRunError, FeatureMap, measure, misfit
+from mmmaskformer.heads.features import (
+    COARSE_STRIDE,
+    PUBLISHED_STRIDES,
+    DryRunError,
+    FeatureMap,
+    measure,
+    misfit,
+    source_of,
+)
 
 
 class FeatureInput:
@@ -66,7 +74,7 @@ class FeatureInput:
                 ) from error
             print_log(f'{head} is not checked at start-up: {error}', logger='current', level=logging.WARNING)
             return
-        self._check(rows, f'{type(model.backbone).__name__}{" with its neck" if hasattr(model, "neck") else ""}', head)
+        self._check(rows, source_of(model), head)
         if channels is None or strides is None:
             found = f'channels {[row.channels for row in rows]} and strides {[row.stride for row in rows]}'
             print_log(f'{head}: measured features of {found}.', logger='current')
@@ -165,12 +173,12 @@ class FeatureInput:
         self.channels = [channels[index] for index in self._order]
         self.strides = [strides[index] for index in self._order]
 
-    def _check(self, rows: Sequence[FeatureMap], backbone: str, head: str) -> None:
+    def _check(self, rows: Sequence[FeatureMap], source: str, head: str) -> None:
         channels, strides = self._given
         found_channels, found_strides = ([getattr(row, key) for row in rows] for key in ('channels', 'stride'))
-        measured = f'{backbone} gives {len(rows)} features with channels {found_channels} and strides {found_strides}'
+        measured = f'{source} gives {len(rows)} features with channels {found_channels} and strides {found_strides}'
         if channels is not None and channels != found_channels:
-            raise ValueError(_channels_message(backbone, found_channels, channels, head, found_strides))
+            raise ValueError(_channels_message(source, found_channels, channels, head, found_strides))
         if strides is not None and not _agree(strides, found_strides):
             raise ValueError(
                 f'{measured}, but the head has feature_strides={strides}. Fix: set {head}.feature_strides='
@@ -205,11 +213,11 @@ def _agree(given: Sequence[Real], found: Sequence[Real]) -> bool:
 
 
 def _channels_message(
-    backbone: str, found: Sequence[int], given: Sequence[int], head: str, strides: Sequence[Real] | None = None
+    source: str, found: Sequence[int], given: Sequence[int], head: str, strides: Sequence[Real] | None = None
 ) -> str:
     of_strides = '' if strides is None else f' and strides {list(strides)}'
     return (
-        f'{backbone} gives {len(found)} features with channels {list(found)}{of_strides}, but the head has '
+        f'{source} gives {len(found)} features with channels {list(found)}{of_strides}, but the head has '
         f'in_channels={list(given)}. Fix: set {head}.in_channels={list(found)}, leave out in_channels and '
         "feature_strides to have them measured, or choose other features with the backbone's out_indices."
     )

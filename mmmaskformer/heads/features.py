@@ -1,5 +1,6 @@
 """The features that a head gets: measured once in the built model, checked, turned and put in order."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -26,11 +27,13 @@ class FeatureMap(NamedTuple):
         channels: its channels.
         stride: input pixels per pixel, a whole number wherever possible.
         channels_last: whether it is (B, h, w, C) instead of (B, C, h, w).
+        exact: whether the stride is the ratio of the sides, nothing rounded.
     """
 
     channels: int
     stride: Real
     channels_last: bool
+    exact: bool = True
 
 
 class DryRunError(RuntimeError):
@@ -38,25 +41,25 @@ class DryRunError(RuntimeError):
 
 
 class OneMapError(ValueError):
-    """The backbone gives one map, where a head needs several scales.
+    """The model gives one map, where a head needs several scales.
 
     Args:
         row: the map.
         bare: whether it is a tensor, not a list of one; some backbones give that in evaluation only.
-        backbone: name of the backbone.
+        source: where it comes from.
         head: config key of the head.
 
     Attributes:
         neck: config of a neck that makes the scales.
     """
 
-    def __init__(self, row: FeatureMap, bare: bool, backbone: str, head: str):
+    def __init__(self, row: FeatureMap, bare: bool, source: str, head: str):
         powers = [round(math.log2(row.stride / stride)) for stride in PUBLISHED_STRIDES]
         scales = [2**power if power >= 0 else 1 / 2**-power for power in powers]
         self.neck = dict(type='mmmaskformer.SimpleFeaturePyramid', in_channels=row.channels, scales=scales)
         written = ', '.join(f'{key}={value!r}' for key, value in self.neck.items())
         super().__init__(
-            f'{backbone} gives one feature map{" in evaluation" if bare else ""}, of {row.channels} channels and '
+            f'{source} gives one feature map{" in evaluation" if bare else ""}, of {row.channels} channels and '
             f"stride {row.stride}; {head} needs several scales. Fix: set the backbone's out_indices if it has more to "
             f"give, or make scales of that map by model.neck=dict({written}) or by MMSegmentation's MultiLevelNeck; "
             'and leave out in_channels and feature_strides of the head, which are then measured'
@@ -98,29 +101,43 @@ def measure(model: nn.Module, head: str) -> list[FeatureMap]:
         DryRunError: if the forward pass fails for every size of image.
         ValueError: if what the model gives is not several feature maps.
     """
-    failure = None
-    for size in _image_sizes(model.backbone):
+    source, found, failure = source_of(model), None, None
+    for channels, size in itertools.product(_image_channels(model.backbone), _image_sizes(model.backbone)):
+        if found and size not in IMAGE_SIZES[:2]:
+            break  # it is rounded at the sizes that suit nearly every stride
         try:
-            features = _dry_run(model, size)
+            features = _dry_run(model, channels, size)
         except FeatureMapError:
             raise
-        except Exception as error:  # whatever a backbone raises about a size that it does not take
+        except Exception as error:  # whatever a backbone raises about an image that it does not take
             failure = failure or error
-        else:
-            return feature_maps(features, size, type(model.backbone).__name__, head)
+            continue
+        rows = feature_maps(features, size, source, head)
+        if all(row.exact for row in rows):
+            return rows
+        found = found or rows
+    if found:
+        return found
     raise DryRunError(
-        f'the features of {type(model.backbone).__name__} could not be measured, since it failed on a small image: '
+        f'the features of {source} could not be measured, since it failed on a small image: '
         f'{type(failure).__name__}: {failure}'
     ) from failure
 
 
-def feature_maps(features, image_size: tuple[int, int], backbone: str, head: str) -> list[FeatureMap]:
+def source_of(model: nn.Module) -> str:
+    """Where the features of a model come from, for messages: the type of the backbone, after that of a neck."""
+    backbone = type(model.backbone).__name__
+    neck = getattr(model, 'neck', None)
+    return backbone if neck is None else f'{type(neck).__name__} behind {backbone}'
+
+
+def feature_maps(features, image_size: tuple[int, int], source: str, head: str) -> list[FeatureMap]:
     """Describe the features of an image.
 
     Args:
         features: what the model's ``extract_feat`` returned.
         image_size: (H, W) of the input.
-        backbone: name of the backbone, for messages.
+        source: where they come from, for messages.
         head: config key of the head, for messages.
 
     Returns:
@@ -134,22 +151,22 @@ def feature_maps(features, image_size: tuple[int, int], backbone: str, head: str
     maps = [maps] if isinstance(maps, Tensor) else list(maps)
     for index, feature in enumerate(maps):
         if not isinstance(feature, Tensor) or feature.dim() != 4:
-            raise ValueError(_no_map_message(index, feature, backbone))
+            raise ValueError(_no_map_message(index, feature, source))
     rows = [_feature_map(feature.shape, image_size) for feature in maps]
     if isinstance(features, Tensor) or len(rows) < 2:
-        raise OneMapError(rows[0], isinstance(features, Tensor), backbone, head)
+        raise OneMapError(rows[0], isinstance(features, Tensor), source, head)
     if isinstance(features, dict):
         raise ValueError(
-            f'{backbone} gives a dict of features with the keys {list(features)}; {head} takes a list or tuple. Fix: '
+            f'{source} gives a dict of features with the keys {list(features)}; {head} takes a list or tuple. Fix: '
             'wrap the backbone in a module that returns list(features.values()), finest first'
         )
     return rows
 
 
-def _dry_run(model: nn.Module, size: tuple[int, int]):
+def _dry_run(model: nn.Module, channels: int, size: tuple[int, int]):
     modes = [(module, module.training) for module in model.modules()]
     like = next((x for x in model.parameters() if x.is_floating_point()), torch.zeros(()))
-    image = torch.zeros(1, _image_channels(model.backbone), *size, device=like.device, dtype=like.dtype)
+    image = torch.zeros(1, channels, *size, device=like.device, dtype=like.dtype)
     try:
         # Not eval(): hosts override it with side effects.
         for module, _ in modes:
@@ -161,9 +178,10 @@ def _dry_run(model: nn.Module, size: tuple[int, int]):
             module.training = training
 
 
-def _image_channels(backbone: nn.Module) -> int:
+def _image_channels(backbone: nn.Module) -> list[int]:
+    """Bands of the image to try: what the first convolution takes, and 3 for stems that rearrange pixels before it."""
     convs = (module for module in backbone.modules() if isinstance(module, nn.Conv2d))
-    return next((conv.in_channels for conv in convs), 3)
+    return list(dict.fromkeys([next((conv.in_channels for conv in convs), 3), 3]))
 
 
 def _image_sizes(backbone: nn.Module) -> Iterator[tuple[int, int]]:
@@ -184,7 +202,9 @@ def _feature_map(shape: Sequence[int], image_size: tuple[int, int]) -> FeatureMa
     is_first, is_last = (_has_ratio(sides, image_size) for sides in ((second, third), (first, second)))
     channels_last = is_last and not is_first
     sides = (first, second) if channels_last else (second, third)
-    return FeatureMap(third if channels_last else first, _stride(image_size, sides), channels_last)
+    stride = _stride(image_size, sides)
+    exact = misfit(image_size, sides, stride) == 0
+    return FeatureMap(third if channels_last else first, stride, channels_last, exact)
 
 
 def _has_ratio(sides: tuple[int, int], image_size: tuple[int, int]) -> bool:
@@ -198,9 +218,11 @@ def _stride(image_size: tuple[int, int], sides: tuple[int, int]) -> Real:
     ratios = [image / side for image, side in zip(image_size, sides, strict=True)]
     if ratios[0] == ratios[1]:
         return int(ratios[0]) if ratios[0].is_integer() else ratios[0]
-    whole = [2**power for power in range(10)] + list(range(1, max(image_size) + 1))
-    mean = (ratios[0] * ratios[1]) ** 0.5
-    return next((stride for stride in whole if misfit(image_size, sides, stride) < 1), round(mean))
+    powers = (2**power for power in range(10))
+    found = next((stride for stride in powers if misfit(image_size, sides, stride) <= 1), None)
+    whole = range(1, max(image_size) + 1)
+    found = found or next((stride for stride in whole if misfit(image_size, sides, stride) < 1), None)
+    return found or round((ratios[0] * ratios[1]) ** 0.5)
 
 
 def misfit(image_size: tuple[int, int], sides: tuple[int, int], stride: Real) -> float:
@@ -208,7 +230,7 @@ def misfit(image_size: tuple[int, int], sides: tuple[int, int], stride: Real) ->
     return max(abs(image / stride - side) for image, side in zip(image_size, sides, strict=True))
 
 
-def _no_map_message(index: int, feature, backbone: str) -> str:
+def _no_map_message(index: int, feature, source: str) -> str:
     if isinstance(feature, Tensor):
         found = f'a tensor of shape {tuple(feature.shape)}'
         fix = (
@@ -221,4 +243,4 @@ def _no_map_message(index: int, feature, backbone: str) -> str:
     else:
         found = f'a {type(feature).__name__}'
         fix = 'wrap the backbone in a module that returns a list of maps'
-    return f'feature {index} of {backbone} is {found}; expected a map (B, C, h, w). Fix: {fix}'
+    return f'feature {index} of {source} is {found}; expected a map (B, C, h, w). Fix: {fix}'

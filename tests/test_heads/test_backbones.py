@@ -218,7 +218,7 @@ def test_one_map_leads_to_a_neck_that_works():
 
 def test_a_neck_that_does_not_fit_says_so_itself():
     neck = dict(type='mmmaskformer.SimpleFeaturePyramid', in_channels=17)
-    with pytest.raises(FeatureMapError, match=r'^SimpleFeaturePyramid takes a map \(B, 17, h, w\), but .*Fix'):
+    with pytest.raises(FeatureMapError, match=r'^SimpleFeaturePyramid takes a map \(B, 17, h, w\) with .*Fix'):
         segmentor(dict(VIT, out_indices=3), neck)
 
 
@@ -261,7 +261,9 @@ def test_a_backbone_that_cannot_be_measured(logged):
         ((1, 5, 32, 48), (5, 4, False)),
         ((1, 32, 48, 5), (5, 4, True)),
         ((1, 5, 31, 47), (5, 4, False)),
-        ((1, 5, 9, 13), (5, 14, False)),
+        ((1, 5, 9, 13), (5, 16, False)),
+        ((1, 5, 10, 14), (5, 14, False)),
+        ((1, 5, 8, 13), (5, 16, False)),
         ((1, 5, 8, 12), (5, 16, False)),
         ((1, 5, 2, 3), (5, 64, False)),
     ],

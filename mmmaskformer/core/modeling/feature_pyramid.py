@@ -19,8 +19,8 @@ class SimpleFeaturePyramid(nn.Module):
         out_channels: channels of every map of the result.
         scales: powers of two, the sides of the results over those of the map, finest first. The default makes
             strides 4, 8, 16 and 32 from a stride of 16.
-        in_index: which map is taken where the backbone gives several. A single tensor is taken as it is, so that
-            backbones work that give several maps in training and one in evaluation.
+        in_index: which map is taken where the backbone gives several; None for the last one of ``in_channels``. A
+            single tensor is taken as it is, so that backbones work that give several maps in training only.
 
     Raises:
         ValueError: if ``scales`` are not powers of two.
@@ -35,7 +35,7 @@ class SimpleFeaturePyramid(nn.Module):
         in_channels: int,
         out_channels: int = 256,
         scales: Sequence[float] = (4, 2, 1, 0.5),
-        in_index: int = -1,
+        in_index: int | None = None,
     ):
         super().__init__()
         if not scales or any(scale <= 0 or not math.log2(scale).is_integer() for scale in scales):
@@ -56,16 +56,20 @@ class SimpleFeaturePyramid(nn.Module):
         Raises:
             FeatureMapError: if the map has other channels.
         """
-        feature = features if isinstance(features, Tensor) else features[self.in_index]
-        if not isinstance(feature, Tensor) or feature.dim() != 4 or self.in_channels not in feature.shape[1::2]:
-            found = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
-            raise FeatureMapError(
-                f'SimpleFeaturePyramid takes a map (B, {self.in_channels}, h, w), but the backbone gives {found} at '
-                f'in_index={self.in_index}. Fix: set in_channels of the neck to the channels of that map, or in_index '
-                'to another one'
-            )
-        feature = channels_first(feature, self.in_channels)
+        feature = channels_first(self._chosen(features), self.in_channels)
         return tuple(level(feature) for level in self.levels)
+
+    def _chosen(self, features: Tensor | Sequence[Tensor]) -> Tensor:
+        maps = [features] if isinstance(features, Tensor) else list(features)
+        candidates = maps if self.in_index is None else [maps[self.in_index]]
+        fitting = [feature for feature in candidates if _has_channels(feature, self.in_channels)]
+        if not fitting:
+            found = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in maps]
+            raise FeatureMapError(
+                f'SimpleFeaturePyramid takes a map (B, {self.in_channels}, h, w) with in_index={self.in_index}, but '
+                f'the backbone gives {found}. Fix: set in_channels of the neck to the channels of a map'
+            )
+        return fitting[-1]
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -86,6 +90,10 @@ def channels_first(feature: Tensor, channels: int) -> Tensor:
     if feature.shape[1] != channels and feature.shape[3] == channels:
         return feature.permute(0, 3, 1, 2)
     return feature
+
+
+def _has_channels(feature, channels: int) -> bool:
+    return isinstance(feature, Tensor) and feature.dim() == 4 and channels in (feature.shape[1], feature.shape[3])
 
 
 def _level(in_channels: int, out_channels: int, doublings: int) -> nn.Sequential:

@@ -50,6 +50,13 @@ def test_one_map_is_taken_from_several_and_turned():
             torch.testing.assert_close(one, other)
 
 
+def test_the_last_map_of_the_channels_is_taken():
+    neck = SimpleFeaturePyramid(in_channels=8, out_channels=6).eval()
+    maps = [torch.randn(1, channels, 4, 6) for channels in (8, 8, 3)]
+    for one, other in zip(neck(maps), neck(maps[1]), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_norm_is_a_layer_norm_over_channels():
     x = torch.randn(2, 8, 4, 6)
     norm = ChannelNorm(8)
@@ -58,11 +65,9 @@ def test_the_norm_is_a_layer_norm_over_channels():
 
 def test_a_map_of_other_channels_is_named():
     neck = SimpleFeaturePyramid(in_channels=8)
-    with pytest.raises(
-        FeatureMapError, match=r'\(B, 8, h, w\), but the backbone gives \(1, 9, 4, 6\) at in_index=-1. Fix'
-    ):
+    with pytest.raises(FeatureMapError, match=r'\(B, 8, h, w\) with in_index=None, .* gives \[\(1, 9, 4, 6\)\]. Fix'):
         neck([torch.randn(1, 9, 4, 6)])
-    with pytest.raises(FeatureMapError, match='but the backbone gives list at in_index'):
+    with pytest.raises(FeatureMapError, match=r"but the backbone gives \['list'\]. Fix"):
         neck([[torch.randn(1, 8, 4, 6), torch.randn(1, 8)]])
 
 
