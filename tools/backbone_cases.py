@@ -75,6 +75,7 @@ SMALL = {
     'VisionTransformer': _FOUR_LAYERS,
     'BEiT': _FOUR_LAYERS,
     'MAE': _FOUR_LAYERS,
+    'ResNetV1c': dict(depth=50),
     'ResNeSt': dict(depth=50),
     'SwinTransformer': dict(depths=(1, 1, 1, 1)),
     'SVT': dict(depths=(1, 1, 1, 1)),

@@ -85,8 +85,12 @@ class Result(NamedTuple):
     reason: str = ''
 
 
-def cases(group: str) -> Iterator[Case]:
-    """The cases of a group."""
+def cases(group: str, only: str = '') -> Iterator[Case]:
+    """The cases of a group whose names contain a text."""
+    yield from (case for case in _cases(group, only) if only in case.name)
+
+
+def _cases(group: str, only: str) -> Iterator[Case]:
     if group == 'mmdet':
         yield from (Case(group, name, backbone, neck) for name, (backbone, neck) in MMDET.items())
     elif group == 'timm':
@@ -96,7 +100,8 @@ def cases(group: str) -> Iterator[Case]:
             yield Case(group, name, backbone, None, written and f'`{written}`', TIMM_OF_ONE_SIZE.get(name, 64))
     else:
         for family, names in MMSEG_CONFIGS.items():
-            yield from (_mmseg_case(family, name) for name in names)
+            if only in family:
+                yield from (_mmseg_case(family, name) for name in names)
 
 
 def config_folder() -> Path:
@@ -247,9 +252,7 @@ def _det_sample(size):
 def table(group: str, only: str = '') -> list[str]:
     """Rows of the table of a group; families of MMSegmentation with the same backbone, neck and result share one."""
     results, rows = {}, {}
-    for case in cases(group):
-        if only not in case.name:
-            continue
+    for case in cases(group, only):
         key = json.dumps([case.backbone, case.neck], default=str, sort_keys=True)
         if key not in results:
             print(f'{group}: {case.name}', file=sys.stderr, flush=True)
