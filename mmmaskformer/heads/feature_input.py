@@ -43,7 +43,7 @@ class FeatureInput:
         if channels is not None and strides is not None and len(channels) != len(strides):
             raise ValueError(
                 f'in_channels={channels} and feature_strides={strides} differ in length; expected one entry per '
-                'backbone feature in both. Fix: leave both out to have them measured'
+                'backbone feature in both. Fix: set both to None to have them measured'
             )
         self._measured = False
         self._channels_last = None
@@ -176,13 +176,13 @@ class FeatureInput:
     def _check(self, rows: Sequence[FeatureMap], source: str, head: str) -> None:
         channels, strides = self._given
         found_channels, found_strides = ([getattr(row, key) for row in rows] for key in ('channels', 'stride'))
-        measured = f'{source} gives {len(rows)} features with channels {found_channels} and strides {found_strides}'
+        measured = f'{source} gives {len(rows)} features of strides {found_strides} with channels {found_channels}'
         if channels is not None and channels != found_channels:
             raise ValueError(_channels_message(source, found_channels, channels, head, found_strides))
         if strides is not None and not _agree(strides, found_strides):
             raise ValueError(
                 f'{measured}, but the head has feature_strides={strides}. Fix: set {head}.feature_strides='
-                f'{found_strides}, or leave it out.'
+                f'{found_strides}, or to None to have it measured.'
             )
 
     def _check_sizes(self, features: Sequence[Tensor], head: str) -> None:
@@ -215,9 +215,9 @@ def _agree(given: Sequence[Real], found: Sequence[Real]) -> bool:
 def _channels_message(
     source: str, found: Sequence[int], given: Sequence[int], head: str, strides: Sequence[Real] | None = None
 ) -> str:
-    of_strides = '' if strides is None else f' and strides {list(strides)}'
+    of_strides = '' if strides is None else f' of strides {list(strides)}'
     return (
-        f'{source} gives {len(found)} features with channels {list(found)}{of_strides}, but the head has '
-        f'in_channels={list(given)}. Fix: set {head}.in_channels={list(found)}, leave out in_channels and '
-        "feature_strides to have them measured, or choose other features with the backbone's out_indices."
+        f'{source} gives {len(found)} features{of_strides} with channels {list(found)}, but the head has '
+        f'in_channels={list(given)}. Fix: set {head}.in_channels={list(found)}, or in_channels and feature_strides to '
+        "None to have them measured, or choose other features with the backbone's out_indices."
     )

@@ -161,7 +161,7 @@ def test_coarsest_first_is_sorted():
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
     train_and_predict(model, test_size=(64, 96))
     assert model(torch.randn(1, 3, 64, 96), mode='tensor')[1].shape[-2:] == (64, 96)
-    message = r'strides \[4, 2, 1\], but the head has feature_strides=\[4, 8, 16\]. Fix: set .*=\[4, 2, 1\], or leave'
+    message = r'strides \[4, 2, 1\] with .*, but the head has feature_strides=\[4, 8, 16\]. Fix: set .*=\[4, 2, 1\], or'
     with pytest.raises(ValueError, match=message):
         segmentor(UNET, in_channels=[16, 8, 4], feature_strides=[4, 8, 16])
 
@@ -179,9 +179,7 @@ def test_channels_last_is_turned():
 
 
 def test_a_plain_vit_is_measured_and_its_coarse_masks_are_announced(logged):
-    message = (
-        r'VisionTransformer gives .* strides \[16, 16, 16, 16\], but the head has feature_strides=\[4, 8, 16, 32\]'
-    )
+    message = r'VisionTransformer gives .* strides \[16, 16, 16, 16\] with .*, but .* feature_strides=\[4, 8, 16, 32\]'
     backbone = dict(VIT, out_indices=(0, 1, 2, 3))
     with pytest.raises(ValueError, match=message):
         segmentor(backbone, in_channels=[16] * 4, feature_strides=[4, 8, 16, 32])
@@ -262,7 +260,7 @@ def test_a_backbone_that_cannot_be_measured(logged):
         ((1, 32, 48, 5), (5, 4, True)),
         ((1, 5, 31, 47), (5, 4, False)),
         ((1, 5, 9, 13), (5, 16, False)),
-        ((1, 5, 10, 14), (5, 14, False)),
+        ((1, 5, 10, 14), (5, 13, False)),
         ((1, 5, 8, 13), (5, 16, False)),
         ((1, 5, 8, 12), (5, 16, False)),
         ((1, 5, 2, 3), (5, 64, False)),
@@ -270,7 +268,7 @@ def test_a_backbone_that_cannot_be_measured(logged):
 )
 def test_layout_and_stride_of_a_feature(shape, expected):
     pair = [torch.zeros(shape), torch.zeros(1, 1, 1, 1)]
-    assert tuple(feature_maps(pair, (128, 192), 'Backbone', 'head')[0]) == expected
+    assert tuple(feature_maps(pair, (128, 192), 'Backbone', 'head')[0][:3]) == expected
 
 
 def test_misfit_counts_pixels_of_the_feature():

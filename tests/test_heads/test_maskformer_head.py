@@ -190,15 +190,15 @@ def test_strides_other_than_the_usual_are_allowed_when_told():
     message = r'feature 2 .*strides of about \[4, 8, 8, 8\].*feature_strides=\[4, 8, 16, 32\]. Fix'
     with pytest.raises(ValueError, match=message):
         head(features)
-    message = (
-        r'ResNet gives .* strides \[4, 8, 8, 8\], but .*feature_strides=\[4, 8, 16, 32\]. Fix: set .*=\[4, 8, 8, 8\]'
-    )
+    message = r'ResNet gives .* strides \[4, 8, 8, 8\] .*=\[4, 8, 16, 32\]. Fix: set .*feature_strides=\[4, 8, 8, 8\]'
     with pytest.raises(ValueError, match=message):
         hosts.make_segmentor(dilated, feature_strides=[4, 8, 16, 32])
 
 
 def test_strides_that_are_all_wrong_by_one_factor_are_found():
-    with pytest.raises(ValueError, match=r'strides \[4, 8, 16, 32\], but the head has feature_strides=\[2, 4, 8, 16\]'):
+    with pytest.raises(
+        ValueError, match=r'strides \[4, 8, 16, 32\] with .* but the head has feature_strides=\[2, 4, 8, 16\]'
+    ):
         hosts.make_segmentor(feature_strides=[2, 4, 8, 16])
     model = hosts.make_segmentor()
     data = model.data_preprocessor(batch((64, 96)), training=True)
@@ -234,7 +234,7 @@ def test_wrong_in_channels_are_named_with_the_right_ones():
     with pytest.raises(ValueError, match=r'channels \[4, 8, 16, 32\], but the head has in_channels=\[4, 8, 16, 64\]'):
         head(features)
     message = (
-        r'ResNet gives 4 features with channels \[4, 8, 16, 32\] and strides \[4, 8, 16, 32\], but the head has '
+        r'ResNet gives 4 features of strides \[4, 8, 16, 32\] with channels \[4, 8, 16, 32\], but the head has '
         r'in_channels=\[4, 8, 16, 64\]. Fix: set model.decode_head.in_channels=\[4, 8, 16, 32\]'
     )
     with pytest.raises(ValueError, match=message):

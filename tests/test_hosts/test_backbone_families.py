@@ -132,12 +132,14 @@ def test_tables_are_written_in_place(tmp_path):
     assert page.read_text().endswith('<!-- end of timm -->\nb\n')
 
 
+@pytest.mark.parametrize('block', [1, 2])
 @pytest.mark.filterwarnings('ignore')
-def test_the_config_that_the_page_prints(tmp_path):
-    text = PAGE.split('```python\n')[1].split('```')[0]
+def test_the_configs_that_the_page_prints(block, tmp_path):
+    text = PAGE.split('```python\n')[block].split('```')[0].replace('./mmmaskformer', str(ROOT))
     (tmp_path / 'config.py').write_text(text)
     config = Config.fromfile(tmp_path / 'config.py')
     init_default_scope('mmseg')
     model = MODELS.build(config.model)
+    assert type(model.decode_head).__module__ == 'mmmaskformer.heads.maskformer_head'
     assert model.decode_head.in_channels == [32, 64, 160, 256]
     assert model.decode_head.feature_strides == [4, 8, 16, 32]
