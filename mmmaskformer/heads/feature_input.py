@@ -17,6 +17,7 @@ from mmmaskformer.heads.features import (
     FeatureMap,
     measure,
     misfit,
+    require_maps,
     source_of,
 )
 
@@ -100,13 +101,14 @@ class FeatureInput:
             (B, C_i, h_i, w_i), finest first.
 
         Raises:
-            ValueError: if they do not fit the channels or, in a head that was not measured, the strides.
+            ValueError: if they are no maps, or do not fit the channels or, in an unmeasured head, the strides.
         """
         if isinstance(features, Tensor):
             raise ValueError(
                 f'the backbone gives one tensor {tuple(features.shape)}; {head} needs a list of feature maps. Fix: add '
                 "a neck such as 'mmmaskformer.SimpleFeaturePyramid'"
             )
+        require_maps(features, 'the backbone')
         if len(features) == len(self._order):
             features = [features[index] for index in self._order]
             turned = self._channels_last or [None] * len(features)

@@ -149,9 +149,7 @@ def feature_maps(features, image_size: tuple[int, int], source: str, head: str) 
     """
     maps = list(features.values()) if isinstance(features, dict) else features
     maps = [maps] if isinstance(maps, Tensor) else list(maps)
-    for index, feature in enumerate(maps):
-        if not isinstance(feature, Tensor) or feature.dim() != 4:
-            raise ValueError(_no_map_message(index, feature, source))
+    require_maps(maps, source)
     rows = [_feature_map(feature.shape, image_size) for feature in maps]
     if isinstance(features, Tensor) or len(rows) < 2:
         raise OneMapError(rows[0], isinstance(features, Tensor), source, head)
@@ -161,6 +159,18 @@ def feature_maps(features, image_size: tuple[int, int], source: str, head: str) 
             'wrap the backbone in a module that returns list(features.values()), finest first'
         )
     return rows
+
+
+def require_maps(features: Sequence, source: str) -> None:
+    """Raise a `ValueError` that leads to the setting of the backbone if a feature is no map.
+
+    Args:
+        features: each should be a tensor of four dimensions.
+        source: where they come from, for messages.
+    """
+    for index, feature in enumerate(features):
+        if not isinstance(feature, Tensor) or feature.dim() != 4:
+            raise ValueError(_no_map_message(index, feature, source))
 
 
 def _dry_run(model: nn.Module, channels: int, size: tuple[int, int]):

@@ -227,6 +227,11 @@ def test_features_that_are_no_maps_are_named():
         feature_maps(torch.zeros(1, 1000), (32, 32), 'Logits', 'head')
     with pytest.raises(ValueError, match=r"dict of features with the keys \['a', 'b'\]"):
         feature_maps(dict(a=torch.zeros(1, 4, 8, 8), b=torch.zeros(1, 4, 4, 4)), (32, 32), 'Dicts', 'head')
+    head = MODELS.build(ConfigDict(hosts.head_config()))
+    with pytest.raises(ValueError, match='feature 0 of the backbone is a list of 2'):
+        head([[torch.zeros(1, 4, 8, 8), torch.zeros(1, 4)]])
+    with pytest.raises(ValueError, match=r'one tensor \(1, 4, 8, 8\); model.decode_head needs a list.*Fix: add a neck'):
+        head(torch.zeros(1, 4, 8, 8))
     with pytest.raises(ValueError, match='feature 1 of Odd is a NoneType; expected a map'):
         feature_maps([torch.zeros(1, 4, 8, 8), None], (32, 32), 'Odd', 'head')
 

@@ -119,6 +119,17 @@ def test_the_table_says_what_failed():
     assert tool.cells(case, tool.check(case))[-1].startswith('no (KeyError')
 
 
+def test_the_command_prints_the_row_of_the_page(capsys, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['check_backbones.py', '--group', 'mmdet', '--only', 'Hourglass'])
+    tool.main()
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == 1 and rows[0] in PAGE
+    monkeypatch.setattr('sys.argv', ['check_backbones.py', '--only', 'vit', '--write', 'page.md'])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert '--write replaces whole tables; leave out --only' in capsys.readouterr().err
+
+
 def test_tables_are_written_in_place(tmp_path):
     page = tmp_path / 'page.md'
     page.write_text('a\n<!-- timm -->\nold\n<!-- end of timm -->\nb\n')
