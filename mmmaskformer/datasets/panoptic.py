@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.panoptic_json import SHOWN, PanopticFile, labels_of_categories, read_panoptic_json
+from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.registry import DATASETS
 
@@ -49,7 +50,8 @@ class PanopticDataset(BaseDataset):
 
     Raises:
         ValueError: if the class list is missing or wrong, the JSON is not a panoptic one or does not fit the class
-            list, ids occur twice, a PNG or image is missing, or the filter leaves nothing.
+            list, ids occur twice, a PNG or image is missing, the filter leaves nothing, or the pipeline parts images
+            and segments.
         FileNotFoundError: if the JSON, a folder or the class list does not exist.
     """
 
@@ -82,6 +84,7 @@ class PanopticDataset(BaseDataset):
         super().__init__(
             ann_file=ann_file, metainfo=metainfo, data_prefix=dict(data_prefix), filter_cfg=filter_cfg, **kwargs
         )
+        check_pipelines(self)
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
