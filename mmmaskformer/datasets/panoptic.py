@@ -27,6 +27,9 @@ class PanopticDataset(BaseDataset):
     'categories' (id, name, isthing). The label of a class is its position in the class list; things may stand
     anywhere. Categories that the class list lacks become void.
 
+    ``metainfo['category_ids']`` holds the ids of the file's categories in the order of the classes, for writing
+    results. In training it is left out: files that number the same classes otherwise can be concatenated.
+
     An entry has img_id, img_path, height, width, seg_map_path, ``segments_info`` (a list of dicts: id, category (the
     label), is_thing (False for a crowd), iscrowd, area) and ``void_ids``, the ids of segments of left-out categories.
 
@@ -110,7 +113,10 @@ class PanopticDataset(BaseDataset):
         with_segments = self._wants_segments()
         content = read_panoptic_json(self.ann_file, self.backend_args, with_annotations=with_segments)
         labels = labels_of_categories(content.categories, self._metainfo, self.ann_file)
-        self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
+        if self.test_mode:
+            self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
+        else:
+            self._metainfo.pop('category_ids', None)
         self._report_left_out(content, labels)
         entries = [self._entry(image, content.annotations.get(image['id']), labels) for image in content.images]
         if not entries:

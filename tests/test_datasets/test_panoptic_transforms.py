@@ -380,6 +380,116 @@ def test_packed_sample():
     assert truth.labels == (3, 2, 1, 0) and all(type(label) is int for label in truth.labels)
 
 
+def loaded_results(tmp_path, ids: np.ndarray | None = None, **changes) -> dict:
+    """Results of our loaders: an image and its segments, by default four stripes."""
+    ids = striped_ids(12, 8, 4) if ids is None else ids
+    Image.fromarray(encode_ids(ids)).save(tmp_path / 'image.png')
+    results = entry(tmp_path / 'segments.png', ids) | dict(img_path=str(tmp_path / 'image.png')) | changes
+    return build('LoadPanopticAnnotations')(TRANSFORMS.build(LOAD_IMAGE)(results))
+
+
+def mirrored(results: dict) -> dict:
+    return results | dict(img=results['img'][:, ::-1].copy(), flip=True, flip_direction='horizontal')
+
+
+MOVED_APART = {
+    'flipped': (
+        mirrored,
+        r'is \(12, 8\) \(height, width\), flipped \(horizontal\), its segment map \(12, 8\), as it was',
+    ),
+    'larger': (
+        lambda results: results | dict(img=results['img'].repeat(2, 0)),
+        r'is \(24, 8\).* segment map \(12, 8\), as it',
+    ),
+    'warped': (
+        lambda results: results | dict(homography_matrix=np.array([[1, 0.5, 0], [0, 1, 0], [0, 0, 1]])),
+        r'is \(12, 8\).* segment map \(12, 8\), as it was loaded; expected both to be moved together',
+    ),
+    'map cropped': (
+        lambda results: results | dict(gt_seg_map=results['gt_seg_map'][:5]),
+        r'is \(12, 8\).* segment map \(5, 8\), moved',
+    ),
+}
+
+
+@pytest.mark.parametrize('change', MOVED_APART)
+def test_image_and_segments_never_part(tmp_path, change):
+    move, message = MOVED_APART[change]
+    pack, results = build('PackPanopticInputs'), loaded_results(tmp_path)
+    pack(dict(results))
+    with pytest.raises(ValueError, match=rf'PackPanopticInputs: image .*image\.png {message}'):
+        pack(move(results))
+
+
+def test_segments_loaded_after_the_image_was_moved_stay_as_they_are(tmp_path):
+    results = loaded_results(tmp_path)
+    flipped = mirrored({key: value for key, value in results.items() if key not in ('gt_seg_map', 'seg_fields')})
+    flipped['img'] = flipped['img'].repeat(2, 0)
+    packed = build('PackPanopticInputs')(build('LoadPanopticAnnotations')(flipped))
+    assert packed['inputs'].shape == (3, 24, 8)
+    assert packed['data_samples'].gt_panoptic_seg.segment_map.shape == (1, 12, 8)
+
+
+def test_any_number_of_segments_leaves_the_fill_values_free(tmp_path):
+    ids = 300 * (1 + np.arange(600, dtype=np.int32)).reshape(20, 30).repeat(3, 0).repeat(3, 1)
+    results = loaded_results(tmp_path, ids)
+    rotated = build('mmseg.RandomRotate', prob=1.0, degree=(7, 7))(results)
+    truth = build('PackPanopticInputs', keep_vanished=True)(rotated)['data_samples'].gt_panoptic_seg
+    segments = truth.segment_map[0].numpy()
+    assert segments.max() > 590 and (segments == -1).sum() > 100 and len(truth.labels) == 600
+    # What the rotation uncovered is void, not one segment of many pixels.
+    assert np.bincount(segments[segments >= 0]).max() <= 16
+
+
+@pytest.mark.parametrize(
+    'values', [dict(dtype=np.uint8), dict(first=7), dict(first=-1), dict(first=256 + 4), dict(first=1000)]
+)
+def test_other_values_than_segments_are_refused(tmp_path, values):
+    results = loaded_results(tmp_path)
+    stored = results['gt_seg_map'].astype(values.get('dtype', np.int16))
+    stored[0, 0] = values.get('first', stored[0, 0])
+    with pytest.raises(ValueError, match='expected int16 with 255 for no segment and 256 to 259 for its 4 segments'):
+        build('PackPanopticInputs')(results | dict(gt_seg_map=stored))
+
+
+def test_two_loaders_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="already hold 'gt_seg_map', expected one loader"):
+        build('LoadPanopticAnnotations')(loaded_results(tmp_path))
+
+
+def of_mmdetection(info: dict, *, flags: tuple) -> dict:
+    """An entry as MMDetection's dataset writes it: no 'iscrowd', False for a crowd; ``flags`` are stuff and things."""
+    segments = [
+        dict(
+            id=segment['id'],
+            category=segment['category'],
+            is_thing=False if segment['iscrowd'] else flags[segment['category'] in (1, 2)],
+        )
+        for segment in info['segments_info']
+    ]
+    return {key: value for key, value in info.items() if key != 'void_ids'} | dict(segments_info=segments)
+
+
+@pytest.mark.parametrize('flags, options', [((0, 1), {}), ((0, 1), dict(things=[1, 2])),
+                                            ((False, True), dict(things=[1, 2]))])  # fmt: skip
+def test_entries_of_mmdetections_dataset(tmp_path, flags, options):
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 4))
+    info['segments_info'][-1]['category'] = 1  # the crowd
+    assert info['segments_info'][-1]['iscrowd']
+    expected = build('LoadPanopticAnnotations')(copy.deepcopy(info))
+    found = build('LoadPanopticAnnotations', **options)(of_mmdetection(info, flags=flags))
+    assert np.array_equal(found['gt_seg_map'], expected['gt_seg_map'])
+    assert found['gt_segment_labels'].tolist() == expected['gt_segment_labels'].tolist() == [0, 1, 2, 3]
+
+
+def test_crowds_that_cannot_be_told_from_stuff(tmp_path):
+    info = of_mmdetection(entry(tmp_path / 'a.png', striped_ids(8, 12, 4)), flags=(False, True))
+    with pytest.raises(
+        ValueError, match=r"image 5 have no 'iscrowd'.*does not tell crowds from stuff. Fix: set things="
+    ):
+        build('LoadPanopticAnnotations')(info)
+
+
 @pytest.mark.parametrize('keep', [False, True])
 def test_vanished_segments(keep):
     results = moved_results(2, 3, count=5)

@@ -127,9 +127,14 @@ class LoadPanopticAnnotations(BaseTransform):
     Differs from MMDetection's LoadPanopticAnnotations: one map instead of a mask for each thing and a label map for
     the stuff; crowds are void as published, there their pixels stay in the label map; no need for panopticapi.
 
+    Entries of MMDetection's CocoPanopticDataset, which have no 'iscrowd', are read too: there a crowd is a segment of a
+    thing class with ``is_thing`` False.
+
     Args:
         allow_empty: accept images without a segment to learn. False raises; testing wants True.
         allow_hidden: accept segments that are listed but have no pixel, as the published ADE20K files have.
+        things: labels of the thing classes, for entries without 'iscrowd' only. None: MMDetection's dataset writes 0
+            for stuff and False for a crowd, unless its file has 'isthing' as true and false.
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
 
     Raises:
@@ -138,9 +143,16 @@ class LoadPanopticAnnotations(BaseTransform):
         FileNotFoundError: when called, if the PNG is missing.
     """
 
-    def __init__(self, allow_empty: bool = False, allow_hidden: bool = False, backend_args: dict | None = None) -> None:
+    def __init__(
+        self,
+        allow_empty: bool = False,
+        allow_hidden: bool = False,
+        things: Sequence[int] | None = None,
+        backend_args: dict | None = None,
+    ) -> None:
         self.allow_empty = allow_empty
         self.allow_hidden = allow_hidden
+        self.things = None if things is None else frozenset(things)
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
@@ -153,7 +165,7 @@ class LoadPanopticAnnotations(BaseTransform):
                 'ground truth.'
             )
         segments = results['segments_info']
-        learnt = [segment for segment in segments if not segment['iscrowd']]
+        learnt = [segment for segment in segments if not self._is_crowd(segment, results)]
         if not learnt and not self.allow_empty:
             raise ValueError(
                 f'{type(self).__name__}: image {results.get("img_id")} ({path}) has no segment to learn: '
@@ -179,6 +191,20 @@ class LoadPanopticAnnotations(BaseTransform):
         results[SEGMENT_LABELS] = np.array([segment['category'] for segment in learnt], np.int64)
         results.setdefault('seg_fields', []).append(PANOPTIC_MAP)
         return results
+
+    def _is_crowd(self, segment: Mapping, results: Mapping) -> bool:
+        """Whether a segment of the entry is a crowd."""
+        if 'iscrowd' in segment:
+            return bool(segment['iscrowd'])
+        if self.things is not None:
+            return segment['category'] in self.things and not segment['is_thing']
+        if any(row['is_thing'] is True for row in results['segments_info']):
+            raise ValueError(
+                f"{type(self).__name__}: the segments of image {results.get('img_id')} have no 'iscrowd', and is_thing "
+                'is true or false, which does not tell crowds from stuff. Fix: set things=[labels of the thing '
+                "classes] of this transform, or use type='mmmaskformer.CocoPanopticDataset'."
+            )
+        return segment['is_thing'] is False
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(allow_empty={self.allow_empty}, allow_hidden={self.allow_hidden})'
