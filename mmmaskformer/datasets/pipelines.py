@@ -17,6 +17,7 @@ MOVERS: dict[str, frozenset[str]] = {
     **dict.fromkeys(('mmcv.Resize', 'mmcv.Pad', 'mmcv.CenterCrop', 'mmcv.RandomFlip'), frozenset({MASKS})),
     **dict.fromkeys(
         (
+            'mmseg.Albu',
             'mmseg.RandomCrop',
             'mmseg.RandomFlip',
             'mmseg.RandomRotate',
@@ -62,6 +63,7 @@ MOVERS: dict[str, frozenset[str]] = {
     ),
 }
 REASONS = {
+    'mmdet.Albu': 'does not hand it on to albumentations; use mmseg.Albu',
     'mmseg.RandomMosaic': 'puts several images together, whose segments have the same numbers',
     'mmseg.RandomRotFlip': 'interpolates between labels where it rotates; use RandomRotate and RandomFlip',
     'mmseg.SegRescale': 'rescales the map and not the image',
@@ -156,28 +158,45 @@ def check_pipeline(pipeline: Sequence, *, where: str, test_mode: bool = False, i
 
 def _check_fill(transform, loaded: set[str], ignore_index: int | None, where: str) -> None:
     """Raise a `ValueError` if a transform fills a map with what is neither ignored nor void."""
-    name = next((name for name in names_of(transform) if name in FILLS), None)
-    if name is None or not loaded & MAPS:
-        return
-    attribute = FILLS[name]
-    fill = getattr(transform, attribute, 255)
-    if isinstance(fill, Mapping):
-        attribute, fill = f"{attribute}['seg']", fill.get('seg', 255)
-    # RandomCutOut leaves the labels as they are by default; Pad may repeat the border instead.
-    if name == 'mmseg.RandomCutOut' and fill is None or getattr(transform, 'padding_mode', 'constant') != 'constant':
-        return
     if SEGMENTS in loaded:
-        expected = NO_SEGMENT_FILLS
-    elif ignore_index is not None:
-        expected = (ignore_index,)
+        expected, kind = NO_SEGMENT_FILLS, SEGMENTS
+    elif LABELS in loaded and ignore_index is not None:
+        expected, kind = (ignore_index,), LABELS
     else:
         return
-    if fill not in expected:
-        raise ValueError(
-            f'{where}: {names_of(transform)[0]} fills the {"segment" if SEGMENTS in loaded else "label"} map with '
-            f'{attribute}={fill}, expected {expected[0]}, which marks pixels without a class. Fix: set '
-            f'{attribute}={expected[0]} in the pipeline.'
-        )
+    for attribute, fill in _fill_of(transform).items():
+        if fill not in expected:
+            name = next(iter(names_of(transform)), f'albumentations.{type(transform).__name__}')
+            raise ValueError(
+                f'{where}: {name} fills the {kind} with {attribute}={fill}, expected {expected[0]}, which marks pixels '
+                f'without a class. Fix: set {attribute}={expected[0]} in the pipeline.'
+            )
+
+
+def _fill_of(transform) -> dict[str, int | None]:
+    """What a transform writes into uncovered pixels of a map, by the name of the argument that sets it."""
+    if type(transform).__module__.split('.')[0] == 'albumentations':
+        return _albumentations_fill(transform)
+    name = next((name for name in names_of(transform) if name in FILLS), None)
+    # Pad may repeat the border instead.
+    if name is None or getattr(transform, 'padding_mode', 'constant') != 'constant':
+        return {}
+    fill = getattr(transform, FILLS[name], 255)
+    if isinstance(fill, Mapping):
+        return {f"{FILLS[name]}['seg']": fill.get('seg', 255)}
+    # RandomCutOut leaves the labels as they are by default.
+    return {} if name == 'mmseg.RandomCutOut' and fill is None else {FILLS[name]: fill}
+
+
+def _albumentations_fill(transform) -> dict[str, int]:
+    """The same for a transform inside MMSegmentation's Albu; before albumentations 2 it is called 'mask_value'."""
+    attribute = next((name for name in ('fill_mask', 'mask_value') if hasattr(transform, name)), None)
+    if attribute is None or getattr(transform, 'border_mode', 0) != 0 or not getattr(transform, 'pad_if_needed', True):
+        return {}
+    fill = getattr(transform, attribute)
+    if fill is None:  # what moves no pixels leaves the map as it is
+        return {attribute: 0} if hasattr(transform, 'border_mode') else {}
+    return {attribute: fill}
 
 
 def leaves_of(dataset, outer: Iterable = ()) -> Iterator[tuple[object, list]]:

@@ -69,11 +69,9 @@ STILL = {
         mmseg.BioMedicalGaussianNoise mmseg.BioMedicalRandomGamma mmseg.ConcatCDInput""",
     'makes a map of its own': 'mmseg.GenerateEdge',
     'a base class': 'mmdet.GeomTransform',
-    # Moves the label map too; needs a package that no requirement names. Its own masks are filled with 0 unless told.
-    'moves what albumentations moves': 'mmseg.Albu',
 }
 # Needs a package that no requirement names; read, not run.
-NOT_INSTALLED = ('mmdet.Albu', 'mmdet.InstaBoost')
+NOT_INSTALLED = ('mmdet.Albu', 'mmdet.InstaBoost', 'mmseg.Albu')
 
 OPTIONS = {
     'mmcv.Resize': dict(scale=(70, 50)),
@@ -368,6 +366,48 @@ def test_uncovered_pixels_never_get_a_segment():
         check_pipeline(steps, where='train')
     unfilled = pipeline(LOADERS[LABELS], dict(type='mmseg.RandomCutOut', prob=1.0, n_holes=1, cutout_shape=(3, 3)))
     check_pipeline(unfilled, where='train', ignore_index=65535)
+
+
+class Albumentation:
+    """Has the attributes of a transform of albumentations, whose package no requirement names."""
+
+    __module__ = 'albumentations.augmentations'
+
+    def __init__(self, **attributes):
+        vars(self).update(attributes)
+
+    def __call__(self, **data):
+        return data
+
+
+@pytest.mark.parametrize(
+    'attributes, message',
+    [
+        (dict(border_mode=0, fill_mask=0.0), 'fill_mask=0.0, expected 255.* Fix: set fill_mask=255'),
+        (dict(border_mode=0, mask_value=None), 'mask_value=0, expected 255.* Fix: set mask_value=255'),
+        (dict(border_mode=0, fill_mask=255), None),
+        (dict(border_mode=4, mask_value=None), None),
+        (dict(fill_mask=None), None),
+        (dict(border_mode=0, fill_mask=0.0, pad_if_needed=False), None),
+        (dict(), None),
+    ],
+)
+def test_what_albumentations_fills_gets_no_class(attributes, message):
+    class Albu:
+        aug = None
+
+        def __call__(self, results):
+            return results
+
+    step = Albu()
+    step.aug = Albumentation(transforms=[Albumentation(**attributes)])
+    steps = [*pipeline(LOADERS[LABELS]), step]
+    if message is None:
+        return check_pipeline(steps, where='train', ignore_index=255)
+    with pytest.raises(ValueError, match=f'train: albumentations.Albumentation fills the label map with {message}'):
+        check_pipeline(steps, where='train', ignore_index=255)
+    # 0 is no segment.
+    check_pipeline([*pipeline(LOADERS[SEGMENTS]), step], where='train')
 
 
 def test_every_kind_is_in_the_table():
