@@ -14,6 +14,7 @@ from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
+from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.build import build_part, refuse_unknown_keys
 from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
 
@@ -71,6 +72,7 @@ class MaskFormerHead(BaseModule):
         refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
         super().__init__(init_cfg)
         _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg)
+        require_ignore_index(ignore_index)
         self.in_channels = list(in_channels)
         self.feature_strides = list(feature_strides)
         self.num_classes = self.out_channels = num_classes

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, score_view, window_view
+from mmmaskformer.hosts.windows import require_windows
 
 
 class SegDataPreProcessor(HostDataPreProcessor):
@@ -25,12 +26,16 @@ class SegDataPreProcessor(HostDataPreProcessor):
         """Normalise, convert channels and stack.
 
         Args:
-            data: ``inputs``, a list of (3, H, W) uint8, and ``data_samples``.
+            data: ``inputs``, a list of (bands, H, W) uint8 or float32, and ``data_samples``.
             training: whether targets are padded as well.
 
         Returns:
-            ``inputs`` (B, 3, H, W) float32 and ``data_samples``, which know their padding.
+            ``inputs`` (B, bands, H, W) float32 and ``data_samples``, which know their padding.
+
+        Raises:
+            ValueError: if images have another number of bands than mean and std.
         """
+        self._require_bands(data)
         sizes = {tuple(image.shape[1:]) for image in data['inputs']}
         if training or len(sizes) == 1:
             return super().forward(data, training)
@@ -44,6 +49,19 @@ class SegDataPreProcessor(HostDataPreProcessor):
         for sample, padding in zip(data['data_samples'], paddings, strict=True):
             sample.set_metainfo(padding)
         return dict(inputs=inputs, data_samples=data['data_samples'])
+
+    def _require_bands(self, data: dict) -> None:
+        """Raise if images have another number of bands than mean and std; one value serves all bands."""
+        wanted = len(self.mean) if self._enable_normalize else 1
+        for index, image in enumerate(data['inputs']):
+            if wanted not in (1, len(image)):
+                samples = data.get('data_samples')
+                path = samples[index].metainfo.get('img_path') if samples else None
+                raise ValueError(
+                    f'image {path} has {len(image)} bands, but mean and std of the data preprocessor have {wanted} '
+                    'values. Fix: give mean and std one value for each band, or one in all, and the backbone '
+                    "in_channels; or load images with color_type='color', which gives three bands."
+                )
 
     def _normalised(self, image):
         """One (3, H, W) image as the host's own forward treats it before stacking."""
@@ -95,6 +113,9 @@ class EncoderDecoder(HostEncoderDecoder):
 
         Returns:
             One list per image, at the size of the image file and mirrored back.
+
+        Raises:
+            ValueError: if sliding windows leave pixels out.
         """
         metas = [sample.metainfo for sample in data_samples]
         find = self._window_views if self.test_cfg.get('mode', 'whole') == 'slide' else self._whole_views
@@ -109,6 +130,7 @@ class EncoderDecoder(HostEncoderDecoder):
         ]
 
     def _window_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
+        require_windows(self.test_cfg)
         sides = zip(inputs.shape[2:], self.test_cfg['crop_size'], self.test_cfg['stride'], strict=True)
         windows = [_windows(*side) for side in sides]
         weights = tuple(_shares(axis, length) for axis, length in zip(windows, inputs.shape[2:], strict=True))

@@ -130,10 +130,8 @@ def test_missing_folders(root):
 
 
 def test_folder_without_images(root):
-    with pytest.raises(
-        ValueError, match=r"folder '.*images' .*found 3 x '\.jpg', expected images that end in '\.jpeg'"
-    ):
-        build(root, img_suffix='.jpeg')
+    with pytest.raises(ValueError, match=r"folder '.*images' .*found 3 x '\.jpg', expected images that end in '\.bmp'"):
+        build(root, img_suffix='.bmp')
     (root / 'empty').mkdir()
     with pytest.raises(ValueError, match="found no file at all, expected images that end in '.jpg'"):
         build(root, data_prefix=dict(img_path='empty', seg_map_path='labels'))

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-IGNORE_INDEX_8BIT = 255
-IGNORE_INDEX_16BIT = 65535
+from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
+
 PANOPTIC_MAP = 'gt_panoptic_map'
 """Key of the map of segment indices, (H, W) int16; `NO_SEGMENT` where a pixel belongs to none."""
 

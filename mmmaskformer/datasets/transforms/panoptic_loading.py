@@ -7,7 +7,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmmaskformer.datasets.transforms.common import NO_SEGMENT, PANOPTIC_MAP
-from mmmaskformer.datasets.transforms.loading import decode_picture, read_content, require_image_size
+from mmmaskformer.datasets.transforms.loading import require_image_size
+from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.registry import TRANSFORMS
 
 VOID_ID = 0
