@@ -90,10 +90,10 @@ def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tu
     try:
         with _any_number_of_pixels():
             image = Image.open(BytesIO(content))
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f'{image.height} x {image.width} pixels, more than {MAX_PIXELS}')
-        _require_lossless(image, path, what, expected)
-        return np.asarray(image), image.mode
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f'{image.height} x {image.width} pixels, more than {MAX_PIXELS}')
+            _require_lossless(image, path, what, expected)
+            return np.asarray(image), image.mode
     except LossyFormatError:
         raise
     except UNREADABLE as error:
@@ -203,8 +203,7 @@ def read_photo(path: str, backend_args: dict | None = None) -> np.ndarray:
     header = _header_of(content)
     if header is not None and header.bits <= 8:
         with _any_number_of_pixels():
-            image = Image.open(BytesIO(content))
-        return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+            return np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(content))).convert('RGB'))
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError(
