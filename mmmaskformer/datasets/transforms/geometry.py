@@ -243,8 +243,8 @@ class PadToSize(BaseTransform):
 
     Raises:
         ValueError: if ``size`` is not two positive integers or ``ignore_index`` no label of a file; when called, if the
-            image is larger, has another number of bands than ``image_value``, a label map cannot hold
-            ``ignore_index``, or the results hold boxes or instance masks.
+            image is larger, has another number of bands than ``image_value`` or cannot hold it, a label map cannot
+            hold ``ignore_index``, or the results hold boxes or instance masks.
     """
 
     def __init__(
@@ -285,6 +285,13 @@ class PadToSize(BaseTransform):
                 f'PadToSize: image_value has {values.size} values, but image {results.get("img_path")} has shape '
                 f'{image.shape}. Fix: give one value, or one for each band.'
             )
+        if np.issubdtype(image.dtype, np.integer):
+            limits = np.iinfo(image.dtype)
+            if values.min() < limits.min or values.max() > limits.max:
+                raise ValueError(
+                    f'PadToSize: image_value={self.image_value}, but image {results.get("img_path")} is {image.dtype}, '
+                    f'{limits.min} to {limits.max}. Fix: give a value in that range.'
+                )
         return self.image_value
 
     def _pad_labels(self, labels: np.ndarray, ignore_index: int, key: str) -> np.ndarray:
