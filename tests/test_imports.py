@@ -79,6 +79,7 @@ ARROWS = {
         'mmmaskformer.apis.trained',
     },
     'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core', 'mmmaskformer.hosts'},
+    'hosts/mmdet.py': {'torch', 'mmdet', 'mmmaskformer.hosts'},
     'hosts/data_check.py': {
         'mmengine',
         'mmmaskformer.datasets',
@@ -109,6 +110,7 @@ ARROWS = {
 
 # (file, top-level package) → why the import is inside a function
 IMPORTS_IN_FUNCTIONS = {
+    ('catalog.py', 'mmmaskformer'): 'importing MMDetection takes seconds, which semantic models need not pay',
     ('compat.py', 'torch'): 'the doctor imports this file on a machine that has nothing but Python',
     ('compat.py', 'numpy'): 'the same',
     ('compat.py', 'mmengine'): 'the same',

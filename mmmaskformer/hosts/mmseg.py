@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, score_view, window_view
+from mmmaskformer.hosts.bands import require_bands
 from mmmaskformer.hosts.windows import require_windows
 
 
@@ -35,7 +36,8 @@ class SegDataPreProcessor(HostDataPreProcessor):
         Raises:
             ValueError: if images have another number of bands than mean and std.
         """
-        self._require_bands(data)
+        if self._enable_normalize:
+            require_bands(data, len(self.mean))
         sizes = {tuple(image.shape[1:]) for image in data['inputs']}
         if training or len(sizes) == 1:
             return super().forward(data, training)
@@ -49,19 +51,6 @@ class SegDataPreProcessor(HostDataPreProcessor):
         for sample, padding in zip(data['data_samples'], paddings, strict=True):
             sample.set_metainfo(padding)
         return dict(inputs=inputs, data_samples=data['data_samples'])
-
-    def _require_bands(self, data: dict) -> None:
-        """Raise if images have another number of bands than mean and std; one value serves all bands."""
-        wanted = len(self.mean) if self._enable_normalize else 1
-        for index, image in enumerate(data['inputs']):
-            if wanted not in (1, len(image)):
-                samples = data.get('data_samples')
-                path = samples[index].metainfo.get('img_path') if samples else None
-                raise ValueError(
-                    f'image {path} has {len(image)} bands, but mean and std of the data preprocessor have {wanted} '
-                    'values. Fix: give mean and std one value for each band, or one in all, and the backbone '
-                    "in_channels; or load images with color_type='color', which gives three bands."
-                )
 
     def _normalised(self, image):
         """One (3, H, W) image as the host's own forward treats it before stacking."""

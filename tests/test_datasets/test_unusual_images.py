@@ -94,7 +94,7 @@ def test_very_thin_images_train_and_predict(tmp_path, shape):
     plain = dict(type='LoadImageFromFile')
     batch = pseudo_collate(semantic_samples(tmp_path, image, train=True, load=plain))
     data = model.data_preprocessor(batch, training=True)
-    assert torch.isfinite(model.train().loss(data['inputs'], data['data_samples'])['loss_cls'])
+    assert torch.isfinite(model.train().loss(data['inputs'], data['data_samples'])['decode.loss_cls'])
     [sample, _] = semantic_samples(tmp_path, image, train=False, load=plain)
     with torch.no_grad():
         [found] = model.eval().test_step(dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']]))
@@ -173,3 +173,34 @@ def test_nothing_is_reported_twice_by_the_workers(monkeypatch):
     loading.mark_reported('bits')
     monkeypatch.setattr(loading, 'read_header', lambda path: pytest.fail('looked at again'))
     loading.warn_of_lost_bits(np.zeros((2, 2, 3), np.uint8), __file__ + '.png')
+
+
+@pytest.mark.parametrize('bands', [1, 3, 4, 6])
+def test_panoptic_images_of_any_bands_are_normalised(bands):
+    """As MMDetection's data preprocessor does with three, and as computed by hand."""
+    images = [torch.from_numpy(np.random.default_rng(seed).random((bands, 20, 30))) * 4096 for seed in range(2)]
+    settings = dict(mean=[2000.0 + band for band in range(bands)], std=[900.0 - band for band in range(bands)],
+                    bgr_to_rgb=True, pad_size_divisor=32)  # fmt: skip
+    samples = [hosts.make_panoptic_sample((20, 30), seed=seed)[1] for seed in range(2)]
+    build = {
+        name: dict(settings, type=name) for name in ('mmmaskformer.DetDataPreprocessor', 'mmdet.DetDataPreprocessor')
+    }
+    ours = MODELS.build(build['mmmaskformer.DetDataPreprocessor'])(dict(inputs=images, data_samples=samples))
+    found = ours['inputs']
+    assert found.shape == (2, bands, 32, 32) and ours['data_samples'][0].batch_input_shape == (32, 32)
+    if bands == 3:
+        host = MODELS.build(build['mmdet.DetDataPreprocessor'])(dict(inputs=images, data_samples=samples))
+        assert torch.equal(found, host['inputs'])
+    order = [2, 1, 0] if bands == 3 else list(range(bands))
+    mean, std = (np.array(settings[key]).reshape(-1, 1, 1) for key in ('mean', 'std'))
+    expected = (images[0].numpy()[order] - mean) / std
+    assert np.allclose(found[0, :, :20, :30].numpy(), expected, atol=1e-4) and not found[:, :, 20:].any()
+
+
+def test_panoptic_statistics_that_do_not_fit():
+    build = dict(type='mmmaskformer.DetDataPreprocessor', mean=[1.0] * 4)
+    with pytest.raises(ValueError, match='one value of each for each band'):
+        MODELS.build(dict(build, std=[1.0] * 3))
+    sample = hosts.make_panoptic_sample((20, 30), img_path='a.tif')[1]
+    with pytest.raises(ValueError, match='image a.tif has 1 bands, but mean and std .* have 4 values'):
+        MODELS.build(dict(build, std=[1.0] * 4))(dict(inputs=[torch.zeros(1, 20, 30)], data_samples=[sample]))
