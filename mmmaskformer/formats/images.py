@@ -182,7 +182,7 @@ def _bits(image: Image.Image) -> int:
     return 16 if image.mode.startswith('I') else 32 if image.mode == 'F' else 8
 
 
-def read_photo(path: str, backend_args: dict | None = None) -> np.ndarray:
+def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a photograph to draw on: upright as its EXIF orientation says, in colour, 8 bits.
 
     Pictures of more bits are stretched from their smallest to their largest value, since 12 of 16 bits would be black.
@@ -190,6 +190,7 @@ def read_photo(path: str, backend_args: dict | None = None) -> np.ndarray:
     Args:
         path: of the file.
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+        size: (height, width) of what will be drawn. If it is that of the stored pixels only, they are not turned.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -201,16 +202,18 @@ def read_photo(path: str, backend_args: dict | None = None) -> np.ndarray:
     form = dict(what='image', expected='a picture of one to four bands')
     content = read_content(path, where='the path', backend_args=backend_args, **form)
     header = _header_of(content)
+    is_turned = header is not None and (size != header.stored_size or size == header.upright_size)
     if header is not None and header.bits <= 8:
         with _any_number_of_pixels():
-            return np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(content))).convert('RGB'))
+            image = Image.open(BytesIO(content))
+            return np.asarray((ImageOps.exif_transpose(image) if is_turned else image).convert('RGB'))
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError(
             f'image {path}: {len(content)} bytes that OpenCV cannot decode, expected {form["expected"]}. Fix: convert '
             'the file, for example to PNG.'
         )
-    return _turned(_as_colours(pixels), 1 if header is None else header.orientation)
+    return _turned(_as_colours(pixels), header.orientation if is_turned else 1)
 
 
 def grey_levels(path: str) -> tuple[int, int] | None:

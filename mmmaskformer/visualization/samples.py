@@ -129,8 +129,8 @@ def read_example(
             '. Fix: for other outputs of a panoptic model, ask for them in model.test_cfg'
         )
     field = field or found[0]
-    image = read_photo(sample.img_path)
     prediction = _prediction(sample, field, len(classes.names))
+    image = read_photo(sample.img_path, size=prediction.ids.shape)
     _check_size(field, prediction, image, sample.img_path)
     info = sample.metainfo if info is None else info
     truth = _true_instances(sample, info) if FIELDS[field] == INSTANCES else None

@@ -60,6 +60,14 @@ def test_orientation(tmp_path, suffix, orientation):
     assert np.abs(read_photo(path)[..., ::-1].astype(int) - cv2.imread(path)).max() <= (0 if suffix == 'png' else 40)
 
 
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+def test_photo_of_the_size_of_what_is_drawn(tmp_path, orientation):
+    path = save(tmp_path / 'a.png', orientation=orientation)
+    upright = read_photo(path)
+    assert np.array_equal(read_photo(path, size=upright.shape[:2]), upright)
+    assert np.array_equal(read_photo(path, size=(6, 10)), PHOTO if orientation == 6 else upright)
+
+
 def test_tiff_is_turned_by_every_reader(tmp_path):
     path = save(tmp_path / 'a.tif', orientation=6)
     header = read_header(path)
