@@ -168,7 +168,7 @@ def _image_findings(leaves: list) -> list[Finding]:
             turned.append(f'{path} (orientation {header.orientation})')
         if loader.color_type in KEEPS_8_BITS and header.bits > 8:
             deep.append(path)
-        if loader.color_type in KEEPS_8_BITS and header.bands > 3:
+        if loader.color_type in KEEPS_8_BITS and (header.bands > 3 or not header.is_colour):
             banded.append(path)
     looked_at = f'of {files} images looked at ({sum(map(len, leaves))} in all)'
     found = []
@@ -188,9 +188,9 @@ def _image_findings(leaves: list) -> list[Finding]:
         )
     if banded:
         found.append(
-            f'{looked_at}, {len(banded)} have four or more bands, of which the loader keeps three: {_some(banded)}. If '
-            "the fourth is not just opacity, load with color_type='unchanged', give mean and std of the data "
-            "preprocessor one value for each band, and set the backbone's in_channels"
+            f'{looked_at}, {len(banded)} have bands that the loader drops: {_some(banded)}. If they are more than '
+            "opacity, load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), give mean "
+            "and std of the data preprocessor one value for each band, and set the backbone's in_channels"
         )
     return [Finding(text, True) for text in found]
 

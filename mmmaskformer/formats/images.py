@@ -1,29 +1,41 @@
 """Pictures as files: their bytes, decoding without loss, what a header tells, and writing whole or not at all."""
 
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 from mmengine import fileio
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 PNG_START = b'\x89PNG'
 PNG_DEPTH = 24
 """Where a PNG file tells its bits per band."""
-TIFF_BITS, TIFF_BANDS = 258, 277
+TIFF_STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_ORIENTATION, TIFF_BANDS = 256, 257, 258, 262, 274, 277
+TIFF_COLOURS = (2, 5, 6)
+"""Photometric interpretations: RGB, CMYK, YCbCr."""
 ORIENTATION = 0x0112
 """The EXIF tag: 1 upright, 2 to 4 mirrored or turned by 180 degrees, 5 to 8 turned by 90 degrees."""
 LOSSY_FORMATS = {'JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF'}
 LOSSY_TIFF = {'jpeg', 'tiff_jpeg', 'webp'}
 MAX_PIXELS = 1 << 30
 """OpenCV's limit, which images have to keep as well."""
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    KeyError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 _pixel_limit = threading.Lock()
 
@@ -37,6 +49,8 @@ class ImageHeader(NamedTuple):
         orientation: the EXIF orientation, 1 to 8; 1 where there is none.
         bits: per band.
         bands: number of bands; 1 for grey and palette files.
+        is_colour: whether the first three bands are red, green and blue; False for the bands of other instruments, of
+            which OpenCV reads only one without a word.
     """
 
     stored_size: tuple[int, int]
@@ -44,6 +58,7 @@ class ImageHeader(NamedTuple):
     orientation: int
     bits: int
     bands: int
+    is_colour: bool = True
 
 
 def read_content(path: str, *, what: str, expected: str, where: str, backend_args: dict | None = None) -> bytes:
@@ -138,30 +153,39 @@ def read_header(path: str, backend_args: dict | None = None) -> ImageHeader | No
         backend_args: of `mmengine.fileio.get`. Of a file on disk only the beginning is read.
 
     Returns:
-        None if the file is missing or Pillow does not know its format, as it does not know many TIFF files of more than
-        four bands.
+        None if the file is missing or its format is unknown.
     """
     try:
-        on_disk = backend_args is None and os.path.isfile(path)
-        return _header(path if on_disk else BytesIO(fileio.get(path, backend_args=backend_args)))
+        if backend_args is None and os.path.isfile(path):
+            with open(path, 'rb') as stream:
+                return _header(stream)
+        return _header(BytesIO(fileio.get(path, backend_args=backend_args)))
     except UNREADABLE:
         return None
 
 
-def _header_of(content: bytes) -> ImageHeader | None:
-    try:
-        return _header(BytesIO(content))
-    except UNREADABLE:
-        return None
-
-
-def _header(file: str | BytesIO) -> ImageHeader:
-    with _any_number_of_pixels(), Image.open(file) as image:
-        # Pillow applies the orientation of TIFF files itself, as OpenCV does.
-        orientation = 1 if image.format == 'TIFF' else orientation_of(image)
+def _header(stream: BinaryIO) -> ImageHeader:
+    start = stream.read(16)
+    if start.startswith(TIFF_STARTS):
+        return _tiff_header(stream, start)
+    stream.seek(0)
+    with _any_number_of_pixels(), Image.open(stream) as image:
+        orientation = orientation_of(image)
         stored = (image.height, image.width)
         upright = stored[::-1] if orientation >= 5 else stored
         return ImageHeader(stored, upright, orientation, _bits(image), len(image.getbands()))
+
+
+def _tiff_header(stream: BinaryIO, start: bytes) -> ImageHeader:
+    """Read from the tags: Pillow itself knows few combinations of bands and bits."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start if start[2:3] == b'+' or start[3:4] == b'+' else start[:8])
+    stream.seek(tags.next)
+    tags.load(stream)
+    size = (tags[TIFF_HEIGHT], tags[TIFF_WIDTH])
+    # Every reader applies the orientation of TIFF files itself.
+    size = size[::-1] if tags.get(TIFF_ORIENTATION, 1) >= 5 else size
+    bits, bands = max(np.atleast_1d(tags.get(TIFF_BITS, 1)).tolist()), tags.get(TIFF_BANDS, 1)
+    return ImageHeader(size, size, 1, bits, bands, bands == 1 or tags.get(TIFF_PHOTOMETRIC) in TIFF_COLOURS)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -174,8 +198,6 @@ def orientation_of(image: Image.Image) -> int:
 
 def _bits(image: Image.Image) -> int:
     """Bits per band in the file; Pillow decodes colours of 16 bits to 8 without telling."""
-    if image.format == 'TIFF':
-        return max(np.atleast_1d(image.tag_v2.get(TIFF_BITS, 1)).tolist())
     if image.format == 'PNG':
         image.fp.seek(0)
         return image.fp.read(PNG_DEPTH + 1)[PNG_DEPTH]
@@ -201,9 +223,13 @@ def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int
     """
     form = dict(what='image', expected='a picture of one to four bands')
     content = read_content(path, where='the path', backend_args=backend_args, **form)
-    header = _header_of(content)
+    try:
+        header = _header(BytesIO(content))
+    except UNREADABLE:
+        header = None
+    is_known = header is not None and header.bits <= 8 and header.is_colour
     is_turned = header is not None and (size != header.stored_size or size == header.upright_size)
-    if header is not None and header.bits <= 8:
+    if is_known:
         with _any_number_of_pixels():
             image = Image.open(BytesIO(content))
             return np.asarray((ImageOps.exif_transpose(image) if is_turned else image).convert('RGB'))

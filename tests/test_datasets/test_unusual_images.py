@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import hosts
 from helpers.panoptic import encode_ids
+from helpers.tiff import write_tiff
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
@@ -204,3 +205,19 @@ def test_panoptic_statistics_that_do_not_fit():
     sample = hosts.make_panoptic_sample((20, 30), img_path='a.tif')[1]
     with pytest.raises(ValueError, match='image a.tif has 1 bands, but mean and std .* have 4 values'):
         MODELS.build(dict(build, std=[1.0] * 4))(dict(inputs=[torch.zeros(1, 20, 30)], data_samples=[sample]))
+
+
+@pytest.mark.parametrize('color_type', ['color', 'unchanged'])
+def test_bands_that_opencv_drops_are_reported_once(tmp_path, monkeypatch, color_type):
+    said = []
+    monkeypatch.setattr(loading, '_reported', set())
+    monkeypatch.setattr(loading, 'print_log', lambda text, **_: said.append(text))
+    path = write_tiff(tmp_path / 'a.tif', 4, 1)
+    results = TRANSFORMS.build(dict(type='LoadImageFromFile', color_type=color_type))(dict(img_path=path))
+    resize = TRANSFORMS.build(dict(type='mmmaskformer.ResizeShortestEdge', short_edge=6, max_size=99))
+    for _ in range(2):
+        resize(dict(results))
+    assert len(said) == 1 and 'a.tif: of its 4 bands the loader kept one. Fix: load' in said[0]
+    assert "imdecode_backend='tifffile'" in said[0]
+    resize(dict(results, img=np.zeros((6, 10, 4), np.uint16), img_path=path))
+    assert len(said) == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.tiff import write_tiff
 from PIL import Image
 
 from mmmaskformer.formats import images
@@ -173,3 +174,24 @@ def test_photo_that_cannot_be_decoded(tmp_path):
     (tmp_path / 'a.tif').write_bytes(b'nothing')
     with pytest.raises(ValueError, match=r'a\.tif: .* OpenCV cannot decode'):
         read_photo(str(tmp_path / 'a.tif'))
+
+
+@pytest.mark.parametrize('big', [False, True])
+@pytest.mark.parametrize('bands, photometric, is_colour', [(1, 1, True), (3, 2, True), (4, 1, False), (6, 1, False)])
+def test_header_of_tiff_files_of_any_bands(tmp_path, bands, photometric, is_colour, big):
+    found = read_header(write_tiff(tmp_path / 'a.tif', bands, photometric, big=big))
+    assert found == ((6, 10), (6, 10), 1, 16, bands, is_colour)
+
+
+def test_header_of_a_damaged_tiff_file(tmp_path):
+    path = tmp_path / 'a.tif'
+    path.write_bytes(b'II*\x00\xff\xff\xff\x00')
+    assert read_header(str(path)) is None
+
+
+def test_opencv_keeps_one_of_four_bands_that_are_no_colours(tmp_path):
+    """Why `ImageHeader.is_colour` exists."""
+    path = write_tiff(tmp_path / 'a.tif', 4, 1)
+    for flag in (cv2.IMREAD_COLOR, cv2.IMREAD_UNCHANGED):
+        decoded = cv2.imdecode(np.fromfile(path, np.uint8), flag)
+        assert decoded is None or len(np.unique(decoded.reshape(60, -1), axis=1)[0]) == 1

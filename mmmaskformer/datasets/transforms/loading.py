@@ -124,31 +124,45 @@ _reported: set[str] = set()
 
 
 def warn_of_lost_bits(image: np.ndarray, path: str | None) -> None:
-    """Report, once in a process, an image of more than 8 bits of which the loader kept 8.
+    """Report, once in a process, an image of which the loader kept 8 of more bits, or not all bands of a TIFF file.
 
     Args:
         image: as it was loaded.
         path: of the file; nothing is checked without one, or if it is not on disk.
     """
-    if 'bits' in _reported or image.dtype != np.uint8 or path is None or not path.lower().endswith(DEEP_SUFFIXES):
+    if {'bits', 'bands'} <= _reported or path is None or not path.lower().endswith(DEEP_SUFFIXES):
         return
     header = read_header(path) if os.path.isfile(path) else None
-    if header is None or header.bits <= 8:
+    if header is None:
         return
-    mark_reported('bits')
-    before, after = grey_levels(path) or ('all', 'fewer')
-    print_log(
-        f'image {path}: of {header.bits} bits per band the loader kept the upper 8, {before} grey levels became '
-        f'{after}. {DEPTH_ADVICE}',
-        logger='current',
-        level=logging.WARNING,
-    )
+    bands = image.shape[2] if image.ndim == 3 else 1
+    if not header.is_colour and bands != header.bands:
+        kept = 'one' if bands in (1, 3) else bands
+        _report(
+            'bands',
+            f'image {path}: of its {header.bands} bands the loader kept {kept}. Fix: load '
+            "with LoadImageFromFile(color_type='unchanged', imdecode_backend='tifffile') (pip install tifffile), and "
+            "set mean and std of the data preprocessor and the backbone's in_channels for these bands.",
+        )
+    elif image.dtype == np.uint8 and header.bits > 8:
+        before, after = grey_levels(path) or ('all', 'fewer')
+        _report(
+            'bits',
+            f'image {path}: of {header.bits} bits per band the loader kept the upper 8, {before} grey levels became '
+            f'{after}. {DEPTH_ADVICE}',
+        )
+
+
+def _report(what: str, text: str) -> None:
+    if what not in _reported:
+        mark_reported(what)
+        print_log(text, logger='current', level=logging.WARNING)
 
 
 def mark_reported(what: str) -> None:
     """Let this process, and the workers it starts, report something no more.
 
     Args:
-        what: 'bits', see `warn_of_lost_bits`.
+        what: 'bits' or 'bands', see `warn_of_lost_bits`.
     """
     _reported.add(what)
