@@ -22,6 +22,7 @@ ARROWS = {
         'torch',
         'numpy',
         'mmengine',
+        'mmmaskformer.compat',
         'mmmaskformer.core',
         'mmmaskformer.formats',
         'mmmaskformer.heads',
