@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmmaskformer.datasets.pairing import SHOWN
+from mmmaskformer.datasets.pairing import some
 from mmmaskformer.datasets.transforms.loading import DEPTH_ADVICE, ORIENTATION_ADVICE, mark_reported
 from mmmaskformer.formats.images import ImageHeader, grey_levels, read_header
 from mmmaskformer.formats.label_maps import (
@@ -176,7 +176,7 @@ def _image_findings(leaves: list) -> list[Finding]:
         advice = ORIENTATION_ADVICE.format(orientation='of the tag')
         found.append(
             f'{looked_at}, {len(turned)} are turned or mirrored by an EXIF orientation that leaves their size as it '
-            f'is: {_some(turned)}. They are read upright, and no size tells whether their annotations lie on the '
+            f'is: {some(turned)}. They are read upright, and no size tells whether their annotations lie on the '
             f'upright picture: {advice}'
         )
     if deep:
@@ -184,11 +184,11 @@ def _image_findings(leaves: list) -> list[Finding]:
         before, after = grey_levels(deep[0]) or ('all', 'fewer')
         found.append(
             f'{looked_at}, {len(deep)} have more than 8 bits per band, of which the loader keeps the upper 8: '
-            f'{_some(deep)}; in the first, {before} grey levels become {after}. {DEPTH_ADVICE}'
+            f'{some(deep)}; in the first, {before} grey levels become {after}. {DEPTH_ADVICE}'
         )
     if banded:
         found.append(
-            f'{looked_at}, {len(banded)} have bands that the loader drops: {_some(banded)}. If they are more than '
+            f'{looked_at}, {len(banded)} have bands that the loader drops: {some(banded)}. If they are more than '
             "opacity, load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), give mean "
             "and std of the data preprocessor one value for each band, and set the backbone's in_channels"
         )
@@ -226,7 +226,3 @@ def _orientation_is_open(header: ImageHeader, info: Mapping, loader: Any, backen
             f'has {size[0]} x {size[1]}. Fix: {ORIENTATION_ADVICE.format(orientation=header.orientation)}.'
         )
     return False
-
-
-def _some(paths: list[str]) -> str:
-    return ', '.join(paths[:SHOWN]) + (', ...' if len(paths) > SHOWN else '')

@@ -216,7 +216,7 @@ class MaskFormerSegDataset(BaseSegDataset):
             if not fileio.isdir(folder, backend_args=self.backend_args):
                 without = ''
                 if key == 'seg_map_path' and self.test_mode:
-                    without = ' To predict without labels, leave seg_map_path and LoadSegAnnotations out.'
+                    without = ' To predict without labels, leave seg_map_path out.'
                 raise FileNotFoundError(
                     f'{name}: data_prefix[{key!r}] is the folder {folder!r}, which does not exist '
                     f'(data_root={self.data_root!r}). Fix: download or link the data there, or correct data_root or '
