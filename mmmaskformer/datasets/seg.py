@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from os import path as osp
 
+import numpy as np
 from mmengine import fileio
 from mmengine.logging import print_log
 
@@ -17,8 +18,9 @@ from mmmaskformer.datasets.pairing import (
     sort_files,
     spellings,
 )
+from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
-from mmmaskformer.formats.label_maps import require_ignore_index
+from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
 from mmmaskformer.registry import DATASETS
 
 # After our registry, which makes mmseg importable with mmcv-lite.
@@ -51,7 +53,8 @@ class MaskFormerSegDataset(BaseSegDataset):
 
     Raises:
         ValueError: if there is no class list or two, a class name occurs twice, ``ignore_index`` is one of the classes
-            or no label of a file, the image folder has no images, or images and label maps do not pair up.
+            or no label of a file, the image folder has no images, images and label maps do not pair up, or the
+            pipeline parts them.
         FileNotFoundError: if the class list, a folder or ``ann_file`` does not exist.
     """
 
@@ -71,6 +74,7 @@ class MaskFormerSegDataset(BaseSegDataset):
             metainfo = load_metainfo(metainfo_file)
         super().__init__(metainfo=metainfo, img_suffix=img_suffix, **kwargs)
         require_ignore_index(self.ignore_index, len(self.metainfo['classes']))
+        check_pipelines(self)
 
     @classmethod
     def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
@@ -195,6 +199,24 @@ class MaskFormerSegDataset(BaseSegDataset):
 
     def _warn(self, text: str) -> None:
         print_log(f'{type(self).__name__}: {text}', logger='current', level=logging.WARNING)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels in an image, ascending; for wrappers that balance classes, which ask twice for every image.
+
+        Reads the label map at the first time.
+
+        Args:
+            idx: of the image.
+
+        Returns:
+            Labels in [0, K).
+        """
+        info, known = self.get_data_info(idx), vars(self).setdefault('_cat_ids', {})
+        if info['seg_map_path'] not in known:
+            labels = np.unique(load_labels(info, self.ignore_index, self.backend_args))
+            labels = labels[(labels >= 0) & (labels < len(self.metainfo['classes'])) & (labels != self.ignore_index)]
+            known[info['seg_map_path']] = labels.tolist()
+        return known[info['seg_map_path']]
 
     def _ignoring_label_map(self) -> dict[int, int] | None:
         """The host's map from all classes to the chosen ones, the others to our ``ignore_index`` instead of 255."""

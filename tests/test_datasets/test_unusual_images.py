@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
 from mmmaskformer.datasets.transforms import loading
+from mmmaskformer.datasets.transforms.common import FIRST_SEGMENT
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 
 UNCHANGED = dict(type='LoadImageFromFile', color_type='unchanged')
@@ -130,12 +131,12 @@ def test_annotations_agree_with_the_image_in_every_orientation(tmp_path, kind, f
         results, load = write_annotation(tmp_path, drawn, kind)
         results = TRANSFORMS.build(dict(type='LoadImageFromFile', color_type=color_type))(results)
         results = resize(load(results)) if first == 'labels' else load(resize(results))
-        found = results['gt_seg_map' if kind == 'semantic' else 'gt_panoptic_map']
+        found = results['gt_seg_map']
         expected = results['img'][..., 0] if first == 'labels' else cv2.resize(
             results['img'][..., 0], drawn.shape[::-1], interpolation=cv2.INTER_AREA
         )  # fmt: skip
         inside = (expected < 5) | (expected > 250)
-        white = found == (1 if kind == 'semantic' else 0)
+        white = found == (1 if kind == 'semantic' else FIRST_SEGMENT)
         assert np.array_equal(white[inside], expected[inside] > 250)
 
 
