@@ -31,3 +31,17 @@ if has_host('mmseg'):
 
     MODELS.register_module(module=EncoderDecoder)
     MODELS.register_module(module=SegDataPreProcessor)
+
+if has_host('mmdet'):
+
+    def det_data_preprocessor(**settings):
+        """Build our `DetDataPreprocessor`.
+
+        Args:
+            settings: its arguments.
+        """
+        from mmmaskformer.hosts.mmdet import DetDataPreprocessor
+
+        return DetDataPreprocessor(**settings)
+
+    MODELS.register_module(name='DetDataPreprocessor', module=det_data_preprocessor)

@@ -12,6 +12,7 @@ from mmmaskformer.core.inference.panoptic import QuerySegments
 from mmmaskformer.core.quality.panoptic_codes import INSTANCE_OFFSET
 from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
 from mmmaskformer.core.training.targets import LabelRangeError, instance_targets, semantic_targets
+from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
 
 IGNORED_STUFF = 255
 """What MMDetection's loaders write into the label map where there is no class."""
@@ -29,9 +30,11 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
         B targets.
 
     Raises:
-        ValueError: if a label is outside the class list, naming the label file.
+        ValueError: if a label is outside the class list, telling whether the label file holds it or a transform wrote
+            it; or if ``ignore_index`` is one of the classes.
         KeyError: if a sample has no ground truth.
     """
+    require_ignore_index(ignore_index, num_classes)
     for sample in samples:
         if 'gt_sem_seg' not in sample:
             raise KeyError(
@@ -42,7 +45,24 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
     try:
         return semantic_targets(label_maps, num_classes=num_classes, ignore_index=ignore_index)
     except LabelRangeError as error:
-        raise ValueError(f'{_file_of(samples[error.image])}: {error}') from None
+        sample = samples[error.image]
+        raise ValueError(f'{_file_of(sample)}: {error}{_who_wrote(error.found, sample, ignore_index)}') from None
+
+
+def _who_wrote(found: Sequence[int], sample, ignore_index: int) -> str:
+    """Whether labels outside the class list come from the label file or from a transform; empty if nothing tells."""
+    try:
+        labels = load_labels(sample.metainfo, ignore_index)
+    except (KeyError, OSError, ValueError):  # no path, or a form that only another loader reads
+        return ''
+    written = sorted(set(found) - set(labels.ravel().tolist()))
+    if not written:
+        return ''
+    return (
+        f' The label file itself does not hold {written}: the label_map of the dataset or a transform of the pipeline '
+        f'wrote that. Fix: set the label that transforms fill with (seg_pad_val, ignore_index) to {ignore_index}, or '
+        f'set ignore_index={written[0]} in the dataset, the head and the metric.'
+    )
 
 
 def targets_from_det_samples(

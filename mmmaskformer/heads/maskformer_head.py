@@ -15,6 +15,7 @@ from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
+from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.build import build_part, refuse_unknown_keys
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 from mmmaskformer.heads.feature_input import FeatureInput
@@ -76,6 +77,7 @@ class MaskFormerHead(BaseModule):
         refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
         super().__init__(init_cfg)
         _check_settings(num_classes, on_class_mismatch, init_cfg)
+        require_ignore_index(ignore_index)
         self.feature_input = FeatureInput(in_channels, feature_strides)
         self.num_classes = self.out_channels = num_classes
         self.ignore_index = ignore_index
