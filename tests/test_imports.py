@@ -53,7 +53,7 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.registry',
     },
-    'datasets/seg.py': {'mmengine', 'mmseg', 'mmmaskformer.datasets', 'mmmaskformer.registry'},
+    'datasets/seg.py': {'numpy', 'mmengine', 'mmseg', 'mmmaskformer.datasets', 'mmmaskformer.registry'},
     'datasets/instance.py': {
         'mmengine',
         'mmdet',
@@ -95,6 +95,7 @@ ARROWS = {
         'mmmaskformer.hosts.hooks',
         'mmmaskformer.registry',
     },
+    'hosts/hooks.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.datasets.pipelines', 'mmmaskformer.registry'},
     'hosts/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'apis/cli/__init__.py': {'mmmaskformer.__version__', 'mmmaskformer.apis.scripts'},
     'apis/cli/': {

@@ -145,14 +145,17 @@ def write_ids(path: str | Path, ids: np.ndarray) -> None:
     Path(path).write_bytes(cv2.imencode('.png', colours[..., ::-1])[1].tobytes())
 
 
-def replace_ids(ids: np.ndarray, numbers: Mapping[int, int]) -> tuple[np.ndarray, dict[int, int]]:
+def replace_ids(
+    ids: np.ndarray, numbers: Mapping[int, int], missing: int = NO_SEGMENT
+) -> tuple[np.ndarray, dict[int, int]]:
     """Replace every segment id by a number.
 
     Works on runs of equal pixels, of which a segmentation has few: no sort and no loop over pixels.
 
     Args:
         ids: (H, W) int32 segment ids.
-        numbers: id to number in the range of int16; ids it lacks become -1.
+        numbers: id to number in the range of int16.
+        missing: the number of ids that ``numbers`` lacks.
 
     Returns:
         (H, W) int16 numbers; and the number of pixels of each id that occurs.
@@ -162,6 +165,6 @@ def replace_ids(ids: np.ndarray, numbers: Mapping[int, int]) -> tuple[np.ndarray
     lengths = np.diff(starts, append=pixels.size)
     found, id_of_run = np.unique(pixels[starts], return_inverse=True)
     areas = np.bincount(id_of_run, weights=lengths).astype(np.int64)
-    number_of_id = np.array([numbers.get(number, NO_SEGMENT) for number in found.tolist()], np.int16)
+    number_of_id = np.array([numbers.get(number, missing) for number in found.tolist()], np.int16)
     replaced = np.repeat(number_of_id[id_of_run], lengths).reshape(ids.shape)
     return replaced, dict(zip(found.tolist(), areas.tolist(), strict=True))
