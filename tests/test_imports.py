@@ -95,6 +95,7 @@ ARROWS = {
         'mmmaskformer.hosts.hooks',
         'mmmaskformer.registry',
     },
+    'hosts/annotation_checks.py': {'mmengine', 'mmmaskformer.datasets.pipelines', 'mmmaskformer.registry'},
     'hosts/hooks.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.datasets.pipelines', 'mmmaskformer.registry'},
     'hosts/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'apis/cli/__init__.py': {'mmmaskformer.__version__', 'mmmaskformer.apis.scripts'},
