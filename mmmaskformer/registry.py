@@ -58,6 +58,7 @@ HOOKS = Registry(
         'mmmaskformer.hosts.annotation_checks',
         'mmmaskformer.hosts.checkpointing',
         'mmmaskformer.hosts.resuming',
+        'mmmaskformer.hosts.data_check',
         'mmmaskformer.visualization.hook',
     ],
 )

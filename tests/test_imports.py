@@ -53,8 +53,15 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.registry',
     },
-    'datasets/seg.py': {'mmengine', 'mmseg', 'mmmaskformer.datasets', 'mmmaskformer.registry'},
     'datasets/samplers.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
+    'datasets/seg.py': {
+        'numpy',
+        'mmengine',
+        'mmseg',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.registry',
+    },
     'datasets/instance.py': {
         'mmengine',
         'mmdet',
@@ -87,7 +94,15 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
-    'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core'},
+    'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core', 'mmmaskformer.hosts'},
+    'hosts/mmdet.py': {'torch', 'mmdet', 'mmmaskformer.hosts'},
+    'hosts/data_check.py': {
+        'mmengine',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.hosts',
+        'mmmaskformer.registry',
+    },
     'hosts/tta.py': {'torch', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads'},
     'hosts/checkpoint_checks.py': {
         'torch',
@@ -144,6 +159,7 @@ ARROWS = {
 
 # (file, top-level package) → why the import is inside a function
 IMPORTS_IN_FUNCTIONS = {
+    ('catalog.py', 'mmmaskformer'): 'importing MMDetection takes seconds, which semantic models need not pay',
     ('compat.py', 'torch'): 'the doctor imports this file on a machine that has nothing but Python',
     ('compat.py', 'numpy'): 'the same',
     ('compat.py', 'mmengine'): 'the same',

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmmaskformer.datasets.category_labels import labels_of_categories
 from mmmaskformer.datasets.files import locate_files
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
+from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.registry import DATASETS
@@ -26,6 +27,9 @@ class PanopticDataset(BaseDataset):
     'annotations' (one for each image: its PNG and 'segments_info' with id, category_id, area, iscrowd) and
     'categories' (id, name, isthing). The label of a class is its position in the class list; things may stand
     anywhere. Categories that the class list lacks become void.
+
+    ``metainfo['category_ids']`` holds the ids of the file's categories in the order of the classes, for writing
+    results. In training it is left out: files that number the same classes otherwise can be concatenated.
 
     An entry has img_id, img_path, height, width, seg_map_path, ``segments_info`` (a list of dicts: id, category (the
     label), is_thing (False for a crowd), iscrowd, area, a number or None) and ``void_ids``, the ids of segments of
@@ -51,7 +55,8 @@ class PanopticDataset(BaseDataset):
 
     Raises:
         ValueError: if the class list is missing or wrong, the JSON is not a panoptic one or does not fit the class
-            list, ids occur twice, a PNG or image is missing, or the filter leaves nothing.
+            list, ids occur twice, a PNG or image is missing, the filter leaves nothing, or the pipeline parts images
+            and segments.
         FileNotFoundError: if the JSON, a folder or the class list does not exist.
     """
 
@@ -84,6 +89,7 @@ class PanopticDataset(BaseDataset):
         super().__init__(
             ann_file=ann_file, metainfo=metainfo, data_prefix=dict(data_prefix), filter_cfg=filter_cfg, **kwargs
         )
+        check_pipelines(self)
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
@@ -111,7 +117,10 @@ class PanopticDataset(BaseDataset):
         if not content.images:
             raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
         labels = labels_of_categories(content.categories, self._metainfo, self.ann_file)
-        self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
+        if self.test_mode:
+            self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
+        else:
+            self._metainfo.pop('category_ids', None)
         self._locate(content, with_segments)
         self._report(content, labels)
         return [self._entry(image, content.annotations.get(image['id']), labels) for image in content.images]

@@ -1,18 +1,17 @@
 """Panoptic PNG files in COCO's form: the colour of a pixel is the id of its segment, R + 256 G + 65536 B, 0 is void."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine import fileio
-from PIL import Image, UnidentifiedImageError
 
 from mmmaskformer.core.structures import NO_SEGMENT
+from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.formats.png_chunks import find_damage, is_png, read_header
 
 VOID_ID = 0
+FORM = dict(what='panoptic PNG', expected='an RGB PNG')
 MAX_ID = 2**24 - 1
 READ_COLOURS, COLOURS_TO_RGBA = (
     # Before 4.11 OpenCV gives blue first, for which it swaps the colours of every pixel.
@@ -36,15 +35,8 @@ def read_ids(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is empty or damaged, cannot be decoded or is not RGB of 8 bits.
     """
-    try:
-        content = fileio.get(path, backend_args=backend_args)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'panoptic PNG {path}: not found. Expected: one for each image. Fix: check data_root and '
-            "data_prefix['seg'] of the dataset."
-        ) from None
-    if not content:
-        raise ValueError(f'panoptic PNG {path}: empty (0 bytes), expected an RGB PNG. Fix: copy or convert it again.')
+    where = "data_root and data_prefix['seg'] of the dataset"
+    content = read_content(str(path), where=where, backend_args=backend_args, **FORM)
     return decode_ids(content, path)
 
 
@@ -68,7 +60,7 @@ def decode_ids(content: bytes, path: str | Path) -> np.ndarray:
         if pixels is None:
             raise _not_decodable(content, path, f'OpenCV does not read its {header.height} x {header.width} pixels')
         return ids_of_colours(pixels, COLOURS_TO_RGBA)
-    pixels, mode = _decode_with_pillow(content, path)
+    pixels, mode = decode_picture(content, str(path), **FORM)
     # Of the 16 bits of a channel Pillow gives 8, and the same mode.
     if mode != 'RGB' or header is not None:
         raise ValueError(
@@ -77,15 +69,6 @@ def decode_ids(content: bytes, path: str | Path) -> np.ndarray:
             "data_prefix['seg'] the folder of the panoptic PNG files."
         )
     return ids_of_colours(pixels)
-
-
-def _decode_with_pillow(content: bytes, path: str | Path) -> tuple[np.ndarray, str]:
-    """Pixels and Pillow mode."""
-    try:
-        image = Image.open(BytesIO(content))
-        return np.asarray(image), image.mode
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _not_decodable(content, path, error) from error
 
 
 def _not_decodable(content: bytes, path: str | Path, reason: object) -> ValueError:
@@ -145,14 +128,17 @@ def write_ids(path: str | Path, ids: np.ndarray) -> None:
     Path(path).write_bytes(cv2.imencode('.png', colours[..., ::-1])[1].tobytes())
 
 
-def replace_ids(ids: np.ndarray, numbers: Mapping[int, int]) -> tuple[np.ndarray, dict[int, int]]:
+def replace_ids(
+    ids: np.ndarray, numbers: Mapping[int, int], missing: int = NO_SEGMENT
+) -> tuple[np.ndarray, dict[int, int]]:
     """Replace every segment id by a number.
 
     Works on runs of equal pixels, of which a segmentation has few: no sort and no loop over pixels.
 
     Args:
         ids: (H, W) int32 segment ids.
-        numbers: id to number in the range of int16; ids it lacks become -1.
+        numbers: id to number in the range of int16.
+        missing: the number of ids that ``numbers`` lacks.
 
     Returns:
         (H, W) int16 numbers; and the number of pixels of each id that occurs.
@@ -162,6 +148,6 @@ def replace_ids(ids: np.ndarray, numbers: Mapping[int, int]) -> tuple[np.ndarray
     lengths = np.diff(starts, append=pixels.size)
     found, id_of_run = np.unique(pixels[starts], return_inverse=True)
     areas = np.bincount(id_of_run, weights=lengths).astype(np.int64)
-    number_of_id = np.array([numbers.get(number, NO_SEGMENT) for number in found.tolist()], np.int16)
+    number_of_id = np.array([numbers.get(number, missing) for number in found.tolist()], np.int16)
     replaced = np.repeat(number_of_id[id_of_run], lengths).reshape(ids.shape)
     return replaced, dict(zip(found.tolist(), areas.tolist(), strict=True))

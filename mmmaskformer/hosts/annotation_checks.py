@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmmaskformer.datasets.pipelines import leaves_of
 from mmmaskformer.registry import HOOKS
 
 
@@ -42,26 +43,9 @@ class CheckAnnotationsHook(Hook):
         writing = [metric for metric in metrics if getattr(metric, 'writer', None) and hasattr(metric, 'check_images')]
         if not writing:
             return
-        entries = [entry for part in plain_datasets(dataset) for entry in _entries(part)]
+        entries = [entry for part, _ in leaves_of(dataset) for entry in _entries(part)]
         for metric in writing:
             metric.check_images([row.get('img_id') for row in entries], [row.get('img_path') for row in entries])
-
-
-def plain_datasets(dataset) -> Iterator:
-    """The data sets inside wrappers such as ConcatDataset and RepeatDataset.
-
-    Args:
-        dataset: of mmengine or a host, or any other.
-
-    Yields:
-        Those that wrap no other.
-    """
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner == [None]:
-        yield dataset
-        return
-    for part in inner:
-        yield from plain_datasets(part)
 
 
 def _entries(dataset) -> Iterator[dict]:
@@ -71,8 +55,7 @@ def _entries(dataset) -> Iterator[dict]:
 
 def _require_outlines(dataset, where: str) -> None:
     """Raise if a pipeline loads masks that an instance does not have."""
-    for part in plain_datasets(dataset):
-        transforms = getattr(getattr(part, 'pipeline', None), 'transforms', ())
+    for part, transforms in leaves_of(dataset):
         if not any(getattr(transform, 'with_mask', False) for transform in transforms) or _has_checked(part):
             continue
         total, without, first = 0, 0, None
