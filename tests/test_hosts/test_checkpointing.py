@@ -14,6 +14,8 @@ from helpers.toy_runs import make_runner
 from mmmaskformer.hosts.checkpoint_files import is_whole
 
 SAVE_ALL = dict(max_keep_ckpts=-1)
+KILLS = 12
+"""As many as a test may take; tools/benchmark/interruptions.py does more, with a host's script."""
 
 
 def names(folder) -> list[str]:
@@ -44,12 +46,12 @@ def train_until(operation, work_dir):
 
 
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, uninterrupted):
-    """Twenty kills between two changes of files, each followed by a resume."""
+    """Kills between two changes of files, each followed by a resume."""
     chance, kills = random.Random(0), 0
-    for number in range(20):
+    for number in range(KILLS):
         work_dir, killed = tmp_path / str(number), True
         while killed:
-            operation = chance.randrange(6, 60) if kills < 20 else 10**9
+            operation = chance.randrange(6, 60) if kills < KILLS else 10**9
             status = toy_runs.run_in_child(partial(train_until, operation, work_dir))
             killed = status == -signal.SIGKILL
             kills += killed
@@ -59,9 +61,9 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, uninter
         assert names(work_dir) == names(uninterrupted)
         assert weights(work_dir / 'best_mIoU_iter_6.pth') == weights(uninterrupted / 'best_mIoU_iter_6.pth')
         assert not list(work_dir.glob('.*'))
-        if kills == 20:
+        if kills == KILLS:
             break
-    assert kills == 20
+    assert kills == KILLS
 
 
 @pytest.mark.parametrize('code', [errno.ENOSPC, errno.EROFS])

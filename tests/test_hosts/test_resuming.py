@@ -54,7 +54,7 @@ def resume(work_dir, **kwargs):
     return runner
 
 
-@pytest.mark.parametrize('workers', [0, 1, 2])
+@pytest.mark.parametrize('workers', [0, 2])
 def test_a_resumed_run_sees_the_same_images_and_learns_the_same(copy, told, uninterrupted, workers):
     runner = resume(copy(4), workers=workers)
     assert len(runner.model.seen) == 4
@@ -80,7 +80,7 @@ def test_wrapped_data_are_the_same_after_a_resume(tmp_path):
     whole = make_runner(tmp_path, iters=5, wrap=wrap, checkpoint=dict(max_keep_ckpts=-1))
     whole.train()
     (tmp_path / 'iter_5.pth').unlink()
-    resumed = resume(tmp_path, iters=5, wrap=wrap, workers=1)
+    resumed = resume(tmp_path, iters=5, wrap=wrap)
     assert torch.equal(torch.stack(resumed.model.seen), torch.stack(whole.model.seen[4:]))
 
 
