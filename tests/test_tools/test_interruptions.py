@@ -12,4 +12,4 @@ def test_killed_runs_of_mmsegmentations_script_equal_the_uninterrupted_one(tmp_p
     assert re.search(r'1 kills of \d+ runs: weights, best checkpoint and files equal', out)
     fresh, late = re.findall(r'start at iteration \d+: first step after ([\d.]+) s', out)
     # reading the data of 50,000 iterations again takes minutes
-    assert float(late) < float(fresh) + 20
+    assert float(late) < 3 * float(fresh) + 20
