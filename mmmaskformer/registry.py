@@ -17,6 +17,7 @@ from mmengine.registry import MODELS as ROOT_MODELS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS  # noqa: E402
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS  # noqa: E402
+from mmengine.registry import VISUALIZERS as ROOT_VISUALIZERS  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
 
 SCOPE = 'mmmaskformer'
@@ -43,7 +44,15 @@ TRANSFORMS = Registry(
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmmaskformer.evaluation'])
 HOOKS = Registry(
-    'hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hosts.hooks', 'mmmaskformer.visualization.hook']
+    'hook',
+    parent=ROOT_HOOKS,
+    scope=SCOPE,
+    locations=[
+        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.hosts.best_key',
+        'mmmaskformer.hosts.tta_hook',
+        'mmmaskformer.visualization.hook',
+    ],
 )
 OPTIM_WRAPPERS = Registry(
     'optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.hosts.optim']
@@ -53,4 +62,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
     scope=SCOPE,
     locations=['mmmaskformer.hosts.optim'],
+)
+VISUALIZERS = Registry(
+    'visualizer',
+    parent=ROOT_VISUALIZERS,
+    scope=SCOPE,
+    locations=[f'mmmaskformer.hosts.{host}_visualizer' for host in ('mmseg', 'mmdet') if has_host(host)],
 )

@@ -6,13 +6,14 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
+from mmmaskformer.core.quality.panoptic_codes import decode_panoptic, with_void_restored
 from mmmaskformer.core.quality.panoptic_quality import (
     SegmentCounts,
     count_codes,
     mean_quality,
     quality,
 )
+from mmmaskformer.evaluation.also import MetricWithOthers
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter
 from mmmaskformer.evaluation.common import (
     format_table,
@@ -26,7 +27,7 @@ from mmmaskformer.registry import METRICS
 
 
 @METRICS.register_module()
-class PanopticMetric(BaseMetric):
+class PanopticMetric(MetricWithOthers):
     """PQ, SQ and RQ of all classes, things and stuff, in percent, equal to the official tool's.
 
     Keys: ``panoptic/PQ``, ``SQ``, ``RQ``; ``PQ_th``, … for things; ``PQ_st``, … for stuff. A mean over no class is NaN.
@@ -35,8 +36,8 @@ class PanopticMetric(BaseMetric):
     meta ``classes``, ``isthing`` and, to write results, ``category_ids``. Each process keeps the counts of its images
     only (some hundred bytes each). Neither panopticapi nor temporary files are needed.
 
-    MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It changes the prediction in place, so
-    list it after this one if you want both.
+    MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It changes predictions in place (void
+    becomes 0, which is also the code of stuff of class 0); here that is undone, so that the order does not matter.
 
     Args:
         field: of the data sample, holding ``sem_seg`` (1, H, W) in MMDetection's form: 'pred_panoptic_seg' or
@@ -48,6 +49,7 @@ class PanopticMetric(BaseMetric):
         backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
         collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
         prefix: of the keys instead of 'panoptic', to tell several metrics apart.
+        also: other metrics of the same predictions, see `MetricWithOthers`.
 
     Raises:
         ValueError: if ``format_only`` has no ``outfile_prefix``.
@@ -64,8 +66,9 @@ class PanopticMetric(BaseMetric):
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        also: Sequence[dict | BaseMetric] | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(also, collect_device=collect_device, prefix=prefix)
         if format_only and outfile_prefix is None:
             raise ValueError(
                 'PanopticMetric: found format_only=True without outfile_prefix, expected a path to write to. Fix: set '
@@ -77,18 +80,12 @@ class PanopticMetric(BaseMetric):
         self.backend_args = backend_args
         self.writer = None if outfile_prefix is None else PanopticResultWriter(outfile_prefix)
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Count and write the predictions of a batch.
-
-        Args:
-            data_batch: not used.
-            data_samples: as dicts.
-        """
-        for sample in data_samples:
-            encoded = self._prediction(sample)
-            rows = None if self.format_only else self._count(sample, encoded)
-            entry = None if self.writer is None else self._write(sample, encoded)
-            self.results.append((image_key(sample), rows, entry))
+    def process_sample(self, sample: dict) -> tuple:
+        """Count and write the prediction of an image."""
+        encoded = self._prediction(sample)
+        rows = None if self.format_only else self._count(sample, encoded)
+        entry = None if self.writer is None else self._write(sample, encoded)
+        return image_key(sample), rows, entry
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Print the table, put written results in place, and give the means in percent.
@@ -127,7 +124,10 @@ class PanopticMetric(BaseMetric):
                 f"{name_of(sample)}: the data sample has no '{self.field}'. Fix: ask for this result in "
                 "model.test_cfg, such as test_cfg=dict(panoptic=dict()), or name another field in the metric's config."
             )
-        return sample[self.field]['sem_seg'].cpu().numpy()[0]
+        found, num_classes = sample[self.field], len(self.dataset_meta['classes'])
+        encoded = found['sem_seg'].cpu().numpy()[0]
+        codes = [segment['id'] for segment in found['segments']] if 'segments' in found else None
+        return with_void_restored(encoded, codes, num_classes)
 
     def _count(self, sample: Mapping, encoded: np.ndarray) -> np.ndarray:
         is_thing = self._meta('isthing')

@@ -57,8 +57,8 @@ class EncoderDecoder(HostEncoderDecoder):
     """MMSegmentation's segmentor that finds labels without making the class scores.
 
     The host resizes scores (K, H, W) to the size of the image file and takes their arg-max. Here the labels are the
-    same and memory is bounded, but the samples get no ``seg_logits``. With ``test_cfg.inference='general'`` and with
-    inputs padded at the top or left, it does what the host does.
+    same and memory is bounded, but the samples get no ``seg_logits``. With ``test_cfg.seg_logits=True``, which asks for
+    them, with ``test_cfg.inference='general'`` and with inputs padded at the top or left, it does what the host does.
 
     Args:
         decode_head: a `MaskFormerHead`.
@@ -68,7 +68,7 @@ class EncoderDecoder(HostEncoderDecoder):
     @property
     def labels_only(self) -> bool:
         """Whether predictions are label maps without scores."""
-        return self.test_cfg.get('inference', 'semantic') == 'semantic'
+        return self.test_cfg.get('inference', 'semantic') == 'semantic' and not self.test_cfg.get('seg_logits', False)
 
     def predict(self, inputs: Tensor, data_samples: Sequence | None = None) -> Sequence:
         """Label maps of a batch.
@@ -96,7 +96,9 @@ class EncoderDecoder(HostEncoderDecoder):
         Returns:
             One list per image, at the size of the image file and mirrored back.
         """
-        metas = [sample.metainfo for sample in data_samples]
+        # The host's benchmark.py pads as in training, where the host writes the size of the labels into `pad_shape`.
+        padded = tuple(inputs.shape[2:])
+        metas = [dict(sample.metainfo, pad_shape=padded) for sample in data_samples]
         find = self._window_views if self.test_cfg.get('mode', 'whole') == 'slide' else self._whole_views
         found = zip(find(inputs, metas), metas, strict=True)
         return [[_mirrored_back(view, meta) for view in views] for views, meta in found]
