@@ -34,8 +34,10 @@ class DetLocalVisualizer(HostVisualizer):
             kwargs: of the host.
         """
         classes = self.dataset_meta.get('classes')
-        if classes is not None and self.dataset_meta.get('palette') is None:
-            self.dataset_meta = dict(self.dataset_meta, palette=get_palette(None, len(classes)))
+        if classes is not None:
+            # The host takes tuples only, and for label maps it needs colours.
+            colours = self.dataset_meta.get('palette') or get_palette(None, len(classes))
+            self.dataset_meta = dict(self.dataset_meta, palette=[tuple(colour) for colour in colours])
         if data_sample is not None and classes is not None:
             data_sample = self._drawable(data_sample.new(), len(classes))
         super().add_datasample(name, np.ascontiguousarray(image), data_sample, *args, **kwargs)

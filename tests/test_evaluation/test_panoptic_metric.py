@@ -67,6 +67,39 @@ def test_equal_to_mmdet(root, order, from_file, with_void):
 
 
 @pytest.mark.parametrize('order', [None, OTHER_ORDER])
+def test_mmdets_metric_before_it_changes_nothing(root, order):
+    scenes = Scenes(root, order)
+    samples = scenes.samples(seed=1)
+    for sample in samples:  # as our heads list them
+        codes = sample.pred_panoptic_seg.sem_seg.unique().tolist()
+        segments = [dict(id=code, label=code % 1000, score=1.0) for code in codes if code % 1000 < 9]
+        sample.pred_panoptic_seg.set_metainfo(dict(segments=segments))
+    ours = dict(type='mmmaskformer.PanopticMetric')
+    theirs = dict(type='CocoPanopticMetric', seg_prefix=str(scenes.folder), nproc=1)
+    alone, after = evaluate(scenes, samples, ours), evaluate(scenes, samples, [theirs, ours])
+    assert 5 < alone['panoptic/PQ'] < 95 and set(after) > set(alone)
+    assert {key: after[key] for key in alone} == alone
+
+
+def test_others_measure_the_same_predictions(scenes):
+    samples = scenes.samples(seed=1)
+    panoptic, semantic = dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskformer.SemanticMetric')
+    one_dict = evaluate(scenes, samples, panoptic | dict(also=[semantic]))
+    assert one_dict == evaluate(scenes, samples, panoptic, semantic) and {'panoptic/PQ', 'mIoU'} < set(one_dict)
+
+
+def test_two_metrics_with_the_same_keys_are_refused(scenes):
+    twice = dict(type='mmmaskformer.PanopticMetric', also=[dict(type='mmmaskformer.PanopticMetric')])
+    with pytest.raises(ValueError, match=r"PanopticMetric also gives \['panoptic/PQ'.*Fix: give one of them a prefix"):
+        evaluate(scenes, scenes.samples(), twice)
+
+
+def test_others_stand_in_a_list():
+    with pytest.raises(TypeError, match=r'PanopticMetric.also: found .* expected a list of metrics'):
+        PanopticMetric(also=dict(type='mmmaskformer.SemanticMetric'))
+
+
+@pytest.mark.parametrize('order', [None, OTHER_ORDER])
 def test_written_results_score_the_same_in_the_official_tool(root, order, tmp_path):
     scenes = Scenes(root, order)
     metric = dict(type='mmmaskformer.PanopticMetric', outfile_prefix=str(tmp_path / 'out/result'))
