@@ -187,3 +187,8 @@ def test_wrong_arguments():
         SemanticMetric(format_only=True)
     with pytest.raises(ValueError, match='ignore_index=255 is also one of the 847 classes'):
         evaluate(random_samples(), dict(type='mmmaskformer.SemanticMetric'), classes=tuple(map(str, range(847))))
+
+
+def test_label_maps_are_kept_in_any_case():
+    with pytest.raises(ValueError, match='found keep_results=False, expected True'):
+        SemanticMetric(keep_results=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import runs
-from helpers.host_tools import built, run_tool, write_kinds
+from helpers.host_tools import built, run_tool
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
@@ -16,11 +16,6 @@ from PIL import Image
 from mmmaskformer.datasets.scenes import scenes
 
 PALETTE = np.array(scenes.METAINFO['palette'])
-
-
-@pytest.fixture(scope='module')
-def kinds(tmp_path_factory):
-    return write_kinds(tmp_path_factory.mktemp('kinds'))
 
 
 @pytest.fixture(scope='module')
