@@ -1,6 +1,9 @@
 """Panoptic quality as a metric of mmengine's evaluator."""
 
+import csv
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -50,9 +53,10 @@ class PanopticMetric(MetricWithOthers):
         collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
         prefix: of the keys instead of 'panoptic', to tell several metrics apart.
         also: other metrics of the same predictions, see `MetricWithOthers`.
+        image_table: write PQ, SQ, RQ, TP, FP and FN of each image to this CSV file, the worst image first.
 
     Raises:
-        ValueError: if ``format_only`` has no ``outfile_prefix``.
+        ValueError: if ``format_only`` has no ``outfile_prefix``, or has an ``image_table``.
     """
 
     default_prefix = 'panoptic'
@@ -67,6 +71,7 @@ class PanopticMetric(MetricWithOthers):
         collect_device: str = 'cpu',
         prefix: str | None = None,
         also: Sequence[dict | BaseMetric] | None = None,
+        image_table: str | None = None,
     ) -> None:
         super().__init__(also, collect_device=collect_device, prefix=prefix)
         if format_only and outfile_prefix is None:
@@ -74,10 +79,16 @@ class PanopticMetric(MetricWithOthers):
                 'PanopticMetric: found format_only=True without outfile_prefix, expected a path to write to. Fix: set '
                 "outfile_prefix, such as 'work_dirs/results'."
             )
+        if format_only and image_table is not None:
+            raise ValueError(
+                f'PanopticMetric: found image_table={image_table!r} with format_only=True, which compares '
+                'nothing. Fix: leave out one of them.'
+            )
         self.field = field
         self.classwise = classwise
         self.format_only = format_only
         self.backend_args = backend_args
+        self.image_table = None if image_table is None else Path(image_table)
         self.writer = None if outfile_prefix is None else PanopticResultWriter(outfile_prefix)
 
     def process_sample(self, sample: dict) -> tuple:
@@ -110,12 +121,28 @@ class PanopticMetric(MetricWithOthers):
         print_log('\n' + format_table(['', 'PQ', 'SQ', 'RQ', 'classes'], rows), logger='current')
         if self.classwise:
             print_log('\n' + self._class_table(counts), logger='current')
+        if self.image_table is not None:
+            self._write_image_table(results)
         endings = {'All': '', 'Things': '_th', 'Stuff': '_st'}
         return {
             f'{key}{endings[name]}': 100 * value
             for name, mean in means.items()
             for key, value in zip(('PQ', 'SQ', 'RQ'), mean, strict=False)
         }
+
+    def _write_image_table(self, results: Sequence[tuple]) -> None:
+        """One row per image, by PQ; images without a segment last."""
+        num_classes, rows = len(self.dataset_meta['classes']), []
+        for key, of_image, _ in results:
+            counts = SegmentCounts.from_rows([of_image], num_classes)
+            mean = mean_quality(counts)
+            totals = [int(total.sum()) for total in (counts.tp, counts.fp, counts.fn)]
+            rows.append([key and (key[1] or key[0]), *(100 * value for value in mean[:3]), *totals])
+        rows.sort(key=lambda row: (math.isnan(row[1]), row[1]))
+        self.image_table.parent.mkdir(parents=True, exist_ok=True)
+        with self.image_table.open('w', newline='', encoding='utf-8') as file:
+            csv.writer(file).writerows([['image', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'], *rows])
+        print_log(f'PanopticMetric: wrote {self.image_table}', logger='current')
 
     def _prediction(self, sample: Mapping) -> np.ndarray:
         """The map (H, W) in MMDetection's form."""

@@ -1,6 +1,7 @@
 """The metric in mmengine's evaluator: equal to MMDetection's and to the official tool, files, several processes."""
 
 import copy
+import csv
 import json
 
 import cv2
@@ -86,6 +87,24 @@ def test_others_measure_the_same_predictions(scenes):
     panoptic, semantic = dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskformer.SemanticMetric')
     one_dict = evaluate(scenes, samples, panoptic | dict(also=[semantic]))
     assert one_dict == evaluate(scenes, samples, panoptic, semantic) and {'panoptic/PQ', 'mIoU'} < set(one_dict)
+
+
+def test_image_table_lists_the_worst_image_first(scenes, tmp_path):
+    samples = scenes.samples(seed=1)
+    metric = dict(type='mmmaskformer.PanopticMetric', image_table=str(tmp_path / 'tables/images.csv'))
+    evaluate(scenes, samples, metric)
+    rows = list(csv.DictReader((tmp_path / 'tables/images.csv').open()))
+    found = [float(row['PQ']) for row in rows]
+    assert len(rows) == len(samples) and found == sorted(found)
+    path = {sample.img_path: sample for sample in samples}
+    for row in (rows[0], rows[-1]):
+        alone = evaluate(scenes, [path[row['image']]], dict(type='mmmaskformer.PanopticMetric'))
+        assert float(row['PQ']) == pytest.approx(alone['panoptic/PQ'], abs=1e-9)
+
+
+def test_image_table_needs_ground_truth():
+    with pytest.raises(ValueError, match="found image_table='a.csv' with format_only=True"):
+        PanopticMetric(format_only=True, outfile_prefix='a', image_table='a.csv')
 
 
 def test_two_metrics_with_the_same_keys_are_refused(scenes):
