@@ -50,7 +50,6 @@ HOOKS = Registry(
     locations=[
         'mmmaskformer.hosts.hooks',
         'mmmaskformer.hosts.best_key',
-        'mmmaskformer.hosts.tta_hook',
         'mmmaskformer.visualization.hook',
     ],
 )

@@ -21,7 +21,6 @@ custom_hooks = [
     dict(type='mmmaskformer.CheckBestKeyHook'),
     dict(type='mmmaskformer.RepeatableRunHook'),
     dict(type='mmmaskformer.ShareWeightsHook'),
-    dict(type='mmmaskformer.ScoresForTTAHook'),
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
