@@ -17,6 +17,7 @@ from mmengine.registry import MODELS as ROOT_MODELS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS  # noqa: E402
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS  # noqa: E402
+from mmengine.registry import VISUALIZERS as ROOT_VISUALIZERS  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
 
 SCOPE = 'mmmaskformer'
@@ -53,6 +54,7 @@ HOOKS = Registry(
         'mmmaskformer.hosts.checkpoint_checks',
         'mmmaskformer.hosts.annotation_checks',
         'mmmaskformer.hosts.data_check',
+        'mmmaskformer.hosts.best_key',
         'mmmaskformer.visualization.hook',
     ],
 )
@@ -64,4 +66,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
     scope=SCOPE,
     locations=['mmmaskformer.hosts.optim'],
+)
+VISUALIZERS = Registry(
+    'visualizer',
+    parent=ROOT_VISUALIZERS,
+    scope=SCOPE,
+    locations=[f'mmmaskformer.hosts.{host}_visualizer' for host in ('mmseg', 'mmdet') if has_host(host)],
 )
