@@ -19,8 +19,8 @@ import sys
 import types
 from importlib.machinery import ModuleSpec
 
-MIN_PYTHON = (3, 10)
-MIN_TORCH = (2, 1)
+from mmmaskformer.requirements import requirements
+
 # the first torch whose `torch.load` refuses unknown types by default
 FIRST_CHECKING_TORCH = (2, 6)
 
@@ -33,10 +33,11 @@ class _MissingOps(types.ModuleType):
             raise AttributeError(name)
 
         def missing_op(*args, **kwargs):
+            needs = requirements()
             raise RuntimeError(
                 f"mmcv op '{name}' was called, but the installed mmcv-lite has no compiled ops. MaskFormer itself "
                 'needs none; a model part of another project does. Install full mmcv instead: '
-                "pip uninstall -y mmcv-lite && pip install -U 'openmim<0.3.8' && mim install 'mmcv>=2.0.0,<2.2.0'"
+                f"pip uninstall -y mmcv-lite && pip install '{needs['openmim']}' && mim install '{needs['mmcv']}'"
             )
 
         missing_op.__name__ = name
@@ -52,7 +53,7 @@ def require_mmcv() -> None:
     if not _is_installed('mmcv'):
         raise ImportError(
             'mmmaskformer needs mmcv and found none. Expected: mmcv-lite 2.1 (no compiler needed) or full mmcv '
-            "2.0 to 2.1. Fix: pip install 'mmcv-lite>=2.1,<2.2'"
+            f"2.0 to 2.1. Fix: pip install '{requirements()['mmcv-lite']}'"
         )
 
 
@@ -75,21 +76,18 @@ def require_versions(python: tuple[int, ...], torch_version: str) -> None:
     Raises:
         ImportError: if either is older than mmmaskformer supports, naming the version found and needed.
     """
-    if tuple(python[:2]) < MIN_PYTHON:
+    oldest_python, oldest_torch = requirements()['python'].oldest, requirements()['torch'].oldest
+    if tuple(python[:2]) < _release(oldest_python):
         found = '.'.join(map(str, python[:3]))
         raise ImportError(
-            f'mmmaskformer needs Python {_dotted(MIN_PYTHON)} or newer and found {found}. '
+            f'mmmaskformer needs Python {oldest_python} or newer and found {found}. '
             'Fix: create an environment with a newer Python, such as `python3.11 -m venv env`.'
         )
-    if _release(torch_version) < MIN_TORCH:
+    if _release(torch_version) < _release(oldest_torch):
         raise ImportError(
-            f'mmmaskformer needs torch {_dotted(MIN_TORCH)} or newer and found {torch_version}. '
-            "Fix: pip install -U 'torch>=2.1' torchvision"
+            f'mmmaskformer needs torch {oldest_torch} or newer and found {torch_version}. '
+            f"Fix: pip install -U '{requirements()['torch']}' torchvision"
         )
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return '.'.join(map(str, version))
 
 
 def _release(version: str) -> tuple[int, int]:

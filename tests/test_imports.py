@@ -19,7 +19,8 @@ ARROWS = {
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
     'heads/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.registry'},
     'registry.py': {'mmengine', 'mmmaskformer.compat'},
-    'compat.py': {'torch', 'numpy', 'mmengine'},
+    'requirements.py': set(),
+    'compat.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.requirements'},
     'startup.py': {'mmmaskformer.compat'},
     'datasets/transforms/packing.py': {
         'torch',
@@ -71,7 +72,7 @@ ARROWS = {
     'hosts/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'apis/trained.py': {'torch', 'mmengine', 'mmmaskformer.registry'},
     'apis/': {'mmengine', 'mmmaskformer.compat'},
-    'doctor/': {'mmmaskformer.__version__', 'mmmaskformer.compat', 'mmmaskformer.doctor'},
+    'doctor/': {'mmmaskformer.__version__', 'mmmaskformer.doctor', 'mmmaskformer.requirements'},
     'export/': {
         'torch',
         'onnx',
