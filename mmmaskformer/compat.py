@@ -1,12 +1,15 @@
 """Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
 
-Imported first by `mmmaskformer.registry`. It does two things and undoes nothing that works already:
+Imported first by `mmmaskformer.registry`. It does four things and undoes nothing that works already:
 
 1. mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
    MMDetection or MMSegmentation fails. A stand-in takes its place, only when the real one is absent; every op in it
    raises when it is called. MaskFormer needs none of them.
 2. torch 2.6 and newer load checkpoints with ``weights_only=True``, which rejects what mmengine 0.10 stores beside the
    weights. The few types concerned are registered as safe; the check itself stays on.
+3. mmengine inherits configs of other packages, ``_base_ = 'mmdet::…'``, from a fixed list. This package is added to it.
+4. mmengine's CheckpointHook builds its own deprecated file client, which it does not use, and warns about it in every
+   run. It gets the successor instead.
 """
 
 # lets a Python that is too old read this file for the doctor, and be told so
@@ -166,11 +169,45 @@ def history_buffer_method(owner: type, name: str):
     return method
 
 
+def announce_configs() -> None:
+    """Let mmengine find the configs of this package, for ``_base_ = 'mmmaskformer::…'`` and `mmengine.hub.get_config`.
+
+    mmengine has no other way to add a package to those of OpenMMLab.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE.setdefault('mmmaskformer', 'mmmaskformer')
+
+
+def replace_deprecated_file_client() -> None:
+    """Give mmengine's CheckpointHook a file backend where it asks for a `FileClient` without arguments.
+
+    mmengine 0.10 builds the client at every start of a training run, only for subclasses that may use it, and logs two
+    deprecation warnings. A backend has the methods of a client.
+    """
+    from mmengine.fileio import FileClient, get_file_backend
+    from mmengine.hooks import checkpoint_hook
+
+    class FileClientOrBackend(FileClient):
+        """`infer_client` is all that the hook calls."""
+
+        @classmethod
+        def infer_client(cls, file_client_args=None, uri=None):
+            if file_client_args is None:
+                return get_file_backend(uri)
+            return FileClient.infer_client(file_client_args, uri)
+
+    if checkpoint_hook.FileClient is FileClient:
+        checkpoint_hook.FileClient = FileClientOrBackend
+
+
 def apply() -> None:
-    """Run the checks and both repairs; safe to call again."""
+    """Run the checks and all repairs; safe to call again."""
     import torch
 
     require_versions(sys.version_info, torch.__version__)
     require_mmcv()
     install_op_stand_in()
     allow_mmengine_checkpoints()
+    announce_configs()
+    replace_deprecated_file_client()

@@ -1,26 +1,54 @@
-"""Run at every start of Python in an environment with this package: waits for the first import of ``mmcv.ops``.
+"""Run at every start of Python in an environment with this package: waits for three imports of other packages.
 
-MMDetection's test script imports mmcv's compiled ops before it reads the config that would import
-`mmmaskformer.registry`. With mmcv-lite, `mim test mmdet` would end there. So the stand-in of `mmmaskformer.compat` is
-put in place when ``mmcv.ops`` is imported, whoever does it; where mmcv has its ops nothing happens. The file
-``mmmaskformer-startup.pth`` in site-packages imports this module. It must stay small: every Python program pays for it.
+The file ``mmmaskformer-startup.pth`` in site-packages imports this module, unless MMMASKFORMER_STARTUP is 0. It must
+stay small, as every Python program pays for it.
+
+- ``mmcv.ops``: MMDetection's test script imports mmcv's compiled ops before it reads the config that would import
+  `mmmaskformer.registry`. With mmcv-lite, `mim test mmdet` would fail there, so the stand-in of `mmmaskformer.compat`
+  is installed first. Where mmcv has its ops nothing happens.
+- mmengine: its list of packages whose configs can be inherited, as in ``_base_ = 'mmdet::…'``, gets this package.
+- mim: after the error message of the script that it runs, it does not print a traceback of its own.
 """
 
 import sys
 
 
-class OpsWatch:
-    """A finder that finds nothing, but sees ``mmcv.ops`` being looked for."""
+def _install_op_stand_in() -> None:
+    from mmmaskformer.compat import install_op_stand_in  # only now: it takes longer than the rest
+
+    install_op_stand_in()
+
+
+def _announce_configs() -> None:
+    from mmmaskformer.compat import announce_configs
+
+    announce_configs()
+
+
+def _end_with_the_message_of_the_script() -> None:
+    from mmmaskformer.launcher import end_with_the_message_of_the_script
+
+    end_with_the_message_of_the_script()
+
+
+class ImportWatch:
+    """A finder that finds nothing, but sees what is looked for."""
+
+    # module → what to do, once, when it is about to be imported
+    waiting = {
+        'mmcv.ops': _install_op_stand_in,
+        # the first module that is imported after mmengine's list exists
+        'mmengine.registry.root': _announce_configs,
+        'mim.cli': _end_with_the_message_of_the_script,
+    }
 
     @classmethod
     def find_spec(cls, name: str, path=None, target=None) -> None:
-        """Put the stand-in in place before ``mmcv.ops`` needs it."""
-        if name == 'mmcv.ops':
-            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not cls]
-            from mmmaskformer.compat import install_op_stand_in  # only now: it takes longer than the rest
-
-            install_op_stand_in()
+        """Do what waits for this module."""
+        action = cls.waiting.pop(name, None)
+        if action is not None:
+            action()
 
 
-if OpsWatch not in sys.meta_path:
-    sys.meta_path.insert(0, OpsWatch)
+if ImportWatch not in sys.meta_path:
+    sys.meta_path.insert(0, ImportWatch)
