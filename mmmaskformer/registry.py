@@ -43,7 +43,11 @@ TRANSFORMS = Registry(
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmmaskformer.evaluation'])
 HOOKS = Registry(
-    'hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hosts.hooks', 'mmmaskformer.visualization.hook']
+    'hook',
+    parent=ROOT_HOOKS,
+    scope=SCOPE,
+    locations=['mmmaskformer.hosts.hooks', 'mmmaskformer.visualization.hook']
+    + (['mmmaskformer.hosts.mmseg_drawing'] if has_host('mmseg') else []),
 )
 OPTIM_WRAPPERS = Registry(
     'optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.hosts.optim']

@@ -21,7 +21,8 @@ ARROWS = {
     'registry.py': {'mmengine', 'mmmaskformer.compat'},
     'requirements.py': set(),
     'compat.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.requirements'},
-    'startup.py': {'mmmaskformer.compat'},
+    'startup.py': {'mmmaskformer.compat', 'mmmaskformer.launcher'},
+    'launcher.py': set(),
     'datasets/transforms/packing.py': {
         'torch',
         'numpy',
@@ -68,6 +69,7 @@ ARROWS = {
         'mmmaskformer.apis.trained',
     },
     'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core'},
+    'hosts/mmseg_drawing.py': {'mmseg', 'mmmaskformer.registry'},
     'hosts/tta.py': {'torch', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads'},
     'hosts/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'apis/trained.py': {'torch', 'mmengine', 'mmmaskformer.registry'},

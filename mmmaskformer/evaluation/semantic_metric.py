@@ -53,6 +53,9 @@ class SemanticMetric(BaseMetric):
         ValueError: if ``format_only`` has no ``output_dir``.
     """
 
+    # No prefix; mmengine warns about None in every run.
+    default_prefix = ''
+
     def __init__(
         self,
         field: str = 'pred_sem_seg',
