@@ -8,9 +8,9 @@ from pathlib import Path
 def end_with_the_message_of_the_script() -> None:
     """Leave out the traceback of a launcher whose script has printed one already.
 
-    `mim train`, `mim test` and `mim run` start a script of the host in a process of its own and raise CalledProcessError
-    when it fails. That traceback would follow the script's error message, which says what is wrong, and contains nothing
-    but the command. The exit status stays 1, and any other exception is printed as before.
+    `mim train`, `mim test` and `mim run` start a script of the host in a process of its own and raise
+    CalledProcessError when it fails. That traceback would follow the script's error message, which says what is wrong,
+    and contains nothing but the command. The exit status stays 1, and any other exception is printed as before.
     """
     print_exception = sys.excepthook
 
