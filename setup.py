@@ -1,9 +1,9 @@
 """Everything is in setup.cfg, but for two files that setuptools has no way to install.
 
 Python runs a .pth file at start-up only if it lies in site-packages itself; `mmmaskformer.startup` says what for.
-An editable install gets a second file, which tells pkg_resources, and with it mim and mmengine, that the package lies
-in this folder; otherwise they look for its configs in site-packages. Both are added to the wheel after setuptools has
-built it.
+mim and mmengine look for the configs of a package in the folder that top_level.txt names, beside its metadata. An
+editable package is not there, so its top_level.txt gets the whole path. Both files are put into the wheel after
+setuptools has built it.
 """
 
 from base64 import urlsafe_b64encode
@@ -21,32 +21,38 @@ STARTUP = b"""\
 import importlib.util, os; os.environ.get('MMMASKFORMER_STARTUP') != '0' and importlib.util.find_spec('mmmaskformer') \
 and importlib.import_module('mmmaskformer.startup')
 """
-# pkg_resources reads the files of a folder in the order of their names and keeps the first of each distribution.
-LOCATION_FILE = '_mmmaskformer.egg-link'
-LOCATION = f'{Path(__file__).resolve().parent}\n'.encode()
+# os.path.join(site-packages, this) is this
+LOCATION = f'{Path(__file__).resolve().parent / "mmmaskformer"}\n'.encode()
 
 
-def add_files(wheel: Path, files: dict[str, bytes]) -> None:
-    """Put files at the top of a wheel and into its list of files."""
+def put_files(wheel: Path, files: dict[str, bytes]) -> None:
+    """Add or replace files of a wheel.
+
+    Args:
+        wheel: the file, which is rewritten.
+        files: name → content; a name that starts with '/' lies in the folder of the metadata.
+    """
     with ZipFile(wheel) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    files = {name: content for name, content in files.items() if name not in contents}
-    record = next(name for name in contents if name.endswith('.dist-info/RECORD'))
-    for name, content in files.items():
-        digest = urlsafe_b64encode(sha256(content).digest()).decode().rstrip('=')
-        contents[record] += f'{name},sha256={digest},{len(content)}\n'.encode()
+    metadata = next(name for name in contents if name.endswith('.dist-info/RECORD')).removesuffix('/RECORD')
+    contents |= {metadata + name if name.startswith('/') else name: content for name, content in files.items()}
+    del contents[f'{metadata}/RECORD']
     with ZipFile(wheel, 'w', ZIP_DEFLATED) as archive:
-        for name, content in (contents | files).items():
+        lines = []
+        for name, content in contents.items():
+            digest = urlsafe_b64encode(sha256(content).digest()).decode().rstrip('=')
+            lines.append(f'{name},sha256={digest},{len(content)}\n')
             archive.writestr(name, content)
+        archive.writestr(f'{metadata}/RECORD', ''.join([*lines, f'{metadata}/RECORD,,\n']))
 
 
-def adding(command: type, files: dict[str, bytes]) -> type:
+def putting(command: type, files: dict[str, bytes]) -> type:
     """A setuptools command that builds wheels, followed by the above."""
 
     def run(self) -> None:
         command.run(self)
         for wheel in Path(self.dist_dir).glob('mmmaskformer-*.whl'):
-            add_files(wheel, files)
+            put_files(wheel, files)
 
     return type(command.__name__, (command,), {'run': run})
 
@@ -54,7 +60,7 @@ def adding(command: type, files: dict[str, bytes]) -> type:
 startup = {STARTUP_FILE: STARTUP}
 setup(
     cmdclass={
-        'bdist_wheel': adding(bdist_wheel, startup),
-        'editable_wheel': adding(editable_wheel, startup | {LOCATION_FILE: LOCATION}),
+        'bdist_wheel': putting(bdist_wheel, startup),
+        'editable_wheel': putting(editable_wheel, startup | {'/top_level.txt': LOCATION}),
     }
 )
