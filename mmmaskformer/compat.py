@@ -8,8 +8,8 @@ Imported first by `mmmaskformer.registry`. It does four things and undoes nothin
 2. torch 2.6 and newer load checkpoints with ``weights_only=True``, which rejects what mmengine 0.10 stores beside the
    weights. The few types concerned are registered as safe; the check itself stays on.
 3. mmengine inherits configs of other packages, ``_base_ = 'mmdet::…'``, from a fixed list. This package is added to it.
-4. mmengine's CheckpointHook builds its own deprecated file client, which it does not use, and warns about it in every
-   run. It gets the successor instead.
+4. mmengine builds its own deprecated file client, which it does not use, for each checkpoint, and warns about it. It
+   gets the successor instead.
 """
 
 # lets a Python that is too old read this file for the doctor, and be told so
@@ -180,25 +180,24 @@ def announce_configs() -> None:
 
 
 def replace_deprecated_file_client() -> None:
-    """Give mmengine's CheckpointHook a file backend where it asks for a `FileClient` without arguments.
+    """Let mmengine's `FileClient.infer_client` give its successor, a file backend, when called without arguments.
 
-    mmengine 0.10 builds the client at every start of a training run, only for subclasses that may use it, and logs two
-    deprecation warnings. A backend has the methods of a client.
+    mmengine 0.10 itself calls it so at the start of a training run and for each checkpoint, does not use what it gets,
+    and logs two deprecation warnings each time. A backend has the methods of a client. Calls with arguments are left
+    alone, and so is a release that no longer has the class.
     """
-    from mmengine.fileio import FileClient, get_file_backend
-    from mmengine.hooks import checkpoint_hook
+    from mmengine import fileio
 
-    class FileClientOrBackend(FileClient):
-        """`infer_client` is all that the hook calls."""
+    client = getattr(fileio, 'FileClient', None)
+    if client is None or getattr(client.infer_client, 'gives_backend', False):
+        return
+    infer_client = client.infer_client
 
-        @classmethod
-        def infer_client(cls, file_client_args=None, uri=None):
-            if file_client_args is None:
-                return get_file_backend(uri)
-            return FileClient.infer_client(file_client_args, uri)
+    def infer_client_or_backend(file_client_args: dict | None = None, uri=None):
+        return fileio.get_file_backend(uri) if file_client_args is None else infer_client(file_client_args, uri)
 
-    if checkpoint_hook.FileClient is FileClient:
-        checkpoint_hook.FileClient = FileClientOrBackend
+    infer_client_or_backend.gives_backend = True
+    client.infer_client = staticmethod(infer_client_or_backend)
 
 
 def apply() -> None:
