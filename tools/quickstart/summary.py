@@ -76,6 +76,7 @@ def next_steps(results: Path) -> str:
     if not own.exists():
         own.write_text(OWN_CONFIG.format(base=str(semantic), classes=scene_classes()))
     checkpoint = shortest((results / 'panoptic/last_checkpoint').read_text())
+    draw = shortest(ROOT / 'tools/draw_predictions.py')
     scene = 'data/scenes/images/val/000000.png'
     inferencer = f"DetInferencer(weights='{checkpoint}')('{scene}', out_dir='{results}/photo')"
     steps = {
@@ -83,7 +84,7 @@ def next_steps(results: Path) -> str:
             f'python -c "from mmdet.apis import DetInferencer; {inferencer}"'
         ),
         'draw other images of the test set': (
-            f'python {shortest(ROOT / "tools/draw_predictions.py")} {shortest(panoptic)} {checkpoint} --out {results}/more_pictures --num 30'
+            f'python {draw} {shortest(panoptic)} {checkpoint} --out {results}/more_pictures --num 30'
         ),
         f'train on data of your own: change the marked lines of {own}, then': (
             f'mim train mmsegmentation {own} --work-dir {results}/mine'
