@@ -1,6 +1,6 @@
 """Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
 
-Imported first by `mmmaskformer.registry`. It does four things and undoes nothing that works already:
+Imported first by `mmmaskformer.registry`. It does five things and undoes nothing that works already:
 
 1. mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
    MMDetection or MMSegmentation fails. A stand-in takes its place, only when the real one is absent; every op in it
@@ -10,6 +10,7 @@ Imported first by `mmmaskformer.registry`. It does four things and undoes nothin
 3. mmengine inherits configs of other packages, ``_base_ = 'mmdet::…'``, from a fixed list. This package is added to it.
 4. mmengine builds its own deprecated file client, which it does not use, for each checkpoint, and warns about it. It
    gets the successor instead.
+5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names. It gets them.
 """
 
 # lets a Python that is too old read this file for the doctor, and be told so
@@ -169,6 +170,36 @@ def history_buffer_method(owner: type, name: str):
     return method
 
 
+def serve_panoptic_inferencer() -> bool:
+    """Give MMDetection's inferencer the two names that it takes from panopticapi, if that is not installed.
+
+    Without them `DetInferencer` refuses to return panoptic results. Only its module is changed: what else in the host
+    needs panopticapi goes on saying so.
+
+    Returns:
+        True if the names were filled in, False if they are there or the inferencer is not imported.
+    """
+    module = sys.modules.get('mmdet.apis.det_inferencer')
+    if module is None or getattr(module, 'VOID', None) is not None:
+        return False
+    module.VOID, module.id2rgb = 0, colours_of_ids
+    return True
+
+
+def colours_of_ids(ids):
+    """What ``panopticapi.utils.id2rgb`` gives for a map of segment ids.
+
+    Args:
+        ids: (H, W) numpy array of int, ids in [0, 2**24).
+
+    Returns:
+        (H, W, 3) uint8 with id = R + 256 G + 65536 B.
+    """
+    import numpy as np
+
+    return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+
+
 def announce_configs() -> None:
     """Let mmengine find the configs of this package, for ``_base_ = 'mmmaskformer::…'`` and `mmengine.hub.get_config`.
 
@@ -201,7 +232,7 @@ def replace_deprecated_file_client() -> None:
 
 
 def apply() -> None:
-    """Run the checks and all repairs; safe to call again."""
+    """Run the checks and all repairs but that of the inferencer, which is made when a model is built."""
     import torch
 
     require_versions(sys.version_info, torch.__version__)

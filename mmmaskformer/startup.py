@@ -3,9 +3,10 @@
 The file ``mmmaskformer-startup.pth`` in site-packages imports this module, unless MMMASKFORMER_STARTUP is 0. It must
 stay small, as every Python program pays for it.
 
-- ``mmcv.ops``: MMDetection's test script imports mmcv's compiled ops before it reads the config that would import
-  `mmmaskformer.registry`. With mmcv-lite, `mim test mmdet` would fail there, so the stand-in of `mmmaskformer.compat`
-  is installed first. Where mmcv has its ops nothing happens.
+- ``mmcv.ops``: MMDetection's test script imports mmcv's compiled ops, which mmcv-lite lacks, before it reads the config
+  that would import `mmmaskformer.registry`; and its ``DetInferencer``, given only a checkpoint, reads that first, which
+  torch 2.6 and newer refuse. Both hosts import ``mmcv.ops`` before either, so both repairs of `mmmaskformer.compat` are
+  made then. Where nothing is missing they change nothing.
 - mmengine: its list of packages whose configs can be inherited, as in ``_base_ = 'mmdet::…'``, gets this package.
 - mim: after the error message of the script that it runs, it does not print a traceback of its own.
 """
@@ -13,16 +14,17 @@ stay small, as every Python program pays for it.
 import sys
 
 
-def _install_op_stand_in() -> None:
-    from mmmaskformer.compat import install_op_stand_in  # only now: it takes longer than the rest
+def _repair_ops_and_checkpoints() -> None:
+    from mmmaskformer import compat  # only now: it takes longer than the rest
 
-    install_op_stand_in()
+    compat.install_op_stand_in()
+    compat.allow_mmengine_checkpoints()
 
 
 def _announce_configs() -> None:
-    from mmmaskformer.compat import announce_configs
+    from mmmaskformer import compat
 
-    announce_configs()
+    compat.announce_configs()
 
 
 def _end_with_the_message_of_the_script() -> None:
@@ -36,7 +38,7 @@ class ImportWatch:
 
     # module → what to do, once, when it is about to be imported
     waiting = {
-        'mmcv.ops': _install_op_stand_in,
+        'mmcv.ops': _repair_ops_and_checkpoints,
         # the first module that is imported after mmengine's list exists
         'mmengine.registry.root': _announce_configs,
         'mim.cli': _end_with_the_message_of_the_script,

@@ -1,6 +1,7 @@
 """What happens at the start of every Python in an environment with this package."""
 
 import ast
+import functools
 import re
 
 import pytest
@@ -37,6 +38,14 @@ def test_each_action_waits_for_its_module_and_runs_once(watching):
     assert watching == ['mmcv.ops']
     assert startup.ImportWatch.find_spec('mim.cli') is None
     assert watching == ['mmcv.ops', 'mim.cli']
+
+
+def test_both_repairs_are_made_for_mmcv_ops(monkeypatch):
+    calls = []
+    for name in ('install_op_stand_in', 'allow_mmengine_checkpoints'):
+        monkeypatch.setattr(f'mmmaskformer.compat.{name}', functools.partial(calls.append, name))
+    startup._repair_ops_and_checkpoints()
+    assert calls == ['install_op_stand_in', 'allow_mmengine_checkpoints']
 
 
 def test_mmengine_knows_the_configs_before_anything_of_this_package_is_imported():
