@@ -22,9 +22,10 @@ def _repair_ops_and_checkpoints() -> None:
 
 
 def _announce_configs() -> None:
-    from mmmaskformer import compat
-
-    compat.announce_configs()
+    # what `mmmaskformer.compat.announce_configs` does, without importing it in every program that uses mmengine
+    utils = sys.modules.get('mmengine.config.utils')
+    if utils is not None:
+        utils.MODULE2PACKAGE.setdefault('mmmaskformer', 'mmmaskformer')
 
 
 def _end_with_the_message_of_the_script() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -157,7 +158,10 @@ def is_within(module: str, packages: set[str]) -> bool:
 
 
 def test_core_imports_without_openmmlab():
-    modules = [Path(file).with_suffix('').as_posix().replace('/', '.') for file in FILES if file.startswith('core/')]
+    files = [file for file in FILES if file.startswith('core/')]
+    if find_spec('triton') is None:  # builds of torch without GPU support bring none; the code that uses it asks first
+        files = [file for file in files if 'triton' not in ARROWS.get(file, ())]
+    modules = [Path(file).with_suffix('').as_posix().replace('/', '.') for file in files]
     code = '\n'.join(f'import mmmaskformer.{module.removesuffix(".__init__")}' for module in modules)
     assert 'import mmmaskformer.core.training.criterion' in code
     done = run_python(code, hide=OPENMMLAB)
