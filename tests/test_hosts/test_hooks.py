@@ -131,6 +131,29 @@ def test_a_checkpoint_with_the_same_classes_in_another_order_is_refused(tmp_path
         check('train', make_runner('train'), hook)
 
 
+def test_every_dataset_inside_wrappers_is_checked():
+    class Other(Streets):
+        metainfo = dict(classes=('road', 'sky', 'car'))
+
+    wrapped = SimpleNamespace(dataset=SimpleNamespace(datasets=[Streets(), SimpleNamespace(dataset=Streets())]))
+    runner = make_runner('train')
+    runner.train_dataloader.dataset = wrapped
+    check('train', runner)
+    runner.model.decode_head.num_classes = 4
+    with pytest.raises(ValueError, match='train_dataloader: Streets has 3 classes'):
+        check('train', runner)
+    wrapped.dataset.datasets.append(Other())
+    with pytest.raises(ValueError, match=r"disagree on 'classes': Streets has .*'car', 'sky'\), Other has"):
+        check('train', SimpleNamespace(train_dataloader=runner.train_dataloader, model=make_runner('train').model))
+
+
+def test_a_list_of_class_lists_in_a_checkpoint_is_no_class_list():
+    hook = CheckClassesHook()
+    checkpoint = dict(meta=dict(dataset_meta=[dict(classes=('a', 'b', 'c'))] * 2))
+    hook.after_load_checkpoint(SimpleNamespace(cfg=dict(load_from='a.pth'), work_dir='none'), checkpoint)
+    check('test', make_runner('test'), hook)
+
+
 def make_detector_runner(**heads):
     is_thing = torch.tensor([False, True, False])
     parts = {
