@@ -32,7 +32,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Every image, when test.py --show-dir or draw=True asks for pictures; the host would draw every 50th batch.
-    visualization=dict(type='SegVisualizationHook', interval=1),
+    visualization=dict(type='mmmaskformer.SegVisualizationHook', interval=1),
 )
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

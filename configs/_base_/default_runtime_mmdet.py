@@ -5,5 +5,5 @@ visualizer = dict(type='mmmaskformer.DetLocalVisualizer')
 tta_model = dict(type='mmmaskformer.PanopticTTAModel')
 default_hooks = dict(
     checkpoint=dict(save_best='panoptic/PQ', rule='greater'),
-    visualization=dict(_delete_=True, type='DetVisualizationHook'),
+    visualization=dict(_delete_=True, type='mmdet.DetVisualizationHook'),
 )

@@ -59,6 +59,8 @@ class SemanticMetric(MetricWithOthers):
             ``keep_results`` is False.
     """
 
+    # No prefix; mmengine warns about None in every run.
+    default_prefix = ''
     image_root: str | None = None
     """Folder of the images; results keep the folders below it. None writes them side by side."""
 
