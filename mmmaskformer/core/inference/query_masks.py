@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmmaskformer.core.folding import LastConv, multiply_out
+from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import MaskPrediction
-from mmmaskformer.core.training.losses import at_least_float32
 
 CHUNK_ELEMENTS = {'cpu': 2_000_000, 'cuda': 40_000_000}
 """Mask logits of the output's size that are held at a time, by device."""

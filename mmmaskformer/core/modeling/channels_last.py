@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.torch_versions import is_compiling, is_cpu_autocast
 
-STRIP_PIXELS = 4096
+STRIP_PIXELS = 1024
 """Pixels whose mean and variance are taken in float32; those of the strips are put together in float64."""
 
 
@@ -50,17 +50,17 @@ class OverwritingGroupNorm(nn.GroupNorm):
 
     def _scale_and_shift(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """What each channel (C,) is multiplied by and what is added, for one image (1, C, h, w)."""
-        height, width = image.shape[2:]
         # torch adds the pixels of a channel up one by one, in a pass that is fast in this layout; strips keep the
-        # rounding of such sums small.
-        strips = image.split(max(1, STRIP_PIXELS // width), 2)
+        # rounding of such sums small, whatever the number of threads.
+        pixels = image.permute(0, 2, 3, 1).flatten(1, 2)[:, None].permute(0, 3, 1, 2)
+        strips = pixels.split(STRIP_PIXELS, 3)
         moments = [torch.batch_norm_update_stats(strip, None, None, 0.0) for strip in strips]
         means, variances = (
             torch.stack(of_strips).double().view(len(strips), self.num_groups, -1)
             for of_strips in zip(*moments, strict=True)
         )
-        rows = means.new_tensor([strip.shape[2] for strip in strips])[:, None, None]
-        share = rows / (height * means.shape[2])
+        lengths = means.new_tensor([strip.shape[3] for strip in strips])[:, None, None]
+        share = lengths / (pixels.shape[3] * means.shape[2])
         mean = (share * means).sum((0, 2), keepdim=True)
         variance = (share * (variances + (means - mean).square())).sum((0, 2))
         scale = self.weight.double().view(self.num_groups, -1) * (variance[:, None] + self.eps).rsqrt()

@@ -9,8 +9,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmmaskformer.core.folding import multiply_out_images
+from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
-from mmmaskformer.core.training.losses import at_least_float32, check_mask_loss, class_loss
+from mmmaskformer.core.training.losses import check_mask_loss, class_loss
 from mmmaskformer.core.training.mask_loss import batch_mask_losses
 
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmaskformer.core.numerics import at_least_float32
+
 FOCAL_ALPHA = 0.25
 """Weight of the target pixels in the focal loss; its exponent gamma is 2."""
 
@@ -21,11 +23,6 @@ def check_mask_loss(kind: str) -> None:
         raise ValueError(f"mask_loss={kind!r} is unknown; expected 'focal' or 'bce'")
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """float16 and bfloat16 become float32; float32 and float64 stay: h * w and summed logits overflow in half."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def chunk_rows(row_elements: int, device: torch.device) -> int:
     """How many rows of that many elements to compute at a time.
 
@@ -34,24 +31,6 @@ def chunk_rows(row_elements: int, device: torch.device) -> int:
     """
     limit = 300_000 if device.type == 'cpu' else 60_000_000
     return max(1, limit // max(1, row_elements))
-
-
-def log_sigmoid(logits: Tensor, probs: Tensor, *, tails: bool = True, out: Tensor | None = None) -> Tensor:
-    """log(sigmoid(x)) from x and its sigmoid; many times faster than `torch.nn.functional.logsigmoid`.
-
-    Where the sigmoid underflows the result is x, which is an upper bound everywhere. Its absolute error is a rounding
-    error of 1; gradients are not defined.
-
-    Args:
-        logits: x, float32 or float64.
-        probs: sigmoid(x), of the same shape.
-        tails: False if all logits are known to be above -80, where nothing underflows.
-        out: where to write the result; a new tensor if None.
-    """
-    if not tails:
-        return torch.log(probs, out=out)
-    result = torch.clamp(probs, min=torch.finfo(probs.dtype).tiny, out=out).log_()
-    return torch.minimum(result, logits, out=result)
 
 
 def dice_from_sums(overlap: Tensor, prob_sum: Tensor, target_sum: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ at a time, one logarithm serves both cases of the focal loss, and nothing of the
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.numerics import log_sigmoid
 from mmmaskformer.core.structures import MaskTarget, sample_nearest
-from mmmaskformer.core.training.losses import FOCAL_ALPHA, chunk_rows, dice_from_sums, log_sigmoid
+from mmmaskformer.core.training.losses import FOCAL_ALPHA, chunk_rows, dice_from_sums
 
 FEWEST_PIXELS = 256
 """Pixels that a chunk should have at least, so that its matrix product is efficient."""

@@ -8,19 +8,23 @@ those of the plain computation up to rounding.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmmaskformer.core.fast_paths import is_fast
+from mmmaskformer.core.numerics import at_least_float32, log_sigmoid
 from mmmaskformer.core.structures import MaskTarget
-from mmmaskformer.core.training.losses import FOCAL_ALPHA, at_least_float32, chunk_rows, dice_from_sums, log_sigmoid
+from mmmaskformer.core.training.losses import FOCAL_ALPHA, chunk_rows, dice_from_sums
 from mmmaskformer.core.upsampling import Upsampler
 
-try:  # triton comes with torch where torch is built for GPUs
+HAS_TRITON = find_spec('triton') is not None
+"""triton comes with torch where torch is built for GPUs."""
+
+if HAS_TRITON:  # an error inside of the module is not hidden
     from mmmaskformer.core.training import mask_loss_triton
-except ImportError:
-    mask_loss_triton = None
 
 LARGEST_PLAIN_LOGIT = 80
 """Up to here the sigmoid of a logit and its logarithm are ordinary float32 numbers."""
@@ -46,11 +50,22 @@ def batch_mask_losses(
         (mask, dice): (N,) float32 or float64 each.
     """
     logits = at_least_float32(mask_logits)
-    if mask_loss_triton and logits.is_cuda and logits.dtype == torch.float32 and len(logits):
+    if _takes_kernels(logits):
         return mask_loss_triton.batch_mask_losses(logits, targets, counts, target_idx, kind)
     parts = zip(logits.split(counts), targets, target_idx.split(counts), strict=True)
     mask, dice = (torch.cat(losses) for losses in zip(*(matched_mask_losses(*of, kind) for of in parts), strict=True))
     return mask, dice
+
+
+def _takes_kernels(logits: Tensor) -> bool:
+    """Whether the Triton kernels compute the losses of (N, h, w) logits."""
+    return (
+        HAS_TRITON
+        and is_fast('triton_kernels')
+        and logits.is_cuda
+        and logits.dtype == torch.float32
+        and len(logits) > 0
+    )
 
 
 def matched_mask_losses(

@@ -8,8 +8,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
-from mmmaskformer.core.training.losses import at_least_float32, check_mask_loss
+from mmmaskformer.core.training.losses import check_mask_loss
 from mmmaskformer.core.training.mask_cost import pairwise_mask_costs
 
 

@@ -57,3 +57,10 @@ def test_the_score_threshold_leaves_weak_pairs_out():
     count = int((class_logits.softmax(-1)[:, :-1] > 0.3).sum())
     assert 0 < count < len(every.scores)
     assert torch.equal(some.scores, every.scores[:count]) and torch.equal(some.masks, every.masks[:count])
+
+
+def test_a_score_at_the_threshold_is_left_out():
+    masks = QueryMasks(torch.ones(1, 4, 5), None, (4, 5), (4, 5), (4, 5))
+    settings = dict(class_logits=torch.zeros(1, 2), masks=masks, is_thing=torch.tensor([True]))
+    assert len(instance_inference(**settings, score_threshold=0.5).labels) == 0
+    assert len(instance_inference(**settings, score_threshold=0.49).labels) == 1

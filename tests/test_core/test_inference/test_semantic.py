@@ -72,3 +72,13 @@ def test_general_scores_are_those_of_the_best_confident_query_of_a_class():
         ]
         expected = torch.stack(votes).amax(0) if votes else torch.zeros(2, 3)
         torch.testing.assert_close(found[k], expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_a_hundred_queries_are_added_up_in_float32(dtype):
+    class_logits, mask_logits = (x.to(dtype) for x in (torch.randn(100, 4), torch.randn(100, 2, 3)))
+    found = semantic_scores(class_logits, mask_logits)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), semantic_scores(class_logits.double(), mask_logits.double()),
+                               rtol=1e-5, atol=0)  # fmt: skip
+    assert general_scores(class_logits, mask_logits, 0.1).dtype == torch.float32

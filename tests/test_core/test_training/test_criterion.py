@@ -156,3 +156,12 @@ def test_a_gpu_is_waited_for_once_and_gets_few_large_kernels(monkeypatch, batch,
     assert len(losses) == 18 and losses['loss_cls'].is_cuda
     assert counter.waits == ['copy to cpu']
     assert launches <= limit
+
+
+@pytest.mark.parametrize('counts, expected', [((1, 0), 1.0), ((5, 2), 3.5)])
+def test_the_mean_over_ranks_is_at_least_one(monkeypatch, counts, expected):
+    monkeypatch.setattr(criterion.dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(criterion.dist, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(criterion.dist, 'all_reduce', lambda total: total.fill_(sum(counts)))
+    found = criterion.mean_num_segments([toy.make_target(counts[0])], torch.device('cpu'))
+    assert float(found) == expected

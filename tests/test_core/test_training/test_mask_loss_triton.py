@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.fresh import ROOT
+from helpers.fresh import ROOT, run_python
 
 pytest.importorskip('triton', reason='torch without GPU support brings no triton')
 
@@ -14,3 +14,21 @@ def test_kernels_equal_their_twin():
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == 'all cases agree\n'
+
+
+def test_an_import_error_in_the_kernels_is_not_hidden():
+    code = """
+import sys
+sys.modules['mmmaskformer.core.training.mask_loss_triton'] = None  # importing it raises
+try:
+    import mmmaskformer.core.training.mask_loss
+except ImportError as error:
+    print(error.name)
+"""
+    done = run_python(code)
+    assert done.stdout == 'mmmaskformer.core.training.mask_loss_triton\n', done.stderr
+
+
+def test_without_triton_the_loss_is_torch_alone():
+    done = run_python('from mmmaskformer.core.training import mask_loss; print(mask_loss.HAS_TRITON)', hide=['triton'])
+    assert done.stdout == 'False\n', done.stderr
