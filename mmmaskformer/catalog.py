@@ -4,6 +4,13 @@ from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, Transforme
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import HungarianMatcher
+from mmmaskformer.core.training.parts import (
+    ClassCost,
+    CrossEntropyDiceCost,
+    CrossEntropyDiceLoss,
+    FocalDiceCost,
+    FocalDiceLoss,
+)
 from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 from mmmaskformer.heads.panoptic_head import MaskFormerPanopticHead
@@ -15,6 +22,11 @@ for part in (
     TransformerEncoderPixelDecoder,
     TransformerDecoder,
     HungarianMatcher,
+    ClassCost,
+    FocalDiceCost,
+    CrossEntropyDiceCost,
+    FocalDiceLoss,
+    CrossEntropyDiceLoss,
     SetCriterion,
     MaskFormerHead,
     MaskFormerPanopticHead,

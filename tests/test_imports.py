@@ -17,13 +17,13 @@ CORE_BASE = {f'mmmaskformer.core.{path.stem}' for path in (PACKAGE / 'core').glo
 
 # folder or file → what it may import beside the standard library
 ARROWS = {
-    'core/training/mask_loss_triton.py': {'torch', 'triton', *CORE_BASE, 'mmmaskformer.core.training'},
+    'core/training/one_pass_triton.py': {'torch', 'triton', *CORE_BASE, 'mmmaskformer.core.training'},
     'core/training/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.training'},
     'core/modeling/': {'torch', *CORE_BASE, 'mmmaskformer.core.modeling'},
     'core/inference/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.inference'},
     'core/quality/': {'numpy', 'mmmaskformer.core.quality'},
     'core/__init__.py': {'mmmaskformer.core'},
-    'core/': {'torch', *CORE_BASE},
+    'core/': {'torch', 'numpy', *CORE_BASE},
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
     'heads/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.registry'},
     'registry.py': {'mmengine', 'mmmaskformer.compat'},

@@ -4,6 +4,8 @@ import difflib
 import inspect
 from collections.abc import Iterable
 
+from torch import nn
+
 from mmmaskformer.registry import MODELS
 
 
@@ -33,7 +35,38 @@ def build_part(name: str, cfg: dict, **derived):
     given = {key: value for key, value in cfg.items() if key != 'type'}
     taken = inspect.signature(cls).parameters
     refuse_unknown_keys(f'{name} ({cls.__name__})', given, set(taken) - set(derived), derived)
+    given = {key: _with_parts(f'{name}.{key}', value, derived) for key, value in given.items()}
     return cls(**given, **{key: value for key, value in derived.items() if key in taken})
+
+
+def _with_parts(name: str, value, derived: dict):
+    """A value of a config, with the parts in it, alone or in a list, built; they get derived values as well."""
+    if isinstance(value, dict) and 'type' in value:
+        return build_part(name, value, **derived)
+    if isinstance(value, list | tuple) and any(isinstance(part, dict) and 'type' in part for part in value):
+        return [_with_parts(f'{name}[{i}]', part, derived) for i, part in enumerate(value)]
+    return value
+
+
+def build_criterion(matcher: dict, criterion: dict, **derived) -> nn.Module:
+    """Build the criterion of a head with its matcher, which takes mask loss and weights of the criterion.
+
+    Args:
+        matcher: config of the matcher.
+        criterion: config of the criterion; ``mask_loss`` in it is the config of a part.
+        derived: see `build_part`.
+
+    Raises:
+        TypeError: see `build_part`.
+        KeyError: see `build_part`.
+    """
+    settings = dict(criterion) if isinstance(criterion, dict) else criterion
+    mask_loss = None
+    if isinstance(settings, dict) and settings.get('mask_loss') is not None:
+        mask_loss = build_part('criterion.mask_loss', settings.pop('mask_loss'), **derived)
+    weights = settings.get('loss_weights') if isinstance(settings, dict) else None
+    built = build_part('matcher', matcher, **derived, mask_loss=mask_loss, loss_weights=weights)
+    return build_part('criterion', settings, **derived, mask_loss=mask_loss, matcher=built)
 
 
 def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str], derived: Iterable[str] = ()) -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
+from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget
+from mmmaskformer.core.structures import MaskPrediction, Targets
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
-from mmmaskformer.heads.build import build_part, refuse_unknown_keys
+from mmmaskformer.heads.build import build_criterion, build_part, refuse_unknown_keys
 from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
 
 CLASSIFIER = 'classifier.class_embed'
@@ -79,8 +80,9 @@ class MaskFormerHead(BaseModule):
         self.classifier = _build_classifier(
             in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder
         )
-        built_matcher = build_part('matcher', matcher)
-        self.criterion = build_part('criterion', criterion, num_classes=num_classes, matcher=built_matcher)
+        self.criterion = build_criterion(
+            matcher, criterion, num_classes=num_classes, num_queries=num_queries, channels=channels
+        )
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Raw outputs of the last layer.
@@ -95,8 +97,7 @@ class MaskFormerHead(BaseModule):
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
         """
         prediction = self._predict_segments(features, all_layers=False)[-1]
-        images = range(len(prediction.class_logits))
-        return prediction.class_logits, torch.stack([prediction.mask_logits(image) for image in images])
+        return prediction.class_logits, prediction.masks.multiplied_out()
 
     def loss(self, features: Sequence[Tensor], data_samples: Sequence, train_cfg: dict | None = None) -> dict:
         """Training losses of a batch.
@@ -115,7 +116,7 @@ class MaskFormerHead(BaseModule):
         """
         predictions = self._predict_segments(features, all_layers=True)
         targets = self._targets(features, data_samples)
-        require_stride(features[0], self.feature_strides[0], [targets[0].size], self.config_key)
+        require_stride(features[0], self.feature_strides[0], [targets.size], self.config_key)
         try:
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
@@ -141,7 +142,7 @@ class MaskFormerHead(BaseModule):
         test_cfg = test_cfg or {}
         class_logits, masks = self.predict_masks(features, metas, sliding=test_cfg.get('mode') == 'slide')
         scores = [
-            _scores(class_logits[image], masks.prediction.mask_logits(image), masks.input_size, test_cfg)
+            _scores(class_logits[image], masks.coarse_logits(image), masks.input_size, test_cfg)
             for image in range(len(masks))
         ]
         return torch.stack(scores)
@@ -162,16 +163,22 @@ class MaskFormerHead(BaseModule):
         Raises:
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
         """
-        prediction = self._predict_segments(features, all_layers=False)[-1]
+        prediction = self._infer(features)
         size = input_size(metas, features[0], self.feature_strides[0], sliding=sliding)
-        return prediction.class_logits, DeferredMaskLogits(prediction, size)
+        return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
 
-    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:
+    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
 
     def _predict_segments(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
         _check_features(features, self.in_channels, self.feature_strides, self.config_key)
         return self.classifier(features, all_layers=all_layers)
+
+    def _infer(self, features: Sequence[Tensor]) -> MaskPrediction:
+        """The last layer; in evaluation mode, faster layers are switched on, see `fuse_for_inference`."""
+        if not self.training:
+            fuse_for_inference(self.classifier)
+        return self._predict_segments(features, all_layers=False)[-1]
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Check the classifier of a checkpoint; mmengine would only log the mismatch and go on without it."""

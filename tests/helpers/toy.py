@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.masks import Product
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
@@ -87,7 +88,7 @@ def make_predictions(
 
     features = leaf(batch, channels, *size)
     return [
-        MaskPrediction(leaf(batch, num_queries, num_classes + 1), leaf(batch, num_queries, channels), features)
+        MaskPrediction(leaf(batch, num_queries, num_classes + 1), Product(leaf(batch, num_queries, channels), features))
         for _ in range(num_layers)
     ]
 

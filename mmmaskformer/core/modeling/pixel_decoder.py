@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmmaskformer.core.folding import LastConv
+from mmmaskformer.core.folding import LastConv, can_fold
+from mmmaskformer.core.masks import Folded, Masks, Product
 from mmmaskformer.core.modeling.channels_last import add_nearest_, prefers_channels_last
+from mmmaskformer.core.modeling.fuse import Fusable, is_watched
 from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, same_start_layers
 
@@ -18,14 +20,23 @@ class PixelDecoderOutput(NamedTuple):
 
     Attributes:
         memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
-        last_conv: the convolution that makes the per-pixel embeddings on the finest grid, not run yet: see `folding`.
+        mask_features: (B, C, h, w) float, the per-pixel embeddings on the finest grid; or the convolution that would
+            make them, for masks by way of the folded convolution.
+        made_by: the convolution that made the mask features, if that is what they come from; see `Product`.
     """
 
     memory: Tensor
-    last_conv: LastConv
+    mask_features: Tensor | LastConv
+    made_by: LastConv | None = None
+
+    def masks(self, mask_embed: Tensor) -> Masks:
+        """The masks of some queries (B, n, C)."""
+        if isinstance(self.mask_features, LastConv):
+            return Folded(mask_embed, self.mask_features)
+        return Product(mask_embed, self.mask_features, self.made_by)
 
 
-class FPNPixelDecoder(nn.Module):
+class FPNPixelDecoder(Fusable):
     """Feature pyramid of 3x3 convolutions with GroupNorm, top-down by nearest up-sampling and addition.
 
     The memory is the coarsest backbone feature itself. The last convolution is 3x3, as in the official code; the
@@ -76,14 +87,23 @@ class FPNPixelDecoder(nn.Module):
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
-            if prefers_channels_last(feature):
+            if self.is_fused and prefers_channels_last(feature) and not is_watched(lateral, lateral.norm):
                 x = add_nearest_(lateral(feature), x)
             else:
                 x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
-                # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
+                # A 1x1 convolution is cheap and its output large: the backward pass recomputes it.
                 x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
             x = output(x)
-        return PixelDecoderOutput(features[-1], LastConv(x, self.mask_conv.weight, self.mask_conv.bias))
+        return self._with_mask_features(features[-1], x)
+
+    def _with_mask_features(self, memory: Tensor, x: Tensor) -> PixelDecoderOutput:
+        """Run the last convolution; fused, leave it to the masks."""
+        conv = self.mask_conv
+        if not can_fold(conv):
+            return PixelDecoderOutput(memory, conv(x))
+        if self.is_fused:
+            return PixelDecoderOutput(memory, LastConv.of(conv, x))
+        return PixelDecoderOutput(memory, conv(x), LastConv.of(conv, x))
 
 
 class TransformerEncoderPixelDecoder(nn.Module):

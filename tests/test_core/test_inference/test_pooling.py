@@ -18,7 +18,7 @@ def view(*segments, strength=6.0):
         class_logits[query, 3] = torch.tensor(1 - score).log()
         logits[:query, top:bottom, left:right] = -strength
         logits[query, top:bottom, left:right] = strength
-    return class_logits, QueryMasks(logits, None, SIZE, SIZE, SIZE)
+    return class_logits, QueryMasks.of_logits(logits, SIZE, SIZE, SIZE)
 
 
 def pooled(*views, **settings):
@@ -41,7 +41,7 @@ def test_equal_views_give_the_answer_of_one(times, seed):
     owner = torch.cat([torch.arange(9), torch.randint(0, 9, (15,), generator=generator)])
     owner = owner[torch.randperm(24, generator=generator)].view(4, 6)
     coarse = 8.0 * (owner == torch.arange(9)[:, None, None]) - 4 + torch.randn(9, 4, 6, generator=generator)
-    masks = QueryMasks(coarse, None, SIZE, SIZE, SIZE)
+    masks = QueryMasks.of_logits(coarse, SIZE, SIZE, SIZE)
     settings = dict(object_threshold=0.6, overlap_threshold=0.0)
     expected = panoptic_inference(class_logits, masks, is_thing=IS_THING, **settings)
     found = pooled(*[(class_logits, masks)] * times, **settings)

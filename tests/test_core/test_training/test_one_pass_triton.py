@@ -19,16 +19,16 @@ def test_kernels_equal_their_twin():
 def test_an_import_error_in_the_kernels_is_not_hidden():
     code = """
 import sys
-sys.modules['mmmaskformer.core.training.mask_loss_triton'] = None  # importing it raises
+sys.modules['mmmaskformer.core.training.one_pass_triton'] = None  # importing it raises
 try:
-    import mmmaskformer.core.training.mask_loss
+    import mmmaskformer.core.training.one_pass
 except ImportError as error:
     print(error.name)
 """
     done = run_python(code)
-    assert done.stdout == 'mmmaskformer.core.training.mask_loss_triton\n', done.stderr
+    assert done.stdout == 'mmmaskformer.core.training.one_pass_triton\n', done.stderr
 
 
 def test_without_triton_the_loss_is_torch_alone():
-    done = run_python('from mmmaskformer.core.training import mask_loss; print(mask_loss.HAS_TRITON)', hide=['triton'])
+    done = run_python('from mmmaskformer.core.training import one_pass; print(one_pass.HAS_TRITON)', hide=['triton'])
     assert done.stdout == 'False\n', done.stderr

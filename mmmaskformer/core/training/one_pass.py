@@ -16,44 +16,45 @@ from torch.autograd.function import once_differentiable
 
 from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.numerics import at_least_float32, log_sigmoid
-from mmmaskformer.core.structures import MaskTarget
-from mmmaskformer.core.training.losses import FOCAL_ALPHA, chunk_rows, dice_from_sums
+from mmmaskformer.core.structures import MaskTarget, Targets
+from mmmaskformer.core.training.chunks import chunk_rows
+from mmmaskformer.core.training.equations import FOCAL_ALPHA, dice_from_sums
 from mmmaskformer.core.upsampling import Upsampler
 
 HAS_TRITON = find_spec('triton') is not None
 """triton comes with torch where torch is built for GPUs."""
 
 if HAS_TRITON:  # an error inside of the module is not hidden
-    from mmmaskformer.core.training import mask_loss_triton
+    from mmmaskformer.core.training import one_pass_triton
 
 LARGEST_PLAIN_LOGIT = 80
 """Up to here the sigmoid of a logit and its logarithm are ordinary float32 numbers."""
 
 
 def batch_mask_losses(
-    mask_logits: Tensor,
-    targets: Sequence[MaskTarget],
-    counts: Sequence[int],
-    target_idx: Tensor,
-    kind: str = 'focal',
+    mask_logits: Tensor, targets: Targets, counts: Sequence[int], target_idx: Tensor, kind: str = 'focal'
 ) -> tuple[Tensor, Tensor]:
     """Losses of `matched_mask_losses` for several images; on a GPU, of all of them at once.
 
     Args:
         mask_logits: (N, h, w) float, before sigmoid, the masks of one image after the other.
-        targets: B targets of one size (H, W).
+        targets: of B images.
         counts: B numbers of masks, N in all; each may be 0.
         target_idx: (N,) int64, the segment of its image that each mask is matched to.
-        kind: one of `MASK_LOSSES`.
+        kind: a key of `equations.PER_PIXEL`.
 
     Returns:
         (mask, dice): (N,) float32 or float64 each.
     """
     logits = at_least_float32(mask_logits)
     if _takes_kernels(logits):
-        return mask_loss_triton.batch_mask_losses(logits, targets, counts, target_idx, kind)
-    parts = zip(logits.split(counts), targets, target_idx.split(counts), strict=True)
-    mask, dice = (torch.cat(losses) for losses in zip(*(matched_mask_losses(*of, kind) for of in parts), strict=True))
+        return one_pass_triton.batch_mask_losses(logits, targets, counts, target_idx, kind)
+    counted = targets.counted
+    parts = [
+        matched_mask_losses(*of_image, kind, None if counted is None else counted[image])
+        for image, of_image in enumerate(zip(logits.split(counts), targets, target_idx.split(counts), strict=True))
+    ]
+    mask, dice = (torch.cat(losses) for losses in zip(*parts, strict=True))
     return mask, dice
 
 
@@ -69,7 +70,7 @@ def _takes_kernels(logits: Tensor) -> bool:
 
 
 def matched_mask_losses(
-    mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str = 'focal'
+    mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str = 'focal', counted: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Focal (or binary cross-entropy) and dice loss of segments and the queries matched to them, of one image.
 
@@ -79,10 +80,12 @@ def matched_mask_losses(
         mask_logits: (n, h, w) float, before sigmoid; bilinearly up-sampled here to the target's size.
         target: the segments of the image, at any size (H, W).
         target_idx: (n,) int64, the segment of each mask; may repeat; n may be 0.
-        kind: one of `MASK_LOSSES`.
+        kind: a key of `equations.PER_PIXEL`.
+        counted: (H, W) bool, the pixels that take part; None for all.
 
     Returns:
-        (mask, dice): (n,) float32 or float64 each; the first is the mean over the H * W pixels.
+        (mask, dice): (n,) float32 or float64 each; the first is the mean over the pixels that take part. They are
+        `equations.mask_losses` of the up-sampled logits.
 
     Source: paper, section 4.1; official code, sigmoid_focal_loss and dice_loss.
     """
@@ -90,16 +93,16 @@ def matched_mask_losses(
     if not len(logits):
         nothing = logits.flatten(1).sum(1)
         return nothing, nothing
-    return _OnePass.apply(logits, target, target_idx, kind)
+    return _OnePass.apply(logits, target, target_idx, kind, counted)
 
 
 class _OnePass(torch.autograd.Function):
     """The losses of all masks; keeps their gradients on the coarse grid, only where a gradient is asked for."""
 
     @staticmethod
-    def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str, counted: Tensor | None):
         chunk = min(len(mask_logits), chunk_rows(target.size[0] * target.size[1], mask_logits.device))
-        workspace = _Workspace(mask_logits, target, chunk)
+        workspace = _Workspace(mask_logits, target, counted, chunk)
         losses, grads = mask_logits.new_empty(2, len(mask_logits)), mask_logits.new_empty(2, *mask_logits.shape)
         for start in range(0, len(mask_logits), chunk):
             part = slice(start, start + chunk)
@@ -110,10 +113,10 @@ class _OnePass(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, mask: Tensor, dice: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, mask: Tensor, dice: Tensor) -> tuple[Tensor | None, ...]:
         mask_grad, dice_grad = ctx.saved_tensors[0]
         grad = (mask_grad * mask[:, None, None]).addcmul_(dice_grad, dice[:, None, None])
-        return grad, None, None, None
+        return grad, None, None, None, None
 
 
 class _Workspace:
@@ -122,12 +125,15 @@ class _Workspace:
     Args:
         mask_logits: (n, h, w) float32 or float64, of all chunks.
         target: of the image.
+        counted: (H, W) bool, the pixels that take part; None for all.
         chunk: most masks of a chunk.
     """
 
-    def __init__(self, mask_logits: Tensor, target: MaskTarget, chunk: int):
+    def __init__(self, mask_logits: Tensor, target: MaskTarget, counted: Tensor | None, chunk: int):
         self.target = target
         self.areas = target.areas()
+        self.counted = None if counted is None else counted.to(mask_logits.dtype)
+        self.num_pixels = target.size[0] * target.size[1] if counted is None else counted.sum().clamp(min=1)
         self.sampler = Upsampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
         self.tensors = mask_logits.new_empty(5, chunk, *target.size)
         # Where the coarse logits are of moderate size, so are all that lie between them.
@@ -142,11 +148,11 @@ class _Workspace:
         Args:
             mask_logits: (n, h, w).
             target_idx: (n,) int64.
-            kind: one of `MASK_LOSSES`.
+            kind: a key of `equations.PER_PIXEL`.
             losses: (2, n), written: mask loss and dice loss.
             grads: (2, n, h, w), written: their gradients.
         """
-        count, pixels = len(mask_logits), self.tensors[0, 0].numel()
+        count = len(mask_logits)
         # Five tensors serve several times: grad holds u^2 first, inside the slope of dice at the end, error z at the
         # start, and log_right the focal loss.
         grad, inside, right, error, log_right = tensors = self.tensors[:, :count]
@@ -156,13 +162,16 @@ class _Workspace:
         torch.sigmoid(z, out=right)
         log_sigmoid(z, right, tails=self.tails, out=log_right)
         torch.sub(1, right, out=error)
+        if self.counted is not None:  # without error, a pixel adds nothing to the losses and their gradients
+            error.mul_(self.counted)
+            log_right.mul_(self.counted)
         if kind == 'bce':
-            factor, of_inside = 1 / pixels, -1
+            factor, of_inside = 1 / self.num_pixels, -1
             losses[0] = log_right.sum((1, 2)).mul_(-factor)
             grad.copy_(error)  # d L / d logit = -s * u
         else:
             # Inside of the target the weight is alpha instead of 1 - alpha, and s has the other sign.
-            factor, of_inside = (1 - FOCAL_ALPHA) / pixels, -FOCAL_ALPHA / (1 - FOCAL_ALPHA)
+            factor, of_inside = (1 - FOCAL_ALPHA) / self.num_pixels, -FOCAL_ALPHA / (1 - FOCAL_ALPHA)
             squared = torch.mul(error, error, out=grad)
             focal = log_right.mul_(squared)
             losses[0] = (focal.sum((1, 2)) - (1 + of_inside) * _dots(focal, inside)).mul_(-factor)
