@@ -1,6 +1,6 @@
 """Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
 
-Imported first by `mmmaskformer.registry`. It does two things and undoes nothing that works already:
+Imported first by `mmmaskformer.registry`. It does three things and undoes nothing that works already:
 
 1. mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
    MMDetection or MMSegmentation fails. A stand-in takes its place, only when the real one is absent; every op in it
@@ -168,8 +168,38 @@ def history_buffer_method(owner: type, name: str):
     return method
 
 
+def serve_panoptic_inferencer() -> bool:
+    """Give MMDetection's inferencer the two names that it takes from panopticapi, if that is not installed.
+
+    Without them `DetInferencer` refuses to return panoptic results. Only its module is changed: what else in the host
+    needs panopticapi goes on saying so.
+
+    Returns:
+        True if the names were filled in, False if they are there or the inferencer is not imported.
+    """
+    module = sys.modules.get('mmdet.apis.det_inferencer')
+    if module is None or getattr(module, 'VOID', None) is not None:
+        return False
+    module.VOID, module.id2rgb = 0, colours_of_ids
+    return True
+
+
+def colours_of_ids(ids):
+    """What ``panopticapi.utils.id2rgb`` gives for a map of segment ids.
+
+    Args:
+        ids: (H, W) numpy array of int, ids in [0, 2**24).
+
+    Returns:
+        (H, W, 3) uint8 with id = R + 256 G + 65536 B.
+    """
+    import numpy as np
+
+    return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+
+
 def apply() -> None:
-    """Run the checks and both repairs; safe to call again."""
+    """Run the checks and the first two repairs; safe to call again. The third is made when a model is built."""
     import torch
 
     require_versions(sys.version_info, torch.__version__)

@@ -1,9 +1,10 @@
 """Run at every start of Python in an environment with this package: waits for the first import of ``mmcv.ops``.
 
-MMDetection's test script imports mmcv's compiled ops before it reads the config that would import
-`mmmaskformer.registry`. With mmcv-lite, `mim test mmdet` would end there. So the stand-in of `mmmaskformer.compat` is
-put in place when ``mmcv.ops`` is imported, whoever does it; where mmcv has its ops nothing happens. The file
-``mmmaskformer-startup.pth`` in site-packages imports this module. It must stay small: every Python program pays for it.
+Two things of `mmmaskformer.compat` are needed before a config imports `mmmaskformer.registry`: MMDetection's test
+script imports mmcv's compiled ops, which mmcv-lite lacks, before it reads the config; and its ``DetInferencer``, given
+only a checkpoint, reads that first, which torch 2.6 and newer refuse. Both hosts import ``mmcv.ops`` before either, so
+both repairs are made then; where nothing is missing they change nothing. The file ``mmmaskformer-startup.pth`` in
+site-packages imports this module. It must stay small: every Python program pays for it.
 """
 
 import sys
@@ -14,12 +15,13 @@ class OpsWatch:
 
     @classmethod
     def find_spec(cls, name: str, path=None, target=None) -> None:
-        """Put the stand-in in place before ``mmcv.ops`` needs it."""
+        """Make the repairs before ``mmcv.ops`` needs the first of them."""
         if name == 'mmcv.ops':
             sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not cls]
-            from mmmaskformer.compat import install_op_stand_in  # only now: it takes longer than the rest
+            from mmmaskformer import compat  # only now: it takes longer than the rest
 
-            install_op_stand_in()
+            compat.install_op_stand_in()
+            compat.allow_mmengine_checkpoints()
 
 
 if OpsWatch not in sys.meta_path:

@@ -4,10 +4,15 @@ import re
 from pathlib import Path
 
 import numpy as np
+import torch
+from helpers import runs
 from helpers.panoptic import write_panoptic
+from helpers.saved_models import save_model
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
+
+from mmmaskformer.datasets.scenes.files import write_scenes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -60,3 +65,44 @@ def test_custom_panoptic_data_example(tmp_path, monkeypatch):
     assert train['data_samples'].gt_panoptic_seg.labels == (0, 1, 1, 2)
     test = DATASETS.build(config.test_dataloader.dataset)[0]
     assert test['data_samples'].ori_shape == (40, 60) and test['inputs'].shape[1:] == (640, 960)
+
+
+FIRST_MODEL = """
+_base_ = {base!r}
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+"""
+
+
+def save_first_model(root: Path, kind: str, name: str, checkpoint: str) -> np.ndarray:
+    """Save a model in the place of one that the first command trains; returns its labels or codes of the image."""
+
+    def of_image(results: list[dict]) -> torch.Tensor:
+        return results[0]['pred_sem_seg']['data'] if kind == 'semantic' else results[0]['pred_panoptic_seg']['sem_seg']
+
+    config = root / f'{kind}.py'
+    config.write_text(FIRST_MODEL.format(base=str(ROOT / f'configs/scenes/maskformer_tiny_{name}.py')))
+    saved = save_model(config, lambda results: len(set(of_image(results).unique().tolist()) - {9}) > 1)
+    target = root / 'work_dirs/quickstart' / kind / checkpoint
+    target.parent.mkdir(parents=True)
+    saved.checkpoint.rename(target)
+    return of_image(saved.results)[0].numpy()
+
+
+def test_inferencers_on_a_photo(tmp_path, monkeypatch):
+    """Run both blocks as printed, in a fresh process, in a folder that looks like the clone after the first command."""
+    blocks = re.findall(r'```python\n(from mm(?:seg|det)\.apis import .*?)```', README, re.S)
+    assert [len(block.splitlines()) for block in blocks] == [3, 3]
+    monkeypatch.chdir(tmp_path)
+    write_scenes('data/scenes', 1, 1)
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    expected = save_first_model(tmp_path, 'semantic', '1xb8-800_scenes', 'iter_800.pth')
+    codes = save_first_model(tmp_path, 'panoptic', '1xb4-2600_scenes-panoptic', 'iter_2600.pth')
+    # MMDetection first: given a checkpoint alone, it reads that before any config could import this package.
+    (tmp_path / 'photo.py').write_text(''.join(blocks[::-1]) + "import numpy\nnumpy.savez('found', labels, colours)\n")
+    runs.run('photo.py', cwd=tmp_path)
+    labels, colours = np.load(tmp_path / 'found.npz').values()
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(colours.astype(int) @ [1, 256, 65536], np.where(codes == 9, 0, codes))
+    written = sorted(str(path.relative_to(tmp_path / 'out')) for path in (tmp_path / 'out').rglob('*.png'))
+    assert written == ['panoptic/vis/000000.png', 'semantic/pred/00000000_pred.png', 'semantic/vis/000000.png']

@@ -1,5 +1,6 @@
 """What happens at the start of every Python in an environment with this package."""
 
+import functools
 import sys
 
 import pytest
@@ -21,16 +22,18 @@ def test_python_starts_without_importing_anything_large():
 
 @pytest.fixture
 def watching(monkeypatch):
-    """The watch as it is before mmcv.ops is imported, and the calls of the stand-in's installer."""
+    """The watch as it is before mmcv.ops is imported, and the repairs that it has made."""
     calls = []
-    monkeypatch.setattr('mmmaskformer.compat.install_op_stand_in', lambda: calls.append(1))
+    for name in ('install_op_stand_in', 'allow_mmengine_checkpoints'):
+        monkeypatch.setattr(f'mmmaskformer.compat.{name}', functools.partial(calls.append, name))
     others = [finder for finder in sys.meta_path if finder is not startup.OpsWatch]
     monkeypatch.setattr(sys, 'meta_path', [startup.OpsWatch, *others])
     return calls
 
 
-def test_the_stand_in_is_installed_for_mmcv_ops_only_and_once(watching):
+def test_the_repairs_are_made_for_mmcv_ops_only_and_once(watching):
     assert startup.OpsWatch.find_spec('mmcv') is None and startup.OpsWatch.find_spec('json') is None
     assert not watching
     assert startup.OpsWatch.find_spec('mmcv.ops') is None
-    assert watching == [1] and startup.OpsWatch not in sys.meta_path
+    assert watching == ['install_op_stand_in', 'allow_mmengine_checkpoints']
+    assert startup.OpsWatch not in sys.meta_path

@@ -1,7 +1,8 @@
-"""Show what an exported ONNX file sees in a picture: ``python tools/onnx_demo.py MODEL.onnx IMAGE --out PICTURE.png``.
+"""Show what an exported ONNX file sees in pictures: ``python tools/onnx_demo.py MODEL.onnx IMAGE --out PICTURE.jpg``.
 
-Needs onnxruntime, numpy and pillow, nothing else; copy it into your own program. The file must be one of
-tools/export.py with --task semantic or panoptic.
+IMAGE may be a folder; --out is then a folder too, which gets a PNG for each picture, in the same sub-folders. Needs
+onnxruntime, numpy and pillow, nothing else; copy it into your own program. The file must be one of tools/export.py with
+--task semantic or panoptic.
 """
 
 import argparse
@@ -13,29 +14,58 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 
 def main() -> int:
-    """Read the command line, run the model, write the picture; returns the exit code."""
-    parser = argparse.ArgumentParser(description='Colour a picture by what an exported model sees in it.')
+    """Read the command line, run the model, write the pictures; returns the exit code."""
+    parser = argparse.ArgumentParser(description='Colour pictures by what an exported model sees in them.')
     parser.add_argument('model', help='ONNX file of tools/export.py')
-    parser.add_argument('image', help='picture to look at')
-    parser.add_argument('--out', required=True, type=Path, help='picture to write, a .png')
+    parser.add_argument('image', type=Path, help='picture to look at, or a folder of pictures')
+    parser.add_argument(
+        '--out', required=True, type=Path, help='picture to write, in the format of its suffix; or folder'
+    )
     args = parser.parse_args()
     try:
         session, facts = load(args.model)
-        image = ImageOps.exif_transpose(Image.open(args.image)).convert('RGB')
-        segments, labels = predict(session, facts['task'], resized(image, facts))
-        save(coloured(image, segments, labels, facts), args.out)
+        jobs = pictures(args.image, args.out)
+        for image, out in jobs:
+            if len(jobs) > 1:
+                print(image)
+            show(session, facts, image, out)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+    return 0
+
+
+def pictures(source: Path, out: Path) -> list[tuple[Path, Path]]:
+    """Pictures to read, each with the file to write."""
+    readable = Image.registered_extensions()
+    if not source.is_dir():
+        if out.suffix.lower() not in readable or readable[out.suffix.lower()] not in Image.SAVE:
+            raise ValueError(f'--out {out}: no picture format ends in {out.suffix!r}. Fix: end it in .png or .jpg')
+        return [(source, out)]
+    files = sorted(path for path in source.rglob('*') if path.suffix.lower() in readable and path.is_file())
+    jobs = [(file, out / file.relative_to(source).with_suffix('.png')) for file in files]
+    if not jobs:
+        raise ValueError(f'{source}: no picture in this folder. Fix: give a folder of .jpg or .png files')
+    if len({target for _, target in jobs}) < len(jobs):
+        # a.jpg and a.png: keep the whole name
+        jobs = [(file, target.with_name(f'{file.name}.png')) for file, target in jobs]
+    return jobs
+
+
+def show(session, facts: dict, file: Path, out: Path) -> None:
+    """Run the model on one picture, write the coloured one and print the share of each class or thing."""
+    image = ImageOps.exif_transpose(Image.open(file)).convert('RGB')
+    segments, labels = predict(session, facts['task'], resized(image, facts))
+    picture = coloured(image, segments, labels, facts)
+    save(picture, out)
     for number, label in enumerate(labels):
         share = (segments == number).mean()
         if share:
             print(f'{facts["classes"][label] if label >= 0 else "nothing":<20}{share:.1%}')
-    return 0
 
 
 def load(file: str) -> tuple[onnxruntime.InferenceSession, dict]:
@@ -77,7 +107,7 @@ def predict(session, task: str, image: Image.Image) -> tuple[np.ndarray, np.ndar
 
 
 def coloured(image: Image.Image, segments: np.ndarray, labels: np.ndarray, facts: dict) -> Image.Image:
-    """The picture under the colours of its segments; those of one class differ a little, their borders are white."""
+    """The picture under the colours and names of its segments; shades tell segments of one class apart."""
     count = len(facts['classes'])
     wheel = [[255 * part for part in colorsys.hsv_to_rgb(label / count, 0.7, 0.9)] for label in range(count)]
     palette = np.array(facts['palette'] or wheel)
@@ -90,14 +120,33 @@ def coloured(image: Image.Image, segments: np.ndarray, labels: np.ndarray, facts
     border[1:] |= numbers[1:] != numbers[:-1]
     border[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
     mixed[border] = 255
-    return Image.fromarray(mixed.astype(np.uint8))
+    drawn = Image.fromarray(mixed.astype(np.uint8))
+    write_names(drawn, numbers, labels, facts['classes'])
+    return drawn
+
+
+def write_names(picture: Image.Image, numbers: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
+    """Write the class of each segment at the middle of its widest row; segments narrower than their name get none."""
+    draw = ImageDraw.Draw(picture)
+    for number, label in enumerate(labels):
+        mask = numbers == number
+        if label < 0 or not mask.any():
+            continue
+        row = int(mask.sum(1).argmax())
+        columns = np.flatnonzero(mask[row])
+        runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+        widest = max(runs, key=len)
+        if draw.textlength(classes[label]) < len(widest):
+            middle = (int(widest[0] + widest[-1]) // 2, row)
+            draw.text(middle, classes[label], fill='white', anchor='mm', stroke_width=2, stroke_fill='black')
 
 
 def save(picture: Image.Image, file: Path) -> None:
-    """Write a PNG in one step, so that nobody reads half a file."""
-    unfinished = file.with_name(f'.{file.name}.part')
+    """Write a picture in the format of its suffix and in one step, so that no half-written file is ever seen."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f'.{file.stem}.part{file.suffix}')
     try:
-        picture.save(unfinished, format='PNG')
+        picture.save(unfinished)
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)

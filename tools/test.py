@@ -1,6 +1,8 @@
 """`mim test` without mim: python tools/test.py CONFIG CHECKPOINT [arguments of the host's test.py]."""
 
-from mmmaskformer.apis.scripts import run_host_script
+import sys
+
+from mmmaskformer.apis.cli import main
 
 if __name__ == '__main__':
-    run_host_script('test.py')
+    sys.exit(main(['test', *sys.argv[1:]]))

@@ -1,6 +1,8 @@
 """`mim train` without mim: python tools/train.py CONFIG [arguments of the host's train.py]."""
 
-from mmmaskformer.apis.scripts import run_host_script
+import sys
+
+from mmmaskformer.apis.cli import main
 
 if __name__ == '__main__':
-    run_host_script('train.py')
+    sys.exit(main(['train', *sys.argv[1:]]))

@@ -7,7 +7,7 @@ _base_ = [
 max_iters = 1000
 crop_size = (240, 320)
 train_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmmaskformer.LoadSegAnnotations'),
     dict(type='mmmaskformer.ResizeShortestEdge', short_edge=[180, 240, 300, 360, 420, 480], max_size=1440),
     dict(type='mmseg.RandomCrop', crop_size=crop_size),

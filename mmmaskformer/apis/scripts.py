@@ -1,8 +1,8 @@
-"""Run the training and test scripts that the hosts ship, without mim."""
+"""The training and test scripts that the hosts ship, without mim."""
 
-import argparse
 import runpy
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,33 +11,34 @@ from mmengine.config import Config
 from mmmaskformer import compat
 
 
-def run_host_script(name: str) -> None:
-    """Hand the command line to the script of the host that the config is for, as `mim` does.
-
-    The config is the first argument that ends in .py; its ``default_scope`` names the host. All other arguments are
-    the host script's own; ``--help`` without a config explains how to see them.
+def find_script(name: str, arguments: Sequence[str]) -> Path:
+    """The script of the host that a config is for, as `mim` would choose it.
 
     Args:
         name: 'train.py' or 'test.py'.
+        arguments: of the command line; the config is the first that ends in .py, and its ``default_scope`` names the
+            host.
+
+    Returns:
+        The script.
+
+    Raises:
+        FileNotFoundError: if there is no config among the arguments, or no such file.
+        ValueError: if the config's host is another one or not installed.
+        ImportError: if the stack cannot run.
     """
-    parser = argparse.ArgumentParser(
-        description=f"Runs {name} of MMSegmentation or MMDetection, whichever the config's default_scope names. "
-        'Further arguments go to that script; to list them: CONFIG --help.',
-        add_help=False,
-    )
-    parser.add_argument('config', nargs='?', help='config file, a .py')
-    args, _ = parser.parse_known_args([argument for argument in sys.argv[1:] if argument.endswith('.py')])
-    if args.config is None:
-        parser.print_help()
-        parser.exit(0 if {'-h', '--help'} & set(sys.argv) else 2)
-    if not Path(args.config).is_file():
-        parser.error(f'config {args.config}: no such file. Fix: give the path of a config such as configs/….py')
-    try:
-        compat.apply()  # before the config's imports, which would wrap the message in a misleading one
-        script = host_script(Config.fromfile(args.config).get('default_scope'), name)
-    except (ImportError, ValueError) as error:
-        parser.error(str(error))
-    sys.argv[0] = str(script)
+    config = next((argument for argument in arguments if argument.endswith('.py')), None)
+    if config is None:
+        raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: give the path of a config, a .py file')
+    if not Path(config).is_file():
+        raise FileNotFoundError(f'config {config}: no such file. Fix: give the path of a config such as configs/….py')
+    compat.apply()  # before the config's imports, which would wrap the message in a misleading one
+    return host_script(Config.fromfile(config).get('default_scope'), name)
+
+
+def run_script(script: Path, arguments: Sequence[str]) -> None:
+    """Run a script in this process as ``python SCRIPT ARGUMENTS`` would."""
+    sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name='__main__')
 
 

@@ -1,11 +1,94 @@
-"""Models of either host with their trained weights, outside a runner."""
+"""The one loader of trained models: model, weights and facts, outside a runner."""
 
-from mmengine.config import Config
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
+from mmmaskformer.export.modules import head_of
+
+
+class TrainedModel(NamedTuple):
+    """A model with the facts that running it outside a runner needs.
+
+    Attributes:
+        model: of either host, in evaluation mode, on the CPU.
+        facts: ``classes`` (list of K names), ``palette`` (list of K [R, G, B], empty if unknown), ``isthing`` (list of
+            K bool), and ``short_edge`` and ``max_size`` of the test pipeline in pixels, None if it does not resize so.
+    """
+
+    model: nn.Module
+    facts: dict
+
+
+def load_trained(config: str | Path, checkpoint: str | Path, cfg_options: dict | None = None) -> TrainedModel:
+    """Build the model of a config and load its weights.
+
+    Args:
+        config: mmengine config file.
+        checkpoint: a file, or an address that mmengine can load.
+        cfg_options: entries to replace in the config.
+
+    Returns:
+        The model and its facts; class names are those that the checkpoint was trained with.
+
+    Raises:
+        FileNotFoundError: if config or checkpoint does not exist.
+        ValueError: if the config has no model of ours, or the weights do not fit it.
+    """
+    cfg = read_config(config, checkpoint, cfg_options, needs=('model',))
+    model, content = build_trained(cfg, str(checkpoint))
+    dataset_meta = content.get('meta', {}).get('dataset_meta') or {}
+    return TrainedModel(model, _class_facts(head_of(model), dataset_meta) | _resize_facts(cfg))
+
+
+def read_config(
+    config: str | Path, checkpoint: str | Path, cfg_options: dict | None = None, *, needs: tuple[str, ...]
+) -> Config:
+    """Read the config of a training run and check that a checkpoint is there, before anything is built.
+
+    Args:
+        config: mmengine config file.
+        checkpoint: a file, or an address that mmengine can load.
+        cfg_options: entries to replace in the config, such as {'test_dataloader.dataset.data_root': '/data'}.
+        needs: keys that the config must have.
+
+    Raises:
+        FileNotFoundError: if config or checkpoint does not exist.
+        ValueError: if the config lacks a key.
+    """
+    if not Path(config).is_file():
+        raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
+    if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'checkpoint: {checkpoint} does not exist; expected a .pth file of a training run')
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(cfg_options or {})
+    for key in needs:
+        if cfg.get(key) is None:
+            raise ValueError(f'{config}: found no {key!r}, expected the config of a training run')
+    return cfg
+
+
+def parse_options(pairs: Sequence[str] | None) -> dict:
+    """Entries KEY=VALUE of a command line as mmengine's own scripts read them, {dotted key: value}.
+
+    Raises:
+        ValueError: if an entry has no '='.
+    """
+    pairs = list(pairs or ())
+    for pair in pairs:
+        if '=' not in pair:
+            raise ValueError(f'--cfg-options: found {pair!r}, expected KEY=VALUE such as randomness.seed=1')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='*', action=DictAction, default={})
+    return parser.parse_args(['--cfg-options', *pairs] if pairs else []).cfg_options
 
 
 def build_trained(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
@@ -36,3 +119,21 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
             'Fix: give the config that it was trained with'
         ) from error
     return model.eval(), content
+
+
+def _class_facts(head: torch.nn.Module, dataset_meta: dict) -> dict:
+    names = list(dataset_meta.get('classes') or ())
+    palette = [list(map(int, colour)) for colour in dataset_meta.get('palette') or ()]
+    if len(names) != head.num_classes:
+        names, palette = [f'class {label}' for label in range(head.num_classes)], []
+    things = getattr(head, 'is_thing', torch.zeros(head.num_classes, dtype=torch.bool))
+    return dict(classes=names, palette=palette if len(palette) == len(names) else [], isthing=things.tolist())
+
+
+def _resize_facts(cfg: Config) -> dict:
+    """To which size the pictures were brought when the model was tested."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    for transform in dataset.get('pipeline') or ():
+        if str(transform.get('type', '')).endswith('ResizeShortestEdge'):
+            return dict(short_edge=transform.get('short_edge'), max_size=transform.get('max_size'))
+    return dict(short_edge=None, max_size=None)

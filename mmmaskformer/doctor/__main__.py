@@ -48,16 +48,28 @@ def report(findings: list[Finding]) -> str:
     return '\n'.join(lines)
 
 
+def check(time_limit: float) -> int:
+    """Print everything.
+
+    Args:
+        time_limit: for the trial imports, in seconds.
+
+    Returns:
+        0 when training can start, 1 when not.
+    """
+    stack = read_stack(time_limit)
+    findings = diagnose(stack)
+    print(table(stack), report(findings), sep='\n\n')
+    return int(any(finding.level == 'error' for finding in findings))
+
+
 def main() -> int:
     """Print everything; returns 0 when training can start, 1 when not."""
     parser = argparse.ArgumentParser(prog='python -m mmmaskformer.doctor', description=__doc__)
     parser.add_argument(
         '--time-limit', type=float, default=300, metavar='SECONDS', help='for the trial imports (default: 300)'
     )
-    stack = read_stack(parser.parse_args().time_limit)
-    findings = diagnose(stack)
-    print(table(stack), report(findings), sep='\n\n')
-    return int(any(finding.level == 'error' for finding in findings))
+    return check(parser.parse_args().time_limit)
 
 
 if __name__ == '__main__':

@@ -31,7 +31,7 @@ def write_file(
     Args:
         module: of `mmmaskformer.export.modules.export_module`.
         task: of the module.
-        facts: of `mmmaskformer.export.load.TrainedModel`; kept in the file.
+        facts: of `mmmaskformer.apis.trained.TrainedModel`; kept in the file.
         to: one of `FORMATS`.
         file: where to; its folder must exist.
         size: (H, W) of the only pictures that the file takes; None leaves them free.

@@ -34,7 +34,7 @@ class Difference(NamedTuple):
         shape: (B, H, W) of the batch.
         logits: largest difference of class and mask logits.
         scale: largest absolute logit of the model.
-        pixels: share of the pixels whose result differs: label, or segment with its label; of the mask with the
+        pixels: share of the pixels whose result differs: label; segment, see `differing_segments`; mask with the
             largest logit for raw outputs.
     """
 
@@ -100,9 +100,38 @@ def _differing(task: str, found: dict, expected: dict) -> np.ndarray:
     if task == 'semantic':
         return found['labels'] != expected['labels']
     if task == 'panoptic':
-        ids_differ = found['segment_ids'] != expected['segment_ids']
-        return ids_differ | (labels_of(task, found) != labels_of(task, expected))
+        tables = [outputs[key] for outputs in (found, expected) for key in ('segment_ids', 'segment_labels')]
+        return np.stack([differing_segments(*rows) for rows in zip(*tables, strict=True)])
     return found['mask_logits'].argmax(1) != expected['mask_logits'].argmax(1)
+
+
+def differing_segments(
+    ids: np.ndarray, labels: np.ndarray, other_ids: np.ndarray, other_labels: np.ndarray
+) -> np.ndarray:
+    """Pixels at which two panoptic results of an image differ, whatever numbers their segments have.
+
+    Two segments are the same if they have one class and each overlaps the other more than any third. A small segment
+    at a threshold, present in one result only, changes the numbers of all later ones; only its pixels count.
+
+    Args:
+        ids: (H, W) int, 0 is void, i + 1 is row i of the table.
+        labels: (S,) int, class of each segment.
+        other_ids: (H, W), of the other result.
+        other_labels: (S',), likewise.
+
+    Returns:
+        (H, W) bool, True where the segments of the two results are not the same.
+    """
+    rows, columns = len(labels) + 1, len(other_labels) + 1
+    joint = ids.astype(np.int64) * columns + other_ids
+    areas = np.bincount(joint.ravel(), minlength=rows * columns).reshape(rows, columns)
+    same = np.zeros(areas.shape, bool)
+    same[0, 0] = True
+    overlap = areas[1:, 1:]
+    mutual = (overlap > 0) & (overlap == overlap.max(1, initial=0, keepdims=True))
+    mutual &= overlap == overlap.max(0, initial=0, keepdims=True)
+    same[1:, 1:] = mutual & (np.asarray(labels)[:, None] == np.asarray(other_labels))
+    return ~same[ids, other_ids]
 
 
 def labels_of(task: str, outputs: dict) -> np.ndarray:

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
+from mmmaskformer import compat
 from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import instance_inference
 from mmmaskformer.core.inference.labels.search import semantic_labels
@@ -83,7 +84,10 @@ class MaskFormerFusionHead(BaseModule):
         self.num_classes = num_classes
         self.outputs = _checked_outputs({'panoptic': {}} if test_cfg is None else test_cfg)
         self._told_nothing_found = False
+        # The inferencer, if there is one, was imported before it builds its model.
+        compat.serve_panoptic_inferencer()
 
+    @torch.no_grad()
     def predict(
         self,
         class_logits: Tensor,
@@ -91,7 +95,7 @@ class MaskFormerFusionHead(BaseModule):
         data_samples: Sequence,
         rescale: bool = True,
     ) -> list[dict]:
-        """Results of a batch.
+        """Results of a batch, without gradient.
 
         Args:
             class_logits: (B, Q, K + 1) float.

@@ -54,8 +54,9 @@ class MaskFormerPanopticHead(MaskFormerHead):
         """Raw outputs of the last layer, see `MaskFormerHead.forward`; the detector passes the samples as well."""
         return super().forward(features)
 
+    @torch.no_grad()
     def predict(self, features: Sequence[Tensor], data_samples: Sequence) -> tuple[Tensor, DeferredMaskLogits]:
-        """Outputs of the last layer for the fusion head.
+        """Outputs of the last layer for the fusion head, without gradient.
 
         Args:
             features: backbone features (B, C_i, h_i, w_i), finest first.

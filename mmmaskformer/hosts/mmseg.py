@@ -1,4 +1,4 @@
-"""MMSegmentation classes that stand in the way of published behaviour, with the smallest change that helps."""
+"""MMSegmentation classes that differ from the published behaviour, with the smallest change that mends them."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,12 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder as HostEncoderDecoder
 from mmseg.models.data_preprocessor import SegDataPreProcessor as HostDataPreProcessor
+from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
 from torch import Tensor
 
 from mmmaskformer.core.inference.labels.search import label_map
-from mmmaskformer.core.inference.labels.views import ScoreView, score_view, window_view
+from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
 
 
 class SegDataPreProcessor(HostDataPreProcessor):
@@ -25,7 +26,7 @@ class SegDataPreProcessor(HostDataPreProcessor):
         """Normalise, convert channels and stack.
 
         Args:
-            data: ``inputs``, a list of (3, H, W) uint8, and ``data_samples``.
+            data: ``inputs``, a list of (3, H, W) uint8, and ``data_samples``, which may be absent in tests.
             training: whether targets are padded as well.
 
         Returns:
@@ -41,37 +42,85 @@ class SegDataPreProcessor(HostDataPreProcessor):
         if size is None and divisor is None:
             divisor = 1
         inputs, paddings = stack_batch(images, size=size, size_divisor=divisor, pad_val=self.pad_val)
-        for sample, padding in zip(data['data_samples'], paddings, strict=True):
+        samples = data.get('data_samples')
+        for sample, padding in zip(samples or (), paddings, strict=samples is not None):
             sample.set_metainfo(padding)
-        return dict(inputs=inputs, data_samples=data['data_samples'])
+        return dict(inputs=inputs, data_samples=samples)
 
     def _normalised(self, image):
         """One (3, H, W) image as the host's own forward treats it before stacking."""
-        if self.channel_conversion and image.size(0) == 3:
+        if _converts_channels(self) and image.size(0) == 3:
             image = image[[2, 1, 0]]
         image = image.float()
         return (image - self.mean) / self.std if self._enable_normalize else image
+
+
+def _converts_channels(preprocessor: HostDataPreProcessor) -> bool:
+    """Whether a preprocessor swaps red and blue: MMSegmentation and its maintained fork name the attribute differently.
+
+    The fork's (onedl) comes from mmengine's `ImgDataPreprocessor`, which calls it ``_channel_conversion``.
+    """
+    name = 'channel_conversion' if hasattr(preprocessor, 'channel_conversion') else '_channel_conversion'
+    return getattr(preprocessor, name)
+
+
+class LabelSample(SegDataSample):
+    """A data sample with labels, whose class scores are computed only if somebody reads them.
+
+    MMSegmentation's `SegTTAModel` does, for every view of an image. What that takes is kept by views alone, which are
+    known by their entry ``flip``: an inferencer that collects samples of many images does not fill the memory.
+    """
+
+    @classmethod
+    def claim(cls, sample: SegDataSample, views: Sequence[ScoreView]) -> None:
+        """Make a sample of the host's class one of this class; that of a view, if it says so, keeps ``views``."""
+        if type(sample) not in (SegDataSample, cls):
+            return
+        if hasattr(sample, '_seg_logits'):
+            del sample.seg_logits  # of an earlier prediction
+        # The host's own method would store data fields.
+        object.__setattr__(sample, '__class__', cls)
+        object.__setattr__(sample, '_views', views if 'flip' in sample.metainfo_keys() else None)
+
+    @SegDataSample.seg_logits.getter
+    def seg_logits(self) -> PixelData:
+        """Class scores (K, height, width) float at the size of the image file.
+
+        Raises:
+            AttributeError: if the sample is not that of a view.
+        """
+        if not hasattr(self, '_seg_logits'):
+            if getattr(self, '_views', None) is None:
+                raise AttributeError(
+                    f"{self.get('img_path')}: the data sample has no 'seg_logits': mmmaskformer.EncoderDecoder finds "
+                    "labels without class scores. Fix: set model.type='EncoderDecoder'; for test-time augmentation, "
+                    "tta_model=dict(type='mmmaskformer.SemanticTTAModel') or a RandomFlip in tta_pipeline."
+                )
+            self.seg_logits = PixelData(data=class_scores(self._views))
+        return self._seg_logits
 
 
 class EncoderDecoder(HostEncoderDecoder):
     """MMSegmentation's segmentor that finds labels without making the class scores.
 
     The host resizes scores (K, H, W) to the size of the image file and takes their arg-max. Here the labels are the
-    same and memory is bounded, but the samples get no ``seg_logits``. With ``test_cfg.inference='general'`` and with
-    inputs padded at the top or left, it does what the host does.
+    same and memory is bounded, but the samples get no ``seg_logits``, see `LabelSample`. With
+    ``test_cfg.inference='general'``, with inputs padded at the top or left, and with a head of another project, it does
+    what the host does.
 
     Args:
-        decode_head: a `MaskFormerHead`.
+        decode_head: a `MaskFormerHead`; with any other head this is the host's class.
         settings: all other arguments of the host's class.
     """
 
     @property
     def labels_only(self) -> bool:
         """Whether predictions are label maps without scores."""
-        return self.test_cfg.get('inference', 'semantic') == 'semantic'
+        factorised = hasattr(self.decode_head, 'predict_masks')
+        return factorised and (self.test_cfg or {}).get('inference', 'semantic') == 'semantic'
 
     def predict(self, inputs: Tensor, data_samples: Sequence | None = None) -> Sequence:
-        """Label maps of a batch.
+        """Label maps of a batch, without gradient.
 
         Args:
             inputs: (B, 3, H, W) float, padded at the right and bottom.
@@ -80,14 +129,16 @@ class EncoderDecoder(HostEncoderDecoder):
         Returns:
             The samples, with ``pred_sem_seg`` (1, height, width) int32 at the size of the image file.
         """
-        if data_samples is None or not self.labels_only:
+        if data_samples is None or not self.labels_only or any(map(_starts_padded, data_samples)):
             return super().predict(inputs, data_samples)
         for sample, views in zip(data_samples, self.score_views(inputs, data_samples), strict=True):
             sample.pred_sem_seg = PixelData(data=label_map(views)[None])
+            LabelSample.claim(sample, views)
         return data_samples
 
+    @torch.no_grad()
     def score_views(self, inputs: Tensor, data_samples: Sequence) -> list[list[ScoreView]]:
-        """The summands of the class scores of each image: one, or in mode 'slide' one per window.
+        """The summands of the class scores of each image, without gradient: one, or in mode 'slide' one per window.
 
         Args:
             inputs: (B, 3, H, W) float.
@@ -148,9 +199,20 @@ def _shares(windows: Sequence[slice], length: int) -> Tensor:
     return 1 / counts
 
 
+def _padding(meta: dict) -> Sequence[int]:
+    """Pixels added at the left, right, top and bottom, where the host looks for them."""
+    return meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
+
+
+def _starts_padded(sample) -> bool:
+    """Whether pixels were added at the left or top of an image."""
+    left, _, top, _ = _padding(sample.metainfo)
+    return bool(left or top)
+
+
 def _image_size(meta: dict, inputs: Tensor) -> tuple[int, int]:
     """Height and width of an image within the padded input."""
-    _, right, _, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
+    _, right, _, bottom = _padding(meta)
     return inputs.shape[2] - bottom, inputs.shape[3] - right
 
 

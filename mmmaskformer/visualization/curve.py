@@ -1,6 +1,7 @@
 """The training curve of an mmengine run folder as a PNG; needs matplotlib."""
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ try:
 except ImportError as error:
     raise ImportError('drawing a training curve needs matplotlib. Fix: pip install matplotlib') from error
 
-# Percentages that MMSegmentation and MMDetection report, by the last word of their key, such as coco_panoptic/PQ.
-METRICS = ('mIoU', 'mAcc', 'aAcc', 'PQ', 'PQ_th', 'PQ_st')
+# Keys of a validation that are no metrics.
+NO_METRICS = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
+# MMDetection reports average precision and recall as fractions, such as coco/segm_mAP or coco/AR@100, -1 if undefined.
+FRACTION = re.compile(r'(mAP|AR@)')
 EARLIER_LAYER = re.compile(r'(^|\.)d\d+\.')
 
 
@@ -82,7 +85,7 @@ def _read_log(file: Path) -> Scalars:
         if 'loss' in row:
             row['step'] = row.get('iter', row.get('step'))
             train.append(row)
-        elif train and any(_is_metric(key) for key in row):
+        elif train and any(_is_metric(key) for key in row if isinstance(row[key], int | float)):
             # An epoch-based run numbers validations by epoch, so take the training step before it.
             by_epoch = 'epoch' in train[-1] or row.get('step', 0) < train[-1]['step']
             row['step'] = train[-1]['step'] if by_epoch else row['step']
@@ -91,7 +94,7 @@ def _read_log(file: Path) -> Scalars:
 
 
 def _is_metric(key: str) -> bool:
-    return key.split('/')[-1] in METRICS
+    return key not in NO_METRICS and not EARLIER_LAYER.search(key) and 'loss' not in key.split('.')[-1]
 
 
 def _is_last_layer_loss(key: str) -> bool:
@@ -113,12 +116,12 @@ def plot_run(work_dir: str | Path, out_file: str | Path) -> None:
     if out_file.suffix != '.png':
         raise ValueError(f'out_file: found {out_file}, expected a name that ends in .png')
     scalars = read_scalars(work_dir)
-    metrics = _series(scalars.val, _is_metric)
-    figure = Figure(figsize=(8, 7 if metrics else 4.2), layout='constrained')
-    axes = figure.subplots(2 if metrics else 1, 1, sharex=True, squeeze=False)[:, 0]
+    panels = metric_panels(scalars.val)
+    figure = Figure(figsize=(8, 4.2 + 2.8 * len(panels)), layout='constrained')
+    axes = figure.subplots(1 + len(panels), 1, sharex=True, squeeze=False)[:, 0]
     _plot_losses(axes[0], scalars.train)
-    if metrics:
-        _plot_metrics(axes[1], metrics)
+    for axis, (unit, metrics) in zip(axes[1:], panels.items(), strict=True):
+        _plot_metrics(axis, unit, metrics)
     axes[0].set_title(Path(work_dir).resolve().name)
     axes[-1].set_xlabel('training step (iterations)')
     out_file.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +133,8 @@ def _series(rows: Sequence[dict], wanted) -> dict[str, tuple[list, list]]:
     series: dict[str, tuple[list, list]] = {}
     for row in rows:
         for key in filter(wanted, row):
+            if not isinstance(row[key], int | float):
+                continue
             steps, values = series.setdefault(key, ([], []))
             steps.append(row['step'])
             values.append(row[key])
@@ -151,10 +156,36 @@ def _plot_losses(axis, rows: Sequence[dict]) -> None:
     axis.legend(fontsize='small')
 
 
-def _plot_metrics(axis, metrics: dict[str, tuple[list, list]]) -> None:
+def metric_panels(rows: Sequence[dict]) -> dict[str, dict[str, tuple[list, list]]]:
+    """Every metric of the validations, grouped by unit: '%', 'fraction', or '' for values outside of [0, 100].
+
+    Undefined values, NaN and the -1 of MMDetection's average precision, are left out; a metric without any other value
+    keeps an empty series.
+
+    Args:
+        rows: of `Scalars.val`.
+
+    Returns:
+        {unit: {key: (steps, values)}}, units without metrics left out.
+    """
+    panels: dict[str, dict[str, tuple[list, list]]] = {'%': {}, 'fraction': {}, '': {}}
+    for key, (steps, values) in _series(rows, _is_metric).items():
+        fraction = FRACTION.search(key.split('/')[-1])
+        lowest = 0 if fraction else -math.inf
+        kept = [(step, value) for step, value in zip(steps, values, strict=True) if value >= lowest]
+        percent = all(0 <= value <= 100 for _, value in kept)
+        unit = 'fraction' if fraction else '%' if percent else ''
+        panels[unit][key] = [step for step, _ in kept], [value for _, value in kept]
+    return {unit: metrics for unit, metrics in panels.items() if metrics}
+
+
+def _plot_metrics(axis, unit: str, metrics: dict[str, tuple[list, list]]) -> None:
     for key, (steps, values) in metrics.items():
-        axis.plot(steps, values, marker='o', markersize=4, label=f'{key}, last {values[-1]:.1f}')
-    axis.set_ylabel('validation (%)')
-    axis.set_ylim(0, 100)
+        last = f'last {values[-1]:.{3 if unit == "fraction" else 1}f}' if values else 'undefined'
+        axis.plot(steps, values, marker='o', markersize=4, label=f'{key}, {last}')
+    axis.set_ylabel(f'validation ({unit})' if unit else 'validation')
+    if unit:
+        axis.set_ylim(0, 100 if unit == '%' else 1)
     axis.grid(alpha=0.25)
-    axis.legend(fontsize='small', loc='lower right')
+    # Beside the curves: a run may report more metrics than fit into a corner.
+    axis.legend(fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5), ncols=math.ceil(len(metrics) / 14))

@@ -68,7 +68,7 @@ def class_list_of(dataset: Any) -> ClassList:
         dataset: with ``metainfo`` (colours are chosen if it has none) and, optionally, ``ignore_index``.
 
     Raises:
-        ValueError: if its metainfo has no names.
+        ValueError: if its metainfo has no names, or not a colour for each.
     """
     metainfo = dataset.metainfo
     names = metainfo.get('classes')
@@ -77,7 +77,15 @@ def class_list_of(dataset: Any) -> ClassList:
             f'the metainfo of {type(dataset).__name__} has classes {names!r}, expected a name for every class. '
             'Fix: set metainfo=dict(classes=..., palette=...) of the dataset'
         )
-    palette = metainfo.get('palette') or distinct_colours(len(names))
+    palette = metainfo.get('palette')
+    # None, an empty list, or a word such as 'random', which the hosts' own visualizers understand
+    if palette is None or isinstance(palette, str) or not len(palette):
+        palette = distinct_colours(len(names))
+    if len(palette) != len(names):
+        raise ValueError(
+            f'the metainfo of {type(dataset).__name__} has {len(palette)} colours for {len(names)} classes. Fix: give '
+            'palette one [R, G, B] for each class, or leave it out'
+        )
     things = metainfo.get('thing_classes', names)
     ignore_label = getattr(dataset, 'ignore_index', DEFAULT_IGNORE_LABEL)
     return ClassList(names, palette, [name in things for name in names], ignore_label)

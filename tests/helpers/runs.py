@@ -1,9 +1,12 @@
 """Short training runs in processes of their own, as users start them."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,15 +62,54 @@ def write_config(
 
 
 def run(*arguments: str, cwd: Path, check: bool = True, pythonpath: Path | None = None) -> subprocess.CompletedProcess:
-    """Run ``python ARGUMENTS`` with one thread, in the folder ``cwd``."""
-    env = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    if pythonpath is not None:
-        env['PYTHONPATH'] = str(pythonpath)
+    """Run ``python ARGUMENTS`` in a fresh interpreter with one thread, in the folder ``cwd``."""
     process = subprocess.run(
-        [sys.executable, '-W', 'ignore', *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, '-W', 'ignore', *arguments],
+        cwd=cwd,
+        env=_environment(pythonpath),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
+    return _checked(process, check)
+
+
+def run_script(
+    *arguments: str, cwd: Path, check: bool = True, pythonpath: Path | None = None
+) -> subprocess.CompletedProcess:
+    """Run a script like `run`, in a process that has imported both hosts already; saves about 5 s."""
+    with tempfile.TemporaryDirectory() as folder:
+        stdout, stderr = Path(folder, 'stdout'), Path(folder, 'stderr')
+        request = dict(argv=list(arguments), cwd=str(cwd), env=_environment(pythonpath))
+        server = _fork_server()
+        server.stdin.write(json.dumps(request | dict(stdout=str(stdout), stderr=str(stderr))) + '\n')
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        process = subprocess.CompletedProcess(arguments, status, stdout.read_text(), stderr.read_text())
+    return _checked(process, check)
+
+
+@cache
+def _fork_server() -> subprocess.Popen:
+    server = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', str(Path(__file__).with_name('fork_server.py'))],
+        env=_environment(None),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(server.kill)
+    return server
+
+
+def _environment(pythonpath: Path | None) -> dict[str, str]:
+    env = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    return env if pythonpath is None else env | dict(PYTHONPATH=str(pythonpath))
+
+
+def _checked(process: subprocess.CompletedProcess, check: bool) -> subprocess.CompletedProcess:
     if check and process.returncode:
-        raise AssertionError(f'{arguments} failed:\n{process.stdout[-3000:]}\n{process.stderr[-3000:]}')
+        raise AssertionError(f'{process.args} failed:\n{process.stdout[-3000:]}\n{process.stderr[-3000:]}')
     return process
 
 

@@ -84,6 +84,8 @@ def test_every_type_has_a_prefix(path):
     config = Config.fromfile(path)
     found = set(types(config._cfg_dict.to_dict()))
     hosts = HOSTS | {'mmdet'} if path.stem == 'coco_instance' else HOSTS
+    # The hosts' inference functions look for this name as it stands here.
+    found.remove('LoadImageFromFile')
     assert found and all(name.split('.')[0] in hosts for name in found)
     assert 'default_scope' not in config
 
@@ -151,7 +153,7 @@ def test_config_survives_a_dump(base):
 
 def test_ade20k_is_the_published_recipe():
     config = Config.fromfile(BASES / 'ade20k_512.py')
-    names = [step['type'].split('.')[1] for step in config.train_pipeline]
+    names = [step['type'].split('.')[-1] for step in config.train_pipeline]
     assert names == ['LoadImageFromFile', 'LoadSegAnnotations', 'ResizeShortestEdge', 'RandomCrop', 'ColorJitterSSD',
                      'RandomFlip', 'PadToSize', 'PackSegInputs']  # fmt: skip
     resize = config.train_pipeline[2]
@@ -251,7 +253,7 @@ def test_panoptic_config_survives_a_dump(panoptic):
 
 def test_ade20k_panoptic_is_the_published_recipe():
     config = Config.fromfile(BASES / 'ade20k_panoptic_640.py')
-    names = [step['type'].split('.')[1] for step in config.train_pipeline]
+    names = [step['type'].split('.')[-1] for step in config.train_pipeline]
     assert names == ['LoadImageFromFile', 'LoadPanopticAnnotations', 'ResizeShortestEdge', 'RandomCrop',
                      'ColorJitterSSD', 'RandomFlip', 'PadToSize', 'PackPanopticInputs']  # fmt: skip
     resize, crop, flip, pad, pack = (config.train_pipeline[index] for index in (2, 3, 5, 6, 7))
@@ -265,7 +267,7 @@ def test_ade20k_panoptic_is_the_published_recipe():
 
 def test_coco_panoptic_is_the_published_recipe():
     config = Config.fromfile(BASES / 'coco_panoptic.py')
-    names = [step['type'].split('.')[1] for step in config.train_pipeline]
+    names = [step['type'].split('.')[-1] for step in config.train_pipeline]
     assert names == ['LoadImageFromFile', 'LoadPanopticAnnotations', 'RandomFlip', 'RandomChoice', 'PackPanopticInputs']
     assert config.train_pipeline[2].prob == 0.5 and config.train_pipeline[3].prob == [0.5, 0.5]
     (alone,), (before, crop, after) = config.train_pipeline[3].transforms

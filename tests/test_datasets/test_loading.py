@@ -103,8 +103,15 @@ def test_missing_file(tmp_path):
 
 
 def test_no_label_path():
-    with pytest.raises(ValueError, match="no 'seg_map_path' for image picture.jpg.*remove this transform"):
+    with pytest.raises(ValueError, match="no 'seg_map_path' for image picture.jpg.*set allow_missing=True"):
         TRANSFORMS.build(dict(type='mmmaskformer.LoadSegAnnotations'))(dict(img_path='picture.jpg'))
+
+
+def test_no_label_path_is_passed_if_allowed_but_a_missing_file_is_not(tmp_path):
+    transform = TRANSFORMS.build(dict(type='mmmaskformer.LoadSegAnnotations', allow_missing=True))
+    assert transform(dict(img_path='picture.jpg')) == dict(img_path='picture.jpg')
+    with pytest.raises(FileNotFoundError, match=r'label file .*no\.png: not found'):
+        load(tmp_path / 'no.png', allow_missing=True)
 
 
 def test_empty_file(tmp_path):

@@ -200,6 +200,15 @@ def test_images_without_segments(tmp_path):
         assert packed.gt_panoptic_seg.labels == ()
 
 
+def test_an_image_without_a_png(tmp_path):
+    with pytest.raises(ValueError, match=r"no 'seg_map_path' for image a\.jpg.*set allow_missing=True"):
+        build('LoadPanopticAnnotations')(dict(img_path='a.jpg'))
+    load = build('LoadPanopticAnnotations', allow_missing=True)
+    assert load(dict(img_path='a.jpg')) == dict(img_path='a.jpg')
+    with pytest.raises(FileNotFoundError, match=r'panoptic PNG .*no\.png: not found'):
+        load(entry(tmp_path / 'a.png', striped_ids(8, 12, 3)) | dict(seg_map_path=str(tmp_path / 'no.png')))
+
+
 def test_id_that_is_not_listed(tmp_path):
     info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
     del info['segments_info'][1]

@@ -1,6 +1,7 @@
 """Exported files, run by other means than PyTorch's eager mode, against the model they came from."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from mmmaskformer.export import files
 from mmmaskformer.export.files import FACTS_KEY, require_packages, run_file, write_file, write_whole
 from mmmaskformer.export.modules import OUTPUTS, export_module
 from mmmaskformer.export.quantise import quantise
-from mmmaskformer.export.verify import check_shapes, compare, labels_of
+from mmmaskformer.export.verify import check_shapes, compare, differing_segments, labels_of
 
 SHAPES = [(1, 64, 96), (2, 65, 101), (3, 112, 80), (1, 96, 96)]
 FACTS = dict(classes=list('abcde'), palette=[], isthing=[False, True, False, True, False], short_edge=64, max_size=None)
@@ -77,12 +78,22 @@ def test_torch_export(tmp_path):
 def test_demo(onnx_file, tmp_path):
     """Without torch: the demo needs onnxruntime, numpy and pillow only."""
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8)).save(tmp_path / 'a.png')
-    arguments = ['onnx_demo.py', str(onnx_file), 'a.png', '--out', 'b.png']
+    (tmp_path / 'in/deep').mkdir(parents=True)
+    for name in ('a.png', 'in/a.png', 'in/a.jpg', 'in/deep/b.JPG'):
+        Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8)).save(tmp_path / name)
     demo = f"runpy.run_path({str(ROOT / 'tools/onnx_demo.py')!r}, run_name='__main__')"
-    done = run('-c', f"import runpy, sys; sys.modules['torch'] = None; sys.argv = {arguments}; {demo}", cwd=tmp_path)
-    assert '%' in done.stdout
-    assert Image.open(tmp_path / 'b.png').size == (130, 90)
+    calls = [['a.png', '--out', 'b.jpg'], ['in', '--out', 'out'], ['a.png', '--out', 'b.txt']]
+    code = "import runpy, sys\nsys.modules['torch'] = None\n"
+    for call in calls:
+        code += f'sys.argv = {["onnx_demo.py", str(onnx_file), *call]}\ntry:\n    {demo}\nexcept SystemExit as end:\n'
+        code += "    print('status', end.code)\n"
+    done = run('-c', code, cwd=tmp_path)
+    assert '%' in done.stdout and re.findall(r'status (\d)', done.stdout) == ['0', '0', '2']
+    assert "no picture format ends in '.txt'" in done.stderr
+    picture = Image.open(tmp_path / 'b.jpg')
+    assert picture.size == (130, 90) and picture.format == 'JPEG'
+    written = {path.relative_to(tmp_path / 'out').as_posix() for path in (tmp_path / 'out').rglob('*.png')}
+    assert written == {'a.png.png', 'a.jpg.png', 'deep/b.JPG.png'}
 
 
 def test_comparison_sees_another_model(tmp_path):
@@ -92,6 +103,27 @@ def test_comparison_sees_another_model(tmp_path):
     write_file(export_module(other, 'semantic'), 'semantic', FACTS, 'torchscript', file)
     (row,) = compare(small_segmentor(), 'semantic', run_file(file, 'torchscript'), SHAPES[:1])
     assert not row.small and row.logits == pytest.approx(20, abs=0.01) and row.pixels > 0.1
+
+
+def test_segments_are_compared_by_overlap_and_class_not_by_number():
+    ids = np.repeat([[0], [1], [2]], 4, axis=1)
+    labels = np.array([5, 3])
+    renumbered = np.where(ids > 0, ids + 1, 0)
+    renumbered[0, :3] = 1  # a segment of three pixels that the other result does not have
+    differing = differing_segments(ids, labels, renumbered, np.array([7, 5, 3]))
+    assert differing.tolist() == [[True, True, True, False], [False] * 4, [False] * 4]
+    assert not differing_segments(ids, labels, ids, labels).any()
+
+
+def test_segments_of_other_classes_and_split_segments_differ():
+    ids = np.repeat([[0], [1], [2]], 4, axis=1)
+    assert differing_segments(ids, np.array([5, 3]), ids, np.array([5, 4])).sum(1).tolist() == [0, 0, 4]
+    split = ids.copy()
+    split[1, 3] = 3
+    differing = differing_segments(ids, np.array([5, 3]), split, np.array([5, 3, 5]))
+    assert np.argwhere(differing).tolist() == [[1, 3]]
+    nothing = np.zeros_like(ids)
+    assert differing_segments(ids, np.array([5, 3]), nothing, np.array([], int)).sum() == 8
 
 
 def test_nothing_half_written(tmp_path):

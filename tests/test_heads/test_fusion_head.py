@@ -67,6 +67,22 @@ def test_one_pass_of_the_detector_answers_every_question():
     assert result.pred_instances.masks.shape[1:] == (75, 113)
 
 
+def test_results_are_the_same_where_gradients_are_recorded():
+    model = hosts.make_detector(EVERYTHING | dict(panoptic=dict(object_threshold=0.0, overlap_threshold=0.0)))
+    results = []
+    for recorded in (False, True):
+        image, sample = hosts.make_panoptic_sample((64, 96))
+        with torch.set_grad_enabled(recorded):
+            data = model.data_preprocessor(dict(inputs=[image], data_samples=[sample]))
+            results.append(model.predict(data['inputs'], data['data_samples'])[0])
+    plain, found = results
+    for key in ('pred_panoptic_seg', 'pred_detr_seg', 'pred_sem_seg', 'pred_general_seg'):
+        assert torch.equal(found.get(key).sem_seg, plain.get(key).sem_seg)
+    for key in ('labels', 'scores', 'bboxes', 'masks'):
+        value = found.pred_instances[key]
+        assert torch.equal(value, plain.pred_instances[key]) and not value.requires_grad
+
+
 @pytest.mark.parametrize('rescale', [True, False])
 def test_results_equal_the_core_image_by_image(rescale):
     class_logits, mask_logits = confident_outputs()

@@ -1,9 +1,12 @@
 """Our segmentor finds the labels of MMSegmentation's stock segmentor, and no scores."""
 
+import pickle
+
 import pytest
 import torch
 from helpers import hosts
-from mmengine.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS, init_default_scope
 
 NAMES = ('EncoderDecoder', 'mmmaskformer.EncoderDecoder')
 SLIDE = dict(mode='slide', crop_size=(64, 64), stride=(40, 48))
@@ -87,3 +90,149 @@ def test_847_classes():
     expected, found = (predict(model, image, [sample.clone()])[0].pred_sem_seg.data for model in (stock, ours))
     assert torch.equal(found, expected.int())
     assert found.max() > 255
+
+
+FCN = dict(
+    type='FCNHead',
+    in_channels=4,
+    in_index=0,
+    channels=8,
+    num_convs=1,
+    num_classes=5,
+    norm_cfg=dict(type='BN'),
+    dropout_ratio=0,
+    loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+)
+
+
+def make_fcn(segmentor, test_cfg):
+    """A segmentor with a head of MMSegmentation."""
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    settings = dict(backbone=hosts.TINY_RESNET, decode_head=FCN, data_preprocessor=hosts.PREPROCESSOR)
+    model = MODELS.build(ConfigDict(type=segmentor, train_cfg=dict(), test_cfg=test_cfg, **settings)).eval()
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('test_cfg', [dict(mode='whole'), SLIDE])
+@pytest.mark.parametrize('augmented', [False, True])
+def test_another_head_is_left_to_the_host(test_cfg, augmented):
+    results = []
+    for name in NAMES:
+        model = make_fcn(name, test_cfg)
+        image, sample = hosts.make_sample((75, 100), ori_shape=(150, 210), img_path='a.jpg')
+        data = dict(inputs=[image], data_samples=[sample])
+        if augmented:
+            model = MODELS.build(dict(type='SegTTAModel', module=model))
+            data = {key: [value, value] for key, value in data.items()}
+        results.append(model.test_step(data)[0])
+    stock, ours = results
+    assert torch.equal(ours.pred_sem_seg.data, stock.pred_sem_seg.data)
+    assert len(ours.pred_sem_seg.data.unique()) > 1
+    assert augmented or torch.equal(ours.seg_logits.data, stock.seg_logits.data)
+
+
+def test_another_head_is_trained_as_in_the_host():
+    stock, ours = (make_fcn(name, dict(mode='whole')).train() for name in NAMES)
+    image, sample = hosts.make_sample((64, 96))
+    expected, found = (
+        model.loss(**model.data_preprocessor(dict(inputs=[image] * 2, data_samples=[sample.clone(), sample]), True))
+        for model in (stock, ours)
+    )
+    assert expected.keys() == found.keys() and torch.equal(expected['decode.loss_ce'], found['decode.loss_ce'])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('test_cfg', [dict(mode='whole'), SLIDE])
+def test_stock_test_time_augmentation_gets_the_scores(test_cfg):
+    results = []
+    for model in make_pair(test_cfg):
+        inputs, samples = [], []
+        for size, flip in (((75, 100), False), ((60, 80), True)):
+            image, sample = hosts.make_sample(size, ori_shape=(90, 120), flip=flip, img_path='a.jpg')
+            sample.set_metainfo(dict(flip_direction='horizontal' if flip else None))
+            inputs.append([image])
+            samples.append([sample])
+        model.double().data_preprocessor.double()
+        tta = MODELS.build(dict(type='SegTTAModel', module=model))
+        results.append(tta.test_step(dict(inputs=inputs, data_samples=samples))[0])
+    stock, ours = results
+    torch.testing.assert_close(ours.seg_logits.data, stock.seg_logits.data, atol=1e-9, rtol=0)
+    assert torch.equal(ours.pred_sem_seg.data, stock.pred_sem_seg.data) and len(ours.pred_sem_seg.data.unique()) > 1
+
+
+@torch.no_grad()
+def test_scores_are_those_of_the_last_prediction():
+    _, model = make_pair()
+    _, sample = hosts.make_sample((64, 96), flip=False)
+    scores = []
+    for seed in (0, 1, 0):
+        image, _ = hosts.make_sample((64, 96), seed=seed)
+        (found,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
+        scores.append(found.seg_logits.data)
+    assert torch.equal(scores[0], scores[2]) and not torch.equal(scores[0], scores[1])
+
+
+@torch.no_grad()
+def test_scores_of_a_plain_result_lead_to_the_stock_class():
+    _, model = make_pair()
+    image, sample = hosts.make_sample((64, 96), img_path='a.jpg')
+    (found,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
+    with pytest.raises(AttributeError, match="a.jpg: the data sample has no 'seg_logits'.*model.type='EncoderDecoder'"):
+        found.seg_logits  # noqa: B018
+    assert not hasattr(found, 'seg_logits') and set(found.to_dict()) >= {'pred_sem_seg', 'gt_sem_seg'}
+    again = pickle.loads(pickle.dumps(found.clone()))
+    assert torch.equal(again.pred_sem_seg.data, found.cpu().pred_sem_seg.data)
+
+
+@pytest.mark.parametrize('test_cfg', [dict(mode='whole'), SLIDE])
+@pytest.mark.parametrize('augmented', [False, True])
+def test_labels_are_the_same_where_gradients_are_recorded(test_cfg, augmented):
+    _, model = make_pair(test_cfg)
+    results = []
+    for recorded in (False, True):
+        image, sample = hosts.make_sample((75, 100))
+        data = dict(inputs=[image], data_samples=[sample])
+        wrapped = model
+        if augmented:
+            wrapped = MODELS.build(dict(type='mmmaskformer.SemanticTTAModel', module=model))
+            data = {key: [value, value] for key, value in data.items()}
+        with torch.set_grad_enabled(recorded):
+            data = data if augmented else model.data_preprocessor(data)
+            found = wrapped.test_step(data) if augmented else wrapped.predict(**data)
+        results.append(found[0].pred_sem_seg.data)
+    assert torch.equal(*results) and len(results[0].unique()) > 1
+
+
+@torch.no_grad()
+def test_inputs_padded_at_the_left_are_left_to_the_host():
+    stock, ours = make_pair()
+    image, sample = hosts.make_sample((64, 96), ori_shape=(60, 80), img_padding_size=(10, 6, 3, 1))
+    inputs = stock.data_preprocessor(dict(inputs=[image], data_samples=[sample.clone()]))['inputs']
+    expected, found = (model.predict(inputs, [sample.clone()])[0] for model in (stock, ours))
+    assert torch.equal(found.pred_sem_seg.data, expected.pred_sem_seg.data)
+    torch.testing.assert_close(found.seg_logits.data, expected.seg_logits.data)
+
+
+@pytest.mark.parametrize('with_samples', [True, False])
+@pytest.mark.parametrize('name', ['channel_conversion', '_channel_conversion'])
+def test_images_of_different_sizes_are_normalised_alike_in_both_stacks(name, with_samples):
+    """The maintained fork of MMSegmentation calls the attribute as mmengine's `ImgDataPreprocessor` does."""
+    preprocessor = make_fcn(NAMES[1], dict(mode='whole')).data_preprocessor
+    for found in ('channel_conversion', '_channel_conversion'):
+        vars(preprocessor).pop(found, None)
+    setattr(preprocessor, name, True)
+    pairs = [hosts.make_sample(size) for size in ((40, 60), (50, 30))]
+    images, samples = zip(*pairs, strict=True)
+    data = dict(inputs=list(images)) | (dict(data_samples=list(samples)) if with_samples else {})
+    found = preprocessor(data)
+    assert found['inputs'].shape == (2, 3, 64, 64)
+    mean, std = (torch.tensor(hosts.PREPROCESSOR[key]).view(3, 1, 1) for key in ('mean', 'std'))
+    for batched, image in zip(found['inputs'], images, strict=True):
+        height, width = image.shape[1:]
+        torch.testing.assert_close(batched[:, :height, :width], (image.flip(0).float() - mean) / std)
+        assert not batched[:, height:].any() and not batched[:, :, width:].any()
+    if with_samples:
+        assert [sample.img_padding_size for sample in found['data_samples']] == [(0, 4, 0, 24), (0, 34, 0, 14)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.hosts import PREPROCESSOR, TINY_RESNET, head_config, make_segmentor
-from helpers.runs import ROOT, run
+from helpers.runs import ROOT, run_script
 from PIL import Image
 
 CONFIG = """
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 
 def export(folder, *arguments, check=True):
-    return run(str(ROOT / 'tools/export.py'), 'config.py', 'model.pth', *arguments, cwd=folder, check=check,
+    return run_script(str(ROOT / 'tools/export.py'), 'config.py', 'model.pth', *arguments, cwd=folder, check=check,
                pythonpath=ROOT)  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_errors(folder, arguments, message):
 def test_demo_refuses_other_files(folder):
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / 'a.png')
     demo = str(ROOT / 'tools/onnx_demo.py')
-    done = run(demo, 'config.py', 'a.png', '--out', 'b.png', cwd=folder, check=False)
+    done = run_script(demo, 'config.py', 'a.png', '--out', 'b.png', cwd=folder, check=False)
     assert (
         done.returncode == 2
         and 'config.py: not a model that onnxruntime can read' in done.stderr

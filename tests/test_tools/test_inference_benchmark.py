@@ -10,7 +10,7 @@ SMALL = ['--classes', '9', '--size', '60', '90', '--rounds', '1', '--threads', '
 @pytest.mark.parametrize('task, peer', [('semantic', 'mmseg'), ('panoptic', 'mmdet')])
 def test_the_hosts_head_agrees_with_ours_and_is_measured(task, peer, tmp_path):
     arguments = ['--original', '75', '113', '--batch', '2', '--json', 'a.json', '--plot', 'a.png']
-    out = runs.run(TOOL, task, *SMALL, *arguments, cwd=tmp_path).stdout
+    out = runs.run_script(TOOL, task, *SMALL, *arguments, cwd=tmp_path).stdout
     assert 'post-processing' in out and 'evaluation: ' in out
     report = json.loads((tmp_path / 'a.json').read_text())
     assert report['share of pixels that differ'] == 0

@@ -17,7 +17,7 @@ TOOLS = runs.ROOT / 'tools/benchmark'
 @pytest.mark.parametrize('task, peer', [('semantic', 'mmseg'), ('panoptic', 'mmdet')])
 def test_whole_models_of_ours_and_the_host_agree(task, peer, tmp_path):
     arguments = ['--backbones', 'r50', '--size', '60', '90', '--classes', '9', '--rounds', '1', '--threads', '1']
-    out = runs.run(str(TOOLS / 'whole_models.py'), task, *arguments, '--json', 'a.json', cwd=tmp_path).stdout
+    out = runs.run_script(str(TOOLS / 'whole_models.py'), task, *arguments, '--json', 'a.json', cwd=tmp_path).stdout
     assert f'r50, {task}, 9 classes' in out
     report = json.loads((tmp_path / 'a.json').read_text())[0]
     assert {'ours', peer} <= set(report['seconds'])
@@ -27,7 +27,7 @@ def test_whole_models_of_ours_and_the_host_agree(task, peer, tmp_path):
 
 def test_a_large_image_is_measured(tmp_path):
     arguments = ['--size', '400', '600', '--edges', '64', '96', '--classes', '9', '--threads', '1']
-    out = runs.run(str(TOOLS / 'large_image.py'), *arguments, '--backbone', 'none', cwd=tmp_path).stdout
+    out = runs.run_script(str(TOOLS / 'large_image.py'), *arguments, '--backbone', 'none', cwd=tmp_path).stdout
     assert int(re.search(r'(\d+) classes seen', out)[1]) > 1
     assert float(re.search(r'above weights: (\d+) MiB', out)[1]) > 0
     assert f'would take {4 * 9 * 400 * 600 / 2**20:.0f} MiB' in out
@@ -41,7 +41,7 @@ def test_bfloat16_is_compared_with_float32(panoptic, tmp_path):
     init_default_scope(cfg.default_scope)
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': {}}, tmp_path / 'model.pth')
     command = [str(TOOLS / 'precision.py'), str(config), 'model.pth', '--ways', 'bfloat16', '--threads', '1']
-    out = runs.run(*command, cwd=tmp_path).stdout
+    out = runs.run_script(*command, cwd=tmp_path).stdout
     assert re.findall(r'^(\w+): [\d.]+ ms per image', out, re.M) == ['float32', 'bfloat16']
     shares = [float(share) for share in re.findall(r'pred_\w+: (\S+) of the pixels', out)]
     assert shares[: len(shares) // 2] == [0] * (2 if panoptic else 1) and max(shares) < 0.2

@@ -8,7 +8,7 @@ SMALL = ['--crop', '64', '--queries', '12', '--layers', '2', '--classes', '12', 
 
 def test_the_hosts_heads_agree_with_ours_and_are_measured(tmp_path):
     arguments = ['--peers', 'mmdet', 'mmseg', '--sweep', 'segments', '2', '3', '--json', 'a.json', '--plot', 'a.png']
-    out = runs.run(TOOL, *SMALL, *arguments, cwd=tmp_path).stdout
+    out = runs.run_script(TOOL, *SMALL, *arguments, cwd=tmp_path).stdout
     assert 'backward of pixel decoder' in out and 'largest difference to mmseg, float32 gradients' in out
     reports = json.loads((tmp_path / 'a.json').read_text())
     assert [report['case']['segments'] for report in reports] == [2, 3]

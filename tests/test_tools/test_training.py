@@ -64,7 +64,7 @@ def test_without_mim_and_with_test_time_augmentation(tmp_path, scenes):
 
 def test_panoptic_training_with_mim_prints_pq_and_starts_from_a_semantic_checkpoint(tmp_path, scenes):
     semantic = runs.write_config(tmp_path / 'semantic.py', scenes, iters=2)
-    runs.run(str(runs.ROOT / 'tools/train.py'), str(semantic), '--work-dir', 'semantic', cwd=tmp_path)
+    runs.run_script(str(runs.ROOT / 'tools/train.py'), str(semantic), '--work-dir', 'semantic', cwd=tmp_path)
     config = runs.write_config(tmp_path / 'toy.py', scenes, panoptic=True, iters=2)
     out = runs.run(
         '-m', 'mim', 'train', 'mmdet', str(config), '--cfg-options', 'load_from=semantic/iter_2.pth', cwd=tmp_path
@@ -77,7 +77,7 @@ def test_panoptic_training_with_mim_prints_pq_and_starts_from_a_semantic_checkpo
     assert 'panoptic/PQ' in out and 'ring' in out
     written = json.loads((tmp_path / 'result.panoptic.json').read_text())
     assert len(written['annotations']) == 2 and len(list((tmp_path / 'result.panoptic').iterdir())) == 2
-    out = runs.run(
+    out = runs.run_script(
         str(runs.ROOT / 'tools/test.py'), str(config), checkpoint, '--tta', '--work-dir', 'tta', cwd=tmp_path
     ).stdout
     assert 'panoptic/PQ' in out and 'mIoU' in out
@@ -115,7 +115,7 @@ def test_instance_training_is_evaluated_with_mmdetections_metric(tmp_path):
     write_instances(root, ('person', 'bicycle'), ann_file='instances.json', img='images', size=(64, 96))
     more = INSTANCES.format(root=root)
     config = runs.write_config(tmp_path / 'toy.py', root, panoptic=True, iters=2, more=more)
-    out = runs.run(str(runs.ROOT / 'tools/train.py'), str(config), '--work-dir', 'out', cwd=tmp_path).stdout
+    out = runs.run_script(str(runs.ROOT / 'tools/train.py'), str(config), '--work-dir', 'out', cwd=tmp_path).stdout
     assert 'Iter(train) [2/2]' in out and 'loss_mask' in out and 'coco/segm_mAP' in out
 
 
@@ -124,14 +124,16 @@ def test_a_killed_run_resumes_with_the_same_losses(tmp_path, scenes, workers):
     (tmp_path / 'killer.py').write_text(KILLER)
     tool = str(runs.ROOT / 'tools/train.py')
     whole = runs.write_config(tmp_path / 'whole.py', scenes, workers=workers)
-    runs.run(tool, str(whole), '--work-dir', 'whole', cwd=tmp_path)
+    runs.run_script(tool, str(whole), '--work-dir', 'whole', cwd=tmp_path)
     killed = runs.write_config(
         tmp_path / 'killed.py', scenes, workers=workers, imports=['killer'], hooks=[dict(type='KillHook')]
     )
-    process = runs.run(tool, str(killed), '--work-dir', 'resumed', cwd=tmp_path, check=False, pythonpath=tmp_path)
+    process = runs.run_script(
+        tool, str(killed), '--work-dir', 'resumed', cwd=tmp_path, check=False, pythonpath=tmp_path
+    )
     assert process.returncode == -signal.SIGKILL
     assert (tmp_path / 'resumed/last_checkpoint').read_text().endswith('iter_4.pth')
-    runs.run(tool, str(whole), '--work-dir', 'resumed', '--resume', cwd=tmp_path)
+    runs.run_script(tool, str(whole), '--work-dir', 'resumed', '--resume', cwd=tmp_path)
     expected, found = runs.losses(tmp_path / 'whole'), runs.losses(tmp_path / 'resumed')
     assert set(expected) == {1, 2, 3, 4, 5, 6}
     assert found == expected
@@ -166,7 +168,7 @@ BAD_SETTINGS = {
 def test_a_bad_setting_ends_with_one_clear_message(tmp_path, scenes, name):
     option, message = BAD_SETTINGS[name]
     config = runs.write_config(tmp_path / 'toy.py', scenes)
-    process = runs.run(
+    process = runs.run_script(
         str(runs.ROOT / 'tools/train.py'), str(config), '--cfg-options', option, cwd=tmp_path, check=False
     )
     assert process.returncode and message in last_line(process)
@@ -178,7 +180,7 @@ def test_a_colour_picture_as_label_file_is_named(tmp_path):
     labels = root / 'annotations/train/000000.png'
     Image.open(labels).convert('RGB').save(labels)
     config = runs.write_config(tmp_path / 'toy.py', root)
-    process = runs.run(str(runs.ROOT / 'tools/train.py'), str(config), cwd=tmp_path, check=False)
+    process = runs.run_script(str(runs.ROOT / 'tools/train.py'), str(config), cwd=tmp_path, check=False)
     assert process.returncode and f'label file {labels}: found a picture of shape' in last_line(process)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 pytest.importorskip('matplotlib')
 
 from mmmaskformer.visualization import curve  # noqa: E402
-from mmmaskformer.visualization.curve import plot_run, read_scalars  # noqa: E402
+from mmmaskformer.visualization.curve import metric_panels, plot_run, read_scalars  # noqa: E402
 
 
 def train_row(step, loss, **more):
@@ -118,3 +118,19 @@ def test_plot_without_validation(tmp_path, figures):
     (losses,) = figures[0].axes
     assert [line.get_label() for line in losses.lines] == ['total, all layers', 'loss_mask']
     assert 'iterations' in losses.get_xlabel()
+
+
+def test_every_metric_is_drawn_in_a_panel_of_its_unit(tmp_path):
+    rows = [
+        {'mIoU': 50.0, 'PQ-St': 20.0, 'time': 0.1, 'data_time': 0.2, 'step': 5, 'note': 'text'},
+        {'coco/segm_mAP': 0.25, 'coco/segm_mAP_s': -1.0, 'coco/AR@100': 0.5, 'pixels': 1234.0, 'step': 5},
+    ]
+    panels = metric_panels(rows)
+    assert list(panels) == ['%', 'fraction', '']
+    assert list(panels['%']) == ['mIoU', 'PQ-St'] and list(panels['']) == ['pixels']
+    assert panels['fraction'] == {
+        'coco/segm_mAP': ([5], [0.25]), 'coco/segm_mAP_s': ([], []), 'coco/AR@100': ([5], [0.5])
+    }  # fmt: skip
+    write_log(tmp_path, '1', [train_row(5, 4.0), *rows])
+    plot_run(tmp_path, tmp_path / 'curve.png')
+    assert np.asarray(Image.open(tmp_path / 'curve.png')).std() > 0

@@ -210,6 +210,19 @@ def test_class_lists_of_datasets():
         class_list_of(Streets())
 
 
+@pytest.mark.parametrize('palette', [None, [], 'random'])
+def test_classes_without_a_palette_get_colours_of_their_own(palette):
+    classes = class_list_of(Streets(classes=('road', 'car'), palette=palette))
+    assert classes.palette[0] != classes.palette[1] and np.shape(classes.palette) == (2, 3)
+
+
+def test_a_palette_may_be_an_array_and_must_have_a_colour_for_each_class():
+    palette = np.array([[1, 2, 3], [4, 5, 6]])
+    assert class_list_of(Streets(classes=('road', 'car'), palette=palette)).palette is palette
+    with pytest.raises(ValueError, match='2 colours for 3 classes'):
+        class_list_of(Streets(classes=('road', 'car', 'sky'), palette=palette))
+
+
 def test_spread_indices():
     assert spread_indices(10, 4) == [0, 3, 6, 9]
     assert spread_indices(3, 8) == [0, 1, 2]

@@ -10,8 +10,10 @@ short_edges = [int(512 * x * 0.1) for x in range(5, 21)]
 test_short_edge = 512
 max_size = 2048
 
-load_image = dict(type='mmcv.LoadImageFromFile')
+# No prefix: the hosts' inference functions look for this very name.
+load_image = dict(type='LoadImageFromFile')
 load_labels = dict(type='mmmaskformer.LoadSegAnnotations')
+load_labels_if_any = dict(load_labels, allow_missing=True)
 resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
 pack = dict(type='mmseg.PackSegInputs')
 
@@ -27,7 +29,7 @@ train_pipeline = [
     pack,
 ]
 # The labels come after the resize: scores are compared at the size of the file.
-test_pipeline = [load_image, resize_for_test, load_labels, pack]
+test_pipeline = [load_image, resize_for_test, load_labels_if_any, pack]
 # Published: each of the six scales, plain and flipped, is made of the image already resized for testing.
 tta_pipeline = [
     load_image,
@@ -40,7 +42,7 @@ tta_pipeline = [
                 for edge in (256, 384, 512, 640, 768, 896)
             ],
             [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
-            [load_labels],
+            [load_labels_if_any],
             [pack],
         ],
     ),

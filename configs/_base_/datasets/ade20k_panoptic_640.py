@@ -18,9 +18,11 @@ short_edges = [int(640 * x * 0.1) for x in range(5, 21)]
 test_short_edge = 640
 max_size = 2560
 
-load_image = dict(type='mmcv.LoadImageFromFile')
+# No prefix: the hosts' inference functions look for this very name.
+load_image = dict(type='LoadImageFromFile')
 # As published, images without segments are used, and the files list segments that others cover wholly.
 load_segments = dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True, allow_hidden=True)
+load_segments_if_any = dict(load_segments, allow_missing=True)
 resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
 
 train_pipeline = [
@@ -36,7 +38,7 @@ train_pipeline = [
     dict(type='mmmaskformer.PackPanopticInputs', keep_vanished=True),
 ]
 # The segments come after the resize: scores are compared at the size of the file.
-test_pipeline = [load_image, resize_for_test, load_segments, dict(type='mmmaskformer.PackPanopticInputs')]
+test_pipeline = [load_image, resize_for_test, load_segments_if_any, dict(type='mmmaskformer.PackPanopticInputs')]
 # For --tta: our choice, the paper augments semantic inference only.
 tta_pipeline = [
     load_image,
@@ -46,7 +48,7 @@ tta_pipeline = [
         transforms=[
             [dict(type='mmmaskformer.ResizeShortestEdge', short_edge=edge, max_size=3200) for edge in (480, 640, 800)],
             [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
-            [load_segments],
+            [load_segments_if_any],
             [dict(type='mmmaskformer.PackPanopticInputs')],
         ],
     ),

@@ -10,8 +10,10 @@ short_edges = [int(360 * x * 0.1) for x in range(5, 21)]
 test_short_edge = 360
 max_size = 1440
 
-load_image = dict(type='mmcv.LoadImageFromFile')
+# No prefix: the hosts' inference functions look for this very name.
+load_image = dict(type='LoadImageFromFile')
 load_labels = dict(type='mmmaskformer.LoadSegAnnotations')
+load_labels_if_any = dict(load_labels, allow_missing=True)
 resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
 pack = dict(type='mmseg.PackSegInputs')
 
@@ -26,7 +28,7 @@ train_pipeline = [
     pack,
 ]
 # The labels come after the resize: scores are compared at the size of the file.
-test_pipeline = [load_image, resize_for_test, load_labels, pack]
+test_pipeline = [load_image, resize_for_test, load_labels_if_any, pack]
 tta_pipeline = [
     load_image,
     resize_for_test,
@@ -38,7 +40,7 @@ tta_pipeline = [
                 for edge in (180, 270, 360, 450, 540, 630)
             ],
             [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
-            [load_labels],
+            [load_labels_if_any],
             [pack],
         ],
     ),

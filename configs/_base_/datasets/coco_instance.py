@@ -8,7 +8,8 @@ data_root = 'data/coco'
 short_edges = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 max_size = 1333
 
-load_image = dict(type='mmcv.LoadImageFromFile')
+# No prefix: the hosts' inference functions look for this very name.
+load_image = dict(type='LoadImageFromFile')
 load_instances = dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True)
 resize = dict(
     type='mmcv.RandomChoiceResize',

@@ -10,9 +10,11 @@ short_edges = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 test_short_edge = 800
 max_size = 1333
 
-load_image = dict(type='mmcv.LoadImageFromFile')
+# No prefix: the hosts' inference functions look for this very name.
+load_image = dict(type='LoadImageFromFile')
 # As published, images without segments are used.
 load_segments = dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)
+load_segments_if_any = dict(load_segments, allow_missing=True)
 resize = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=short_edges, max_size=max_size)
 resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
 
@@ -36,7 +38,7 @@ train_pipeline = [
     dict(type='mmmaskformer.PackPanopticInputs', keep_vanished=True),
 ]
 # The segments come after the resize: scores are compared at the size of the file.
-test_pipeline = [load_image, resize_for_test, load_segments, dict(type='mmmaskformer.PackPanopticInputs')]
+test_pipeline = [load_image, resize_for_test, load_segments_if_any, dict(type='mmmaskformer.PackPanopticInputs')]
 # For --tta: our choice, the paper augments semantic inference only.
 tta_pipeline = [
     load_image,
@@ -46,7 +48,7 @@ tta_pipeline = [
         transforms=[
             [dict(type='mmmaskformer.ResizeShortestEdge', short_edge=edge, max_size=1600) for edge in (640, 800, 960)],
             [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
-            [load_segments],
+            [load_segments_if_any],
             [dict(type='mmmaskformer.PackPanopticInputs')],
         ],
     ),

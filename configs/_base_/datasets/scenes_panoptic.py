@@ -10,13 +10,16 @@ short_edges = [72, 80, 88, 96, 112, 128, 144]
 test_short_edge = 128
 max_size = 288
 
-load_image = dict(type='mmcv.LoadImageFromFile')
+# No prefix: the hosts' inference functions look for this very name.
+load_image = dict(type='LoadImageFromFile')
+load_segments = dict(type='mmmaskformer.LoadPanopticAnnotations')
+load_segments_if_any = dict(load_segments, allow_empty=True, allow_missing=True)
 resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
 pack = dict(type='mmmaskformer.PackPanopticInputs')
 
 train_pipeline = [
     load_image,
-    dict(type='mmmaskformer.LoadPanopticAnnotations'),
+    load_segments,
     dict(type='mmmaskformer.ResizeShortestEdge', short_edge=short_edges, max_size=max_size),
     dict(type='mmseg.RandomCrop', crop_size=crop_size),
     dict(type='mmseg.RandomFlip', prob=0.5),
@@ -24,12 +27,7 @@ train_pipeline = [
     pack,
 ]
 # The segments come after the resize: scores are compared at the size of the file.
-test_pipeline = [
-    load_image,
-    resize_for_test,
-    dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True),
-    pack,
-]
+test_pipeline = [load_image, resize_for_test, load_segments_if_any, pack]
 # For --tta: our choice, the paper augments semantic inference only.
 tta_pipeline = [
     load_image,
@@ -42,7 +40,7 @@ tta_pipeline = [
                 for edge in (96, 128, 160)
             ],
             [dict(type='mmseg.RandomFlip', prob=0.0), dict(type='mmseg.RandomFlip', prob=1.0)],
-            [dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)],
+            [load_segments_if_any],
             [pack],
         ],
     ),

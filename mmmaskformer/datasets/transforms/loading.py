@@ -180,21 +180,28 @@ class LoadSegAnnotations(BaseTransform):
             tell it; a stock dataset does not, then nothing is checked here.
         ignore_index: label of ignored pixels, in the file and in the map. None: the dataset's, 255 if it tells none.
             16-bit maps of more than 255 classes use 65535.
+        allow_missing: pass an image for which no label map is named, as the hosts' inference functions hand it in.
+            False raises. A file that is named must exist in either case. Test pipelines want True.
         backend_args: of `mmengine.fileio.get`.
 
     Raises:
-        ValueError: if ``num_classes`` classes leave no room for ``ignore_index``; when called, if the file is empty,
-            not decodable, not of one channel, not of the image's size, or holds labels outside the range.
+        ValueError: if ``num_classes`` classes leave no room for ``ignore_index``; when called, if no file is named, or
+            it is empty, not decodable, not of one channel, not of the image's size, or holds labels outside the range.
         FileNotFoundError: when called, if the file is missing.
     """
 
     def __init__(
-        self, num_classes: int | None = None, ignore_index: int | None = None, backend_args: dict | None = None
+        self,
+        num_classes: int | None = None,
+        ignore_index: int | None = None,
+        allow_missing: bool = False,
+        backend_args: dict | None = None,
     ) -> None:
         if num_classes is not None and ignore_index is not None:
             require_free_ignore_index(num_classes, ignore_index)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.allow_missing = allow_missing
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
@@ -203,10 +210,13 @@ class LoadSegAnnotations(BaseTransform):
         ignore_index = ignore_index_of(self.ignore_index, results, name)
         num_classes = agreed_value('num_classes', self.num_classes, results, name)
         path = results.get('seg_map_path')
+        if path is None and self.allow_missing:
+            return results
         if path is None:
             raise ValueError(
                 f"{name}: no 'seg_map_path' for image {results.get('img_path')}: the dataset was built without label "
-                "maps. Fix: set data_prefix['seg_map_path'], or remove this transform to predict without labels."
+                "maps. Fix: set data_prefix['seg_map_path'], or set allow_missing=True in this transform to predict "
+                'without labels.'
             )
         labels = load_labels(results, ignore_index, self.backend_args)
         require_image_size(labels.shape, results, f'label file {path}')
@@ -218,7 +228,10 @@ class LoadSegAnnotations(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(num_classes={self.num_classes}, ignore_index={self.ignore_index})'
+        return (
+            f'{type(self).__name__}(num_classes={self.num_classes}, ignore_index={self.ignore_index}, '
+            f'allow_missing={self.allow_missing})'
+        )
 
 
 def require_free_ignore_index(num_classes: int, ignore_index: int) -> None:

@@ -119,27 +119,38 @@ class LoadPanopticAnnotations(BaseTransform):
     Args:
         allow_empty: accept images without a segment to learn. False raises; testing wants True.
         allow_hidden: accept segments that are listed but have no pixel, as the published ADE20K files have.
+        allow_missing: pass an image for which no PNG is named, as the hosts' inference functions hand it in. False
+            raises. A file that is named must exist in either case. Test pipelines want True.
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
 
     Raises:
-        ValueError: when called, if the PNG is empty, not decodable, not RGB or not of the image's size, has ids that
-            are not listed, lacks listed ones, or the image has no segment.
+        ValueError: when called, if no PNG is named, or it is empty, not decodable, not RGB or not of the image's size,
+            has ids that are not listed, lacks listed ones, or the image has no segment.
         FileNotFoundError: when called, if the PNG is missing.
     """
 
-    def __init__(self, allow_empty: bool = False, allow_hidden: bool = False, backend_args: dict | None = None) -> None:
+    def __init__(
+        self,
+        allow_empty: bool = False,
+        allow_hidden: bool = False,
+        allow_missing: bool = False,
+        backend_args: dict | None = None,
+    ) -> None:
         self.allow_empty = allow_empty
         self.allow_hidden = allow_hidden
+        self.allow_missing = allow_missing
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         """Add ``gt_panoptic_map`` and ``gt_segment_labels`` to the results dict and return it."""
         path = results.get('seg_map_path')
+        if path is None and self.allow_missing:
+            return results
         if path is None:
             raise ValueError(
                 f"{type(self).__name__}: no 'seg_map_path' for image {results.get('img_path')}: the dataset was built "
-                "without panoptic PNG files. Fix: set data_prefix['seg'], or remove this transform to predict without "
-                'ground truth.'
+                "without panoptic PNG files. Fix: set data_prefix['seg'], or set allow_missing=True in this transform "
+                'to predict without ground truth.'
             )
         segments = results['segments_info']
         learnt = [segment for segment in segments if not segment['iscrowd']]
@@ -164,7 +175,10 @@ class LoadPanopticAnnotations(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(allow_empty={self.allow_empty}, allow_hidden={self.allow_hidden})'
+        return (
+            f'{type(self).__name__}(allow_empty={self.allow_empty}, allow_hidden={self.allow_hidden}, '
+            f'allow_missing={self.allow_missing})'
+        )
 
 
 def _require_listed(areas: Mapping[int, int], listed: set[int], results: Mapping) -> None:

@@ -39,6 +39,7 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
 
 
 @torch.compiler.disable  # how much work there is depends on the values
+@torch.no_grad()  # labels have no gradient, and buffers are overwritten
 def label_map(views: Sequence[ScoreView]) -> Tensor:
     """Class with the highest sum of scores over some views of one image.
 

@@ -1,5 +1,6 @@
 """The class scores of an image as factors: class probabilities, mask logits, and maps from the grid to the pixels."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,13 @@ class Taps(NamedTuple):
     def rows(self, chosen: slice | Tensor) -> 'Taps':
         """The map to some outputs only, in the order asked for."""
         return Taps(self.index[chosen], self.weight[chosen])
+
+    def applied(self, maps: Tensor, axis: int) -> Tensor:
+        """The map of all values along one axis of a tensor (..., n, ...), which becomes (..., N, ...)."""
+        shape = [1] * maps.ndim
+        shape[axis] = -1
+        taps = zip(self.index.unbind(1), self.weight.unbind(1), strict=True)
+        return sum(maps.index_select(axis, index) * weight.view(shape) for index, weight in taps)
 
 
 class Axis(NamedTuple):
@@ -131,3 +139,24 @@ def window_view(
         to_output = Taps((index - window.start).clamp(0, length - 1), share * weight.to(logits)[index] * inside)
         axes.append(Axis(Taps.bilinear(coarse, length, logits), to_output))
     return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
+
+
+@torch.no_grad()
+def class_scores(views: Sequence[ScoreView]) -> Tensor:
+    """The class scores whose arg-max `label_map` finds, multiplied out.
+
+    Args:
+        views: at least one, all with the same classes and output size.
+
+    Returns:
+        (K, H, W) float, the sum over the views.
+    """
+    total = None
+    with torch.autocast(views[0].class_probs.device.type, enabled=False):
+        for view in views:
+            masks = view.columns.before.applied(view.rows.before.applied(view.mask_logits, 0), 1).sigmoid()
+            for axis, side in enumerate((view.rows, view.columns)):
+                masks = masks if side.after is None else side.after.applied(masks, axis)
+            scores = torch.einsum('hwq,qk->khw', masks, view.class_probs)
+            total = scores if total is None else total + scores
+    return total

@@ -12,9 +12,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 
+from mmmaskformer.apis.drawing import Setup, draw_predictions, load_setup, predict_example
 from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.datasets.scenes.scenes import METAINFO
-from mmmaskformer.visualization.predictions import Setup, draw_predictions, load_setup, predict_example
 from mmmaskformer.visualization.samples import ClassList
 
 CONFIG = """

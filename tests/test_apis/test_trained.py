@@ -1,11 +1,11 @@
-"""Loading what is to be exported."""
+"""The one loader of trained models."""
 
 import pytest
 import torch
 from helpers.exports import small_segmentor
 from helpers.hosts import PREPROCESSOR, TINY_RESNET, head_config, make_segmentor
 
-from mmmaskformer.export.load import load_trained
+from mmmaskformer.apis.trained import load_trained
 
 CONFIG = """
 default_scope = 'mmseg'

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import track
 
-from mmmaskformer.apis.trained import build_trained
+from mmmaskformer.apis.trained import build_trained, read_config
 from mmmaskformer.visualization.samples import (
     ClassList,
     class_list_of,
@@ -90,15 +89,7 @@ def load_setup(config: str | Path, checkpoint: str | Path, cfg_options: dict | N
         FileNotFoundError: if config or checkpoint does not exist.
         ValueError: if the config is for something else, or the weights do not fit the model.
     """
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
-    if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'checkpoint: {checkpoint} does not exist; expected a .pth file of a training run')
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(cfg_options or {})
-    for key in ('model', 'test_dataloader'):
-        if cfg.get(key) is None:
-            raise ValueError(f'{config}: found no {key!r}, expected the config of a training run')
+    cfg = read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader'))
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     classes = class_list_of(dataset)

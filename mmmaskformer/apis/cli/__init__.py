@@ -1,0 +1,110 @@
+"""The command line: ``mmmaskformer COMMAND`` or ``python -m mmmaskformer COMMAND``.
+
+Each file of this package is one command, of the file's name, and is imported only when it is called. It has
+
+- a docstring, whose first line is the summary that ``mmmaskformer --help`` lists;
+- ``EXAMPLE``, a command that works as printed from the root of the clone once ``tools/quickstart.sh`` has run;
+- ``add_arguments(parser)``, which describes its arguments;
+- ``run(args)``, which does the work and returns the exit status;
+- optionally ``HOST_SCRIPT``, the name of the host's script that all arguments go to instead of ``run``.
+
+The commands import the standard library only, except inside ``run``: ``--help`` answers at once, and ``doctor`` works
+where everything else is missing.
+"""
+
+import argparse
+import ast
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from mmmaskformer import __version__
+
+FOLDER = Path(__file__).parent
+
+
+def command_names() -> list[str]:
+    """The commands there are, in alphabetical order."""
+    return sorted(file.stem for file in FOLDER.glob('[!_]*.py'))
+
+
+def summary(name: str) -> str:
+    """First line of a command's docstring, read without importing it."""
+    docstring = ast.get_docstring(ast.parse((FOLDER / f'{name}.py').read_text(encoding='utf-8')))
+    return (docstring or '').partition('\n')[0]
+
+
+def parser_of(name: str, command: ModuleType) -> argparse.ArgumentParser:
+    """The parser of a command, with its docstring as description and its example at the end of ``--help``."""
+    parser = argparse.ArgumentParser(
+        prog=f'mmmaskformer {name}',
+        description=command.__doc__,
+        epilog=f'example:\n  {command.EXAMPLE}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: name of the command and its arguments; None takes those of the process.
+
+    Returns:
+        The exit status: 2 for an error in what the user gave, which is reported as one line on standard error.
+    """
+    # Idle OpenMP threads that spin cost more than they save when anything else runs on the machine.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = arguments[0] if arguments else '--help'
+    if name in ('-h', '--help'):
+        print(overview())
+        return 0 if arguments else 2
+    if name == '--version':
+        print(__version__)
+        return 0
+    if name not in command_names():
+        print(f'error: {name!r} is not a command. Fix: use one of {", ".join(command_names())}', file=sys.stderr)
+        return 2
+    return _run(name, importlib.import_module(f'{__name__}.{name}'), arguments[1:])
+
+
+def overview() -> str:
+    """All commands with their summaries."""
+    width = max(map(len, command_names())) + 2
+    rows = [f'  {name:<{width}}{summary(name)}' for name in command_names()]
+    lines = ['usage: mmmaskformer COMMAND [ARGUMENTS]', '', 'commands:', *rows, '']
+    return '\n'.join([*lines, 'mmmaskformer COMMAND --help shows the arguments of a command and an example.'])
+
+
+def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
+    parser = parser_of(name, command)
+    script = getattr(command, 'HOST_SCRIPT', None)
+    if script is not None:
+        if not arguments or arguments[0] in ('-h', '--help'):
+            parser.print_help()
+            return 0 if arguments else 2
+        return _run_host_script(parser, script, arguments)
+    args = parser.parse_args(arguments)
+    try:
+        return command.run(args)
+    except (ValueError, OSError, ImportError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+
+
+def _run_host_script(parser: argparse.ArgumentParser, script: str, arguments: list[str]) -> int:
+    """Hand all arguments to a script of the host; its errors keep their traceback."""
+    from mmmaskformer.apis.scripts import find_script, run_script
+
+    try:
+        path = find_script(script, arguments)
+    except (ImportError, ValueError, OSError) as error:
+        parser.error(str(error))
+    run_script(path, arguments)
+    return 0

@@ -1,0 +1,29 @@
+"""Draw image, ground truth and prediction for images of the test set."""
+
+EXAMPLE = (
+    'mmmaskformer draw configs/scenes/maskformer_tiny_1xb8-800_scenes.py work_dirs/quickstart/semantic/iter_800.pth '
+    '--out work_dirs/pictures --num 4'
+)
+
+
+def add_arguments(parser):
+    """Describe the arguments."""
+    parser.add_argument('config', help='config file of a segmentation model')
+    parser.add_argument('checkpoint', help='its weights, a .pth file')
+    parser.add_argument('--out', required=True, help='folder to write NAME.png and overview.png into')
+    parser.add_argument('--num', type=int, default=8, help='number of images (default 8)')
+    parser.add_argument(
+        '--field', help='which prediction, if the model gives several, such as pred_sem_seg (default: first)'
+    )
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries to replace, such as a.b=1 c=2')
+
+
+def run(args) -> int:
+    """Draw."""
+    from mmmaskformer.apis.drawing import draw_predictions
+    from mmmaskformer.apis.trained import parse_options
+
+    options = parse_options(args.cfg_options)
+    files = draw_predictions(args.config, args.checkpoint, args.out, args.num, options, args.field)
+    print(f'{args.out}: {len(files)} pictures written')
+    return 0

@@ -1,0 +1,38 @@
+"""Export a trained model to a file that runs without this package: ONNX, TorchScript or torch.export.
+
+Exit status 1 if the file differs from the model by more than rounding, or 8 bits cost too much.
+"""
+
+from pathlib import Path
+
+EXAMPLE = (
+    'mmmaskformer export configs/scenes/maskformer_tiny_1xb4-2600_scenes-panoptic.py '
+    'work_dirs/quickstart/panoptic/iter_2600.pth --to onnx --task panoptic --out work_dirs/model.onnx --verify'
+)
+
+
+def add_arguments(parser):
+    """Describe the arguments; `mmmaskformer.export` checks the choices."""
+    parser.add_argument('config', help='config file of a model with one of our heads')
+    parser.add_argument('checkpoint', help='its weights, a .pth file')
+    parser.add_argument(
+        '--to', default='onnx', metavar='FORMAT', help='onnx, torchscript or torch-export (default onnx)'
+    )
+    parser.add_argument('--task', required=True, help='what the file answers: semantic, panoptic or raw')
+    parser.add_argument('--out', type=Path, required=True, help='file to write')
+    parser.add_argument('--verify', action='store_true', help='compare the file with the model on invented scenes')
+    parser.add_argument('--int8', action='store_true', help='weights as 8-bit integers (ONNX only); always checked')
+    parser.add_argument(
+        '--size', type=int, nargs=2, metavar=('H', 'W'), default=(96, 128), help='of the scenes (default 96 128)'
+    )
+    parser.add_argument(
+        '--fixed-size', type=int, nargs=2, metavar=('H', 'W'), help='the only size of pictures (default: any)'
+    )
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries to replace, such as a.b=1 c=2')
+
+
+def run(args) -> int:
+    """Export."""
+    from mmmaskformer.apis.exporting import export
+
+    return export(args)

@@ -1,0 +1,98 @@
+"""The command line: what it lists, how fast, and its examples as printed."""
+
+import json
+import shlex
+
+import pytest
+import torch
+from helpers import runs
+from helpers.fresh import run_python
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmmaskformer.apis import cli
+from mmmaskformer.apis.trained import parse_options
+from mmmaskformer.datasets.scenes.files import write_scenes
+
+COMMANDS = ['curve', 'doctor', 'draw', 'export', 'scenes', 'test', 'train']
+HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'matplotlib', 'PIL', 'rich')
+# so that a training run ends after one iteration instead of 800
+SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2']
+
+
+def example_of(name: str) -> list[str]:
+    """The arguments of the example that ``mmmaskformer NAME --help`` prints."""
+    done = run_python(f'from mmmaskformer.apis.cli import main; main([{name!r}, "--help"])')
+    program, *arguments = shlex.split(done.stdout.partition('example:\n')[2])
+    assert program == 'mmmaskformer' and arguments[0] == name
+    return arguments
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    """What the clone looks like after the first command: configs, scenes, trained models and their logs."""
+    root = tmp_path_factory.mktemp('clone')
+    (root / 'configs').symlink_to(runs.ROOT / 'configs')
+    write_scenes(root / 'data/scenes', 4, 2)
+    for task, config, iterations in (
+        ('semantic', '1xb8-800_scenes', 800),
+        ('panoptic', '1xb4-2600_scenes-panoptic', 2600),
+    ):
+        cfg = Config.fromfile(root / f'configs/scenes/maskformer_tiny_{config}.py')
+        init_default_scope(cfg.default_scope)
+        logs = root / f'work_dirs/quickstart/{task}/20260101_000000/vis_data'
+        logs.mkdir(parents=True)
+        (logs / 'scalars.json').write_text(json.dumps(dict(loss=1.0, step=1)) + '\n')
+        weights = dict(state_dict=MODELS.build(cfg.model).state_dict(), meta={})
+        torch.save(weights, logs.parents[1] / f'iter_{iterations}.pth')
+    return root
+
+
+def test_help_needs_nothing_but_python():
+    for arguments in (['--help'], *([name, '--help'] for name in COMMANDS)):
+        call = f'try:\n    main({arguments})\nexcept SystemExit as end:\n    assert end.code == 0'
+        code = f'import sys\nfrom mmmaskformer.apis.cli import main\n{call}\nprint(set({HEAVY}) & set(sys.modules))'
+        done = run_python(code, hide=HEAVY)
+        assert done.returncode == 0 and done.stdout.splitlines()[-1] == 'set()', done.stderr
+
+
+def test_every_command_is_listed_with_its_summary(capsys):
+    assert cli.command_names() == COMMANDS
+    assert cli.main(['--help']) == 0
+    listed = capsys.readouterr().out
+    assert all(f'  {name} ' in listed and cli.summary(name) in listed and cli.summary(name) for name in COMMANDS)
+
+
+def test_without_a_command_the_list_is_shown_and_the_status_is_that_of_an_error(capsys):
+    assert cli.main([]) == 2 and 'commands:' in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named(capsys):
+    assert cli.main(['drow']) == 2
+    assert capsys.readouterr().err == f"error: 'drow' is not a command. Fix: use one of {', '.join(COMMANDS)}\n"
+
+
+def test_errors_are_one_line(capsys, tmp_path):
+    assert cli.main(['curve', str(tmp_path / 'nowhere'), '--out', 'a.png']) == 2
+    assert capsys.readouterr().err.startswith(f'error: {tmp_path}/nowhere: no such folder')
+
+
+@pytest.mark.parametrize('name', [name for name in COMMANDS if name != 'doctor'])
+def test_the_example_of_a_command_works_as_printed(root, name):
+    arguments = example_of(name) + (SHORT if name == 'train' else [])
+    done = runs.run_script(str(runs.ROOT / 'mmmaskformer/__main__.py'), *arguments, cwd=root, pythonpath=runs.ROOT)
+    found = dict(
+        curve=root / 'work_dirs/curve.png',
+        draw=root / 'work_dirs/pictures/overview.png',
+        export=root / 'work_dirs/model.onnx',
+        scenes=root / 'work_dirs/few_scenes/scenes.json',
+        train=root / 'work_dirs/scenes/iter_1.pth',
+    )
+    assert found[name].is_file() if name in found else 'mIoU' in done.stdout
+
+
+def test_options_are_read_as_the_hosts_read_them():
+    assert parse_options(['a.b=1', 'c=[1,x]', 'd=text=more']) == {'a.b': 1, 'c': [1, 'x'], 'd': 'text=more'}
+    assert parse_options(None) == {}
+    with pytest.raises(ValueError, match="--cfg-options: found 'a', expected KEY=VALUE"):
+        parse_options(['a'])
