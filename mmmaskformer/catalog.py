@@ -1,5 +1,6 @@
 """The one table of what can be named in a config: registers every class of the model under its public name."""
 
+from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
 from mmmaskformer.core.training.criterion import SetCriterion
@@ -18,6 +19,7 @@ from mmmaskformer.hosts.tta import PanopticTTAModel, SemanticTTAModel
 from mmmaskformer.registry import MODELS, has_host
 
 for part in (
+    MaskClassifier,
     FPNPixelDecoder,
     TransformerEncoderPixelDecoder,
     TransformerDecoder,

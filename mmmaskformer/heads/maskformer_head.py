@@ -12,10 +12,10 @@ from torch import Tensor
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
-from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.structures import MaskPrediction, Targets
+from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
-from mmmaskformer.heads.build import build_criterion, build_part, refuse_unknown_keys
+from mmmaskformer.heads.build import build_classifier, build_criterion, refuse_unknown_keys
 from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
 
 CLASSIFIER = 'classifier.class_embed'
@@ -33,8 +33,9 @@ class MaskFormerHead(BaseModule):
         channels: width of pixel decoder, transformer decoder and mask embeddings.
         feature_strides: strides of the backbone features in input pixels.
         ignore_index: label of pixels without a class.
-        pixel_decoder: config of the pixel decoder.
-        transformer_decoder: config of the transformer decoder.
+        classifier: config of the whole network behind the backbone; `MaskClassifier` if None.
+        pixel_decoder: config of the pixel decoder, None for a network without one.
+        transformer_decoder: config of the transformer decoder, None for a network without one.
         matcher: config of the matcher.
         criterion: config of the criterion.
         on_class_mismatch: what to do with a checkpoint whose classifier has another number of classes: 'error', or
@@ -61,8 +62,9 @@ class MaskFormerHead(BaseModule):
         channels: int = 256,
         feature_strides: Sequence[int] = (4, 8, 16, 32),
         ignore_index: int = 255,
-        pixel_decoder: dict,
-        transformer_decoder: dict,
+        classifier: dict | None = None,
+        pixel_decoder: dict | None = None,
+        transformer_decoder: dict | None = None,
         matcher: dict,
         criterion: dict,
         on_class_mismatch: str = 'error',
@@ -77,12 +79,9 @@ class MaskFormerHead(BaseModule):
         self.num_classes = self.out_channels = num_classes
         self.ignore_index = ignore_index
         self.on_class_mismatch = on_class_mismatch
-        self.classifier = _build_classifier(
-            in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder
-        )
-        self.criterion = build_criterion(
-            matcher, criterion, num_classes=num_classes, num_queries=num_queries, channels=channels
-        )
+        derived = dict(in_channels=in_channels, num_classes=num_classes, num_queries=num_queries, channels=channels)
+        self.classifier = build_classifier(classifier, pixel_decoder, transformer_decoder, **derived)
+        self.criterion = build_criterion(matcher, criterion, **derived)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Raw outputs of the last layer.
@@ -167,6 +166,11 @@ class MaskFormerHead(BaseModule):
         size = input_size(metas, features[0], self.feature_strides[0], sliding=sliding)
         return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
 
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Tell the criterion the class names (K,), for weights that are given by name; see `SetCriterion`."""
+        if isinstance(self.criterion, SetCriterion):
+            self.criterion.name_classes(names)
+
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
 
@@ -217,26 +221,6 @@ def _scores(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], te
     if inference == 'general':
         return general_scores(class_logits, resize(mask_logits, size), test_cfg.get('object_threshold', 0.3))
     raise ValueError(f"model.test_cfg.inference={inference!r} is unknown; expected 'semantic' or 'general'")
-
-
-def _build_classifier(in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder):
-    built_pixel_decoder = build_part(
-        'pixel_decoder', pixel_decoder, in_channels=in_channels, channels=channels, mask_channels=channels
-    )
-    built_transformer_decoder = build_part(
-        'transformer_decoder',
-        transformer_decoder,
-        in_channels=built_pixel_decoder.memory_channels,
-        num_queries=num_queries,
-        channels=channels,
-    )
-    return MaskClassifier(
-        pixel_decoder=built_pixel_decoder,
-        transformer_decoder=built_transformer_decoder,
-        num_classes=num_classes,
-        channels=channels,
-        mask_channels=channels,
-    )
 
 
 def _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg) -> None:

@@ -45,7 +45,10 @@ class RepeatableRunHook(Hook):
 
 @HOOKS.register_module()
 class CheckClassesHook(Hook):
-    """Compares class list, things and ignored label of data, model, metrics and checkpoint before the first step."""
+    """Compares class list, things and ignored label of data, model, metrics and checkpoint before the first step.
+
+    Before training it also tells our heads the class names, for weights that are given by name.
+    """
 
     _trained_classes: Sequence[str] = ()
     _checkpoint: str | None = None
@@ -53,6 +56,11 @@ class CheckClassesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the training data."""
         self._check(runner, 'train_dataloader', [])
+        classes = getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes')
+        for key in HEADS:
+            head = getattr(_bare_model(runner.model), key, None)
+            if classes is not None and hasattr(head, 'name_classes'):
+                head.name_classes(classes)
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation data and metrics."""

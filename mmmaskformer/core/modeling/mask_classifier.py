@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.structures import MaskPrediction
 
@@ -24,8 +25,8 @@ class MaskClassifier(nn.Module):
     def __init__(
         self,
         *,
-        pixel_decoder: nn.Module,
-        transformer_decoder: nn.Module,
+        pixel_decoder: PixelDecoder,
+        transformer_decoder: TransformerDecoder,
         num_classes: int,
         channels: int = 256,
         mask_channels: int = 256,

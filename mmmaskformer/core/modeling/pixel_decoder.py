@@ -1,39 +1,17 @@
 """Pixel decoders: backbone features to per-pixel embeddings and the memory of the transformer decoder."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.folding import LastConv, can_fold
-from mmmaskformer.core.masks import Folded, Masks, Product
 from mmmaskformer.core.modeling.channels_last import add_nearest_, prefers_channels_last
 from mmmaskformer.core.modeling.fuse import Fusable, is_watched
 from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, same_start_layers
-
-
-class PixelDecoderOutput(NamedTuple):
-    """Result of a pixel decoder.
-
-    Attributes:
-        memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
-        mask_features: (B, C, h, w) float, the per-pixel embeddings on the finest grid; or the convolution that would
-            make them, for masks by way of the folded convolution.
-        made_by: the convolution that made the mask features, if that is what they come from; see `Product`.
-    """
-
-    memory: Tensor
-    mask_features: Tensor | LastConv
-    made_by: LastConv | None = None
-
-    def masks(self, mask_embed: Tensor) -> Masks:
-        """The masks of some queries (B, n, C)."""
-        if isinstance(self.mask_features, LastConv):
-            return Folded(mask_embed, self.mask_features)
-        return Product(mask_embed, self.mask_features, self.made_by)
 
 
 class FPNPixelDecoder(Fusable):

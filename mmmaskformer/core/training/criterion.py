@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmmaskformer.core.contracts import Matcher
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training import equations
@@ -25,7 +26,8 @@ class SetCriterion(nn.Module):
         mask_loss: losses of the matched masks; `FocalDiceLoss`, as published, if None.
         loss_weights: weights of the losses, by name: 'cls' for the classification loss and the names of the mask loss.
             Where none is given, 1 for 'cls', 20 for 'mask' and 1 for 'dice', as published, and 1 for others.
-        class_weight: weights (K,) of the classes in the classification loss; 1 each if None.
+        class_weight: weights of the classes in the classification loss: a list of K, or by class name those that are
+            not 1, for which `name_classes` must be called. 1 each if None.
         no_object_weight: weight of "no object" in the classification loss.
         ignore_in_loss: leave pixels that are not labelled (ignored, void, padded) out of mask losses and matching
             costs. As published they count as background of every segment.
@@ -40,10 +42,10 @@ class SetCriterion(nn.Module):
         self,
         *,
         num_classes: int,
-        matcher: nn.Module,
+        matcher: Matcher,
         mask_loss: MaskLoss | None = None,
         loss_weights: Mapping[str, float] | None = None,
-        class_weight: Sequence[float] | None = None,
+        class_weight: Sequence[float] | Mapping[str, float] | None = None,
         no_object_weight: float = 0.1,
         ignore_in_loss: bool = False,
     ):
@@ -53,15 +55,37 @@ class SetCriterion(nn.Module):
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss
         self.loss_weights = checked_weights(loss_weights, ('cls', *self.mask_loss.names), 'criterion.loss_weights')
         self.ignore_in_loss = ignore_in_loss
-        if class_weight is not None and len(class_weight) != num_classes:
+        self._named_weights = dict(class_weight) if isinstance(class_weight, Mapping) else {}
+        if self._named_weights or class_weight is None:
+            class_weight = [1.0] * num_classes
+        if len(class_weight) != num_classes:
             raise ValueError(
                 f'criterion.class_weight has {len(class_weight)} entries; expected {num_classes}, one per class. The '
                 'weight of "no object" is no_object_weight'
             )
         self.no_object_weight = no_object_weight
         # Not in checkpoints: it follows from the config.
-        class_weight = [1.0] * num_classes if class_weight is None else list(class_weight)
-        self.register_buffer('class_weight', torch.tensor(class_weight, dtype=torch.float32), persistent=False)
+        self.register_buffer('class_weight', torch.tensor(list(class_weight), dtype=torch.float32), persistent=False)
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Look up the weights that are given by class name.
+
+        Args:
+            names: K class names, in the order of the labels.
+
+        Raises:
+            ValueError: if a weight is given for a class that there is not, or names are not K.
+        """
+        if len(names) != self.num_classes:
+            raise ValueError(f'{len(names)} class names were given for num_classes={self.num_classes}')
+        for name, weight in self._named_weights.items():
+            if name not in names:
+                raise ValueError(
+                    f'criterion.class_weight names the class {name!r}; expected one of {list(names)}. The weight of '
+                    '"no object" is no_object_weight'
+                )
+            self.class_weight[list(names).index(name)] = weight
+        self._named_weights = {}
 
     def forward(
         self, predictions: Layers | Sequence[MaskPrediction], targets: Targets | Sequence[MaskTarget]
@@ -98,6 +122,11 @@ class SetCriterion(nn.Module):
 
     def _check(self, layers: Layers, targets: Targets) -> None:
         """Refuse targets that do not fit; labels are looked at only where that costs no synchronisation."""
+        if self._named_weights:
+            raise ValueError(
+                f'criterion.class_weight names {list(self._named_weights)}, but the class list is not known. '
+                "Fix: keep custom_hooks' CheckClassesHook, which tells it, or give class_weight as a list"
+            )
         batch = layers.class_logits.shape[1]
         if len(targets) != batch:
             raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
