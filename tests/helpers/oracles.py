@@ -50,8 +50,13 @@ def best_assignment(cost: Tensor) -> set[tuple[int, int]]:
     return {(i, j) for j, i in enumerate(best)}
 
 
-def set_loss(predictions, targets, matches, no_object_weight: float = 0.1) -> dict[str, Tensor]:
-    """All weighted losses of all layers, segment by segment and query by query, for given matches."""
+def set_loss(
+    predictions, targets, matches, no_object_weight: float = 0.1, ignore: bool = False, per_pixel=focal
+) -> dict[str, Tensor]:
+    """All weighted losses of all layers, segment by segment and query by query, for given matches.
+
+    With ``ignore``, pixels with the index -2 in a target's segment map take no part in the mask losses.
+    """
     normaliser = max(1, sum(len(target.labels) for target in targets))
     losses = {}
     for layer, prediction in enumerate(predictions):
@@ -70,8 +75,11 @@ def set_loss(predictions, targets, matches, no_object_weight: float = 0.1) -> di
                 embed, features = prediction.masks.embed[image, query], prediction.masks.features[image]
                 logits = upsample(torch.einsum('c,chw->hw', embed, features), target.size)
                 mask = target.masks_of(segment[None])[0]
-                mask_sum = mask_sum + focal(logits.sigmoid(), mask).mean()
-                dice_sum = dice_sum + dice(logits.sigmoid(), mask)
+                counted = (target.segment_map != -2) if ignore else torch.ones_like(mask)
+                probability, mask = logits.sigmoid()[counted], mask[counted]
+                if len(mask):
+                    mask_sum = mask_sum + per_pixel(probability, mask).mean()
+                dice_sum = dice_sum + dice(probability, mask)
         losses[f'{prefix}loss_cls'] = class_sum / weight_sum
         losses[f'{prefix}loss_mask'] = 20 * mask_sum / normaliser
         losses[f'{prefix}loss_dice'] = dice_sum / normaliser

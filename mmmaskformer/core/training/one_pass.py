@@ -133,7 +133,7 @@ class _Workspace:
         self.target = target
         self.areas = target.areas()
         self.counted = None if counted is None else counted.to(mask_logits.dtype)
-        self.num_pixels = target.size[0] * target.size[1] if counted is None else counted.sum().clamp(min=1)
+        self.num_pixels = target.size[0] * target.size[1] if counted is None else self.counted.sum().clamp(min=1)
         self.sampler = Upsampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
         self.tensors = mask_logits.new_empty(5, chunk, *target.size)
         # Where the coarse logits are of moderate size, so are all that lie between them.
