@@ -61,7 +61,7 @@ ARROWS = {
         'mmmaskformer.datasets',
         'mmmaskformer.registry',
     },
-    'datasets/seg.py': {'mmengine', 'mmseg', 'mmmaskformer.datasets', 'mmmaskformer.registry'},
+    'datasets/seg.py': {'numpy', 'mmengine', 'mmseg', 'mmmaskformer.datasets', 'mmmaskformer.registry'},
     'datasets/panoptic.py': {'mmengine', 'mmmaskformer.datasets', 'mmmaskformer.registry'},
     'datasets/': {'numpy', 'PIL', 'mmengine', 'rich', 'mmmaskformer.datasets'},
     'evaluation/': {
@@ -88,6 +88,7 @@ ARROWS = {
     },
     'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core'},
     'hosts/tta.py': {'torch', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads'},
+    'hosts/hooks.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.datasets.pipelines', 'mmmaskformer.registry'},
     'hosts/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'apis/cli/__init__.py': {'mmmaskformer.__version__', 'mmmaskformer.apis.scripts'},
     'apis/cli/': {

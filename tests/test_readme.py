@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from helpers import runs
 from helpers.panoptic import write_panoptic
@@ -89,20 +90,39 @@ def save_first_model(root: Path, kind: str, name: str, checkpoint: str) -> np.nd
     return of_image(saved.results)[0].numpy()
 
 
-def test_inferencers_on_a_photo(tmp_path, monkeypatch):
-    """Run both blocks as printed, in a fresh process, in a folder that looks like the clone after the first command."""
+@pytest.fixture(scope='module')
+def clone(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A folder that looks like the clone after the first command; labels and codes of its one test image."""
+    root = tmp_path_factory.mktemp('clone')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        write_scenes('data/scenes', 1, 1)
+        (root / 'configs').symlink_to(ROOT / 'configs')
+        labels = save_first_model(root, 'semantic', '1xb8-800_scenes', 'iter_800.pth')
+        codes = save_first_model(root, 'panoptic', '1xb4-2600_scenes-panoptic', 'iter_2600.pth')
+    return root, labels, codes
+
+
+def test_inferencers_on_a_photo(clone):
+    """Run both blocks as printed, in a fresh process."""
+    root, expected, codes = clone
     blocks = re.findall(r'```python\n(from mm(?:seg|det)\.apis import .*?)```', README, re.S)
-    assert [len(block.splitlines()) for block in blocks] == [3, 3]
-    monkeypatch.chdir(tmp_path)
-    write_scenes('data/scenes', 1, 1)
-    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
-    expected = save_first_model(tmp_path, 'semantic', '1xb8-800_scenes', 'iter_800.pth')
-    codes = save_first_model(tmp_path, 'panoptic', '1xb4-2600_scenes-panoptic', 'iter_2600.pth')
+    assert [len(block.split('\n\n')[-1].splitlines()) for block in blocks] == [2, 2]
     # MMDetection first: given a checkpoint alone, it reads that before any config could import this package.
-    (tmp_path / 'photo.py').write_text(''.join(blocks[::-1]) + "import numpy\nnumpy.savez('found', labels, colours)\n")
-    runs.run('photo.py', cwd=tmp_path)
-    labels, colours = np.load(tmp_path / 'found.npz').values()
+    (root / 'photo.py').write_text(''.join(blocks[::-1]) + "import numpy\nnumpy.savez('found', labels, colours)\n")
+    runs.run('photo.py', cwd=root)
+    labels, colours = np.load(root / 'found.npz').values()
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(colours.astype(int) @ [1, 256, 65536], np.where(codes == 9, 0, codes))
-    written = sorted(str(path.relative_to(tmp_path / 'out')) for path in (tmp_path / 'out').rglob('*.png'))
+    written = sorted(str(path.relative_to(root / 'out')) for path in (root / 'out').rglob('*.png'))
     assert written == ['panoptic/vis/000000.png', 'semantic/pred/00000000_pred.png', 'semantic/vis/000000.png']
+
+
+def test_models_of_the_first_command_are_tested_from_the_clone(clone):
+    root, _, _ = clone
+    for kind, name, checkpoint, measure in (
+        ('semantic', '1xb8-800_scenes', 'iter_800.pth', 'mIoU'),
+        ('panoptic', '1xb4-2600_scenes-panoptic', 'iter_2600.pth', 'panoptic/PQ'),
+    ):
+        files = (f'configs/scenes/maskformer_tiny_{name}.py', f'work_dirs/quickstart/{kind}/{checkpoint}')
+        assert measure in runs.run_script(str(ROOT / 'tools/test.py'), *files, cwd=root).stdout

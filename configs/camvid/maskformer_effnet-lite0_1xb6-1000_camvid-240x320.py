@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 max_iters = 1000
+batch_size = 6
 crop_size = (240, 320)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -17,7 +18,8 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 model = dict(decode_head=dict(num_classes=_base_.num_classes))
-train_dataloader = dict(batch_size=6, num_workers=1, dataset=dict(pipeline=train_pipeline))
+auto_scale_lr = dict(enable=False, base_batch_size=batch_size)
+train_dataloader = dict(batch_size=batch_size, num_workers=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1)
 test_dataloader = dict(num_workers=1)
 optim_wrapper = dict(

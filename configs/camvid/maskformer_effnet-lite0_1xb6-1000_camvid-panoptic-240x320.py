@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/default_runtime_mmdet.py',
 ]
 max_iters = 1000
+batch_size = 6
 crop_size = (240, 320)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -22,7 +23,8 @@ model = dict(
     panoptic_fusion_head=classes,
     test_cfg=dict(panoptic=dict(object_threshold=0.5)),
 )
-train_dataloader = dict(batch_size=6, num_workers=1, dataset=dict(pipeline=train_pipeline))
+auto_scale_lr = dict(enable=False, base_batch_size=batch_size)
+train_dataloader = dict(batch_size=batch_size, num_workers=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1)
 test_dataloader = dict(num_workers=1)
 optim_wrapper = dict(

@@ -25,6 +25,8 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, begin=0, end=50, by_epoch=False),
 ]
 # Of the time there is, many small steps make more than few large ones.
-train_dataloader = dict(batch_size=4)
+batch_size = 4
+train_dataloader = dict(batch_size=batch_size)
+auto_scale_lr = dict(enable=False, base_batch_size=batch_size)
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1300)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=400))

@@ -6,6 +6,7 @@ _base_ = [
 ]
 max_iters = 800
 model = dict(decode_head=dict(num_classes=_base_.num_classes))
+auto_scale_lr = dict(enable=False, base_batch_size=_base_.train_dataloader.batch_size)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.panoptic_json import SHOWN, PanopticFile, labels_of_categories, read_panoptic_json
+from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.registry import DATASETS
 
@@ -25,6 +26,9 @@ class PanopticDataset(BaseDataset):
     'annotations' (one for each image: its PNG and 'segments_info' with id, category_id, area, iscrowd) and
     'categories' (id, name, isthing). The label of a class is its position in the class list; things may stand
     anywhere. Categories that the class list lacks become void.
+
+    ``metainfo['category_ids']`` holds the ids of the file's categories in the order of the classes, for writing
+    results. In training it is left out: files that number the same classes otherwise can be concatenated.
 
     An entry has img_id, img_path, height, width, seg_map_path, ``segments_info`` (a list of dicts: id, category (the
     label), is_thing (False for a crowd), iscrowd, area) and ``void_ids``, the ids of segments of left-out categories.
@@ -49,7 +53,8 @@ class PanopticDataset(BaseDataset):
 
     Raises:
         ValueError: if the class list is missing or wrong, the JSON is not a panoptic one or does not fit the class
-            list, ids occur twice, a PNG or image is missing, or the filter leaves nothing.
+            list, ids occur twice, a PNG or image is missing, the filter leaves nothing, or the pipeline parts images
+            and segments.
         FileNotFoundError: if the JSON, a folder or the class list does not exist.
     """
 
@@ -82,6 +87,7 @@ class PanopticDataset(BaseDataset):
         super().__init__(
             ann_file=ann_file, metainfo=metainfo, data_prefix=dict(data_prefix), filter_cfg=filter_cfg, **kwargs
         )
+        check_pipelines(self)
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
@@ -107,7 +113,10 @@ class PanopticDataset(BaseDataset):
         with_segments = self._wants_segments()
         content = read_panoptic_json(self.ann_file, self.backend_args, with_annotations=with_segments)
         labels = labels_of_categories(content.categories, self._metainfo, self.ann_file)
-        self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
+        if self.test_mode:
+            self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
+        else:
+            self._metainfo.pop('category_ids', None)
         self._report_left_out(content, labels)
         entries = [self._entry(image, content.annotations.get(image['id']), labels) for image in content.images]
         if not entries:

@@ -4,11 +4,13 @@ from collections import Counter
 from os import path as osp
 from pathlib import PurePath
 
+import numpy as np
 from mmengine import fileio
 
 from mmmaskformer.datasets.metainfo import load_metainfo, require_names
+from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
-from mmmaskformer.datasets.transforms.loading import require_free_ignore_index
+from mmmaskformer.datasets.transforms.loading import load_labels, require_free_ignore_index
 from mmmaskformer.registry import DATASETS
 
 # After our registry, which makes mmseg importable with mmcv-lite.
@@ -41,7 +43,8 @@ class MaskFormerSegDataset(BaseSegDataset):
 
     Raises:
         ValueError: if there is no class list or two, a class name occurs twice, the classes leave no room for
-            ``ignore_index``, the image folder has no images, or images and label maps do not pair up.
+            ``ignore_index``, the image folder has no images, images and label maps do not pair up, or the pipeline
+            parts them.
         FileNotFoundError: if the class list, a folder or ``ann_file`` does not exist.
     """
 
@@ -55,6 +58,7 @@ class MaskFormerSegDataset(BaseSegDataset):
             metainfo = load_metainfo(metainfo_file)
         super().__init__(metainfo=metainfo, **kwargs)
         require_free_ignore_index(len(self.metainfo['classes']), self.ignore_index)
+        check_pipelines(self)
 
     @classmethod
     def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
@@ -89,6 +93,24 @@ class MaskFormerSegDataset(BaseSegDataset):
             entry.update(label_map=label_map, num_classes=len(self.metainfo['classes']), ignore_index=self.ignore_index)
         return entries
 
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels in an image, ascending; for wrappers that balance classes, which ask twice for every image.
+
+        Reads the label map at the first time.
+
+        Args:
+            idx: of the image.
+
+        Returns:
+            Labels in [0, K).
+        """
+        info, known = self.get_data_info(idx), vars(self).setdefault('_cat_ids', {})
+        if info['seg_map_path'] not in known:
+            labels = np.unique(load_labels(info, self.ignore_index, self.backend_args))
+            labels = labels[(labels >= 0) & (labels < len(self.metainfo['classes'])) & (labels != self.ignore_index)]
+            known[info['seg_map_path']] = labels.tolist()
+        return known[info['seg_map_path']]
+
     def _ignoring_label_map(self) -> dict[int, int] | None:
         """The host's map from all classes to the chosen ones, the others to our ``ignore_index`` instead of 255."""
         if self.label_map is None:
@@ -109,7 +131,7 @@ class MaskFormerSegDataset(BaseSegDataset):
             if not fileio.isdir(folder, backend_args=self.backend_args):
                 without = ''
                 if key == 'seg_map_path' and self.test_mode:
-                    without = ' To predict without labels, leave seg_map_path and LoadSegAnnotations out.'
+                    without = ' To predict without labels, leave seg_map_path out.'
                 raise FileNotFoundError(
                     f'{name}: data_prefix[{key!r}] is the folder {folder!r}, which does not exist '
                     f'(data_root={self.data_root!r}). Fix: download or link the data there, or correct data_root or '

@@ -32,8 +32,9 @@ class PanopticMetric(BaseMetric):
     Keys: ``panoptic/PQ``, ``SQ``, ``RQ``; ``PQ_th``, … for things; ``PQ_st``, … for stuff. A mean over no class is NaN.
 
     Needs of each data sample the prediction and, unless ``format_only``, what `panoptic_truth` reads; of the dataset's
-    meta ``classes``, ``isthing`` and, to write results, ``category_ids``. Each process keeps the counts of its images
-    only (some hundred bytes each). Neither panopticapi nor temporary files are needed.
+    meta ``classes``, ``isthing`` (or ``thing_classes``, as MMDetection's datasets have) and, to write results,
+    ``category_ids``. Each process keeps the counts of its images only (some hundred bytes each). Neither panopticapi
+    nor temporary files are needed.
 
     MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It changes the prediction in place, so
     list it after this one if you want both.
@@ -103,7 +104,7 @@ class PanopticMetric(BaseMetric):
         if self.format_only:
             return {}
         counts = SegmentCounts.from_rows((rows for _, rows, _ in results), len(self.dataset_meta['classes']))
-        is_thing = np.array(self._meta('isthing'), bool)
+        is_thing = np.array(self._is_thing(), bool)
         means = {
             'All': mean_quality(counts),
             'Things': mean_quality(counts, is_thing),
@@ -130,7 +131,7 @@ class PanopticMetric(BaseMetric):
         return sample[self.field]['sem_seg'].cpu().numpy()[0]
 
     def _count(self, sample: Mapping, encoded: np.ndarray) -> np.ndarray:
-        is_thing = self._meta('isthing')
+        is_thing = self._is_thing()
         truth = panoptic_truth(sample, is_thing, self.backend_args)
         return count_codes(truth, encoded, num_classes=len(is_thing), name=name_of(sample)).rows()
 
@@ -138,6 +139,13 @@ class PanopticMetric(BaseMetric):
         ids, labels = decode_panoptic(encoded, len(self.dataset_meta['classes']), f'{name_of(sample)}: panoptic map')
         categories = np.array(self._meta('category_ids'))[labels]
         return self.writer.add(sample['img_id'], sample['img_path'], ids, categories)
+
+    def _is_thing(self) -> Sequence:
+        """One flag for each class; MMDetection's datasets list the names of the things instead."""
+        meta = self.dataset_meta
+        if meta.get('isthing') is None and meta.get('thing_classes') is not None:
+            return [name in meta['thing_classes'] for name in meta['classes']]
+        return self._meta('isthing')
 
     def _meta(self, key: str) -> Sequence:
         """An entry of the dataset's meta that has one value per class."""

@@ -75,6 +75,7 @@ def _target_from_det_sample(sample, is_thing: Tensor, size: tuple[int, int], dev
     if 'gt_panoptic_seg' in sample:
         panoptic = sample.gt_panoptic_seg
         labels = _checked_labels(torch.tensor(panoptic.labels, dtype=torch.long), sample, len(is_thing))
+        _require_image_size(panoptic.segment_map.shape[-2:], sample, size)
         segment_map = _padded(panoptic.segment_map[0], size, IGNORED, sample).to(device)
         segment_map = segment_map.masked_fill(segment_map == NO_SEGMENT, IGNORED)
         return MaskTarget(labels.to(device), segment_map=segment_map)
@@ -86,6 +87,7 @@ def _target_from_det_sample(sample, is_thing: Tensor, size: tuple[int, int], dev
         )
     instances = sample.gt_instances
     labels = _checked_labels(instances.labels, sample, len(is_thing)).to(device)
+    _require_image_size((instances.masks.height, instances.masks.width), sample, size)
     masks = _padded(instances.masks.to_tensor(torch.bool, device), size, False, sample)
     if 'gt_sem_seg' in sample:
         label_map = _padded(sample.gt_sem_seg.sem_seg[0].to(device), size, IGNORED_STUFF, sample)
@@ -104,6 +106,16 @@ def _checked_labels(labels: Tensor, sample, num_classes: int) -> Tensor:
             f'{num_classes - 1}. Fix: set num_classes to the number of classes of the dataset.'
         )
     return labels
+
+
+def _require_image_size(found: Sequence[int], sample, input_size: tuple[int, int]) -> None:
+    """Raise a `ValueError` if the ground truth has neither the size of the image nor that of the padded input."""
+    expected = sample.metainfo.get('img_shape')
+    if expected is not None and tuple(found) not in (tuple(expected[:2]), tuple(input_size)):
+        raise ValueError(
+            f'{_file_of(sample)}: the ground truth is {tuple(found)} (height, width), the image {tuple(expected[:2])}. '
+            'Fix: let every transform of the pipeline move image and annotations together.'
+        )
 
 
 def _padded(maps: Tensor, size: tuple[int, int], value: int | bool, sample) -> Tensor:

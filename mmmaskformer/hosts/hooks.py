@@ -13,6 +13,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
+from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
 from mmmaskformer.registry import HOOKS
 
 HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
@@ -47,6 +48,7 @@ class RepeatableRunHook(Hook):
 class CheckClassesHook(Hook):
     """Compares class list, things and ignored label of data, model, metrics and checkpoint before the first step.
 
+    Sees every dataset inside wrappers such as ConcatDataset, and refuses pipelines that part images and annotations.
     Before training it also tells our heads the class names, for weights that are given by name.
     """
 
@@ -56,7 +58,8 @@ class CheckClassesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the training data."""
         self._check(runner, 'train_dataloader', [])
-        classes = getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes')
+        first, _ = next(iter(leaves_of(runner.train_dataloader.dataset)))
+        classes = getattr(first, 'metainfo', {}).get('classes')
         for key in HEADS:
             head = getattr(_bare_model(runner.model), key, None)
             if classes is not None and hasattr(head, 'name_classes'):
@@ -72,15 +75,23 @@ class CheckClassesHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the class list that the checkpoint was trained with."""
-        self._trained_classes = (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('classes') or ()
+        meta = checkpoint.get('meta', {}).get('dataset_meta')
+        self._trained_classes = meta.get('classes') or () if isinstance(meta, dict) else ()
         self._checkpoint = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
 
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
         dataset, model = getattr(runner, where).dataset, _bare_model(runner.model)
+        check_pipelines(dataset, f'{where}: ')
+        leaves = [leaf for leaf, _ in leaves_of(dataset)]
+        for leaf in leaves:
+            _check_same_classes(where, leaves[0], leaf)
+            self._check_dataset(f'{where}: {type(leaf).__name__}', leaf, model, metrics)
+
+    def _check_dataset(self, name: str, dataset, model, metrics: Sequence) -> None:
+        """Compare one dataset without wrappers with the model, the metrics and the checkpoint."""
         meta = getattr(dataset, 'metainfo', {})
         if meta.get('classes') is None:
             return
-        name = f'{where}: {type(dataset).__name__}'
         for key in HEADS:
             head = getattr(model, key, None)
             if getattr(head, 'num_classes', None) is not None:
@@ -137,6 +148,18 @@ def _bare_model(model):
     if is_model_wrapper(model):
         model = model.module
     return model.module if isinstance(model, BaseTTAModel) else model
+
+
+def _check_same_classes(where: str, first, other) -> None:
+    """Raise a `ValueError` if two datasets that are used together disagree on the classes or on what a thing is."""
+    for key in ('classes', 'isthing'):
+        expected, found = (getattr(dataset, 'metainfo', {}).get(key) for dataset in (first, other))
+        if (None if expected is None else list(expected)) != (None if found is None else list(found)):
+            raise ValueError(
+                f"{where}: the concatenated datasets disagree on '{key}': {type(first).__name__} has {expected}, "
+                f'{type(other).__name__} has {found}. Fix: give all of them one class list, in one order: '
+                'metainfo=dict(classes=...).'
+            )
 
 
 def _check_num_classes(name: str, classes: Sequence[str], key: str, num_classes: int) -> None:

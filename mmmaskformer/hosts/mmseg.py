@@ -31,7 +31,12 @@ class SegDataPreProcessor(HostDataPreProcessor):
 
         Returns:
             ``inputs`` (B, 3, H, W) float32 and ``data_samples``, which know their padding.
+
+        Raises:
+            ValueError: in training, if a label map has another size than its image.
         """
+        if training:
+            _require_sizes(data)
         sizes = {tuple(image.shape[1:]) for image in data['inputs']}
         if training or len(sizes) == 1:
             return super().forward(data, training)
@@ -221,3 +226,15 @@ def _mirrored_back(view: ScoreView, meta: dict) -> ScoreView:
         return view
     axis = {'horizontal': 'columns', 'vertical': 'rows'}[meta['flip_direction']]
     return view._replace(**{axis: getattr(view, axis).mirrored()})
+
+
+def _require_sizes(data: dict) -> None:
+    """Raise if a label map has another size than its image; the host would pad both and train on what remains."""
+    for image, sample in zip(data['inputs'], data.get('data_samples') or (), strict=False):
+        labels = sample.gt_sem_seg.data.shape[-2:] if 'gt_sem_seg' in sample else image.shape[-2:]
+        if labels != image.shape[-2:]:
+            raise ValueError(
+                f'image {sample.metainfo.get("img_path")} is {tuple(image.shape[-2:])} (height, width) after the '
+                f'training pipeline, its label map {tuple(labels)}; expected one size. Fix: take out the transform '
+                'that resizes, crops or pads only one of the two.'
+            )

@@ -19,6 +19,18 @@ def striped_ids(height: int, width: int, count: int) -> np.ndarray:
     return ids
 
 
+def stored_segments(indices: np.ndarray) -> np.ndarray:
+    """The segment map of a pipeline, (H, W) int16: index + 256, 255 for -1."""
+    return np.where(indices < 0, 255, indices + 256).astype(np.int16)
+
+
+def segment_indices(results: dict) -> np.ndarray:
+    """(H, W) int16 index of the segment at each pixel, -1 for none, from the results of a pipeline."""
+    stored = results['gt_seg_map']
+    assert stored.dtype == np.int16 and stored.min() >= 255
+    return np.where(stored == 255, -1, stored - 256).astype(np.int16)
+
+
 def categories_of(metainfo: dict) -> list[dict]:
     """The 'categories' that fit a class list, in reverse order."""
     rows = zip(metainfo['category_ids'], metainfo['classes'], metainfo['isthing'], strict=True)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers.panoptic import CROWD, striped_ids
+from helpers.panoptic import CROWD, segment_indices, stored_segments, striped_ids
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -69,16 +69,15 @@ def moved_results(height: int, width: int, count: int = 4, seed: int = 0) -> dic
         'ori_shape': (height, width),
         'img_id': 3,
         'img_path': 'picture.jpg',
-        'gt_panoptic_map': segments,
+        'gt_seg_map': stored_segments(segments),
         'gt_segment_labels': np.arange(count)[::-1].copy(),
-        'seg_fields': ['gt_panoptic_map'],
+        'seg_fields': ['gt_seg_map'],
     }
 
 
 def assert_moved_together(results: dict) -> None:
     """The map shows what the image shows, where the image is not padding (128)."""
-    blue, segments = results['img'][..., 0], results['gt_panoptic_map']
-    assert segments.dtype == np.int16
+    blue, segments = results['img'][..., 0], segment_indices(results)
     shown = np.where(blue == 128, -1, blue.astype(np.int8))
     assert np.array_equal(shown, segments)
 
@@ -104,8 +103,8 @@ def test_loaded_segments_equal_those_of_the_host(scenes):
         boxes = [dict(bbox=[0, 0, 1, 1], bbox_label=segment['category'], ignore_flag=0) for segment in things]
         expected = theirs(copy.deepcopy(info) | {'instances': boxes})
         found = ours(info)
-        segments, labels = found['gt_panoptic_map'], found['gt_segment_labels']
-        assert found['seg_fields'] == ['gt_panoptic_map'] and segments.dtype == np.int16 and labels.dtype == np.int64
+        segments, labels = segment_indices(found), found['gt_segment_labels']
+        assert found['seg_fields'] == ['gt_seg_map'] and labels.dtype == np.int64
         thing_indices = np.flatnonzero(isthing[labels])
         assert len(thing_indices) >= 2
         assert np.array_equal(expected['gt_masks'].masks, segments == thing_indices[:, None, None])
@@ -120,12 +119,12 @@ def test_void_crowds_and_left_out_categories_belong_to_no_segment(tmp_path):
     results = build('LoadPanopticAnnotations')(entry(tmp_path / 'a.png', ids))
     expected = np.repeat(np.repeat(np.arange(4), 3)[None], 8, 0)
     expected[-2:] = -1
-    assert np.array_equal(results['gt_panoptic_map'], expected)
+    assert np.array_equal(segment_indices(results), expected)
     assert results['gt_segment_labels'].tolist() == [0, 1, 2, 3]
     part = entry(tmp_path / 'a.png', ids)
     del part['segments_info'][1]
     results = build('LoadPanopticAnnotations')(part | dict(void_ids=[600]))
-    assert results['gt_panoptic_map'][0].tolist() == [0] * 3 + [-1] * 3 + [1] * 3 + [2] * 3
+    assert segment_indices(results)[0].tolist() == [0] * 3 + [-1] * 3 + [1] * 3 + [2] * 3
     assert results['gt_segment_labels'].tolist() == [0, 2, 3]
 
 
@@ -195,7 +194,7 @@ def test_images_without_segments(tmp_path):
         ):
             build('LoadPanopticAnnotations')(copy.deepcopy(info))
         results = build('LoadPanopticAnnotations', allow_empty=True)(info)
-        assert (results['gt_panoptic_map'] == -1).all() and results['gt_segment_labels'].shape == (0,)
+        assert (segment_indices(results) == -1).all() and results['gt_segment_labels'].shape == (0,)
         packed = build('PackPanopticInputs')(results | {'img': np.zeros((4, 5, 3), np.uint8)})['data_samples']
         assert packed.gt_panoptic_seg.labels == ()
 
@@ -231,7 +230,7 @@ def test_listed_segment_without_pixels(tmp_path):
         build('LoadPanopticAnnotations')(copy.deepcopy(info))
     results = build('LoadPanopticAnnotations', allow_hidden=True)(info)
     assert results['gt_segment_labels'].tolist() == [0, 5, 1, 2]
-    assert results['gt_panoptic_map'][0].tolist() == [0] * 4 + [2] * 4 + [3] * 4
+    assert segment_indices(results)[0].tolist() == [0] * 4 + [2] * 4 + [3] * 4
 
 
 def test_png_of_another_size_than_the_image(tmp_path):
@@ -276,12 +275,13 @@ def test_resize_equals_official_panoptic_mapper(size):
     data = Path(__file__).parents[1] / 'data'
     source = torch.load(data / 'pipeline.pt', weights_only=True)
     expected = torch.load(data / 'pipeline_panoptic.pt', weights_only=True)['labels_panoptic_mapper'][size].numpy()
-    results = {'img': source['image'].numpy(), 'gt_panoptic_map': source['labels'].numpy().astype(np.int16)}
-    # its label map goes the other way, through torch
-    results |= {'gt_seg_map': source['labels'].numpy(), 'seg_fields': ['gt_panoptic_map', 'gt_seg_map']}
+    results = {'img': source['image'].numpy(), 'gt_seg_map': source['labels'].numpy().astype(np.int16)}
+    # other maps go the other way, through torch
+    results |= {'gt_label_map': source['labels'].numpy(), 'seg_fields': ['gt_seg_map', 'gt_label_map']}
+    results['gt_segment_labels'] = np.arange(4)
     out = build('ResizeShortestEdge', short_edge=int(size.split('x')[0]), max_size=2048)(results)
-    assert np.array_equal(out['gt_panoptic_map'], expected) and out['gt_panoptic_map'].dtype == np.int16
-    assert np.array_equal(out['gt_seg_map'], source['resized'][size]['labels_semantic_mapper'].numpy())
+    assert np.array_equal(out['gt_seg_map'], expected) and out['gt_seg_map'].dtype == np.int16
+    assert np.array_equal(out['gt_label_map'], source['resized'][size]['labels_semantic_mapper'].numpy())
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_flips_and_crops_move_the_map(host):
     )
     before = moved_results(43, 57)
     flipped = flip(copy.deepcopy(before))
-    assert np.array_equal(flipped['gt_panoptic_map'], before['gt_panoptic_map'][:, ::-1]) and flipped['flip']
+    assert np.array_equal(flipped['gt_seg_map'], before['gt_seg_map'][:, ::-1]) and flipped['flip']
     np.random.seed(0)
     for seed in range(10):
         results = crop(flip(moved_results(43, 57, seed=seed)))
@@ -323,12 +323,12 @@ def test_flips_and_crops_move_the_map(host):
 
 def test_pad_adds_no_segment():
     results = moved_results(5, 7)
-    before = results['gt_panoptic_map'].copy()
-    results |= {'gt_seg_map': np.zeros((5, 7), np.uint8), 'seg_fields': ['gt_panoptic_map', 'gt_seg_map']}
+    before = results['gt_seg_map'].copy()
+    results |= {'gt_label_map': np.zeros((5, 7), np.uint8), 'seg_fields': ['gt_seg_map', 'gt_label_map']}
     out = build('PadToSize', size=(8, 9))(results)
     assert_moved_together(out)
-    assert out['gt_panoptic_map'].shape == (8, 9) and np.array_equal(out['gt_panoptic_map'][:5, :7], before)
-    assert (out['gt_seg_map'][5:] == 255).all()
+    assert out['gt_seg_map'].shape == (8, 9) and np.array_equal(out['gt_seg_map'][:5, :7], before)
+    assert (out['gt_label_map'][5:] == 255).all()
 
 
 # --- RandomCropRange ---
@@ -340,8 +340,8 @@ def test_crop_sizes_and_places_cover_their_ranges():
     seen = set()
     for _ in range(3000):
         results = moved_results(8, 5)
-        results['gt_panoptic_map'] = np.arange(40, dtype=np.int16).reshape(8, 5)
-        segments = crop(results)['gt_panoptic_map']
+        results['gt_seg_map'] = np.arange(40, dtype=np.int16).reshape(8, 5)
+        segments = crop(results)['gt_seg_map']
         top, left = divmod(int(segments[0, 0]), 5)
         assert np.array_equal(
             segments, np.arange(40).reshape(8, 5)[top:, left:][: segments.shape[0], : segments.shape[1]]
@@ -354,7 +354,7 @@ def test_crop_sizes_and_places_cover_their_ranges():
 
 def test_crop_takes_small_images_whole():
     out = build('RandomCropRange', min_size=384, max_size=600)(moved_results(30, 40))
-    assert out['img'].shape == (30, 40, 3) and out['gt_panoptic_map'].shape == (30, 40)
+    assert out['img'].shape == (30, 40, 3) and out['gt_seg_map'].shape == (30, 40)
 
 
 @pytest.mark.parametrize('sizes', [(0, 5), (6, 5), (4.0, 5), ((3, 4), 5)])
@@ -385,14 +385,124 @@ def test_packed_sample():
                                            'flip_direction', 'seg_map_path', 'segments_info'}  # fmt: skip
     truth = sample.gt_panoptic_seg
     assert truth.segment_map.dtype == torch.int16 and truth.segment_map.shape == (1, 12, 18)
-    assert np.array_equal(truth.segment_map[0].numpy(), before['gt_panoptic_map'])
+    assert np.array_equal(truth.segment_map[0].numpy(), segment_indices(before))
     assert truth.labels == (3, 2, 1, 0) and all(type(label) is int for label in truth.labels)
+
+
+def loaded_results(tmp_path, ids: np.ndarray | None = None, **changes) -> dict:
+    """Results of our loaders: an image and its segments, by default four stripes."""
+    ids = striped_ids(12, 8, 4) if ids is None else ids
+    Image.fromarray(encode_ids(ids)).save(tmp_path / 'image.png')
+    results = entry(tmp_path / 'segments.png', ids) | dict(img_path=str(tmp_path / 'image.png')) | changes
+    return build('LoadPanopticAnnotations')(TRANSFORMS.build(LOAD_IMAGE)(results))
+
+
+def mirrored(results: dict) -> dict:
+    return results | dict(img=results['img'][:, ::-1].copy(), flip=True, flip_direction='horizontal')
+
+
+MOVED_APART = {
+    'flipped': (
+        mirrored,
+        r'is \(12, 8\) \(height, width\), flipped \(horizontal\), its segment map \(12, 8\), as it was',
+    ),
+    'larger': (
+        lambda results: results | dict(img=results['img'].repeat(2, 0)),
+        r'is \(24, 8\).* segment map \(12, 8\), as it',
+    ),
+    'warped': (
+        lambda results: results | dict(homography_matrix=np.array([[1, 0.5, 0], [0, 1, 0], [0, 0, 1]])),
+        r'is \(12, 8\).* segment map \(12, 8\), as it was loaded; expected both to be moved together',
+    ),
+    'map cropped': (
+        lambda results: results | dict(gt_seg_map=results['gt_seg_map'][:5]),
+        r'is \(12, 8\).* segment map \(5, 8\), moved',
+    ),
+}
+
+
+@pytest.mark.parametrize('change', MOVED_APART)
+def test_image_and_segments_never_part(tmp_path, change):
+    move, message = MOVED_APART[change]
+    pack, results = build('PackPanopticInputs'), loaded_results(tmp_path)
+    pack(dict(results))
+    with pytest.raises(ValueError, match=rf'PackPanopticInputs: image .*image\.png {message}'):
+        pack(move(results))
+
+
+def test_segments_loaded_after_the_image_was_moved_stay_as_they_are(tmp_path):
+    results = loaded_results(tmp_path)
+    flipped = mirrored({key: value for key, value in results.items() if key not in ('gt_seg_map', 'seg_fields')})
+    flipped['img'] = flipped['img'].repeat(2, 0)
+    packed = build('PackPanopticInputs')(build('LoadPanopticAnnotations')(flipped))
+    assert packed['inputs'].shape == (3, 24, 8)
+    assert packed['data_samples'].gt_panoptic_seg.segment_map.shape == (1, 12, 8)
+
+
+def test_any_number_of_segments_leaves_the_fill_values_free(tmp_path):
+    ids = 300 * (1 + np.arange(600, dtype=np.int32)).reshape(20, 30).repeat(3, 0).repeat(3, 1)
+    results = loaded_results(tmp_path, ids)
+    rotated = build('mmseg.RandomRotate', prob=1.0, degree=(7, 7))(results)
+    truth = build('PackPanopticInputs', keep_vanished=True)(rotated)['data_samples'].gt_panoptic_seg
+    segments = truth.segment_map[0].numpy()
+    assert segments.max() > 590 and (segments == -1).sum() > 100 and len(truth.labels) == 600
+    # What the rotation uncovered is void, not one segment of many pixels.
+    assert np.bincount(segments[segments >= 0]).max() <= 16
+
+
+@pytest.mark.parametrize(
+    'values', [dict(dtype=np.uint8), dict(first=7), dict(first=-1), dict(first=256 + 4), dict(first=1000)]
+)
+def test_other_values_than_segments_are_refused(tmp_path, values):
+    results = loaded_results(tmp_path)
+    stored = results['gt_seg_map'].astype(values.get('dtype', np.int16))
+    stored[0, 0] = values.get('first', stored[0, 0])
+    with pytest.raises(ValueError, match='expected int16 with 255 for no segment and 256 to 259 for its 4 segments'):
+        build('PackPanopticInputs')(results | dict(gt_seg_map=stored))
+
+
+def test_two_loaders_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="already hold 'gt_seg_map', expected one loader"):
+        build('LoadPanopticAnnotations')(loaded_results(tmp_path))
+
+
+def of_mmdetection(info: dict, *, flags: tuple) -> dict:
+    """An entry as MMDetection's dataset writes it: no 'iscrowd', False for a crowd; ``flags`` are stuff and things."""
+    segments = [
+        dict(
+            id=segment['id'],
+            category=segment['category'],
+            is_thing=False if segment['iscrowd'] else flags[segment['category'] in (1, 2)],
+        )
+        for segment in info['segments_info']
+    ]
+    return {key: value for key, value in info.items() if key != 'void_ids'} | dict(segments_info=segments)
+
+
+@pytest.mark.parametrize('flags, options', [((0, 1), {}), ((0, 1), dict(things=[1, 2])),
+                                            ((False, True), dict(things=[1, 2]))])  # fmt: skip
+def test_entries_of_mmdetections_dataset(tmp_path, flags, options):
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 4))
+    info['segments_info'][-1]['category'] = 1  # the crowd
+    assert info['segments_info'][-1]['iscrowd']
+    expected = build('LoadPanopticAnnotations')(copy.deepcopy(info))
+    found = build('LoadPanopticAnnotations', **options)(of_mmdetection(info, flags=flags))
+    assert np.array_equal(found['gt_seg_map'], expected['gt_seg_map'])
+    assert found['gt_segment_labels'].tolist() == expected['gt_segment_labels'].tolist() == [0, 1, 2, 3]
+
+
+def test_crowds_that_cannot_be_told_from_stuff(tmp_path):
+    info = of_mmdetection(entry(tmp_path / 'a.png', striped_ids(8, 12, 4)), flags=(False, True))
+    with pytest.raises(
+        ValueError, match=r"image 5 have no 'iscrowd'.*does not tell crowds from stuff. Fix: set things="
+    ):
+        build('LoadPanopticAnnotations')(info)
 
 
 @pytest.mark.parametrize('keep', [False, True])
 def test_vanished_segments(keep):
     results = moved_results(2, 3, count=5)
-    results['gt_panoptic_map'] = np.array([[3, 3, -1], [1, 3, 1]], np.int16)
+    results['gt_seg_map'] = stored_segments(np.array([[3, 3, -1], [1, 3, 1]]))
     truth = build('PackPanopticInputs', keep_vanished=keep)(results)['data_samples'].gt_panoptic_seg
     if keep:
         assert truth.labels == (4, 3, 2, 1, 0) and truth.segment_map[0].tolist() == [[3, 3, -1], [1, 3, 1]]

@@ -125,7 +125,7 @@ def test_missing_folders(root):
         build(root, data_prefix=dict(img_path='pictures', seg_map_path='labels'))
     with pytest.raises(FileNotFoundError, match=r"data_prefix\['seg_map_path'\] is the folder '.*masks'"):
         build(root, data_prefix=dict(img_path='images', seg_map_path='masks'))
-    with pytest.raises(FileNotFoundError, match='To predict without labels, leave seg_map_path'):
+    with pytest.raises(FileNotFoundError, match='To predict without labels, leave seg_map_path out'):
         build(root, data_prefix=dict(img_path='images', seg_map_path='masks'), test_mode=True)
 
 

@@ -272,10 +272,18 @@ def test_a_listed_segment_without_pixels_is_missed_as_in_the_official_tool(scene
 @pytest.mark.parametrize('key', ['isthing', 'category_ids'])
 def test_meta_without_an_entry_is_told(scenes, key, tmp_path):
     samples = scenes.samples()
-    del scenes.meta[key]
+    del scenes.meta[key], scenes.meta['thing_classes']
     metric = dict(type='mmmaskformer.PanopticMetric', outfile_prefix=str(tmp_path / 'result'))
     with pytest.raises(ValueError, match=f"meta '{key}': found no such entry, expected one for each of the 9 classes"):
         evaluate(scenes, samples, metric)
+
+
+def test_things_are_those_that_mmdetections_datasets_list(root):
+    scenes = Scenes(root, OTHER_ORDER)
+    samples, metric = scenes.samples(), dict(type='mmmaskformer.PanopticMetric')
+    expected = evaluate(scenes, samples, metric)
+    del scenes.meta['isthing']
+    assert evaluate(scenes, samples, metric) == expected
 
 
 def test_format_only_needs_a_path():

@@ -78,6 +78,20 @@ def test_ground_truth_larger_than_the_input_is_named():
         targets(sample, (50, 64))
 
 
+def test_ground_truth_of_another_size_than_the_image_is_named():
+    from mmdet.structures.mask import BitmapMasks
+
+    _, panoptic = hosts.make_panoptic_sample((50, 70))
+    instances = instance_sample([1], np.ones((1, 50, 70), bool))
+    for sample, file in ((panoptic, 'panoptic/a.png'), (instances, 'images/a.jpg')):
+        sample.set_metainfo(dict(img_shape=(60, 70)))
+        with pytest.raises(ValueError, match=rf'{file}: the ground truth is \(50, 70\) .*, the image \(60, 70\). Fix'):
+            targets(sample)
+    # MMDetection's preprocessor may pad the masks itself.
+    instances.gt_instances.masks = BitmapMasks(np.ones((1, 64, 96), np.uint8), 64, 96)
+    assert targets(instances).num_segments == 1
+
+
 @pytest.mark.parametrize('seed', range(5))
 def test_segments_survive_the_way_through_mmdetections_form(seed):
     generator = torch.Generator().manual_seed(seed)

@@ -236,3 +236,13 @@ def test_images_of_different_sizes_are_normalised_alike_in_both_stacks(name, wit
         assert not batched[:, height:].any() and not batched[:, :, width:].any()
     if with_samples:
         assert [sample.img_padding_size for sample in found['data_samples']] == [(0, 4, 0, 24), (0, 34, 0, 14)]
+
+
+def test_a_label_map_of_another_size_than_its_image_is_named():
+    preprocessor = MODELS.build(hosts.PREPROCESSOR)
+    image, sample = hosts.make_sample((50, 70), img_path='images/a.jpg')
+    data = dict(inputs=[image[:, :40]], data_samples=[sample])
+    with pytest.raises(ValueError, match=r'image images/a.jpg is \(40, 70\) .*, its label map \(50, 70\)'):
+        preprocessor(data, training=True)
+    # For testing, labels keep the size of the file.
+    assert preprocessor(data, training=False)['inputs'].shape == (1, 3, 64, 96)

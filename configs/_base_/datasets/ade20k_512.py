@@ -48,7 +48,8 @@ tta_pipeline = [
     ),
 ]
 
-# 8 GPUs x 2 = the published batch of 16.
+# 8 GPUs x 2 = the published batch of 16, which the learning rate is for.
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,

@@ -46,7 +46,8 @@ test_pipeline = [
     dict(type='mmdet.PackDetInputs'),
 ]
 
-# 64 GPUs x 1 = a batch of 64, as for panoptic.
+# 64 GPUs x 1 = a batch of 64, as for panoptic, which the learning rate is for.
+auto_scale_lr = dict(enable=False, base_batch_size=64)
 train_dataloader = dict(
     batch_size=1,
     num_workers=2,

@@ -54,7 +54,8 @@ tta_pipeline = [
     ),
 ]
 
-# 64 GPUs x 1 = the published batch of 64.
+# 64 GPUs x 1 = the published batch of 64, which the learning rate is for.
+auto_scale_lr = dict(enable=False, base_batch_size=64)
 train_dataloader = dict(
     batch_size=1,
     num_workers=2,

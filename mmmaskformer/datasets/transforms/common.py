@@ -1,14 +1,86 @@
-"""What several transforms agree on: the ignored label and which entries of the results are label maps."""
+"""What several transforms agree on: the ignored label, the form of segment maps, and which entries are label maps."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
 
 IGNORE_INDEX_8BIT = 255
 IGNORE_INDEX_16BIT = 65535
-PANOPTIC_MAP = 'gt_panoptic_map'
-"""Key of the map of segment indices, (H, W) int16; `NO_SEGMENT` where a pixel belongs to none."""
+PANOPTIC_MAP = 'gt_seg_map'
+"""Key of the segment map of a panoptic sample, (H, W) int16: the key that the hosts' transforms move.
+
+A pixel of segment i holds `FIRST_SEGMENT` + i, a pixel without a segment `FILL`. The hosts fill what they uncover with
+255, some with 0; neither is the number of a segment, whatever their count.
+"""
+FILL = 255
+FIRST_SEGMENT = 256
+SEGMENT_LABELS = 'gt_segment_labels'
+"""Key of the labels (M,) int64 of the segments; a sample that has it is a panoptic one."""
 
 NO_SEGMENT = -1
 """The value of `mmmaskformer.core.structures.NO_SEGMENT`."""
+
+
+class LoadedPair(NamedTuple):
+    """What the results held when the segments were loaded; `require_together` compares with it.
+
+    Attributes:
+        segments: the segment map itself, not a copy: a transform that moves it puts another array in its place.
+        image: `image_geometry` at that time.
+    """
+
+    segments: np.ndarray
+    image: tuple
+
+
+def image_geometry(results: Mapping, segments: np.ndarray) -> tuple:
+    """What the results record of how the image was moved.
+
+    Args:
+        results: of the pipeline.
+        segments: (H, W), stands for an image that was not loaded yet.
+
+    Returns:
+        (height, width); the direction of the flip or None; the 9 numbers of MMDetection's
+        ``homography_matrix``, rounded, those of no movement if there is none.
+    """
+    size = tuple(results.get('img', segments).shape[:2])
+    direction = results.get('flip_direction') if results.get('flip') else None
+    matrix = results.get('homography_matrix')
+    matrix = np.eye(3) if matrix is None else np.asarray(matrix, np.float64)
+    return size, direction, tuple(np.round(matrix, 4).ravel().tolist())
+
+
+def require_together(results: Mapping, transform: str) -> None:
+    """Check that image and segment map were moved together since the map was loaded.
+
+    A map that was loaded after the image was resized keeps the size of the file: then neither may move any more.
+    What leaves no record, such as a rotation that keeps the size, `mmmaskformer.datasets.pipelines` finds by the
+    transform's name.
+
+    Args:
+        results: with `PANOPTIC_MAP` and, if our loader wrote it, 'loaded_pair'.
+        transform: name of the calling class, for the message.
+
+    Raises:
+        ValueError: if only one of the two was moved, or both were and differ in size.
+    """
+    loaded, segments, now = (
+        results.get('loaded_pair'),
+        results[PANOPTIC_MAP],
+        image_geometry(results, results[PANOPTIC_MAP]),
+    )
+    moved_map = loaded is None or segments is not loaded.segments
+    if tuple(segments.shape[:2]) == now[0] if moved_map else now == loaded.image:
+        return
+    flip = f', flipped ({now[1]})' if now[1] else ''
+    raise ValueError(
+        f'{transform}: image {results.get("img_path")} is {now[0]} (height, width){flip}, its segment map '
+        f'{tuple(segments.shape[:2])}, {"moved" if moved_map else "as it was loaded"}; expected both to be moved '
+        'together. Fix: take out the transform of the pipeline that moves the image and leaves gt_seg_map, or put '
+        'LoadPanopticAnnotations before the transforms for training and after them for testing.'
+    )
 
 
 def agreed_value(key: str, argument: int | None, results: Mapping, transform: str) -> int | None:
@@ -43,6 +115,11 @@ def ignore_index_of(argument: int | None, results: Mapping, transform: str) -> i
     """
     value = agreed_value('ignore_index', argument, results, transform)
     return IGNORE_INDEX_8BIT if value is None else value
+
+
+def is_panoptic(results: Mapping) -> bool:
+    """Whether `PANOPTIC_MAP` holds segments, not labels."""
+    return SEGMENT_LABELS in results
 
 
 def label_map_keys(results: Mapping, transform: str) -> list[str]:

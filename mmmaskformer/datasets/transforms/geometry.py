@@ -9,7 +9,13 @@ from mmcv.transforms.utils import cache_randomness
 from PIL import Image
 from torch.nn import functional as F
 
-from mmmaskformer.datasets.transforms.common import NO_SEGMENT, PANOPTIC_MAP, ignore_index_of, label_map_keys
+from mmmaskformer.datasets.transforms.common import (
+    FILL,
+    PANOPTIC_MAP,
+    ignore_index_of,
+    is_panoptic,
+    label_map_keys,
+)
 from mmmaskformer.registry import TRANSFORMS
 
 
@@ -86,8 +92,8 @@ class ResizeShortestEdge(BaseTransform):
     """Resize to a shorter side drawn from a list, the longer side limited, keeping the aspect ratio.
 
     The image is resized with Pillow's averaging bilinear filter, every map in ``seg_fields`` with torch's nearest
-    neighbour, except ``gt_panoptic_map``, which follows Pillow's: the official mappers differ there. Writes ``img``,
-    the maps, ``img_shape``, ``scale``, ``scale_factor`` and ``keep_ratio``, as mmcv's
+    neighbour, except the segment map of a panoptic sample, which follows Pillow's: the official mappers differ there.
+    Writes ``img``, the maps, ``img_shape``, ``scale``, ``scale_factor`` and ``keep_ratio``, as mmcv's
     ``Resize(scale=(max_size, short_edge), keep_ratio=True)`` does (without a limit, ``scale`` is the new size);
     ``scale_factor`` (width, height) is relative to the image it got. For training (a list) and testing (one value),
     also inside ``TestTimeAug``.
@@ -133,7 +139,7 @@ class ResizeShortestEdge(BaseTransform):
         height, width = image.shape[:2]
         size = shortest_edge_size(height, width, short_edge, self.max_size)
         for key in keys:
-            resize = resize_segments if key == PANOPTIC_MAP else resize_labels
+            resize = resize_segments if key == PANOPTIC_MAP and is_panoptic(results) else resize_labels
             results[key] = resize(results[key], size)
         results['img'] = resize_image(image, size)
         results['img_shape'] = size
@@ -197,7 +203,7 @@ class RandomCropRange(BaseTransform):
 class PadToSize(BaseTransform):
     """Pad the image and every map in ``seg_fields`` on the right and at the bottom to a fixed size.
 
-    ``gt_panoptic_map`` is padded with -1, no segment.
+    The segment map of a panoptic sample is padded with 255, no segment there.
 
     Writes ``img``, the maps, ``img_shape`` and ``pad_shape``, as mmcv's ``Pad`` does. Padding comes before the
     normalization, so 128 is near the mean colour, not exactly on it.
@@ -236,7 +242,8 @@ class PadToSize(BaseTransform):
                 f'size={self.size}. Fix: put mmseg.RandomCrop with crop_size={self.size} before, or raise size.'
             )
         for key in keys:
-            results[key] = self._pad_labels(results[key], NO_SEGMENT if key == PANOPTIC_MAP else ignore_index, key)
+            no_label = FILL if key == PANOPTIC_MAP and is_panoptic(results) else ignore_index
+            results[key] = self._pad_labels(results[key], no_label, key)
         results['img'] = _pad(results['img'], self.size, self.image_value)
         results['img_shape'] = self.size
         results['pad_shape'] = results['img'].shape

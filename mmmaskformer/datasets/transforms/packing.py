@@ -7,7 +7,15 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 
-from mmmaskformer.datasets.transforms.common import NO_SEGMENT, PANOPTIC_MAP
+from mmmaskformer.datasets.transforms.common import (
+    FILL,
+    FIRST_SEGMENT,
+    NO_SEGMENT,
+    PANOPTIC_MAP,
+    SEGMENT_LABELS,
+    is_panoptic,
+    require_together,
+)
 from mmmaskformer.registry import TRANSFORMS
 
 # After our registry, which makes mmdet importable with mmcv-lite.
@@ -27,21 +35,39 @@ META_KEYS = (
 )
 
 
-def drop_vanished(segment_map: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leave out segments without a pixel and number the others anew, in their order.
+def unpack_segments(
+    segment_map: np.ndarray, labels: np.ndarray, *, keep_vanished: bool, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the map that the transforms moved into segment indices.
 
     Args:
-        segment_map: (H, W) int16 index in [0, M), -1 for none.
+        segment_map: (H, W) integer, see `PANOPTIC_MAP`.
         labels: (M,) int64.
+        keep_vanished: keep segments without a pixel; False leaves them out and numbers the others in their order.
+        name: of the image, for the message.
 
     Returns:
-        (H, W) int16 with the new indices, and the labels of the segments that stay.
+        (H, W) int16 index, -1 for no segment, and the labels of the segments that stay.
+
+    Raises:
+        ValueError: if the map is of 8 bits or holds other values than those of its segments, `FILL` and 0.
     """
-    shifted = segment_map.ravel() + 1
-    seen = np.bincount(shifted, minlength=len(labels) + 1)[1:] > 0
-    numbers = np.where(seen, np.cumsum(seen) - 1, NO_SEGMENT)
-    table = np.concatenate(([NO_SEGMENT], numbers)).astype(np.int16)
-    return table[shifted].reshape(segment_map.shape), labels[seen]
+    counts = np.zeros(0, np.int64)
+    if segment_map.dtype.itemsize > 1 and segment_map.min() >= 0:
+        counts = np.bincount(segment_map.ravel(), minlength=FIRST_SEGMENT + len(labels))
+    wrong = np.flatnonzero(counts[1:FILL]) + 1
+    if wrong.size or len(counts) != FIRST_SEGMENT + len(labels):
+        raise ValueError(
+            f'PackPanopticInputs: the segment map of image {name} is {segment_map.dtype} with values from '
+            f'{segment_map.min()} to {segment_map.max()}, expected int16 with {FILL} for no segment and '
+            f'{FIRST_SEGMENT} to {FIRST_SEGMENT + len(labels) - 1} for its {len(labels)} segments. Fix: take out the '
+            'transform of the pipeline that wrote other values into gt_seg_map.'
+        )
+    seen = counts[FIRST_SEGMENT:] > 0
+    seen |= keep_vanished
+    table = np.full(len(counts), NO_SEGMENT, np.int16)
+    table[FIRST_SEGMENT:] = np.where(seen, np.cumsum(seen) - 1, NO_SEGMENT)
+    return table[segment_map], labels[seen]
 
 
 @TRANSFORMS.register_module()
@@ -56,6 +82,10 @@ class PackPanopticInputs(BaseTransform):
         keep_vanished: keep segments that lost all their pixels in a crop, as the published system does: they are
             matched, trained with an empty mask and counted in the normalizer. False drops them, as MMDetection does.
         meta_keys: entries of the results to hand on; those that are absent are passed over.
+
+    Raises:
+        ValueError: when called, if a transform moved the image and left the segments, or wrote values into the
+            segment map that are no segments.
     """
 
     def __init__(self, keep_vanished: bool = False, meta_keys: Sequence[str] = META_KEYS) -> None:
@@ -66,11 +96,15 @@ class PackPanopticInputs(BaseTransform):
         """Pack the results dict; returns ``dict(inputs=..., data_samples=...)``."""
         image = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
         sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
-        if PANOPTIC_MAP in results:
-            segment_map, labels = results[PANOPTIC_MAP], results['gt_segment_labels']
-            if not self.keep_vanished:
-                segment_map, labels = drop_vanished(segment_map, labels)
-            segment_map = torch.from_numpy(np.ascontiguousarray(segment_map[None]))
+        if is_panoptic(results):
+            require_together(results, type(self).__name__)
+            segment_map, labels = unpack_segments(
+                results[PANOPTIC_MAP],
+                results[SEGMENT_LABELS],
+                keep_vanished=self.keep_vanished,
+                name=str(results.get('img_path')),
+            )
+            segment_map = torch.from_numpy(segment_map[None])
             sample.gt_panoptic_seg = PixelData(metainfo={'labels': tuple(labels.tolist())}, segment_map=segment_map)
         return {'inputs': image, 'data_samples': sample}
 

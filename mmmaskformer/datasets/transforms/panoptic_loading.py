@@ -6,7 +6,15 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmmaskformer.datasets.transforms.common import NO_SEGMENT, PANOPTIC_MAP
+from mmmaskformer.datasets.transforms.common import (
+    FILL,
+    FIRST_SEGMENT,
+    NO_SEGMENT,
+    PANOPTIC_MAP,
+    SEGMENT_LABELS,
+    LoadedPair,
+    image_geometry,
+)
 from mmmaskformer.datasets.transforms.loading import decode_picture, read_content, require_image_size
 from mmmaskformer.registry import TRANSFORMS
 
@@ -81,14 +89,17 @@ def ids_of_colours(pixels: np.ndarray, conversion: int = cv2.COLOR_RGB2RGBA) -> 
     return ids
 
 
-def replace_ids(ids: np.ndarray, numbers: Mapping[int, int]) -> tuple[np.ndarray, dict[int, int]]:
+def replace_ids(
+    ids: np.ndarray, numbers: Mapping[int, int], missing: int = NO_SEGMENT
+) -> tuple[np.ndarray, dict[int, int]]:
     """Replace every segment id by a number.
 
     Works on runs of equal pixels, of which a segmentation has few: no sort and no loop over pixels.
 
     Args:
         ids: (H, W) int32 segment ids.
-        numbers: id to number in the range of int16; ids it lacks become -1.
+        numbers: id to number in the range of int16.
+        missing: the number of ids that ``numbers`` lacks.
 
     Returns:
         (H, W) int16 numbers; and the number of pixels of each id that occurs.
@@ -98,7 +109,7 @@ def replace_ids(ids: np.ndarray, numbers: Mapping[int, int]) -> tuple[np.ndarray
     lengths = np.diff(starts, append=pixels.size)
     found, id_of_run = np.unique(pixels[starts], return_inverse=True)
     areas = np.bincount(id_of_run, weights=lengths).astype(np.int64)
-    number_of_id = np.array([numbers.get(number, NO_SEGMENT) for number in found.tolist()], np.int16)
+    number_of_id = np.array([numbers.get(number, missing) for number in found.tolist()], np.int16)
     replaced = np.repeat(number_of_id[id_of_run], lengths).reshape(ids.shape)
     return replaced, dict(zip(found.tolist(), areas.tolist(), strict=True))
 
@@ -108,17 +119,22 @@ class LoadPanopticAnnotations(BaseTransform):
     """Load the segments of an image from its panoptic PNG, and check them against the dataset's entry.
 
     Reads ``seg_map_path``, ``segments_info`` and ``void_ids`` of `PanopticDataset`'s entries; writes
-    ``gt_panoptic_map``, (H, W) int16, the index of the segment at each pixel, -1 for void and crowds, appended to
-    ``seg_fields``; and ``gt_segment_labels``, (M,) int64, the label of each segment, in the order of
+    ``gt_seg_map``, (H, W) int16, 256 plus the index of the segment at each pixel, 255 for void and crowds, appended to
+    ``seg_fields``; ``gt_segment_labels``, (M,) int64, the label of each segment, in the order of
     ``segments_info`` without crowds. Comes after the image was loaded, before or after it was resized: the PNG must
     have the size of the image file (``ori_shape``).
 
     Differs from MMDetection's LoadPanopticAnnotations: one map instead of a mask for each thing and a label map for
     the stuff; crowds are void as published, there their pixels stay in the label map; no need for panopticapi.
 
+    Entries of MMDetection's CocoPanopticDataset, which have no 'iscrowd', are read too: there a crowd is a segment of a
+    thing class with ``is_thing`` False.
+
     Args:
         allow_empty: accept images without a segment to learn. False raises; testing wants True.
         allow_hidden: accept segments that are listed but have no pixel, as the published ADE20K files have.
+        things: labels of the thing classes, for entries without 'iscrowd' only. None: MMDetection's dataset writes 0
+            for stuff and False for a crowd, unless its file has 'isthing' as true and false.
         allow_missing: pass an image for which no PNG is named, as the hosts' inference functions hand it in. False
             raises. A file that is named must exist in either case. Test pipelines want True.
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
@@ -133,16 +149,18 @@ class LoadPanopticAnnotations(BaseTransform):
         self,
         allow_empty: bool = False,
         allow_hidden: bool = False,
+        things: Sequence[int] | None = None,
         allow_missing: bool = False,
         backend_args: dict | None = None,
     ) -> None:
         self.allow_empty = allow_empty
         self.allow_hidden = allow_hidden
+        self.things = None if things is None else frozenset(things)
         self.allow_missing = allow_missing
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        """Add ``gt_panoptic_map`` and ``gt_segment_labels`` to the results dict and return it."""
+        """Add ``gt_seg_map`` and ``gt_segment_labels`` to the results dict and return it."""
         path = results.get('seg_map_path')
         if path is None and self.allow_missing:
             return results
@@ -153,7 +171,7 @@ class LoadPanopticAnnotations(BaseTransform):
                 'to predict without ground truth.'
             )
         segments = results['segments_info']
-        learnt = [segment for segment in segments if not segment['iscrowd']]
+        learnt = [segment for segment in segments if not self._is_crowd(segment, results)]
         if not learnt and not self.allow_empty:
             raise ValueError(
                 f'{type(self).__name__}: image {results.get("img_id")} ({path}) has no segment to learn: '
@@ -163,16 +181,36 @@ class LoadPanopticAnnotations(BaseTransform):
             )
         ids = read_segment_ids(path, self.backend_args)
         require_image_size(ids.shape, results, f'panoptic PNG {path}')
-        numbers = {segment['id']: index for index, segment in enumerate(learnt)}
-        segment_map, areas = replace_ids(ids, numbers)
+        numbers = {segment['id']: index for index, segment in enumerate(learnt, FIRST_SEGMENT)}
+        segment_map, areas = replace_ids(ids, numbers, FILL)
         listed = [segment['id'] for segment in segments]
         _require_listed(areas, {VOID_ID, *listed, *results.get('void_ids', ())}, results)
         if not self.allow_hidden:
             _require_pixels(listed, areas, results)
+        if PANOPTIC_MAP in results.get('seg_fields', []):
+            raise ValueError(
+                f'{type(self).__name__}: the results already hold {PANOPTIC_MAP!r}, expected one loader of '
+                'annotations. Fix: remove the other one from the pipeline.'
+            )
         results[PANOPTIC_MAP] = segment_map
-        results['gt_segment_labels'] = np.array([segment['category'] for segment in learnt], np.int64)
+        results['loaded_pair'] = LoadedPair(segment_map, image_geometry(results, segment_map))
+        results[SEGMENT_LABELS] = np.array([segment['category'] for segment in learnt], np.int64)
         results.setdefault('seg_fields', []).append(PANOPTIC_MAP)
         return results
+
+    def _is_crowd(self, segment: Mapping, results: Mapping) -> bool:
+        """Whether a segment of the entry is a crowd."""
+        if 'iscrowd' in segment:
+            return bool(segment['iscrowd'])
+        if self.things is not None:
+            return segment['category'] in self.things and not segment['is_thing']
+        if any(row['is_thing'] is True for row in results['segments_info']):
+            raise ValueError(
+                f"{type(self).__name__}: the segments of image {results.get('img_id')} have no 'iscrowd', and is_thing "
+                'is true or false, which does not tell crowds from stuff. Fix: set things=[labels of the thing '
+                "classes] of this transform, or use type='mmmaskformer.CocoPanopticDataset'."
+            )
+        return segment['is_thing'] is False
 
     def __repr__(self) -> str:
         return (
