@@ -1,6 +1,6 @@
 """The mask logits of the queries of a batch on the grid (h, w), not multiplied out.
 
-Nobody needs all of them at once: the matcher looks at some pixels at a time, the losses at the matched queries,
+They are not needed all at once: the matcher looks at some pixels at a time, the losses at the matched queries,
 inference at the confident ones. Three forms answer these requests alike:
 
 - `Plain`: logits that a network made itself;
@@ -76,7 +76,7 @@ class Masks(Protocol):
 
 
 class Plain(NamedTuple):
-    """Mask logits as they are; see `Masks` for the methods.
+    """Mask logits of a network that computes them itself; see `Masks` for the methods.
 
     Attributes:
         all_logits: (B, n, h, w) float, before sigmoid.

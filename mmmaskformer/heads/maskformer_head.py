@@ -24,7 +24,7 @@ CLASSIFIER = 'classifier.class_embed'
 class MaskFormerHead(BaseModule):
     """Mask classification for semantic segmentation.
 
-    Class count and widths are written here once; the parts get them from the head and refuse to be told again.
+    Class count and widths are written here once; the parts get them from the head and refuse them in their own configs.
 
     Args:
         in_channels: channels of the backbone features, finest first.
@@ -149,7 +149,7 @@ class MaskFormerHead(BaseModule):
     def predict_masks(
         self, features: Sequence[Tensor], metas: Sequence[dict], *, sliding: bool
     ) -> tuple[Tensor, DeferredMaskLogits]:
-        """Outputs of the last layer, for whoever wants labels only.
+        """Outputs of the last layer, for callers that need labels only.
 
         Args:
             features: backbone features (B, C_i, h_i, w_i), finest first.
@@ -196,8 +196,8 @@ class MaskFormerHead(BaseModule):
                     f"{self.config_key}.on_class_mismatch='reinit'."
                 )
             print_log(
-                f'{key}: {found} classes in the checkpoint, {self.num_classes} in the model; the classifier starts '
-                'anew',
+                f'{key}: {found} classes in the checkpoint, {self.num_classes} in the model; the classifier is '
+                're-initialised',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -1,4 +1,4 @@
-"""Mask logits from the network's grid to the output's, for the queries that somebody asks for.
+"""Mask logits from the network's grid to the output's, for the queries that are needed.
 
 Every resize of the post-processing stands here. The published system up-samples the mask logits to the padded network
 input, removes the padding and resizes to the output; both steps are bilinear, so their order matters to rounding and
@@ -98,7 +98,7 @@ class QueryMasks(NamedTuple):
 
 
 class DeferredMaskLogits(Sequence):
-    """The mask logits of a batch, made image by image when somebody takes them.
+    """The mask logits of a batch, computed image by image on access.
 
     What MMDetection's detector carries from the head to the fusion head: its own fusion head iterates over the images
     and gets what it expects, (Q, H, W) logits at the padded input size; ours uses the factors.

@@ -68,5 +68,5 @@ def is_watched(*modules: nn.Module) -> bool:
 
 
 def relu_after(module: nn.Module, x: Tensor) -> Tensor:
-    """ReLU of the output of a module, in place unless somebody watches it."""
+    """ReLU of the output of a module, in place unless a hook watches it."""
     return F.relu(x) if is_watched(module) else F.relu_(x)

@@ -153,41 +153,55 @@ class _Workspace:
             grads: (2, n, h, w), written: their gradients.
         """
         count = len(mask_logits)
-        # Five tensors serve several times: grad holds u^2 first, inside the slope of dice at the end, error z at the
-        # start, and log_right the focal loss.
-        grad, inside, right, error, log_right = tensors = self.tensors[:, :count]
-        self.target.masks_of(target_idx, out=inside)
-        z = self.sampler.up(-mask_logits, out=error)
+        buffers = self.tensors[:, :count]
+        inside = self.target.masks_of(target_idx, out=buffers[1])
+        z = self.sampler.up(-mask_logits, out=buffers[3])
         z.addcmul_(z, inside, value=-2)
-        torch.sigmoid(z, out=right)
-        log_sigmoid(z, right, tails=self.tails, out=log_right)
-        torch.sub(1, right, out=error)
+        right = torch.sigmoid(z, out=buffers[2])
+        log_right = log_sigmoid(z, right, tails=self.tails, out=buffers[4])  # -L
+        error = torch.sub(1, right, out=buffers[3])  # u, over z
         if self.counted is not None:  # without error, a pixel adds nothing to the losses and their gradients
             error.mul_(self.counted)
             log_right.mul_(self.counted)
+        losses[0], factor = self._mask_loss(inside, right, error, log_right, kind, slope=buffers[0])
+        losses[1] = self._dice_loss(inside, right, error, self.areas[target_idx])
+        grads[:] = self.sampler.down(buffers[:2].flatten(0, 1)).unflatten(0, (2, count))
+        grads[0] *= factor
+
+    def _mask_loss(
+        self, inside: Tensor, right: Tensor, error: Tensor, log_right: Tensor, kind: str, slope: Tensor
+    ) -> tuple[Tensor, float | Tensor]:
+        """Mean loss (n,) per mask, and a factor: times ``slope``, which is written, it is d loss / d logit.
+
+        ``log_right`` is overwritten.
+        """
         if kind == 'bce':
             factor, of_inside = 1 / self.num_pixels, -1
-            losses[0] = log_right.sum((1, 2)).mul_(-factor)
-            grad.copy_(error)  # d L / d logit = -s * u
+            loss = log_right.sum((1, 2)).mul_(-factor)
+            slope.copy_(error)  # d L / d logit = -s * u
         else:
             # Inside of the target the weight is alpha instead of 1 - alpha, and s has the other sign.
             factor, of_inside = (1 - FOCAL_ALPHA) / self.num_pixels, -FOCAL_ALPHA / (1 - FOCAL_ALPHA)
-            squared = torch.mul(error, error, out=grad)
-            focal = log_right.mul_(squared)
-            losses[0] = (focal.sum((1, 2)) - (1 + of_inside) * _dots(focal, inside)).mul_(-factor)
+            squared = torch.mul(error, error, out=slope)
+            focal = log_right.mul_(squared)  # -u^2 * L
+            loss = (focal.sum((1, 2)) - (1 + of_inside) * _dots(focal, inside)).mul_(-factor)
             # d focal / d logit = -s * w * u^2 * (2 * sigmoid(z) * L + u)
-            torch.addcmul(squared.mul_(error), focal, right, value=-2, out=grad)
-        grad.addcmul_(grad, inside, value=of_inside - 1)
+            torch.addcmul(squared.mul_(error), focal, right, value=-2, out=slope)
+        slope.addcmul_(slope, inside, value=of_inside - 1)
+        return loss, factor
 
-        # The mask probability is sigmoid(z) inside the target and u outside; its derivative is sigmoid(z) * u in both.
-        overlap, target_sum = _dots(right, inside), self.areas[target_idx]
-        prob_sum = error.sum((1, 2)) + 2 * overlap - target_sum
-        losses[1] = dice_from_sums(overlap, prob_sum, target_sum)
-        total = prob_sum + target_sum + 1
+    @staticmethod
+    def _dice_loss(inside: Tensor, right: Tensor, error: Tensor, areas: Tensor) -> Tensor:
+        """Dice loss (n,) of masks whose segments have some areas (n,); d loss / d logit is written over ``inside``.
+
+        The mask probability is sigmoid(z) inside of the target and u outside; its derivative is sigmoid(z) * u in both.
+        """
+        overlap = _dots(right, inside)
+        prob_sum = error.sum((1, 2)) + 2 * overlap - areas
+        total = prob_sum + areas + 1
         slope = inside.mul_((-2 / total)[:, None, None]).add_(((2 * overlap + 1) / total.square())[:, None, None])
         slope.mul_(right).mul_(error)
-        grads[:] = self.sampler.down(tensors[:2].flatten(0, 1)).unflatten(0, (2, count))
-        grads[0] *= factor
+        return dice_from_sums(overlap, prob_sum, areas)
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:

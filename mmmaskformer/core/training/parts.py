@@ -56,7 +56,7 @@ class MaskLoss(nn.Module):
         raise NotImplementedError
 
     def matching_cost(self) -> 'Cost':
-        """The cost that a matcher takes if it is told no other: focal and dice, as published."""
+        """The cost that a matcher uses unless its config names another: focal and dice, as published."""
         return FocalDiceCost()
 
 

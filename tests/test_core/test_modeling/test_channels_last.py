@@ -110,3 +110,23 @@ def test_only_plain_inference_in_full_precision_prefers_channels_last():
         assert torch.equal(traced(x), x)
         compiled = torch.compile(lambda x: x + int(prefers_channels_last(x)), backend='eager', fullgraph=True)
         assert torch.equal(compiled(x), x)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_group_norm_of_wide_rows_is_exact_with_any_number_of_threads(threads):
+    torch.manual_seed(0)
+    norm = fuse_for_inference(OverwritingGroupNorm(3, 6).eval())
+    x = (torch.randn(2, 6, 3, 5000) + 30).contiguous(memory_format=torch.channels_last)
+    expected = F.group_norm(x.double().contiguous(), 3)
+    for count in (1, 2, 4):
+        threads(count)
+        with torch.no_grad():
+            found = norm(x.clone(memory_format=torch.preserve_format))
+        torch.testing.assert_close(found.double(), expected, rtol=5e-5, atol=5e-5)
