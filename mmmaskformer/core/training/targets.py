@@ -38,10 +38,13 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
         The batch with ``segment_maps`` (B, H, W) int16, or int32 if classes are too many for it.
 
     Raises:
+        TypeError: if the maps are not integer.
         LabelRangeError: if an id is neither in [0, K) nor ``ignore_index``.
 
     Source: paper, section 3.2; official code, MaskFormerSemanticDatasetMapper.
     """
+    if label_maps.is_floating_point():
+        raise TypeError(f'label_maps are {label_maps.dtype}; expected integer class ids. Fix: label_maps.long()')
     batch = len(label_maps)
     labels = label_maps.reshape(batch, -1).long()
     # Columns of the table: K classes, then "ignored", then "out of range".

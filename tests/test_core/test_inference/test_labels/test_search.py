@@ -158,3 +158,9 @@ def test_many_faint_queries_may_decide_together(size):
     class_logits = torch.cat([probs, 1 - probs.sum(1, keepdim=True)], 1).log()
     masks = QueryMasks.of_logits(torch.full((201, 8, 8), 9.0, dtype=torch.float64), (32, 32), (32, 32), (32, 32))
     assert (semantic_labels.semantic_labels(class_logits, masks) == 1).all()
+
+
+def test_without_queries_every_pixel_has_the_first_class():
+    masks = QueryMasks.of_logits(torch.zeros(0, 8, 12), (32, 48), (32, 48), (30, 40))
+    labels = semantic_labels.semantic_labels(torch.zeros(0, 6), masks)
+    assert labels.shape == (30, 40) and labels.dtype == torch.int32 and not labels.any()
