@@ -187,7 +187,7 @@ class MaskTarget(NamedTuple):
         return self.masks.new_zeros(self.size) if self.ignored is None else self.ignored
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Targets:
     """The true segments of a batch at the padded input size; a sequence of B `MaskTarget`.
 
