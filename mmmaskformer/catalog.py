@@ -1,5 +1,6 @@
 """The one table of what can be named in a config: registers every class of the model under its public name."""
 
+from mmmaskformer.core.modeling.feature_pyramid import SimpleFeaturePyramid
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
@@ -22,6 +23,7 @@ for part in (
     MaskClassifier,
     FPNPixelDecoder,
     TransformerEncoderPixelDecoder,
+    SimpleFeaturePyramid,
     TransformerDecoder,
     HungarianMatcher,
     ClassCost,
@@ -43,3 +45,17 @@ if has_host('mmseg'):
 
     MODELS.register_module(module=EncoderDecoder)
     MODELS.register_module(module=SegDataPreProcessor)
+
+if has_host('mmdet'):
+
+    def det_data_preprocessor(**settings):
+        """Build our `DetDataPreprocessor`.
+
+        Args:
+            settings: its arguments.
+        """
+        from mmmaskformer.hosts.mmdet import DetDataPreprocessor
+
+        return DetDataPreprocessor(**settings)
+
+    MODELS.register_module(name='DetDataPreprocessor', module=det_data_preprocessor)

@@ -43,7 +43,10 @@ TRANSFORMS = Registry(
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmmaskformer.evaluation'])
 HOOKS = Registry(
-    'hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hosts.hooks', 'mmmaskformer.visualization.hook']
+    'hook',
+    parent=ROOT_HOOKS,
+    scope=SCOPE,
+    locations=['mmmaskformer.hosts.hooks', 'mmmaskformer.hosts.data_check', 'mmmaskformer.visualization.hook'],
 )
 OPTIM_WRAPPERS = Registry(
     'optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.hosts.optim']

@@ -16,6 +16,7 @@ resume = False
 tta_model = dict(type='mmmaskformer.SemanticTTAModel')
 custom_hooks = [
     dict(type='mmmaskformer.CheckClassesHook'),
+    dict(type='mmmaskformer.CheckDataHook'),
     dict(type='mmmaskformer.RepeatableRunHook'),
     dict(type='mmmaskformer.ShareWeightsHook'),
 ]

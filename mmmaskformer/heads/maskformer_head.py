@@ -3,11 +3,12 @@
 import inspect
 import logging
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
@@ -15,8 +16,11 @@ from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.structures import MaskPrediction, Targets
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
+from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.build import build_classifier, build_criterion, refuse_unknown_keys
-from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
+from mmmaskformer.heads.data_samples import targets_from_seg_samples
+from mmmaskformer.heads.feature_input import FeatureInput
+from mmmaskformer.heads.features import watch_registration
 
 CLASSIFIER = 'classifier.class_embed'
 
@@ -27,11 +31,13 @@ class MaskFormerHead(BaseModule):
     Class count and widths are written here once; the parts get them from the head and refuse them in their own configs.
 
     Args:
-        in_channels: channels of the backbone features, finest first.
+        in_channels: channels of the features of backbone and neck, in their order. Left out, they are measured when
+            the head becomes a part of a model, by one forward pass of a small image.
         num_classes: K, without "no object".
         num_queries: Q.
         channels: width of pixel decoder, transformer decoder and mask embeddings.
-        feature_strides: strides of the backbone features in input pixels.
+        feature_strides: strides of the features in input pixels, in the same order. Left out, they are measured too;
+            for a head without a model around it they are 4, 8, 16, ….
         ignore_index: label of pixels without a class.
         classifier: config of the whole network behind the backbone; `MaskClassifier` if None.
         pixel_decoder: config of the pixel decoder, None for a network without one.
@@ -56,11 +62,11 @@ class MaskFormerHead(BaseModule):
     def __init__(
         self,
         *,
-        in_channels: Sequence[int],
+        in_channels: Sequence[int] | None = None,
         num_classes: int,
         num_queries: int = 100,
         channels: int = 256,
-        feature_strides: Sequence[int] = (4, 8, 16, 32),
+        feature_strides: Sequence[Real] | None = None,
         ignore_index: int = 255,
         classifier: dict | None = None,
         pixel_decoder: dict | None = None,
@@ -73,21 +79,63 @@ class MaskFormerHead(BaseModule):
     ):
         refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
         super().__init__(init_cfg)
-        _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg)
-        self.in_channels = list(in_channels)
-        self.feature_strides = list(feature_strides)
+        _check_settings(num_classes, on_class_mismatch, init_cfg)
+        require_ignore_index(ignore_index)
+        self.feature_input = FeatureInput(in_channels, feature_strides)
         self.num_classes = self.out_channels = num_classes
         self.ignore_index = ignore_index
         self.on_class_mismatch = on_class_mismatch
-        derived = dict(in_channels=in_channels, num_classes=num_classes, num_queries=num_queries, channels=channels)
-        self.classifier = build_classifier(classifier, pixel_decoder, transformer_decoder, **derived)
+        self.classifier = None
+        derived = dict(num_classes=num_classes, num_queries=num_queries, channels=channels)
+        self._classifier_settings = (classifier, pixel_decoder, transformer_decoder, derived)
+        if in_channels is not None:
+            self._build_classifier()
         self.criterion = build_criterion(matcher, criterion, **derived)
+        watch_registration(MaskFormerHead)
+
+    @property
+    def in_channels(self) -> list[int] | None:
+        """Channels of the features, finest first; None until they are measured."""
+        return self.feature_input.channels
+
+    @property
+    def feature_strides(self) -> list[Real] | None:
+        """Strides of the features, finest first; None until they are measured."""
+        return self.feature_input.strides
+
+    def attach_to(self, model: nn.Module, name: str) -> None:
+        """Measure the features of the model that this head has become a part of; see `watch_registration`.
+
+        Args:
+            model: what the head was assigned to.
+            name: as which attribute.
+
+        Raises:
+            ValueError: if the features do not suit the head, or if ``in_channels`` is left out and the model has none.
+        """
+        if hasattr(model, 'backbone') and hasattr(model, 'extract_feat'):
+            self.feature_input.fit(model, f'model.{name}')
+        if self.classifier is None:
+            self._require_channels(f'{type(model).__name__} has no backbone with features')
+            self._build_classifier()
+
+    def prepare(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features of the model as the classifier takes them: (B, C_i, h_i, w_i), finest first.
+
+        Args:
+            features: as the model's ``extract_feat`` gives them.
+
+        Raises:
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+        """
+        self._require_channels('the head is not part of a model that it could be measured in')
+        return self.feature_input.prepare(features, self.config_key)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Raw outputs of the last layer.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
 
         Returns:
             Class logits (B, Q, K + 1) and mask logits (B, Q, h, w).
@@ -95,14 +143,14 @@ class MaskFormerHead(BaseModule):
         Raises:
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
         """
-        prediction = self._predict_segments(features, all_layers=False)[-1]
+        prediction = self.classifier(self.prepare(features), all_layers=False)[-1]
         return prediction.class_logits, prediction.masks.multiplied_out()
 
     def loss(self, features: Sequence[Tensor], data_samples: Sequence, train_cfg: dict | None = None) -> dict:
         """Training losses of a batch.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
             data_samples: B samples with ``gt_sem_seg`` at the padded input size.
             train_cfg: not used; part of the host's signature.
 
@@ -113,9 +161,10 @@ class MaskFormerHead(BaseModule):
             ValueError: if features or labels do not fit the head.
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
         """
-        predictions = self._predict_segments(features, all_layers=True)
+        features = self.prepare(features)
+        predictions = self.classifier(features, all_layers=True)
         targets = self._targets(features, data_samples)
-        require_stride(features[0], self.feature_strides[0], [targets.size], self.config_key)
+        self.feature_input.require_stride(features[0], [targets.size], self.config_key)
         try:
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
@@ -126,7 +175,7 @@ class MaskFormerHead(BaseModule):
         """Class scores at the padded input size; the host crops and resizes them, as published.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
             metas: meta information of the samples.
             test_cfg: the host's. ``mode`` is read, and two keys of ours: ``inference``, 'semantic' (the default) or
                 'general', the two ways of the paper's section 3.3, and ``object_threshold`` of the latter.
@@ -152,7 +201,7 @@ class MaskFormerHead(BaseModule):
         """Outputs of the last layer, for callers that need labels only.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
             metas: meta information of the samples.
             sliding: whether the batch is a window, whose size is then the first of ``metas``'s ``img_shape``.
 
@@ -162,8 +211,9 @@ class MaskFormerHead(BaseModule):
         Raises:
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
         """
+        features = self.prepare(features)
         prediction = self._infer(features)
-        size = input_size(metas, features[0], self.feature_strides[0], sliding=sliding)
+        size = self.feature_input.input_size(metas, features[0], self.config_key, sliding=sliding)
         return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
 
     def name_classes(self, names: Sequence[str]) -> None:
@@ -174,15 +224,22 @@ class MaskFormerHead(BaseModule):
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
 
-    def _predict_segments(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
-        _check_features(features, self.in_channels, self.feature_strides, self.config_key)
-        return self.classifier(features, all_layers=all_layers)
+    def _require_channels(self, why: str) -> None:
+        if self.in_channels is None:
+            raise ValueError(
+                f'{self.config_key}.in_channels is left out, but {why}. Fix: set in_channels and feature_strides to '
+                'the channels and strides of the features, in their order'
+            )
+
+    def _build_classifier(self) -> None:
+        *configs, derived = self._classifier_settings
+        self.classifier = build_classifier(*configs, in_channels=self.in_channels, **derived)
 
     def _infer(self, features: Sequence[Tensor]) -> MaskPrediction:
-        """The last layer; in evaluation mode, faster layers are switched on, see `fuse_for_inference`."""
+        """The last layer, from prepared features; in evaluation mode `fuse_for_inference` is called first."""
         if not self.training:
             fuse_for_inference(self.classifier)
-        return self._predict_segments(features, all_layers=False)[-1]
+        return self.classifier(features, all_layers=False)[-1]
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Check the classifier of a checkpoint; mmengine would only log the mismatch and go on without it."""
@@ -223,14 +280,9 @@ def _scores(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], te
     raise ValueError(f"model.test_cfg.inference={inference!r} is unknown; expected 'semantic' or 'general'")
 
 
-def _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg) -> None:
+def _check_settings(num_classes, on_class_mismatch, init_cfg) -> None:
     if num_classes < 1:
         raise ValueError(f'num_classes={num_classes} must be at least 1')
-    if len(in_channels) != len(feature_strides):
-        raise ValueError(
-            f'in_channels={list(in_channels)} and feature_strides={list(feature_strides)} differ in length; expected '
-            'one entry per backbone feature in both'
-        )
     if on_class_mismatch not in ('error', 'reinit'):
         raise ValueError(f"on_class_mismatch={on_class_mismatch!r} must be 'error' or 'reinit'")
     configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
@@ -240,27 +292,3 @@ def _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch
                 f'init_cfg type={cfg.get("type")!r} would overwrite the published initialisation; expected '
                 "'Pretrained' or None"
             )
-
-
-def _check_features(features: Sequence[Tensor], in_channels: list[int], strides: list[int], head: str) -> None:
-    """Raise a `ValueError` that says which setting does not fit the backbone."""
-    found = [feature.shape[1] for feature in features]
-    if found != in_channels:
-        raise ValueError(
-            f'the backbone gives {len(found)} features with channels {found}, but the head has '
-            f'in_channels={in_channels}. Fix: set {head}.in_channels={found}, or choose other features '
-            "with the backbone's out_indices."
-        )
-    finest = features[0].shape[-2:]
-    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        for side, fine in zip(feature.shape[-2:], finest, strict=True):
-            # Sides are rounded up at each level, so compare with the range the finest feature allows.
-            largest = -(-fine * strides[0] // stride)
-            smallest = -(-((fine - 1) * strides[0] + 1) // stride)
-            if not smallest <= side <= largest:
-                ratio = max(1, round(fine / side)) * strides[0]
-                raise ValueError(
-                    f'feature {level} of the backbone is {tuple(feature.shape[-2:])} where the finest is '
-                    f'{tuple(finest)}, a stride of about {ratio}; the head has feature_strides={strides}. Fix: set '
-                    f'{head}.feature_strides to the strides of the backbone.'
-                )

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
+from mmmaskformer.hosts.bands import require_bands
+from mmmaskformer.hosts.windows import require_windows
 
 
 class SegDataPreProcessor(HostDataPreProcessor):
@@ -26,15 +28,19 @@ class SegDataPreProcessor(HostDataPreProcessor):
         """Normalise, convert channels and stack.
 
         Args:
-            data: ``inputs``, a list of (3, H, W) uint8, and ``data_samples``, which may be absent in tests.
+            data: ``inputs``, a list of (bands, H, W) uint8 or float32, and ``data_samples``, which may be absent in
+                tests.
             training: whether targets are padded as well.
 
         Returns:
-            ``inputs`` (B, 3, H, W) float32 and ``data_samples``, which know their padding.
+            ``inputs`` (B, bands, H, W) float32 and ``data_samples``, which know their padding.
 
         Raises:
-            ValueError: in training, if a label map has another size than its image.
+            ValueError: if images have another number of bands than mean and std; in training, if a label map has
+                another size than its image.
         """
+        if self._enable_normalize:
+            require_bands(data, len(self.mean))
         if training:
             _require_sizes(data)
         sizes = {tuple(image.shape[1:]) for image in data['inputs']}
@@ -151,6 +157,9 @@ class EncoderDecoder(HostEncoderDecoder):
 
         Returns:
             One list per image, at the size of the image file and mirrored back.
+
+        Raises:
+            ValueError: if sliding windows leave pixels out.
         """
         metas = [sample.metainfo for sample in data_samples]
         find = self._window_views if self.test_cfg.get('mode', 'whole') == 'slide' else self._whole_views
@@ -165,6 +174,7 @@ class EncoderDecoder(HostEncoderDecoder):
         ]
 
     def _window_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
+        require_windows(self.test_cfg)
         sides = zip(inputs.shape[2:], self.test_cfg['crop_size'], self.test_cfg['stride'], strict=True)
         windows = [_windows(*side) for side in sides]
         weights = tuple(_shares(axis, length) for axis, length in zip(windows, inputs.shape[2:], strict=True))

@@ -15,7 +15,8 @@ from mmmaskformer.datasets.transforms.common import (
     LoadedPair,
     image_geometry,
 )
-from mmmaskformer.datasets.transforms.loading import decode_picture, read_content, require_image_size
+from mmmaskformer.datasets.transforms.loading import require_image_size
+from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.registry import TRANSFORMS
 
 VOID_ID = 0
