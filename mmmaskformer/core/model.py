@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.contracts import Network
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
@@ -23,11 +22,11 @@ class MaskFormer(nn.Module):
 
     Args:
         backbone: maps images (B, 3, H, W) to features (B, C_i, h_i, w_i), finest first.
-        classifier: maps the features to predictions.
+        classifier: maps the features to predictions, see `core.contracts.Network`.
         criterion: maps predictions and targets to losses.
     """
 
-    def __init__(self, *, backbone: nn.Module, classifier: Network, criterion: nn.Module):
+    def __init__(self, *, backbone: nn.Module, classifier: nn.Module, criterion: nn.Module):
         super().__init__()
         self.backbone = backbone
         self.classifier = classifier
@@ -77,8 +76,8 @@ class MaskFormer(nn.Module):
         Returns:
             Per image class logits (Q, K + 1) and masks of the same Q queries.
         """
-        if not self.training:
-            fuse_for_inference(self)
+        if not self.classifier.training:
+            fuse_for_inference(self.classifier)
         prediction = self(images, all_layers=False)[-1]
         size = (images.shape[2], images.shape[3])
         image_sizes = [size] * len(images) if image_sizes is None else image_sizes

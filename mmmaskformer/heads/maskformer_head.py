@@ -237,7 +237,7 @@ class MaskFormerHead(BaseModule):
 
     def _infer(self, features: Sequence[Tensor]) -> MaskPrediction:
         """The last layer, from prepared features; in evaluation mode `fuse_for_inference` is called first."""
-        if not self.training:
+        if not self.classifier.training:
             fuse_for_inference(self.classifier)
         return self.classifier(features, all_layers=False)[-1]
 

@@ -359,3 +359,19 @@ def test_autocast_trains_and_predicts(dtype):
     with torch.no_grad():
         full = model.test_step(batch((64, 96)))[0].seg_logits.data
     torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.05)
+
+
+def test_prediction_in_evaluation_mode_fuses_and_training_undoes_it():
+    model = hosts.make_segmentor()
+    pixel_decoder = model.decode_head.classifier.pixel_decoder
+    assert not pixel_decoder.fused
+    with torch.no_grad():
+        fused = model.test_step(batch((64, 96)))[0].seg_logits.data
+    assert pixel_decoder.fused
+    model.train()
+    assert not pixel_decoder.fused
+    model.eval().decode_head.classifier.train()  # as for dropout at test time
+    with torch.no_grad():
+        plain = model.test_step(batch((64, 96)))[0].seg_logits.data
+    assert not pixel_decoder.fused
+    torch.testing.assert_close(fused, plain)
