@@ -32,7 +32,9 @@ DATASETS = Registry(
     'dataset',
     parent=ROOT_DATASETS,
     scope=SCOPE,
-    locations=['mmmaskformer.datasets.panoptic'] + (['mmmaskformer.datasets.seg'] if has_host('mmseg') else []),
+    locations=['mmmaskformer.datasets.panoptic']
+    + (['mmmaskformer.datasets.seg'] if has_host('mmseg') else [])
+    + (['mmmaskformer.datasets.instance'] if has_host('mmdet') else []),
 )
 TRANSFORMS = Registry(
     'transform',
@@ -46,7 +48,13 @@ HOOKS = Registry(
     'hook',
     parent=ROOT_HOOKS,
     scope=SCOPE,
-    locations=['mmmaskformer.hosts.hooks', 'mmmaskformer.hosts.data_check', 'mmmaskformer.visualization.hook'],
+    locations=[
+        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.hosts.checkpoint_checks',
+        'mmmaskformer.hosts.annotation_checks',
+        'mmmaskformer.hosts.data_check',
+        'mmmaskformer.visualization.hook',
+    ],
 )
 OPTIM_WRAPPERS = Registry(
     'optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.hosts.optim']

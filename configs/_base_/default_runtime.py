@@ -19,6 +19,8 @@ custom_hooks = [
     dict(type='mmmaskformer.CheckDataHook'),
     dict(type='mmmaskformer.RepeatableRunHook'),
     dict(type='mmmaskformer.ShareWeightsHook'),
+    dict(type='mmmaskformer.CheckCheckpointHook'),
+    dict(type='mmmaskformer.CheckAnnotationsHook'),
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

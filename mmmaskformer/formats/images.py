@@ -14,6 +14,9 @@ import numpy as np
 from mmengine import fileio
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from mmmaskformer.formats.png_chunks import find_damage, is_png
+from mmmaskformer.formats.whole_files import write_whole
+
 PNG_START = b'\x89PNG'
 PNG_DEPTH = 24
 """Where a PNG file tells its bits per band."""
@@ -99,10 +102,13 @@ def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tu
         Its pixels, (H, W) or (H, W, channels), as stored; and its Pillow mode.
 
     Raises:
-        ValueError: if it cannot be decoded, or is of a format whose compression changes pixels, such as JPEG, whatever
-            its name says.
+        ValueError: if it cannot be decoded, contradicts its checksums, or is of a format whose compression changes
+            pixels, such as JPEG, whatever its name says.
     """
     try:
+        damage = find_damage(content) if is_png(content) else None
+        if damage is not None:
+            raise ValueError(damage)
         with _any_number_of_pixels():
             image = Image.open(BytesIO(content))
             if image.width * image.height > MAX_PIXELS:
@@ -296,8 +302,5 @@ def write_content(file: str | Path, content: bytes) -> None:
         file: to write; its folder is made.
         content: of the file.
     """
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f'{file.name}.partial')
-    draft.write_bytes(content)
-    os.replace(draft, file)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, content)

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.quality.panoptic_codes import INSTANCE_OFFSET
 from mmmaskformer.core.structures import IGNORED, NO_SEGMENT, MaskTarget, Targets
 from mmmaskformer.core.training.targets import LabelRangeError, instance_targets, semantic_targets
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
@@ -149,23 +148,6 @@ def _padded(maps: Tensor, size: tuple[int, int], value: int | bool, sample) -> T
     return F.pad(maps, (0, size[1] - width, 0, size[0] - height), value=value)
 
 
-def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
-    """The numbers by which MMDetection's panoptic maps tell segments apart.
-
-    Args:
-        segments: of one image.
-        is_thing: (K,) bool.
-
-    Returns:
-        (n,) int32: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0,
-        but stuff of class 0 has instance 1: MMDetection's metric takes a code of 0 for void. Rows that are no segment
-        have no meaning.
-    """
-    thing = is_thing[segments.labels] & segments.starts
-    codes = segments.labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
-    return torch.where(codes == 0, INSTANCE_OFFSET, codes).to(torch.int32)
-
-
 class SegmentList(Sequence):
     """The segments of a panoptic result as dicts with ``id`` (in the map), ``label`` and ``score``.
 
@@ -173,7 +155,7 @@ class SegmentList(Sequence):
 
     Args:
         segments: of one image.
-        codes: (n,) of `panoptic_codes`.
+        codes: (n,) of `mmmaskformer.formats.mmdet_codes.panoptic_codes`.
     """
 
     def __init__(self, segments: QuerySegments, codes: Tensor):

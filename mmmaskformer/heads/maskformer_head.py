@@ -18,6 +18,7 @@ from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.build import build_classifier, build_criterion, refuse_unknown_keys
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 from mmmaskformer.heads.feature_input import FeatureInput
 from mmmaskformer.heads.features import watch_registration
@@ -242,7 +243,9 @@ class MaskFormerHead(BaseModule):
         return self.classifier(features, all_layers=False)[-1]
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Check the classifier of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        """Check the head of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        own = [f'{prefix}{name}' for name, _ in self.named_parameters()]
+        require_own_weights(own, state_dict, self.config_key, state_dict)
         key = f'{prefix}{CLASSIFIER}.weight'
         if key in state_dict and len(state_dict[key]) != self.num_classes + 1:
             found = len(state_dict[key]) - 1

@@ -61,7 +61,7 @@ class CheckClassesHook(Hook):
         first, _ = next(iter(leaves_of(runner.train_dataloader.dataset)))
         classes = getattr(first, 'metainfo', {}).get('classes')
         for key in HEADS:
-            head = getattr(_bare_model(runner.model), key, None)
+            head = getattr(bare_model(runner.model), key, None)
             if classes is not None and hasattr(head, 'name_classes'):
                 head.name_classes(classes)
 
@@ -80,7 +80,7 @@ class CheckClassesHook(Hook):
         self._checkpoint = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
 
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
-        dataset, model = getattr(runner, where).dataset, _bare_model(runner.model)
+        dataset, model = getattr(runner, where).dataset, bare_model(runner.model)
         check_pipelines(dataset, f'{where}: ')
         leaves = [leaf for leaf, _ in leaves_of(dataset)]
         for leaf in leaves:
@@ -134,7 +134,7 @@ class ShareWeightsHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Rename if the model lacks the head that the checkpoint has, before the weights are copied."""
         weights = checkpoint.get('state_dict', checkpoint)
-        model = _bare_model(runner.model)
+        model = bare_model(runner.model)
         for theirs, ours in (HEADS[:2], HEADS[1::-1]):
             keys = [key for key in weights if key.startswith(f'{theirs}.classifier.')]
             if keys and hasattr(model, ours) and not hasattr(model, theirs):
@@ -143,7 +143,7 @@ class ShareWeightsHook(Hook):
                 print_log(f'The checkpoint has a {theirs}: its weights go into the {ours}.', logger='current')
 
 
-def _bare_model(model):
+def bare_model(model):
     """The model inside the wrappers of distributed training and test-time augmentation."""
     if is_model_wrapper(model):
         model = model.module

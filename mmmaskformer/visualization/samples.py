@@ -3,7 +3,6 @@
 Samples are read by attribute, so no host is imported here.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,11 @@ from mmengine import fileio
 from PIL import Image
 from pycocotools.mask import decode, frPyObjects, merge
 
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
-from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids, replace_ids
 from mmmaskformer.formats.images import read_photo
 from mmmaskformer.formats.label_maps import load_labels
+from mmmaskformer.formats.mmdet_codes import decode_panoptic
+from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
+from mmmaskformer.formats.whole_files import whole_file
 from mmmaskformer.visualization.draw import distinct_colours
 from mmmaskformer.visualization.segments import (
     VOID,
@@ -199,7 +199,7 @@ def _read_panoptic(path: str, segments_info: Sequence[Mapping]) -> Segments:
     """Segments of a COCO panoptic PNG; crowds are void, as they are in training and in the metric."""
     rows = [row for row in segments_info if not row.get('iscrowd')]
     numbers = {row['id']: index for index, row in enumerate(rows)}
-    segment_map, _ = replace_ids(read_segment_ids(path), numbers)
+    segment_map, _ = replace_ids(read_ids(path), numbers)
     return _segments_of_map(segment_map, [row['category'] for row in rows])
 
 
@@ -262,10 +262,6 @@ def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, 
 
 
 def _save(picture: Image.Image, file: Path) -> None:
-    """Write a PNG in one step, so that nobody reads half a file."""
-    unfinished = file.with_name(f'.{file.name}.part')
-    try:
-        picture.save(unfinished, format='PNG')
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Write a PNG, whole or not at all."""
+    with whole_file(file) as part:
+        picture.save(part, format='PNG')

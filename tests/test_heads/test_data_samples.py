@@ -8,15 +8,10 @@ from helpers import hosts
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
 from mmmaskformer.core.structures import IGNORED, NO_SEGMENT
 from mmmaskformer.formats.label_maps import write_label_map
-from mmmaskformer.heads.data_samples import (
-    SegmentList,
-    panoptic_codes,
-    targets_from_det_samples,
-    targets_from_seg_samples,
-)
+from mmmaskformer.formats.mmdet_codes import decode_panoptic, panoptic_codes
+from mmmaskformer.heads.data_samples import SegmentList, targets_from_det_samples, targets_from_seg_samples
 
 IS_THING = torch.tensor([False, True, False, True, False])
 CPU = torch.device('cpu')
