@@ -8,6 +8,7 @@ fewer than C queries, F is not computed at all.
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -30,9 +31,12 @@ class LastConv(NamedTuple):
     def of(cls, conv: nn.Conv2d, x: Tensor) -> 'LastConv':
         """What a convolution that `can_fold` does to its input, as a value.
 
-        The weights are copied: sharded training frees those of a module where its forward pass ends.
+        In distributed training the weights are copied: if they are sharded, those of a module are freed where its
+        forward pass ends.
         """
-        return cls(x, conv.weight.clone(), conv.bias.clone())
+        if dist.is_available() and dist.is_initialized():
+            return cls(x, conv.weight.clone(), conv.bias.clone())
+        return cls(x, conv.weight, conv.bias)
 
     def of_image(self, image: int) -> 'LastConv':
         """The same for one image of the batch."""
