@@ -188,7 +188,8 @@ class Product(NamedTuple):
         return {'mask embeddings': self.embed[image], 'mask features': self.features[image]}
 
     def _is_folded(self) -> bool:
-        return self.made_by is not None and is_fast('folded_gradient')
+        # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
+        return self.made_by is not None and is_fast('folded_gradient') and not torch.jit.is_tracing()
 
 
 class Folded(NamedTuple):

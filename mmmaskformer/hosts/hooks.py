@@ -14,6 +14,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
 from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
+from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
 
 HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
@@ -67,11 +68,11 @@ class CheckClassesHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation data and metrics."""
-        self._check(runner, 'val_dataloader', runner.val_evaluator.metrics)
+        self._check(runner, 'val_dataloader', list(all_metrics(runner.val_evaluator.metrics)))
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data and metrics."""
-        self._check(runner, 'test_dataloader', runner.test_evaluator.metrics)
+        self._check(runner, 'test_dataloader', list(all_metrics(runner.test_evaluator.metrics)))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the class list that the checkpoint was trained with."""
