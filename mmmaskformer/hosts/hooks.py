@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
+from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
 
 HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
@@ -50,6 +51,7 @@ class CheckClassesHook(Hook):
     """Compares class list, things and ignored label of data, model, metrics and checkpoint before the first step.
 
     Sees every dataset inside wrappers such as ConcatDataset, and refuses pipelines that part images and annotations.
+    Before training it also tells our heads the class names, for weights that are given by name.
     """
 
     _trained_classes: Sequence[str] = ()
@@ -58,14 +60,20 @@ class CheckClassesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the training data."""
         self._check(runner, 'train_dataloader', [])
+        first, _ = next(iter(leaves_of(runner.train_dataloader.dataset)))
+        classes = getattr(first, 'metainfo', {}).get('classes')
+        for key in HEADS:
+            head = getattr(bare_model(runner.model), key, None)
+            if classes is not None and hasattr(head, 'name_classes'):
+                head.name_classes(classes)
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation data and metrics."""
-        self._check(runner, 'val_dataloader', runner.val_evaluator.metrics)
+        self._check(runner, 'val_dataloader', list(all_metrics(runner.val_evaluator.metrics)))
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data and metrics."""
-        self._check(runner, 'test_dataloader', runner.test_evaluator.metrics)
+        self._check(runner, 'test_dataloader', list(all_metrics(runner.test_evaluator.metrics)))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the class list that the checkpoint was trained with."""

@@ -2,9 +2,9 @@
 # panoptic segmentation. A config that inherits from this gives both heads their classes:
 # dict(panoptic_head=classes, panoptic_fusion_head=classes) with classes = dict(num_classes=..., things=[...]).
 model = dict(
-    type='MaskFormer',
+    type='mmdet.MaskFormer',
     data_preprocessor=dict(
-        type='DetDataPreprocessor',
+        type='mmmaskformer.DetDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
@@ -12,7 +12,7 @@ model = dict(
         pad_size_divisor=1,
     ),
     backbone=dict(
-        type='ResNet',
+        type='mmdet.ResNet',
         depth=50,
         out_indices=(0, 1, 2, 3),
         # Statistics and affine parameters stay those of ImageNet.
@@ -38,12 +38,11 @@ model = dict(
         transformer_decoder=dict(
             type='mmmaskformer.TransformerDecoder', num_layers=6, num_heads=8, ffn_channels=2048, dropout=0.1
         ),
-        matcher=dict(type='mmmaskformer.HungarianMatcher', class_weight=1.0, mask_weight=20.0, dice_weight=1.0),
+        # Its costs have the weights of the losses.
+        matcher=dict(type='mmmaskformer.HungarianMatcher'),
         criterion=dict(
             type='mmmaskformer.SetCriterion',
-            class_weight=1.0,
-            mask_weight=20.0,
-            dice_weight=1.0,
+            loss_weights=dict(cls=1.0, mask=20.0, dice=1.0),
             no_object_weight=0.1,
         ),
     ),
