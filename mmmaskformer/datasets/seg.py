@@ -7,6 +7,7 @@ from pathlib import PurePath
 import numpy as np
 from mmengine import fileio
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, whole
 from mmmaskformer.datasets.metainfo import load_metainfo, require_names
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
@@ -21,6 +22,20 @@ SHOWN = 3
 
 
 @DATASETS.register_module()
+@checked(
+    metainfo_file=PATH.or_none(),
+    metainfo=MAPPING.or_none(),
+    ignore_index=whole(),
+    reduce_zero_label=BOOLEAN,
+    img_suffix=TEXT,
+    seg_map_suffix=TEXT,
+    backend_args=MAPPING.or_none(),
+    data_root=PATH.or_none(),
+    test_mode=BOOLEAN,
+    lazy_init=BOOLEAN,
+    serialize_data=BOOLEAN,
+    max_refetch=whole(0),
+)
 class MaskFormerSegDataset(BaseSegDataset):
     """Images with label maps in two folders, checked when it is built: every image has its map and the reverse.
 

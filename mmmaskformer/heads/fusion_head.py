@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmmaskformer import compat
+from mmmaskformer.core.checks import checked, whole
 from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import instance_inference
 from mmmaskformer.core.inference.labels.search import semantic_labels
@@ -24,6 +25,7 @@ from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMas
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.data_samples import SegmentList, panoptic_codes
 from mmmaskformer.heads.panoptic_head import thing_mask
+from mmmaskformer.heads.settings import check_result_settings
 
 # What a user may ask for in model.test_cfg, and the function that answers.
 OUTPUTS: dict[str, Callable] = {
@@ -35,6 +37,7 @@ OUTPUTS: dict[str, Callable] = {
 }
 
 
+@checked(num_classes=whole(1))
 class MaskFormerFusionHead(BaseModule):
     """Turns the outputs of the last layer into every kind of result, several at once if wanted.
 
@@ -62,10 +65,12 @@ class MaskFormerFusionHead(BaseModule):
 
     Raises:
         TypeError: if a key is not known.
-        ValueError: if a label in ``things`` is out of range or no result is asked for.
+        ValueError: if a value is wrong or no result is asked for.
 
     Source: paper, sections 3.3 and 4.2.
     """
+
+    config_key = 'model.panoptic_fusion_head'  # for messages
 
     def __init__(
         self,
@@ -78,9 +83,7 @@ class MaskFormerFusionHead(BaseModule):
     ):
         refuse_unknown_keys(type(self).__name__, unknown, ['num_classes', 'things'])
         super().__init__(init_cfg)
-        self.register_buffer(
-            'is_thing', thing_mask(num_classes, things, 'model.panoptic_fusion_head'), persistent=False
-        )
+        self.register_buffer('is_thing', thing_mask(num_classes, things, self.config_key), persistent=False)
         self.num_classes = num_classes
         self.outputs = _checked_outputs({'panoptic': {}} if test_cfg is None else test_cfg)
         self._told_nothing_found = False
@@ -190,6 +193,7 @@ def _pack_labels(labels: Tensor) -> PixelData:
 def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
     """The results wanted, with their settings; panoptic models resize masks before they mix them, as published."""
     refuse_unknown_keys('model.test_cfg', test_cfg, OUTPUTS)
+    check_result_settings(test_cfg)
     wanted = {key: dict(settings) for key, settings in test_cfg.items() if settings is not None}
     if not wanted:
         raise ValueError(f'model.test_cfg={dict(test_cfg)} asks for nothing; expected one or more of {list(OUTPUTS)}')

@@ -9,6 +9,7 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmmaskformer.core.checks import checked, list_of, one_of, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
@@ -16,10 +17,20 @@ from mmmaskformer.core.structures import MaskPrediction, MaskTarget
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.heads.build import build_part, refuse_unknown_keys
 from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
+from mmmaskformer.heads.settings import check_parts, check_segmentor_test_cfg
 
 CLASSIFIER = 'classifier.class_embed'
 
 
+@checked(
+    in_channels=list_of(whole(1)),
+    num_classes=whole(1),
+    num_queries=whole(1),
+    channels=whole(1),
+    feature_strides=list_of(whole(1)),
+    ignore_index=whole(),
+    on_class_mismatch=one_of('error', 'reinit'),
+)
 class MaskFormerHead(BaseModule):
     """Mask classification for semantic segmentation.
 
@@ -70,7 +81,11 @@ class MaskFormerHead(BaseModule):
     ):
         refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
         super().__init__(init_cfg)
-        _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg)
+        _check_agreement(in_channels, feature_strides, init_cfg)
+        parts = dict(
+            pixel_decoder=pixel_decoder, transformer_decoder=transformer_decoder, matcher=matcher, criterion=criterion
+        )
+        check_parts(self.config_key, parts, channels=channels)
         self.in_channels = list(in_channels)
         self.feature_strides = list(feature_strides)
         self.num_classes = self.out_channels = num_classes
@@ -135,10 +150,12 @@ class MaskFormerHead(BaseModule):
             (B, K, H, W) float scores, at least 0, not normalised.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or
-                ``inference`` is unknown.
+            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or a
+                value of ``test_cfg`` is wrong.
+            TypeError: if ``test_cfg`` has a key that nobody reads.
         """
         test_cfg = test_cfg or {}
+        check_segmentor_test_cfg(test_cfg)
         class_logits, masks = self.predict_masks(features, metas, sliding=test_cfg.get('mode') == 'slide')
         scores = [
             _scores(class_logits[image], masks.prediction.mask_logits(image), masks.input_size, test_cfg)
@@ -204,12 +221,9 @@ def _keywords(head: type) -> list[str]:
 
 def _scores(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], test_cfg: dict) -> Tensor:
     """Class scores (K, H, W) of one image at the padded input size."""
-    inference = test_cfg.get('inference', 'semantic')
-    if inference == 'semantic':
+    if test_cfg.get('inference', 'semantic') == 'semantic':
         return scores_at_input(class_logits, mask_logits, size)
-    if inference == 'general':
-        return general_scores(class_logits, resize(mask_logits, size), test_cfg.get('object_threshold', 0.3))
-    raise ValueError(f"model.test_cfg.inference={inference!r} is unknown; expected 'semantic' or 'general'")
+    return general_scores(class_logits, resize(mask_logits, size), test_cfg.get('object_threshold', 0.3))
 
 
 def _build_classifier(in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder):
@@ -232,16 +246,12 @@ def _build_classifier(in_channels, num_classes, num_queries, channels, pixel_dec
     )
 
 
-def _check_settings(in_channels, feature_strides, num_classes, on_class_mismatch, init_cfg) -> None:
-    if num_classes < 1:
-        raise ValueError(f'num_classes={num_classes} must be at least 1')
+def _check_agreement(in_channels, feature_strides, init_cfg) -> None:
     if len(in_channels) != len(feature_strides):
         raise ValueError(
             f'in_channels={list(in_channels)} and feature_strides={list(feature_strides)} differ in length; expected '
             'one entry per backbone feature in both'
         )
-    if on_class_mismatch not in ('error', 'reinit'):
-        raise ValueError(f"on_class_mismatch={on_class_mismatch!r} must be 'error' or 'reinit'")
     configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
     for cfg in configs:
         if cfg.get('type') != 'Pretrained':

@@ -1,10 +1,11 @@
 """MaskFormer as the panoptic head of MMDetection's stock `MaskFormer` detector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.checks import whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.heads.data_samples import require_stride, targets_from_det_samples
@@ -94,8 +95,9 @@ def thing_mask(num_classes: int, things: Sequence[int], where: str) -> Tensor:
     Raises:
         ValueError: if a label is out of range or stands twice.
     """
-    things = list(things)
-    if len(set(things)) != len(things) or not all(isinstance(x, int) and 0 <= x < num_classes for x in things):
+    labels = whole(0, num_classes - 1)
+    things = things if isinstance(things, str | bytes) or not isinstance(things, Iterable) else list(things)
+    if not isinstance(things, list) or not all(map(labels.accepts, things)) or len(set(things)) != len(things):
         raise ValueError(
             f'{where}.things={things} must be different labels from 0 to {num_classes - 1}. Fix: list '
             'the labels of the classes whose instances are told apart'

@@ -14,6 +14,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
 from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
+from mmmaskformer.heads.settings import check_segmentor_test_cfg
 from mmmaskformer.registry import HOOKS
 
 HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
@@ -75,6 +76,8 @@ class CheckClassesHook(Hook):
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
         dataset, model = getattr(runner, where).dataset, _bare_model(runner.model)
         check_pipelines(dataset, f'{where}: ')
+        if hasattr(getattr(model, 'decode_head', None), 'predict_masks'):
+            check_segmentor_test_cfg(getattr(model, 'test_cfg', None))
         leaves = [leaf for leaf, _ in leaves_of(dataset)]
         for leaf in leaves:
             _check_same_classes(where, leaves[0], leaf)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
+from mmmaskformer.heads.settings import check_segmentor_test_cfg
 
 
 class SegDataPreProcessor(HostDataPreProcessor):
@@ -116,7 +117,21 @@ class EncoderDecoder(HostEncoderDecoder):
     Args:
         decode_head: a `MaskFormerHead`; with any other head this is the host's class.
         settings: all other arguments of the host's class.
+
+    Raises:
+        TypeError: if ``test_cfg`` has a key that nobody reads.
+        ValueError: if a value of ``test_cfg`` is wrong, or ``train_cfg`` is not empty.
     """
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        own_head = hasattr(self.decode_head, 'predict_masks')
+        check_segmentor_test_cfg(self.test_cfg, own_head=own_head)
+        if own_head and self.train_cfg:
+            raise ValueError(
+                f'model.train_cfg: found {sorted(self.train_cfg)}, expected nothing: matcher and criterion stand in '
+                'model.decode_head. Fix: remove train_cfg'
+            )
 
     @property
     def labels_only(self) -> bool:
@@ -153,6 +168,7 @@ class EncoderDecoder(HostEncoderDecoder):
             One list per image, at the size of the image file and mirrored back.
         """
         metas = [sample.metainfo for sample in data_samples]
+        check_segmentor_test_cfg(self.test_cfg)
         find = self._window_views if self.test_cfg.get('mode', 'whole') == 'slide' else self._whole_views
         found = zip(find(inputs, metas), metas, strict=True)
         return [[_mirrored_back(view, meta) for view in views] for views, meta in found]

@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image, UnidentifiedImageError
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, whole
 from mmmaskformer.datasets.transforms.common import IGNORE_INDEX_16BIT, agreed_value, ignore_index_of
 from mmmaskformer.registry import TRANSFORMS
 
@@ -163,6 +164,12 @@ def load_labels(info: Mapping, ignore_index: int, backend_args: dict | None = No
 
 
 @TRANSFORMS.register_module()
+@checked(
+    num_classes=whole(1).or_none(),
+    ignore_index=whole().or_none(),
+    allow_missing=BOOLEAN,
+    backend_args=MAPPING.or_none(),
+)
 class LoadSegAnnotations(BaseTransform):
     """Load the label map of an image, of 8 or 16 bits, and check it.
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,
@@ -115,6 +116,12 @@ def replace_ids(
 
 
 @TRANSFORMS.register_module()
+@checked(
+    allow_empty=BOOLEAN,
+    allow_hidden=BOOLEAN,
+    allow_missing=BOOLEAN,
+    backend_args=MAPPING.or_none(),
+)
 class LoadPanopticAnnotations(BaseTransform):
     """Load the segments of an image from its panoptic PNG, and check them against the dataset's entry.
 
