@@ -1,5 +1,6 @@
 """The one table of what can be named in a config: registers every class of the model under its public name."""
 
+from mmmaskformer.core.modeling.feature_pyramid import SimpleFeaturePyramid
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
 from mmmaskformer.core.training.criterion import SetCriterion
@@ -13,6 +14,7 @@ from mmmaskformer.registry import MODELS, has_host
 for part in (
     FPNPixelDecoder,
     TransformerEncoderPixelDecoder,
+    SimpleFeaturePyramid,
     TransformerDecoder,
     HungarianMatcher,
     SetCriterion,
@@ -29,3 +31,17 @@ if has_host('mmseg'):
 
     MODELS.register_module(module=EncoderDecoder)
     MODELS.register_module(module=SegDataPreProcessor)
+
+if has_host('mmdet'):
+
+    def det_data_preprocessor(**settings):
+        """Build our `DetDataPreprocessor`.
+
+        Args:
+            settings: its arguments.
+        """
+        from mmmaskformer.hosts.mmdet import DetDataPreprocessor
+
+        return DetDataPreprocessor(**settings)
+
+    MODELS.register_module(name='DetDataPreprocessor', module=det_data_preprocessor)

@@ -32,7 +32,9 @@ DATASETS = Registry(
     'dataset',
     parent=ROOT_DATASETS,
     scope=SCOPE,
-    locations=['mmmaskformer.datasets.panoptic'] + (['mmmaskformer.datasets.seg'] if has_host('mmseg') else []),
+    locations=['mmmaskformer.datasets.panoptic']
+    + (['mmmaskformer.datasets.seg'] if has_host('mmseg') else [])
+    + (['mmmaskformer.datasets.instance'] if has_host('mmdet') else []),
 )
 TRANSFORMS = Registry(
     'transform',
@@ -43,7 +45,16 @@ TRANSFORMS = Registry(
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmmaskformer.evaluation'])
 HOOKS = Registry(
-    'hook', parent=ROOT_HOOKS, scope=SCOPE, locations=['mmmaskformer.hosts.hooks', 'mmmaskformer.visualization.hook']
+    'hook',
+    parent=ROOT_HOOKS,
+    scope=SCOPE,
+    locations=[
+        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.hosts.checkpoint_checks',
+        'mmmaskformer.hosts.annotation_checks',
+        'mmmaskformer.hosts.data_check',
+        'mmmaskformer.visualization.hook',
+    ],
 )
 OPTIM_WRAPPERS = Registry(
     'optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.hosts.optim']

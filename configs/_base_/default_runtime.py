@@ -16,8 +16,11 @@ resume = False
 tta_model = dict(type='mmmaskformer.SemanticTTAModel')
 custom_hooks = [
     dict(type='mmmaskformer.CheckClassesHook'),
+    dict(type='mmmaskformer.CheckDataHook'),
     dict(type='mmmaskformer.RepeatableRunHook'),
     dict(type='mmmaskformer.ShareWeightsHook'),
+    dict(type='mmmaskformer.CheckCheckpointHook'),
+    dict(type='mmmaskformer.CheckAnnotationsHook'),
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from mmmaskformer.apis.trained import TrainedModel, load_trained, parse_options
 from mmmaskformer.datasets.scenes.scenes import METAINFO
-from mmmaskformer.export.files import FORMATS, require_packages, run_file, write_file, write_whole
+from mmmaskformer.export.files import FORMATS, require_packages, run_file, write_file
 from mmmaskformer.export.modules import OUTPUTS, export_module
 from mmmaskformer.export.quantise import MAX_MIOU_LOSS, quantise
 from mmmaskformer.export.verify import check_shapes, compare, scene_miou
+from mmmaskformer.formats.whole_files import whole_file
 
 
 class ExportOptions(Protocol):
@@ -110,5 +111,6 @@ def _write_int8(options: ExportOptions, trained: TrainedModel, exact: Path) -> b
         if before - after > MAX_MIOU_LOSS:
             print(f'error: 8 bits cost more than {MAX_MIOU_LOSS} points; nothing is written', file=sys.stderr)
             return False
-    write_whole(options.out, lambda part: shutil.copyfile(small, part))
+    with whole_file(options.out) as part:
+        shutil.copyfile(small, part)
     return True

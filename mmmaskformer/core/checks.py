@@ -94,6 +94,7 @@ TEXT = Check('a text', lambda value: isinstance(value, str))
 PATH = Check('a path', lambda value: isinstance(value, str | PurePath) and str(value) != '')
 MAPPING = Check('a dict', lambda value: isinstance(value, Mapping))
 FRACTION = number(0, 1)
+POSITIVE = Check('a number above 0', lambda value: number(0).accepts(value) and value > 0)
 
 
 def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Check]) -> None:

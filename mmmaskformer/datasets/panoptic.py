@@ -1,18 +1,19 @@
 """Datasets in COCO panoptic format, for MMDetection; a registry location for `DATASETS`."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import path as osp
 
-from mmengine import fileio
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, checked, whole
+from mmmaskformer.datasets.category_labels import labels_of_categories
+from mmmaskformer.datasets.files import locate_files
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
-from mmmaskformer.datasets.panoptic_json import SHOWN, PanopticFile, labels_of_categories, read_panoptic_json
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
+from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.registry import DATASETS
 
 PER_CLASS = ('isthing', 'category_ids', 'palette')
@@ -44,7 +45,8 @@ class PanopticDataset(BaseDataset):
     results. In training it is left out: files that number the same classes otherwise can be concatenated.
 
     An entry has img_id, img_path, height, width, seg_map_path, ``segments_info`` (a list of dicts: id, category (the
-    label), is_thing (False for a crowd), iscrowd, area) and ``void_ids``, the ids of segments of left-out categories.
+    label), is_thing (False for a crowd), iscrowd, area, a number or None) and ``void_ids``, the ids of segments of
+    left-out categories. Areas are not relied on: the pixels of the PNG count.
 
     Differs from MMDetection's CocoPanopticDataset: that one numbers labels in the order of the file's categories, and
     takes the first ones for things. It needs neither things first nor the module panopticapi.
@@ -124,20 +126,17 @@ class PanopticDataset(BaseDataset):
             ValueError, FileNotFoundError: see the class.
         """
         with_segments = self._wants_segments()
-        content = read_panoptic_json(self.ann_file, self.backend_args, with_annotations=with_segments)
+        content = read_panoptic(self.ann_file, self.backend_args, with_annotations=with_segments)
+        if not content.images:
+            raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
         labels = labels_of_categories(content.categories, self._metainfo, self.ann_file)
         if self.test_mode:
             self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
         else:
             self._metainfo.pop('category_ids', None)
-        self._report_left_out(content, labels)
-        entries = [self._entry(image, content.annotations.get(image['id']), labels) for image in content.images]
-        if not entries:
-            raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
-        self._require_files('img', [image['file_name'] for image in content.images])
-        if with_segments:
-            self._require_files('seg', [row['file_name'] for row in content.annotations.values()])
-        return entries
+        self._locate(content, with_segments)
+        self._report(content, labels)
+        return [self._entry(image, content.annotations.get(image['id']), labels) for image in content.images]
 
     def _wants_segments(self) -> bool:
         """Whether there is a folder of PNG files; raises if training needs one."""
@@ -148,16 +147,34 @@ class PanopticDataset(BaseDataset):
             )
         return 'seg' in self.data_prefix
 
-    def _report_left_out(self, content: PanopticFile, labels: Mapping[int, int]) -> None:
-        """Log which categories of the file are no class."""
-        others = [row['name'] for number, row in content.categories.items() if number not in labels]
-        if others:
-            print_log(
-                f'{type(self).__name__}: {len(others)} categories of {self.ann_file} are not in the class list and '
-                f'become void: {", ".join(others[:8])}{", ..." if len(others) > 8 else ""}',
-                logger='current',
-                level=logging.WARNING,
+    def _locate(self, content: PanopticFile, with_segments: bool) -> None:
+        """Replace the names of images and PNG files by those they have below the folders of ``data_prefix``."""
+        wanted = {'img': content.images} | ({'seg': list(content.annotations.values())} if with_segments else {})
+        for key, rows in wanted.items():
+            located = locate_files(
+                [row['file_name'] for row in rows],
+                self.data_prefix[key],
+                listed_in=self.ann_file,
+                origin=f'{type(self).__name__}: data_prefix[{key!r}]',
+                notes=content.notes,
+                backend_args=self.backend_args,
             )
+            for row, name in zip(rows, located, strict=True):
+                row['file_name'] = name
+
+    def _report(self, content: PanopticFile, labels: Mapping[int, int]) -> None:
+        """Log which categories of the file are no class, and what was read although it is not as COCO writes it."""
+        others = [f'{row["name"]} ({number})' for number, row in content.categories.items() if number not in labels]
+        if others:
+            self._warn(
+                f'{len(others)} categories of {self.ann_file} are not in the class list and become void: '
+                f'{", ".join(others[:8])}{", ..." if len(others) > 8 else ""}'
+            )
+        for line in content.notes.lines():
+            self._warn(line)
+
+    def _warn(self, text: str) -> None:
+        print_log(f'{type(self).__name__}: {text}', logger='current', level=logging.WARNING)
 
     def _entry(self, image: Mapping, annotation: Mapping | None, labels: Mapping[int, int]) -> dict:
         """One image in the form that the transforms expect."""
@@ -175,7 +192,7 @@ class PanopticDataset(BaseDataset):
             if label is None:
                 void_ids.append(segment['id'])
                 continue
-            crowd = bool(segment.get('iscrowd', 0))
+            crowd = segment['iscrowd']
             segments.append(
                 {
                     'id': segment['id'],
@@ -187,24 +204,6 @@ class PanopticDataset(BaseDataset):
             )
         path = osp.join(self.data_prefix['seg'], annotation['file_name'])
         return entry | {'seg_map_path': path, 'segments_info': segments, 'void_ids': void_ids}
-
-    def _require_files(self, key: str, names: Sequence[str]) -> None:
-        """Raise if the folder or files of it are missing."""
-        folder, name = self.data_prefix[key], type(self).__name__
-        if not fileio.isdir(folder, backend_args=self.backend_args):
-            raise FileNotFoundError(
-                f'{name}: data_prefix[{key!r}] is the folder {folder!r}, which does not exist '
-                f'(data_root={self.data_root!r}). Fix: download or link the data there, or correct data_root or '
-                'data_prefix; relative paths start at the working directory.'
-            )
-        there = set(fileio.list_dir_or_file(folder, list_dir=False, recursive=True, backend_args=self.backend_args))
-        missing = [file for file in names if file not in there]
-        if missing:
-            raise ValueError(
-                f'{name}: {len(missing)} of {len(names)} files that {self.ann_file!r} lists are missing in '
-                f'{folder!r}: {", ".join(missing[:SHOWN])}{", ..." if len(missing) > SHOWN else ""}. Fix: complete the '
-                f'folder, or correct data_prefix[{key!r}] or ann_file.'
-            )
 
     def filter_data(self) -> list[dict]:
         """Leave out images as ``filter_cfg`` says, in training only.
@@ -276,7 +275,7 @@ class ADE20KPanopticDataset(PanopticDataset):
         ade20k_panoptic_train.json, ade20k_panoptic_val.json      categories 0 to 149
         ade20k_panoptic_train/, ade20k_panoptic_val/              PNG files
 
-    Its files list some segments that others cover wholly: load them with ``allow_hidden=True``.
+    Its files list some segments that others cover wholly; they stay targets with an empty mask, as published.
 
     Differs from MMDetection's ADE20KPanopticDataset, which puts the 100 things first; class names are those of
     MMSegmentation.

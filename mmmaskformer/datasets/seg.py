@@ -1,24 +1,32 @@
 """Datasets of images and label maps for MMSegmentation; the registry's location for `DATASETS`."""
 
-from collections import Counter
+import logging
+from collections.abc import Sequence
 from os import path as osp
-from pathlib import PurePath
 
 import numpy as np
 from mmengine import fileio
+from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, whole
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, whole
 from mmmaskformer.datasets.metainfo import load_metainfo, require_names
+from mmmaskformer.datasets.pairing import (
+    candidates,
+    count_suffixes,
+    ending_of,
+    parse_list,
+    some,
+    sort_files,
+    spellings,
+)
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
-from mmmaskformer.datasets.transforms.loading import load_labels, require_free_ignore_index
+from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
 from mmmaskformer.registry import DATASETS
 
 # After our registry, which makes mmseg importable with mmcv-lite.
 from mmseg.datasets import ADE20KDataset as HostADE20KDataset  # isort: skip
 from mmseg.datasets import BaseSegDataset  # isort: skip
-
-SHOWN = 3
 
 
 @DATASETS.register_module()
@@ -27,7 +35,7 @@ SHOWN = 3
     metainfo=MAPPING.or_none(),
     ignore_index=whole(),
     reduce_zero_label=BOOLEAN,
-    img_suffix=TEXT,
+    img_suffix=TEXT | list_of(TEXT),
     seg_map_suffix=TEXT,
     backend_args=MAPPING.or_none(),
     data_root=PATH.or_none(),
@@ -51,19 +59,27 @@ class MaskFormerSegDataset(BaseSegDataset):
             `mmmaskformer.datasets.metainfo.load_metainfo`.
         metainfo: the class list itself, ``dict(classes=..., palette=...)``; instead of ``metainfo_file``. A data set
             with a list of its own needs neither; a part of its classes leaves the others out.
+        img_suffix: what image files end in, or several such endings. Upper and lower case are the same, and so are
+            '.jpg' and '.jpeg', '.tif' and '.tiff'. Other pictures in the folder are left out, with a warning.
         **kwargs: of mmseg's BaseSegDataset, which knows no others: data_root, data_prefix
-            (``dict(img_path=..., seg_map_path=...)``; without seg_map_path only with test_mode), img_suffix ('.jpg'),
-            seg_map_suffix ('.png'), ann_file (a text file of the names to use), reduce_zero_label, ignore_index,
-            pipeline, test_mode, ...
+            (``dict(img_path=..., seg_map_path=...)``, which may be one folder; without seg_map_path only with
+            test_mode), seg_map_suffix ('.png'), ann_file (a text file with a name, or an image file and a label file,
+            in each line), reduce_zero_label, ignore_index, pipeline, test_mode, ...
 
     Raises:
-        ValueError: if there is no class list or two, a class name occurs twice, the classes leave no room for
-            ``ignore_index``, the image folder has no images, images and label maps do not pair up, or the pipeline
-            parts them.
+        ValueError: if there is no class list or two, a class name occurs twice, ``ignore_index`` is one of the classes
+            or no label of a file, the image folder has no images, images and label maps do not pair up, or the
+            pipeline parts them.
         FileNotFoundError: if the class list, a folder or ``ann_file`` does not exist.
     """
 
-    def __init__(self, metainfo_file: str | None = None, metainfo: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        metainfo_file: str | None = None,
+        metainfo: dict | None = None,
+        img_suffix: str | Sequence[str] = '.jpg',
+        **kwargs,
+    ) -> None:
         if metainfo_file is not None:
             if metainfo is not None:
                 raise ValueError(
@@ -71,8 +87,8 @@ class MaskFormerSegDataset(BaseSegDataset):
                     'class list. Fix: remove one of the two.'
                 )
             metainfo = load_metainfo(metainfo_file)
-        super().__init__(metainfo=metainfo, **kwargs)
-        require_free_ignore_index(len(self.metainfo['classes']), self.ignore_index)
+        super().__init__(metainfo=metainfo, img_suffix=img_suffix, **kwargs)
+        require_ignore_index(self.ignore_index, len(self.metainfo['classes']))
         check_pipelines(self)
 
     @classmethod
@@ -98,15 +114,106 @@ class MaskFormerSegDataset(BaseSegDataset):
             ValueError, FileNotFoundError: see the class.
         """
         self._require_folders()
-        entries = super().load_data_list()
-        if not entries:
-            raise ValueError(self._describe_no_images())
-        if 'seg_map_path' in self.data_prefix:
-            self._require_pairs(entries)
+        pairs = self._listed_pairs() if self.ann_file else self._pairs_of_folders()
         label_map = self._ignoring_label_map()
-        for entry in entries:
-            entry.update(label_map=label_map, num_classes=len(self.metainfo['classes']), ignore_index=self.ignore_index)
-        return entries
+        return [
+            dict(img_path=image)
+            | ({} if labels is None else dict(seg_map_path=labels))
+            | dict(
+                label_map=label_map,
+                reduce_zero_label=self.reduce_zero_label,
+                seg_fields=[],
+                num_classes=len(self.metainfo['classes']),
+                ignore_index=self.ignore_index,
+            )
+            for image, labels in pairs
+        ]
+
+    def _pairs_of_folders(self) -> list[tuple[str, str | None]]:
+        """Path of every image below the image folder, and of its label map."""
+        folder, label_folder = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
+        self._require_different_files(folder, label_folder)
+        files = self._files(folder)
+        label_files = [] if label_folder is None else self._files(label_folder)
+        found = sort_files(folder, files, self._img_suffixes, label_folder, label_files, self.seg_map_suffix)
+        if not found.images:
+            raise ValueError(self._describe_no_images(folder, files))
+        if found.left_out:
+            self._warn(
+                f'{len(found.left_out)} pictures in {folder!r} are left out, since they do not end in '
+                f'{self.img_suffix!r}: {count_suffixes(found.left_out)} ({some(found.left_out)}). Fix: to use them, '
+                f'set img_suffix to a tuple such as {(*self._img_suffixes, osp.splitext(found.left_out[0])[1])}'
+            )
+        if label_folder is None:
+            return [(image, None) for image in found.images]
+        labels_of = self._labels_by_name(found.labels)
+        lost = sorted(set(labels_of) - set(found.images.values()))
+        missing = [
+            osp.join(label_folder, name + self.seg_map_suffix)
+            for name in found.images.values()
+            if name not in labels_of
+        ]
+        self._require_pairs(len(found.images), missing, [labels_of[name] for name in lost], 'label maps have no image')
+        return [(image, labels_of[name]) for image, name in found.images.items()]
+
+    def _labels_by_name(self, labels: dict[str, str]) -> dict[str, str]:
+        """Path of the label map of each name."""
+        path_of = {}
+        for path, name in sorted(labels.items()):
+            if name in path_of:
+                raise ValueError(
+                    f'{type(self).__name__}: found two label maps of one name, {path_of[name]} and {path}, expected '
+                    'one. Fix: remove or rename one of them.'
+                )
+            path_of[name] = path
+        return path_of
+
+    def _listed_pairs(self) -> list[tuple[str, str | None]]:
+        """Path of every image that ``ann_file`` names, and of its label map."""
+        listed = parse_list(fileio.get_text(self.ann_file, backend_args=self.backend_args))
+        if not listed:
+            raise ValueError(
+                f'{type(self).__name__}: ann_file {self.ann_file!r} is empty, expected one image name in each line.'
+            )
+        folder, label_folder = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
+        pairs, missing, lost = [], [], []
+        for row in listed:
+            image, found = self._find(folder, row.image, self._img_suffixes)
+            if not found:
+                lost.append(f'line {row.line}: {image}')
+            labels = None
+            if label_folder is not None:
+                name = self._bare_name(row.image) if row.labels is None else row.labels
+                labels, found = self._find(label_folder, name, [self.seg_map_suffix])
+                if not found:
+                    missing.append(f'line {row.line}: {labels}')
+            pairs.append((image, labels))
+        self._require_pairs(len(pairs), missing, lost, 'names in ann_file have no image')
+        repeated = len(pairs) - len(set(pairs))
+        if repeated:
+            self._warn(f'ann_file {self.ann_file!r} names {repeated} images again, which are used again')
+        return pairs
+
+    def _find(self, folder: str, name: str, suffixes: Sequence[str]) -> tuple[str, bool]:
+        """Path of a listed name and whether there is such a file; names may also be relative to data_root."""
+        paths = candidates(folder, name, suffixes)
+        if ending_of(name, spellings(suffixes)) and self.data_root:
+            paths += [osp.join(root, name.lstrip('/')) for root in (folder, self.data_root)]
+        there = (path for path in paths if fileio.exists(path, backend_args=self.backend_args))
+        path = next(there, None)
+        return (paths[0], False) if path is None else (path, True)
+
+    def _bare_name(self, image: str) -> str:
+        """Name of a listed image without its suffix."""
+        ending = ending_of(image, spellings(self._img_suffixes))
+        return image[: len(image) - len(ending)]
+
+    @property
+    def _img_suffixes(self) -> tuple[str, ...]:
+        return (self.img_suffix,) if isinstance(self.img_suffix, str) else tuple(self.img_suffix)
+
+    def _warn(self, text: str) -> None:
+        print_log(f'{type(self).__name__}: {text}', logger='current', level=logging.WARNING)
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels in an image, ascending; for wrappers that balance classes, which ask twice for every image.
@@ -154,52 +261,47 @@ class MaskFormerSegDataset(BaseSegDataset):
                 )
         if self.ann_file and not fileio.isfile(self.ann_file, backend_args=self.backend_args):
             raise FileNotFoundError(
-                f'{name}: ann_file {self.ann_file!r} does not exist. Expected: a text file with one image name without '
-                'suffix in each line. Fix: correct the path, or leave ann_file empty to use the whole folder.'
+                f'{name}: ann_file {self.ann_file!r} does not exist. Expected: a text file with one image name in each '
+                'line. Fix: correct the path, or leave ann_file empty to use the whole folder.'
             )
 
-    def _describe_no_images(self) -> str:
-        """Message for a data set of length 0, telling what the folder or the list holds instead."""
-        name, folder = type(self).__name__, self.data_prefix['img_path']
-        if self.ann_file:
-            return f'{name}: ann_file {self.ann_file!r} is empty, expected one image name in each line.'
-        suffixes = Counter(PurePath(file).suffix for file in self._files(folder, None))
-        found = ', '.join(f'{count} x {suffix!r}' for suffix, count in suffixes.most_common(SHOWN)) or 'no file at all'
+    def _require_different_files(self, folder: str, label_folder: str | None) -> None:
+        """Raise if every image would be its own label map."""
+        if label_folder is None or osp.normpath(folder) != osp.normpath(label_folder):
+            return
+        if set(spellings(self._img_suffixes)) & set(spellings([self.seg_map_suffix])):
+            raise ValueError(
+                f'{type(self).__name__}: images and label maps are both the files {self.seg_map_suffix!r} in '
+                f'{folder!r}. Fix: set seg_map_suffix to what only label maps end in, such as "_mask.png"; images are '
+                'then the other files that end in img_suffix. Or move the label maps into a folder of their own.'
+            )
+
+    def _describe_no_images(self, folder: str, files: Sequence[str]) -> str:
+        """Message for a data set of length 0, telling what the folder holds instead."""
         return (
-            f"{name}: data_prefix['img_path'] is the folder {folder!r} (data_root={self.data_root!r}); found {found}, "
-            f'expected images that end in {self.img_suffix!r}. Fix: correct data_prefix or img_suffix.'
+            f"{type(self).__name__}: data_prefix['img_path'] is the folder {folder!r} (data_root={self.data_root!r}); "
+            f'found {count_suffixes(files) or "no file at all"}, expected images that end in {self.img_suffix!r}. Fix: '
+            'correct data_prefix or img_suffix.'
         )
 
-    def _files(self, folder: str, suffix: str | None) -> list[str]:
-        """Files below a folder, relative to it."""
-        return list(
-            fileio.list_dir_or_file(
-                folder, list_dir=False, suffix=suffix, recursive=True, backend_args=self.backend_args
-            )
-        )
+    def _files(self, folder: str) -> list[str]:
+        """All files below a folder, relative to it."""
+        return list(fileio.list_dir_or_file(folder, list_dir=False, recursive=True, backend_args=self.backend_args))
 
-    def _require_pairs(self, entries: list[dict]) -> None:
+    def _require_pairs(self, num_images: int, missing: Sequence[str], lost: Sequence[str], lost_what: str) -> None:
         """Raise one error that tells which images and label maps have no partner."""
-        folder = self.data_prefix['seg_map_path']
-        wanted = {entry['seg_map_path'] for entry in entries}
-        if self.ann_file:
-            images = {entry['img_path'] for entry in entries}
-            lost = sorted(path for path in images if not fileio.exists(path, backend_args=self.backend_args))
-            missing = sorted(path for path in wanted if not fileio.exists(path, backend_args=self.backend_args))
-            lost_what = 'names in ann_file have no image'
-        else:
-            there = {osp.join(folder, file) for file in self._files(folder, self.seg_map_suffix)}
-            missing, lost = sorted(wanted - there), sorted(there - wanted)
-            lost_what = 'label maps have no image'
         if not missing and not lost:
             return
-        first = [f'{len(files)} {what}: {", ".join(files[:SHOWN])}{", ..." if len(files) > SHOWN else ""}'
-                 for files, what in ((missing, 'label maps are missing'), (lost, lost_what)) if files]  # fmt: skip
+        groups = ((missing, 'label maps are missing'), (lost, lost_what))
+        found = '; '.join(f'{len(files)} {what}: {some(files)}' for files, what in groups if files)
+        expected = f'Expected for each NAME{self._img_suffixes[0]} an image'
+        if 'seg_map_path' in self.data_prefix:
+            labels = osp.join(self.data_prefix['seg_map_path'], 'NAME' + self.seg_map_suffix)
+            expected = f'Expected for each NAME{self._img_suffixes[0]} a label map {labels}'
         raise ValueError(
-            f'{type(self).__name__}: {len(entries)} images in {self.data_prefix["img_path"]!r}; {"; ".join(first)}. '
-            f'Expected for each NAME{self.img_suffix} a label map {osp.join(folder, "NAME" + self.seg_map_suffix)}. '
-            'Fix: complete the folders, correct data_prefix, img_suffix or seg_map_suffix, or list the names to use '
-            'in ann_file.'
+            f'{type(self).__name__}: {num_images} images in {self.data_prefix["img_path"]!r}; {found}. {expected}. '
+            'Fix: complete the folders, correct data_prefix, img_suffix or seg_map_suffix, or list the names to use in '
+            'ann_file.'
         )
 
 

@@ -1,41 +1,28 @@
-"""COCO's panoptic format on disk: PNGs with id = R + 256 G + 65536 B, and a JSON file that says what the ids are."""
+"""Results in COCO's panoptic format, as a test writes them, and their comparison with ground truth in that format."""
 
-import json
-import os
+import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mmmaskformer.core.quality.panoptic_map import PanopticMap
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
-from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
-
-
-def write_ids(path: str | Path, ids: np.ndarray) -> None:
-    """Write a panoptic PNG.
-
-    Args:
-        path: file to write.
-        ids: (H, W) integer in [0, 2**24).
-
-    Raises:
-        ValueError: if an id is out of range.
-    """
-    if ids.min() < 0 or ids.max() >= 1 << 24:
-        raise ValueError(f'{path}: found ids from {ids.min()} to {ids.max()}, expected 0 to {2**24 - 1}')
-    channels = ids.astype('<u4')[..., None].view(np.uint8)
-    content = cv2.imencode('.png', np.ascontiguousarray(channels[..., 2::-1]))[1]
-    Path(path).write_bytes(content.tobytes())
+from mmmaskformer.formats.coco_json import write_panoptic
+from mmmaskformer.formats.json_files import read_json
+from mmmaskformer.formats.panoptic_png import read_ids, write_ids
+from mmmaskformer.formats.result_names import result_names
+from mmmaskformer.formats.whole_files import whole_folder
 
 
 class PanopticResultWriter:
-    """Writes predictions in COCO's panoptic result format: ``PREFIX.panoptic/*.png`` and ``PREFIX.panoptic.json``.
+    """Writes predictions in COCO's panoptic result format: ``PREFIX.panoptic/**/*.png`` and ``PREFIX.panoptic.json``.
 
-    Pictures are collected in a folder ``PREFIX.panoptic.partial``, which all processes of a distributed test share.
-    `finish` puts the complete result in place of an older one, so that either is whole or absent.
+    PNG files are collected in a folder ``PREFIX.panoptic.partial``, which all processes of a distributed test share.
+    `finish` gives them the names of their images, folders included, and puts the complete result in place of an older
+    one, so that either is whole or absent.
 
     Args:
         prefix: path of the result, without the endings.
@@ -46,23 +33,22 @@ class PanopticResultWriter:
         self.json_file = Path(f'{prefix}.panoptic.json')
         self.partial = Path(f'{prefix}.panoptic.partial')
 
-    def add(self, image_id: int, image_path: str, ids: np.ndarray, category_ids: Sequence[int]) -> dict:
-        """Write the picture of one image.
+    def add(self, image_id: int | str, image_path: str, ids: np.ndarray, category_ids: Sequence[int]) -> dict:
+        """Write the PNG of one image.
 
         Args:
             image_id: of the dataset.
-            image_path: of the image; the picture gets its name with the ending ``.png``.
+            image_path: of the image.
             ids: (H, W) integer, 0 for void, i + 1 for segment i.
             category_ids: of the segments.
 
         Returns:
-            The entry of the image, for `finish`.
+            The entry of the image, for `finish`: with the path of the image as its 'file_name'.
         """
-        name = f'{Path(image_path).stem}.png'
         self.partial.mkdir(parents=True, exist_ok=True)
-        write_ids(self.partial / name, ids)
+        write_ids(self.partial / _draft_name(image_path), ids)
         segments = [{'id': i + 1, 'category_id': int(category)} for i, category in enumerate(category_ids)]
-        return {'image_id': image_id, 'file_name': name, 'segments_info': segments}
+        return {'image_id': image_id, 'file_name': image_path, 'segments_info': segments}
 
     def finish(self, entries: Sequence[dict]) -> None:
         """Write the JSON file and give everything its final name; called by one process.
@@ -71,28 +57,45 @@ class PanopticResultWriter:
             entries: of all images.
 
         Raises:
-            ValueError: if two images share an id or a file name.
+            ValueError: if two images share an id or a path.
         """
-        for key in ('image_id', 'file_name'):
-            values = [entry[key] for entry in entries]
-            if len(set(values)) < len(values):
-                twice = next(value for value in values if values.count(value) > 1)
-                raise ValueError(
-                    f'{self.json_file}: two images have the {key} {twice!r}, expected each once. Fix: test the '
-                    'datasets one by one, or give their images ids and names that differ.'
-                )
-        self.partial.mkdir(parents=True, exist_ok=True)
-        wanted = {entry['file_name'] for entry in entries}
-        for file in self.partial.iterdir():
-            if file.name not in wanted:  # of an earlier test that was interrupted
-                file.unlink()
-        draft = Path(f'{self.json_file}.partial')
-        draft.write_text(json.dumps({'annotations': list(entries)}), encoding='utf-8')
-        self.json_file.unlink(missing_ok=True)
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        os.replace(self.partial, self.folder)
-        os.replace(draft, self.json_file)
+        require_different_ids([entry['image_id'] for entry in entries], str(self.json_file))
+        names = result_names([entry['file_name'] for entry in entries])
+        with whole_folder(self.folder) as fresh:
+            for entry, name in zip(entries, names, strict=True):
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.partial / _draft_name(entry['file_name'])).rename(fresh / name)
+            # From here to the end there is no JSON file: it never describes another folder.
+            self.json_file.unlink(missing_ok=True)
+        # What is left comes from an earlier test that was interrupted.
+        shutil.rmtree(self.partial, ignore_errors=True)
+        write_panoptic(
+            self.json_file, [entry | {'file_name': name} for entry, name in zip(entries, names, strict=True)]
+        )
+
+
+def _draft_name(image_path: str) -> str:
+    """A short name that no other image has."""
+    return f'{hashlib.sha256(str(image_path).encode()).hexdigest()[:32]}.png'
+
+
+def require_different_ids(image_ids: Sequence[int | str], json_file: str) -> None:
+    """Check that a file of results can tell images apart.
+
+    Args:
+        image_ids: of all images.
+        json_file: to write, for the message.
+
+    Raises:
+        ValueError: if an id occurs twice.
+    """
+    twice = [number for number, count in Counter(image_ids).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f'{json_file}: {len(twice)} image ids belong to several images, such as {twice[0]!r}, expected different '
+            'ones: COCO results know an image by its id. Fix: test the data sets one by one, or give their images '
+            'different ids.'
+        )
 
 
 def count_files(
@@ -115,7 +118,8 @@ def count_files(
     Raises:
         ValueError: if an image has no prediction, or as in `count_segments`.
     """
-    truth, result = (json.loads(Path(file).read_text(encoding='utf-8')) for file in (truth_json, pred_json))
+    form = 'a COCO panoptic JSON'
+    truth, result = (read_json(file, None, form, f'panoptic file {file}') for file in (truth_json, pred_json))
     folders = [
         Path(folder or Path(file).with_suffix(''))
         for folder, file in ((truth_folder, truth_json), (pred_folder, pred_json))
@@ -131,7 +135,7 @@ def count_files(
         pair = []
         for folder, found in zip(folders, (entry, predictions[entry['image_id']]), strict=True):
             file = folder / found['file_name']
-            pair.append(panoptic_map(read_segment_ids(str(file)), found['segments_info'], label_of, str(file)))
+            pair.append(panoptic_map(read_ids(str(file)), found['segments_info'], label_of, str(file)))
         rows.append(count_segments(*pair, num_classes=len(label_of), name=str(folders[0] / entry['file_name'])).rows())
     return SegmentCounts.from_rows(rows, len(label_of)), truth['categories']
 
@@ -140,7 +144,7 @@ def panoptic_map(ids: np.ndarray, segments: Sequence[dict], label_of: Mapping[in
     """A picture with what the JSON file says about it.
 
     Args:
-        ids: (H, W) of `read_segment_ids`.
+        ids: (H, W) of `read_ids`.
         segments: ``segments_info``; ``iscrowd`` and ``area`` may be absent, as in results.
         label_of: category id to label.
         name: of the file, for messages.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from mmmaskformer.core.quality.panoptic_map import VOID, PanopticMap
-from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
+from mmmaskformer.formats.panoptic_png import read_ids
 
 
 def image_key(sample: Mapping) -> tuple | None:
@@ -39,8 +39,8 @@ def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict
 
     Args:
         sample: with ``seg_map_path`` (a panoptic PNG, id = R + 256 G + 65536 B) and ``segments_info``: dicts of ``id``,
-            ``category`` (the label), ``iscrowd`` and ``area``. MMDetection's own dataset leaves out the last two:
-            there a crowd is a segment of a thing class with ``is_thing`` False, and areas are counted in the PNG.
+            ``category`` (the label) and ``iscrowd``. MMDetection's own dataset leaves out the last: there a crowd is a
+            segment of a thing class with ``is_thing`` False. An ``area`` is not used: the pixels of the PNG count.
             The ids in ``void_ids``, if there are any, are void: segments of classes that the class list leaves out.
         is_thing: K flags.
         backend_args: of `mmengine.fileio.get`.
@@ -57,17 +57,15 @@ def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict
             'format_only=True.'
         )
     segments = sample['segments_info']
-    ids = read_segment_ids(sample['seg_map_path'], backend_args)
+    ids = read_ids(sample['seg_map_path'], backend_args)
     if sample.get('void_ids'):
         ids = np.where(np.isin(ids, sample['void_ids']), VOID, ids)
     labels = np.array([segment['category'] for segment in segments], np.int64)
-    areas = [segment.get('area') for segment in segments]
     return PanopticMap(
         ids=ids,
         segment_ids=np.array([segment['id'] for segment in segments], np.int64),
         labels=labels,
         is_crowd=np.array([_is_crowd(segment, is_thing) for segment in segments], bool),
-        areas=None if None in areas else np.array(areas, np.int64),
     )
 
 

@@ -7,14 +7,12 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_of
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
 from mmmaskformer.core.quality.panoptic_quality import (
     SegmentCounts,
-    count_codes,
     mean_quality,
     quality,
 )
-from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter
+from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, require_different_ids
 from mmmaskformer.evaluation.common import (
     format_table,
     image_key,
@@ -23,6 +21,8 @@ from mmmaskformer.evaluation.common import (
     panoptic_truth,
     percent,
 )
+from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic
+from mmmaskformer.formats.result_names import result_names
 from mmmaskformer.registry import METRICS
 
 
@@ -54,8 +54,9 @@ class PanopticMetric(BaseMetric):
             'pred_detr_seg'.
         classwise: print a row for each class too, with TP, FP and FN.
         format_only: write results and compare nothing; for a test set without annotations.
-        outfile_prefix: write results in COCO's format to ``PREFIX.panoptic/`` and ``PREFIX.panoptic.json``. With
-            several nodes it must be on a disk that they share.
+        outfile_prefix: write results in COCO's format to ``PREFIX.panoptic/`` and ``PREFIX.panoptic.json``. PNG files
+            are named as the images, with the folders below the one that holds all images. With several nodes it must be
+            on a disk that they share.
         backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
         collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
         prefix: of the keys instead of 'panoptic', to tell several metrics apart.
@@ -87,6 +88,20 @@ class PanopticMetric(BaseMetric):
         self.format_only = format_only
         self.backend_args = backend_args
         self.writer = None if outfile_prefix is None else PanopticResultWriter(outfile_prefix)
+
+    def check_images(self, image_ids: Sequence[int | str], image_paths: Sequence[str]) -> None:
+        """Check before a test that its results can be written.
+
+        Args:
+            image_ids: of all images of the test set.
+            image_paths: their paths.
+
+        Raises:
+            ValueError: if two images share an id or a path.
+        """
+        if self.writer is not None:
+            require_different_ids(image_ids, str(self.writer.json_file))
+            result_names(image_paths)
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Count and write the predictions of a batch.

@@ -1,10 +1,8 @@
 """Measures of label maps, by pixels and by segments, as one metric of mmengine's evaluator."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
@@ -21,6 +19,7 @@ from mmmaskformer.evaluation.common import (
     panoptic_truth,
     percent,
 )
+from mmmaskformer.formats.label_maps import require_ignore_index, result_name, write_label_map
 from mmmaskformer.registry import METRICS
 
 
@@ -54,15 +53,20 @@ class SemanticMetric(BaseMetric):
         ignore_index: label of ignored pixels.
         classwise: print a row for each class too.
         format_only: write results and compare nothing; for a test set without annotations.
-        output_dir: write the predicted labels there as PNG, named as the images; with ``reduce_zero_label`` of the
-            dataset labels are 1 higher, as in its files. 8 bits, or 16 where 8 do not hold all classes.
+        output_dir: write the predicted labels there as PNG, named as the images. Below ``image_root``, which
+            `mmmaskformer.CheckDataHook` sets to the image folder of the data set, folders are kept. With
+            ``reduce_zero_label`` of the dataset labels are 1 higher, as in its files. 8 bits, or 16 where 8 do not hold
+            all classes.
         backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
         collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
         prefix: of the keys, to tell several metrics apart.
 
     Raises:
-        ValueError: if ``format_only`` has no ``output_dir``.
+        ValueError: if ``format_only`` has no ``output_dir``, or ``ignore_index`` is no label of a file.
     """
+
+    image_root: str | None = None
+    """Folder of the images; results keep the folders below it. None writes them side by side."""
 
     def __init__(
         self,
@@ -81,12 +85,14 @@ class SemanticMetric(BaseMetric):
                 'SemanticMetric: found format_only=True without output_dir, expected a folder to write to. Fix: set '
                 "output_dir, such as 'work_dirs/results'."
             )
+        require_ignore_index(ignore_index)
         self.field = field
         self.ignore_index = ignore_index
         self.classwise = classwise
         self.format_only = format_only
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.backend_args = backend_args
+        self._image_of_file: dict[Path, str] = {}
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Count and write the predictions of a batch.
@@ -139,11 +145,7 @@ class SemanticMetric(BaseMetric):
 
     def _count(self, sample: Mapping, labels: np.ndarray) -> np.ndarray:
         num_classes = len(self.dataset_meta['classes'])
-        if 0 <= self.ignore_index < num_classes:
-            raise ValueError(
-                f'SemanticMetric: ignore_index={self.ignore_index} is also one of the {num_classes} classes. Fix: set '
-                'ignore_index=65535 in the metric, the dataset and the head.'
-            )
+        require_ignore_index(self.ignore_index, num_classes)
         name = name_of(sample)
         truth = self._truth(sample, num_classes, name)
         counts = count_labels(truth, labels, num_classes=num_classes, ignore_index=self.ignore_index, name=name)
@@ -161,11 +163,23 @@ class SemanticMetric(BaseMetric):
         """Write a label map; it appears under its name when it is complete."""
         shift = int(bool(sample.get('reduce_zero_label', False)))
         wide = len(self.dataset_meta['classes']) + shift > np.iinfo(np.uint8).max
-        file = self.output_dir / f'{Path(sample["img_path"]).stem}.png'
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix('.png.partial')
-        draft.write_bytes(cv2.imencode('.png', (labels + shift).astype(np.uint16 if wide else np.uint8))[1].tobytes())
-        os.replace(draft, file)
+        write_label_map(self._file_of(sample['img_path']), labels + shift, wide=wide)
+
+    def _file_of(self, image: str) -> Path:
+        """The file to write for an image.
+
+        Raises:
+            ValueError: if another image has got that file.
+        """
+        file = self.output_dir / result_name(image, self.image_root)
+        other = self._image_of_file.setdefault(file, image)
+        if other != image:
+            raise ValueError(
+                f'SemanticMetric: the results of {other} and {image} would both be {file}. Fix: add '
+                "dict(type='mmmaskformer.CheckDataHook') to custom_hooks, which keeps the folders of the images, or "
+                'test folder by folder.'
+            )
+        return file
 
     def _class_table(self, counts: LabelCounts) -> str:
         pixels = pixel_quality(counts)

@@ -1,7 +1,6 @@
 """Write an export module to a file, and run such a file."""
 
 import json
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from mmmaskformer import __version__
 from mmmaskformer.export.modules import OUTPUTS, RawModule
 from mmmaskformer.export.windows import PortableWindows
+from mmmaskformer.formats.whole_files import whole_file
 
 EXAMPLE_SHAPE = (2, 3, 77, 171)
 """Of the pictures that exporters watch: no two sizes on the way are equal, none is 1, so none is taken for fixed."""
@@ -51,18 +51,8 @@ def write_file(
     text = json.dumps(dict(task=task, outputs=OUTPUTS[task], size=size, version=__version__) | facts)
     example = torch.zeros((*EXAMPLE_SHAPE[:2], *(size or EXAMPLE_SHAPE[2:])), dtype=torch.uint8)
     free = (dict.fromkeys((0, 2, 3) if size is None else (0,), torch.export.Dim.DYNAMIC),)
-    with torch.no_grad():
-        write_whole(Path(file), lambda part: FORMATS[to][0](module, task, example, text, part, free))
-
-
-def write_whole(file: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``file`` and put it in its place when it is whole."""
-    part = file.with_name(f'.{file.name}.part')
-    try:
-        write(part)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    with torch.no_grad(), whole_file(file) as part:
+        FORMATS[to][0](module, task, example, text, part, free)
 
 
 def require_packages(to: str) -> None:

@@ -85,7 +85,7 @@ class RawModule(nn.Module):
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and mask logits of normalised, padded images."""
-        prediction = self.head.classifier(self.model.extract_feat(x), all_layers=False)[-1]
+        prediction = self.head.classifier(self.head.prepare(self.model.extract_feat(x)), all_layers=False)[-1]
         # Exported as the plain product: the folded form needs to know how many queries are wanted.
         features = prediction.mask_features
         if features is None:

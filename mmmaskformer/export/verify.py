@@ -159,7 +159,8 @@ def model_outputs(model: nn.Module, task: str, images: np.ndarray) -> dict[str, 
     inputs = [torch.from_numpy(image[::-1].copy()) for image in images]  # BGR, as the hosts read files
     samples = [BaseDataElement(metainfo=dict(img_shape=size, ori_shape=size)) for _ in inputs]
     x = model.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)['inputs']
-    prediction = head_of(model).classifier(model.extract_feat(x), all_layers=False)[-1]
+    head = head_of(model)
+    prediction = head.classifier(head.prepare(model.extract_feat(x)), all_layers=False)[-1]
     deferred = DeferredMaskLogits(prediction, tuple(x.shape[-2:]))
     masks = [deferred.of_image(image, size, size) for image in range(len(images))]
     pairs = list(zip(prediction.class_logits, masks, strict=True))

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.quality.panoptic_codes import INSTANCE_OFFSET
 from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
 from mmmaskformer.core.training.targets import LabelRangeError, instance_targets, semantic_targets
+from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
 
 IGNORED_STUFF = 255
 """What MMDetection's loaders write into the label map where there is no class."""
@@ -29,9 +29,11 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
         B targets.
 
     Raises:
-        ValueError: if a label is outside the class list, naming the label file.
+        ValueError: if a label is outside the class list, telling whether the label file holds it or a transform wrote
+            it; or if ``ignore_index`` is one of the classes.
         KeyError: if a sample has no ground truth.
     """
+    require_ignore_index(ignore_index, num_classes)
     for sample in samples:
         if 'gt_sem_seg' not in sample:
             raise KeyError(
@@ -42,7 +44,24 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
     try:
         return semantic_targets(label_maps, num_classes=num_classes, ignore_index=ignore_index)
     except LabelRangeError as error:
-        raise ValueError(f'{_file_of(samples[error.image])}: {error}') from None
+        sample = samples[error.image]
+        raise ValueError(f'{_file_of(sample)}: {error}{_who_wrote(error.found, sample, ignore_index)}') from None
+
+
+def _who_wrote(found: Sequence[int], sample, ignore_index: int) -> str:
+    """Whether labels outside the class list come from the label file or from a transform; empty if nothing tells."""
+    try:
+        labels = load_labels(sample.metainfo, ignore_index)
+    except (KeyError, OSError, ValueError):  # no path, or a form that only another loader reads
+        return ''
+    written = sorted(set(found) - set(labels.ravel().tolist()))
+    if not written:
+        return ''
+    return (
+        f' The label file itself does not hold {written}: the label_map of the dataset or a transform of the pipeline '
+        f'wrote that. Fix: set the label that transforms fill with (seg_pad_val, ignore_index) to {ignore_index}, or '
+        f'set ignore_index={written[0]} in the dataset, the head and the metric.'
+    )
 
 
 def targets_from_det_samples(
@@ -122,23 +141,6 @@ def _padded(maps: Tensor, size: tuple[int, int], value: int | bool, sample) -> T
     return F.pad(maps, (0, size[1] - width, 0, size[0] - height), value=value)
 
 
-def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
-    """The numbers by which MMDetection's panoptic maps tell segments apart.
-
-    Args:
-        segments: of one image.
-        is_thing: (K,) bool.
-
-    Returns:
-        (n,) int32: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0,
-        but stuff of class 0 has instance 1: MMDetection's metric takes a code of 0 for void. Rows that are no segment
-        have no meaning.
-    """
-    thing = is_thing[segments.labels] & segments.starts
-    codes = segments.labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
-    return torch.where(codes == 0, INSTANCE_OFFSET, codes).to(torch.int32)
-
-
 class SegmentList(Sequence):
     """The segments of a panoptic result as dicts with ``id`` (in the map), ``label`` and ``score``.
 
@@ -146,7 +148,7 @@ class SegmentList(Sequence):
 
     Args:
         segments: of one image.
-        codes: (n,) of `panoptic_codes`.
+        codes: (n,) of `mmmaskformer.formats.mmdet_codes.panoptic_codes`.
     """
 
     def __init__(self, segments: QuerySegments, codes: Tensor):
@@ -176,57 +178,6 @@ class SegmentList(Sequence):
     def __deepcopy__(self, memo: dict) -> Sequence:
         """Itself as long as nobody has looked: mmengine copies all meta information, which must not wait for a GPU."""
         return copy.deepcopy(self._rows, memo) if '_rows' in vars(self) else self
-
-
-def input_size(metas: Sequence[dict], finest: Tensor, stride: int, *, sliding: bool) -> tuple[int, int]:
-    """Height and width of the padded network input that the features belong to.
-
-    Sliding inference writes the size of each window into ``metas[0]['img_shape']`` and nowhere else; whole inference
-    leaves the un-padded size there and the padded one in ``pad_shape``.
-
-    Args:
-        metas: meta information of the samples of the batch.
-        finest: (B, C, h, w) the finest feature.
-        stride: its stride, in input pixels.
-        sliding: whether the batch is a window.
-
-    Returns:
-        (H, W); the features' size times the stride if ``metas`` tells no size.
-
-    Raises:
-        ValueError: if no size in ``metas`` fits the features.
-    """
-    keys = ('img_shape', 'pad_shape') if sliding else ('pad_shape', 'img_shape')
-    sizes = [tuple(metas[0][key][:2]) for key in keys if metas and metas[0].get(key) is not None]
-    if not sizes:
-        return finest.shape[-2] * stride, finest.shape[-1] * stride
-    return require_stride(finest, stride, sizes)
-
-
-def require_stride(
-    finest: Tensor, stride: int, input_sizes: Sequence[tuple[int, int]], head: str = 'model.decode_head'
-) -> tuple[int, int]:
-    """The first input size that the finest feature fits.
-
-    Args:
-        finest: (B, C, h, w).
-        stride: what the head takes for its stride.
-        input_sizes: candidates (H, W).
-        head: key of the head in the config, for the message.
-
-    Raises:
-        ValueError: if none fits, with the stride that would.
-    """
-    feature_size = tuple(finest.shape[-2:])
-    for size in input_sizes:
-        if all(-(-side // stride) == length for side, length in zip(size, feature_size, strict=True)):
-            return int(size[0]), int(size[1])
-    found = round(input_sizes[0][0] / feature_size[0])
-    raise ValueError(
-        f'the finest feature of the backbone is {feature_size} for an input of {tuple(input_sizes[0])}, a stride of '
-        f'about {found}; the head has feature_strides[0]={stride}. Fix: set {head}.feature_strides to the '
-        "strides of the backbone, or choose other features with the backbone's out_indices."
-    )
 
 
 def _file_of(sample) -> str:

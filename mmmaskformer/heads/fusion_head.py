@@ -22,8 +22,9 @@ from mmmaskformer.core.inference.panoptic import (
     panoptic_query_segments,
 )
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, best_query
+from mmmaskformer.formats.mmdet_codes import panoptic_codes
 from mmmaskformer.heads.build import refuse_unknown_keys
-from mmmaskformer.heads.data_samples import SegmentList, panoptic_codes
+from mmmaskformer.heads.data_samples import SegmentList
 from mmmaskformer.heads.panoptic_head import thing_mask
 from mmmaskformer.heads.settings import check_result_settings
 

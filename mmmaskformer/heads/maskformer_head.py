@@ -3,31 +3,37 @@
 import inspect
 import logging
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmmaskformer.core.checks import checked, list_of, one_of, whole
+from mmmaskformer.core.checks import checked, list_of, number, one_of, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget
+from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
+from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.build import build_part, refuse_unknown_keys
-from mmmaskformer.heads.data_samples import input_size, require_stride, targets_from_seg_samples
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights
+from mmmaskformer.heads.data_samples import targets_from_seg_samples
+from mmmaskformer.heads.feature_input import FeatureInput
+from mmmaskformer.heads.features import watch_registration
 from mmmaskformer.heads.settings import check_parts, check_segmentor_test_cfg
 
 CLASSIFIER = 'classifier.class_embed'
+STRIDE = number(1)
 
 
 @checked(
-    in_channels=list_of(whole(1)),
+    in_channels=list_of(whole(1)).or_none(),
     num_classes=whole(1),
     num_queries=whole(1),
     channels=whole(1),
-    feature_strides=list_of(whole(1)),
+    feature_strides=list_of(STRIDE).or_none(),
     ignore_index=whole(),
     on_class_mismatch=one_of('error', 'reinit'),
 )
@@ -37,11 +43,13 @@ class MaskFormerHead(BaseModule):
     Class count and widths are written here once; the parts get them from the head and refuse to be told again.
 
     Args:
-        in_channels: channels of the backbone features, finest first.
+        in_channels: channels of the features of backbone and neck, in their order. Left out, they are measured when
+            the head becomes a part of a model, by one forward pass of a small image.
         num_classes: K, without "no object".
         num_queries: Q.
         channels: width of pixel decoder, transformer decoder and mask embeddings.
-        feature_strides: strides of the backbone features in input pixels.
+        feature_strides: strides of the features in input pixels, in the same order. Left out, they are measured too;
+            for a head without a model around it they are 4, 8, 16, ….
         ignore_index: label of pixels without a class.
         pixel_decoder: config of the pixel decoder.
         transformer_decoder: config of the transformer decoder.
@@ -65,11 +73,11 @@ class MaskFormerHead(BaseModule):
     def __init__(
         self,
         *,
-        in_channels: Sequence[int],
+        in_channels: Sequence[int] | None = None,
         num_classes: int,
         num_queries: int = 100,
         channels: int = 256,
-        feature_strides: Sequence[int] = (4, 8, 16, 32),
+        feature_strides: Sequence[Real] | None = None,
         ignore_index: int = 255,
         pixel_decoder: dict,
         transformer_decoder: dict,
@@ -81,27 +89,67 @@ class MaskFormerHead(BaseModule):
     ):
         refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
         super().__init__(init_cfg)
-        _check_agreement(in_channels, feature_strides, init_cfg)
+        _require_no_other_init(init_cfg)
+        require_ignore_index(ignore_index)
         parts = dict(
             pixel_decoder=pixel_decoder, transformer_decoder=transformer_decoder, matcher=matcher, criterion=criterion
         )
         check_parts(self.config_key, parts, channels=channels)
-        self.in_channels = list(in_channels)
-        self.feature_strides = list(feature_strides)
+        self.feature_input = FeatureInput(in_channels, feature_strides)
         self.num_classes = self.out_channels = num_classes
         self.ignore_index = ignore_index
         self.on_class_mismatch = on_class_mismatch
-        self.classifier = _build_classifier(
-            in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder
-        )
+        self.classifier = None
+        self._classifier_settings = (num_classes, num_queries, channels, pixel_decoder, transformer_decoder)
+        if in_channels is not None:
+            self._build_classifier()
         built_matcher = build_part('matcher', matcher)
         self.criterion = build_part('criterion', criterion, num_classes=num_classes, matcher=built_matcher)
+        watch_registration(MaskFormerHead)
+
+    @property
+    def in_channels(self) -> list[int] | None:
+        """Channels of the features, finest first; None until they are measured."""
+        return self.feature_input.channels
+
+    @property
+    def feature_strides(self) -> list[Real] | None:
+        """Strides of the features, finest first; None until they are measured."""
+        return self.feature_input.strides
+
+    def attach_to(self, model: nn.Module, name: str) -> None:
+        """Measure the features of the model that this head has become a part of; see `watch_registration`.
+
+        Args:
+            model: what the head was assigned to.
+            name: as which attribute.
+
+        Raises:
+            ValueError: if the features do not suit the head, or if ``in_channels`` is left out and the model has none.
+        """
+        if hasattr(model, 'backbone') and hasattr(model, 'extract_feat'):
+            self.feature_input.fit(model, f'model.{name}')
+        if self.classifier is None:
+            self._require_channels(f'{type(model).__name__} has no backbone with features')
+            self._build_classifier()
+
+    def prepare(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features of the model as the classifier takes them: (B, C_i, h_i, w_i), finest first.
+
+        Args:
+            features: as the model's ``extract_feat`` gives them.
+
+        Raises:
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+        """
+        self._require_channels('the head is not part of a model that it could be measured in')
+        return self.feature_input.prepare(features, self.config_key)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Raw outputs of the last layer.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
 
         Returns:
             Class logits (B, Q, K + 1) and mask logits (B, Q, h, w).
@@ -109,7 +157,7 @@ class MaskFormerHead(BaseModule):
         Raises:
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
         """
-        prediction = self._predict_segments(features, all_layers=False)[-1]
+        prediction = self.classifier(self.prepare(features), all_layers=False)[-1]
         images = range(len(prediction.class_logits))
         return prediction.class_logits, torch.stack([prediction.mask_logits(image) for image in images])
 
@@ -117,7 +165,7 @@ class MaskFormerHead(BaseModule):
         """Training losses of a batch.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
             data_samples: B samples with ``gt_sem_seg`` at the padded input size.
             train_cfg: not used; part of the host's signature.
 
@@ -128,9 +176,10 @@ class MaskFormerHead(BaseModule):
             ValueError: if features or labels do not fit the head.
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
         """
-        predictions = self._predict_segments(features, all_layers=True)
+        features = self.prepare(features)
+        predictions = self.classifier(features, all_layers=True)
         targets = self._targets(features, data_samples)
-        require_stride(features[0], self.feature_strides[0], [targets[0].size], self.config_key)
+        self.feature_input.require_stride(features[0], [targets[0].size], self.config_key)
         try:
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
@@ -141,7 +190,7 @@ class MaskFormerHead(BaseModule):
         """Class scores at the padded input size; the host crops and resizes them, as published.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
             metas: meta information of the samples.
             test_cfg: the host's. ``mode`` is read, and two keys of ours: ``inference``, 'semantic' (the default) or
                 'general', the two ways of the paper's section 3.3, and ``object_threshold`` of the latter.
@@ -169,7 +218,7 @@ class MaskFormerHead(BaseModule):
         """Outputs of the last layer, for whoever wants labels only.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
             metas: meta information of the samples.
             sliding: whether the batch is a window, whose size is then the first of ``metas``'s ``img_shape``.
 
@@ -179,19 +228,31 @@ class MaskFormerHead(BaseModule):
         Raises:
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
         """
-        prediction = self._predict_segments(features, all_layers=False)[-1]
-        size = input_size(metas, features[0], self.feature_strides[0], sliding=sliding)
+        features = self.prepare(features)
+        prediction = self.classifier(features, all_layers=False)[-1]
+        size = self.feature_input.input_size(metas, features[0], self.config_key, sliding=sliding)
         return prediction.class_logits, DeferredMaskLogits(prediction, size)
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:
         return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
 
-    def _predict_segments(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
-        _check_features(features, self.in_channels, self.feature_strides, self.config_key)
-        return self.classifier(features, all_layers=all_layers)
+    def _require_channels(self, why: str) -> None:
+        if self.in_channels is None:
+            raise ValueError(
+                f'{self.config_key}.in_channels is left out, but {why}. Fix: set in_channels and feature_strides to '
+                'the channels and strides of the features, in their order'
+            )
+
+    def _build_classifier(self) -> None:
+        num_classes, num_queries, channels, pixel_decoder, transformer_decoder = self._classifier_settings
+        self.classifier = _build_classifier(
+            self.in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder
+        )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Check the classifier of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        """Check the head of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        own = [f'{prefix}{name}' for name, _ in self.named_parameters()]
+        require_own_weights(own, state_dict, self.config_key, state_dict)
         key = f'{prefix}{CLASSIFIER}.weight'
         if key in state_dict and len(state_dict[key]) != self.num_classes + 1:
             found = len(state_dict[key]) - 1
@@ -246,12 +307,7 @@ def _build_classifier(in_channels, num_classes, num_queries, channels, pixel_dec
     )
 
 
-def _check_agreement(in_channels, feature_strides, init_cfg) -> None:
-    if len(in_channels) != len(feature_strides):
-        raise ValueError(
-            f'in_channels={list(in_channels)} and feature_strides={list(feature_strides)} differ in length; expected '
-            'one entry per backbone feature in both'
-        )
+def _require_no_other_init(init_cfg) -> None:
     configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
     for cfg in configs:
         if cfg.get('type') != 'Pretrained':
@@ -259,27 +315,3 @@ def _check_agreement(in_channels, feature_strides, init_cfg) -> None:
                 f'init_cfg type={cfg.get("type")!r} would overwrite the published initialisation; expected '
                 "'Pretrained' or None"
             )
-
-
-def _check_features(features: Sequence[Tensor], in_channels: list[int], strides: list[int], head: str) -> None:
-    """Raise a `ValueError` that says which setting does not fit the backbone."""
-    found = [feature.shape[1] for feature in features]
-    if found != in_channels:
-        raise ValueError(
-            f'the backbone gives {len(found)} features with channels {found}, but the head has '
-            f'in_channels={in_channels}. Fix: set {head}.in_channels={found}, or choose other features '
-            "with the backbone's out_indices."
-        )
-    finest = features[0].shape[-2:]
-    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        for side, fine in zip(feature.shape[-2:], finest, strict=True):
-            # Sides are rounded up at each level, so compare with the range the finest feature allows.
-            largest = -(-fine * strides[0] // stride)
-            smallest = -(-((fine - 1) * strides[0] + 1) // stride)
-            if not smallest <= side <= largest:
-                ratio = max(1, round(fine / side)) * strides[0]
-                raise ValueError(
-                    f'feature {level} of the backbone is {tuple(feature.shape[-2:])} where the finest is '
-                    f'{tuple(finest)}, a stride of about {ratio}; the head has feature_strides={strides}. Fix: set '
-                    f'{head}.feature_strides to the strides of the backbone.'
-                )

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmmaskformer.core.checks import whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.structures import MaskTarget
-from mmmaskformer.heads.data_samples import require_stride, targets_from_det_samples
+from mmmaskformer.heads.data_samples import targets_from_det_samples
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 
 
@@ -60,7 +60,7 @@ class MaskFormerPanopticHead(MaskFormerHead):
         """Outputs of the last layer for the fusion head, without gradient.
 
         Args:
-            features: backbone features (B, C_i, h_i, w_i), finest first.
+            features: as the model's ``extract_feat`` gives them.
             data_samples: B samples that know ``batch_input_shape``, as MMDetection's data preprocessor sets it.
 
         Returns:
@@ -69,9 +69,10 @@ class MaskFormerPanopticHead(MaskFormerHead):
         Raises:
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
         """
-        prediction = self._predict_segments(features, all_layers=False)[-1]
+        features = self.prepare(features)
+        prediction = self.classifier(features, all_layers=False)[-1]
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
-        require_stride(features[0], self.feature_strides[0], [size], self.config_key)
+        self.feature_input.require_stride(features[0], [size], self.config_key)
         return prediction.class_logits, DeferredMaskLogits(prediction, size)
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:

@@ -116,20 +116,9 @@ def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bo
 
     Raises:
         TypeError: if there is a key that nobody reads.
-        ValueError: naming the key with a wrong value, or one that mode 'slide' lacks.
+        ValueError: naming the key with a wrong value.
     """
     test_cfg = test_cfg or {}
     if own_head:
         refuse_unknown_keys('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
     check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
-    if test_cfg.get('mode') != 'slide':
-        return
-    for key in ('crop_size', 'stride'):
-        if key not in test_cfg:
-            raise ValueError(f"model.test_cfg.{key}: found none, expected {SIZE.expected}: mode is 'slide'")
-    crop, stride = test_cfg['crop_size'], test_cfg['stride']
-    if any(step > side for step, side in zip(stride, crop, strict=True)):
-        raise ValueError(
-            f'model.test_cfg.stride: found {tuple(stride)}, expected at most crop_size={tuple(crop)}: pixels between '
-            'the windows would be in none'
-        )

@@ -74,7 +74,7 @@ class CheckClassesHook(Hook):
         self._checkpoint = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
 
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
-        dataset, model = getattr(runner, where).dataset, _bare_model(runner.model)
+        dataset, model = getattr(runner, where).dataset, bare_model(runner.model)
         check_pipelines(dataset, f'{where}: ')
         if hasattr(getattr(model, 'decode_head', None), 'predict_masks'):
             check_segmentor_test_cfg(getattr(model, 'test_cfg', None))
@@ -130,7 +130,7 @@ class ShareWeightsHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Rename if the model lacks the head that the checkpoint has, before the weights are copied."""
         weights = checkpoint.get('state_dict', checkpoint)
-        model = _bare_model(runner.model)
+        model = bare_model(runner.model)
         for theirs, ours in (HEADS[:2], HEADS[1::-1]):
             keys = [key for key in weights if key.startswith(f'{theirs}.classifier.')]
             if keys and hasattr(model, ours) and not hasattr(model, theirs):
@@ -139,7 +139,7 @@ class ShareWeightsHook(Hook):
                 print_log(f'The checkpoint has a {theirs}: its weights go into the {ours}.', logger='current')
 
 
-def _bare_model(model):
+def bare_model(model):
     """The model inside the wrappers of distributed training and test-time augmentation."""
     if is_model_wrapper(model):
         model = model.module

@@ -10,11 +10,15 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
 from torch import Tensor
 
+from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
+from mmmaskformer.hosts.bands import require_bands
+from mmmaskformer.hosts.windows import require_windows
 
 
+@checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_val=number(), seg_pad_val=whole())
 class SegDataPreProcessor(HostDataPreProcessor):
     """MMSegmentation's data preprocessor that also takes test batches of images of different sizes.
 
@@ -27,15 +31,19 @@ class SegDataPreProcessor(HostDataPreProcessor):
         """Normalise, convert channels and stack.
 
         Args:
-            data: ``inputs``, a list of (3, H, W) uint8, and ``data_samples``, which may be absent in tests.
+            data: ``inputs``, a list of (bands, H, W) uint8 or float32, and ``data_samples``, which may be absent in
+                tests.
             training: whether targets are padded as well.
 
         Returns:
-            ``inputs`` (B, 3, H, W) float32 and ``data_samples``, which know their padding.
+            ``inputs`` (B, bands, H, W) float32 and ``data_samples``, which know their padding.
 
         Raises:
-            ValueError: in training, if a label map has another size than its image.
+            ValueError: if images have another number of bands than mean and std; in training, if a label map has
+                another size than its image.
         """
+        if self._enable_normalize:
+            require_bands(data, len(self.mean))
         if training:
             _require_sizes(data)
         sizes = {tuple(image.shape[1:]) for image in data['inputs']}
@@ -127,6 +135,7 @@ class EncoderDecoder(HostEncoderDecoder):
         super().__init__(*args, **settings)
         own_head = hasattr(self.decode_head, 'predict_masks')
         check_segmentor_test_cfg(self.test_cfg, own_head=own_head)
+        require_windows(self.test_cfg or {})
         if own_head and self.train_cfg:
             raise ValueError(
                 f'model.train_cfg: found {sorted(self.train_cfg)}, expected nothing: matcher and criterion stand in '
@@ -166,6 +175,9 @@ class EncoderDecoder(HostEncoderDecoder):
 
         Returns:
             One list per image, at the size of the image file and mirrored back.
+
+        Raises:
+            ValueError: if sliding windows leave pixels out.
         """
         metas = [sample.metainfo for sample in data_samples]
         check_segmentor_test_cfg(self.test_cfg)
@@ -181,6 +193,7 @@ class EncoderDecoder(HostEncoderDecoder):
         ]
 
     def _window_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
+        require_windows(self.test_cfg)
         sides = zip(inputs.shape[2:], self.test_cfg['crop_size'], self.test_cfg['stride'], strict=True)
         windows = [_windows(*side) for side in sides]
         weights = tuple(_shares(axis, length) for axis, length in zip(windows, inputs.shape[2:], strict=True))

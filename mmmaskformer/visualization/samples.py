@@ -3,20 +3,20 @@
 Samples are read by attribute, so no host is imported here.
 """
 
-import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine import fileio
-from PIL import Image, ImageOps
+from PIL import Image
 from pycocotools.mask import decode, frPyObjects, merge
 
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
-from mmmaskformer.datasets.transforms.loading import load_labels
-from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids, replace_ids
+from mmmaskformer.formats.images import read_photo
+from mmmaskformer.formats.label_maps import load_labels
+from mmmaskformer.formats.mmdet_codes import decode_panoptic
+from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
+from mmmaskformer.formats.whole_files import whole_file
 from mmmaskformer.visualization.draw import distinct_colours
 from mmmaskformer.visualization.segments import (
     VOID,
@@ -129,8 +129,8 @@ def read_example(
             '. Fix: for other outputs of a panoptic model, ask for them in model.test_cfg'
         )
     field = field or found[0]
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(fileio.get(sample.img_path)))).convert('RGB')
     prediction = _prediction(sample, field, len(classes.names))
+    image = read_photo(sample.img_path, size=prediction.ids.shape)
     _check_size(field, prediction, image, sample.img_path)
     info = sample.metainfo if info is None else info
     truth = _true_instances(sample, info) if FIELDS[field] == INSTANCES else None
@@ -139,7 +139,7 @@ def read_example(
     if truth is not None:
         _check_size('ground truth', truth, image, sample.img_path)
         truth = _as_kind(truth, FIELDS[field], classes)
-    return Path(sample.img_path).stem, Example(np.asarray(image), truth, prediction)
+    return Path(sample.img_path).stem, Example(image, truth, prediction)
 
 
 def _prediction(sample: Any, field: str, num_classes: int) -> Segments:
@@ -199,7 +199,7 @@ def _read_panoptic(path: str, segments_info: Sequence[Mapping]) -> Segments:
     """Segments of a COCO panoptic PNG; crowds are void, as they are in training and in the metric."""
     rows = [row for row in segments_info if not row.get('iscrowd')]
     numbers = {row['id']: index for index, row in enumerate(rows)}
-    segment_map, _ = replace_ids(read_segment_ids(path), numbers)
+    segment_map, _ = replace_ids(read_ids(path), numbers)
     return _segments_of_map(segment_map, [row['category'] for row in rows])
 
 
@@ -215,10 +215,10 @@ def _as_kind(truth: Segments, kind: str, classes: ClassList) -> Segments:
     return keep_classes(truth, classes.is_thing) if kind == INSTANCES else truth
 
 
-def _check_size(key: str, segments: Segments, image: Image.Image, path: str) -> None:
-    if segments.ids.shape != (image.height, image.width):
+def _check_size(key: str, segments: Segments, image: np.ndarray, path: str) -> None:
+    if segments.ids.shape != image.shape[:2]:
         raise ValueError(
-            f'{key}: found size {segments.ids.shape}, expected that of {path}, {(image.height, image.width)}. '
+            f'{key}: found size {segments.ids.shape}, expected that of {path}, {image.shape[:2]}. '
             'Fix: in the test pipeline, load annotations after resizing'
         )
 
@@ -262,10 +262,6 @@ def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, 
 
 
 def _save(picture: Image.Image, file: Path) -> None:
-    """Write a PNG in one step, so that nobody reads half a file."""
-    unfinished = file.with_name(f'.{file.name}.part')
-    try:
-        picture.save(unfinished, format='PNG')
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Write a PNG, whole or not at all."""
+    with whole_file(file) as part:
+        picture.save(part, format='PNG')

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmmaskformer.datasets.scenes.files import encode_ids
+from mmmaskformer.formats.panoptic_png import write_ids
 
 VOID = 0
 CROWD = 70000
@@ -62,7 +62,7 @@ def write_panoptic(
     for number, name in enumerate(names, start=1):
         noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(noise).save(root / img / f'{name}{suffix}')
-        Image.fromarray(encode_ids(ids)).save(root / seg / f'{name}.png')
+        write_ids(root / seg / f'{name}.png', ids)
         images.append({'id': number, 'file_name': f'{name}{suffix}', 'height': size[0], 'width': size[1]})
         segments = [
             {'id': 300 * (1 + index), 'category_id': metainfo['category_ids'][label], 'iscrowd': 0}

@@ -59,8 +59,7 @@ def test_class_count_is_not_repeated_in_the_config_file(path):
 
 
 def swin(embed_dims, depths, num_heads, window_size):
-    backbone = dict(embed_dims=embed_dims, depths=depths, num_heads=num_heads, window_size=window_size)
-    return dict(backbone=backbone, decode_head=dict(in_channels=[embed_dims * 2**i for i in range(4)]))
+    return dict(backbone=dict(embed_dims=embed_dims, depths=depths, num_heads=num_heads, window_size=window_size))
 
 
 R101C = dict(

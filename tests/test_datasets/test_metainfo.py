@@ -56,6 +56,7 @@ def test_broken_json(tmp_path):
         (GOOD | {'classes': []}, r"'classes' is \[\], expected a list of names, at least one"),
         (GOOD | {'classes': ['a', 7]}, 'expected a list of names'),
         (GOOD | {'classes': ['a', 'a']}, r"class names occur twice: \['a'\]"),
+        (GOOD | {'classes': ['a', ' a ']}, r"class names occur twice: \['a'\]"),
         (GOOD | {'palette': 'red'}, "'palette' is 'red', expected a list"),
         (GOOD | {'palette': [[1, 2, 3], [1, 2, 300]]}, r'palette holds \[1, 2, 300\], expected \[R, G, B\]'),
         (GOOD | {'palette': [[1, 2, 3], [1, 2]]}, r'palette holds \[1, 2\]'),

@@ -112,7 +112,7 @@ def test_categories_outside_the_class_list_become_void(tmp_path, content):
     part = dict(classes=('sky', 'ball'), isthing=(False, True))
     with mock.patch('mmmaskformer.datasets.panoptic.print_log') as log:
         dataset = build(tmp_path, metainfo=part)
-    assert '1 categories of' in log.call_args.args[0] and 'become void: grass' in log.call_args.args[0]
+    assert '1 categories of' in log.call_args.args[0] and 'become void: grass (7)' in log.call_args.args[0]
     info = dataset.get_data_info(0)
     assert info['void_ids'] == [300, CROWD] and [row['id'] for row in info['segments_info']] == [600, 900]
     assert {row['category'] for row in info['segments_info']} == {1}
@@ -145,6 +145,73 @@ def test_class_list_from_a_file(tmp_path, content):
     (tmp_path / 'mine.json').write_text(json.dumps(METAINFO))
     dataset = build(tmp_path, metainfo_file=str(tmp_path / 'mine.json'))
     assert dataset.metainfo == build(tmp_path).metainfo
+
+
+@pytest.mark.parametrize('area', [None, 0.5, 'many', 10**6])
+def test_the_area_is_what_the_file_says_or_none(tmp_path, content, area):
+    dataset = build(tmp_path, content=first_segment(content, area=area))
+    found = dataset.get_data_info(0)['segments_info'][0]['area']
+    assert found == (area if isinstance(area, int | float) else None)
+
+
+@pytest.mark.parametrize(
+    'form',
+    ['./{}', r'.\{}', '{root}/{folder}/{}', '/home/anna/set/{folder}/{}', r'C:\set\{folder}\{}', '../{folder}/{}'],
+)
+@pytest.mark.parametrize('folder', ['images', 'segments'])
+def test_names_written_on_another_machine(tmp_path, content, form, folder):
+    expected = build(tmp_path).get_data_info(1)
+    rows = content['images' if folder == 'images' else 'annotations']
+    for row in rows:
+        row['file_name'] = form.format(row['file_name'], root=tmp_path, folder=folder)
+    with mock.patch('mmmaskformer.datasets.panoptic.print_log') as log:
+        found = build(tmp_path, content=content).get_data_info(1)
+    assert {key: found[key] for key in ('img_path', 'seg_map_path')} == {
+        key: expected[key] for key in ('img_path', 'seg_map_path')
+    }
+    texts = [call.args[0] for call in log.call_args_list]
+    told = [text for text in texts if ' 2 file names with ' in text or ' 2 paths that do not exist here' in text]
+    assert bool(told) is not form.startswith(('{root}', '../'))
+
+
+def test_an_absolute_path_outside_the_folder_is_used_if_it_exists(tmp_path, content):
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'images' / 'p.png').rename(tmp_path / 'elsewhere' / 'p.png')
+    content['images'][0]['file_name'] = str(tmp_path / 'elsewhere' / 'p.png')
+    assert build(tmp_path, content=content).get_data_info(0)['img_path'] == str(tmp_path / 'elsewhere' / 'p.png')
+    content['images'][0]['file_name'] = '/nowhere/x.png'
+    with pytest.raises(
+        ValueError, match=r"1 of 2 files that '.*\.json' lists are missing in '.*images': /nowhere/x\.png"
+    ):
+        build(tmp_path, content=content)
+
+
+def test_ids_as_text(tmp_path, content):
+    expected = build(tmp_path).get_data_info(1)
+    for annotation in content['annotations']:
+        annotation['image_id'] = str(annotation['image_id'])
+        for segment in annotation['segments_info']:
+            segment.update(id=str(segment['id']), category_id=str(segment['category_id']))
+    for category in content['categories']:
+        category['id'] = str(category['id'])
+    with mock.patch('mmmaskformer.datasets.panoptic.print_log') as log:
+        assert build(tmp_path, content=content).get_data_info(1) == expected
+    texts = [call.args[0] for call in log.call_args_list]
+    assert sum('read as whole numbers' in text for text in texts) == 2 and len(texts) == 3
+
+
+def test_two_categories_of_one_name(tmp_path, content):
+    content['categories'].append(dict(id=77, name=' ball', isthing=1))
+    with pytest.raises(
+        ValueError, match=r"2 categories have the name 'ball', ids \[3, 77\], .*metainfo\['category_ids'\]"
+    ):
+        build(tmp_path, metainfo=NAMES_ONLY, content=content)
+    # The ids say which is meant.
+    content['annotations'][0]['segments_info'][1]['category_id'] = 77
+    with mock.patch('mmmaskformer.datasets.panoptic.print_log') as log:
+        found = build(tmp_path, content=content).get_data_info(0)
+    assert found['void_ids'] == [600] and [row['category'] for row in found['segments_info']] == [0, 1, 0]
+    assert '1 categories' in log.call_args.args[0] and 'become void:  ball (77)' in log.call_args.args[0]
 
 
 # --- the data sets with a name ---
@@ -311,7 +378,6 @@ def test_annotation_of_no_image(tmp_path, content):
     [
         (dict(category_id=8), "segment of p.png, id 300, has category_id 8, expected one of the 3 ids in 'categories'"),
         (dict(category_id=None), "segment of p.png .*'id': 300.* has no 'category_id'"),
-        (dict(area=None), "segment of p.png .*'id': 300.* has no 'area'"),
         (dict(id=0), 'segment of p.png has id 0, expected 1 to 16777215'),
         (dict(id=2**24), 'segment of p.png has id 16777216, expected 1 to 16777215'),
         (dict(id=600), r"ids \[600\] occur more than once in 'segments_info of p.png'"),

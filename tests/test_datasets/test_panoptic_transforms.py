@@ -1,10 +1,9 @@
 """The panoptic transforms against MMDetection's, the official code's numbers, Pillow and brute force."""
 
 import copy
-import zlib
 from pathlib import Path
+from unittest import mock
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,8 +11,8 @@ from helpers.panoptic import CROWD, segment_indices, stored_segments, striped_id
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mmmaskformer.datasets.scenes.files import encode_ids, write_scenes
-from mmmaskformer.datasets.transforms import panoptic_loading
+from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 
 LOAD_IMAGE = dict(type='mmcv.LoadImageFromFile')
@@ -48,7 +47,7 @@ def build(name: str, **options):
 
 def entry(path: Path, ids: np.ndarray, **changes) -> dict:
     """Write a PNG with the ids and make the entry of a dataset with a segment of label i for 300 * (i + 1)."""
-    Image.fromarray(encode_ids(ids)).save(path)
+    write_ids(path, ids)
     segments = [
         dict(id=int(number), category=int(number) // 300 - 1, is_thing=True, iscrowd=bool(number == CROWD), area=1)
         for number in np.unique(ids)
@@ -128,54 +127,6 @@ def test_void_crowds_and_left_out_categories_belong_to_no_segment(tmp_path):
     assert results['gt_segment_labels'].tolist() == [0, 2, 3]
 
 
-@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (7, 1), (13, 17)])
-def test_replaced_ids_are_those_of_a_loop(shape):
-    ids = np.random.default_rng(0).choice(np.array([0, 5, 256, 70000, 2**24 - 1], np.int32), shape)
-    numbers = {5: 1, 70000: 0, 2**24 - 1: 300}
-    replaced, areas = panoptic_loading.replace_ids(ids, numbers)
-    assert replaced.tolist() == [[numbers.get(number, -1) for number in row] for row in ids.tolist()]
-    assert replaced.dtype == np.int16
-    flat = ids.ravel().tolist()
-    assert areas == {number: flat.count(number) for number in set(flat)}
-
-
-@pytest.mark.parametrize('is_old_opencv', [False, True])
-@pytest.mark.parametrize('name', ['a.png', 'a.bmp'])
-def test_ids_use_all_three_channels(name, is_old_opencv, tmp_path, monkeypatch):
-    if is_old_opencv:
-        monkeypatch.setattr(panoptic_loading, 'READ_COLOURS', cv2.IMREAD_COLOR)
-        monkeypatch.setattr(panoptic_loading, 'COLOURS_TO_RGBA', cv2.COLOR_BGR2RGBA)
-    Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255]]], np.uint8)).save(tmp_path / name)
-    found = panoptic_loading.read_segment_ids(str(tmp_path / name))
-    assert found.tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
-
-
-def test_ids_are_not_turned_by_a_tag_of_the_file(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    Image.fromarray(np.array([[[1, 0, 0], [2, 0, 0]]], np.uint8)).save(tmp_path / 'a.png', exif=exif)
-    assert panoptic_loading.read_segment_ids(str(tmp_path / 'a.png')).tolist() == [[1, 2]]
-
-
-def test_ids_of_16_bits_are_refused(tmp_path):
-    path = tmp_path / 'a.png'
-    cv2.imwrite(str(path), np.full((2, 3, 3), 700, np.uint16))
-    with pytest.raises(ValueError, match=r"a\.png: found a picture of .*mode 'RGB', 16 bits\), expected RGB of 8 bits"):
-        panoptic_loading.read_segment_ids(str(path))
-
-
-@pytest.mark.parametrize('side', [60_000, 2_000_000])
-def test_a_size_that_nobody_can_mean_is_refused(side, tmp_path):
-    path = tmp_path / 'a.png'
-    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(path)
-    content = bytearray(path.read_bytes())
-    content[16:24] = side.to_bytes(4, 'big') * 2
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, 'big')
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r'a\.png: \d+ bytes that cannot be decoded'):
-        panoptic_loading.read_segment_ids(str(path))
-
-
 def test_a_truncated_file_is_not_taken_for_a_whole_one(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     path = tmp_path / 'a.png'
@@ -227,10 +178,43 @@ def test_listed_segment_without_pixels(tmp_path):
         ValueError,
         match=r'a\.png: has no pixel of the ids 7, which segments_info of image 5 lists; it has the ids 0, 300',
     ):
-        build('LoadPanopticAnnotations')(copy.deepcopy(info))
-    results = build('LoadPanopticAnnotations', allow_hidden=True)(info)
+        build('LoadPanopticAnnotations', allow_hidden=False)(copy.deepcopy(info))
+    results = build('LoadPanopticAnnotations')(info)
     assert results['gt_segment_labels'].tolist() == [0, 5, 1, 2]
     assert segment_indices(results)[0].tolist() == [0] * 4 + [2] * 4 + [3] * 4
+
+
+@pytest.mark.parametrize('area, is_wrong', [(None, False), (23.5, False), (24, False), (25, True), (0.5, True)])
+def test_what_the_png_contradicts_is_counted_and_logged_now_and_then(tmp_path, area, is_wrong):
+    hidden = dict(id=7, category=5, is_thing=True, iscrowd=False, area=3)
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
+    for segment in info['segments_info']:
+        segment['area'] = None
+    info['segments_info'][1]['area'] = area
+    load = build('LoadPanopticAnnotations')
+    with mock.patch('mmmaskformer.datasets.transforms.panoptic_loading.print_log') as log:
+        for _ in range(101):
+            load(copy.deepcopy(info))
+            load(copy.deepcopy(info | dict(segments_info=[*info['segments_info'], hidden])))
+    texts = [call.args[0] for call in log.call_args_list]
+    wrong = [
+        text
+        for text in texts
+        if f'1 of 1 areas that segments_info lists are wrong, those of the ids 600: {area} (the' in text
+    ]
+    ghosts = [text for text in texts if 'has no pixel of the ids 7,' in text and 'empty mask' in text]
+    assert len(ghosts) == 2 and len(wrong) == 2 * is_wrong and len(texts) == 2 + 2 * is_wrong
+    assert '(Number 1 of such images' in ghosts[0] and '(Number 100 of such images' in ghosts[1]
+    assert all('a.png: ' in text for text in texts)
+
+
+def test_two_channel_format_is_named(tmp_path):
+    info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
+    colours = np.zeros((8, 12, 3), np.uint8)
+    colours[..., 0], colours[4:, :, 1] = 17, 3
+    Image.fromarray(colours).save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=r'found 17 \(48 px\), 785 \(48 px\), ids that .* the two-channel format'):
+        build('LoadPanopticAnnotations')(info)
 
 
 def test_png_of_another_size_than_the_image(tmp_path):
@@ -394,7 +378,7 @@ def test_packed_sample():
 def loaded_results(tmp_path, ids: np.ndarray | None = None, **changes) -> dict:
     """Results of our loaders: an image and its segments, by default four stripes."""
     ids = striped_ids(12, 8, 4) if ids is None else ids
-    Image.fromarray(encode_ids(ids)).save(tmp_path / 'image.png')
+    write_ids(tmp_path / 'image.png', ids)
     results = entry(tmp_path / 'segments.png', ids) | dict(img_path=str(tmp_path / 'image.png')) | changes
     return build('LoadPanopticAnnotations')(TRANSFORMS.build(LOAD_IMAGE)(results))
 

@@ -1,6 +1,7 @@
 """The datasets on tiny files: entries, class lists, and one clear error for each kind of bad folder."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,10 +131,8 @@ def test_missing_folders(root):
 
 
 def test_folder_without_images(root):
-    with pytest.raises(
-        ValueError, match=r"folder '.*images' .*found 3 x '\.jpg', expected images that end in '\.jpeg'"
-    ):
-        build(root, img_suffix='.jpeg')
+    with pytest.raises(ValueError, match=r"folder '.*images' .*found 3 x '\.jpg', expected images that end in '\.bmp'"):
+        build(root, img_suffix='.bmp')
     (root / 'empty').mkdir()
     with pytest.raises(ValueError, match="found no file at all, expected images that end in '.jpg'"):
         build(root, data_prefix=dict(img_path='empty', seg_map_path='labels'))
@@ -185,3 +184,99 @@ def test_every_own_class_list_is_sound():
 
     for kind in (CamVidDataset, ScenesDataset):
         check_metainfo(kind.METAINFO, kind.__name__)
+
+
+def paths_of(dataset, key: str = 'img_path') -> list[str]:
+    """Paths of a data set's entries, relative to its root."""
+    return [
+        str(Path(dataset.get_data_info(index)[key]).relative_to(dataset.data_root)) for index in range(len(dataset))
+    ]
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """What the data sets log."""
+    said = []
+    monkeypatch.setattr('mmmaskformer.datasets.seg.print_log', lambda text, **_: said.append(text))
+    return said
+
+
+def test_every_spelling_of_a_suffix_is_read(root, warnings):
+    (root / 'images' / 'p.jpg').rename(root / 'images' / 'p.JPG')
+    (root / 'images' / 'q.jpg').rename(root / 'images' / 'q.jpeg')
+    (root / 'labels' / 'q.png').rename(root / 'labels' / 'q.PNG')
+    dataset = build(root)
+    assert paths_of(dataset) == ['images/drive/r.jpg', 'images/p.JPG', 'images/q.jpeg']
+    assert paths_of(dataset, 'seg_map_path') == ['labels/drive/r.png', 'labels/p.png', 'labels/q.PNG']
+    assert not warnings
+
+
+def test_other_pictures_are_counted_or_read(root, warnings):
+    only_images = dict(data_prefix=dict(img_path='images'), test_mode=True)
+    for name in ('s.png', 't.PNG', 'u.tif'):
+        write(root / 'images' / name, np.zeros((4, 6, 3), np.uint8))
+    assert len(build(root, **only_images)) == 3
+    assert len(warnings) == 1
+    assert '3 pictures in' in warnings[0] and "1 x '.png', 1 x '.PNG', 1 x '.tif'" in warnings[0]
+    assert "img_suffix to a tuple such as ('.jpg', '.png')" in warnings[0]
+    assert len(build(root, img_suffix=('.jpg', '.png', '.tif'), **only_images)) == 6 and len(warnings) == 1
+
+
+def test_two_label_maps_of_one_name(root):
+    write(root / 'labels' / 'p.PNG', np.zeros((4, 6), np.uint8))
+    with pytest.raises(ValueError, match=r'two label maps of one name, .*p\.PNG and .*p\.png'):
+        build(root)
+
+
+def test_images_and_masks_in_one_folder(tmp_path, warnings):
+    for name in ('a', 'b'):
+        write(tmp_path / 'd' / f'{name}.png', np.zeros((4, 6, 3), np.uint8))
+        write(tmp_path / 'd' / f'{name}_mask.png', np.zeros((4, 6), np.uint8))
+    one_folder = dict(data_prefix=dict(img_path='d', seg_map_path='d'), img_suffix='.png')
+    dataset = build(tmp_path, seg_map_suffix='_mask.png', **one_folder)
+    assert paths_of(dataset) == ['d/a.png', 'd/b.png'] and not warnings
+    assert paths_of(dataset, 'seg_map_path') == ['d/a_mask.png', 'd/b_mask.png']
+    with pytest.raises(ValueError, match=r"images and label maps are both the files '\.png' in .*_mask\.png"):
+        build(tmp_path, **one_folder)
+
+
+def test_list_with_empty_lines(root, warnings):
+    (root / 'names.txt').write_bytes(b'\xef\xbb\xbfq\r\n\r\ndrive/r \r\n\r\n')
+    assert paths_of(build(root, ann_file='names.txt')) == ['images/q.jpg', 'images/drive/r.jpg'] and not warnings
+    (root / 'names.txt').write_text('\n \n')
+    with pytest.raises(ValueError, match=r"ann_file '.*names\.txt' is empty"):
+        build(root, ann_file='names.txt')
+
+
+@pytest.mark.parametrize('lines', [
+    'q.jpg other/q_labels.png\np.jpg\tp.png',
+    '/images/q.jpg /labels/other/q_labels.png\nimages/p.jpg labels/p.png',
+])  # fmt: skip
+def test_list_of_pairs(root, lines):
+    """Relative to the folders, or, as in PASCAL VOC's lists, to the root."""
+    (root / 'labels' / 'other').mkdir()
+    (root / 'labels' / 'q.png').rename(root / 'labels' / 'other' / 'q_labels.png')
+    (root / 'pairs.txt').write_text(lines)
+    dataset = build(root, ann_file='pairs.txt')
+    assert paths_of(dataset) == ['images/q.jpg', 'images/p.jpg']
+    assert paths_of(dataset, 'seg_map_path') == ['labels/other/q_labels.png', 'labels/p.png']
+
+
+def test_list_of_file_names_and_spellings(root, warnings):
+    (root / 'images' / 'p.jpg').rename(root / 'images' / 'p.JPG')
+    (root / 'names.txt').write_text('q.jpg\np\np\n')
+    assert paths_of(build(root, ann_file='names.txt')) == ['images/q.jpg', 'images/p.JPG', 'images/p.JPG']
+    assert len(warnings) == 1 and 'names 1 images again' in warnings[0]
+
+
+def test_list_for_images_without_labels_names_the_line(root):
+    (root / 'names.txt').write_text('q\n\nz\n')
+    with pytest.raises(ValueError, match=r'1 names in ann_file have no image: line 3: .*z\.jpg'):
+        build(root, ann_file='names.txt', data_prefix=dict(img_path='images'), test_mode=True)
+
+
+@pytest.mark.parametrize('ignore_index', [-100, -1, 0])
+def test_ignored_label_that_cannot_be(root, ignore_index):
+    advice = 'reduce_zero_label=True' if ignore_index == 0 else 'set ignore_index=255'
+    with pytest.raises(ValueError, match=f'ignore_index={ignore_index}.*{advice}'):
+        build(root, ignore_index=ignore_index)

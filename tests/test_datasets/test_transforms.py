@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -131,10 +132,12 @@ def test_resize_refuses_wrong_sizes(options):
         build('ResizeShortestEdge', **options)
 
 
-def test_resize_refuses_images_that_are_not_uint8():
+def test_resize_refuses_what_is_no_image():
     results = results_with(10, 10)
-    results['img'] = results['img'].astype(np.float32)
-    with pytest.raises(ValueError, match=r'picture.jpg is float32 of shape \(10, 10, 3\).*to_float32=False'):
+    results['img'] = results['img'].astype(np.complex64)
+    with pytest.raises(
+        ValueError, match=r'picture.jpg is complex64 of shape \(10, 10, 3\), expected integers or float'
+    ):
         build('ResizeShortestEdge', short_edge=8, max_size=9)(results)
 
 
@@ -312,3 +315,92 @@ def test_test_time_views_of_a_resized_image(tmp_path):
         assert sample.ori_shape == (40, 60) and sample.flip == flipped
         assert sample.gt_sem_seg.data.shape == (1, 40, 60)
     assert torch.equal(out['inputs'][0].flip(-1), out['inputs'][1])
+
+
+# --- images of other bands, bits and shapes ---
+
+
+@pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize('bands', [None, 1, 3, 4, 7])
+@pytest.mark.parametrize('size', [(15, 23), (90, 138)])
+def test_resize_of_deep_images_equals_torch(dtype, bands, size):
+    """The same averaging filter; torch works in float64, where 12 bits are exact."""
+    from mmmaskformer.datasets.transforms.geometry import resize_image
+
+    image = np.random.default_rng(0).integers(0, 4096, (30, 46) if bands is None else (30, 46, bands)).astype(dtype)
+    planes = torch.from_numpy(image.reshape(30, 46, -1).astype(np.float64)).permute(2, 0, 1)[None]
+    expected = F.interpolate(planes, size=size, mode='bilinear', antialias=True)[0].permute(1, 2, 0).numpy()
+    found = resize_image(image, size)
+    assert found.dtype == np.float32 and found.shape == (*size, bands or 1)
+    assert np.abs(found - expected).max() < 2e-3
+
+
+@pytest.mark.parametrize('bands', [1, 2, 4, 6])
+def test_resize_of_8_bits_treats_every_band_alike(bands):
+    """A fourth band is no opacity."""
+    from mmmaskformer.datasets.transforms.geometry import resize_image
+
+    image = np.random.default_rng(0).integers(0, 256, (30, 46, bands), dtype=np.uint8)
+    found = resize_image(image, (15, 23))
+    assert found.dtype == np.uint8 and found.shape == (15, 23, bands)
+    for band in range(bands):
+        assert np.array_equal(found[..., band], resize_image(np.stack([image[..., band]] * 3, -1), (15, 23))[..., 0])
+
+
+@pytest.mark.parametrize('shape', [(3, 3000), (3000, 3)])
+def test_very_thin_images_keep_a_row(shape):
+    results = results_with(*shape)
+    out = build('ResizeShortestEdge', short_edge=512, max_size=256)(results)
+    expected = (1, 256) if shape[0] == 3 else (256, 1)
+    assert out['img'].shape[:2] == out['gt_seg_map'].shape == out['img_shape'] == expected
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_resize_refuses_values_that_are_no_numbers(value):
+    results = results_with(10, 10)
+    results['img'] = results['img'].astype(np.float32)
+    results['img'][2, 3, 1] = value
+    with pytest.raises(ValueError, match=r'image .*picture\.jpg holds 1 values that are NaN or infinite'):
+        build('ResizeShortestEdge', short_edge=8, max_size=9)(results)
+
+
+def test_padding_of_each_band():
+    results = results_with(5, 7)
+    results['img'] = np.zeros((5, 7, 4), np.float32)
+    out = build('PadToSize', size=(8, 9), image_value=[1.5, 2000, 3, 4])(results)
+    assert out['img'].dtype == np.float32 and out['img'][7, 8].tolist() == [1.5, 2000, 3, 4]
+    with pytest.raises(ValueError, match=r'image_value has 3 values, but image .* has shape \(8, 9, 4\)'):
+        build('PadToSize', size=(9, 9), image_value=[1, 2, 3])(out)
+    with pytest.raises(ValueError, match=r'image_value=2048, but image picture.jpg is uint8, 0 to 255'):
+        build('PadToSize', size=(8, 9), image_value=2048)(results_with(5, 7))
+
+
+@pytest.mark.parametrize('ignore_index', [-1, -100, 70000])
+def test_padding_with_a_label_that_no_file_can_hold(ignore_index):
+    with pytest.raises(ValueError, match=f'ignore_index={ignore_index}: expected a label that a file'):
+        build('PadToSize', size=(8, 9), ignore_index=ignore_index)
+
+
+def test_jitter_of_deep_images_says_what_to_do():
+    results = results_with(5, 7)
+    results['img'] = results['img'].astype(np.float32)
+    with pytest.raises(ValueError, match=r'is float32 of shape .* remove it from the pipeline of other images'):
+        build('ColorJitterSSD')(results)
+
+
+def test_bits_that_the_loader_cut_are_reported_once(tmp_path, monkeypatch):
+    from mmmaskformer.datasets.transforms import loading
+
+    said = []
+    monkeypatch.setattr(loading, '_reported', set())
+    monkeypatch.setattr(loading, 'print_log', lambda text, **_: said.append(text))
+    deep = np.random.default_rng(0).integers(0, 4096, (20, 30, 3)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / 'a.png'), deep)
+    cv2.imwrite(str(tmp_path / 'b.png'), deep.astype(np.uint8))
+    resize = build('ResizeShortestEdge', short_edge=10, max_size=90)
+    for name in ('b.png', 'a.png', 'a.png'):
+        results = TRANSFORMS.build(dict(type='LoadImageFromFile'))(dict(img_path=str(tmp_path / name)))
+        resize(resize(results))
+    assert len(said) == 1
+    assert f'a.png: of 16 bits per band the loader kept the upper 8, {np.unique(deep).size} grey levels' in said[0]
+    assert f'became {np.unique(deep >> 8).size}. ' in said[0] and "color_type='unchanged'" in said[0]

@@ -5,29 +5,12 @@ import json
 import numpy as np
 import pytest
 from helpers.pq_pairs import categories, counts_by_definition, describe, random_pair
-from PIL import Image
 
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts
-from mmmaskformer.datasets.transforms.panoptic_loading import read_segment_ids
-from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files, write_ids
+from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files
+from mmmaskformer.formats.panoptic_png import read_ids, write_ids
 
 IDS = np.array([[0, 1, 255, 256], [65535, 65536, 2**24 - 1, 77]])
-
-
-def test_ids_as_others_write_and_read_them(tmp_path):
-    colours = np.stack([IDS % 256, IDS // 256 % 256, IDS // 65536], axis=-1).astype(np.uint8)
-    Image.fromarray(colours).save(tmp_path / 'theirs.png')
-    write_ids(tmp_path / 'ours.png', IDS)
-    assert np.array_equal(np.array(Image.open(tmp_path / 'ours.png')), colours)
-    for name in ('theirs', 'ours'):
-        found = read_segment_ids(str(tmp_path / f'{name}.png'))
-        assert found.dtype == np.int32 and np.array_equal(found, IDS)
-
-
-@pytest.mark.parametrize('value', [-1, 2**24])
-def test_ids_that_do_not_fit(tmp_path, value):
-    with pytest.raises(ValueError, match=r'a\.png: found ids from .* expected 0 to 16777215'):
-        write_ids(tmp_path / 'a.png', np.array([[1, value]]))
 
 
 def write_pairs(folder, pairs, num_classes):
@@ -97,15 +80,27 @@ def test_a_new_result_replaces_an_older_one_as_a_whole(tmp_path):
 
 def test_an_interrupted_test_leaves_no_result_and_no_pictures_in_the_next(tmp_path):
     PanopticResultWriter(tmp_path / 'result').add(1, 'old.jpg', IDS, [3])
-    assert listing(tmp_path) == ['result.panoptic.partial', 'result.panoptic.partial/old.png']
+    assert len(listing(tmp_path)) == 2 and listing(tmp_path)[0] == 'result.panoptic.partial'
     write(tmp_path / 'result', ['a'])
     assert listing(tmp_path) == ['result.panoptic', 'result.panoptic.json', 'result.panoptic/a.png']
 
 
-def test_two_images_of_one_name_or_id_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"two images have the file_name 'a\.png'"):
+def test_images_of_one_name_in_several_folders_keep_their_folders(tmp_path):
+    writer = PanopticResultWriter(tmp_path / 'result')
+    paths = ['data/val/berlin/1.jpg', 'data/val/bonn/1.jpg', 'data/val/bonn/1.tif', 'data/val/2.jpg']
+    writer.finish([writer.add(number, path, IDS * 0 + number, [3]) for number, path in enumerate(paths, 1)])
+    entries = json.loads((tmp_path / 'result.panoptic.json').read_text())['annotations']
+    names = ['berlin/1.png', 'bonn/1.jpg.png', 'bonn/1.tif.png', '2.png']
+    assert [entry['file_name'] for entry in entries] == names
+    for number, name in enumerate(names, 1):
+        assert (read_ids(tmp_path / 'result.panoptic' / name) == number).all()
+    assert len(listing(tmp_path)) == 2 + 2 + len(names)
+
+
+def test_two_images_of_one_id_or_path_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'2 images are listed more than once, such as images/a\.jpg'):
         write(tmp_path / 'result', ['a', 'a'])
     writer = PanopticResultWriter(tmp_path / 'result')
-    with pytest.raises(ValueError, match='two images have the image_id 7'):
+    with pytest.raises(ValueError, match='1 image ids belong to several images, such as 7, expected different ones'):
         writer.finish([writer.add(7, f'{name}.jpg', IDS, [3]) for name in 'ab'])
     assert not (tmp_path / 'result.panoptic.json').exists()

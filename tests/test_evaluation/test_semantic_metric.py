@@ -187,3 +187,26 @@ def test_wrong_arguments():
         SemanticMetric(format_only=True)
     with pytest.raises(ValueError, match='ignore_index=255 is also one of the 847 classes'):
         evaluate(random_samples(), dict(type='mmmaskformer.SemanticMetric'), classes=tuple(map(str, range(847))))
+
+
+def test_results_of_one_name_do_not_overwrite_each_other(tmp_path):
+    maps = [np.full((4, 6), label) for label in (1, 2)]
+    samples = seg_samples([None, None], maps)
+    for sample, folder in zip(samples, 'ab', strict=True):
+        sample.set_metainfo(dict(img_path=f'data/{folder}/0.jpg'))
+    config = dict(type='mmmaskformer.SemanticMetric', format_only=True, output_dir=str(tmp_path / 'out'))
+    with pytest.raises(
+        ValueError, match=r'results of data/a/0\.jpg and data/b/0\.jpg would both be .*0\.png.*CheckDataHook'
+    ):
+        evaluate(samples, config)
+    metric = SemanticMetric(format_only=True, output_dir=str(tmp_path / 'out'))
+    metric.image_root = 'data'
+    evaluate(samples, metric)
+    for label, folder in ((1, 'a'), (2, 'b')):
+        assert (cv2.imread(str(tmp_path / f'out/{folder}/0.png'), cv2.IMREAD_UNCHANGED) == label).all()
+
+
+@pytest.mark.parametrize('ignore_index', [-1, -100, 70000])
+def test_ignored_label_that_no_file_can_hold(ignore_index):
+    with pytest.raises(ValueError, match=f'ignore_index={ignore_index}: expected a label that a file'):
+        SemanticMetric(ignore_index=ignore_index)

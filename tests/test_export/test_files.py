@@ -13,7 +13,7 @@ from helpers.runs import ROOT, run
 from PIL import Image
 
 from mmmaskformer.export import files
-from mmmaskformer.export.files import FACTS_KEY, require_packages, run_file, write_file, write_whole
+from mmmaskformer.export.files import FACTS_KEY, require_packages, run_file, write_file
 from mmmaskformer.export.modules import OUTPUTS, export_module
 from mmmaskformer.export.quantise import quantise
 from mmmaskformer.export.verify import check_shapes, compare, differing_segments, labels_of
@@ -124,17 +124,6 @@ def test_segments_of_other_classes_and_split_segments_differ():
     assert np.argwhere(differing).tolist() == [[1, 3]]
     nothing = np.zeros_like(ids)
     assert differing_segments(ids, np.array([5, 3]), nothing, np.array([], int)).sum() == 8
-
-
-def test_nothing_half_written(tmp_path):
-    def fail(part):
-        part.write_text('half')
-        raise RuntimeError('full disk')
-
-    (tmp_path / 'file').write_text('old')
-    with pytest.raises(RuntimeError, match='full disk'):
-        write_whole(tmp_path / 'file', fail)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [('file', 'old')]
 
 
 def test_missing_packages_name_the_extra(monkeypatch):

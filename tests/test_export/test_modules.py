@@ -7,10 +7,10 @@ from helpers.exports import SETTINGS, small_detector, small_segmentor
 from helpers.hosts import make_panoptic_sample, make_sample
 from torch import nn
 
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
 from mmmaskformer.export.attention import PortableAttention, make_portable
 from mmmaskformer.export.modules import export_module
 from mmmaskformer.export.verify import labels_of, model_outputs
+from mmmaskformer.formats.mmdet_codes import decode_panoptic
 
 SIZES = [(64, 96), (65, 70), (33, 40)]
 

@@ -8,8 +8,9 @@ from helpers import hosts
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
-from mmmaskformer.heads.data_samples import SegmentList, panoptic_codes, targets_from_det_samples
+from mmmaskformer.formats.label_maps import write_label_map
+from mmmaskformer.formats.mmdet_codes import decode_panoptic, panoptic_codes
+from mmmaskformer.heads.data_samples import SegmentList, targets_from_det_samples, targets_from_seg_samples
 
 IS_THING = torch.tensor([False, True, False, True, False])
 CPU = torch.device('cpu')
@@ -130,3 +131,32 @@ def test_the_list_of_segments_is_read_late_and_travels_as_a_plain_list():
     assert found == expected and len(found) == 2 and found[1] == expected[1] and repr(found) == repr(expected)
     for other in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
         assert type(other) is list and other == expected
+
+
+@pytest.mark.parametrize('in_file, shift, who', [
+    (7, False, None),
+    (8, True, None),
+    (2, False, r'does not hold \[7\]: the label_map of the dataset or a transform .* to 255, or set ignore_index=7'),
+])  # fmt: skip
+def test_labels_out_of_range_blame_the_file_only_for_its_own(tmp_path, in_file, shift, who):
+    path = tmp_path / 'a.png'
+    write_label_map(path, np.full((32, 32), in_file))
+    _, sample = hosts.make_sample((32, 32), seg_map_path=str(path), reduce_zero_label=shift)
+    sample.gt_sem_seg.data[0, :3] = 7
+    with pytest.raises(ValueError, match=rf'a\.png: label ids \[7\] are outside the class list.*{who or ""}') as told:
+        targets_from_seg_samples([sample], num_classes=5, ignore_index=255)
+    assert ('itself does not hold' in str(told.value)) == (who is not None)
+
+
+def test_labels_out_of_range_without_a_file_blame_nobody():
+    _, sample = hosts.make_sample((32, 32), seg_map_path='nowhere/a.png')
+    sample.gt_sem_seg.data[0, :3] = 7
+    with pytest.raises(ValueError, match=r'nowhere/a\.png: label ids \[7\]') as told:
+        targets_from_seg_samples([sample], num_classes=5, ignore_index=255)
+    assert 'itself' not in str(told.value)
+
+
+def test_ignored_label_that_is_a_class():
+    _, sample = hosts.make_sample((32, 32))
+    with pytest.raises(ValueError, match='ignore_index=0 is also one of the 5 classes.*reduce_zero_label'):
+        targets_from_seg_samples([sample], num_classes=5, ignore_index=0)

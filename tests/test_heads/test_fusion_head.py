@@ -12,7 +12,7 @@ from mmmaskformer.core.inference.instance import instance_inference
 from mmmaskformer.core.inference.panoptic import general_inference, panoptic_inference
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.semantic import semantic_inference
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
+from mmmaskformer.formats.mmdet_codes import decode_panoptic
 
 EVERYTHING = dict(panoptic=dict(), detr=dict(), semantic=dict(), general=dict(), instance=dict())
 IS_THING = torch.tensor([False, True, False, True, False])

@@ -185,18 +185,30 @@ def test_strides_other_than_the_usual_are_allowed_when_told():
     model = hosts.make_segmentor(dilated, feature_strides=[4, 8, 8, 8])
     with torch.no_grad():
         assert tuple(model.test_step(batch((75, 107)))[0].pred_sem_seg.shape) == (75, 107)
-    model = hosts.make_segmentor(dilated)
-    with pytest.raises(ValueError, match=r'feature 2 .*a stride of about 8.*feature_strides=\[4, 8, 16, 32\].*Fix'):
-        model(torch.randn(1, 3, 64, 96), mode='tensor')
+    features = model.extract_feat(torch.randn(1, 3, 64, 96))
+    head = MODELS.build(ConfigDict(hosts.head_config(feature_strides=[4, 8, 16, 32])))
+    message = r'feature 2 .*strides of about \[4, 8, 8, 8\].*feature_strides=\[4, 8, 16, 32\]. Fix'
+    with pytest.raises(ValueError, match=message):
+        head(features)
+    message = r'ResNet gives .* strides \[4, 8, 8, 8\] .*=\[4, 8, 16, 32\]. Fix: set .*feature_strides=\[4, 8, 8, 8\]'
+    with pytest.raises(ValueError, match=message):
+        hosts.make_segmentor(dilated, feature_strides=[4, 8, 16, 32])
 
 
 def test_strides_that_are_all_wrong_by_one_factor_are_found():
-    model = hosts.make_segmentor(feature_strides=[2, 4, 8, 16])
+    with pytest.raises(
+        ValueError, match=r'strides \[4, 8, 16, 32\] with .* but the head has feature_strides=\[2, 4, 8, 16\]'
+    ):
+        hosts.make_segmentor(feature_strides=[2, 4, 8, 16])
+    model = hosts.make_segmentor()
+    data = model.data_preprocessor(batch((64, 96)), training=True)
+    features = model.extract_feat(data['inputs'])
+    head = MODELS.build(ConfigDict(hosts.head_config(feature_strides=[2, 4, 8, 16])))
     message = r'is \(16, 24\) for an input of \(64, 96\), a stride of about 4; the head has feature_strides\[0\]=2. Fix'
     with pytest.raises(ValueError, match=message):
-        model.loss(**model.data_preprocessor(batch((64, 96)), training=True))
+        head.loss(features, data['data_samples'])
     with pytest.raises(ValueError, match=message), torch.no_grad():
-        model.test_step(batch((64, 96)))
+        head.predict(features, [dict(img_shape=(64, 96))])
 
 
 @pytest.mark.filterwarnings('ignore:an image has')
@@ -217,9 +229,16 @@ def test_847_classes_with_their_own_ignored_label():
 
 
 def test_wrong_in_channels_are_named_with_the_right_ones():
-    model = hosts.make_segmentor(in_channels=[4, 8, 16, 64])
+    head = MODELS.build(ConfigDict(hosts.head_config(in_channels=[4, 8, 16, 64])))
+    features = hosts.make_segmentor().extract_feat(torch.randn(1, 3, 64, 96))
     with pytest.raises(ValueError, match=r'channels \[4, 8, 16, 32\], but the head has in_channels=\[4, 8, 16, 64\]'):
-        model(torch.randn(1, 3, 64, 96), mode='tensor')
+        head(features)
+    message = (
+        r'ResNet gives 4 features of strides \[4, 8, 16, 32\] with channels \[4, 8, 16, 32\], but the head has '
+        r'in_channels=\[4, 8, 16, 64\]. Fix: set model.decode_head.in_channels=\[4, 8, 16, 32\]'
+    )
+    with pytest.raises(ValueError, match=message):
+        hosts.make_segmentor(in_channels=[4, 8, 16, 64])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +265,7 @@ def test_unknown_keys_are_refused(changes, message):
     'changes, message',
     [
         (dict(num_classes=0), 'num_classes: found 0, expected a whole number of at least 1'),
-        (dict(in_channels=[4, 8, 16]), 'differ in length'),
+        (dict(in_channels=[4, 8, 16], feature_strides=[4, 8, 16, 32]), 'differ in length'),
         (dict(on_class_mismatch='ignore'), "'error' or 'reinit'"),
         (dict(init_cfg=dict(type='Xavier', layer='Conv2d')), "type='Xavier' would overwrite the published init"),
         (dict(num_queries=0), 'num_queries: found 0'),

@@ -126,9 +126,15 @@ def test_settings_of_other_implementations_are_refused():
 
 
 def test_a_backbone_of_another_stride_is_named():
-    model = hosts.make_detector(feature_strides=[2, 4, 8, 16])
+    message = r'Fix: set model.panoptic_head.feature_strides=\[4, 8, 16, 32\]'
+    with pytest.raises(ValueError, match=message):
+        hosts.make_detector(feature_strides=[2, 4, 8, 16])
+    model = hosts.make_detector()
     data = model.data_preprocessor(batch((64, 96)), training=True)
+    features = model.extract_feat(data['inputs'])
+    config = {key: x for key, x in hosts.detector_config(feature_strides=[2, 4, 8, 16]).panoptic_head.items()}
+    head = MODELS.build(config)
     with pytest.raises(ValueError, match='model.panoptic_head.feature_strides'):
-        model.loss(data['inputs'], data['data_samples'])
+        head.loss(features, data['data_samples'])
     with pytest.raises(ValueError, match='model.panoptic_head.feature_strides'):
-        model.predict(data['inputs'], data['data_samples'])
+        head.predict(features, data['data_samples'])

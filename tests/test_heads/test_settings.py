@@ -108,16 +108,10 @@ SEGMENTOR_MISTAKES = [
         "mode: found 'Slide', expected 'whole' or 's",
     ),
     (
-        dict(mode='slide', crop_size=(32, 32), stride=(64, 64)),
-        ValueError,
-        r'stride: found \(64, 64\), expected at most',
-    ),
-    (
         dict(mode='slide', crop_size=(32, 32), stride=(0, 16)),
         ValueError,
         r'stride: found \(0, 16\), expected \(height',
     ),
-    (dict(mode='slide', crop_size=(32, 32)), ValueError, "stride: found none, expected .* mode is 'slide'"),
     (dict(mode='whole', infernce='general'), TypeError, "not take the key 'infernce'. Did you mean 'inference'"),
     (dict(mode='whole', inference='general', object_threshold=-1), ValueError, 'object_threshold: found -1'),
 ]
@@ -127,6 +121,12 @@ SEGMENTOR_MISTAKES = [
 def test_our_segmentor_names_mistakes_in_test_cfg_when_it_is_built(test_cfg, error, message):
     with pytest.raises(error, match=f'model.test_cfg.*{message}'):
         hosts.make_segmentor(segmentor='mmmaskformer.EncoderDecoder', test_cfg=test_cfg)
+
+
+@pytest.mark.parametrize('test_cfg', [dict(stride=(64, 64), crop_size=(32, 32)), dict(crop_size=(32, 32))])
+def test_our_segmentor_refuses_windows_that_leave_pixels_out_when_it_is_built(test_cfg):
+    with pytest.raises(ValueError, match="mode 'slide' with crop_size=.*stride="):
+        hosts.make_segmentor(segmentor='mmmaskformer.EncoderDecoder', test_cfg=dict(mode='slide') | test_cfg)
 
 
 @pytest.mark.parametrize('test_cfg, error, message', SEGMENTOR_MISTAKES)

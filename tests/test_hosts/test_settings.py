@@ -31,8 +31,8 @@ def test_every_setting_is_declared(registry, name):
     [
         (
             TRANSFORMS,
-            dict(type='PadToSize', size=(4, 4), image_value=300),
-            r'PadToSize.image_value: found 300, expected',
+            dict(type='PadToSize', size=(4, 4), image_value='128'),
+            r"PadToSize.image_value: found '128', expected",
         ),
         (TRANSFORMS, dict(type='PadToSize', size=(4, 4), ignore_index=1.5), r'PadToSize.ignore_index: found 1.5'),
         (TRANSFORMS, dict(type='LoadSegAnnotations', num_classes=0), r'LoadSegAnnotations.num_classes: found 0'),

@@ -25,10 +25,9 @@ from inference_heads import Case, Head, build_heads, make_features
 from memory import peak_memory, printed_memory
 from plot import plot
 
-from mmmaskformer.core.quality.panoptic_codes import decode_panoptic
 from mmmaskformer.core.quality.panoptic_map import PanopticMap
-from mmmaskformer.core.quality.panoptic_quality import count_codes
 from mmmaskformer.core.quality.semantic_quality import count_labels
+from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic
 
 PEERS = {'semantic': 'mmseg', 'panoptic': 'mmdet'}
 LIMIT = 1e-6

@@ -37,9 +37,10 @@ from panopticapi import evaluation as official
 from PIL import Image
 
 from mmmaskformer.core.quality.panoptic_map import VOID, joint_runs
-from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_codes, count_segments
-from mmmaskformer.datasets.transforms.panoptic_loading import ids_of_colours, read_segment_ids
-from mmmaskformer.evaluation.coco_panoptic_files import panoptic_map, write_ids
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
+from mmmaskformer.evaluation.coco_panoptic_files import panoptic_map
+from mmmaskformer.formats.mmdet_codes import count_codes
+from mmmaskformer.formats.panoptic_png import ids_of_colours, read_ids, write_ids
 
 NUM_CLASSES = 133
 CATEGORIES = {label + 1: {'id': label + 1, 'isthing': label < 80} for label in range(NUM_CLASSES)}
@@ -111,7 +112,7 @@ def time_files(pairs: list[Pair], folder: Path, rounds: int) -> dict:
     """Both tools read both maps from PNG files."""
 
     def read_and_count(pair: Pair) -> SegmentCounts:
-        return ours(pair, *(read_segment_ids(str(folder / part / pair[0]['file_name'])) for part in PARTS))
+        return ours(pair, *(read_ids(str(folder / part / pair[0]['file_name'])) for part in PARTS))
 
     return compare(pairs, rounds, lambda pair: theirs(pair, folder), read_and_count)
 
@@ -130,7 +131,7 @@ def time_memory(pairs: list[Pair], folder: Path, rounds: int) -> dict:
 
 def encode(pair: Pair, folder: Path) -> tuple[np.ndarray, dict[int, int]]:
     """The prediction as label + 1000 * instance (H, W) int32, one number a segment; and the number of each id."""
-    ids = read_segment_ids(str(folder / 'result' / pair[1]['file_name']))
+    ids = read_ids(str(folder / 'result' / pair[1]['file_name']))
     codes = {row['id']: row['category_id'] - 1 + 1000 * i for i, row in enumerate(pair[1]['segments_info'], 1)}
     found, inverse = np.unique(ids, return_inverse=True)
     table = np.array([codes.get(int(segment_id), NUM_CLASSES) for segment_id in found], np.int32)
@@ -153,7 +154,7 @@ def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
         return theirs((pair[0], pair[1] | {'file_name': f'of_{pair[1]["file_name"]}'}), folder)
 
     def read_and_count(pair: Pair) -> SegmentCounts:
-        truth = read_segment_ids(str(folder / 'truth' / pair[0]['file_name']))
+        truth = read_ids(str(folder / 'truth' / pair[0]['file_name']))
         truth = panoptic_map(truth, pair[0]['segments_info'], LABEL_OF, pair[0]['file_name'])
         return count_codes(truth, encoded[pair[1]['file_name']], num_classes=NUM_CLASSES)
 
@@ -282,7 +283,7 @@ def measure(arguments: argparse.Namespace) -> dict:
             (folder / part).mkdir()
         pairs = [make_image(rng, size, f'{index}.png', folder) for index in range(arguments.images)]
         runs = [
-            len(joint_runs(*(read_segment_ids(str(folder / part / truth['file_name'])) for part in PARTS))[2])
+            len(joint_runs(*(read_ids(str(folder / part / truth['file_name'])) for part in PARTS))[2])
             for truth, _ in pairs
         ]
         report = {

@@ -20,8 +20,8 @@ max_size = 2560
 
 # No prefix: the hosts' inference functions look for this very name.
 load_image = dict(type='LoadImageFromFile')
-# As published, images without segments are used, and the files list segments that others cover wholly.
-load_segments = dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True, allow_hidden=True)
+# As published, images without segments are used.
+load_segments = dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)
 load_segments_if_any = dict(load_segments, allow_missing=True)
 resize_for_test = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
 

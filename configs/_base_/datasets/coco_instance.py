@@ -1,4 +1,5 @@
-# COCO instance segmentation, 80 classes, all things: MMDetection's data set, transforms and metric. Not in the paper.
+# COCO instance segmentation, 80 classes, all things: MMDetection's transforms and metric, and its data set with the
+# defects of a file counted. Not in the paper.
 # The augmentation of coco_panoptic.py with the host's transforms, which also move boxes and masks.
 # A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
 # K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
@@ -54,7 +55,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='mmengine.InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='mmdet.CocoDataset',
+        type='mmmaskformer.CocoInstanceDataset',
         data_root=data_root,
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017'),
@@ -68,7 +69,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     dataset=dict(
-        type='mmdet.CocoDataset',
+        type='mmmaskformer.CocoInstanceDataset',
         data_root=data_root,
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017'),

@@ -14,7 +14,6 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/efficientnet_lite0.pth'),
     ),
     decode_head=dict(
-        in_channels=[24, 40, 112, 320],
         num_queries=40,
         channels=128,
         transformer_decoder=dict(num_layers=3, ffn_channels=512),

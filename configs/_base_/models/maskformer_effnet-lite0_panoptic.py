@@ -14,7 +14,6 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/efficientnet_lite0.pth'),
     ),
     panoptic_head=dict(
-        in_channels=[24, 40, 112, 320],
         num_queries=60,
         channels=128,
         # With dropout a short training comes to rely on its noise to tell queries apart, and finds nothing without it.

@@ -25,7 +25,6 @@ model = dict(
     ),
     panoptic_head=dict(
         type='mmmaskformer.MaskFormerPanopticHead',
-        in_channels=[256, 512, 1024, 2048],
         num_queries=100,
         channels=256,
         pixel_decoder=dict(

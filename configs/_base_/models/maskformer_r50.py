@@ -26,7 +26,6 @@ model = dict(
     ),
     decode_head=dict(
         type='mmmaskformer.MaskFormerHead',
-        in_channels=[256, 512, 1024, 2048],
         num_queries=100,
         channels=256,
         pixel_decoder=dict(type='mmmaskformer.FPNPixelDecoder', norm_groups=32),

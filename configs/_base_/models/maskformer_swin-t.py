@@ -14,5 +14,4 @@ model = dict(
             checkpoint='https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/swin/swin_tiny_patch4_window7_224_20220317-1cdeb081.pth',
         ),
     ),
-    decode_head=dict(in_channels=[96, 192, 384, 768]),
 )

@@ -17,7 +17,6 @@ model = dict(
         ),
     ),
     panoptic_head=dict(
-        in_channels=[96, 192, 384, 768],
         pixel_decoder=dict(_delete_=True, type='mmmaskformer.FPNPixelDecoder', norm_groups=32),
     ),
 )

@@ -11,8 +11,6 @@ model = dict(
         out_indices=(0, 1, 2, 3),
     ),
     decode_head=dict(
-        in_channels=[64, 64, 128, 256],
-        feature_strides=[2, 4, 8, 16],
         num_queries=20,
         channels=64,
         pixel_decoder=dict(norm_groups=8),

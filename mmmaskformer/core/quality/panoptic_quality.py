@@ -1,12 +1,11 @@
 """Panoptic quality: from two maps of segments to counts per class, and from counts to PQ, SQ and RQ."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 
-from mmmaskformer.core.quality.panoptic_codes import number_codes
 from mmmaskformer.core.quality.panoptic_map import PanopticMap, checked_map, joint_areas, segment_positions, shorten
 
 
@@ -113,21 +112,30 @@ def count_segments(
     return _count(truth, prediction.labels, overlaps, num_classes, name)
 
 
-def count_codes(truth: PanopticMap, encoded: np.ndarray, *, num_classes: int, name: str = 'image') -> SegmentCounts:
-    """The same as `count_segments` for a prediction in MMDetection's form.
+def count_values(
+    truth: PanopticMap,
+    values: np.ndarray,
+    number: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    *,
+    num_classes: int,
+    name: str = 'image',
+) -> SegmentCounts:
+    """The same as `count_segments` for a prediction whose pixel values tell segment and class at once.
 
     Args:
         truth: as there.
-        encoded: (H, W) integer, see `panoptic_codes`.
+        values: (H, W) integer; equal values are one segment.
+        number: what values mean: gets those that occur, (P,) int64, some more than once; returns the number of the
+            segment of each, (P,) int64, 0 for void, and the label of each segment, (S,) int64.
         num_classes: K.
         name: of the image or file, for messages.
 
     Raises:
-        ValueError: as there, or if a value is negative.
+        ValueError: as there, or what ``number`` raises.
     """
     truth = checked_map(truth, num_classes, f'{name}: ground truth')
-    true_ids, codes, areas = _areas(truth.ids, encoded, name)
-    columns, labels = number_codes(codes, num_classes, f'{name}: panoptic map')
+    true_ids, found, areas = _areas(truth.ids, values, name)
+    columns, labels = number(found)
     overlaps = _overlaps(truth, true_ids, columns, areas, len(labels), name)
     return _count(truth, labels, overlaps, num_classes, name)
 

@@ -157,7 +157,9 @@ def require_names(classes: Sequence, origin: str) -> None:
     names_only = isinstance(classes, Sequence) and all(isinstance(name, str) and name for name in classes)
     if isinstance(classes, str) or not names_only or not classes:
         raise ValueError(f"class list {origin}: 'classes' is {classes!r:.80}, expected a list of names, at least one.")
-    twice = sorted({name for name in classes if list(classes).count(name) > 1})
+    # Classes are found by name without surrounding spaces.
+    names = [name.strip() for name in classes]
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f'class list {origin}: class names occur twice: {twice}. Fix: give every class its own name.')
 

@@ -10,8 +10,6 @@
 """
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,9 @@ from PIL import Image
 from rich.progress import track
 
 from mmmaskformer.datasets.scenes.scenes import CLASSES, Scene, make_scene
+from mmmaskformer.formats.coco_json import write_panoptic
+from mmmaskformer.formats.panoptic_png import write_ids
+from mmmaskformer.formats.whole_files import whole_folder
 
 # Raised whenever the same arguments would give other pictures, so that an old set is not taken for a new one.
 VERSION = 1
@@ -40,7 +41,7 @@ def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
 def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, overwrite: bool = False) -> bool:
     """Write a set of scenes, or keep the one that is there if it was made with the same arguments.
 
-    The set is made in a hidden folder beside ``root`` and renamed at the end, so ``root`` is complete or absent.
+    ``root`` is complete or absent: the set is written to a hidden folder beside it, which is renamed at the end.
 
     Args:
         root: folder to make.
@@ -63,20 +64,10 @@ def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, 
     record = {'version': VERSION, 'num_train': num_train, 'num_val': num_val, 'seed': seed}
     if _keep_existing(root, record, overwrite):
         return False
-    root.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f'.{root.name}.', dir=root.parent))
-    try:
-        fresh = workshop / 'new'
+    with whole_folder(root) as fresh:
         for split, count in (('train', num_train), ('val', num_val)):
             _write_split(fresh, split, count, seed)
         (fresh / RECORD).write_text(json.dumps(record) + '\n')
-        if root.exists():
-            root.rename(workshop / 'old')
-        fresh.rename(root)
-    finally:
-        if not root.exists() and (workshop / 'old').exists():
-            (workshop / 'old').rename(root)
-        shutil.rmtree(workshop)
     return True
 
 
@@ -114,29 +105,12 @@ def _write_split(root: Path, split: str, count: int, seed: int) -> None:
         scene = make_scene(scene_rng(seed, split, index))
         name = f'{index:06d}.png'
         height, width = scene.semantic.shape
-        for folder, pixels in zip(folders, (scene.image, scene.semantic, encode_ids(scene.panoptic)), strict=True):
+        for folder, pixels in zip(folders[:2], (scene.image, scene.semantic), strict=True):
             Image.fromarray(pixels).save(folder / name)
+        write_ids(folders[2] / name, scene.panoptic)
         images.append({'id': index + 1, 'file_name': name, 'height': height, 'width': width})
         annotations.append({'image_id': index + 1, 'file_name': name, 'segments_info': describe_segments(scene)})
-    content = {'images': images, 'annotations': annotations, 'categories': coco_categories()}
-    (root / f'panoptic_{split}.json').write_text(json.dumps(content))
-
-
-def encode_ids(panoptic: np.ndarray) -> np.ndarray:
-    """Colours of a COCO panoptic picture.
-
-    Args:
-        panoptic: (H, W) int, ids in [0, 2**24).
-
-    Returns:
-        (H, W, 3) uint8 with id = R + 256 G + 65536 B.
-
-    Raises:
-        ValueError: if an id is out of range.
-    """
-    if panoptic.min() < 0 or panoptic.max() >= 1 << 24:
-        raise ValueError(f'panoptic: found ids from {panoptic.min()} to {panoptic.max()}, expected 0 to {2**24 - 1}')
-    return np.stack([panoptic >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+    write_panoptic(root / f'panoptic_{split}.json', annotations, images, coco_categories())
 
 
 def describe_segments(scene: Scene) -> list[dict]:

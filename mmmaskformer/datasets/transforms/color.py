@@ -118,7 +118,9 @@ class ColorJitterSSD(BaseTransform):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
                 f'ColorJitterSSD: image {results.get("img_path")} is {image.dtype} of shape {image.shape}, expected '
-                "uint8 (H, W, 3), BGR. Fix: load it with color_type='color' and to_float32=False."
+                'uint8 (H, W, 3), BGR. Fix: this jitter is defined for colours of 8 bits only: remove it from the '
+                "pipeline of other images, or load them with color_type='color' and to_float32=False, which keeps 8 "
+                'bits of three bands.'
             )
         results['img'] = change_color(image, self._draw())
         return results

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-IGNORE_INDEX_8BIT = 255
-IGNORE_INDEX_16BIT = 65535
+from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
+
 PANOPTIC_MAP = 'gt_seg_map'
 """Key of the segment map of a panoptic sample, (H, W) int16: the key that the hosts' transforms move.
 

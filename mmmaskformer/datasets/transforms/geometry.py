@@ -9,7 +9,7 @@ from mmcv.transforms.utils import cache_randomness
 from PIL import Image
 from torch.nn import functional as F
 
-from mmmaskformer.core.checks import SIZE, checked, list_of, whole
+from mmmaskformer.core.checks import SIZE, checked, list_of, number, whole
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     PANOPTIC_MAP,
@@ -17,6 +17,8 @@ from mmmaskformer.datasets.transforms.common import (
     is_panoptic,
     label_map_keys,
 )
+from mmmaskformer.datasets.transforms.loading import warn_of_lost_bits
+from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.registry import TRANSFORMS
 
 
@@ -32,29 +34,41 @@ def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int |
         max_size: the longer side's limit; None for none.
 
     Returns:
-        (height, width) in pixels, each rounded as ``int(x + 0.5)``.
+        (height, width) in pixels, each rounded as ``int(x + 0.5)``, at least 1: there a very thin image would lose its
+        last row, on which detectron2 ends.
     """
     scale = short_edge / min(height, width)
     new_height, new_width = scale * height, scale * width
     if max_size is not None and max(new_height, new_width) > max_size:
         shrink = max_size / max(new_height, new_width)
         new_height, new_width = new_height * shrink, new_width * shrink
-    return int(new_height + 0.5), int(new_width + 0.5)
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize bilinearly with Pillow, which averages over the covered pixels when it shrinks.
 
-    Source: detectron2, ResizeTransform. OpenCV's bilinear does not average and differs by up to 16 grey levels.
+    Source: detectron2, ResizeTransform. OpenCV's bilinear does not average and differs by up to 16 grey levels. Images
+    that are not of three bands and 8 bits have no published counterpart: each band is resized by the same filter.
 
     Args:
-        image: (H, W, 3) uint8, any channel order.
+        image: (H, W), or (H, W, bands) in any order; integers of any width, or float.
         size: (height, width) in pixels.
 
     Returns:
-        (height, width, 3) uint8.
+        (height, width, bands): uint8 for uint8, else float32.
     """
-    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    if image.dtype != np.uint8:
+        image = image.astype(np.float32)
+    # Band by band: Pillow would take a fourth band for opacity.
+    bands = image.reshape(*image.shape[:2], -1)
+    resized = [
+        Image.fromarray(np.ascontiguousarray(bands[..., band])).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        for band in range(bands.shape[2])
+    ]
+    return np.stack([np.asarray(band) for band in resized], axis=-1)
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -88,6 +102,22 @@ def resize_segments(segments: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(picture.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(segments.dtype)
 
 
+def _require_image(image: np.ndarray, path: str | None) -> None:
+    """Raise if an array is no image that can be resized."""
+    number = np.issubdtype(image.dtype, np.integer) or np.issubdtype(image.dtype, np.floating)
+    if not number or image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(
+            f'ResizeShortestEdge: image {path} is {image.dtype} of shape {image.shape}, expected integers or float, '
+            '(H, W) or (H, W, bands). Fix: check the file and the loader of the image.'
+        )
+    if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
+        count = int((~np.isfinite(image)).sum())
+        raise ValueError(
+            f'ResizeShortestEdge: image {path} holds {count} values that are NaN or infinite, of which every loss '
+            'would become NaN. Fix: replace missing values in the file, for example by the mean of their band.'
+        )
+
+
 @TRANSFORMS.register_module()
 @checked(
     short_edge=whole(1) | list_of(whole(1)),
@@ -110,9 +140,12 @@ class ResizeShortestEdge(BaseTransform):
         short_edge: wanted shorter side in pixels, or the values to choose from, all equally likely.
         max_size: limit of the longer side in pixels; None for none.
 
+    Images of any number of bands are resized, of 8 bits to 8 bits, of 16 bits and of float to float32. The first image
+    of more than 8 bits that was cut to 8 when it was loaded is reported once.
+
     Raises:
-        ValueError: if ``short_edge`` is empty, or a size is not a positive integer; when called, if the image is not
-            (H, W, 3) uint8 or the results hold boxes or instance masks.
+        ValueError: if ``short_edge`` is empty, or a size is not a positive integer; when called, if the image has no
+            pixel, is neither integer nor float, holds NaN or infinity, or the results hold boxes or instance masks.
     """
 
     def __init__(self, short_edge: int | Sequence[int], max_size: int | None) -> None:
@@ -127,11 +160,9 @@ class ResizeShortestEdge(BaseTransform):
         """Resize the image and the label maps of the results dict and return it."""
         image = results['img']
         keys = label_map_keys(results, type(self).__name__)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                f'ResizeShortestEdge: image {results.get("img_path")} is {image.dtype} of shape {image.shape}, '
-                "expected uint8 (H, W, 3). Fix: load it with color_type='color' and to_float32=False."
-            )
+        _require_image(image, results.get('img_path'))
+        if 'scale_factor' not in results:
+            warn_of_lost_bits(image, results.get('img_path'))
         short_edge = self._draw_short_edge()
         height, width = image.shape[:2]
         size = shortest_edge_size(height, width, short_edge, self.max_size)
@@ -200,7 +231,7 @@ class RandomCropRange(BaseTransform):
 @TRANSFORMS.register_module()
 @checked(
     size=SIZE,
-    image_value=whole(0, 255),
+    image_value=number() | list_of(number()),
     ignore_index=whole().or_none(),
 )
 class PadToSize(BaseTransform):
@@ -216,15 +247,20 @@ class PadToSize(BaseTransform):
 
     Args:
         size: (height, width) in pixels.
-        image_value: of the padded pixels in every channel, in [0, 255].
+        image_value: of the padded pixels, in the range of the image: one for all bands, or one for each.
         ignore_index: label of the padded pixels. None: the dataset's, 255 if it tells none.
 
     Raises:
-        ValueError: if ``size`` is not two positive integers; when called, if the image is larger, a label map cannot
+        ValueError: if ``size`` is not two positive integers or ``ignore_index`` no label of a file; when called, if the
+            image is larger, has another number of bands than ``image_value`` or cannot hold it, a label map cannot
             hold ``ignore_index``, or the results hold boxes or instance masks.
     """
 
-    def __init__(self, size: Sequence[int], image_value: int = 128, ignore_index: int | None = None) -> None:
+    def __init__(
+        self, size: Sequence[int], image_value: float | Sequence[float] = 128, ignore_index: int | None = None
+    ) -> None:
+        if ignore_index is not None:
+            require_ignore_index(ignore_index)
         self.size = tuple(size)
         self.image_value = image_value
         self.ignore_index = ignore_index
@@ -243,10 +279,26 @@ class PadToSize(BaseTransform):
         for key in keys:
             no_label = FILL if key == PANOPTIC_MAP and is_panoptic(results) else ignore_index
             results[key] = self._pad_labels(results[key], no_label, key)
-        results['img'] = _pad(results['img'], self.size, self.image_value)
+        results['img'] = _pad(results['img'], self.size, self._pad_value(results))
         results['img_shape'] = self.size
         results['pad_shape'] = results['img'].shape
         return results
+
+    def _pad_value(self, results: dict) -> float | Sequence[float]:
+        image, values = results['img'], np.atleast_1d(self.image_value)
+        if values.size not in (1, image.shape[2] if image.ndim == 3 else 1):
+            raise ValueError(
+                f'PadToSize: image_value has {values.size} values, but image {results.get("img_path")} has shape '
+                f'{image.shape}. Fix: give one value, or one for each band.'
+            )
+        if np.issubdtype(image.dtype, np.integer):
+            limits = np.iinfo(image.dtype)
+            if values.min() < limits.min or values.max() > limits.max:
+                raise ValueError(
+                    f'PadToSize: image_value={self.image_value}, but image {results.get("img_path")} is {image.dtype}, '
+                    f'{limits.min} to {limits.max}. Fix: give a value in that range.'
+                )
+        return self.image_value
 
     def _pad_labels(self, labels: np.ndarray, ignore_index: int, key: str) -> np.ndarray:
         if np.issubdtype(labels.dtype, np.integer) and ignore_index > np.iinfo(labels.dtype).max:
@@ -262,7 +314,7 @@ class PadToSize(BaseTransform):
         )
 
 
-def _pad(array: np.ndarray, size: tuple[int, int], value: int) -> np.ndarray:
+def _pad(array: np.ndarray, size: tuple[int, int], value: float | Sequence[float]) -> np.ndarray:
     padded = np.full((*size, *array.shape[2:]), value, array.dtype)
     padded[: array.shape[0], : array.shape[1]] = array
     return padded

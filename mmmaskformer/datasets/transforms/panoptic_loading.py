@@ -1,118 +1,29 @@
-"""Reading panoptic PNG files in COCO's form, with checks that name file and segment."""
+"""Loading the segments of an image from its panoptic PNG, with checks that name file and segment."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,
-    NO_SEGMENT,
     PANOPTIC_MAP,
     SEGMENT_LABELS,
     LoadedPair,
     image_geometry,
 )
-from mmmaskformer.datasets.transforms.loading import decode_picture, read_content, require_image_size
+from mmmaskformer.datasets.transforms.loading import require_image_size
+from mmmaskformer.formats.panoptic_png import VOID_ID, read_ids, replace_ids
 from mmmaskformer.registry import TRANSFORMS
 
-VOID_ID = 0
 SHOWN = 5
-PNG_START, PNG_END = b'\x89PNG', b'IEND\xaeB`\x82'
-RGB_OF_8_BITS = b'\x08\x02'
-"""Bit depth and colour type in the header of a PNG file."""
-READ_COLOURS, COLOURS_TO_RGBA = (
-    # Before 4.11 OpenCV gives blue first, for which it swaps the colours of every pixel.
-    (cv2.IMREAD_COLOR_RGB, cv2.COLOR_RGB2RGBA)
-    if hasattr(cv2, 'IMREAD_COLOR_RGB')
-    else (cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGBA)
-)
-
-
-def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
-    """Read a panoptic PNG.
-
-    Args:
-        path: of the file.
-        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
-
-    Returns:
-        (H, W) int32 segment ids, R + 256 G + 65536 B; 0 is void.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is empty, cannot be decoded or is not RGB of 8 bits.
-    """
-    form = dict(what='panoptic PNG', expected='an RGB PNG')
-    where = "data_root and data_prefix['seg'] of the dataset"
-    content = read_content(path, where=where, backend_args=backend_args, **form)
-    depth_and_type = content[24:26] if content.startswith(PNG_START) else None
-    if depth_and_type == RGB_OF_8_BITS and content.endswith(PNG_END):
-        # OpenCV decodes faster than Pillow, but it takes a truncated file for a whole one.
-        pixels = _decode_fast(content)
-        if pixels is not None:
-            return ids_of_colours(pixels, COLOURS_TO_RGBA)
-    pixels, mode = decode_picture(content, path, **form)
-    # Of the 16 bits of a channel Pillow gives 8, and the same mode.
-    if mode != 'RGB' or depth_and_type not in (None, RGB_OF_8_BITS):
-        raise ValueError(
-            f'panoptic PNG {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}, '
-            f'{content[24] if depth_and_type else 8} bits), expected RGB of 8 bits with id = R + 256 G + 65536 B. Fix: '
-            "give data_prefix['seg'] the folder of the panoptic PNG files."
-        )
-    return ids_of_colours(pixels)
-
-
-def _decode_fast(content: bytes) -> np.ndarray | None:
-    """Pixels (H, W, 3) uint8 of a PNG in the order of `COLOURS_TO_RGBA`; None if OpenCV cannot decode it."""
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), READ_COLOURS | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # such as more pixels than it accepts
-        return None
-
-
-def ids_of_colours(pixels: np.ndarray, conversion: int = cv2.COLOR_RGB2RGBA) -> np.ndarray:
-    """Segment ids of the colours of a panoptic PNG.
-
-    Args:
-        pixels: (H, W, 3) uint8, RGB.
-        conversion: OpenCV's code for another order of the channels than RGB.
-
-    Returns:
-        (H, W) int32, R + 256 G + 65536 B.
-    """
-    # Three bytes and a fourth one are a little-endian number.
-    ids = cv2.cvtColor(pixels, conversion).view('<i4')[..., 0]
-    ids &= 0xFFFFFF
-    return ids
-
-
-def replace_ids(
-    ids: np.ndarray, numbers: Mapping[int, int], missing: int = NO_SEGMENT
-) -> tuple[np.ndarray, dict[int, int]]:
-    """Replace every segment id by a number.
-
-    Works on runs of equal pixels, of which a segmentation has few: no sort and no loop over pixels.
-
-    Args:
-        ids: (H, W) int32 segment ids.
-        numbers: id to number in the range of int16.
-        missing: the number of ids that ``numbers`` lacks.
-
-    Returns:
-        (H, W) int16 numbers; and the number of pixels of each id that occurs.
-    """
-    pixels = ids.ravel()
-    starts = np.concatenate(([0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1))
-    lengths = np.diff(starts, append=pixels.size)
-    found, id_of_run = np.unique(pixels[starts], return_inverse=True)
-    areas = np.bincount(id_of_run, weights=lengths).astype(np.int64)
-    number_of_id = np.array([numbers.get(number, missing) for number in found.tolist()], np.int16)
-    replaced = np.repeat(number_of_id[id_of_run], lengths).reshape(ids.shape)
-    return replaced, dict(zip(found.tolist(), areas.tolist(), strict=True))
+REPORTED = (1, 100, 10_000)
+"""Which images with the same oddity are logged."""
 
 
 @TRANSFORMS.register_module()
@@ -131,6 +42,10 @@ class LoadPanopticAnnotations(BaseTransform):
     ``segments_info`` without crowds. Comes after the image was loaded, before or after it was resized: the PNG must
     have the size of the image file (``ori_shape``).
 
+    The pixels decide. Segments that are listed but have no pixel stay targets with an empty mask, as in the published
+    system, and ``area`` is not used. Images with such segments, or with areas that the PNG contradicts, are counted in
+    each process; the first is logged, and the count at 100 and 10 000.
+
     Differs from MMDetection's LoadPanopticAnnotations: one map instead of a mask for each thing and a label map for
     the stuff; crowds are void as published, there their pixels stay in the label map; no need for panopticapi.
 
@@ -139,7 +54,7 @@ class LoadPanopticAnnotations(BaseTransform):
 
     Args:
         allow_empty: accept images without a segment to learn. False raises; testing wants True.
-        allow_hidden: accept segments that are listed but have no pixel, as the published ADE20K files have.
+        allow_hidden: accept segments that are listed but have no pixel. False raises.
         things: labels of the thing classes, for entries without 'iscrowd' only. None: MMDetection's dataset writes 0
             for stuff and False for a crowd, unless its file has 'isthing' as true and false.
         allow_missing: pass an image for which no PNG is named, as the hosts' inference functions hand it in. False
@@ -147,15 +62,15 @@ class LoadPanopticAnnotations(BaseTransform):
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
 
     Raises:
-        ValueError: when called, if no PNG is named, or it is empty, not decodable, not RGB or not of the image's size,
-            has ids that are not listed, lacks listed ones, or the image has no segment.
+        ValueError: when called, if no PNG is named, or it is empty, damaged, not RGB or not of the image's size, has
+            ids that are not listed, or the image has no segment.
         FileNotFoundError: when called, if the PNG is missing.
     """
 
     def __init__(
         self,
         allow_empty: bool = False,
-        allow_hidden: bool = False,
+        allow_hidden: bool = True,
         things: Sequence[int] | None = None,
         allow_missing: bool = False,
         backend_args: dict | None = None,
@@ -165,6 +80,7 @@ class LoadPanopticAnnotations(BaseTransform):
         self.things = None if things is None else frozenset(things)
         self.allow_missing = allow_missing
         self.backend_args = backend_args
+        self._odd_images: Counter[str] = Counter()
 
     def transform(self, results: dict) -> dict:
         """Add ``gt_seg_map`` and ``gt_segment_labels`` to the results dict and return it."""
@@ -178,22 +94,13 @@ class LoadPanopticAnnotations(BaseTransform):
                 'to predict without ground truth.'
             )
         segments = results['segments_info']
-        learnt = [segment for segment in segments if not self._is_crowd(segment, results)]
-        if not learnt and not self.allow_empty:
-            raise ValueError(
-                f'{type(self).__name__}: image {results.get("img_id")} ({path}) has no segment to learn: '
-                f'segments_info has {len(segments)} segments that are no void, all crowds; expected at least one. Fix: '
-                'leave such images out with filter_cfg=dict(filter_empty_gt=True) in the dataset, or accept them with '
-                'allow_empty=True.'
-            )
-        ids = read_segment_ids(path, self.backend_args)
+        learnt = self._without_crowds(segments, results)
+        ids = read_ids(path, self.backend_args)
         require_image_size(ids.shape, results, f'panoptic PNG {path}')
         numbers = {segment['id']: index for index, segment in enumerate(learnt, FIRST_SEGMENT)}
         segment_map, areas = replace_ids(ids, numbers, FILL)
-        listed = [segment['id'] for segment in segments]
-        _require_listed(areas, {VOID_ID, *listed, *results.get('void_ids', ())}, results)
-        if not self.allow_hidden:
-            _require_pixels(listed, areas, results)
+        _require_listed(areas, {VOID_ID, *(row['id'] for row in segments), *results.get('void_ids', ())}, results)
+        self._compare(segments, areas, results)
         if PANOPTIC_MAP in results.get('seg_fields', []):
             raise ValueError(
                 f'{type(self).__name__}: the results already hold {PANOPTIC_MAP!r}, expected one loader of '
@@ -225,6 +132,50 @@ class LoadPanopticAnnotations(BaseTransform):
             f'allow_missing={self.allow_missing})'
         )
 
+    def _without_crowds(self, segments: Sequence[Mapping], results: Mapping) -> list[Mapping]:
+        learnt = [segment for segment in segments if not self._is_crowd(segment, results)]
+        if not learnt and not self.allow_empty:
+            raise ValueError(
+                f'{type(self).__name__}: image {results.get("img_id")} ({results["seg_map_path"]}) has no segment to '
+                f'learn: segments_info has {len(segments)} segments that are not void, all crowds; expected at least '
+                'one. Fix: leave such images out with filter_cfg=dict(filter_empty_gt=True) in the dataset, or accept '
+                'them with allow_empty=True.'
+            )
+        return learnt
+
+    def _compare(self, segments: Sequence[Mapping], areas: Mapping[int, int], results: Mapping) -> None:
+        """Report listed segments that the PNG does not have, or has with another area."""
+        hidden = [segment['id'] for segment in segments if segment['id'] not in areas]
+        if hidden:
+            text = (
+                f'has no pixel of the ids {_some(hidden)}, which segments_info of image {results.get("img_id")} lists; '
+                f'it has the ids {_some(areas)}'
+            )
+            check = 'check that JSON and PNG folder belong together'
+            if not self.allow_hidden:
+                raise ValueError(
+                    f'panoptic PNG {results["seg_map_path"]}: {text}. Fix: {check}; if these segments are covered by '
+                    'others, set allow_hidden=True.'
+                )
+            self._report('hidden', f'{text}. Such segments stay targets with an empty mask; {check}', results)
+        listed = {row['id']: row['area'] for row in segments if row.get('area') is not None and row['id'] in areas}
+        wrong = [number for number, area in listed.items() if abs(area - areas[number]) >= 1]
+        if wrong:
+            found = _some(f'{number}: {listed[number]} (the PNG has {areas[number]} px)' for number in wrong)
+            text = f'{len(wrong)} of {len(listed)} areas that segments_info lists are wrong, those of the ids {found}'
+            check = 'The PNG counts. If most files are like this, check that JSON and PNG folder belong together'
+            self._report('areas', f'{text}. {check}', results)
+
+    def _report(self, kind: str, text: str, results: Mapping) -> None:
+        self._odd_images[kind] += 1
+        if self._odd_images[kind] in REPORTED:
+            print_log(
+                f'{type(self).__name__}: panoptic PNG {results["seg_map_path"]}: {text}. (Number '
+                f'{self._odd_images[kind]} of such images in this process; of the others only a few are logged.)',
+                logger='current',
+                level=logging.WARNING,
+            )
+
 
 def _require_listed(areas: Mapping[int, int], listed: set[int], results: Mapping) -> None:
     """Raise if the PNG has ids that the JSON does not list."""
@@ -233,19 +184,20 @@ def _require_listed(areas: Mapping[int, int], listed: set[int], results: Mapping
         raise ValueError(
             f'panoptic PNG {results["seg_map_path"]}: found {_some(f"{i} ({areas[i]} px)" for i in unknown)}, ids that '
             f'segments_info of image {results.get("img_id")} does not list, expected {_some(sorted(listed))}. Fix: '
-            'list the segments in the JSON, paint them 0 (void), or check that JSON and PNG folder belong together.'
+            f'{_advice(areas, listed)}list the segments in the JSON, paint them 0 (void), or check that JSON and PNG '
+            'folder belong together.'
         )
 
 
-def _require_pixels(listed: Sequence[int], areas: Mapping[int, int], results: Mapping) -> None:
-    """Raise if the JSON lists segments that have no pixel in the PNG."""
-    hidden = [number for number in listed if number not in areas]
-    if hidden:
-        raise ValueError(
-            f'panoptic PNG {results["seg_map_path"]}: has no pixel of the ids {_some(hidden)}, which segments_info of '
-            f'image {results.get("img_id")} lists; it has the ids {_some(areas)}. Fix: check that JSON and PNG folder '
-            'belong together; if these segments are covered by others, set allow_hidden=True.'
-        )
+def _advice(areas: Mapping[int, int], listed: set[int]) -> str:
+    """What to do about PNG files that may be of the two-channel format, as far as the ids show it."""
+    found = set(areas) - {VOID_ID}
+    if found & listed or max(found) >= 1 << 16:
+        return ''
+    return (
+        'blue is 0 everywhere and no id is listed, as in the two-channel format (red: category, green: number of the '
+        "segment); such files are converted by panopticapi's converters/2channels2panoptic_coco_format.py. Otherwise "
+    )
 
 
 def _some(items: Iterable) -> str:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from helpers.pq_pairs import categories, counts_by_definition, official_stat, random_pair
 
-from mmmaskformer.core.quality.panoptic_codes import INSTANCE_OFFSET
 from mmmaskformer.core.quality.panoptic_map import PanopticMap, joint_areas, joint_runs, labels_of_pixels
-from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_codes, count_segments, mean_quality, quality
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality, quality
 
 K = 6
 IS_THING = np.arange(K) % 2 == 1
@@ -55,31 +54,6 @@ def test_equal_to_counts_by_definition(seed):
     counts = count_segments(truth, prediction, num_classes=K)
     found = np.stack([counts.tp, counts.fp, counts.fn, counts.iou_sum], axis=1)
     np.testing.assert_allclose(found, counts_by_definition(truth, prediction, K), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize('seed', range(10))
-@pytest.mark.parametrize('dtype', [np.int32, np.int64])
-def test_predictions_in_mmdetections_form_count_alike(seed, dtype):
-    truth, prediction = random_pair(np.random.default_rng(seed), K)
-    encoded = np.full(prediction.ids.shape, K, dtype)  # K, or any label above it, is void
-    encoded[0] = K + 3 + INSTANCE_OFFSET
-    for i, (segment, label) in enumerate(zip(prediction.segment_ids, prediction.labels, strict=True)):
-        encoded[prediction.ids == segment] = label + INSTANCE_OFFSET * i
-    ids = np.where(encoded % INSTANCE_OFFSET < K, prediction.ids, 0)
-    seen = np.isin(prediction.segment_ids, ids)
-    prediction = PanopticMap(ids, prediction.segment_ids[seen], prediction.labels[seen])
-    found, expected = count_codes(truth, encoded, num_classes=K), count_segments(truth, prediction, num_classes=K)
-    for key in ('tp', 'fp', 'fn'):
-        assert np.array_equal(getattr(found, key), getattr(expected, key))
-    np.testing.assert_allclose(found.iou_sum, expected.iou_sum, rtol=0, atol=1e-12)
-
-
-def test_wrong_predictions_in_mmdetections_form_are_named():
-    truth = PanopticMap(strips((1, 5)), np.array([1]), np.array([2]))
-    with pytest.raises(ValueError, match=r'a.png: the prediction is \(1, 19\)'):
-        count_codes(truth, np.zeros((1, 19), np.int32), num_classes=K, name='a.png')
-    with pytest.raises(ValueError, match='found -3, expected label'):
-        count_codes(truth, np.full((1, 20), -3), num_classes=K)
 
 
 def test_random_pairs_have_all_the_cases():

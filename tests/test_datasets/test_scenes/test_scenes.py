@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mmmaskformer.datasets.scenes import files as scene_files
-from mmmaskformer.datasets.scenes.files import encode_ids, scene_rng, write_scenes
+from mmmaskformer.datasets.scenes.files import scene_rng, write_scenes
 from mmmaskformer.datasets.scenes.scenes import CLASSES, HEIGHTS, IGNORE_LABEL, METAINFO, WIDTHS, make_scene
 
 
@@ -75,14 +75,6 @@ def test_given_size_and_too_small():
     assert make_scene(np.random.default_rng(0), size=(40, 77)).image.shape == (40, 77, 3)
     with pytest.raises(ValueError, match=r'size: found \(31, 77\), expected .* at least 32'):
         make_scene(np.random.default_rng(0), size=(31, 77))
-
-
-def test_encode_ids():
-    np.testing.assert_array_equal(encode_ids(np.array([[0, 1 + 256 * 2 + 65536 * 3]])), [[[0, 0, 0], [1, 2, 3]]])
-    with pytest.raises(ValueError, match='panoptic: found ids from -1 to 0'):
-        encode_ids(np.array([[0, -1]]))
-    with pytest.raises(ValueError, match='to 16777216, expected 0 to 16777215'):
-        encode_ids(np.array([[1 << 24]]))
 
 
 @pytest.mark.parametrize(('split', 'count'), [('train', 4), ('val', 2)])

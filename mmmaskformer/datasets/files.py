@@ -1,0 +1,75 @@
+"""Finding the files that an annotation file names."""
+
+import posixpath
+from collections.abc import Sequence
+from os import path as osp
+
+from mmengine import fileio
+
+from mmmaskformer.formats.coco_values import Notes
+
+SHOWN = 3
+
+
+def locate_files(
+    names: Sequence[str], folder: str, *, listed_in: str, origin: str, notes: Notes, backend_args: dict | None = None
+) -> list[str]:
+    """Names of files below a folder, for the names that an annotation file gives them.
+
+    A path that is absolute or leaves the folder is taken if it exists; if not, its longest end that exists below the
+    folder: annotation files are written on one machine and used on another.
+
+    Args:
+        names: with slashes only.
+        folder: where the files should be.
+        listed_in: the annotation file, for messages.
+        origin: data set and config key of the folder, for messages, such as "CocoDataset: data_prefix['img']".
+        notes: counts the names that were replaced.
+        backend_args: of `mmengine.fileio`.
+
+    Returns:
+        One name for each, to be joined to ``folder``.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if files are missing.
+    """
+    if not fileio.isdir(folder, backend_args=backend_args):
+        raise FileNotFoundError(
+            f'{origin} is the folder {folder!r}, which does not exist. Fix: download or link the data there, or '
+            'correct data_root or data_prefix; relative paths start at the working directory.'
+        )
+    there = set(fileio.list_dir_or_file(folder, list_dir=False, recursive=True, backend_args=backend_args))
+    located, missing = [], []
+    for name in names:
+        found = name if name in there else _find_elsewhere(name, folder, there, notes, backend_args)
+        (missing if found is None else located).append(found or name)
+    if missing:
+        dataset, key = origin.split(': ', 1)
+        raise ValueError(
+            f'{dataset}: {len(missing)} of {len(names)} files that {listed_in!r} lists are missing in {folder!r}: '
+            f'{", ".join(missing[:SHOWN])}{", ..." if len(missing) > SHOWN else ""}. Fix: complete the folder, or '
+            f'correct {key} or ann_file.'
+        )
+    return located
+
+
+def _find_elsewhere(name: str, folder: str, there: set[str], notes: Notes, backend_args: dict | None) -> str | None:
+    """A name for a path that does not lie in the folder; None if there is no such file."""
+    is_windows = name[1:3] == ':/'
+    if not (is_windows or name.startswith(('/', '../'))):
+        return None
+    base = osp.abspath(folder).replace('\\', '/')
+    inside = posixpath.relpath(posixpath.normpath(posixpath.join(base, name)), base)
+    if inside in there:
+        return inside
+    if not is_windows and fileio.exists(osp.join(folder, name), backend_args=backend_args):
+        return name
+    parts = name.split('/')
+    ends = ('/'.join(parts[start:]) for start in range(1, len(parts)))
+    end = next((end for end in ends if end in there), None)
+    if end is not None:
+        notes.add(
+            f'paths that do not exist here, of which the end lies in {folder!r} and was taken', f'{name} -> {end}'
+        )
+    return end

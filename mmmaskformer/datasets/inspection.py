@@ -1,0 +1,228 @@
+"""Looks at a sample of a data set's files before a run, for what would go wrong without an error."""
+
+import time
+from collections.abc import Iterator, Mapping
+from os import path as osp
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmmaskformer.datasets.pairing import some
+from mmmaskformer.datasets.transforms.loading import DEPTH_ADVICE, ORIENTATION_ADVICE, mark_reported
+from mmmaskformer.formats.images import ImageHeader, grey_levels, read_header
+from mmmaskformer.formats.label_maps import (
+    IGNORE_INDEX_8BIT,
+    load_labels,
+    require_known_labels,
+)
+
+MAX_LABEL_FILES, LABEL_SECONDS = 500, 0.8
+MAX_IMAGE_FILES, IMAGE_SECONDS = 2000, 0.4
+MIN_FILES = 4
+"""Looked at however long they take."""
+HIGH_SHARE = 0.5
+"""Of ignored pixels, from which a share is worth a warning."""
+NAMED_CLASSES = 20
+KEEPS_8_BITS = {'color', 'grayscale', 'color_ignore_orientation', 'grayscale_ignore_orientation'}
+TURNS = {'color', 'grayscale'}
+"""Values of the loader's ``color_type`` that apply the EXIF orientation."""
+
+
+class Finding(NamedTuple):
+    """One line for the log.
+
+    Attributes:
+        text: what was found.
+        is_warning: whether something is probably wrong.
+    """
+
+    text: str
+    is_warning: bool
+
+
+def data_sets_of(dataset: Any) -> list:
+    """The data sets inside the wrappers of mmengine and both hosts, such as ConcatDataset and RepeatDataset."""
+    if hasattr(dataset, 'datasets'):
+        return [leaf for part in dataset.datasets for leaf in data_sets_of(part)]
+    if hasattr(dataset, 'dataset'):
+        return data_sets_of(dataset.dataset)
+    return [dataset] if hasattr(dataset, 'get_data_info') else []
+
+
+def image_paths(dataset: Any) -> list[str]:
+    """Paths of all images of a data set, through wrappers."""
+    infos = (leaf.get_data_info(index) for leaf in data_sets_of(dataset) for index in range(len(leaf)))
+    return [info['img_path'] for info in infos if 'img_path' in info]
+
+
+def image_root(dataset: Any) -> str | None:
+    """The folder below which all images of a data set lie, through wrappers; None if there is no such folder."""
+    roots = set()
+    for leaf in data_sets_of(dataset):
+        prefix = getattr(leaf, 'data_prefix', None) or {}
+        roots.add(prefix.get('img_path') or prefix.get('img') or '')
+    try:
+        return osp.commonpath(roots) or None
+    except ValueError:  # none at all, or absolute and relative ones
+        return None
+
+
+def inspect_data(dataset: Any) -> list[Finding]:
+    """Look at a sample of the label maps and images of a data set; takes about a second.
+
+    Args:
+        dataset: of a data loader, with or without wrappers.
+
+    Returns:
+        Lines for the log.
+
+    Raises:
+        ValueError: if a label map of one of our data sets cannot be used, or the size of an annotation shows that it
+            lies on its image in another orientation than the image is read in.
+        FileNotFoundError: if a label map is missing.
+    """
+    leaves = data_sets_of(dataset)
+    return [*_label_findings(leaves), *_image_findings(leaves)]
+
+
+def _sample(leaves: list, max_files: int, seconds: float) -> Iterator[tuple[Any, Mapping]]:
+    """Data set and entry of images drawn without replacement, the same ones in every run, until time is up."""
+    lengths = [len(leaf) for leaf in leaves]
+    order = np.random.default_rng(0).permutation(sum(lengths))[:max_files]
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    end = time.monotonic() + seconds
+    for count, number in enumerate(order.tolist()):
+        if count >= MIN_FILES and time.monotonic() > end:
+            return
+        index = int(np.searchsorted(starts, number, side='right')) - 1
+        yield leaves[index], leaves[index].get_data_info(number - int(starts[index]))
+
+
+def _label_findings(leaves: list) -> list[Finding]:
+    """Which classes occur in the label maps, and how much is ignored."""
+    leaves = [leaf for leaf in leaves if hasattr(leaf, 'reduce_zero_label')]
+    classes = leaves[0].metainfo.get('classes') if leaves else None
+    if not classes:
+        return []
+    counts = np.zeros(len(classes) + 1, np.int64)
+    files = 0
+    for leaf, info in _sample(leaves, MAX_LABEL_FILES, LABEL_SECONDS):
+        found = _count_labels(leaf, info, len(classes))
+        if found is not None:
+            counts += found
+            files += 1
+    if not files:
+        return []
+    total = sum(map(len, leaves))
+    looked_at = f'all {total} label maps' if files == total else f'{files} of {total} label maps'
+    ignore_index = getattr(leaves[0], 'ignore_index', IGNORE_INDEX_8BIT)
+    return [_describe_counts(counts, classes, looked_at, ignore_index)]
+
+
+def _count_labels(leaf: Any, info: Mapping, num_classes: int) -> np.ndarray | None:
+    """Pixels of each class, then of everything else; None without a readable label map."""
+    if info.get('seg_map_path') is None:
+        return None
+    ignore_index = getattr(leaf, 'ignore_index', IGNORE_INDEX_8BIT)
+    ours = 'num_classes' in info
+    try:
+        labels = load_labels(info, ignore_index, getattr(leaf, 'backend_args', None))
+    except (OSError, ValueError):
+        if ours:
+            raise
+        return None  # of a host's data set, whose own loader may read it
+    if ours:
+        require_known_labels(labels, num_classes, ignore_index, info['seg_map_path'])
+    inside = np.where(labels < num_classes, labels, num_classes)
+    return np.bincount(inside.ravel(), minlength=num_classes + 1)
+
+
+def _describe_counts(counts: np.ndarray, classes: tuple, looked_at: str, ignore_index: int) -> Finding:
+    share = counts[-1] / counts.sum()
+    ignored = f'{share:.1%} of the pixels are ignored (label {ignore_index})'
+    absent = [f"{label} '{classes[label]}'" for label in np.flatnonzero(counts[:-1] == 0)]
+    if not absent:
+        return Finding(f'{looked_at}: all {len(classes)} classes occur, {ignored}', bool(share > HIGH_SHARE))
+    more = f' and {len(absent) - NAMED_CLASSES} more' if len(absent) > NAMED_CLASSES else ''
+    named = ', '.join(absent[:NAMED_CLASSES]) + more
+    text = f'{looked_at}: {len(absent)} of {len(classes)} classes have no pixel: {named}; {ignored}'
+    if share > 0:
+        text += (
+            f'. If label {ignore_index} is a class in the files, as in masks of 0 and 255, write its class id there; '
+            'check also reduce_zero_label and the order of the class list'
+        )
+    return Finding(text, True)
+
+
+def _image_findings(leaves: list) -> list[Finding]:
+    """Images that lose bits or bands when they are loaded, or may lie otherwise than their annotations."""
+    turned, deep, banded, files = [], [], [], 0
+    for leaf, info in _sample(leaves, MAX_IMAGE_FILES, IMAGE_SECONDS):
+        path, backend_args = info.get('img_path'), getattr(leaf, 'backend_args', None)
+        header = None if path is None else read_header(path, backend_args)
+        loader = _loader_of(leaf)
+        if header is None or loader is None:
+            continue
+        files += 1
+        if _orientation_is_open(header, info, loader, backend_args):
+            turned.append(f'{path} (orientation {header.orientation})')
+        if loader.color_type in KEEPS_8_BITS and header.bits > 8:
+            deep.append(path)
+        if loader.color_type in KEEPS_8_BITS and (header.bands > 3 or not header.is_colour):
+            banded.append(path)
+    looked_at = f'of {files} images looked at ({sum(map(len, leaves))} in all)'
+    found = []
+    if turned:
+        advice = ORIENTATION_ADVICE.format(orientation='of the tag')
+        found.append(
+            f'{looked_at}, {len(turned)} are turned or mirrored by an EXIF orientation that leaves their size as it '
+            f'is: {some(turned)}. They are read upright, and no size tells whether their annotations lie on the '
+            f'upright picture: {advice}'
+        )
+    if deep:
+        mark_reported('bits')
+        before, after = grey_levels(deep[0]) or ('all', 'fewer')
+        found.append(
+            f'{looked_at}, {len(deep)} have more than 8 bits per band, of which the loader keeps the upper 8: '
+            f'{some(deep)}; in the first, {before} grey levels become {after}. {DEPTH_ADVICE}'
+        )
+    if banded:
+        found.append(
+            f'{looked_at}, {len(banded)} have bands that the loader drops: {some(banded)}. If they are more than '
+            "opacity, load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), give mean "
+            "and std of the data preprocessor one value for each band, and set the backbone's in_channels"
+        )
+    return [Finding(text, True) for text in found]
+
+
+def _loader_of(leaf: Any) -> Any | None:
+    """The transform of a data set's pipeline that loads the image and knows ``color_type``; None if there is none."""
+    transforms = getattr(getattr(leaf, 'pipeline', None), 'transforms', [])
+    return next((each for each in transforms if isinstance(getattr(each, 'color_type', None), str)), None)
+
+
+def _orientation_is_open(header: ImageHeader, info: Mapping, loader: Any, backend_args: dict | None) -> bool:
+    """Whether an image is turned on loading and its annotation may not be.
+
+    Raises:
+        ValueError: if the size of the annotation shows that it lies otherwise than the image is read.
+    """
+    annotated = any(info.get(key) is not None for key in ('seg_map_path', 'segments_info', 'instances'))
+    if header.orientation == 1 or not annotated:
+        return False
+    turns = loader.color_type in TURNS and getattr(loader, 'imdecode_backend', 'cv2') in ('cv2', 'pillow')
+    read, other = header.upright_size, header.stored_size
+    if not turns:
+        read, other = other, read
+    if read == other:
+        return turns
+    size = (info['height'], info['width']) if 'height' in info and 'width' in info else None
+    if size is None and info.get('seg_map_path') is not None:
+        label_header = read_header(info['seg_map_path'], backend_args)
+        size = None if label_header is None else label_header.stored_size
+    if size == other:
+        raise ValueError(
+            f'image {info["img_path"]} is read with {read[0]} x {read[1]} pixels (height x width), but its annotation '
+            f'has {size[0]} x {size[1]}. Fix: {ORIENTATION_ADVICE.format(orientation=header.orientation)}.'
+        )
+    return False

@@ -1,0 +1,118 @@
+"""COCO instance segmentation for MMDetection, with the defects of its files counted; a registry location."""
+
+import logging
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+
+from mmmaskformer.datasets.files import locate_files
+from mmmaskformer.datasets.metainfo import require_names
+from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
+from mmmaskformer.registry import DATASETS
+
+# After our registry, which makes mmdet importable with mmcv-lite.
+from mmdet.datasets import CocoDataset  # isort: skip
+
+SHOWN = 8
+
+
+@DATASETS.register_module()
+class CocoInstanceDataset(CocoDataset):
+    """MMDetection's CocoDataset for files of every origin: same entries, same arguments.
+
+    Differs from it: annotations without an outline are left out and counted, where training would stop at the first
+    one; a missing box is computed from the outline; classes are found by their names, each for itself, while there a
+    class that the file lacks, has twice or has in another order shifts the labels of later ones; images that the file
+    lists must be there; names of images may be absolute or have './' and backslashes. With ``test_mode`` the classes
+    must be those of the file in its order: MMDetection's CocoMetric reads the file again and numbers them so.
+
+    Args:
+        **kwargs: of MMDetection's CocoDataset.
+
+    Raises:
+        ValueError: if the file is no COCO instance JSON, has no image, no class of the class list or one twice, or an
+            image is missing.
+        FileNotFoundError: if the file or the folder of the images does not exist.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """Read the JSON and list the images in its order; see `CocoDataset.load_data_list`."""
+        content = read_instances(self.ann_file, self.backend_args)
+        if not content.images:
+            raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
+        self.cat2label = self._labels(content)
+        self.cat_ids = sorted(self.cat2label, key=self.cat2label.get)
+        self.cat_img_map = {number: [] for number in self.cat_ids}
+        self._locate(content)
+        entries = []
+        for image in content.images:
+            rows = [row for row in content.annotations[image['id']] if row['category_id'] in self.cat2label]
+            for row in rows:
+                self.cat_img_map[row['category_id']].append(image['id'])
+            raw = {'raw_ann_info': rows, 'raw_img_info': image | {'img_id': image['id']}}
+            entries.append(self.parse_data_info(raw))
+        self._report(content)
+        return entries
+
+    def _labels(self, content: InstanceFile) -> dict[int, int]:
+        """Category id to label, by name."""
+        require_names(self.metainfo['classes'], f'of {type(self).__name__}')
+        names = [name.strip() for name in content.categories.values()]
+        labels = {name.strip(): label for label, name in enumerate(self.metainfo['classes'])}
+        twice = sorted({name for name in names if name in labels and names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f'instance file {self.ann_file}: several categories have the names {twice}, expected one for each '
+                'class. Fix: merge or rename them in the file.'
+            )
+        found = {number: labels[name.strip()] for number, name in content.categories.items() if name.strip() in labels}
+        if not found:
+            raise ValueError(
+                f"instance file {self.ann_file}: its 'categories' are {names[:SHOWN]}, none of them is one of the "
+                f'classes {list(labels)[:SHOWN]}. Fix: set metainfo=dict(classes=(names), ...) of the dataset.'
+            )
+        if self.test_mode and list(found.values()) != list(range(len(labels))):
+            raise ValueError(
+                f'instance file {self.ann_file}: its categories are, as far as they are classes, '
+                f'{[content.categories[number] for number in found][:SHOWN]}, but the class list is '
+                f"{list(labels)[:SHOWN]}. MMDetection's metric numbers classes as the file does. Fix: list all classes "
+                "in the file's 'categories', in the order of the class list."
+            )
+        return found
+
+    def _locate(self, content: InstanceFile) -> None:
+        names = locate_files(
+            [image['file_name'] for image in content.images],
+            self.data_prefix['img'],
+            listed_in=self.ann_file,
+            origin=f"{type(self).__name__}: data_prefix['img']",
+            notes=content.notes,
+            backend_args=self.backend_args,
+        )
+        for image, name in zip(content.images, names, strict=True):
+            image['file_name'] = name
+
+    def _report(self, content: InstanceFile) -> None:
+        """Log what was left out."""
+        others = [name for number, name in content.categories.items() if number not in self.cat2label]
+        absent = sorted(set(range(len(self.metainfo['classes']))) - set(self.cat2label.values()))
+        if others:
+            count = sum(
+                row['category_id'] not in self.cat2label for rows in content.annotations.values() for row in rows
+            )
+            self._warn(
+                f'{len(others)} categories of {self.ann_file} are not in the class list, their {count} annotations are '
+                f'left out: {_some(others)}'
+            )
+        if absent:
+            names = [self.metainfo['classes'][label] for label in absent]
+            self._warn(f'{len(absent)} classes are no category of {self.ann_file}: {_some(names)}')
+        for line in content.notes.lines():
+            self._warn(line)
+
+    def _warn(self, text: str) -> None:
+        print_log(f'{type(self).__name__}: {text}', logger='current', level=logging.WARNING)
+
+
+def _some(names: Sequence[str]) -> str:
+    return f'{", ".join(names[:SHOWN])}{", ..." if len(names) > SHOWN else ""}'

@@ -1,0 +1,152 @@
+"""Which files of a data set are images, which are label maps, and which belong together."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from os import path as osp
+from typing import NamedTuple
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
+EQUAL_SUFFIXES = ({'.jpg', '.jpeg'}, {'.tif', '.tiff'})
+"""Two spellings of one format."""
+PAIR = re.compile(rf'(.+?(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))}))[\s,;]+(\S.*)', re.IGNORECASE)
+"""A line with an image file and a label file; names may hold blanks, since the first one ends with its suffix."""
+SHOWN = 3
+
+
+class Listed(NamedTuple):
+    """A line of a list file.
+
+    Attributes:
+        line: its number, from 1.
+        image: name of the image, with or without suffix.
+        labels: name of the label map if the line gives one.
+    """
+
+    line: int
+    image: str
+    labels: str | None
+
+
+class Folder(NamedTuple):
+    """What lies in the folders of a data set.
+
+    Attributes:
+        images: path of each image, sorted, and its name without suffix, relative to the folder.
+        labels: the same of the label maps.
+        left_out: paths of other pictures in the image folder.
+    """
+
+    images: dict[str, str]
+    labels: dict[str, str]
+    left_out: list[str]
+
+
+def spellings(suffixes: Sequence[str]) -> list[str]:
+    """Endings in lower case that are meant: '_a.jpg' also means '_a.jpeg', '_a.tif' '_a.tiff', and the reverse.
+
+    Args:
+        suffixes: of file names, in any case.
+    """
+    meant = [suffix.lower() for suffix in suffixes]
+    for suffix in tuple(meant):
+        start, end = osp.splitext('x' + suffix)
+        meant += [start[1:] + other for equal in EQUAL_SUFFIXES if end in equal for other in sorted(equal)]
+    return list(dict.fromkeys(meant))
+
+
+def ending_of(name: str, endings: Iterable[str]) -> str:
+    """The longest of some endings in lower case that a name has in any case; None is '' if none fits."""
+    return max((ending for ending in endings if name.lower().endswith(ending)), key=len, default='')
+
+
+def sort_files(
+    image_folder: str,
+    image_files: Iterable[str],
+    image_suffixes: Sequence[str],
+    label_folder: str | None,
+    label_files: Iterable[str],
+    label_suffix: str,
+) -> Folder:
+    """Tell images from label maps; both may lie in one folder, or one folder in the other.
+
+    A file that could be both is what its longer suffix says: with '.png' and '_mask.png', a_mask.png is a label map. If
+    both are equally long, it is what the inner folder says.
+
+    Args:
+        image_folder: of the images.
+        image_files: all files below it, relative to it.
+        image_suffixes: endings of the images.
+        label_folder: of the label maps; None if there are none.
+        label_files: all files below it.
+        label_suffix: ending of the label maps.
+    """
+    image_endings, label_endings = spellings(image_suffixes), spellings([label_suffix])
+    label_of = {osp.normpath(osp.join(label_folder, file)): file for file in label_files} if label_folder else {}
+    inner_labels = label_folder is not None and _is_inside(label_folder, image_folder)
+    images, labels, left_out = {}, {}, []
+    for file in sorted(image_files):
+        path = osp.join(image_folder, file)
+        ending = ending_of(file, image_endings)
+        as_label = ending_of(file, label_endings) if osp.normpath(path) in label_of else ''
+        if as_label and (len(as_label) > len(ending) or (len(as_label) == len(ending) and inner_labels)):
+            continue
+        if ending:
+            label_of.pop(osp.normpath(path), None)
+            images[path] = file[: -len(ending)]
+        elif not as_label and file.lower().endswith(IMAGE_SUFFIXES):
+            left_out.append(path)
+    for file in label_of.values():
+        ending = ending_of(file, label_endings)
+        if ending:
+            labels[osp.join(label_folder, file)] = file[: -len(ending)]
+    return Folder(images, labels, left_out)
+
+
+def _is_inside(inner: str, outer: str) -> bool:
+    inner, outer = osp.normpath(inner), osp.normpath(outer)
+    return inner != outer and (outer == '.' or inner.startswith(outer.rstrip('/') + '/'))
+
+
+def parse_list(text: str) -> list[Listed]:
+    """The lines of a list file: a name, or the names of an image file and its label file.
+
+    Lines without a name are passed over; blanks and tabs around names, a byte order mark and any line ends are no part
+    of them.
+
+    Args:
+        text: of the file.
+    """
+    listed = []
+    for number, line in enumerate(re.split('\r\n|\n|\r', text.lstrip('\ufeff')), start=1):
+        line = line.strip()
+        if not line:
+            continue
+        pair = PAIR.fullmatch(line)
+        listed.append(Listed(number, *(pair.groups() if pair else (line, None))))
+    return listed
+
+
+def candidates(folder: str, name: str, suffixes: Sequence[str]) -> list[str]:
+    """Paths where a listed name may lie, the likeliest first.
+
+    Args:
+        folder: of the files.
+        name: with or without one of the suffixes.
+        suffixes: as given, not only in lower case.
+    """
+    endings = spellings(suffixes)
+    names = [name] if ending_of(name, endings) else []
+    names += [name + suffix for suffix in dict.fromkeys([*suffixes, *endings, *(end.upper() for end in endings)])]
+    return [osp.join(folder, each) for each in names]
+
+
+def count_suffixes(paths: Iterable[str]) -> str:
+    """How many files there are of each suffix, such as "3 x '.PNG', 1 x '.tif'"; '' for no file."""
+    counts = Counter(osp.splitext(path)[1] for path in paths).most_common(SHOWN)
+    return ', '.join(f'{count} x {suffix!r}' for suffix, count in counts)
+
+
+def some(items: Sequence) -> str:
+    """The first items, and that there are more."""
+    return ', '.join(map(str, items[:SHOWN])) + (', ...' if len(items) > SHOWN else '')

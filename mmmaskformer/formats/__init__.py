@@ -1,0 +1,1 @@
+"""Reading and writing of file formats, each in one place."""

@@ -1,0 +1,172 @@
+"""COCO's instance JSON: read with its defects counted. No picture is opened here."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools.mask import frPyObjects, toBbox
+
+from mmmaskformer.formats.coco_json import check_images, known_id
+from mmmaskformer.formats.coco_values import Notes, as_flag, as_number
+from mmmaskformer.formats.json_files import read_json, require_different, require_keys, require_lists
+
+NO_OUTLINE = (
+    "annotations without a usable outline ('segmentation' missing, empty, or of fewer than three points), left out"
+)
+TOO_SMALL = 'annotations that are outside of their image or smaller than a pixel, left out'
+OTHER_SIZE = 'annotations with a run-length mask of another size than their image, left out'
+LOST_PARTS = 'polygons of fewer than three points, left out of outlines that have others'
+NO_BOX = "annotations without a usable 'bbox', computed from their outline"
+IGNORED = "annotations with 'ignore' set, left out"
+OTHER_IMAGE = 'annotations of images that are not listed, left out'
+
+
+class InstanceFile(NamedTuple):
+    """Content of a COCO instance JSON file.
+
+    Attributes:
+        images: dicts with 'id', 'file_name', 'height', 'width', in the order of the file.
+        annotations: image id to dicts with 'id', 'category_id', 'bbox' ([x, y, width, height]), 'area' (above 0),
+            'iscrowd' (bool) and 'segmentation' (polygons or run lengths); each has an outline.
+        categories: category id to name.
+        notes: what was left out, or read although COCO writes it differently; see `Notes.lines`.
+    """
+
+    images: list[dict]
+    annotations: dict[int | str, list[dict]]
+    categories: dict[int, str]
+    notes: Notes
+
+
+def read_instances(path: str, backend_args: dict | None = None) -> InstanceFile:
+    """Read and check a COCO instance JSON file.
+
+    Args:
+        path: of the JSON file.
+        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+
+    Returns:
+        Its content, without annotations that cannot be learnt from.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not JSON, not of the instance form, a value has the wrong type, an id occurs twice, or an
+            annotation has a category that is not listed.
+    """
+    what = f'instance file {path}'
+    notes = Notes(what)
+    content = read_json(path, backend_args, 'a COCO instance JSON', what)
+    require_lists(content, ['images', 'annotations', 'categories'], what, 'the COCO instance JSON')
+    categories = _categories(content['categories'], what, notes)
+    check_images(content['images'], what, notes)
+    images = {image['id']: image for image in content['images']}
+    by_image: dict[int | str, list[dict]] = {number: [] for number in images}
+    for position, row in enumerate(content['annotations']):
+        where = f'{what}: annotation {row.get("id", f"at position {position}")}'
+        require_keys(row, ('image_id', 'category_id'), where, what)
+        number = known_id(row['image_id'], images.keys(), where, notes)
+        if number not in images:
+            notes.add(OTHER_IMAGE, where)
+            continue
+        kept = _usable(row, images[number], categories, where, notes)
+        if kept is not None:
+            by_image[number].append(kept)
+    return InstanceFile(content['images'], by_image, categories, notes)
+
+
+def _categories(rows: Sequence[dict], what: str, notes: Notes) -> dict[int, str]:
+    for position, row in enumerate(rows):
+        require_keys(row, ('id', 'name'), 'category', what)
+        where = f'{what}: category {position} ({row["name"]!r:.80})'
+        row['id'] = as_number(row['id'], 'id', where, notes)
+        if not isinstance(row['name'], str):
+            raise ValueError(f"{where}: 'name' is {row['name']!r:.80}, expected text. Fix: correct it.")
+    require_different([row['id'] for row in rows], 'categories', what)
+    return {row['id']: row['name'] for row in rows}
+
+
+def _usable(row: dict, image: Mapping, categories: Mapping, where: str, notes: Notes) -> dict | None:
+    """The annotation with everything it needs; None, and a note, if it has no outline to learn from."""
+    category = as_number(row['category_id'], 'category_id', where, notes)
+    if category not in categories:
+        raise ValueError(
+            f'{where} has category_id {category}, expected one of the {len(categories)} ids in '
+            "'categories'. Fix: list the category or correct the annotation."
+        )
+    where = f'{where} of {image["file_name"]}'
+    is_crowd = as_flag(row.get('iscrowd', 0), 'iscrowd', where, notes)
+    if row.get('ignore'):
+        notes.add(IGNORED, where)
+        return None
+    outline = _usable_outline(row.get('segmentation'), image, where, notes)
+    if outline is None:
+        return None
+    box = _usable_box(row.get('bbox'))
+    if box is None:
+        notes.add(NO_BOX, where)
+        box = _box_of(outline, image)
+    if not _is_visible(box, image):
+        notes.add(TOO_SMALL, where)
+        return None
+    return dict(
+        id=row.get('id'), category_id=category, bbox=box, area=box[2] * box[3], iscrowd=is_crowd, segmentation=outline
+    )
+
+
+def _usable_outline(outline: Any, image: Mapping, where: str, notes: Notes) -> list | dict | None:
+    """Polygons with at least three points each, or run lengths of the image's size; None, and a note, if neither."""
+    if isinstance(outline, dict):
+        if not isinstance(outline.get('counts'), list | str) or not outline['counts']:
+            notes.add(NO_OUTLINE, where)
+        elif outline.get('size') != [image['height'], image['width']]:
+            notes.add(OTHER_SIZE, where)
+        else:
+            return outline
+        return None
+    parts = outline if isinstance(outline, list) else []
+    # Some tools write a single polygon without the list around it.
+    parts = [parts] if parts and all(isinstance(value, int | float) for value in parts) else parts
+    polygons = [part for part in parts if _is_polygon(part)]
+    if not polygons:
+        notes.add(NO_OUTLINE, where)
+        return None
+    if len(polygons) < len(parts):
+        notes.add(LOST_PARTS, where)
+    return polygons
+
+
+def _is_polygon(part: Any) -> bool:
+    if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
+        return False
+    try:
+        return math.isfinite(sum(part))
+    except TypeError:
+        return False
+
+
+def _usable_box(box: Any) -> list | None:
+    if not isinstance(box, list) or len(box) != 4:
+        return None
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in box):
+        return None
+    return box if box[2] >= 1 and box[3] >= 1 else None
+
+
+def _box_of(outline: list | dict, image: Mapping) -> list[float]:
+    """[x, y, width, height] around an outline."""
+    if isinstance(outline, dict):
+        packed = outline if isinstance(outline['counts'], str) else frPyObjects(outline, *outline['size'])
+        return toBbox(packed).tolist()
+    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in outline])
+    # What lies outside of the image is no part of the mask.
+    points = points.clip(0, (image['width'], image['height']))
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
+def _is_visible(box: Sequence[float], image: Mapping) -> bool:
+    """Whether MMDetection keeps the box: at least a pixel wide and high, and not outside of the image."""
+    x, y, width, height = box
+    inside = min(x + width, image['width']) > max(x, 0) and min(y + height, image['height']) > max(y, 0)
+    return inside and width >= 1 and height >= 1

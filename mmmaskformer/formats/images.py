@@ -1,0 +1,306 @@
+"""Pictures as files: their bytes, decoding without loss, what a header tells, and writing whole or not at all."""
+
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+from mmengine import fileio
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from mmmaskformer.formats.png_chunks import find_damage, is_png
+from mmmaskformer.formats.whole_files import write_whole
+
+PNG_START = b'\x89PNG'
+PNG_DEPTH = 24
+"""Where a PNG file tells its bits per band."""
+TIFF_STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_ORIENTATION, TIFF_BANDS = 256, 257, 258, 262, 274, 277
+TIFF_COLOURS = (2, 5, 6)
+"""Photometric interpretations: RGB, CMYK, YCbCr."""
+ORIENTATION = 0x0112
+"""The EXIF tag: 1 upright, 2 to 4 mirrored or turned by 180 degrees, 5 to 8 turned by 90 degrees."""
+LOSSY_FORMATS = {'JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF'}
+LOSSY_TIFF = {'jpeg', 'tiff_jpeg', 'webp'}
+MAX_PIXELS = 1 << 30
+"""OpenCV's limit, which images have to keep as well."""
+UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    KeyError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+_pixel_limit = threading.Lock()
+
+
+class ImageHeader(NamedTuple):
+    """What a picture file tells without being decoded.
+
+    Attributes:
+        stored_size: (height, width) of the stored pixels.
+        upright_size: (height, width) after the EXIF orientation is applied.
+        orientation: the EXIF orientation, 1 to 8; 1 where there is none.
+        bits: per band.
+        bands: number of bands; 1 for grey and palette files.
+        is_colour: whether the first three bands are red, green and blue; False for the bands of other instruments, of
+            which OpenCV reads only one without a word.
+    """
+
+    stored_size: tuple[int, int]
+    upright_size: tuple[int, int]
+    orientation: int
+    bits: int
+    bands: int
+    is_colour: bool = True
+
+
+def read_content(path: str, *, what: str, expected: str, where: str, backend_args: dict | None = None) -> bytes:
+    """The bytes of an annotation file.
+
+    Args:
+        path: of the file.
+        what: it is, for messages.
+        expected: form of the file, for messages.
+        where: the user should look if it is missing.
+        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is empty.
+    """
+    try:
+        content = fileio.get(path, backend_args=backend_args)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f'{what} {path}: not found. Expected: one for each image. Fix: check {where}.'
+        ) from None
+    if not content:
+        raise ValueError(f'{what} {path}: empty (0 bytes), expected {expected}. Fix: copy or convert it again.')
+    return content
+
+
+def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tuple[np.ndarray, str]:
+    """Decode an annotation file with Pillow, of up to `MAX_PIXELS` pixels.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+        what: it is, for messages.
+        expected: form of the file, for messages.
+
+    Returns:
+        Its pixels, (H, W) or (H, W, channels), as stored; and its Pillow mode.
+
+    Raises:
+        ValueError: if it cannot be decoded, contradicts its checksums, or is of a format whose compression changes
+            pixels, such as JPEG, whatever its name says.
+    """
+    try:
+        damage = find_damage(content) if is_png(content) else None
+        if damage is not None:
+            raise ValueError(damage)
+        with _any_number_of_pixels():
+            image = Image.open(BytesIO(content))
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f'{image.height} x {image.width} pixels, more than {MAX_PIXELS}')
+            _require_lossless(image, path, what, expected)
+            return np.asarray(image), image.mode
+    except LossyFormatError:
+        raise
+    except UNREADABLE as error:
+        raise ValueError(
+            f'{what} {path}: {len(content)} bytes that cannot be decoded ({error}), expected {expected}. Fix: the file '
+            'is damaged or not an image; copy or convert it again.'
+        ) from error
+
+
+class LossyFormatError(ValueError):
+    """An annotation is stored in a format that changes pixels."""
+
+
+def _require_lossless(image: Image.Image, path: str, what: str, expected: str) -> None:
+    compression = str(image.info.get('compression', '')).lower()
+    if image.format not in LOSSY_FORMATS and not (image.format == 'TIFF' and compression in LOSSY_TIFF):
+        return
+    kind = image.format if image.format in LOSSY_FORMATS else f'TIFF with {compression} compression'
+    raise LossyFormatError(
+        f'{what} {path}: found a {kind} file by its content, expected {expected}. Such compression changes pixels, and '
+        'with them class ids. Fix: export the annotation again as PNG; renaming or converting the file does not bring '
+        'the lost ids back.'
+    )
+
+
+@contextmanager
+def _any_number_of_pixels() -> Iterator[None]:
+    """Lift Pillow's limit of 179 million pixels, which aerial and medical images exceed."""
+    with _pixel_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def read_header(path: str, backend_args: dict | None = None) -> ImageHeader | None:
+    """What a picture file tells without being decoded.
+
+    Args:
+        path: of the file.
+        backend_args: of `mmengine.fileio.get`. Of a file on disk only the beginning is read.
+
+    Returns:
+        None if the file is missing or its format is unknown.
+    """
+    try:
+        if backend_args is None and os.path.isfile(path):
+            with open(path, 'rb') as stream:
+                return _header(stream)
+        return _header(BytesIO(fileio.get(path, backend_args=backend_args)))
+    except UNREADABLE:
+        return None
+
+
+def _header(stream: BinaryIO) -> ImageHeader:
+    start = stream.read(16)
+    if start.startswith(TIFF_STARTS):
+        return _tiff_header(stream, start)
+    stream.seek(0)
+    with _any_number_of_pixels(), Image.open(stream) as image:
+        orientation = orientation_of(image)
+        stored = (image.height, image.width)
+        upright = stored[::-1] if orientation >= 5 else stored
+        return ImageHeader(stored, upright, orientation, _bits(image), len(image.getbands()))
+
+
+def _tiff_header(stream: BinaryIO, start: bytes) -> ImageHeader:
+    """Read from the tags: Pillow itself knows few combinations of bands and bits."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start if start[2:3] == b'+' or start[3:4] == b'+' else start[:8])
+    stream.seek(tags.next)
+    tags.load(stream)
+    size = (tags[TIFF_HEIGHT], tags[TIFF_WIDTH])
+    # Every reader applies the orientation of TIFF files itself.
+    size = size[::-1] if tags.get(TIFF_ORIENTATION, 1) >= 5 else size
+    bits, bands = max(np.atleast_1d(tags.get(TIFF_BITS, 1)).tolist()), tags.get(TIFF_BANDS, 1)
+    return ImageHeader(size, size, 1, bits, bands, bands == 1 or tags.get(TIFF_PHOTOMETRIC) in TIFF_COLOURS)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of an opened picture, 1 to 8; 1 where there is none or it is out of range."""
+    # Asked for EXIF data that it has not met yet, Pillow decodes a whole PNG.
+    known = image.format != 'PNG' or 'exif' in image.info
+    orientation = image.getexif().get(ORIENTATION, 1) if known else 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits per band in the file; Pillow decodes colours of 16 bits to 8 without telling."""
+    if image.format == 'PNG':
+        image.fp.seek(0)
+        return image.fp.read(PNG_DEPTH + 1)[PNG_DEPTH]
+    return 16 if image.mode.startswith('I') else 32 if image.mode == 'F' else 8
+
+
+def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a photograph to draw on: upright as its EXIF orientation says, in colour, 8 bits.
+
+    Pictures of more bits are stretched from their smallest to their largest value, since 12 of 16 bits would be black.
+
+    Args:
+        path: of the file.
+        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+        size: (height, width) of what will be drawn. If it is that of the stored pixels only, they are not turned.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be decoded.
+    """
+    form = dict(what='image', expected='a picture of one to four bands')
+    content = read_content(path, where='the path', backend_args=backend_args, **form)
+    try:
+        header = _header(BytesIO(content))
+    except UNREADABLE:
+        header = None
+    is_known = header is not None and header.bits <= 8 and header.is_colour
+    is_turned = header is not None and (size != header.stored_size or size == header.upright_size)
+    if is_known:
+        with _any_number_of_pixels():
+            image = Image.open(BytesIO(content))
+            return np.asarray((ImageOps.exif_transpose(image) if is_turned else image).convert('RGB'))
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError(
+            f'image {path}: {len(content)} bytes that OpenCV cannot decode, expected {form["expected"]}. Fix: convert '
+            'the file, for example to PNG.'
+        )
+    return _turned(_as_colours(pixels), header.orientation if is_turned else 1)
+
+
+def grey_levels(path: str) -> tuple[int, int] | None:
+    """How many values the pixels of a file have, and how many are left when they are read with 8 bits.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        None if the file is not on disk or OpenCV cannot decode it.
+    """
+    if not os.path.isfile(path):
+        return None
+    content = np.fromfile(path, np.uint8)
+    whole, cut = (cv2.imdecode(content, flag) for flag in (cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR))
+    return None if whole is None or cut is None else (np.unique(whole).size, np.unique(cut).size)
+
+
+def _as_colours(pixels: np.ndarray) -> np.ndarray:
+    """Three bands of 8 bits, RGB, of a picture of any bands and bits in OpenCV's order."""
+    bands = pixels.reshape(*pixels.shape[:2], -1)
+    bands = bands[..., 2::-1] if bands.shape[2] >= 3 else bands[..., [0, 0, 0]]
+    low, high = np.nanmin(bands), np.nanmax(bands)
+    stretched = (np.nan_to_num(bands.astype(np.float64), nan=float(low)) - low) * (255 / max(float(high - low), 1e-12))
+    return np.ascontiguousarray(stretched.round().astype(np.uint8))
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels as the EXIF orientation wants them seen."""
+    if orientation == 1:
+        return pixels
+    image, tag = Image.fromarray(pixels), Image.Exif()
+    tag[ORIENTATION] = orientation
+    image.info['exif'] = tag.tobytes()
+    return np.asarray(ImageOps.exif_transpose(image))
+
+
+def write_photo(file: str | Path, pixels: np.ndarray) -> None:
+    """Write a PNG; it appears under its name when it is complete.
+
+    Args:
+        file: to write; its folder is made.
+        pixels: (H, W, 3) uint8 RGB.
+    """
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, format='PNG')
+    write_content(file, content.getvalue())
+
+
+def write_content(file: str | Path, content: bytes) -> None:
+    """Write a file that appears under its name when it is complete.
+
+    Args:
+        file: to write; its folder is made.
+        content: of the file.
+    """
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, content)

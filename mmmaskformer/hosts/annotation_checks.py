@@ -1,0 +1,78 @@
+"""Checks of a whole data set before the first step: outlines of stock data sets, and results that must be written."""
+
+from collections.abc import Iterator, Sequence
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmaskformer.datasets.pipelines import leaves_of
+from mmmaskformer.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckAnnotationsHook(Hook):
+    """Stops before the first step what would stop a run hours later, or in a worker without a name.
+
+    - An instance without an outline in a data set of MMDetection, whose LoadAnnotations ends with a KeyError there.
+      `mmmaskformer.CocoInstanceDataset` leaves such instances out.
+    - Images that results cannot tell apart, if a metric has ``check_images`` as `mmmaskformer.PanopticMetric` has.
+
+    Each set of data is read once: entries, no pictures.
+    """
+
+    def __init__(self) -> None:
+        self._checked: set[str] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the training data."""
+        _require_outlines(runner.train_dataloader.dataset, 'train_dataloader')
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the validation data and the metrics that write results."""
+        self._check(runner.val_dataloader.dataset, 'val_dataloader', runner.val_evaluator.metrics)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the test data and the metrics that write results."""
+        self._check(runner.test_dataloader.dataset, 'test_dataloader', runner.test_evaluator.metrics)
+
+    def _check(self, dataset, where: str, metrics: Sequence) -> None:
+        if where in self._checked:
+            return
+        self._checked.add(where)
+        _require_outlines(dataset, where)
+        writing = [metric for metric in metrics if getattr(metric, 'writer', None) and hasattr(metric, 'check_images')]
+        if not writing:
+            return
+        entries = [entry for part, _ in leaves_of(dataset) for entry in _entries(part)]
+        for metric in writing:
+            metric.check_images([row.get('img_id') for row in entries], [row.get('img_path') for row in entries])
+
+
+def _entries(dataset) -> Iterator[dict]:
+    read = getattr(dataset, 'get_data_info', None)
+    return (read(index) for index in range(len(dataset))) if read else iter(())
+
+
+def _require_outlines(dataset, where: str) -> None:
+    """Raise if a pipeline loads masks that an instance does not have."""
+    for part, transforms in leaves_of(dataset):
+        if not any(getattr(transform, 'with_mask', False) for transform in transforms) or _has_checked(part):
+            continue
+        total, without, first = 0, 0, None
+        for entry in _entries(part):
+            for position, instance in enumerate(entry.get('instances') or ()):
+                total += 1
+                if 'mask' not in instance:
+                    without += 1
+                    first = first or f'{entry.get("img_path")}, instance {position}, box {instance.get("bbox")}'
+        if without:
+            raise ValueError(
+                f'{where}: {type(part).__name__}: {without} of {total} instances of {getattr(part, "ann_file", "")} '
+                f"have no outline ('segmentation' is empty or missing), the first: {first}. Fix: use "
+                "type='mmmaskformer.CocoInstanceDataset', which leaves them out, or remove them from the file."
+            )
+
+
+def _has_checked(dataset) -> bool:
+    """Whether the data set guarantees outlines: ours do, and need not be read again."""
+    return type(dataset).__module__.startswith('mmmaskformer.')

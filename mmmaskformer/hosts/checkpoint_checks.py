@@ -1,0 +1,149 @@
+"""What of a checkpoint fits the model: nothing of the head is an error, a part of the weights is reported."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner, find_latest_checkpoint
+from torch import Tensor, nn
+
+from mmmaskformer.heads.checkpoint_layouts import SHOWN, require_own_weights
+from mmmaskformer.hosts.hooks import HEADS, bare_model
+from mmmaskformer.registry import HOOKS
+
+NESTED = ('state_dict', 'model', 'model_state_dict', 'teacher', 'student')
+"""Keys under which programs keep the weights; mmengine reads the first only."""
+
+
+SHARDED = '_flat_param'
+"""In the names of parameters that FSDP has joined, which cannot be compared one by one."""
+
+
+class Fit(NamedTuple):
+    """How the weights of a checkpoint fit a model; names in the order of the model, or of the checkpoint.
+
+    Attributes:
+        loaded: weights that both have, of one shape.
+        missing: weights that the checkpoint lacks.
+        reshaped: weights of another shape in the checkpoint, each with both shapes.
+        unused: weights that the model lacks.
+    """
+
+    loaded: list[str]
+    missing: list[str]
+    reshaped: list[str]
+    unused: list[str]
+
+    def describe(self, origin: str) -> str:
+        """One message with all numbers, and some names of each kind."""
+        total = len(self.loaded) + len(self.missing) + len(self.reshaped)
+        parts = [f'checkpoint {origin}: {len(self.loaded)} of the {total} weights of the model are loaded']
+        kinds = (
+            (self.missing, 'are not in it'),
+            (self.reshaped, 'have another shape in it'),
+            (self.unused, 'of its weights are not in the model'),
+        )
+        parts += [f'{len(names)} {what} ({_some(names)})' for names, what in kinds if names]
+        return '; '.join(parts)
+
+
+@HOOKS.register_module()
+class CheckCheckpointHook(Hook):
+    """Compares a checkpoint with the model before its weights are used, whatever loads it: load_from, resume, a test.
+
+    No weight of the head in it is an error that says what the checkpoint looks like. A part of the weights is reported
+    in training, with numbers and names, and is an error in a validation or test: the others would be random. mmengine
+    logs the names alone, all of them, and goes on. A model whose parameters FSDP has joined is not checked.
+    """
+
+    priority = 'HIGH'  # after ShareWeightsHook, which renames, and before other hooks load something
+
+    def __init__(self) -> None:
+        self._fit: Fit | None = None
+        self._origin: str | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare names and shapes."""
+        model = bare_model(runner.model)
+        if any(SHARDED in name for name, _ in model.named_parameters()):
+            return
+        weights = {key.removeprefix('module.'): value for key, value in _weights_read_by_mmengine(checkpoint).items()}
+        self._origin = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+        for key in HEADS:
+            own = [f'{key}.{name}' for name, _ in getattr(model, key, nn.Identity()).named_parameters()]
+            try:
+                require_own_weights(own, weights, f'model.{key}', _all_names(checkpoint))
+            except ValueError as error:
+                raise ValueError(f'{self._origin}: {error}') from None
+        self._fit = compare_weights(model, weights)
+
+    def before_train(self, runner: Runner) -> None:
+        """Report a partial load."""
+        if self._is_partial():
+            text = f'{self._fit.describe(self._origin)}. The weights that are not loaded keep their initial values.'
+            print_log(text, logger='current', level=logging.WARNING)
+        self._fit = None
+
+    def before_val(self, runner: Runner) -> None:
+        """Refuse a partial load."""
+        self._require_parameters(runner)
+
+    def before_test(self, runner: Runner) -> None:
+        """Refuse a partial load."""
+        self._require_parameters(runner)
+
+    def _is_partial(self) -> bool:
+        return self._fit is not None and bool(self._fit.missing or self._fit.reshaped or self._fit.unused)
+
+    def _require_parameters(self, runner: Runner) -> None:
+        if not self._is_partial():
+            return
+        parameters = {name for name, _ in bare_model(runner.model).named_parameters()}
+        absent = {name.split(' ')[0] for name in (*self._fit.missing, *self._fit.reshaped)} & parameters
+        text = self._fit.describe(self._origin)
+        if absent:
+            raise ValueError(
+                f'{text}. A test of such a model measures random weights. Fix: give the config and the checkpoint of '
+                'one training run.'
+            )
+        print_log(f'{text}.', logger='current', level=logging.WARNING)
+        self._fit = None
+
+
+def compare_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
+    """Compare names and shapes.
+
+    Args:
+        model: bare, without wrappers.
+        weights: of a checkpoint.
+    """
+    own = {
+        name: value
+        for name, value in model.state_dict().items()
+        # mmengine does not miss them either: batch norms of old torch releases had none.
+        if not name.endswith('num_batches_tracked') and isinstance(value, Tensor)
+    }
+    shared = {name: (tuple(value.shape), tuple(weights[name].shape)) for name, value in own.items() if name in weights}
+    return Fit(
+        loaded=[name for name, (ours, theirs) in shared.items() if ours == theirs],
+        missing=[name for name in own if name not in shared],
+        reshaped=[f'{name} {theirs} instead of {ours}' for name, (ours, theirs) in shared.items() if ours != theirs],
+        unused=[name for name in weights if name not in own and not name.endswith('num_batches_tracked')],
+    )
+
+
+def _weights_read_by_mmengine(checkpoint: Mapping) -> dict[str, Tensor]:
+    weights = checkpoint.get('state_dict', checkpoint)
+    return {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+
+
+def _all_names(checkpoint: Mapping) -> list[str]:
+    """Names of weights wherever programs put them."""
+    nested = next((checkpoint[key] for key in NESTED if isinstance(checkpoint.get(key), Mapping)), checkpoint)
+    return [str(key) for key, value in nested.items() if hasattr(value, 'shape')]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')

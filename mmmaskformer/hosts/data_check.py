@@ -1,0 +1,107 @@
+"""An mmengine hook that looks at the files of a run before its first step."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+
+from mmmaskformer.datasets.inspection import image_paths, image_root, inspect_data
+from mmmaskformer.formats.label_maps import result_name
+from mmmaskformer.hosts.windows import require_windows
+from mmmaskformer.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Reports what a sample of the files shows, once for each data loader, and names the files of results.
+
+    Before training and testing the first process reads a sample of the label maps and of the headers of the images, in
+    about a second, and logs: the classes that no label map holds, the share of ignored pixels, images that lose bits or
+    bands when they are loaded, and images whose EXIF orientation may not be that of their annotations.
+
+    Metrics that write label maps keep the folders of the images; where two images would get one file, the run ends
+    before it begins. Sliding windows must cover the images.
+
+    Raises:
+        ValueError: before the first step, as `inspect_data` and `require_windows` do, or if two results would get one
+            file.
+    """
+
+    def __init__(self) -> None:
+        self._inspected: set[str] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the training and the validation data and at the windows of the validation."""
+        _require_windows(runner)
+        self._inspect('train_dataloader', runner.train_dataloader)
+        if runner.val_loop is not None:
+            self._inspect('val_dataloader', runner.val_dataloader)
+
+    def before_val(self, runner: Runner) -> None:
+        """Look at the validation data, unless that was done before the training, and name the results."""
+        self._inspect('val_dataloader', runner.val_dataloader)
+        name_results(runner.val_dataloader.dataset, runner.val_evaluator.metrics)
+
+    def before_test(self, runner: Runner) -> None:
+        """Look at the test data and name the results."""
+        _require_windows(runner)
+        self._inspect('test_dataloader', runner.test_dataloader)
+        name_results(runner.test_dataloader.dataset, runner.test_evaluator.metrics)
+
+    def _inspect(self, where: str, dataloader: Any) -> None:
+        if where in self._inspected or not is_main_process():
+            return
+        self._inspected.add(where)
+        dataset = dataloader.dataset
+        for found in inspect_data(dataset):
+            level = logging.WARNING if found.is_warning else logging.INFO
+            print_log(f'{where}: {type(dataset).__name__}: {found.text}', logger='current', level=level)
+
+
+def _require_windows(runner: Runner) -> None:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = model.module if isinstance(model, BaseTTAModel) else model
+    test_cfg = getattr(model, 'test_cfg', None)
+    if isinstance(test_cfg, Mapping):
+        require_windows(test_cfg)
+
+
+def name_results(dataset: Any, metrics: Sequence) -> None:
+    """Let our metrics keep the folders of the images, and check that each image gets a file of its own.
+
+    Args:
+        dataset: of the data loader, with or without wrappers.
+        metrics: of the evaluator; those that write one file for each image are looked at.
+
+    Raises:
+        ValueError: naming two images that would get one file.
+    """
+    for metric in metrics:
+        keeps_folders = hasattr(metric, 'image_root')
+        if keeps_folders:
+            metric.image_root = image_root(dataset)
+        if getattr(metric, 'output_dir', None) is not None or getattr(metric, 'writer', None) is not None:
+            root = metric.image_root if keeps_folders else None
+            _require_own_files(image_paths(dataset), root, type(metric).__name__, keeps_folders)
+
+
+def _require_own_files(images: Sequence[str], root: str | None, metric: str, keeps_folders: bool) -> None:
+    image_of: dict[str, str] = {}
+    for image in images:
+        name = result_name(image, root)
+        other = image_of.setdefault(name, image)
+        if other != image:
+            fix = 'rename one of the images'
+            if not keeps_folders:
+                fix = (
+                    'give the images names that differ, or test folder by folder; for label maps, '
+                    'mmmaskformer.SemanticMetric keeps the folders'
+                )
+            raise ValueError(
+                f'{metric} would write the results of {other} and {image} to one file, {name}. Fix: {fix}.'
+            )

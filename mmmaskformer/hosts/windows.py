@@ -1,0 +1,29 @@
+"""Sliding windows of MMSegmentation's segmentors: what their settings must be."""
+
+from collections.abc import Mapping, Sequence
+
+
+def require_windows(test_cfg: Mapping) -> None:
+    """Check that the windows of mode 'slide' cover every image; other modes pass.
+
+    Args:
+        test_cfg: of the segmentor: ``mode``, and for mode 'slide' ``crop_size`` and ``stride``.
+
+    Raises:
+        ValueError: if crop_size or stride is missing, not two positive integers, or a stride exceeds its window.
+    """
+    if test_cfg.get('mode', 'whole') != 'slide':
+        return
+    crop, stride = test_cfg.get('crop_size'), test_cfg.get('stride')
+    pairs = [isinstance(sides, Sequence) and len(sides) == 2 for sides in (crop, stride)]
+    if not all(pairs) or not all(isinstance(side, int) and side > 0 for side in (*crop, *stride)):
+        raise ValueError(
+            f"model.test_cfg: mode 'slide' with crop_size={crop!r} and stride={stride!r}, expected two positive "
+            'integers each, (height, width) in pixels, such as crop_size=(512, 512), stride=(341, 341).'
+        )
+    if stride[0] > crop[0] or stride[1] > crop[1]:
+        raise ValueError(
+            f"model.test_cfg: mode 'slide' with crop_size={tuple(crop)} and stride={tuple(stride)}: a stride larger "
+            'than the window leaves pixels between the windows without a class. Fix: set a stride of at most '
+            'crop_size; two thirds of it is usual.'
+        )

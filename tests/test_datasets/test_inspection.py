@@ -1,0 +1,197 @@
+"""What a sample of a data set's files tells, through the wrappers of the hosts."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from mmmaskformer.datasets import inspection
+from mmmaskformer.datasets.inspection import image_paths, image_root, inspect_data
+from mmmaskformer.datasets.transforms import loading
+from mmmaskformer.registry import DATASETS
+
+BLOCK = np.zeros((8, 10), np.uint8)
+BLOCK[2:6, 2:6] = 1
+
+
+@pytest.fixture(autouse=True)
+def under_mmseg(monkeypatch):
+    """The default scope of the configs, and a process that has reported nothing yet."""
+    monkeypatch.setattr(loading, '_reported', set())
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+def write(root, labels, name='a', suffix='.jpg', image=None, **options) -> None:
+    """One image with its label map."""
+    for folder in ('images', 'labels'):
+        (root / folder).mkdir(exist_ok=True, parents=True)
+    image = np.zeros((*labels.shape, 3), np.uint8) if image is None else image
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        Image.fromarray(image).save(root / f'images/{name}{suffix}', **options)
+    else:
+        cv2.imwrite(str(root / f'images/{name}{suffix}'), image)
+    Image.fromarray(labels).save(root / f'labels/{name}.png')
+
+
+def config_of(root, classes=('ground', 'object'), loader=None, **options) -> dict:
+    return dict(
+        type='mmmaskformer.MaskFormerSegDataset',
+        data_root=str(root),
+        data_prefix=dict(img_path='images', seg_map_path='labels'),
+        metainfo=dict(classes=classes),
+        pipeline=[dict(type='LoadImageFromFile', **(loader or {})), dict(type='mmmaskformer.LoadSegAnnotations')],
+        **options,
+    )
+
+
+def build(root, *args, **options):
+    return DATASETS.build(config_of(root, *args, **options))
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+def test_masks_of_0_and_255(tmp_path):
+    write(tmp_path, BLOCK * 255)
+    [found] = inspect_data(build(tmp_path))
+    assert found.is_warning and found.text.startswith(
+        "all 1 label maps: 1 of 2 classes have no pixel: 1 'object'; 20.0%"
+    )
+    assert 'masks of 0 and 255' in found.text
+
+
+def test_all_is_well(tmp_path):
+    write(tmp_path, BLOCK)
+    [found] = inspect_data(build(tmp_path))
+    assert not found.is_warning
+    assert found.text == 'all 1 label maps: all 2 classes occur, 0.0% of the pixels are ignored (label 255)'
+
+
+def test_much_ignored_is_a_warning(tmp_path):
+    labels = np.full((8, 10), 255, np.uint8)
+    labels[0, :2] = 0, 1
+    write(tmp_path, labels)
+    [found] = inspect_data(build(tmp_path))
+    assert found.is_warning and 'all 2 classes occur, 97.5% of the pixels are ignored' in found.text
+
+
+def test_labels_are_counted_after_reduce_zero_label(tmp_path):
+    write(tmp_path, BLOCK)
+    [found] = inspect_data(build(tmp_path, reduce_zero_label=True))
+    assert "1 of 2 classes have no pixel: 1 'object'; 80.0%" in found.text
+
+
+def test_many_absent_classes_are_counted(tmp_path):
+    write(tmp_path, BLOCK)
+    [found] = inspect_data(build(tmp_path, classes=[f'c{index}' for index in range(40)]))
+    assert "38 of 40 classes have no pixel: 2 'c2', 3 'c3'" in found.text and "21 'c21' and 18 more; 0.0%" in found.text
+
+
+def test_sample_is_bounded_by_number_and_time(tmp_path, monkeypatch):
+    for index in range(12):
+        write(tmp_path, BLOCK, name=str(index))
+    dataset = build(tmp_path)
+    monkeypatch.setattr(inspection, 'MAX_LABEL_FILES', 7)
+    assert inspect_data(dataset)[0].text.startswith('7 of 12 label maps')
+    monkeypatch.setattr(inspection, 'LABEL_SECONDS', 0.0)
+    assert inspect_data(dataset)[0].text.startswith('4 of 12 label maps')
+
+
+def test_wrappers(tmp_path):
+    """A class that one part lacks and the other has is not absent."""
+    write(tmp_path / 'one', BLOCK * 0)
+    write(tmp_path / 'two', BLOCK, name='b')
+    first, second = (config_of(tmp_path / name) for name in ('one', 'two'))
+    assert "1 'object'" in inspect_data(DATASETS.build(first))[0].text
+    both = dict(type='ConcatDataset', datasets=[first, dict(type='RepeatDataset', dataset=second, times=3)])
+    both = DATASETS.build(dict(type='MultiImageMixDataset', dataset=both, pipeline=[]))
+    assert type(both).__module__.startswith('mmseg')
+    assert inspect_data(both)[0].text.startswith('all 2 label maps: all 2 classes occur')
+    assert image_paths(both) == [str(tmp_path / 'one/images/a.jpg'), str(tmp_path / 'two/images/b.jpg')]
+    assert image_root(both) == str(tmp_path) and image_root(DATASETS.build(first)) == str(tmp_path / 'one/images')
+    assert image_root(SimpleNamespace()) is None
+
+
+@pytest.mark.parametrize('labels, message', [
+    (BLOCK * 7, r'a\.png: found labels 7 \(16 px\), expected 0 to 1'),
+    (np.stack([BLOCK] * 3, -1), r'a\.png: found a picture of shape'),
+])  # fmt: skip
+def test_label_maps_that_cannot_be_used_end_the_run(tmp_path, labels, message):
+    write(tmp_path, BLOCK)
+    Image.fromarray(labels).save(tmp_path / 'labels/a.png')
+    with pytest.raises(ValueError, match=message):
+        inspect_data(build(tmp_path))
+
+
+def test_data_sets_of_the_host(tmp_path):
+    write(tmp_path, BLOCK * 255)
+    settings = dict(type='BaseSegDataset', data_root=str(tmp_path), metainfo=dict(classes=('a', 'b')))
+    prefix = dict(img_path='images', seg_map_path='labels')
+    host = DATASETS.build(dict(settings, data_prefix=prefix, pipeline=[dict(type='LoadImageFromFile')]))
+    assert "1 'b'; 20.0% of the pixels" in inspect_data(host)[0].text
+    Image.fromarray(np.stack([BLOCK] * 3, -1)).save(tmp_path / 'labels/a.png')
+    assert inspect_data(host) == []
+
+
+@pytest.mark.parametrize('orientation', [2, 3, 4])
+def test_orientation_that_no_size_tells(tmp_path, orientation):
+    write(tmp_path, BLOCK, exif=exif(orientation))
+    _, found = inspect_data(build(tmp_path))
+    assert found.is_warning and f'a.jpg (orientation {orientation})' in found.text
+    assert 'of 1 images looked at (1 in all), 1 are turned or mirrored' in found.text
+    assert len(inspect_data(build(tmp_path, loader=dict(color_type='color_ignore_orientation')))) == 1
+
+
+@pytest.mark.parametrize('orientation', [5, 6, 7, 8])
+def test_orientation_that_the_size_tells(tmp_path, orientation):
+    image = np.zeros((8, 10, 3), np.uint8)
+    write(tmp_path, BLOCK, image=image, exif=exif(orientation))
+    stored = dict(color_type='color_ignore_orientation')
+    message = rf'a\.jpg is read with 10 x 8 .* annotation has 8 x 10.*EXIF orientation {orientation}, .*exiftool'
+    with pytest.raises(ValueError, match=message):
+        inspect_data(build(tmp_path))
+    assert len(inspect_data(build(tmp_path, loader=stored))) == 1
+    write(tmp_path, np.ascontiguousarray(BLOCK.T), image=image, exif=exif(orientation))
+    assert len(inspect_data(build(tmp_path))) == 1
+    with pytest.raises(ValueError, match=r'a\.jpg is read with 8 x 10 .* annotation has 10 x 8'):
+        inspect_data(build(tmp_path, loader=stored))
+
+
+@pytest.mark.parametrize('key', ['instances', 'segments_info'])
+def test_orientation_of_coco_files(tmp_path, key):
+    """Polygons and panoptic PNG files: the JSON tells the size of what was annotated."""
+    write(tmp_path, BLOCK, exif=exif(6))
+    info = {'img_path': str(tmp_path / 'images/a.jpg'), 'height': 8, 'width': 10, key: []}
+
+    class Coco:
+        metainfo = dict(classes=('a',))
+        pipeline = build(tmp_path).pipeline
+
+        def __len__(self):
+            return 1
+
+        def get_data_info(self, index):
+            return info
+
+    with pytest.raises(ValueError, match=r'a\.jpg is read with 10 x 8 .* annotation has 8 x 10'):
+        inspect_data(Coco())
+    info.update(height=10, width=8)
+    assert inspect_data(Coco()) == []
+
+
+def test_images_of_more_bits_and_bands(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 4096, (8, 10, 3)).astype(np.uint16)
+    write(tmp_path, BLOCK, 'a', '.png', deep)
+    write(tmp_path, BLOCK, 'b', '.png', np.zeros((8, 10, 4), np.uint8))
+    _, bits, bands = inspect_data(build(tmp_path, img_suffix='.png'))
+    levels = f'{np.unique(deep).size} grey levels become {np.unique(deep >> 8).size}'
+    assert bits.is_warning and '1 have more than 8 bits per band' in bits.text and levels in bits.text
+    assert bands.is_warning and '1 have bands that the loader drops' in bands.text and 'b.png' in bands.text
+    assert len(inspect_data(build(tmp_path, img_suffix='.png', loader=dict(color_type='unchanged')))) == 1

@@ -1,0 +1,80 @@
+"""Label maps as files: round trip, refusals, and what the ignored label may be."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmaskformer.formats.label_maps import (
+    decode_label_map,
+    encode_label_map,
+    read_label_map,
+    require_ignore_index,
+    result_name,
+    write_label_map,
+)
+
+NARROW = np.array([[0, 1, 2], [150, 254, 255]])
+WIDE = np.array([[0, 1, 255], [256, 846, 65535]])
+
+
+@pytest.mark.parametrize('labels, wide, dtype', [(NARROW, False, np.uint8), (WIDE, True, np.int32)])
+def test_round_trip(tmp_path, labels, wide, dtype):
+    write_label_map(tmp_path / 'some/folder/a.png', labels, wide=wide)
+    found = read_label_map(str(tmp_path / 'some/folder/a.png'))
+    assert found.dtype == dtype and np.array_equal(found, labels)
+    assert np.array_equal(cv2.imread(str(tmp_path / 'some/folder/a.png'), cv2.IMREAD_UNCHANGED), labels)
+
+
+@pytest.mark.parametrize('labels, wide', [(WIDE, False), (WIDE + 1, True), (NARROW - 1, False)])
+def test_labels_that_do_not_fit_are_not_written(labels, wide):
+    with pytest.raises(ValueError, match=r'found labels from -?\d+ to \d+, expected 0 to (255|65535)'):
+        encode_label_map(labels, wide)
+
+
+def test_a_map_over_pillows_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 2)
+    assert np.array_equal(decode_label_map(encode_label_map(NARROW, False), 'a.png'), NARROW)
+
+
+def test_a_map_that_viewers_show_turned_is_refused(tmp_path):
+    tag = Image.Exif()
+    tag[0x0112] = 3
+    Image.fromarray(NARROW.astype(np.uint8)).save(tmp_path / 'a.png', exif=tag)
+    with pytest.raises(ValueError, match=r'a\.png: found the EXIF orientation 3, expected none'):
+        read_label_map(str(tmp_path / 'a.png'))
+    tag[0x0112] = 1
+    Image.fromarray(NARROW.astype(np.uint8)).save(tmp_path / 'a.png', exif=tag)
+    assert np.array_equal(read_label_map(str(tmp_path / 'a.png')), NARROW)
+
+
+@pytest.mark.parametrize('value', [-1, -100, 65536])
+def test_ignored_label_that_no_file_can_hold(value):
+    with pytest.raises(ValueError, match=rf'ignore_index={value}: expected a label .* set ignore_index=255 in the'):
+        require_ignore_index(value)
+
+
+@pytest.mark.parametrize('value, num_classes, advice', [
+    (0, 3, 'set reduce_zero_label=True'),
+    (2, 3, 'set ignore_index=255'),
+    (0, 847, 'set reduce_zero_label=True'),
+    (255, 847, 'set ignore_index=65535'),
+])  # fmt: skip
+def test_ignored_label_that_is_a_class(value, num_classes, advice):
+    with pytest.raises(ValueError, match=f'ignore_index={value} is also one of the {num_classes} .*Fix: {advice}'):
+        require_ignore_index(value, num_classes)
+
+
+@pytest.mark.parametrize('value, num_classes', [(255, 255), (3, 3), (65535, 847), (255, None)])
+def test_ignored_label_that_is_none(value, num_classes):
+    require_ignore_index(value, num_classes)
+
+
+@pytest.mark.parametrize('image, root, name', [
+    ('data/val/berlin/a.jpg', 'data/val', 'berlin/a.png'),
+    ('data/val/a.b.jpg', 'data/val', 'a.b.png'),
+    ('data/val/berlin/a.jpg', None, 'a.png'),
+    ('elsewhere/a.jpg', 'data/val', 'a.png'),
+])  # fmt: skip
+def test_result_name(image, root, name):
+    assert result_name(image, root) == name

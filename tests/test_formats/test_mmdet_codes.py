@@ -1,0 +1,91 @@
+"""MMDetection's panoptic codes: encoded and decoded, counted like maps of segments, and refused where unknown."""
+
+import numpy as np
+import pytest
+import torch
+from helpers.pq_pairs import random_pair
+
+from mmmaskformer.core.inference.panoptic import QuerySegments
+from mmmaskformer.core.quality.panoptic_map import PanopticMap
+from mmmaskformer.core.quality.panoptic_quality import count_segments
+from mmmaskformer.formats.mmdet_codes import INSTANCE_OFFSET, count_codes, decode_panoptic, panoptic_codes
+
+K = 6
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('dtype', [np.int32, np.int64])
+def test_decode_segment_by_segment(seed, dtype):
+    rng = np.random.default_rng(seed)
+    codes = rng.choice([0, 3, 5, 9, 1002, 2002, 1009, 7009, 123004], (6, 7)).astype(dtype)
+    segments, labels = decode_panoptic(codes, 9)
+    expected = sorted(code for code in set(codes.ravel().tolist()) if code % 1000 < 9)
+    assert labels.tolist() == [code % 1000 for code in expected]
+    assert segments.dtype == np.int32
+    for number, code in enumerate(expected, 1):
+        assert np.array_equal(segments == number, codes == code)
+    assert np.array_equal(segments == 0, codes % 1000 >= 9)
+
+
+def test_same_offset_as_mmdet():
+    import mmmaskformer.registry  # noqa: F401  must come before mmdet where mmcv-lite is installed
+
+    from mmdet.evaluation.functional import INSTANCE_OFFSET as THEIRS  # isort: skip
+
+    assert INSTANCE_OFFSET == THEIRS
+
+
+def test_edges():
+    segments, labels = decode_panoptic(np.full((2, 3), 4), 4)
+    assert not segments.any() and not labels.size
+    segments, labels = decode_panoptic(np.zeros((0, 3), int), 4)
+    assert segments.shape == (0, 3) and not labels.size
+    with pytest.raises(ValueError, match=r'found \[-2\], expected label'):
+        decode_panoptic(np.array([[1, -2]]), 4)
+
+
+@pytest.mark.parametrize('value', [K + 1, 255, 999, K + 1 + 7 * INSTANCE_OFFSET])
+def test_a_class_that_nobody_knows_is_an_error_and_no_void(value):
+    encoded = np.full((2, 3), K)
+    encoded[1, 2] = value
+    message = rf'a.png: panoptic map: found \[{value}\], expected .* labels from 0 to 5, or 6 for void. Fix: evaluate'
+    truth = PanopticMap(np.ones((2, 3), int), np.array([1]), np.array([2]))
+    with pytest.raises(ValueError, match=message):
+        count_codes(truth, encoded, num_classes=K, name='a.png')
+    with pytest.raises(ValueError, match=message):
+        decode_panoptic(encoded, K, 'a.png: panoptic map')
+
+
+def test_round_trip():
+    ids = torch.tensor([[0, 1, 1], [2, 3, 4]])
+    segments = QuerySegments(ids, torch.tensor([2, 0, 2, 5]), torch.ones(4), torch.ones(4, dtype=torch.bool))
+    codes = panoptic_codes(segments, torch.tensor([False, True, True, False, True, False]))
+    assert codes.tolist() == [1002, 1000, 2002, 5]
+    found, labels = decode_panoptic(segments.painted(codes, K).numpy(), K)
+    # Numbered in the order of the codes: 5, 1000, 1002, 2002.
+    assert found.tolist() == [[0, 3, 3], [2, 4, 1]] and labels.tolist() == [5, 0, 2, 2]
+
+
+@pytest.mark.parametrize('seed', range(10))
+@pytest.mark.parametrize('dtype', [np.int32, np.int64])
+def test_predictions_in_mmdetections_form_count_alike(seed, dtype):
+    truth, prediction = random_pair(np.random.default_rng(seed), K)
+    encoded = np.full(prediction.ids.shape, K, dtype)
+    encoded[0] = K + 3 * INSTANCE_OFFSET  # void, whatever the instance
+    for i, (segment, label) in enumerate(zip(prediction.segment_ids, prediction.labels, strict=True)):
+        encoded[prediction.ids == segment] = label + INSTANCE_OFFSET * i
+    ids = np.where(encoded % INSTANCE_OFFSET < K, prediction.ids, 0)
+    seen = np.isin(prediction.segment_ids, ids)
+    prediction = PanopticMap(ids, prediction.segment_ids[seen], prediction.labels[seen])
+    found, expected = count_codes(truth, encoded, num_classes=K), count_segments(truth, prediction, num_classes=K)
+    for key in ('tp', 'fp', 'fn'):
+        assert np.array_equal(getattr(found, key), getattr(expected, key))
+    np.testing.assert_allclose(found.iou_sum, expected.iou_sum, rtol=0, atol=1e-12)
+
+
+def test_wrong_predictions_in_mmdetections_form_are_named():
+    truth = PanopticMap(np.repeat([[1, 0]], [5, 15], axis=1), np.array([1]), np.array([2]))
+    with pytest.raises(ValueError, match=r'a.png: the prediction is \(1, 19\)'):
+        count_codes(truth, np.zeros((1, 19), np.int32), num_classes=K, name='a.png')
+    with pytest.raises(ValueError, match=r'found \[-3\], expected label'):
+        count_codes(truth, np.full((1, 20), -3), num_classes=K)

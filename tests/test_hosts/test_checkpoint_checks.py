@@ -1,0 +1,123 @@
+"""A checkpoint that fits the model in part or not at all, in mmengine's runner."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import hosts, runs
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.hosts.checkpoint_checks import CheckCheckpointHook, compare_weights
+
+
+def toy_runner(model):
+    return SimpleNamespace(model=model, cfg=dict(load_from='a.pth'), work_dir='.')
+
+
+def halved(model) -> dict:
+    weights = dict(model.state_dict())
+    for name in [name for name in weights if 'pixel_decoder' in name]:
+        del weights[name]
+    weights['decode_head.classifier.transformer_decoder.query_embed.weight'] = torch.zeros(9, 16)
+    return weights | {'decode_head.conv_seg.weight': torch.zeros(1)}
+
+
+def test_numbers():
+    model = hosts.make_segmentor()
+    own = [name for name in model.state_dict() if not name.endswith('num_batches_tracked')]
+    fit = compare_weights(model, halved(model))
+    missing = [name for name in own if 'pixel_decoder' in name]
+    query = 'decode_head.classifier.transformer_decoder.query_embed.weight'
+    assert fit.missing == missing and len(missing) > 5
+    assert fit.reshaped == [f'{query} (9, 16) instead of (7, 16)']
+    assert fit.unused == ['decode_head.conv_seg.weight']
+    assert sorted(fit.loaded) == sorted(set(own) - set(missing) - {query})
+
+
+@pytest.fixture
+def log(monkeypatch) -> list[str]:
+    """What is logged."""
+    texts = []
+    monkeypatch.setattr('mmmaskformer.hosts.checkpoint_checks.print_log', lambda text, **_: texts.append(text))
+    return texts
+
+
+@pytest.mark.parametrize('state', ['before_train', 'before_val', 'before_test'])
+def test_what_fits_says_nothing_and_what_is_too_much_is_reported(log, state):
+    model = hosts.make_segmentor()
+    for prefix, extra, lines in (('', {}, 0), ('module.', {}, 0), ('', {'extra': torch.zeros(1)}, 1)):
+        hook, weights = CheckCheckpointHook(), {prefix + key: value for key, value in model.state_dict().items()}
+        hook.after_load_checkpoint(toy_runner(model), dict(state_dict=weights | extra))
+        getattr(hook, state)(toy_runner(model))
+        getattr(hook, state)(toy_runner(model))
+        assert len(log) == lines
+    assert 'a.pth: ' in log[0] and '1 of its weights are not in the model (extra)' in log[0]
+
+
+@pytest.mark.parametrize('nesting', ['state_dict', 'model', None])
+def test_the_published_checkpoint_is_named(nesting):
+    weights = {'sem_seg_head.predictor.query_embed.weight': torch.zeros(1), 'criterion.empty_weight': torch.zeros(1)}
+    hook, model = CheckCheckpointHook(), hosts.make_detector()
+    with pytest.raises(
+        ValueError, match=r"^a\.pth: checkpoint: none of the .* looks like detectron2's MaskFormer, the pu"
+    ):
+        hook.after_load_checkpoint(toy_runner(model), {nesting: weights} if nesting else weights)
+
+
+def test_parameters_that_fsdp_has_joined_are_not_compared(log):
+    model, hook = torch.nn.Module(), CheckCheckpointHook()
+    model.decode_head = torch.nn.Module()
+    model.decode_head.register_parameter('_flat_param', torch.nn.Parameter(torch.zeros(5)))
+    hook.after_load_checkpoint(toy_runner(model), dict(state_dict={'decode_head.a': torch.zeros(5)}))
+    hook.before_test(toy_runner(model))
+    assert log == []
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    """A config of a toy model on two scenes, and the weights of that model."""
+    root = tmp_path_factory.mktemp('checkpoints')
+    write_scenes(root / 'data', 2, 1)
+    file = runs.write_config(root / 'a.py', root / 'data', iters=1)
+    cfg = Config.fromfile(file)
+    cfg.work_dir = str(root / 'work')
+    cfg.launcher = 'none'
+    init_default_scope('mmseg')
+    return cfg, Runner.from_cfg(cfg.copy()).model
+
+
+def start(scenes, tmp_path, weights: dict, task: str) -> None:
+    """What the hosts' scripts do with ``load_from`` and with a checkpoint to test."""
+    cfg, _ = scenes
+    torch.save(dict(state_dict=weights, meta=dict()), tmp_path / 'given.pth')
+    cfg = cfg.copy()
+    cfg.load_from, cfg.work_dir, cfg.experiment_name = str(tmp_path / 'given.pth'), str(tmp_path), tmp_path.name
+    getattr(Runner.from_cfg(cfg), task)()
+
+
+@pytest.mark.parametrize('task', ['train', 'test', 'val'])
+def test_a_backbone_is_refused(scenes, tmp_path, task):
+    weights = {f'backbone.{key}': value for key, value in scenes[1].backbone.state_dict().items()}
+    message = (
+        r"given\.pth: checkpoint: none of the \d+ weights of model\.decode_head .* looks like a backbone, .*prefix='b"
+    )
+    with pytest.raises(ValueError, match=message):
+        start(scenes, tmp_path, weights, task)
+
+
+def test_a_part_is_reported_in_training(scenes, tmp_path):
+    start(scenes, tmp_path, halved(scenes[1]), 'train')
+    (log,) = tmp_path.glob('*/*.log')
+    (line,) = [line for line in log.read_text().splitlines() if 'weights of the model are loaded' in line]
+    assert 'WARNING' in line and 'are not in it (decode_head.classifier.pixel_decoder' in line
+    assert '1 have another shape in it (decode_head.classifier.transformer_decoder.query_embed.weight (9, 16)' in line
+    assert '1 of its weights are not in the model (decode_head.conv_seg.weight)' in line
+
+
+@pytest.mark.parametrize('task', ['test', 'val'])
+def test_a_part_is_refused_in_a_test(scenes, tmp_path, task):
+    with pytest.raises(ValueError, match=r'given\.pth: \d+ of the \d+ weights of the model are loaded.*random weights'):
+        start(scenes, tmp_path, halved(scenes[1]), task)
