@@ -51,6 +51,7 @@ HOOKS = Registry(
     locations=[
         'mmmaskformer.hosts.hooks',
         'mmmaskformer.hosts.checkpoint_checks',
+        'mmmaskformer.hosts.image_check',
         'mmmaskformer.hosts.annotation_checks',
         'mmmaskformer.hosts.data_check',
         'mmmaskformer.visualization.hook',

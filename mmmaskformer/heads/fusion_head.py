@@ -22,7 +22,7 @@ from mmmaskformer.core.inference.panoptic import (
     panoptic_query_segments,
 )
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, best_query
-from mmmaskformer.formats.mmdet_codes import panoptic_codes
+from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset, panoptic_codes
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.data_samples import SegmentList
 from mmmaskformer.heads.panoptic_head import thing_mask
@@ -88,6 +88,14 @@ class MaskFormerFusionHead(BaseModule):
         self.num_classes = num_classes
         self.outputs = _checked_outputs({'panoptic': {}} if test_cfg is None else test_cfg)
         self._told_nothing_found = False
+        if num_classes > MOST_CLASSES and {'panoptic', 'detr'} & set(self.outputs):
+            print_log(
+                f'num_classes={num_classes}: panoptic maps hold label + {instance_offset(num_classes)} * instance, '
+                "since MMDetection's factor 1000 is too small. Its own metric, drawing and inferencer cannot read "
+                "them; those of mmmaskformer can (type='mmmaskformer.PanopticMetric', mmmaskformer draw).",
+                logger='current',
+                level=logging.WARNING,
+            )
         # The inferencer, if there is one, was imported before it builds its model.
         compat.serve_panoptic_inferencer()
 

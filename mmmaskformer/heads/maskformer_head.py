@@ -22,6 +22,7 @@ from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 from mmmaskformer.heads.feature_input import FeatureInput
 from mmmaskformer.heads.features import watch_registration
+from mmmaskformer.heads.finite import file_of, require_finite
 from mmmaskformer.heads.settings import check_parts, check_segmentor_test_cfg
 
 CLASSIFIER = 'classifier.class_embed'
@@ -99,6 +100,7 @@ class MaskFormerHead(BaseModule):
         self.num_classes = self.out_channels = num_classes
         self.ignore_index = ignore_index
         self.on_class_mismatch = on_class_mismatch
+        self._absent: set[str] | None = None
         self.classifier = None
         self._classifier_settings = (num_classes, num_queries, channels, pixel_decoder, transformer_decoder)
         if in_channels is not None:
@@ -176,6 +178,7 @@ class MaskFormerHead(BaseModule):
             ValueError: if features or labels do not fit the head.
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
         """
+        self._absent = None
         features = self.prepare(features)
         predictions = self.classifier(features, all_layers=True)
         targets = self._targets(features, data_samples)
@@ -184,7 +187,9 @@ class MaskFormerHead(BaseModule):
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
             iteration = MessageHub.get_current_instance().get_info('iter', 0)
-            raise NonFiniteLogitsError(f'iteration {iteration + 1}, {error}') from None
+            metas = [sample.metainfo for sample in data_samples]
+            files = ', '.join(f'{image}: {file_of(metas, image)}' for image in range(len(metas)))
+            raise NonFiniteLogitsError(f'iteration {iteration + 1}, {error} Images of the batch: {files}') from None
 
     def predict(self, features: Sequence[Tensor], metas: Sequence[dict], test_cfg: dict | None = None) -> Tensor:
         """Class scores at the padded input size; the host crops and resizes them, as published.
@@ -226,12 +231,27 @@ class MaskFormerHead(BaseModule):
             Class logits (B, Q, K + 1), and the mask logits of the batch, not yet multiplied out.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
+            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or
+                the weights of the head were loaded in part.
+            NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
         """
+        self._require_all_weights()
         features = self.prepare(features)
         prediction = self.classifier(features, all_layers=False)[-1]
+        require_finite(prediction, metas)
         size = self.feature_input.input_size(metas, features[0], self.config_key, sliding=sliding)
         return prediction.class_logits, DeferredMaskLogits(prediction, size)
+
+    def _require_all_weights(self) -> None:
+        """Raise if weights were loaded, but not all: the others are those of an untrained model."""
+        absent = sorted(self._absent or ())
+        if absent and not self.training:
+            shown = ', '.join(absent[:3])
+            raise ValueError(
+                f'{self.config_key}: the checkpoint that was loaded lacks {len(absent)} of the '
+                f'{len(list(self.parameters()))} weights of the head, or has them in another shape: {shown}, … Fix: '
+                'give the config and the checkpoint of one training run'
+            )
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:
         return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
@@ -270,6 +290,12 @@ class MaskFormerHead(BaseModule):
             )
             for name in ('weight', 'bias'):
                 state_dict[f'{prefix}{CLASSIFIER}.{name}'] = getattr(self.classifier.class_embed, name).detach()
+        absent = {
+            name
+            for name, weight in self.named_parameters()
+            if getattr(state_dict.get(f'{prefix}{name}'), 'shape', None) != weight.shape
+        }
+        self._absent = absent if self._absent is None else self._absent & absent
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

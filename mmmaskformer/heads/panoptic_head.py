@@ -9,6 +9,7 @@ from mmmaskformer.core.checks import whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.heads.data_samples import targets_from_det_samples
+from mmmaskformer.heads.finite import require_finite
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 
 
@@ -67,10 +68,14 @@ class MaskFormerPanopticHead(MaskFormerHead):
             Class logits (B, Q, K + 1), and the mask logits of the batch, not yet multiplied out.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``, or the weights of the head
+                were loaded in part.
+            NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
         """
+        self._require_all_weights()
         features = self.prepare(features)
         prediction = self.classifier(features, all_layers=False)[-1]
+        require_finite(prediction, [sample.metainfo for sample in data_samples])
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
         self.feature_input.require_stride(features[0], [size], self.config_key)
         return prediction.class_logits, DeferredMaskLogits(prediction, size)

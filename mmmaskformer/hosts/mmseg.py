@@ -201,7 +201,7 @@ class EncoderDecoder(HostEncoderDecoder):
         for rows in windows[0]:
             for columns in windows[1]:
                 crop = inputs[:, :, rows, columns]
-                window = [dict(img_shape=tuple(crop.shape[2:]))]
+                window = [dict(img_shape=tuple(crop.shape[2:]), img_path=meta.get('img_path')) for meta in metas]
                 class_logits, masks = self.decode_head.predict_masks(self.extract_feat(crop), window, sliding=True)
                 for i, (meta, found) in enumerate(zip(metas, views, strict=True)):
                     found.append(

@@ -117,6 +117,32 @@ def test_a_part_is_reported_in_training(scenes, tmp_path):
     assert '1 of its weights are not in the model (decode_head.conv_seg.weight)' in line
 
 
+@pytest.mark.parametrize('task', ['train', 'test', 'val'])
+def test_weights_that_are_nan_are_refused(scenes, tmp_path, task):
+    weights = {key: value.clone() for key, value in scenes[1].state_dict().items()}
+    name = 'decode_head.classifier.class_embed.weight'
+    weights[name].view(-1)[3] = float('nan')
+    with pytest.raises(ValueError, match=rf'given\.pth: 1 of its \d+ weights hold inf or NaN \({name}\). Fix'):
+        start(scenes, tmp_path, weights, task)
+
+
+def test_a_part_is_refused_when_a_run_is_resumed():
+    model, hook = hosts.make_segmentor(), CheckCheckpointHook()
+    hook.after_load_checkpoint(toy_runner(model), dict(state_dict=halved(model)))
+    runner = toy_runner(model)
+    runner._resume = True
+    with pytest.raises(ValueError, match=r'a.pth: .*are not in it.*resumed from it would not be the one'):
+        hook.before_train(runner)
+
+
+def test_missing_statistics_of_batch_norms_are_refused_in_a_test():
+    model, hook = hosts.make_segmentor(), CheckCheckpointHook()
+    weights = {key: value for key, value in model.state_dict().items() if 'running_var' not in key}
+    hook.after_load_checkpoint(toy_runner(model), dict(state_dict=weights))
+    with pytest.raises(ValueError, match='running_var.*measures random weights'):
+        hook.before_test(toy_runner(model))
+
+
 @pytest.mark.parametrize('task', ['test', 'val'])
 def test_a_part_is_refused_in_a_test(scenes, tmp_path, task):
     with pytest.raises(ValueError, match=r'given\.pth: \d+ of the \d+ weights of the model are loaded.*random weights'):

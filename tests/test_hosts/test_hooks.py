@@ -204,3 +204,28 @@ def test_a_semantic_checkpoint_starts_a_panoptic_model(tmp_path):
     assert not result.missing_keys
     for ours, theirs in zip(panoptic.panoptic_head.parameters(), semantic.decode_head.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_parts_of_mmdetection_that_cannot_read_a_thousand_classes_are_refused():
+    import mmdet.engine.hooks
+    import mmdet.evaluation
+
+    drawing = mmdet.engine.hooks.DetVisualizationHook
+    metric = object.__new__(mmdet.evaluation.CocoPanopticMetric)
+    metric.tmp_dir = None  # read when it is deleted
+    head = SimpleNamespace(num_classes=1000, outputs={'panoptic': {}})
+    for count, metrics, hooks, part in (
+        (1000, [metric], [], 'CocoPanopticMetric'),
+        (1000, [], [drawing(draw=True)], 'DetVisualizationHook'),
+        (1000, [], [drawing(draw=False)], None),
+        (999, [metric], [drawing(draw=True)], None),
+    ):
+        head.num_classes = count
+        runner = make_runner('test', model=SimpleNamespace(panoptic_fusion_head=head))
+        runner.test_dataloader.dataset = SimpleNamespace()
+        runner.test_evaluator.metrics, runner.hooks = metrics, hooks
+        if part is None:
+            check('test', runner)
+        else:
+            with pytest.raises(ValueError, match=rf'test_dataloader: {part} reads .*num_classes=1000. Fix: use'):
+                check('test', runner)

@@ -26,6 +26,10 @@ REPORTED = (1, 100, 10_000)
 """Which images with the same oddity are logged."""
 
 
+MOST_SEGMENTS = 2**15 - FIRST_SEGMENT
+"""Segments of an image whose numbers fit in int16."""
+
+
 @TRANSFORMS.register_module()
 @checked(
     allow_empty=BOOLEAN,
@@ -95,6 +99,11 @@ class LoadPanopticAnnotations(BaseTransform):
             )
         segments = results['segments_info']
         learnt = self._without_crowds(segments, results)
+        if len(learnt) > MOST_SEGMENTS:
+            raise ValueError(
+                f'{type(self).__name__}: segments_info of image {results.get("img_id")} lists {len(learnt)} segments, '
+                f'expected at most {MOST_SEGMENTS}. Fix: leave the image out or cut it into tiles.'
+            )
         ids = read_ids(path, self.backend_args)
         require_image_size(ids.shape, results, f'panoptic PNG {path}')
         numbers = {segment['id']: index for index, segment in enumerate(learnt, FIRST_SEGMENT)}
