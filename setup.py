@@ -1,7 +1,9 @@
-"""Everything is in setup.cfg, but for one file that setuptools has no way to install.
+"""Everything is in setup.cfg, but for two files that setuptools has no way to install.
 
-Python runs a .pth file at start-up only if it lies in site-packages itself; `mmmaskformer.startup` says what for. It is
-added to the wheel after setuptools has built it, to an editable one as well.
+Python runs a .pth file at start-up only if it lies in site-packages itself; `mmmaskformer.startup` says what for.
+mim and mmengine look for the configs of a package in the folder that top_level.txt names, beside its metadata. An
+editable package is not there, so its top_level.txt gets the whole path. Both files are put into the wheel after
+setuptools has built it.
 """
 
 from base64 import urlsafe_b64encode
@@ -14,35 +16,51 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.editable_wheel import editable_wheel
 
 STARTUP_FILE = 'mmmaskformer-startup.pth'
-# One line, as .pth files want it; harmless when the package is gone.
+# One line, as .pth files want it; harmless when the package is gone, and switched off by MMMASKFORMER_STARTUP=0.
 STARTUP = b"""\
-import importlib.util; importlib.util.find_spec('mmmaskformer') and importlib.import_module('mmmaskformer.startup')
+import importlib.util, os; os.environ.get('MMMASKFORMER_STARTUP') != '0' and importlib.util.find_spec('mmmaskformer') \
+and importlib.import_module('mmmaskformer.startup')
 """
+# os.path.join(site-packages, this) is this
+LOCATION = f'{Path(__file__).resolve().parent / "mmmaskformer"}\n'.encode()
 
 
-def add_startup_file(wheel: Path) -> None:
-    """Put the file at the top of a wheel and into its list of files."""
+def put_files(wheel: Path, files: dict[str, bytes]) -> None:
+    """Add or replace files of a wheel.
+
+    Args:
+        wheel: the file, which is rewritten.
+        files: name → content; a name that starts with '/' lies in the folder of the metadata.
+    """
     with ZipFile(wheel) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    if STARTUP_FILE in contents:
-        return
-    digest = urlsafe_b64encode(sha256(STARTUP).digest()).decode().rstrip('=')
-    record = next(name for name in contents if name.endswith('.dist-info/RECORD'))
-    contents[record] += f'{STARTUP_FILE},sha256={digest},{len(STARTUP)}\n'.encode()
+    metadata = next(name for name in contents if name.endswith('.dist-info/RECORD')).removesuffix('/RECORD')
+    contents |= {metadata + name if name.startswith('/') else name: content for name, content in files.items()}
+    del contents[f'{metadata}/RECORD']
     with ZipFile(wheel, 'w', ZIP_DEFLATED) as archive:
-        for name, content in (contents | {STARTUP_FILE: STARTUP}).items():
+        lines = []
+        for name, content in contents.items():
+            digest = urlsafe_b64encode(sha256(content).digest()).decode().rstrip('=')
+            lines.append(f'{name},sha256={digest},{len(content)}\n')
             archive.writestr(name, content)
+        archive.writestr(f'{metadata}/RECORD', ''.join([*lines, f'{metadata}/RECORD,,\n']))
 
 
-def with_startup_file(command: type) -> type:
+def putting(command: type, files: dict[str, bytes]) -> type:
     """A setuptools command that builds wheels, followed by the above."""
 
     def run(self) -> None:
         command.run(self)
         for wheel in Path(self.dist_dir).glob('mmmaskformer-*.whl'):
-            add_startup_file(wheel)
+            put_files(wheel, files)
 
     return type(command.__name__, (command,), {'run': run})
 
 
-setup(cmdclass={'bdist_wheel': with_startup_file(bdist_wheel), 'editable_wheel': with_startup_file(editable_wheel)})
+startup = {STARTUP_FILE: STARTUP}
+setup(
+    cmdclass={
+        'bdist_wheel': putting(bdist_wheel, startup),
+        'editable_wheel': putting(editable_wheel, startup | {'/top_level.txt': LOCATION}),
+    }
+)

@@ -1,12 +1,16 @@
 """Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
 
-Imported first by `mmmaskformer.registry`. It does three things and undoes nothing that works already:
+Imported first by `mmmaskformer.registry`. It does five things and undoes nothing that works already:
 
 1. mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
    MMDetection or MMSegmentation fails. A stand-in takes its place, only when the real one is absent; every op in it
    raises when it is called. MaskFormer needs none of them.
 2. A checkpoint may hold code. mmengine is made to read files with ``weights_only=True`` under every torch. That mode
    rejects what mmengine 0.10 stores beside the weights: the few types concerned are registered as safe.
+3. mmengine inherits configs of other packages, ``_base_ = 'mmdet::…'``, from a fixed list. This package is added to it.
+4. mmengine builds its own deprecated file client, which it does not use, for each checkpoint, and warns about it. It
+   gets the successor instead.
+5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names. It gets them.
 """
 
 # lets a Python that is too old read this file for the doctor, and be told so
@@ -19,8 +23,8 @@ import sys
 import types
 from importlib.machinery import ModuleSpec
 
-MIN_PYTHON = (3, 10)
-MIN_TORCH = (2, 1)
+from mmmaskformer.requirements import requirements
+
 # the first torch whose `torch.load` refuses unknown types by default
 FIRST_CHECKING_TORCH = (2, 6)
 
@@ -33,10 +37,11 @@ class _MissingOps(types.ModuleType):
             raise AttributeError(name)
 
         def missing_op(*args, **kwargs):
+            needs = requirements()
             raise RuntimeError(
                 f"mmcv op '{name}' was called, but the installed mmcv-lite has no compiled ops. MaskFormer itself "
                 'needs none; a model part of another project does. Install full mmcv instead: '
-                "pip uninstall -y mmcv-lite && pip install -U 'openmim<0.3.8' && mim install 'mmcv>=2.0.0,<2.2.0'"
+                f"pip uninstall -y mmcv-lite && pip install '{needs['openmim']}' && mim install '{needs['mmcv']}'"
             )
 
         missing_op.__name__ = name
@@ -52,7 +57,7 @@ def require_mmcv() -> None:
     if not _is_installed('mmcv'):
         raise ImportError(
             'mmmaskformer needs mmcv and found none. Expected: mmcv-lite 2.1 (no compiler needed) or full mmcv '
-            "2.0 to 2.1. Fix: pip install 'mmcv-lite>=2.1,<2.2'"
+            f"2.0 to 2.1. Fix: pip install '{requirements()['mmcv-lite']}'"
         )
 
 
@@ -75,21 +80,18 @@ def require_versions(python: tuple[int, ...], torch_version: str) -> None:
     Raises:
         ImportError: if either is older than mmmaskformer supports, naming the version found and needed.
     """
-    if tuple(python[:2]) < MIN_PYTHON:
+    oldest_python, oldest_torch = requirements()['python'].oldest, requirements()['torch'].oldest
+    if tuple(python[:2]) < _release(oldest_python):
         found = '.'.join(map(str, python[:3]))
         raise ImportError(
-            f'mmmaskformer needs Python {_dotted(MIN_PYTHON)} or newer and found {found}. '
+            f'mmmaskformer needs Python {oldest_python} or newer and found {found}. '
             'Fix: create an environment with a newer Python, such as `python3.11 -m venv env`.'
         )
-    if _release(torch_version) < MIN_TORCH:
+    if _release(torch_version) < _release(oldest_torch):
         raise ImportError(
-            f'mmmaskformer needs torch {_dotted(MIN_TORCH)} or newer and found {torch_version}. '
-            "Fix: pip install -U 'torch>=2.1' torchvision"
+            f'mmmaskformer needs torch {oldest_torch} or newer and found {torch_version}. '
+            f"Fix: pip install -U '{requirements()['torch']}' torchvision"
         )
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return '.'.join(map(str, version))
 
 
 def _release(version: str) -> tuple[int, int]:
@@ -209,11 +211,44 @@ def colours_of_ids(ids):
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 
+def announce_configs() -> None:
+    """Let mmengine find the configs of this package, for ``_base_ = 'mmmaskformer::…'`` and `mmengine.hub.get_config`.
+
+    mmengine has no other way to add a package to those of OpenMMLab.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE.setdefault('mmmaskformer', 'mmmaskformer')
+
+
+def replace_deprecated_file_client() -> None:
+    """Let mmengine's `FileClient.infer_client` give its successor, a file backend, when called without arguments.
+
+    mmengine 0.10 itself calls it so at the start of a training run and for each checkpoint, does not use what it gets,
+    and logs two deprecation warnings each time. A backend has the methods of a client. Calls with arguments are left
+    alone, and so is a release that no longer has the class.
+    """
+    from mmengine import fileio
+
+    client = getattr(fileio, 'FileClient', None)
+    if client is None or getattr(client.infer_client, 'gives_backend', False):
+        return
+    infer_client = client.infer_client
+
+    def infer_client_or_backend(file_client_args: dict | None = None, uri=None):
+        return fileio.get_file_backend(uri) if file_client_args is None else infer_client(file_client_args, uri)
+
+    infer_client_or_backend.gives_backend = True
+    client.infer_client = staticmethod(infer_client_or_backend)
+
+
 def apply() -> None:
-    """Run the checks and the first two repairs; safe to call again. The third is made when a model is built."""
+    """Run the checks and all repairs but that of the inferencer, which is made when a model is built."""
     import torch
 
     require_versions(sys.version_info, torch.__version__)
     require_mmcv()
     install_op_stand_in()
     allow_mmengine_checkpoints()
+    announce_configs()
+    replace_deprecated_file_client()

@@ -10,6 +10,7 @@ from mmmaskformer import compat
 
 compat.apply()
 
+import mmengine.registry  # noqa: E402
 from mmengine.registry import DATASETS as ROOT_DATASETS  # noqa: E402
 from mmengine.registry import HOOKS as ROOT_HOOKS  # noqa: E402
 from mmengine.registry import METRICS as ROOT_METRICS  # noqa: E402
@@ -17,6 +18,7 @@ from mmengine.registry import MODELS as ROOT_MODELS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS  # noqa: E402
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS  # noqa: E402
+from mmengine.registry import VISUALIZERS as ROOT_VISUALIZERS  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
 
 SCOPE = 'mmmaskformer'
@@ -54,8 +56,10 @@ HOOKS = Registry(
         'mmmaskformer.hosts.image_check',
         'mmmaskformer.hosts.annotation_checks',
         'mmmaskformer.hosts.data_check',
+        'mmmaskformer.hosts.best_key',
         'mmmaskformer.visualization.hook',
-    ],
+    ]
+    + (['mmmaskformer.hosts.mmseg_drawing'] if has_host('mmseg') else []),
 )
 OPTIM_WRAPPERS = Registry(
     'optim wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=SCOPE, locations=['mmmaskformer.hosts.optim']
@@ -66,3 +70,15 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope=SCOPE,
     locations=['mmmaskformer.hosts.optim'],
 )
+VISUALIZERS = Registry(
+    'visualizer',
+    parent=ROOT_VISUALIZERS,
+    scope=SCOPE,
+    locations=[f'mmmaskformer.hosts.{host}_visualizer' for host in ('mmseg', 'mmdet') if has_host(host)],
+)
+
+# What is inherited from a config of this package by name, `_base_ = 'mmmaskformer::…'`, is built in the scope of this
+# package. For the kinds of things of which it has none of its own, a registry leads to mmengine's, without a warning.
+for root in vars(mmengine.registry).values():
+    if isinstance(root, Registry) and root.parent is None and SCOPE not in root.children:
+        Registry(root.name, parent=root, scope=SCOPE, locations=['mmmaskformer'])

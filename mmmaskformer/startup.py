@@ -1,28 +1,57 @@
-"""Run at every start of Python in an environment with this package: waits for the first import of ``mmcv.ops``.
+"""Run at every start of Python in an environment with this package: waits for three imports of other packages.
 
-Two things of `mmmaskformer.compat` are needed before a config imports `mmmaskformer.registry`: MMDetection's test
-script imports mmcv's compiled ops, which mmcv-lite lacks, before it reads the config; and its ``DetInferencer``, given
-only a checkpoint, reads that first, which torch 2.6 and newer refuse. Both hosts import ``mmcv.ops`` before either, so
-both repairs are made then; where nothing is missing they change nothing. The file ``mmmaskformer-startup.pth`` in
-site-packages imports this module. It must stay small: every Python program pays for it.
+The file ``mmmaskformer-startup.pth`` in site-packages imports this module, unless MMMASKFORMER_STARTUP is 0. It must
+stay small, as every Python program pays for it.
+
+- ``mmcv.ops``: MMDetection's test script imports mmcv's compiled ops, which mmcv-lite lacks, before it reads the config
+  that would import `mmmaskformer.registry`; and its ``DetInferencer``, given only a checkpoint, reads that first, which
+  torch 2.6 and newer refuse. Both hosts import ``mmcv.ops`` before either, so both repairs of `mmmaskformer.compat` are
+  made then. Where nothing is missing they change nothing.
+- mmengine: its list of packages whose configs can be inherited, as in ``_base_ = 'mmdet::…'``, gets this package.
+- mim: after the error message of the script that it runs, it does not print a traceback of its own.
 """
 
 import sys
 
 
-class OpsWatch:
-    """A finder that finds nothing, but sees ``mmcv.ops`` being looked for."""
+def _repair_ops_and_checkpoints() -> None:
+    from mmmaskformer import compat  # only now: it takes longer than the rest
+
+    compat.install_op_stand_in()
+    compat.allow_mmengine_checkpoints()
+
+
+def _announce_configs() -> None:
+    # what `mmmaskformer.compat.announce_configs` does, without importing it in every program that uses mmengine
+    utils = sys.modules.get('mmengine.config.utils')
+    if utils is not None:
+        utils.MODULE2PACKAGE.setdefault('mmmaskformer', 'mmmaskformer')
+
+
+def _end_with_the_message_of_the_script() -> None:
+    from mmmaskformer.launcher import end_with_the_message_of_the_script
+
+    end_with_the_message_of_the_script()
+
+
+class ImportWatch:
+    """A finder that finds nothing, but sees what is looked for."""
+
+    # module → what to do, once, when it is about to be imported
+    waiting = {
+        'mmcv.ops': _repair_ops_and_checkpoints,
+        # the first module that is imported after mmengine's list exists
+        'mmengine.registry.root': _announce_configs,
+        'mim.cli': _end_with_the_message_of_the_script,
+    }
 
     @classmethod
     def find_spec(cls, name: str, path=None, target=None) -> None:
-        """Make the repairs before ``mmcv.ops`` needs the first of them."""
-        if name == 'mmcv.ops':
-            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not cls]
-            from mmmaskformer import compat  # only now: it takes longer than the rest
-
-            compat.install_op_stand_in()
-            compat.allow_mmengine_checkpoints()
+        """Do what waits for this module."""
+        action = cls.waiting.pop(name, None)
+        if action is not None:
+            action()
 
 
-if OpsWatch not in sys.meta_path:
-    sys.meta_path.insert(0, OpsWatch)
+if ImportWatch not in sys.meta_path:
+    sys.meta_path.insert(0, ImportWatch)

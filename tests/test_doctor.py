@@ -28,7 +28,8 @@ GOOD = {
     'ftfy': '6.3.1',
     'regex': '2026.11.15',
     'openmim': '0.3.7',
-    'setuptools': '80.10.2',
+    'rich': '15.0.0',
+    'setuptools': '80.8.0',
     'panopticapi-lite': '0.2.0',
 }
 FORKS = {
@@ -116,19 +117,46 @@ CONFLICTS = {
         dict(versions={'setuptools': '81.0.0'}),
         'warning',
         ['setuptools 81.0.0', 'pkg_resources'],
-        "pip install 'setuptools>=64,<81'",
+        "pip install 'setuptools>=64,<80.9'",
     ),
     'setuptools 82': (
         dict(versions={'setuptools': '82.0.1'}),
         'error',
         ['setuptools 82.0.1', 'pkg_resources', 'openmim 0.3.7'],
-        "pip install 'setuptools>=64,<81'",
+        "pip install 'setuptools>=64,<80.9'",
     ),
     'no setuptools': (
         dict(without=['setuptools', 'openmim']),
         'error',
         ['setuptools is not installed', "'mmseg::…'"],
-        "pip install 'setuptools>=64,<81'",
+        "pip install 'setuptools>=64,<80.9'",
+    ),
+    'setuptools 80.10': (
+        dict(versions={'setuptools': '80.10.2'}),
+        'note',
+        ['setuptools 80.10.2', 'pkg_resources', 'harmless'],
+        "pip install 'setuptools>=64,<80.9'",
+    ),
+    'click too new for slurm': (
+        dict(versions={'click': '8.5.1'}),
+        'note',
+        ['click 8.5.1', 'openmim 0.3.7', '--launcher slurm', "--srun-args ''"],
+        "pip install 'click<8.3.1' 'huggingface_hub<1'",
+    ),
+    'timm too old': (
+        dict(versions={'timm': '0.9.16'}),
+        'error',
+        ['timm 0.9.16', 'at least 1.0.'],
+        "pip install 'timm>=1.0'",
+    ),
+    'transformers too new for mmpretrain': (
+        dict(
+            versions={'mmpretrain': '1.2.0', 'transformers': '5.24.0'},
+            import_errors={'mmseg.models': 'TypeError: NoneType takes no arguments [in mmpretrain.models.x]'},
+        ),
+        'error',
+        ['mmpretrain 1.2.0', 'transformers 5.24.0'],
+        "pip install 'transformers<4.56'",
     ),
     'openmim too new': (
         dict(versions={'openmim': '0.3.9'}),
@@ -202,7 +230,7 @@ CONFLICTS = {
         ['torch 2.0.1', '2.1 or newer'],
         'pip install -U torch torchvision',
     ),
-    'Python too new': (dict(python=(3, 14, 0)), 'error', ['Python 3.14.0', 'find_loader', '3.10 to 3.13'], None),
+    'Python too new': (dict(python=(3, 14, 0)), 'error', ['Python 3.14.0', 'find_loader', '3.10', 'below 3.14'], None),
     'Python too old': (dict(python=(3, 9, 18)), 'error', ['Python 3.9.18', '3.10 or newer'], None),
     'undeclared imports': (
         dict(without=['ftfy', 'regex']),
@@ -245,6 +273,10 @@ def test_conflict(name):
     assert all(word in finding.problem for word in words), finding.problem
     assert repair in (finding.repair, None)
     assert '\n' not in finding.repair
+
+
+def test_what_works_together_is_not_mentioned():
+    assert not diagnose(stack(versions={'click': '8.3.0', 'mmpretrain': '1.2.0', 'transformers': '4.55.4'}))
 
 
 def test_forks_may_have_newer_mmcv_but_upstream_hosts_may_not():
@@ -315,7 +347,7 @@ def test_failed_crashed_and_slow_imports_are_told(tmp_path, monkeypatch):
     assert try_imports(['json', 'fails', 'dies', 'ast'], time_limit=60) == (
         '',
         {
-            'fails': "ModuleNotFoundError: No module named 'a_package_that_is_not_there'",
+            'fails': "ModuleNotFoundError: No module named 'a_package_that_is_not_there' [in fails]",
             'dies': 'the process ended with status 3 during this import',
         },
     )

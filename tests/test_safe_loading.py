@@ -1,7 +1,6 @@
 """No checkpoint runs code when mmengine reads it, under the defaults of every torch."""
 
 import functools
-import os
 import pickle
 import threading
 from types import SimpleNamespace
@@ -10,23 +9,13 @@ import mmengine.runner.checkpoint as host
 import numpy as np
 import pytest
 import torch
-from mmengine.logging.history_buffer import HistoryBuffer
+from helpers.checkpoints import Attack, content
 from mmengine.runner import CheckpointLoader, load_checkpoint
 
 import mmmaskformer.registry  # noqa: F401  makes mmengine's loader safe
 from mmmaskformer import compat, safe_loading
 
 OLD_TORCH = '2.3.1'
-
-
-class Attack:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 @pytest.fixture(params=['default', 'old default', 'old torch'])
@@ -37,14 +26,6 @@ def torch_default(request, monkeypatch):
     if request.param == 'old torch':
         monkeypatch.setattr(torch, '__version__', OLD_TORCH)
     return request.param
-
-
-def content(**more) -> dict:
-    """What mmengine's Runner writes, in small."""
-    history = HistoryBuffer([1.0, 2.0], [1, 1])
-    weights = dict(weight=torch.arange(6.0).reshape(2, 3), half=torch.ones(2, dtype=torch.float16))
-    hub = dict(log_scalars={'train/loss': history}, runtime_info=dict(best_score=np.float64(40.5)))
-    return dict(state_dict=weights, message_hub=hub, meta=dict(palette=np.eye(3, dtype=np.uint8))) | more
 
 
 @pytest.mark.parametrize('zipped', [True, False])

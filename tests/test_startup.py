@@ -1,10 +1,11 @@
 """What happens at the start of every Python in an environment with this package."""
 
+import ast
 import functools
-import sys
+import re
 
 import pytest
-from helpers.fresh import run_python
+from helpers.fresh import ROOT, run_python
 
 from mmmaskformer import startup
 
@@ -22,18 +23,47 @@ def test_python_starts_without_importing_anything_large():
 
 @pytest.fixture
 def watching(monkeypatch):
-    """The watch as it is before mmcv.ops is imported, and the repairs that it has made."""
+    """The watch as it is before anything is imported, with actions that only record themselves."""
+    done = []
+    waiting = {name: lambda name=name: done.append(name) for name in ('mmcv.ops', 'mmengine.registry.root', 'mim.cli')}
+    monkeypatch.setattr(startup.ImportWatch, 'waiting', waiting)
+    return done
+
+
+def test_each_action_waits_for_its_module_and_runs_once(watching):
+    assert startup.ImportWatch.find_spec('mmcv') is None and startup.ImportWatch.find_spec('json') is None
+    assert not watching
+    for _ in range(2):
+        assert startup.ImportWatch.find_spec('mmcv.ops') is None
+    assert watching == ['mmcv.ops']
+    assert startup.ImportWatch.find_spec('mim.cli') is None
+    assert watching == ['mmcv.ops', 'mim.cli']
+
+
+def test_both_repairs_are_made_for_mmcv_ops(monkeypatch):
     calls = []
     for name in ('install_op_stand_in', 'allow_mmengine_checkpoints'):
         monkeypatch.setattr(f'mmmaskformer.compat.{name}', functools.partial(calls.append, name))
-    others = [finder for finder in sys.meta_path if finder is not startup.OpsWatch]
-    monkeypatch.setattr(sys, 'meta_path', [startup.OpsWatch, *others])
-    return calls
+    startup._repair_ops_and_checkpoints()
+    assert calls == ['install_op_stand_in', 'allow_mmengine_checkpoints']
 
 
-def test_the_repairs_are_made_for_mmcv_ops_only_and_once(watching):
-    assert startup.OpsWatch.find_spec('mmcv') is None and startup.OpsWatch.find_spec('json') is None
-    assert not watching
-    assert startup.OpsWatch.find_spec('mmcv.ops') is None
-    assert watching == ['install_op_stand_in', 'allow_mmengine_checkpoints']
-    assert startup.OpsWatch not in sys.meta_path
+def test_mmengine_knows_the_configs_before_anything_of_this_package_is_imported():
+    code = (
+        'from mmmaskformer import startup\n'
+        'import sys, mmengine\n'
+        'from mmengine.config.utils import _get_package_and_cfg_path as find\n'
+        'print(find("mmmaskformer::ade20k/x.py"), "mmmaskformer.registry" in sys.modules, "torch" in sys.modules)'
+    )
+    done = run_python(code)
+    assert done.stdout == "('mmmaskformer', 'ade20k/x.py') False False\n", done.stderr
+
+
+def test_the_file_in_site_packages_is_one_line_that_can_be_switched_off(tmp_path):
+    setup = (ROOT / 'setup.py').read_text()
+    line = ast.literal_eval(re.search(r'STARTUP = (b""".*?""")', setup, re.S)[1]).decode()
+    assert line.startswith('import ') and line.count('\n') == 1 and line.endswith('\n')
+    code = f'import sys; exec({line!r}); print("mmmaskformer.startup" in sys.modules)'
+    isolated = 'import sys; sys.modules.pop("mmmaskformer.startup", None); ' + code
+    assert run_python(isolated).stdout == 'True\n'
+    assert run_python('import os; os.environ["MMMASKFORMER_STARTUP"] = "0"; ' + isolated).stdout == 'False\n'

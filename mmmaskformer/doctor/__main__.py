@@ -8,7 +8,7 @@ import sys
 
 from mmmaskformer import __version__
 from mmmaskformer.doctor.rules import Finding, diagnose
-from mmmaskformer.doctor.stack import PROVIDERS, SHOWN, Stack, read_stack
+from mmmaskformer.doctor.stack import OPTIONAL, PROVIDERS, SHOWN, Stack, read_stack
 
 
 def table(stack: Stack) -> str:
@@ -26,7 +26,9 @@ def table(stack: Stack) -> str:
 
 
 def _has_twin(name: str, stack: Stack) -> bool:
-    """Whether an absent distribution needs no line: another provides the same, or it is not the usual one."""
+    """Whether an absent distribution needs no line: another provides the same, it is not the usual one, or optional."""
+    if name in OPTIONAL:
+        return True
     return any(name in names and (name != names[0] or stack.providers(key)) for key, names in PROVIDERS.items())
 
 

@@ -6,26 +6,21 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from mmmaskformer.compat import MIN_PYTHON, MIN_TORCH
 from mmmaskformer.doctor.stack import PROVIDERS, Stack
+from mmmaskformer.requirements import Requirement, requirements
 
-LITE = "pip install 'mmcv-lite>=2.1,<2.2'"
+SUPPORTED = requirements()
+LITE = f"pip install '{SUPPORTED['mmcv-lite']}'"
 NEW_ENVIRONMENT = 'python3.11 -m venv env && . env/bin/activate && pip install -e ".[lite]"'
 
-# first Python on which mmengine 0.10 breaks: it calls pkgutil.find_loader, which is gone there
-FIRST_BROKEN_PYTHON = (3, 14)
+# what the package itself needs: a host may be missing, and rules of their own look after these
+OWN_RULES = ('torch', 'setuptools', 'mmcv', 'openmim', 'click')
 
-# beside those of PROVIDERS
-NEEDED = ('torch', 'torchvision', 'numpy', 'scipy', 'pillow', 'timm', 'pycocotools')
+# first click with which openmim 0.3.7 cannot start slurm jobs
+FIRST_BROKEN_CLICK = '8.3.1'
 
-# distribution → oldest and first too new version, both for upstream packages only; the forks count differently
-SUPPORTED = {
-    'mmengine': ('0.10', '0.11'),
-    'mmcv-lite': ('2.1', '2.2'),
-    'mmcv': ('2.0', '2.2'),
-    'mmdet': ('3.0', '4'),
-    'mmsegmentation': ('1.0', '2'),
-}
+# first transformers that lacks what mmpretrain 1.2 imports from it
+FIRST_BROKEN_TRANSFORMERS = '4.56'
 
 # first release that works with numpy 2; older ones were compiled for numpy 1
 FIRST_WITH_NUMPY_2 = {
@@ -70,33 +65,54 @@ def diagnose(stack: Stack) -> list[Finding]:
     Returns:
         Errors first, then warnings, then notes; empty if there is nothing to say.
     """
-    rules = (_python, _missing, _torch, _torchvision, _numpy, _mmcv, _duplicates, _ranges, _hosts, _tools, _imports)
+    rules = (
+        _python,
+        _missing,
+        _torch,
+        _torchvision,
+        _numpy,
+        _mmcv,
+        _duplicates,
+        _ranges,
+        _hosts,
+        _tools,
+        _mmpretrain,
+        _imports,
+    )
     findings = [finding for rule in rules for finding in rule(stack)]
     return sorted(findings, key=lambda finding: ('error', 'warning', 'note').index(finding.level))
 
 
 def _python(stack: Stack) -> Iterator[Finding]:
     found = '.'.join(map(str, stack.python))
-    if stack.python[:2] < MIN_PYTHON:
-        yield Finding('error', f'Python {found} is too old; expected 3.10 or newer.', NEW_ENVIRONMENT)
-    if stack.python[:2] >= FIRST_BROKEN_PYTHON and 'mmengine' in stack.versions:
-        problem = f'Python {found} lacks pkgutil.find_loader, which mmengine 0.10 calls; expected 3.10 to 3.13.'
+    limits = SUPPORTED['python']
+    if release(found) < release(limits.oldest):
+        yield Finding('error', f'Python {found} is too old; expected {limits.oldest} or newer.', NEW_ENVIRONMENT)
+    if release(found) >= release(limits.too_new) and 'mmengine' in stack.versions:
+        problem = f'Python {found} lacks pkgutil.find_loader, which mmengine 0.10 calls; expected a Python from '
+        problem += f'{limits.oldest} on and below {limits.too_new}.'
         yield Finding('error', problem, NEW_ENVIRONMENT)
 
 
 def _missing(stack: Stack) -> Iterator[Finding]:
-    missing = [name for name in NEEDED if name not in stack.versions]
+    missing = [name for name in needed() if name not in stack.versions]
     missing += [PROVIDERS[name][0] for name in ('mmengine', 'cv2') if not stack.providers(name)]
     if missing:
         yield Finding('error', f'not installed: {", ".join(missing)}.', f'pip install {" ".join(missing)}')
 
 
+def needed() -> list[str]:
+    """What must be installed whichever the provider; not what `PROVIDERS` lists, nor what other rules look after."""
+    provided = {name for names in PROVIDERS.values() for name in names}
+    others = provided | {'python', 'setuptools', 'ftfy', 'regex'}
+    return [name for name, requirement in SUPPORTED.items() if requirement.extra is None and name not in others]
+
+
 def _torch(stack: Stack) -> Iterator[Finding]:
-    version = stack.versions.get('torch')
-    if version and release(version)[:2] < MIN_TORCH:
-        yield Finding(
-            'error', f'torch {version} is too old; expected 2.1 or newer.', 'pip install -U torch torchvision'
-        )
+    version, oldest = stack.versions.get('torch'), SUPPORTED['torch'].oldest
+    if version and release(version)[:2] < release(oldest):
+        problem = f'torch {version} is too old; expected {oldest} or newer.'
+        yield Finding('error', problem, 'pip install -U torch torchvision')
 
 
 def _torchvision(stack: Stack) -> Iterator[Finding]:
@@ -144,37 +160,60 @@ def _duplicates(stack: Stack) -> Iterator[Finding]:
 
 
 def _ranges(stack: Stack) -> Iterator[Finding]:
-    # only upstream mmdet and mmsegmentation refuse newer mmcv and mmengine
-    upstream = any(name in stack.versions for name in ('mmdet', 'mmsegmentation'))
-    for name, (oldest, too_new) in SUPPORTED.items():
+    for name, limits in SUPPORTED.items():
         version = stack.versions.get(name)
-        if not version or release(oldest) <= release(version) < release(too_new):
+        if name in OWN_RULES or version is None or fits(version, limits):
             continue
-        if name in ('mmcv', 'mmcv-lite') and release(version) >= release(too_new) and not upstream:
+        # only upstream mmdet and mmsegmentation refuse newer mmcv and mmengine
+        upstream = any(host in stack.versions for host in ('mmdet', 'mmsegmentation'))
+        if name == 'mmcv-lite' and release(version) >= release(limits.too_new) and not upstream:
             continue
-        problem = f'{name} {version} does not fit; expected at least {oldest} and below {too_new}'
-        problem += ', the range that mmdet and mmsegmentation accept.' if name.startswith('mmcv') else '.'
-        repair = f"pip install '{name}>={oldest},<{too_new}'"
-        if name == 'mmcv':
-            problem += ' MaskFormer does not need its ops: the repair installs mmcv-lite.'
-            repair = f'pip uninstall -y mmcv && {LITE}'
-        yield Finding('error', problem, repair)
+        problem = f'{name} {version} does not fit; expected {_in_words(limits)}'
+        problem += ', the range that mmdet and mmsegmentation accept.' if name == 'mmcv-lite' else '.'
+        yield Finding('error', problem, f"pip install '{limits}'")
+    yield from _full_mmcv(stack)
+
+
+def _full_mmcv(stack: Stack) -> Iterator[Finding]:
+    version, limits = stack.versions.get('mmcv'), SUPPORTED['mmcv']
+    if version is None or fits(version, limits):
+        return
+    upstream = any(host in stack.versions for host in ('mmdet', 'mmsegmentation'))
+    if release(version) >= release(limits.too_new) and not upstream:
+        return
+    problem = (
+        f'mmcv {version} does not fit; expected {_in_words(limits)}, the range that mmdet and mmsegmentation accept. '
+        'MaskFormer does not need its ops: the repair installs mmcv-lite.'
+    )
+    yield Finding('error', problem, f'pip uninstall -y mmcv && {LITE}')
+
+
+def fits(version: str, limits: Requirement) -> bool:
+    """Whether a version lies in the supported range."""
+    old = limits.oldest is not None and release(version) < release(limits.oldest)
+    return not old and (limits.too_new is None or release(version) < release(limits.too_new))
+
+
+def _in_words(limits: Requirement) -> str:
+    words = [f'at least {limits.oldest}' if limits.oldest else '', f'below {limits.too_new}' if limits.too_new else '']
+    return ' and '.join(filter(None, words))
 
 
 def _hosts(stack: Stack) -> Iterator[Finding]:
     seg, det = stack.providers('mmseg'), stack.providers('mmdet')
     if seg == ['mmseg']:
         problem = f"mmseg {stack.versions['mmseg']} is a segmenter of Chinese text; MMSegmentation is 'mmsegmentation'."
-        yield Finding('error', problem, "pip uninstall -y mmseg && pip install 'mmsegmentation>=1.0,<2'")
+        yield Finding('error', problem, f"pip uninstall -y mmseg && pip install '{SUPPORTED['mmsegmentation']}'")
         return
     if not seg and not det:
         problem = 'neither mmsegmentation (semantic) nor mmdet (panoptic, instance) is installed.'
-        yield Finding('error', problem, "pip install 'mmsegmentation>=1.0,<2' 'mmdet>=3.0,<4'")
+        repair = f"pip install '{SUPPORTED['mmsegmentation']}' '{SUPPORTED['mmdet']}'"
+        yield Finding('error', problem, repair)
     elif not seg:
-        repair = "pip install 'mmsegmentation>=1.0,<2'"
+        repair = f"pip install '{SUPPORTED['mmsegmentation']}'"
         yield Finding('note', 'mmsegmentation is not installed: no semantic configs.', repair)
     elif not det:
-        repair = "pip install 'mmdet>=3.0,<4'"
+        repair = f"pip install '{SUPPORTED['mmdet']}'"
         yield Finding('note', 'mmdet is not installed: no panoptic and no instance configs.', repair)
     undeclared = [name for name in ('ftfy', 'regex') if name not in stack.versions]
     if seg and undeclared:
@@ -183,24 +222,53 @@ def _hosts(stack: Stack) -> Iterator[Finding]:
 
 
 def _tools(stack: Stack) -> Iterator[Finding]:
-    setuptools, openmim = stack.versions.get('setuptools'), stack.versions.get('openmim')
-    if setuptools is None or release(setuptools) >= (82,):
-        found = f'setuptools {setuptools} has no pkg_resources' if setuptools else 'setuptools is not installed'
-        users = "mmengine needs its pkg_resources for configs that inherit 'mmseg::…' or 'mmdet::…'"
-        users += f', openmim {openmim} for everything.' if openmim else '.'
-        yield Finding('error', f'{found}; {users}', "pip install 'setuptools>=64,<81'")
-    elif release(setuptools) >= (81,):
-        problem = f'setuptools {setuptools} is the last that has pkg_resources, which mmengine and openmim need.'
-        yield Finding('warning', problem, "pip install 'setuptools>=64,<81'")
-    if openmim and release(openmim) >= (0, 3, 8):
+    yield from _setuptools(stack)
+    openmim, click = stack.versions.get('openmim'), stack.versions.get('click')
+    if openmim and not fits(openmim, SUPPORTED['openmim']):
         problem = f'openmim {openmim} requires a package that pins setuptools 60, which new releases of torch refuse.'
         yield Finding('warning', problem, "pip install 'openmim<0.3.8'")
+    elif openmim and click and release(click) >= release(FIRST_BROKEN_CLICK):
+        problem = (
+            f"click {click} makes openmim {openmim} fail with `--launcher slurm`: \"'Sentinel' object has no attribute "
+            "'split'\", unless --srun-args '' is added. (huggingface_hub 2 requires a newer click.)"
+        )
+        yield Finding('note', problem, f"pip install '{SUPPORTED['click']}' 'huggingface_hub<1'")
     if stack.providers('mmdet') and not stack.providers('panopticapi'):
         problem = (
             "panopticapi is not installed. Only MMDetection's own CocoPanopticMetric and LoadPanopticAnnotations need "
             'it; those of mmmaskformer do not. (--no-deps: its package asks for numpy 1 and works with 2.)'
         )
         yield Finding('note', problem, 'pip install --no-deps panopticapi-lite')
+
+
+def _setuptools(stack: Stack) -> Iterator[Finding]:
+    setuptools, openmim = stack.versions.get('setuptools'), stack.versions.get('openmim')
+    repair = f"pip install '{SUPPORTED['setuptools']}'"
+    if setuptools is None or release(setuptools) >= (82,):
+        found = f'setuptools {setuptools} has no pkg_resources' if setuptools else 'setuptools is not installed'
+        users = "mmengine needs its pkg_resources for configs that inherit 'mmseg::…' or 'mmdet::…'"
+        users += f', openmim {openmim} for everything.' if openmim else '.'
+        yield Finding('error', f'{found}; {users}', repair)
+    elif release(setuptools) >= (81,):
+        problem = f'setuptools {setuptools} is the last that has pkg_resources, which mmengine and openmim need.'
+        yield Finding('warning', problem, repair)
+    elif not fits(setuptools, SUPPORTED['setuptools']):
+        problem = (
+            f'setuptools {setuptools} prints a warning about pkg_resources, which mmengine and openmim import, in '
+            'every process. It is harmless.'
+        )
+        yield Finding('note', problem, repair)
+
+
+def _mmpretrain(stack: Stack) -> Iterator[Finding]:
+    mmpretrain, transformers = stack.versions.get('mmpretrain'), stack.versions.get('transformers')
+    if mmpretrain and transformers and release(transformers) >= release(FIRST_BROKEN_TRANSFORMERS):
+        problem = (
+            f'mmpretrain {mmpretrain} cannot be imported with transformers {transformers}, which removed names that it '
+            'uses; mmseg.models and mmdet.models import mmpretrain where it is installed, and fail with it '
+            "('NoneType takes no arguments')."
+        )
+        yield Finding('error', problem, f"pip install 'transformers<{FIRST_BROKEN_TRANSFORMERS}'")
 
 
 def _imports(stack: Stack) -> Iterator[Finding]:
@@ -215,14 +283,16 @@ def _imports(stack: Stack) -> Iterator[Finding]:
 
 
 def _told_as_missing(error: str, stack: Stack) -> bool:
-    """Whether an import failed for want of a package that another rule names."""
+    """Whether another rule names the reason of a failed import."""
     if not stack.providers('mmcv') and 'mmmaskformer needs mmcv' in error:
+        return True
+    if 'NoneType takes no arguments' in error and any(_mmpretrain(stack)):
         return True
     match = re.search(r"No module named '(\w+)", error)
     if match is None:
         return False
     installed = stack.providers(match[1]) if match[1] in PROVIDERS else match[1] in stack.versions
-    return not installed and (match[1] in PROVIDERS or match[1] in NEEDED)
+    return not installed and (match[1] in PROVIDERS or match[1] in needed())
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -27,6 +27,9 @@ PROVIDERS = {
     ),
     'panopticapi': ('panopticapi', 'panopticapi-lite'),
 }
+# in the table only where they are installed
+OPTIONAL = ('click', 'mmpretrain', 'transformers')
+# looked up, in the order of the table
 SHOWN = (
     'torch',
     'torchvision',
@@ -41,6 +44,8 @@ SHOWN = (
     'ftfy',
     'regex',
     'openmim',
+    'rich',
+    *OPTIONAL,
     'setuptools',
     'triton',
 )
@@ -66,6 +71,8 @@ for name in sys.argv[1:]:
         tell(name, True, said)
     except BaseException as error:
         said = ' '.join(traceback.format_exception_only(type(error), error)[-1].split())
+        frames = [frame.f_globals.get('__name__', '') for frame, _ in traceback.walk_tb(error.__traceback__)]
+        said += f' [in {frames[-1]}]' if len(frames) > 1 and not frames[-1].startswith('importlib') else ''
         tell(name, False, said)
 """
 

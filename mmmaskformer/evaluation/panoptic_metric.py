@@ -1,6 +1,9 @@
 """Panoptic quality as a metric of mmengine's evaluator."""
 
+import csv
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -12,6 +15,7 @@ from mmmaskformer.core.quality.panoptic_quality import (
     mean_quality,
     quality,
 )
+from mmmaskformer.evaluation.also import MetricWithOthers
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, require_different_ids
 from mmmaskformer.evaluation.common import (
     format_table,
@@ -21,7 +25,7 @@ from mmmaskformer.evaluation.common import (
     panoptic_truth,
     percent,
 )
-from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic
+from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic, with_void_restored
 from mmmaskformer.formats.result_names import result_names
 from mmmaskformer.registry import METRICS
 
@@ -36,7 +40,7 @@ from mmmaskformer.registry import METRICS
     prefix=TEXT.or_none(),
     outfile_prefix=PATH.or_none(),
 )
-class PanopticMetric(BaseMetric):
+class PanopticMetric(MetricWithOthers):
     """PQ, SQ and RQ of all classes, things and stuff, in percent, equal to the official tool's.
 
     Keys: ``panoptic/PQ``, ``SQ``, ``RQ``; ``PQ_th``, … for things; ``PQ_st``, … for stuff. A mean over no class is NaN.
@@ -46,8 +50,8 @@ class PanopticMetric(BaseMetric):
     ``category_ids``. Each process keeps the counts of its images only (some hundred bytes each). Neither panopticapi
     nor temporary files are needed.
 
-    MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It changes the prediction in place, so
-    list it after this one if you want both.
+    MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It changes predictions in place (void
+    becomes 0, which is also the code of stuff of class 0); here that is undone, so that the order does not matter.
 
     Args:
         field: of the data sample, holding ``sem_seg`` (1, H, W) in MMDetection's form: 'pred_panoptic_seg' or
@@ -60,9 +64,11 @@ class PanopticMetric(BaseMetric):
         backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
         collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
         prefix: of the keys instead of 'panoptic', to tell several metrics apart.
+        also: other metrics of the same predictions, see `MetricWithOthers`.
+        image_table: write PQ, SQ, RQ, TP, FP and FN of each image to this CSV file, the worst image first.
 
     Raises:
-        ValueError: if ``format_only`` has no ``outfile_prefix``.
+        ValueError: if ``format_only`` has no ``outfile_prefix``, or has an ``image_table``.
     """
 
     default_prefix = 'panoptic'
@@ -76,17 +82,25 @@ class PanopticMetric(BaseMetric):
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        also: Sequence[dict | BaseMetric] | None = None,
+        image_table: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(also, collect_device=collect_device, prefix=prefix)
         if format_only and outfile_prefix is None:
             raise ValueError(
                 'PanopticMetric: found format_only=True without outfile_prefix, expected a path to write to. Fix: set '
                 "outfile_prefix, such as 'work_dirs/results'."
             )
+        if format_only and image_table is not None:
+            raise ValueError(
+                f'PanopticMetric: found image_table={image_table!r} with format_only=True, which compares '
+                'nothing. Fix: leave out one of them.'
+            )
         self.field = field
         self.classwise = classwise
         self.format_only = format_only
         self.backend_args = backend_args
+        self.image_table = None if image_table is None else Path(image_table)
         self.writer = None if outfile_prefix is None else PanopticResultWriter(outfile_prefix)
 
     def check_images(self, image_ids: Sequence[int | str], image_paths: Sequence[str]) -> None:
@@ -103,18 +117,12 @@ class PanopticMetric(BaseMetric):
             require_different_ids(image_ids, str(self.writer.json_file))
             result_names(image_paths)
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Count and write the predictions of a batch.
-
-        Args:
-            data_batch: not used.
-            data_samples: as dicts.
-        """
-        for sample in data_samples:
-            encoded = self._prediction(sample)
-            rows = None if self.format_only else self._count(sample, encoded)
-            entry = None if self.writer is None else self._write(sample, encoded)
-            self.results.append((image_key(sample), rows, entry))
+    def process_sample(self, sample: dict) -> tuple:
+        """Count and write the prediction of an image."""
+        encoded = self._prediction(sample)
+        rows = None if self.format_only else self._count(sample, encoded)
+        entry = None if self.writer is None else self._write(sample, encoded)
+        return image_key(sample), rows, entry
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Print the table, put written results in place, and give the means in percent.
@@ -139,12 +147,28 @@ class PanopticMetric(BaseMetric):
         print_log('\n' + format_table(['', 'PQ', 'SQ', 'RQ', 'classes'], rows), logger='current')
         if self.classwise:
             print_log('\n' + self._class_table(counts), logger='current')
+        if self.image_table is not None:
+            self._write_image_table(results)
         endings = {'All': '', 'Things': '_th', 'Stuff': '_st'}
         return {
             f'{key}{endings[name]}': 100 * value
             for name, mean in means.items()
             for key, value in zip(('PQ', 'SQ', 'RQ'), mean, strict=False)
         }
+
+    def _write_image_table(self, results: Sequence[tuple]) -> None:
+        """One row per image, by PQ; images without a segment last."""
+        num_classes, rows = len(self.dataset_meta['classes']), []
+        for key, of_image, _ in results:
+            counts = SegmentCounts.from_rows([of_image], num_classes)
+            mean = mean_quality(counts)
+            totals = [int(total.sum()) for total in (counts.tp, counts.fp, counts.fn)]
+            rows.append([key and (key[1] or key[0]), *(100 * value for value in mean[:3]), *totals])
+        rows.sort(key=lambda row: (math.isnan(row[1]), row[1]))
+        self.image_table.parent.mkdir(parents=True, exist_ok=True)
+        with self.image_table.open('w', newline='', encoding='utf-8') as file:
+            csv.writer(file).writerows([['image', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'], *rows])
+        print_log(f'PanopticMetric: wrote {self.image_table}', logger='current')
 
     def _prediction(self, sample: Mapping) -> np.ndarray:
         """The map (H, W) in MMDetection's form."""
@@ -153,7 +177,10 @@ class PanopticMetric(BaseMetric):
                 f"{name_of(sample)}: the data sample has no '{self.field}'. Fix: ask for this result in "
                 "model.test_cfg, such as test_cfg=dict(panoptic=dict()), or name another field in the metric's config."
             )
-        return sample[self.field]['sem_seg'].cpu().numpy()[0]
+        found, num_classes = sample[self.field], len(self.dataset_meta['classes'])
+        encoded = found['sem_seg'].cpu().numpy()[0]
+        codes = [segment['id'] for segment in found['segments']] if 'segments' in found else None
+        return with_void_restored(encoded, codes, num_classes)
 
     def _count(self, sample: Mapping, encoded: np.ndarray) -> np.ndarray:
         is_thing = self._is_thing()

@@ -11,6 +11,7 @@ from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_
 from mmmaskformer.core.quality.panoptic_map import labels_of_pixels
 from mmmaskformer.core.quality.panoptic_quality import mean_quality, quality
 from mmmaskformer.core.quality.semantic_quality import LabelCounts, count_labels, pixel_quality
+from mmmaskformer.evaluation.also import MetricWithOthers
 from mmmaskformer.evaluation.common import (
     format_table,
     image_key,
@@ -34,7 +35,7 @@ from mmmaskformer.registry import METRICS
     ignore_index=whole(),
     output_dir=PATH.or_none(),
 )
-class SemanticMetric(BaseMetric):
+class SemanticMetric(MetricWithOthers):
     """mIoU, mAcc, aAcc and frequency-weighted IoU, and the paper's PQ-St, in percent, from one pass.
 
     Keys: ``mIoU``, ``mAcc``, ``aAcc``, ``fwIoU``, ``PQ_St``, ``SQ_St``, ``RQ_St``, without a prefix, so that it can
@@ -60,11 +61,17 @@ class SemanticMetric(BaseMetric):
         backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
         collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
         prefix: of the keys, to tell several metrics apart.
+        also: other metrics of the same predictions, see `MetricWithOthers`.
+        keep_results: MMSegmentation's test script passes True together with ``output_dir`` (``--out``). The label maps
+            stay where they are written in any case, so False is refused.
 
     Raises:
-        ValueError: if ``format_only`` has no ``output_dir``, or ``ignore_index`` is no label of a file.
+        ValueError: if ``format_only`` has no ``output_dir``, ``ignore_index`` is no label of a file, or
+            ``keep_results`` is False.
     """
 
+    # No prefix; mmengine warns about None in every run.
+    default_prefix = ''
     image_root: str | None = None
     """Folder of the images; results keep the folders below it. None writes them side by side."""
 
@@ -78,8 +85,15 @@ class SemanticMetric(BaseMetric):
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        also: Sequence[dict | BaseMetric] | None = None,
+        keep_results: bool = True,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(also, collect_device=collect_device, prefix=prefix)
+        if not keep_results:
+            raise ValueError(
+                'SemanticMetric: found keep_results=False, expected True: the label maps in output_dir are kept. Fix: '
+                'leave out output_dir if you do not want them.'
+            )
         if format_only and output_dir is None:
             raise ValueError(
                 'SemanticMetric: found format_only=True without output_dir, expected a folder to write to. Fix: set '
@@ -94,18 +108,12 @@ class SemanticMetric(BaseMetric):
         self.backend_args = backend_args
         self._image_of_file: dict[Path, str] = {}
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Count and write the predictions of a batch.
-
-        Args:
-            data_batch: not used.
-            data_samples: as dicts.
-        """
-        for sample in data_samples:
-            labels = self._prediction(sample)
-            if self.output_dir is not None:
-                self._write(sample, labels)
-            self.results.append((image_key(sample), None if self.format_only else self._count(sample, labels)))
+    def process_sample(self, sample: dict) -> tuple:
+        """Count and write the prediction of an image."""
+        labels = self._prediction(sample)
+        if self.output_dir is not None:
+            self._write(sample, labels)
+        return image_key(sample), None if self.format_only else self._count(sample, labels)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Print the table and give the means in percent.

@@ -4,6 +4,7 @@ That form holds 999 classes. With more, the factor is the next power of ten abov
 which MMDetection's own metric and drawing cannot read.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -65,6 +66,23 @@ def decode_panoptic(encoded: np.ndarray, num_classes: int, what: str = 'panoptic
     values, _, lengths = joint_runs(encoded, encoded)
     numbers, labels = number_codes(values, num_classes=num_classes, what=what)
     return np.repeat(numbers.astype(np.int32), lengths).reshape(encoded.shape), labels
+
+
+def with_void_restored(encoded: np.ndarray, codes: Sequence[int] | None, num_classes: int) -> np.ndarray:
+    """Undo what MMDetection's ``CocoPanopticMetric`` does to a map in place: it writes 0 where there was void.
+
+    Args:
+        encoded: (H, W) integer, label + 1000 * instance.
+        codes: of the segments in the map; None if they are not known, as for MMDetection's own heads, whose map is
+            then taken as it is.
+        num_classes: K.
+
+    Returns:
+        The map itself, or a copy with K in place of each 0 that no segment has.
+    """
+    if codes is None or encoded.all() or 0 in codes:
+        return encoded
+    return np.where(encoded == 0, num_classes, encoded)
 
 
 def count_codes(truth: PanopticMap, encoded: np.ndarray, *, num_classes: int, name: str = 'image') -> SegmentCounts:

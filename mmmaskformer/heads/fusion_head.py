@@ -1,5 +1,6 @@
 """Inference behind the signature of MMDetection's panoptic fusion heads."""
 
+import ast
 import inspect
 import logging
 from collections.abc import Callable, Sequence
@@ -21,7 +22,12 @@ from mmmaskformer.core.inference.panoptic import (
     general_inference,
     panoptic_query_segments,
 )
-from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, best_query
+from mmmaskformer.core.inference.query_masks import (
+    DeferredMaskLogits,
+    QueryMasks,
+    best_query,
+    confident_queries,
+)
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset, panoptic_codes
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.data_samples import SegmentList
@@ -43,7 +49,8 @@ class MaskFormerFusionHead(BaseModule):
     """Turns the outputs of the last layer into every kind of result, several at once if wanted.
 
     ``test_cfg`` has one entry per result; its value holds the settings that differ from the defaults, None switches the
-    result off: ``dict(panoptic=dict(object_threshold=0.7), semantic=dict(), instance=None)``.
+    result off: ``dict(panoptic=dict(object_threshold=0.7), semantic=dict(), instance=None)``. On a command line
+    ``--cfg-options model.test_cfg.semantic={}`` arrives as the text '{}', which is read as the dict.
 
     ============ ========================================== =======================================================
     entry        result, in each data sample                settings
@@ -65,7 +72,7 @@ class MaskFormerFusionHead(BaseModule):
         init_cfg: not used; part of the host's signature.
 
     Raises:
-        TypeError: if a key is not known.
+        TypeError: if a key is not known, or the settings of a result are no dict.
         ValueError: if a value is wrong or no result is asked for.
 
     Source: paper, sections 3.3 and 4.2.
@@ -87,7 +94,7 @@ class MaskFormerFusionHead(BaseModule):
         self.register_buffer('is_thing', thing_mask(num_classes, things, self.config_key), persistent=False)
         self.num_classes = num_classes
         self.outputs = _checked_outputs({'panoptic': {}} if test_cfg is None else test_cfg)
-        self._told_nothing_found = False
+        self._warned_nothing_found = False
         if num_classes > MOST_CLASSES and {'panoptic', 'detr'} & set(self.outputs):
             print_log(
                 f'num_classes={num_classes}: panoptic maps hold label + {instance_offset(num_classes)} * instance, '
@@ -139,44 +146,90 @@ class MaskFormerFusionHead(BaseModule):
             labels, scores, binary, boxes = found['instance']
             results['ins_results'] = InstanceData(bboxes=boxes, labels=labels, scores=scores, masks=binary)
         if 'detr' in found:
-            results['pan_results'] = sample.pred_detr_seg = self.pack_panoptic(found['detr'], class_logits)
+            results['pan_results'] = sample.pred_detr_seg = self.pack_panoptic(found['detr'], class_logits, 'detr')
         if 'panoptic' in found:
             results['pan_results'] = self.pack_panoptic(found['panoptic'], class_logits)
         if 'general' in found:
-            sample.pred_sem_seg = sample.pred_general_seg = _pack_labels(found['general'])
+            sample.pred_sem_seg = sample.pred_general_seg = self.pack_labels(found['general'])
         if 'semantic' in found:
-            sample.pred_sem_seg = _pack_labels(found['semantic'])
+            sample.pred_sem_seg = self.pack_labels(found['semantic'])
         return results
 
-    def pack_panoptic(self, result: PanopticResult | QuerySegments, class_logits: Tensor) -> PixelData:
+    def pack_labels(self, labels: Tensor) -> PixelData:
+        """A label map in the host's form.
+
+        Args:
+            labels: (H, W) integer; K and above are no class.
+
+        Returns:
+            ``sem_seg`` (1, H, W) int32 and ``ignore_index`` K, which the host's drawing leaves out; by itself it would
+            leave out 255, a class like others where K is larger, and fail at K.
+        """
+        return PixelData(metainfo=dict(ignore_index=self.num_classes), sem_seg=labels[None].to(torch.int32))
+
+    def pack_panoptic(
+        self, result: PanopticResult | QuerySegments, class_logits: Tensor, output: str = 'panoptic'
+    ) -> PixelData:
         """A panoptic result in the host's form, with the list ``segments``: id in the map, label and score of each.
 
         Args:
             result: of one image.
-            class_logits: (Q, K + 1), to tell once why there may be nothing in it. Where confident queries all lose too
+            class_logits: (Q, K + 1), to say once why there may be nothing in it. Where confident queries all lose too
                 much of their masks to others, that is noticed on a CPU only: a GPU would have to be waited for.
+            output: 'panoptic' or 'detr', whose settings gave the result.
         """
         if isinstance(result, PanopticResult):
             result = QuerySegments(*result, torch.ones_like(result.labels, dtype=torch.bool))
         if not len(result.labels) or (result.starts.device.type == 'cpu' and not result.starts.any()):
-            self._tell_nothing_found(class_logits)
+            self._warn_nothing_found(class_logits, output)
         codes = panoptic_codes(result, self.is_thing)
         encoded = result.painted(codes, self.num_classes)
         return PixelData(metainfo=dict(segments=SegmentList(result, codes)), sem_seg=encoded[None])
 
-    def _tell_nothing_found(self, class_logits: Tensor) -> None:
-        """Log once why a result is empty; an untrained model and a threshold too high look the same."""
-        if self._told_nothing_found:
+    def _warn_nothing_found(self, class_logits: Tensor, output: str) -> None:
+        """Log once which threshold emptied a result; an untrained model and a threshold too high look the same."""
+        if self._warned_nothing_found:
             return
-        self._told_nothing_found = True
-        thresholds = {key: self.settings(key).get('object_threshold', 'default') for key in self.outputs}
+        self._warned_nothing_found = True
         print_log(
-            f'No segment was found in an image: the highest class probability of its queries is '
-            f'{float(best_query(class_logits)):.3f}, and thresholds of model.test_cfg are {thresholds}. If that is '
-            'not expected, lower them, such as model.test_cfg.panoptic.object_threshold, or train longer. Said once.',
+            f'No segment was found in an image: {why_nothing_found(class_logits, output, self.settings(output))} '
+            'Further empty images are not logged.',
             logger='current',
             level=logging.WARNING,
         )
+
+
+def why_nothing_found(class_logits: Tensor, output: str, settings: dict) -> str:
+    """Name the threshold that left nothing of an image, and what was found.
+
+    Args:
+        class_logits: (Q, K + 1) of the image.
+        output: 'panoptic' or 'detr'.
+        settings: those of ``test_cfg`` that differ from the defaults.
+
+    Returns:
+        One or two sentences, with the key to change.
+    """
+    parameters = inspect.signature(OUTPUTS[output]).parameters
+    values = {name: settings.get(name, parameter.default) for name, parameter in parameters.items()}
+    highest, threshold = float(best_query(class_logits)), values['object_threshold']
+    key = f'model.test_cfg.{output}'
+    if highest <= threshold:
+        return (
+            f'the highest class probability of a query is {highest:.3f}, expected more than {key}.object_threshold='
+            f'{threshold}. Unless the model is untrained, lower that threshold.'
+        )
+    if not len(confident_queries(class_logits, threshold)[0]):
+        return (
+            f'the highest class probability of a query is {highest:.3f}, but "no object" is more probable in every '
+            f'query, which no threshold changes ({key}.object_threshold={threshold} is not the reason). Train longer.'
+        )
+    second = 'min_area' if 'min_area' in values else 'overlap_threshold'
+    lost = 'is left with fewer pixels than' if second == 'min_area' else 'keeps a smaller part of its own mask than'
+    return (
+        f'there are queries above {key}.object_threshold={threshold} (the highest class probability is {highest:.3f}), '
+        f'but each {lost} {key}.{second}={values[second]}. Unless the model is untrained, lower that threshold.'
+    )
 
 
 def masks_of_image(mask_logits: DeferredMaskLogits | Tensor, image: int, meta: dict, *, rescale: bool) -> QueryMasks:
@@ -195,15 +248,11 @@ def masks_of_image(mask_logits: DeferredMaskLogits | Tensor, image: int, meta: d
     return mask_logits.of_image(image, image_size, out_size)
 
 
-def _pack_labels(labels: Tensor) -> PixelData:
-    return PixelData(sem_seg=labels[None].to(torch.int32))
-
-
 def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
     """The results wanted, with their settings; panoptic models resize masks before they mix them, as published."""
     refuse_unknown_keys('model.test_cfg', test_cfg, OUTPUTS)
-    check_result_settings(test_cfg)
-    wanted = {key: dict(settings) for key, settings in test_cfg.items() if settings is not None}
+    wanted = {key: _settings_dict(key, settings) for key, settings in test_cfg.items() if settings is not None}
+    check_result_settings(wanted)
     if not wanted:
         raise ValueError(f'model.test_cfg={dict(test_cfg)} asks for nothing; expected one or more of {list(OUTPUTS)}')
     for key, settings in wanted.items():
@@ -213,3 +262,19 @@ def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
     if 'semantic' in wanted:
         wanted['semantic'].setdefault('resize_masks_first', True)
     return wanted
+
+
+def _settings_dict(key: str, settings: dict | str) -> dict:
+    """The settings of one result; mmengine hands on ``{…}`` of a command line as text."""
+    read = settings
+    if isinstance(settings, str):
+        try:
+            read = ast.literal_eval(settings)
+        except (SyntaxError, ValueError):
+            read = settings
+    if not isinstance(read, dict):
+        raise TypeError(
+            f'model.test_cfg.{key}: found {settings!r}, expected a dict of settings or None. Fix: '
+            f'model.test_cfg.{key}={{}} for the defaults, model.test_cfg.{key}.SETTING=VALUE to change one'
+        )
+    return dict(read)

@@ -21,6 +21,9 @@ from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.registry import MODELS
 
 WEIGHT = number(0)
+PART_TYPE = Check(
+    'the name of a part or its class', lambda value: callable(value) or (isinstance(value, str) and value)
+)
 PART_SETTINGS: dict[str, Check] = {
     'norm_groups': whole(1),
     'num_layers': whole(1),
@@ -80,6 +83,7 @@ def check_parts(where: str, parts: Mapping[str, Any], *, channels: int) -> None:
 
 
 def _check_part(where: str, part: Mapping[str, Any], channels: int) -> None:
+    check_settings(where, part, {'type': PART_TYPE})
     cls = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
     if not isinstance(cls, type):
         return
@@ -96,15 +100,14 @@ def _check_part(where: str, part: Mapping[str, Any], channels: int) -> None:
     check_parts(where, {key: value for key, value in part.items() if key != 'type'}, channels=channels)
 
 
-def check_result_settings(test_cfg: Mapping[str, Any]) -> None:
+def check_result_settings(test_cfg: Mapping[str, Mapping[str, Any]]) -> None:
     """Check the values of a panoptic model's ``test_cfg``.
 
     Raises:
         ValueError: naming the key with a wrong value.
     """
     for key, settings in test_cfg.items():
-        check_settings('model.test_cfg', {key: settings}, {key: MAPPING.or_none()})
-        check_settings(f'model.test_cfg.{key}', settings or {}, RESULT_SETTINGS)
+        check_settings(f'model.test_cfg.{key}', settings, RESULT_SETTINGS)
 
 
 def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bool = True) -> None:

@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmaskformer.datasets.pipelines import leaves_of
+from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
 
 
@@ -29,11 +30,11 @@ class CheckAnnotationsHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation data and the metrics that write results."""
-        self._check(runner.val_dataloader.dataset, 'val_dataloader', runner.val_evaluator.metrics)
+        self._check(runner.val_dataloader.dataset, 'val_dataloader', list(all_metrics(runner.val_evaluator.metrics)))
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data and the metrics that write results."""
-        self._check(runner.test_dataloader.dataset, 'test_dataloader', runner.test_evaluator.metrics)
+        self._check(runner.test_dataloader.dataset, 'test_dataloader', list(all_metrics(runner.test_evaluator.metrics)))
 
     def _check(self, dataset, where: str, metrics: Sequence) -> None:
         if where in self._checked:

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmmaskformer.datasets.inspection import image_paths, image_root, inspect_data
 from mmmaskformer.formats.label_maps import result_name
+from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.hosts.windows import require_windows
 from mmmaskformer.registry import HOOKS
 
@@ -45,13 +46,13 @@ class CheckDataHook(Hook):
     def before_val(self, runner: Runner) -> None:
         """Look at the validation data, unless that was done before the training, and name the results."""
         self._inspect('val_dataloader', runner.val_dataloader)
-        name_results(runner.val_dataloader.dataset, runner.val_evaluator.metrics)
+        name_results(runner.val_dataloader.dataset, list(all_metrics(runner.val_evaluator.metrics)))
 
     def before_test(self, runner: Runner) -> None:
         """Look at the test data and name the results."""
         _require_windows(runner)
         self._inspect('test_dataloader', runner.test_dataloader)
-        name_results(runner.test_dataloader.dataset, runner.test_evaluator.metrics)
+        name_results(runner.test_dataloader.dataset, list(all_metrics(runner.test_evaluator.metrics)))
 
     def _inspect(self, where: str, dataloader: Any) -> None:
         if where in self._inspected or not is_main_process():

@@ -16,6 +16,7 @@ from torch import Tensor
 from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
+from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
 
 HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
@@ -62,11 +63,11 @@ class CheckClassesHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation data and metrics."""
-        self._check(runner, 'val_dataloader', runner.val_evaluator.metrics)
+        self._check(runner, 'val_dataloader', list(all_metrics(runner.val_evaluator.metrics)))
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data and metrics."""
-        self._check(runner, 'test_dataloader', runner.test_evaluator.metrics)
+        self._check(runner, 'test_dataloader', list(all_metrics(runner.test_evaluator.metrics)))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the class list that the checkpoint was trained with."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 
@@ -158,10 +159,11 @@ class _ViewMerger:
             self.pool.add(class_logits, masks)
         if 'semantic' in self.fusion.outputs:
             self.views.append(score_view(class_logits, masks, **self.fusion.settings('semantic')))
-        self.class_logits = class_logits
+        # Of all views, to say why nothing was found.
+        self.class_logits = class_logits if self.class_logits is None else torch.cat([self.class_logits, class_logits])
 
     def write(self, sample) -> None:
         if self.pool is not None:
             sample.pred_panoptic_seg = self.fusion.pack_panoptic(self.pool.result(), self.class_logits)
         if self.views:
-            sample.pred_sem_seg = PixelData(sem_seg=label_map(self.views)[None])
+            sample.pred_sem_seg = self.fusion.pack_labels(label_map(self.views))

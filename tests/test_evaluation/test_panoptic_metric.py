@@ -1,6 +1,7 @@
 """The metric in mmengine's evaluator: equal to MMDetection's and to the official tool, files, several processes."""
 
 import copy
+import csv
 import json
 
 import cv2
@@ -64,6 +65,57 @@ def test_equal_to_mmdet(root, order, from_file, with_void):
     for key in KEYS:
         assert found[f'panoptic/{key}'] == pytest.approx(found[f'coco_panoptic/{key}'], rel=0, abs=1e-10)
     assert 5 < found['panoptic/PQ_th'] < 95 and 5 < found['panoptic/PQ_st'] < 95
+
+
+@pytest.mark.parametrize('order', [None, OTHER_ORDER])
+def test_mmdets_metric_before_it_changes_nothing(root, order):
+    scenes = Scenes(root, order)
+    samples = scenes.samples(seed=1)
+    for sample in samples:  # as our heads list them
+        codes = sample.pred_panoptic_seg.sem_seg.unique().tolist()
+        segments = [dict(id=code, label=code % 1000, score=1.0) for code in codes if code % 1000 < 9]
+        sample.pred_panoptic_seg.set_metainfo(dict(segments=segments))
+    ours = dict(type='mmmaskformer.PanopticMetric')
+    theirs = dict(type='CocoPanopticMetric', seg_prefix=str(scenes.folder), nproc=1)
+    alone, after = evaluate(scenes, samples, ours), evaluate(scenes, samples, [theirs, ours])
+    assert 5 < alone['panoptic/PQ'] < 95 and set(after) > set(alone)
+    assert {key: after[key] for key in alone} == alone
+
+
+def test_others_measure_the_same_predictions(scenes):
+    samples = scenes.samples(seed=1)
+    panoptic, semantic = dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskformer.SemanticMetric')
+    one_dict = evaluate(scenes, samples, panoptic | dict(also=[semantic]))
+    assert one_dict == evaluate(scenes, samples, panoptic, semantic) and {'panoptic/PQ', 'mIoU'} < set(one_dict)
+
+
+def test_image_table_lists_the_worst_image_first(scenes, tmp_path):
+    samples = scenes.samples(seed=1)
+    metric = dict(type='mmmaskformer.PanopticMetric', image_table=str(tmp_path / 'tables/images.csv'))
+    evaluate(scenes, samples, metric)
+    rows = list(csv.DictReader((tmp_path / 'tables/images.csv').open()))
+    found = [float(row['PQ']) for row in rows]
+    assert len(rows) == len(samples) and found == sorted(found)
+    path = {sample.img_path: sample for sample in samples}
+    for row in (rows[0], rows[-1]):
+        alone = evaluate(scenes, [path[row['image']]], dict(type='mmmaskformer.PanopticMetric'))
+        assert float(row['PQ']) == pytest.approx(alone['panoptic/PQ'], abs=1e-9)
+
+
+def test_image_table_needs_ground_truth():
+    with pytest.raises(ValueError, match="found image_table='a.csv' with format_only=True"):
+        PanopticMetric(format_only=True, outfile_prefix='a', image_table='a.csv')
+
+
+def test_two_metrics_with_the_same_keys_are_refused(scenes):
+    twice = dict(type='mmmaskformer.PanopticMetric', also=[dict(type='mmmaskformer.PanopticMetric')])
+    with pytest.raises(ValueError, match=r"PanopticMetric also gives \['panoptic/PQ'.*Fix: give one of them a prefix"):
+        evaluate(scenes, scenes.samples(), twice)
+
+
+def test_others_stand_in_a_list():
+    with pytest.raises(TypeError, match=r'PanopticMetric.also: found .* expected a list of metrics'):
+        PanopticMetric(also=dict(type='mmmaskformer.SemanticMetric'))
 
 
 @pytest.mark.parametrize('order', [None, OTHER_ORDER])

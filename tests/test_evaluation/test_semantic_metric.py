@@ -210,3 +210,8 @@ def test_results_of_one_name_do_not_overwrite_each_other(tmp_path):
 def test_ignored_label_that_no_file_can_hold(ignore_index):
     with pytest.raises(ValueError, match=f'ignore_index={ignore_index}: expected a label that a file'):
         SemanticMetric(ignore_index=ignore_index)
+
+
+def test_label_maps_are_kept_in_any_case():
+    with pytest.raises(ValueError, match='found keep_results=False, expected True'):
+        SemanticMetric(keep_results=False)

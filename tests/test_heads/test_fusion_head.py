@@ -177,7 +177,7 @@ def test_nothing_found_is_told_once_with_the_highest_score(log):
     highest = float(class_logits[0].softmax(-1)[:, :-1].max())
     messages = [message for message in log if 'No segment was found' in message]
     assert len(messages) == 1
-    assert f'{highest:.3f}' in messages[0] and '0.9' in messages[0] and 'object_threshold' in messages[0]
+    assert f'{highest:.3f}, expected more than model.test_cfg.panoptic.object_threshold=0.9' in messages[0]
 
 
 def test_queries_that_all_lose_are_told_too(log):
@@ -188,7 +188,42 @@ def test_queries_that_all_lose_are_told_too(log):
     fusion = make_fusion(dict(panoptic=dict(overlap_threshold=0.99)))
     result = fusion.predict(class_logits, mask_logits, samples()[:1])[0]['pan_results']
     assert (result.sem_seg == 5).all() and not result.segments
-    assert sum('No segment was found' in message for message in log) == 1
+    (message,) = [message for message in log if 'No segment was found' in message]
+    assert 'each keeps a smaller part of its own mask than model.test_cfg.panoptic.overlap_threshold=0.99' in message
+
+
+def test_the_smallest_area_is_named_where_it_emptied_the_image(log):
+    class_logits = torch.full((1, 1, 6), -9.0)
+    class_logits[0, 0, 1] = 9.0
+    fusion = make_fusion(dict(detr=dict(min_area=10**6)))
+    fusion.predict(class_logits, torch.ones(1, 1, 64, 96), samples()[:1])
+    (message,) = [message for message in log if 'No segment was found' in message]
+    assert 'is left with fewer pixels than model.test_cfg.detr.min_area=1000000' in message
+
+
+def test_no_threshold_is_blamed_where_no_object_is_more_probable(log):
+    class_logits = torch.zeros(1, 7, 6)
+    class_logits[..., 5] = 1.0
+    fusion = make_fusion(dict(panoptic=dict(object_threshold=0.1)))
+    fusion.predict(class_logits, torch.zeros(1, 7, 64, 96), samples()[:1])
+    (message,) = [message for message in log if 'No segment was found' in message]
+    assert '"no object" is more probable in every query' in message and 'Train longer' in message
+
+
+def test_settings_arrive_as_text_from_a_command_line():
+    fusion = make_fusion(dict(panoptic='{}', semantic="{'resize_masks_first': False}"))
+    assert fusion.outputs == dict(panoptic={}, semantic=dict(resize_masks_first=False))
+
+
+@pytest.mark.parametrize('text', ['yes', '{', 'True', '[1]'])
+def test_settings_that_are_no_dict_are_refused(text):
+    with pytest.raises(TypeError, match=r'model.test_cfg.semantic: found .* Fix: model.test_cfg.semantic=\{\}'):
+        make_fusion(dict(semantic=text))
+
+
+def test_pixels_without_a_class_are_not_drawn_by_the_host():
+    labels = make_fusion().pack_labels(torch.tensor([[0, 5]]))
+    assert labels.ignore_index == 5 and labels.sem_seg.dtype == torch.int32
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_panoptic_head_names_its_own_key():
         (dict(detr=dict(min_area=2.5)), ValueError, r'detr.min_area: found 2.5, expected a whole number of at least 0'),
         (dict(instance=dict(max_per_image=0)), ValueError, r'instance.max_per_image: found 0'),
         (dict(semantic=dict(resize_masks_first='yes')), ValueError, r"semantic.resize_masks_first: found 'yes'"),
-        (dict(panoptic=True), ValueError, r'model.test_cfg.panoptic: found True, expected a dict or None'),
+        (dict(panoptic=True), TypeError, r'model.test_cfg.panoptic: found True, expected a dict of settings or None'),
         (dict(panoptic=dict(object_treshold=0.5)), TypeError, "Did you mean 'object_threshold'"),
     ],
 )

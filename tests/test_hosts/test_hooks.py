@@ -210,15 +210,16 @@ def test_parts_of_mmdetection_that_cannot_read_a_thousand_classes_are_refused():
     import mmdet.engine.hooks
     import mmdet.evaluation
 
-    drawing = mmdet.engine.hooks.DetVisualizationHook
+    drawn, hidden = (object.__new__(mmdet.engine.hooks.DetVisualizationHook) for _ in range(2))
+    drawn.draw, hidden.draw = True, False
     metric = object.__new__(mmdet.evaluation.CocoPanopticMetric)
     metric.tmp_dir = None  # read when it is deleted
     head = SimpleNamespace(num_classes=1000, outputs={'panoptic': {}})
     for count, metrics, hooks, part in (
         (1000, [metric], [], 'CocoPanopticMetric'),
-        (1000, [], [drawing(draw=True)], 'DetVisualizationHook'),
-        (1000, [], [drawing(draw=False)], None),
-        (999, [metric], [drawing(draw=True)], None),
+        (1000, [], [drawn], 'DetVisualizationHook'),
+        (1000, [], [hidden], None),
+        (999, [metric], [drawn], None),
     ):
         head.num_classes = count
         runner = make_runner('test', model=SimpleNamespace(panoptic_fusion_head=head))

@@ -15,7 +15,7 @@ PARTS = {
     METRICS: ('SemanticMetric', 'PanopticMetric'),
     HOOKS: ('DrawPredictionsHook',),
 }  # fmt: skip
-CHECKED_ELSEWHERE = {'LoadPanopticAnnotations': {'things'}}
+CHECKED_ELSEWHERE = {'LoadPanopticAnnotations': {'things'}, 'SemanticMetric': {'also'}, 'PanopticMetric': {'also'}}
 """Settings that the class checks together with others."""
 
 

@@ -112,8 +112,9 @@ def train(data, tmp_path, monkeypatch):
             path.write_text(INSTANCE.format(base=base, data=str(data[kind]), iters=iters, hooks=hooks) + more)
         else:
             runs.write_config(path, data[kind], panoptic=kind == 'panoptic', iters=iters, hooks=hooks, more=more)
-        for visualizer in (SegLocalVisualizer, DetLocalVisualizer):  # a process has one of each name
-            visualizer._instance_dict.clear()
+        for host in (SegLocalVisualizer, DetLocalVisualizer):  # a process has one of each class and name
+            for visualizer in (host, *host.__subclasses__()):
+                visualizer._instance_dict.clear()
         script = str(host_script(HOSTS[kind], 'train.py'))
         monkeypatch.setattr(sys, 'argv', [script, str(path), '--work-dir', str(tmp_path / kind), *flags])
         with DefaultScope.overwrite_default_scope(None):

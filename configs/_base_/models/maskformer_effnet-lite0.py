@@ -6,7 +6,7 @@ model = dict(
     data_preprocessor=dict(mean=[127.0] * 3, std=[128.0] * 3),
     backbone=dict(
         _delete_=True,
-        type='TIMMBackbone',
+        type='mmseg.TIMMBackbone',
         model_name='tf_efficientnet_lite0',
         features_only=True,
         pretrained=False,

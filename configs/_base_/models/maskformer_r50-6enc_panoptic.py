@@ -2,9 +2,9 @@
 # panoptic segmentation. A config that inherits from this gives both heads their classes:
 # dict(panoptic_head=classes, panoptic_fusion_head=classes) with classes = dict(num_classes=..., things=[...]).
 model = dict(
-    type='MaskFormer',
+    type='mmdet.MaskFormer',
     data_preprocessor=dict(
-        type='DetDataPreprocessor',
+        type='mmmaskformer.DetDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
@@ -12,7 +12,7 @@ model = dict(
         pad_size_divisor=1,
     ),
     backbone=dict(
-        type='ResNet',
+        type='mmdet.ResNet',
         depth=50,
         out_indices=(0, 1, 2, 3),
         # Statistics and affine parameters stay those of ImageNet.

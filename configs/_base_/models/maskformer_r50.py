@@ -13,7 +13,7 @@ model = dict(
         test_cfg=dict(size_divisor=32),
     ),
     backbone=dict(
-        type='ResNet',
+        type='mmseg.ResNet',
         depth=50,
         out_indices=(0, 1, 2, 3),
         # Statistics and affine parameters stay those of ImageNet.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.checks import BOOLEAN, TEXT, checked, list_of
 from mmmaskformer.datasets.transforms.common import (
@@ -82,6 +82,8 @@ class PackPanopticInputs(BaseTransform):
     ``inputs`` is the image as (3, H, W) tensor, dtype kept. ``data_samples`` is a `DetDataSample` with the meta
     information in ``meta_keys`` and, if the segments were loaded, ``gt_panoptic_seg``: `PixelData` with
     ``segment_map``, (1, H, W) int16, -1 where there is no segment, and in its metainfo ``labels``, a tuple of M ints.
+    ``gt_instances`` is there too, as in all samples of MMDetection, whose tools read it without asking; it is empty, as
+    the instances are in ``gt_panoptic_seg``.
 
     Args:
         keep_vanished: keep segments that lost all their pixels in a crop, as the published system does: they are
@@ -111,6 +113,7 @@ class PackPanopticInputs(BaseTransform):
             )
             segment_map = torch.from_numpy(segment_map[None])
             sample.gt_panoptic_seg = PixelData(metainfo={'labels': tuple(labels.tolist())}, segment_map=segment_map)
+            sample.gt_instances = InstanceData()
         return {'inputs': image, 'data_samples': sample}
 
     def __repr__(self) -> str:

@@ -1,0 +1,96 @@
+"""A metric that brings others along, so that an evaluator of several metrics is one dict in a config."""
+
+from collections.abc import Sequence
+
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmengine.registry import METRICS as ROOT_METRICS
+
+
+class MetricWithOthers(BaseMetric):
+    """Base of our metrics: one metric, and others that measure the same predictions.
+
+    The hosts' scripts write into ``test_evaluator`` as into a dict, and so does ``--cfg-options
+    test_evaluator.KEY=VALUE``; a list of metrics fails there. With the others in ``also``, the keys of the first metric
+    are the evaluator's own, however many metrics there are: ``test_evaluator.classwise=True`` and, for the others,
+    ``test_evaluator.also.0.classwise=True``.
+
+    Args:
+        also: configs of the other metrics, of any package, or metrics; None for none. Their results stand in the same
+            dict.
+        collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
+        prefix: of the keys.
+
+    Raises:
+        TypeError: if ``also`` is not a list.
+    """
+
+    format_only = False
+
+    def __init__(
+        self, also: Sequence[dict | BaseMetric] | None = None, collect_device: str = 'cpu', prefix: str | None = None
+    ) -> None:
+        if isinstance(also, dict | str):
+            raise TypeError(f'{type(self).__name__}.also: found {also!r}, expected a list of metrics. Fix: also=[...]')
+        self.also: list[BaseMetric] = [ROOT_METRICS.build(m) if isinstance(m, dict) else m for m in also or ()]
+        super().__init__(collect_device=collect_device, prefix=prefix)
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        """Meta information of the data set, for this metric and the others."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        self._dataset_meta = dataset_meta
+        for metric in self.also:
+            metric.dataset_meta = dataset_meta
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Read the predictions of a batch.
+
+        Args:
+            data_batch: handed on to the other metrics.
+            data_samples: as dicts.
+        """
+        for sample in data_samples:
+            self.results.append(self.process_sample(sample))
+        for metric in self._others():
+            metric.process(data_batch, data_samples)
+
+    def process_sample(self, sample: dict) -> tuple:
+        """What `compute_metrics` needs of one data sample."""
+        raise NotImplementedError
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """The results of this metric and of the others.
+
+        Args:
+            size: number of images.
+
+        Raises:
+            ValueError: if two metrics give the same key.
+        """
+        found = super().evaluate(size)
+        for metric in self._others():
+            more = metric.evaluate(size)
+            twice = sorted(found.keys() & more.keys())
+            if twice:
+                raise ValueError(
+                    f'{type(self).__name__}.also: {type(metric).__name__} also gives {twice}; expected different keys. '
+                    "Fix: give one of them a prefix=..., such as prefix='second'."
+                )
+            found |= more
+        return found
+
+    def _others(self) -> list[BaseMetric]:
+        """The other metrics; without ground truth, those that write results only."""
+        if not self.format_only:
+            return self.also
+        left_out = [type(metric).__name__ for metric in self.also if not getattr(metric, 'format_only', False)]
+        if left_out and not self._told_left_out:
+            self._told_left_out = True
+            print_log(f'{type(self).__name__}: format_only=True, so {left_out} of `also` are left out', 'current')
+        return [metric for metric in self.also if getattr(metric, 'format_only', False)]
+
+    _told_left_out = False

@@ -1,0 +1,86 @@
+"""MMDetection's visualizer for our results; a location for `VISUALIZERS` where MMDetection is installed."""
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmengine.structures import PixelData
+
+from mmmaskformer.formats.mmdet_codes import INSTANCE_OFFSET, with_void_restored
+from mmmaskformer.registry import VISUALIZERS
+
+# After our registry, which makes mmdet importable with mmcv-lite.
+from mmdet.visualization import DetLocalVisualizer as HostVisualizer  # isort: skip
+from mmdet.visualization.palette import get_palette  # isort: skip
+
+
+@VISUALIZERS.register_module()
+class DetLocalVisualizer(HostVisualizer):
+    """MMDetection's visualizer, which also draws our ground truth and empty panoptic results.
+
+    The host's own fails at both. A map without a segment is drawn as the plain image. Of a panoptic and a semantic
+    result, the host would paint one over the other; here the panoptic one is drawn, and that is logged once.
+    """
+
+    _told_one_of_two = False
+
+    def add_datasample(self, name: str, image: np.ndarray, data_sample=None, *args, **kwargs) -> None:
+        """Draw ground truth and prediction; arguments of the host's method.
+
+        Args:
+            name: of the picture.
+            image: (H, W, 3) uint8, RGB.
+            data_sample: a `DetDataSample` of this model or of the host's; it is not changed.
+            args: of the host.
+            kwargs: of the host.
+        """
+        classes = self.dataset_meta.get('classes')
+        if classes is not None:
+            # The host takes tuples only, and for label maps it needs colours.
+            colours = self.dataset_meta.get('palette') or get_palette(None, len(classes))
+            self.dataset_meta = dict(self.dataset_meta, palette=[tuple(colour) for colour in colours])
+        if data_sample is not None and classes is not None:
+            data_sample = self._drawable(data_sample.new(), len(classes))
+        super().add_datasample(name, np.ascontiguousarray(image), data_sample, *args, **kwargs)
+
+    def _drawable(self, sample, num_classes: int):
+        """The sample, changed to what the host can draw."""
+        if 'pred_panoptic_seg' in sample and 'pred_sem_seg' in sample:
+            del sample.pred_sem_seg
+            self._tell_one_of_two()
+        for key in ('gt_panoptic_seg', 'pred_panoptic_seg'):
+            if key not in sample:
+                continue
+            codes = panoptic_map(sample.get(key), num_classes)
+            if (codes % INSTANCE_OFFSET < num_classes).any():
+                data = codes if key.startswith('gt_') else torch.from_numpy(codes)
+                setattr(sample, key, PixelData(sem_seg=data))
+            else:
+                delattr(sample, key)
+        return sample
+
+    def _tell_one_of_two(self) -> None:
+        if not self._told_one_of_two:
+            self._told_one_of_two = True
+            print_log(
+                'DetLocalVisualizer draws pred_panoptic_seg, not pred_sem_seg, of samples that have both. To draw the '
+                'other: --cfg-options model.test_cfg.panoptic=None, or tools/draw_predictions.py --field pred_sem_seg.',
+                'current',
+            )
+
+
+def panoptic_map(panoptic: PixelData, num_classes: int) -> np.ndarray:
+    """A panoptic map in MMDetection's form.
+
+    Args:
+        panoptic: ours as loaded (``segment_map`` (1, H, W), -1 for none, and ``labels``), or ``sem_seg`` (1, H, W).
+        num_classes: K.
+
+    Returns:
+        (1, H, W) int32 numpy array, label + 1000 * instance, K for void.
+    """
+    if 'segment_map' in panoptic:
+        labels = np.array(panoptic.labels, np.int64)
+        codes = np.append(labels + INSTANCE_OFFSET * np.arange(1, len(labels) + 1), num_classes)
+        return codes[np.asarray(panoptic.segment_map)].astype(np.int32)  # the last one where the map is -1
+    listed = [segment['id'] for segment in panoptic.segments] if 'segments' in panoptic else None
+    return with_void_restored(np.asarray(torch.as_tensor(panoptic.sem_seg).cpu()), listed, num_classes).astype(np.int32)

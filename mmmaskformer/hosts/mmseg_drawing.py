@@ -1,0 +1,27 @@
+"""MMSegmentation's drawing hook; a location for `HOOKS` where MMSegmentation is installed."""
+
+import warnings
+
+from mmmaskformer.registry import HOOKS
+
+# After our registry, which makes mmseg importable with mmcv-lite.
+from mmseg.engine.hooks import SegVisualizationHook as HostHook  # isort: skip
+
+
+@HOOKS.register_module()
+class SegVisualizationHook(HostHook):
+    """MMSegmentation's hook, which stays silent where nobody asked for pictures.
+
+    The host's scripts need it in every config, for ``--show-dir``; without that option the host warns in every run that
+    it draws nothing.
+
+    Args:
+        draw: whether to draw during validation and test.
+        settings: all other arguments of the host's hook.
+    """
+
+    def __init__(self, draw: bool = False, **settings) -> None:
+        with warnings.catch_warnings():
+            if not draw:
+                warnings.filterwarnings('ignore', message='The draw is False')
+            super().__init__(draw=draw, **settings)

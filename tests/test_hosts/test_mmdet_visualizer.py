@@ -1,0 +1,76 @@
+"""What our subclass of MMDetection's visualizer paints, and what it leaves to the host."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import VISUALIZERS, init_default_scope
+from mmengine.structures import PixelData
+
+import mmmaskformer.registry  # noqa: F401  must come before mmdet where mmcv-lite is installed
+
+from mmdet.structures import DetDataSample  # isort: skip
+
+PALETTE = [[200, 0, 0], [0, 200, 0], [0, 0, 200]]
+
+
+@pytest.fixture
+def visualizer(request):
+    init_default_scope('mmdet')
+    found = VISUALIZERS.build(dict(type='mmmaskformer.DetLocalVisualizer', alpha=1.0, name=request.node.name))
+    found.dataset_meta = dict(classes=('sky', 'dog', 'cat'), palette=PALETTE)
+    return found
+
+
+def sample_of(**fields) -> DetDataSample:
+    sample = DetDataSample()
+    for name, field in fields.items():
+        setattr(sample, name, field)
+    return sample
+
+
+def drawn(visualizer, sample) -> np.ndarray:
+    """Ground truth, or the plain image, beside the prediction."""
+    image = np.full((120, 160, 3), 90, np.uint8)
+    visualizer.add_datasample('a', image, sample)
+    return visualizer.get_image()
+
+
+# A pixel of each quarter, away from outlines and from the name in its middle.
+QUARTERS = {(12, 14): 0, (12, 140): 1, (105, 14): 2, (105, 140): 3}
+
+
+def quarters(values, dtype=torch.int32) -> torch.Tensor:
+    """(1, 120, 160): one value for each quarter."""
+    return torch.tensor(values, dtype=dtype).reshape(2, 2).repeat_interleave(60, 0).repeat_interleave(80, 1)[None]
+
+
+def test_ground_truth_and_prediction_have_the_colours_of_their_classes(visualizer):
+    truth = PixelData(metainfo=dict(labels=(2, 0, 1)), segment_map=quarters([0, 1, 2, -1], torch.int16))
+    found = PixelData(sem_seg=quarters([1001, 2001, 1000, 3]))
+    before = truth.segment_map.clone()
+    picture = drawn(visualizer, sample_of(gt_panoptic_seg=truth, pred_panoptic_seg=found))
+    left, right = np.split(picture, 2, axis=1)
+    void = [90, 90, 90]
+    for side, labels in ((left, [2, 0, 1, None]), (right, [1, 1, 0, None])):
+        for (row, column), quarter in QUARTERS.items():
+            expected = void if labels[quarter] is None else PALETTE[labels[quarter]]
+            assert side[row, column].tolist() == expected
+    assert torch.equal(truth.segment_map, before)
+
+
+def test_an_empty_result_is_the_plain_image(visualizer):
+    nothing = PixelData(metainfo=dict(segments=[]), sem_seg=quarters([3, 3, 3, 3]))
+    assert (drawn(visualizer, sample_of(pred_panoptic_seg=nothing)) == 90).all()
+
+
+def test_void_that_mmdets_metric_overwrote_stays_void(visualizer):
+    found = PixelData(metainfo=dict(segments=[dict(id=1001, label=1, score=1.0)]), sem_seg=quarters([1001, 0, 0, 0]))
+    picture = drawn(visualizer, sample_of(pred_panoptic_seg=found))
+    assert picture[12, 174].tolist() == PALETTE[1] and picture[105, 300].tolist() == [90] * 3
+
+
+def test_labels_without_a_class_and_a_data_set_without_colours(visualizer):
+    visualizer.dataset_meta = dict(classes=('sky', 'dog', 'cat'))
+    labels = PixelData(metainfo=dict(ignore_index=3), sem_seg=quarters([1, 3, 3, 3]))
+    picture = drawn(visualizer, sample_of(pred_sem_seg=labels))
+    assert (picture[105, 300] == 90).all() and (picture[12, 174] != 90).any()
