@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmmaskformer.datasets.transforms import loading
 from mmmaskformer.datasets.transforms.common import FIRST_SEGMENT
-from mmmaskformer.formats.panoptic_png import write_ids
+from mmmaskformer.formats.panoptic_png import colours_of_ids
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 
 UNCHANGED = dict(type='LoadImageFromFile', color_type='unchanged')
@@ -146,7 +146,7 @@ def write_annotation(folder, labels: np.ndarray, kind: str) -> tuple[dict, objec
     if kind == 'semantic':
         cv2.imwrite(results['seg_map_path'], labels)
         return results, TRANSFORMS.build(dict(type='mmmaskformer.LoadSegAnnotations'))
-    write_ids(results['seg_map_path'], labels.astype(np.int64) * 7)
+    Image.fromarray(colours_of_ids(labels.astype(np.int64) * 7)).save(results['seg_map_path'])
     results['segments_info'] = [dict(id=7, category=0, iscrowd=0, is_thing=True, area=int(labels.sum()))]
     return results, TRANSFORMS.build(dict(type='mmmaskformer.LoadPanopticAnnotations'))
 
