@@ -215,6 +215,7 @@ PLACES = [
 @example(('criterion', 'no_object_weight'), NAN)
 @example(('transformer_decoder', 'num_layers'), True)
 @example(('pixel_decoder', 'type'), False)
+@example(('criterion', 'class_weight'), 0)
 def test_configs_of_heads(place, value):
     """A head is built, or the key is named."""
     if value == 2**40 and place[-1] != 'ignore_index':

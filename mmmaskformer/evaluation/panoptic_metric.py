@@ -39,6 +39,7 @@ from mmmaskformer.registry import METRICS
     collect_device=one_of('cpu', 'gpu'),
     prefix=TEXT.or_none(),
     outfile_prefix=PATH.or_none(),
+    image_table=PATH.or_none(),
 )
 class PanopticMetric(MetricWithOthers):
     """PQ, SQ and RQ of all classes, things and stuff, in percent, equal to the official tool's.

@@ -34,6 +34,7 @@ from mmmaskformer.registry import METRICS
     prefix=TEXT.or_none(),
     ignore_index=whole(),
     output_dir=PATH.or_none(),
+    keep_results=BOOLEAN,
 )
 class SemanticMetric(MetricWithOthers):
     """mIoU, mAcc, aAcc and frequency-weighted IoU, and the paper's PQ-St, in percent, from one pass.
