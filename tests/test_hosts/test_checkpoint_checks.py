@@ -1,10 +1,12 @@
 """A checkpoint that fits the model in part or not at all, in mmengine's runner."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import hosts, runs
+from helpers.checkpoints import Attack, content
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -147,3 +149,19 @@ def test_missing_statistics_of_batch_norms_are_refused_in_a_test():
 def test_a_part_is_refused_in_a_test(scenes, tmp_path, task):
     with pytest.raises(ValueError, match=r'given\.pth: \d+ of the \d+ weights of the model are loaded.*random weights'):
         start(scenes, tmp_path, halved(scenes[1]), task)
+
+
+def test_the_hosts_test_script_refuses_nan_and_code(scenes, tmp_path, monkeypatch):
+    """MMSegmentation's own script, also where torch loads code by default."""
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    cfg, model = scenes
+    weights = dict(model.state_dict())
+    name = 'decode_head.classifier.class_embed.bias'
+    weights[name] = weights[name].clone().fill_(float('nan'))
+    torch.save(dict(state_dict=weights, meta=dict()), tmp_path / 'nan.pth')
+    torch.save(content(state_dict=dict(model.state_dict()), more=Attack(tmp_path / 'executed')), tmp_path / 'code.pth')
+    for file, message in (('nan.pth', f'1 of its .* weights hold inf or NaN .{name}'), ('code.pth', 'code to be run')):
+        script = (str(runs.ROOT / 'tools/test.py'), cfg.filename, file, '--work-dir', 'out')
+        done = runs.run_script(*script, cwd=tmp_path, check=False)
+        assert done.returncode and re.search(message, done.stdout + done.stderr), done.stderr[-500:]
+    assert not (tmp_path / 'executed').exists()
