@@ -5,8 +5,8 @@ Imported first by `mmmaskformer.registry`. It does five things and undoes nothin
 1. mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
    MMDetection or MMSegmentation fails. A stand-in takes its place, only when the real one is absent; every op in it
    raises when it is called. MaskFormer needs none of them.
-2. torch 2.6 and newer load checkpoints with ``weights_only=True``, which rejects what mmengine 0.10 stores beside the
-   weights. The few types concerned are registered as safe; the check itself stays on.
+2. A checkpoint may hold code. mmengine is made to read files with ``weights_only=True`` under every torch. That mode
+   rejects what mmengine 0.10 stores beside the weights: the few types concerned are registered as safe.
 3. mmengine inherits configs of other packages, ``_base_ = 'mmdet::…'``, from a fixed list. This package is added to it.
 4. mmengine builds its own deprecated file client, which it does not use, for each checkpoint, and warns about it. It
    gets the successor instead.
@@ -125,21 +125,32 @@ def allow_mmengine_checkpoints() -> None:
 
     Beside tensors and plain Python values its Runner writes a ``HistoryBuffer`` for each logged value, numpy scalars
     (remaining time, best score) and numpy arrays (the buffers, a dataset's palette). Files written under numpy 1 and 2
-    are both accepted, whichever is installed. Older releases of torch, which do not check, are left alone.
+    are both accepted, whichever is installed. mmengine is made to pass ``weights_only=True``; for older releases of
+    torch, whose check knows too few types, see `mmmaskformer.safe_loading`.
     """
-    import numpy as np
     import torch
+
+    from mmmaskformer import safe_loading
+
+    safe_loading.install()
+    if _release(torch.__version__) >= FIRST_CHECKING_TORCH:
+        torch.serialization.add_safe_globals([(value, name) for name, value in checkpoint_globals().items()])
+
+
+def checkpoint_globals() -> dict:
+    """What mmengine 0.10 stores in its checkpoints beside tensors and plain values, by the name in the file."""
+    import numpy as np
     from mmengine.logging.history_buffer import HistoryBuffer
 
-    if _release(torch.__version__) < FIRST_CHECKING_TORCH:
-        return
     core = np.core if np.lib.NumpyVersion(np.__version__) < '2.0.0' else np._core
-    safe = [HistoryBuffer, np.ndarray, np.dtype, (history_buffer_method, 'builtins.getattr')]
+    found = {f'{item.__module__}.{item.__qualname__}': item for item in (HistoryBuffer, np.ndarray, np.dtype)}
+    found['builtins.getattr'] = history_buffer_method
     for function in (core.multiarray._reconstruct, core.multiarray.scalar):
         # numpy 2 renamed its core package; the name in a file is that of the numpy that wrote it
-        safe += [(function, f'{package}.multiarray.{function.__name__}') for package in ('numpy.core', 'numpy._core')]
-    safe += [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', '?')]
-    torch.serialization.add_safe_globals(safe)
+        for package in ('numpy.core', 'numpy._core'):
+            found[f'{package}.multiarray.{function.__name__}'] = function
+    kinds = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', '?')]
+    return found | {f'{kind.__module__}.{kind.__qualname__}': kind for kind in kinds}
 
 
 def history_buffer_method(owner: type, name: str):

@@ -57,6 +57,7 @@ HOOKS = Registry(
     locations=[
         'mmmaskformer.hosts.hooks',
         'mmmaskformer.hosts.checkpoint_checks',
+        'mmmaskformer.hosts.image_check',
         'mmmaskformer.hosts.annotation_checks',
         'mmmaskformer.hosts.checkpointing',
         'mmmaskformer.hosts.resuming',

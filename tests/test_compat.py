@@ -194,6 +194,7 @@ def test_safe_globals_are_what_a_checkpoint_needs_and_no_more(checkpoint):
     stored = set(torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint))
     code = (
         'import torch\n'
+        'import mmengine.runner  # imports distributed tensors, which torch itself registers\n'
         'from mmmaskformer import compat\n'
         'from torch._weights_only_unpickler import _get_user_allowed_globals as allowed\n'
         'before = set(allowed())\n'

@@ -46,7 +46,8 @@ ARROWS = {
     },
     'registry.py': {'mmengine', 'mmmaskformer.compat'},
     'requirements.py': set(),
-    'compat.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.requirements'},
+    'compat.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.requirements', 'mmmaskformer.safe_loading'},
+    'safe_loading.py': {'torch', 'mmengine', 'mmmaskformer.compat'},
     'startup.py': {'mmmaskformer.compat', 'mmmaskformer.launcher'},
     'launcher.py': set(),
     'datasets/transforms/packing.py': {
@@ -57,6 +58,7 @@ ARROWS = {
         'mmdet',
         'mmmaskformer.datasets',
         'mmmaskformer.registry',
+        'mmmaskformer.core.checks',
     },
     'datasets/transforms/': {
         'torch',
@@ -68,6 +70,7 @@ ARROWS = {
         'mmmaskformer.datasets',
         'mmmaskformer.formats',
         'mmmaskformer.registry',
+        'mmmaskformer.core.checks',
     },
     'datasets/samplers.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'datasets/seg.py': {
@@ -77,6 +80,7 @@ ARROWS = {
         'mmmaskformer.datasets',
         'mmmaskformer.formats',
         'mmmaskformer.registry',
+        'mmmaskformer.core.checks',
     },
     'datasets/instance.py': {
         'mmengine',
@@ -85,7 +89,13 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.registry',
     },
-    'datasets/panoptic.py': {'mmengine', 'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
+    'datasets/panoptic.py': {
+        'mmengine',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.registry',
+        'mmmaskformer.core.checks',
+    },
     'datasets/': {'numpy', 'PIL', 'mmengine', 'rich', 'mmmaskformer.datasets', 'mmmaskformer.formats'},
     'evaluation/': {
         'numpy',
@@ -110,8 +120,15 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
-    'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core', 'mmmaskformer.hosts'},
-    'hosts/mmdet.py': {'torch', 'mmdet', 'mmmaskformer.hosts'},
+    'hosts/mmseg.py': {
+        'torch',
+        'mmengine',
+        'mmseg',
+        'mmmaskformer.core',
+        'mmmaskformer.hosts',
+        'mmmaskformer.heads.settings',
+    },
+    'hosts/mmdet.py': {'torch', 'mmdet', 'mmmaskformer.hosts', 'mmmaskformer.core.checks'},
     'hosts/data_check.py': {
         'mmengine',
         'mmmaskformer.datasets',
@@ -142,7 +159,9 @@ ARROWS = {
         'numpy',
         'mmengine',
         'mmmaskformer.datasets',
+        'mmmaskformer.core.checks',
         'mmmaskformer.formats',
+        'mmmaskformer.heads.settings',
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
@@ -164,6 +183,7 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.registry',
         'mmmaskformer.visualization',
+        'mmmaskformer.heads.checkpoint_layouts',
     },
     '__main__.py': {'mmmaskformer.apis.cli'},
     'doctor/': {'mmmaskformer.__version__', 'mmmaskformer.doctor', 'mmmaskformer.requirements'},
@@ -189,6 +209,7 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'torch'): 'the doctor imports this file on a machine that has nothing but Python',
     ('compat.py', 'numpy'): 'the same',
     ('compat.py', 'mmengine'): 'the same',
+    ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
         for name in ('__init__', 'curve', 'doctor', 'draw', 'export', 'scenes')

@@ -23,6 +23,7 @@ custom_hooks = [
     dict(type='mmmaskformer.RepeatableRunHook'),
     dict(type='mmmaskformer.ShareWeightsHook'),
     dict(type='mmmaskformer.CheckCheckpointHook'),
+    dict(type='mmmaskformer.CheckImagesHook', on_non_finite='stop'),
     dict(type='mmmaskformer.CheckAnnotationsHook'),
     dict(type='mmmaskformer.ResumeHook'),
 ]

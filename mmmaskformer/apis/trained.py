@@ -13,6 +13,7 @@ from torch import nn
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer.export.modules import head_of
+from mmmaskformer.heads.checkpoint_layouts import require_finite_weights
 
 
 class TrainedModel(NamedTuple):
@@ -102,7 +103,7 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
         The model in evaluation mode on the CPU, and the content of the checkpoint.
 
     Raises:
-        ValueError: if the weights do not fit.
+        ValueError: if the weights do not fit, or one is inf or NaN.
     """
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model_cfg = cfg.model.copy()
@@ -118,6 +119,7 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
             f'checkpoint: {checkpoint} does not fit the model of the config: {problem[:300]} … '
             'Fix: give the config that it was trained with'
         ) from error
+    require_finite_weights(model.state_dict(), checkpoint)
     return model.eval(), content
 
 

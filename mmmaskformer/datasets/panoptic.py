@@ -7,6 +7,7 @@ from os import path as osp
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, checked, whole
 from mmmaskformer.datasets.category_labels import labels_of_categories
 from mmmaskformer.datasets.files import locate_files
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
@@ -20,6 +21,18 @@ FILTERS = {'filter_empty_gt', 'min_size'}
 
 
 @DATASETS.register_module()
+@checked(
+    ann_file=PATH,
+    metainfo_file=PATH.or_none(),
+    metainfo=MAPPING.or_none(),
+    filter_cfg=MAPPING.or_none(),
+    backend_args=MAPPING.or_none(),
+    data_root=PATH.or_none(),
+    test_mode=BOOLEAN,
+    lazy_init=BOOLEAN,
+    serialize_data=BOOLEAN,
+    max_refetch=whole(0),
+)
 class PanopticDataset(BaseDataset):
     """Images with panoptic segmentations in COCO's form: one JSON file and a folder of PNG files.
 

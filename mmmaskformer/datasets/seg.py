@@ -8,6 +8,7 @@ import numpy as np
 from mmengine import fileio
 from mmengine.logging import print_log
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, whole
 from mmmaskformer.datasets.metainfo import load_metainfo, require_names
 from mmmaskformer.datasets.pairing import (
     candidates,
@@ -29,6 +30,20 @@ from mmseg.datasets import BaseSegDataset  # isort: skip
 
 
 @DATASETS.register_module()
+@checked(
+    metainfo_file=PATH.or_none(),
+    metainfo=MAPPING.or_none(),
+    ignore_index=whole(),
+    reduce_zero_label=BOOLEAN,
+    img_suffix=TEXT | list_of(TEXT),
+    seg_map_suffix=TEXT,
+    backend_args=MAPPING.or_none(),
+    data_root=PATH.or_none(),
+    test_mode=BOOLEAN,
+    lazy_init=BOOLEAN,
+    serialize_data=BOOLEAN,
+    max_refetch=whole(0),
+)
 class MaskFormerSegDataset(BaseSegDataset):
     """Images with label maps in two folders, checked when it is built: every image has its map and the reverse.
 

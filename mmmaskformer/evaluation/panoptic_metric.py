@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_of
 from mmmaskformer.core.quality.panoptic_quality import (
     SegmentCounts,
     mean_quality,
@@ -30,6 +31,16 @@ from mmmaskformer.registry import METRICS
 
 
 @METRICS.register_module()
+@checked(
+    field=TEXT,
+    classwise=BOOLEAN,
+    format_only=BOOLEAN,
+    backend_args=MAPPING.or_none(),
+    collect_device=one_of('cpu', 'gpu'),
+    prefix=TEXT.or_none(),
+    outfile_prefix=PATH.or_none(),
+    image_table=PATH.or_none(),
+)
 class PanopticMetric(MetricWithOthers):
     """PQ, SQ and RQ of all classes, things and stuff, in percent, equal to the official tool's.
 

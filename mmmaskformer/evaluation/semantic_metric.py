@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_of, whole
 from mmmaskformer.core.quality.panoptic_map import labels_of_pixels
 from mmmaskformer.core.quality.panoptic_quality import mean_quality, quality
 from mmmaskformer.core.quality.semantic_quality import LabelCounts, count_labels, pixel_quality
@@ -24,6 +25,17 @@ from mmmaskformer.registry import METRICS
 
 
 @METRICS.register_module()
+@checked(
+    field=TEXT,
+    classwise=BOOLEAN,
+    format_only=BOOLEAN,
+    backend_args=MAPPING.or_none(),
+    collect_device=one_of('cpu', 'gpu'),
+    prefix=TEXT.or_none(),
+    ignore_index=whole(),
+    output_dir=PATH.or_none(),
+    keep_results=BOOLEAN,
+)
 class SemanticMetric(MetricWithOthers):
     """mIoU, mAcc, aAcc and frequency-weighted IoU, and the paper's PQ-St, in percent, from one pass.
 

@@ -1,4 +1,8 @@
-"""MMDetection's form of panoptic results: one number per pixel, label + 1000 * instance, K for void."""
+"""MMDetection's form of panoptic results: one number per pixel, label + 1000 * instance, K for void.
+
+That form holds 999 classes. With more, the factor is the next power of ten above K, 10,000 for 1,000 to 9,999 classes,
+which MMDetection's own metric and drawing cannot read.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +16,17 @@ from mmmaskformer.core.quality.panoptic_map import PanopticMap, joint_runs, shor
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_values
 
 INSTANCE_OFFSET = 1000
+MOST_CLASSES = INSTANCE_OFFSET - 1
+"""Most classes whose labels, and K for void, stay below `INSTANCE_OFFSET`."""
+
+
+def instance_offset(num_classes: int) -> int:
+    """What an instance counts in a code: 1000, or with more classes than fit below it the next power of ten above K.
+
+    Args:
+        num_classes: K.
+    """
+    return INSTANCE_OFFSET if num_classes <= MOST_CLASSES else 10 ** len(str(num_classes))
 
 
 def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
@@ -22,20 +37,22 @@ def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
         is_thing: (K,) bool.
 
     Returns:
-        (n,) int32: label + 1000 * instance. Things are numbered 1, 2, … in their order here; stuff has instance 0,
-        but stuff of class 0 has instance 1: MMDetection's metric takes a code of 0 for void. Rows that are no segment
-        have no meaning.
+        (n,) int32, or int64 if codes are too large: label + offset * instance, see `instance_offset`. Things are
+        numbered 1, 2, … in their order here; stuff has instance 0, but stuff of class 0 has instance 1: MMDetection's
+        metric takes a code of 0 for void. Rows that are no segment have no meaning.
     """
     thing = is_thing[segments.labels] & segments.starts
-    codes = segments.labels + INSTANCE_OFFSET * thing.cumsum(0) * thing
-    return torch.where(codes == 0, INSTANCE_OFFSET, codes).to(torch.int32)
+    offset = instance_offset(len(is_thing))
+    codes = segments.labels + offset * thing.cumsum(0) * thing
+    highest = offset * (len(codes) + 2)
+    return torch.where(codes == 0, offset, codes).to(torch.int32 if highest < 2**31 else torch.int64)
 
 
 def decode_panoptic(encoded: np.ndarray, num_classes: int, what: str = 'panoptic map') -> tuple[np.ndarray, np.ndarray]:
     """Segments of a map in MMDetection's form.
 
     Args:
-        encoded: (H, W) integer, label + 1000 * instance; label K is void.
+        encoded: (H, W) integer, label + offset * instance, see `instance_offset`; label K is void.
         num_classes: K.
         what: is decoded, for messages.
 
@@ -75,7 +92,7 @@ def count_codes(truth: PanopticMap, encoded: np.ndarray, *, num_classes: int, na
 
     Args:
         truth: as there.
-        encoded: (H, W) integer, label + 1000 * instance; label K is void.
+        encoded: (H, W) integer, label + offset * instance; label K is void.
         num_classes: K.
         name: of the image or file, for messages.
 
@@ -90,7 +107,7 @@ def number_codes(values: np.ndarray, *, num_classes: int, what: str) -> tuple[np
     """Number the segments that values in MMDetection's form stand for.
 
     Args:
-        values: (R,) int64, label + 1000 * instance; label K is void.
+        values: (R,) int64, label + offset * instance; label K is void.
         num_classes: K.
         what: is decoded, for messages.
 
@@ -101,11 +118,12 @@ def number_codes(values: np.ndarray, *, num_classes: int, what: str) -> tuple[np
         ValueError: if a value is negative, or its label above K.
     """
     codes = np.unique(values)
-    labels = codes % INSTANCE_OFFSET
+    offset = instance_offset(num_classes)
+    labels = codes % offset
     unknown = (codes < 0) | (labels > num_classes)
     if unknown.any():
         raise ValueError(
-            f'{what}: found {shorten(codes[unknown])}, expected label + {INSTANCE_OFFSET} * instance with labels from '
+            f'{what}: found {shorten(codes[unknown])}, expected label + {offset} * instance with labels from '
             f'0 to {num_classes - 1}, or {num_classes} for void. Fix: evaluate with the class list that the model was '
             'trained with.'
         )

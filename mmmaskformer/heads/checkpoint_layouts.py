@@ -1,8 +1,10 @@
 """What a checkpoint looks like that does not fit: recognised by the names of its weights."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
+
+from torch import Tensor
 
 SHOWN = 3
 
@@ -65,6 +67,25 @@ def describe_layout(keys: Iterable[str]) -> tuple[str, str]:
         if any(re.match(layout.key, key) for key in keys):
             return f'it looks like {layout.name} ({shown})', layout.fix
     return f'its weights are {shown}', 'give a checkpoint of this model'
+
+
+def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:
+    """Check that no weight of a checkpoint is inf or NaN: the run that wrote it had diverged.
+
+    Args:
+        weights: by name.
+        origin: of the checkpoint, for the message.
+
+    Raises:
+        ValueError: with the names.
+    """
+    wrong = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if wrong:
+        more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
+        raise ValueError(
+            f'checkpoint {origin}: {len(wrong)} of its {len(weights)} weights hold inf or NaN '
+            f'({", ".join(wrong[:SHOWN])}{more}). Fix: take an earlier checkpoint of that run.'
+        )
 
 
 def require_own_weights(own: Collection[str], found: Collection[str], head: str, everything: Collection[str]) -> None:

@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmmaskformer import compat
+from mmmaskformer.core.checks import checked, whole
 from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import instance_inference
 from mmmaskformer.core.inference.labels.search import semantic_labels
@@ -27,10 +28,11 @@ from mmmaskformer.core.inference.query_masks import (
     best_query,
     confident_queries,
 )
-from mmmaskformer.formats.mmdet_codes import panoptic_codes
+from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset, panoptic_codes
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.data_samples import SegmentList
 from mmmaskformer.heads.panoptic_head import thing_mask
+from mmmaskformer.heads.settings import check_result_settings
 
 # What a user may ask for in model.test_cfg, and the function that answers.
 OUTPUTS: dict[str, Callable] = {
@@ -42,6 +44,7 @@ OUTPUTS: dict[str, Callable] = {
 }
 
 
+@checked(num_classes=whole(1))
 class MaskFormerFusionHead(BaseModule):
     """Turns the outputs of the last layer into every kind of result, several at once if wanted.
 
@@ -70,10 +73,12 @@ class MaskFormerFusionHead(BaseModule):
 
     Raises:
         TypeError: if a key is not known, or the settings of a result are no dict.
-        ValueError: if a label in ``things`` is out of range or no result is asked for.
+        ValueError: if a value is wrong or no result is asked for.
 
     Source: paper, sections 3.3 and 4.2.
     """
+
+    config_key = 'model.panoptic_fusion_head'  # for messages
 
     def __init__(
         self,
@@ -86,12 +91,18 @@ class MaskFormerFusionHead(BaseModule):
     ):
         refuse_unknown_keys(type(self).__name__, unknown, ['num_classes', 'things'])
         super().__init__(init_cfg)
-        self.register_buffer(
-            'is_thing', thing_mask(num_classes, things, 'model.panoptic_fusion_head'), persistent=False
-        )
+        self.register_buffer('is_thing', thing_mask(num_classes, things, self.config_key), persistent=False)
         self.num_classes = num_classes
         self.outputs = _checked_outputs({'panoptic': {}} if test_cfg is None else test_cfg)
         self._warned_nothing_found = False
+        if num_classes > MOST_CLASSES and {'panoptic', 'detr'} & set(self.outputs):
+            print_log(
+                f'num_classes={num_classes}: panoptic maps hold label + {instance_offset(num_classes)} * instance, '
+                "since MMDetection's factor 1000 is too small. Its own metric, drawing and inferencer cannot read "
+                "them; those of mmmaskformer can (type='mmmaskformer.PanopticMetric', mmmaskformer draw).",
+                logger='current',
+                level=logging.WARNING,
+            )
         # The inferencer, if there is one, was imported before it builds its model.
         compat.serve_panoptic_inferencer()
 
@@ -241,6 +252,7 @@ def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
     """The results wanted, with their settings; panoptic models resize masks before they mix them, as published."""
     refuse_unknown_keys('model.test_cfg', test_cfg, OUTPUTS)
     wanted = {key: _settings_dict(key, settings) for key, settings in test_cfg.items() if settings is not None}
+    check_result_settings(wanted)
     if not wanted:
         raise ValueError(f'model.test_cfg={dict(test_cfg)} asks for nothing; expected one or more of {list(OUTPUTS)}')
     for key, settings in wanted.items():

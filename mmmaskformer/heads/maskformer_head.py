@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import checked, list_of, number, one_of, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
@@ -22,10 +23,22 @@ from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 from mmmaskformer.heads.feature_input import FeatureInput
 from mmmaskformer.heads.features import watch_registration
+from mmmaskformer.heads.finite import file_of, require_finite
+from mmmaskformer.heads.settings import check_parts, check_segmentor_test_cfg
 
 CLASSIFIER = 'classifier.class_embed'
+STRIDE = number(1)
 
 
+@checked(
+    in_channels=list_of(whole(1)).or_none(),
+    num_classes=whole(1),
+    num_queries=whole(1),
+    channels=whole(1),
+    feature_strides=list_of(STRIDE).or_none(),
+    ignore_index=whole(),
+    on_class_mismatch=one_of('error', 'reinit'),
+)
 class MaskFormerHead(BaseModule):
     """Mask classification for semantic segmentation.
 
@@ -80,12 +93,21 @@ class MaskFormerHead(BaseModule):
     ):
         refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
         super().__init__(init_cfg)
-        _check_settings(num_classes, on_class_mismatch, init_cfg)
+        _require_no_other_init(init_cfg)
         require_ignore_index(ignore_index)
+        parts = dict(
+            classifier=classifier,
+            pixel_decoder=pixel_decoder,
+            transformer_decoder=transformer_decoder,
+            matcher=matcher,
+            criterion=criterion,
+        )
+        check_parts(self.config_key, parts, channels=channels)
         self.feature_input = FeatureInput(in_channels, feature_strides)
         self.num_classes = self.out_channels = num_classes
         self.ignore_index = ignore_index
         self.on_class_mismatch = on_class_mismatch
+        self._absent: set[str] | None = None
         self.classifier = None
         derived = dict(num_classes=num_classes, num_queries=num_queries, channels=channels)
         self._classifier_settings = (classifier, pixel_decoder, transformer_decoder, derived)
@@ -163,6 +185,7 @@ class MaskFormerHead(BaseModule):
             ValueError: if features or labels do not fit the head.
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
         """
+        self._absent = None
         features = self.prepare(features)
         predictions = self.classifier(features, all_layers=True)
         targets = self._targets(features, data_samples)
@@ -171,7 +194,9 @@ class MaskFormerHead(BaseModule):
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
             iteration = MessageHub.get_current_instance().get_info('iter', 0)
-            raise NonFiniteLogitsError(f'iteration {iteration + 1}, {error}') from None
+            metas = [sample.metainfo for sample in data_samples]
+            files = ', '.join(f'{image}: {file_of(metas, image)}' for image in range(len(metas)))
+            raise NonFiniteLogitsError(f'iteration {iteration + 1}, {error} Images of the batch: {files}') from None
 
     def predict(self, features: Sequence[Tensor], metas: Sequence[dict], test_cfg: dict | None = None) -> Tensor:
         """Class scores at the padded input size; the host crops and resizes them, as published.
@@ -186,10 +211,12 @@ class MaskFormerHead(BaseModule):
             (B, K, H, W) float scores, at least 0, not normalised.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or
-                ``inference`` is unknown.
+            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or a
+                value of ``test_cfg`` is wrong.
+            TypeError: if ``test_cfg`` has a key that nobody reads.
         """
         test_cfg = test_cfg or {}
+        check_segmentor_test_cfg(test_cfg)
         class_logits, masks = self.predict_masks(features, metas, sliding=test_cfg.get('mode') == 'slide')
         scores = [
             _scores(class_logits[image], masks.coarse_logits(image), masks.input_size, test_cfg)
@@ -211,12 +238,27 @@ class MaskFormerHead(BaseModule):
             Class logits (B, Q, K + 1), and the mask logits of the batch, not yet multiplied out.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
+            ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or
+                the weights of the head were loaded in part.
+            NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
         """
+        self._require_all_weights()
         features = self.prepare(features)
         prediction = self._infer(features)
+        require_finite(prediction, metas)
         size = self.feature_input.input_size(metas, features[0], self.config_key, sliding=sliding)
         return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
+
+    def _require_all_weights(self) -> None:
+        """Raise if weights were loaded, but not all: the others are those of an untrained model."""
+        absent = sorted(self._absent or ())
+        if absent and not self.training:
+            shown = ', '.join(absent[:3])
+            raise ValueError(
+                f'{self.config_key}: the checkpoint that was loaded lacks {len(absent)} of the '
+                f'{len(list(self.parameters()))} weights of the head, or has them in another shape: {shown}, … Fix: '
+                'give the config and the checkpoint of one training run'
+            )
 
     def name_classes(self, names: Sequence[str]) -> None:
         """Tell the criterion the class names (K,), for weights that are given by name; see `SetCriterion`."""
@@ -264,6 +306,12 @@ class MaskFormerHead(BaseModule):
             )
             for name in ('weight', 'bias'):
                 state_dict[f'{prefix}{CLASSIFIER}.{name}'] = getattr(self.classifier.class_embed, name).detach()
+        absent = {
+            name
+            for name, weight in self.named_parameters()
+            if getattr(state_dict.get(f'{prefix}{name}'), 'shape', None) != weight.shape
+        }
+        self._absent = absent if self._absent is None else self._absent & absent
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -276,19 +324,12 @@ def _keywords(head: type) -> list[str]:
 
 def _scores(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], test_cfg: dict) -> Tensor:
     """Class scores (K, H, W) of one image at the padded input size."""
-    inference = test_cfg.get('inference', 'semantic')
-    if inference == 'semantic':
+    if test_cfg.get('inference', 'semantic') == 'semantic':
         return scores_at_input(class_logits, mask_logits, size)
-    if inference == 'general':
-        return general_scores(class_logits, resize(mask_logits, size), test_cfg.get('object_threshold', 0.3))
-    raise ValueError(f"model.test_cfg.inference={inference!r} is unknown; expected 'semantic' or 'general'")
+    return general_scores(class_logits, resize(mask_logits, size), test_cfg.get('object_threshold', 0.3))
 
 
-def _check_settings(num_classes, on_class_mismatch, init_cfg) -> None:
-    if num_classes < 1:
-        raise ValueError(f'num_classes={num_classes} must be at least 1')
-    if on_class_mismatch not in ('error', 'reinit'):
-        raise ValueError(f"on_class_mismatch={on_class_mismatch!r} must be 'error' or 'reinit'")
+def _require_no_other_init(init_cfg) -> None:
     configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
     for cfg in configs:
         if cfg.get('type') != 'Pretrained':

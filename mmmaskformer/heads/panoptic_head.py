@@ -1,13 +1,15 @@
 """MaskFormer as the panoptic head of MMDetection's stock `MaskFormer` detector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.checks import whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.data_samples import targets_from_det_samples
+from mmmaskformer.heads.finite import require_finite
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 
 
@@ -66,10 +68,14 @@ class MaskFormerPanopticHead(MaskFormerHead):
             Class logits (B, Q, K + 1), and the mask logits of the batch, not yet multiplied out.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``, or the weights of the head
+                were loaded in part.
+            NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
         """
+        self._require_all_weights()
         features = self.prepare(features)
         prediction = self._infer(features)
+        require_finite(prediction, [sample.metainfo for sample in data_samples])
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
         self.feature_input.require_stride(features[0], [size], self.config_key)
         return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
@@ -95,8 +101,9 @@ def thing_mask(num_classes: int, things: Sequence[int], where: str) -> Tensor:
     Raises:
         ValueError: if a label is out of range or stands twice.
     """
-    things = list(things)
-    if len(set(things)) != len(things) or not all(isinstance(x, int) and 0 <= x < num_classes for x in things):
+    labels = whole(0, num_classes - 1)
+    things = things if isinstance(things, str | bytes) or not isinstance(things, Iterable) else list(things)
+    if not isinstance(things, list) or not all(map(labels.accepts, things)) or len(set(things)) != len(things):
         raise ValueError(
             f'{where}.things={things} must be different labels from 0 to {num_classes - 1}. Fix: list '
             'the labels of the classes whose instances are told apart'

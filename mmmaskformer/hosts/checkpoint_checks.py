@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmmaskformer.heads.checkpoint_layouts import SHOWN, require_own_weights
+from mmmaskformer.heads.checkpoint_layouts import SHOWN, require_finite_weights, require_own_weights
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.hooks import HEADS, bare_model
 from mmmaskformer.registry import HOOKS
@@ -17,6 +17,8 @@ from mmmaskformer.registry import HOOKS
 NESTED = ('state_dict', 'model', 'model_state_dict', 'teacher', 'student')
 """Keys under which programs keep the weights; mmengine reads the first only."""
 
+
+MEASURES_CHANCE = 'A test of such a model measures random weights.'
 
 SHARDED = '_flat_param'
 """In the names of parameters that FSDP has joined, which cannot be compared one by one."""
@@ -55,8 +57,9 @@ class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, whatever loads it: load_from, resume, a test.
 
     No weight of the head in it is an error that says what the checkpoint looks like. A part of the weights is reported
-    in training, with numbers and names, and is an error in a validation or test: the others would be random. mmengine
-    logs the names alone, all of them, and goes on. A model whose parameters FSDP has joined is not checked.
+    in training, with numbers and names, and is an error in a validation, a test or a resumed run: the others would be
+    random. mmengine logs the names alone, all of them, and goes on. A weight that is inf or NaN is an error. A model
+    whose parameters FSDP has joined is not checked.
     """
 
     priority = 'HIGH'  # after ShareWeightsHook, which renames, and before other hooks load something
@@ -79,9 +82,13 @@ class CheckCheckpointHook(Hook):
             except ValueError as error:
                 raise ValueError(f'{self._origin}: {error}') from None
         self._fit = compare_weights(model, weights)
+        own = model.state_dict()
+        require_finite_weights({key: weights[key] for key in weights if key in own}, self._origin)
 
     def before_train(self, runner: Runner) -> None:
-        """Report a partial load."""
+        """Report a partial load, and refuse to resume from it."""
+        if getattr(runner, '_resume', False):
+            self._require_parameters(runner, 'A run that is resumed from it would not be the one that was interrupted.')
         if self._is_partial():
             text = f'{self._fit.describe(self._origin)}. The weights that are not loaded keep their initial values.'
             print_log(text, logger='current', level=logging.WARNING)
@@ -89,26 +96,24 @@ class CheckCheckpointHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Refuse a partial load."""
-        self._require_parameters(runner)
+        self._require_parameters(runner, MEASURES_CHANCE)
 
     def before_test(self, runner: Runner) -> None:
         """Refuse a partial load."""
-        self._require_parameters(runner)
+        self._require_parameters(runner, MEASURES_CHANCE)
 
     def _is_partial(self) -> bool:
         return self._fit is not None and bool(self._fit.missing or self._fit.reshaped or self._fit.unused)
 
-    def _require_parameters(self, runner: Runner) -> None:
+    def _require_parameters(self, runner: Runner, why: str) -> None:
         if not self._is_partial():
             return
-        parameters = {name for name, _ in bare_model(runner.model).named_parameters()}
-        absent = {name.split(' ')[0] for name in (*self._fit.missing, *self._fit.reshaped)} & parameters
+        names = [name.split(' ')[0] for name in (*self._fit.missing, *self._fit.reshaped)]
+        learnt = {name for name, _ in bare_model(runner.model).named_parameters()}
+        absent = [name for name in names if name in learnt or name.endswith(('running_mean', 'running_var'))]
         text = self._fit.describe(self._origin)
         if absent:
-            raise ValueError(
-                f'{text}. A test of such a model measures random weights. Fix: give the config and the checkpoint of '
-                'one training run.'
-            )
+            raise ValueError(f'{text}. {why} Fix: give the config and the checkpoint of one training run.')
         print_log(f'{text}.', logger='current', level=logging.WARNING)
         self._fit = None
 

@@ -14,6 +14,8 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
+from mmmaskformer.formats.mmdet_codes import MOST_CLASSES
+from mmmaskformer.heads.settings import check_segmentor_test_cfg
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
@@ -84,6 +86,9 @@ class CheckClassesHook(Hook):
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
         dataset, model = getattr(runner, where).dataset, bare_model(runner.model)
         check_pipelines(dataset, f'{where}: ')
+        if hasattr(getattr(model, 'decode_head', None), 'predict_masks'):
+            check_segmentor_test_cfg(getattr(model, 'test_cfg', None))
+        _check_panoptic_codes(where, runner, model, metrics)
         leaves = [leaf for leaf, _ in leaves_of(dataset)]
         for leaf in leaves:
             _check_same_classes(where, leaves[0], leaf)
@@ -150,6 +155,22 @@ def bare_model(model):
     if is_model_wrapper(model):
         model = model.module
     return model.module if isinstance(model, BaseTTAModel) else model
+
+
+def _check_panoptic_codes(where: str, runner: Runner, model, metrics: Sequence) -> None:
+    """Raise a `ValueError` if parts of MMDetection would read panoptic maps of more classes than its codes hold."""
+    head = getattr(model, 'panoptic_fusion_head', None)
+    if getattr(head, 'num_classes', 0) <= MOST_CLASSES or not {'panoptic', 'detr'} & set(getattr(head, 'outputs', ())):
+        return
+    drawing = [hook for hook in getattr(runner, 'hooks', ()) if getattr(hook, 'draw', False)]
+    for part in (*metrics, *drawing):
+        names = {cls.__name__ for cls in type(part).__mro__ if cls.__module__.startswith('mmdet.')}
+        if names & {'CocoPanopticMetric', 'DetVisualizationHook'}:
+            raise ValueError(
+                f'{where}: {type(part).__name__} reads label + 1000 * instance, which holds {MOST_CLASSES} classes; '
+                f'the model has model.panoptic_fusion_head.num_classes={head.num_classes}. Fix: use '
+                "type='mmmaskformer.PanopticMetric' as metric and 'mmmaskformer.DrawPredictionsHook' to draw"
+            )
 
 
 def _check_same_classes(where: str, first, other) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor as HostDataPreprocessor
 
+from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
 from mmmaskformer.hosts.bands import require_bands
 
 
+@checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_value=number(), seg_pad_value=whole())
 class DetDataPreprocessor(HostDataPreprocessor):
     """MMDetection's data preprocessor for images of any number of bands.
 

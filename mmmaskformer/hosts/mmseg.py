@@ -10,12 +10,15 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
 from torch import Tensor
 
+from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
+from mmmaskformer.heads.settings import check_segmentor_test_cfg
 from mmmaskformer.hosts.bands import require_bands
 from mmmaskformer.hosts.windows import require_windows
 
 
+@checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_val=number(), seg_pad_val=whole())
 class SegDataPreProcessor(HostDataPreProcessor):
     """MMSegmentation's data preprocessor that also takes test batches of images of different sizes.
 
@@ -122,7 +125,22 @@ class EncoderDecoder(HostEncoderDecoder):
     Args:
         decode_head: a `MaskFormerHead`; with any other head this is the host's class.
         settings: all other arguments of the host's class.
+
+    Raises:
+        TypeError: if ``test_cfg`` has a key that nobody reads.
+        ValueError: if a value of ``test_cfg`` is wrong, or ``train_cfg`` is not empty.
     """
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        own_head = hasattr(self.decode_head, 'predict_masks')
+        check_segmentor_test_cfg(self.test_cfg, own_head=own_head)
+        require_windows(self.test_cfg or {})
+        if own_head and self.train_cfg:
+            raise ValueError(
+                f'model.train_cfg: found {sorted(self.train_cfg)}, expected nothing: matcher and criterion stand in '
+                'model.decode_head. Fix: remove train_cfg'
+            )
 
     @property
     def labels_only(self) -> bool:
@@ -164,6 +182,7 @@ class EncoderDecoder(HostEncoderDecoder):
         # The host's benchmark.py pads as in training, where the host writes the size of the labels into `pad_shape`.
         padded = tuple(inputs.shape[2:])
         metas = [dict(sample.metainfo, pad_shape=padded) for sample in data_samples]
+        check_segmentor_test_cfg(self.test_cfg)
         find = self._window_views if self.test_cfg.get('mode', 'whole') == 'slide' else self._whole_views
         found = zip(find(inputs, metas), metas, strict=True)
         return [[_mirrored_back(view, meta) for view in views] for views, meta in found]
@@ -184,7 +203,7 @@ class EncoderDecoder(HostEncoderDecoder):
         for rows in windows[0]:
             for columns in windows[1]:
                 crop = inputs[:, :, rows, columns]
-                window = [dict(img_shape=tuple(crop.shape[2:]))]
+                window = [dict(img_shape=tuple(crop.shape[2:]), img_path=meta.get('img_path')) for meta in metas]
                 class_logits, masks = self.decode_head.predict_masks(self.extract_feat(crop), window, sliding=True)
                 for i, (meta, found) in enumerate(zip(metas, views, strict=True)):
                     found.append(

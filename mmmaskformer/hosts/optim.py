@@ -12,6 +12,7 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from mmmaskformer.core.checks import check_settings, number, whole
 from mmmaskformer.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 NO_DECAY_MODULES = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.Embedding)
@@ -43,6 +44,7 @@ class PublishedOptimWrapperConstructor:
 
     Raises:
         TypeError: if ``paramwise_cfg`` has another key.
+        ValueError: if a learning rate, decay or number of accumulated steps is not a number, or out of range.
 
     Source: paper, section 4.1; official code, train_net.Trainer.build_optimizer.
     """
@@ -56,8 +58,12 @@ class PublishedOptimWrapperConstructor:
                 "mmmaskformer's constructor takes only 'backbone_lr_mult'. Fix: remove it, or set "
                 "optim_wrapper.constructor='DefaultOptimWrapperConstructor' for mmengine's own keys."
             )
+        check_settings('optim_wrapper.paramwise_cfg', paramwise_cfg or {}, {'backbone_lr_mult': number(0)})
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = self.optim_wrapper_cfg.pop('optimizer')
+        given = {'lr': None} | dict(self.optimizer_cfg)
+        check_settings('optim_wrapper.optimizer', given, {'lr': number(0), 'weight_decay': number(0)})
+        check_settings('optim_wrapper', self.optim_wrapper_cfg, {'accumulative_counts': whole(1)})
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optim wrapper of ``model``."""

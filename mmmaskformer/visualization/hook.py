@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmmaskformer.core.checks import PATH, TEXT, checked, whole
 from mmmaskformer.registry import HOOKS
 from mmmaskformer.visualization.samples import (
     class_list_of,
@@ -21,6 +22,12 @@ from mmmaskformer.visualization.sheet import Example
 
 
 @HOOKS.register_module()
+@checked(
+    num=whole(1),
+    interval=whole(1),
+    field=TEXT.or_none(),
+    out_dir=PATH.or_none(),
+)
 class DrawPredictionsHook(Hook):
     """Draws image, ground truth and prediction of some images in each validation and test, with either host.
 
@@ -37,7 +44,7 @@ class DrawPredictionsHook(Hook):
         out_dir: folder to write into; None takes 'pictures' in the runner's work folder.
 
     Raises:
-        ValueError: if ``num`` or ``interval`` is below 1 or ``field`` is not known; when it draws, if the predictions
+        ValueError: if a value is wrong; when it draws, if the predictions
             or the data cannot be drawn.
     """
 
@@ -46,9 +53,6 @@ class DrawPredictionsHook(Hook):
     def __init__(
         self, num: int = 8, interval: int = 1, field: str | None = None, out_dir: str | Path | None = None
     ) -> None:
-        for key, value in (('num', num), ('interval', interval)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f'DrawPredictionsHook.{key}: found {value!r}, expected a whole number of at least 1')
         require_field(field)
         self.num = num
         self.interval = interval

@@ -32,6 +32,14 @@ def trained(tmp_path):
     return config, checkpoint
 
 
+def test_weights_that_are_nan_are_refused(trained):
+    content = torch.load(trained[1], weights_only=True)
+    content['state_dict']['decode_head.classifier.class_embed.bias'][0] = float('inf')
+    torch.save(content, trained[1])
+    with pytest.raises(ValueError, match='model.pth: 1 of its .* weights hold inf or NaN'):
+        load_trained(*trained)
+
+
 def test_weights_and_facts(trained):
     model, facts = load_trained(*trained)
     expected = make_segmentor().state_dict()

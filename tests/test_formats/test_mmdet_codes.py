@@ -1,5 +1,7 @@
 """MMDetection's panoptic codes: encoded and decoded, counted like maps of segments, and refused where unknown."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,14 @@ from helpers.pq_pairs import random_pair
 from mmmaskformer.core.inference.panoptic import QuerySegments
 from mmmaskformer.core.quality.panoptic_map import PanopticMap
 from mmmaskformer.core.quality.panoptic_quality import count_segments
-from mmmaskformer.formats.mmdet_codes import INSTANCE_OFFSET, count_codes, decode_panoptic, panoptic_codes
+from mmmaskformer.formats.mmdet_codes import (
+    INSTANCE_OFFSET,
+    MOST_CLASSES,
+    count_codes,
+    decode_panoptic,
+    instance_offset,
+    panoptic_codes,
+)
 
 K = 6
 
@@ -89,3 +98,44 @@ def test_wrong_predictions_in_mmdetections_form_are_named():
         count_codes(truth, np.zeros((1, 19), np.int32), num_classes=K, name='a.png')
     with pytest.raises(ValueError, match=r'found \[-3\], expected label'):
         count_codes(truth, np.full((1, 20), -3), num_classes=K)
+
+
+@pytest.mark.parametrize(
+    'num_classes, offset',
+    [(1, 1000), (999, 1000), (1000, 10_000), (1203, 10_000), (9999, 10_000), (10_000, 100_000), (40_000, 100_000)],
+)
+def test_codes_of_many_classes_lead_back(num_classes, offset):
+    """The first and the last class, as stuff and as things, and void, from the fusion head to segments."""
+    from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
+
+    assert instance_offset(num_classes) == offset and MOST_CLASSES == 999
+    last = num_classes - 1
+    for things, wanted in (([], [0, last]), (range(num_classes), [0, last, last])):
+        if num_classes == 1:
+            wanted = wanted[1:]
+        # void at the right: the last query is no object there
+        class_logits = torch.full((1, len(wanted) + 1, num_classes + 1), -20.0)
+        class_logits[0, torch.arange(len(wanted) + 1), torch.tensor([*wanted, num_classes])] = 20
+        mask_logits = torch.full((1, len(wanted) + 1, 4, len(wanted)), -9.0)
+        for query in range(len(wanted)):
+            mask_logits[0, query, :, query] = 9
+        sample = SimpleNamespace(metainfo=dict(img_shape=(4, len(wanted)), ori_shape=(4, len(wanted))))
+        fusion = MaskFormerFusionHead(num_classes=num_classes, things=things)
+        (found,) = fusion.predict(class_logits, mask_logits, [sample])
+        encoded = found['pan_results'].sem_seg[0].numpy()
+        segments, labels = decode_panoptic(encoded, num_classes)
+        assert labels[segments - 1].tolist() == [wanted] * 4
+        truth = PanopticMap(segments, np.arange(1, len(labels) + 1), labels)
+        counts = count_codes(truth, encoded, num_classes=num_classes)
+        assert counts.tp.sum() == len(labels) and counts.fp.sum() == counts.fn.sum() == 0
+        class_logits[..., :num_classes] = -20.0
+        class_logits[..., num_classes] = 20
+        (nothing,) = fusion.predict(class_logits, mask_logits, [sample])
+        assert not decode_panoptic(nothing['pan_results'].sem_seg[0].numpy(), num_classes)[1].size
+
+
+def test_codes_beyond_32_bits_do_not_wrap():
+    labels = torch.full((30_000,), 99_998)
+    segments = QuerySegments(torch.zeros(1, 1, dtype=torch.long), labels, labels.float(), labels > 0)
+    codes = panoptic_codes(segments, torch.ones(99_999, dtype=torch.bool))
+    assert codes[-1] == 99_998 + 30_000 * 100_000 and (codes > 0).all()

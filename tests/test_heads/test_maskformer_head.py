@@ -91,7 +91,7 @@ def test_one_switch_gives_general_inference():
     torch.testing.assert_close(found, general_scores(prediction.class_logits[0], masks.logits(), 0.1))
     assert found.any()
     model.test_cfg.inference = 'panoptic'
-    with pytest.raises(ValueError, match=r"model.test_cfg.inference='panoptic' is unknown; expected 'semantic' or"):
+    with pytest.raises(ValueError, match=r"model.test_cfg.inference: found 'panoptic', expected 'semantic' or"):
         model.predict(**data)
 
 
@@ -265,11 +265,11 @@ def test_unknown_keys_are_refused(changes, message):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        (dict(num_classes=0), 'num_classes=0 must be at least 1'),
+        (dict(num_classes=0), 'num_classes: found 0, expected a whole number of at least 1'),
         (dict(in_channels=[4, 8, 16], feature_strides=[4, 8, 16, 32]), 'differ in length'),
         (dict(on_class_mismatch='ignore'), "'error' or 'reinit'"),
         (dict(init_cfg=dict(type='Xavier', layer='Conv2d')), "type='Xavier' would overwrite the published init"),
-        (dict(num_queries=0), 'num_queries=0'),
+        (dict(num_queries=0), 'num_queries: found 0'),
     ],
 )
 def test_values_out_of_range_are_refused(changes, message):

@@ -1,10 +1,12 @@
 """A checkpoint that fits the model in part or not at all, in mmengine's runner."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import hosts, runs
+from helpers.checkpoints import Attack, content
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -117,7 +119,49 @@ def test_a_part_is_reported_in_training(scenes, tmp_path):
     assert '1 of its weights are not in the model (decode_head.conv_seg.weight)' in line
 
 
+@pytest.mark.parametrize('task', ['train', 'test', 'val'])
+def test_weights_that_are_nan_are_refused(scenes, tmp_path, task):
+    weights = {key: value.clone() for key, value in scenes[1].state_dict().items()}
+    name = 'decode_head.classifier.class_embed.weight'
+    weights[name].view(-1)[3] = float('nan')
+    with pytest.raises(ValueError, match=rf'given\.pth: 1 of its \d+ weights hold inf or NaN \({name}\). Fix'):
+        start(scenes, tmp_path, weights, task)
+
+
+def test_a_part_is_refused_when_a_run_is_resumed():
+    model, hook = hosts.make_segmentor(), CheckCheckpointHook()
+    hook.after_load_checkpoint(toy_runner(model), dict(state_dict=halved(model)))
+    runner = toy_runner(model)
+    runner._resume = True
+    with pytest.raises(ValueError, match=r'a.pth: .*are not in it.*resumed from it would not be the one'):
+        hook.before_train(runner)
+
+
+def test_missing_statistics_of_batch_norms_are_refused_in_a_test():
+    model, hook = hosts.make_segmentor(), CheckCheckpointHook()
+    weights = {key: value for key, value in model.state_dict().items() if 'running_var' not in key}
+    hook.after_load_checkpoint(toy_runner(model), dict(state_dict=weights))
+    with pytest.raises(ValueError, match='running_var.*measures random weights'):
+        hook.before_test(toy_runner(model))
+
+
 @pytest.mark.parametrize('task', ['test', 'val'])
 def test_a_part_is_refused_in_a_test(scenes, tmp_path, task):
     with pytest.raises(ValueError, match=r'given\.pth: \d+ of the \d+ weights of the model are loaded.*random weights'):
         start(scenes, tmp_path, halved(scenes[1]), task)
+
+
+def test_the_hosts_test_script_refuses_nan_and_code(scenes, tmp_path, monkeypatch):
+    """MMSegmentation's own script, also where torch loads code by default."""
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    cfg, model = scenes
+    weights = dict(model.state_dict())
+    name = 'decode_head.classifier.class_embed.bias'
+    weights[name] = weights[name].clone().fill_(float('nan'))
+    torch.save(dict(state_dict=weights, meta=dict()), tmp_path / 'nan.pth')
+    torch.save(content(state_dict=dict(model.state_dict()), more=Attack(tmp_path / 'executed')), tmp_path / 'code.pth')
+    for file, message in (('nan.pth', f'1 of its .* weights hold inf or NaN .{name}'), ('code.pth', 'code to be run')):
+        script = (str(runs.ROOT / 'tools/test.py'), cfg.filename, file, '--work-dir', 'out')
+        done = runs.run_script(*script, cwd=tmp_path, check=False)
+        assert done.returncode and re.search(message, done.stdout + done.stderr), done.stderr[-500:]
+    assert not (tmp_path / 'executed').exists()

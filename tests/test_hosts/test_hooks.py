@@ -206,6 +206,32 @@ def test_a_semantic_checkpoint_starts_a_panoptic_model(tmp_path):
         assert torch.equal(ours, theirs)
 
 
+def test_parts_of_mmdetection_that_cannot_read_a_thousand_classes_are_refused():
+    import mmdet.engine.hooks
+    import mmdet.evaluation
+
+    drawn, hidden = (object.__new__(mmdet.engine.hooks.DetVisualizationHook) for _ in range(2))
+    drawn.draw, hidden.draw = True, False
+    metric = object.__new__(mmdet.evaluation.CocoPanopticMetric)
+    metric.tmp_dir = None  # read when it is deleted
+    head = SimpleNamespace(num_classes=1000, outputs={'panoptic': {}})
+    for count, metrics, hooks, part in (
+        (1000, [metric], [], 'CocoPanopticMetric'),
+        (1000, [], [drawn], 'DetVisualizationHook'),
+        (1000, [], [hidden], None),
+        (999, [metric], [drawn], None),
+    ):
+        head.num_classes = count
+        runner = make_runner('test', model=SimpleNamespace(panoptic_fusion_head=head))
+        runner.test_dataloader.dataset = SimpleNamespace()
+        runner.test_evaluator.metrics, runner.hooks = metrics, hooks
+        if part is None:
+            check('test', runner)
+        else:
+            with pytest.raises(ValueError, match=rf'test_dataloader: {part} reads .*num_classes=1000. Fix: use'):
+                check('test', runner)
+
+
 def test_weights_by_class_name_are_looked_up_before_training():
     weights = dict(class_weight=dict(car=3.0))
     model = hosts.make_segmentor(num_classes=3, criterion=dict(type='mmmaskformer.SetCriterion', **weights))

@@ -9,6 +9,7 @@ from mmcv.transforms.utils import cache_randomness
 from PIL import Image
 from torch.nn import functional as F
 
+from mmmaskformer.core.checks import SIZE, checked, list_of, number, whole
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     PANOPTIC_MAP,
@@ -118,6 +119,10 @@ def _require_image(image: np.ndarray, path: str | None) -> None:
 
 
 @TRANSFORMS.register_module()
+@checked(
+    short_edge=whole(1) | list_of(whole(1)),
+    max_size=whole(1).or_none(),
+)
 class ResizeShortestEdge(BaseTransform):
     """Resize to a shorter side drawn from a list, the longer side limited, keeping the aspect ratio.
 
@@ -144,15 +149,7 @@ class ResizeShortestEdge(BaseTransform):
     """
 
     def __init__(self, short_edge: int | Sequence[int], max_size: int | None) -> None:
-        edges = [short_edge] if isinstance(short_edge, int) else list(short_edge)
-        limit = [] if max_size is None else [max_size]
-        wrong = [size for size in [*edges, *limit] if not isinstance(size, int) or size < 1]
-        if not edges or wrong:
-            raise ValueError(
-                'ResizeShortestEdge: expected short_edge to be a positive integer or a list of them and max_size a '
-                f'positive integer or None, found short_edge={short_edge!r}, max_size={max_size!r}.'
-            )
-        self.short_edges = edges
+        self.short_edges = list(short_edge) if isinstance(short_edge, Sequence) else [short_edge]
         self.max_size = max_size
 
     @cache_randomness
@@ -184,6 +181,10 @@ class ResizeShortestEdge(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@checked(
+    min_size=whole(1),
+    max_size=whole(1),
+)
 class RandomCropRange(BaseTransform):
     """Crop the image and every map in ``seg_fields`` to a random size at a random place.
 
@@ -201,11 +202,8 @@ class RandomCropRange(BaseTransform):
     """
 
     def __init__(self, min_size: int, max_size: int) -> None:
-        if not isinstance(min_size, int) or not isinstance(max_size, int) or not 1 <= min_size <= max_size:
-            raise ValueError(
-                'RandomCropRange: expected integers 1 <= min_size <= max_size in pixels, found '
-                f'min_size={min_size!r}, max_size={max_size!r}.'
-            )
+        if min_size > max_size:
+            raise ValueError(f'RandomCropRange.max_size: found {max_size}, expected at least min_size={min_size}')
         self.min_size = min_size
         self.max_size = max_size
 
@@ -231,6 +229,11 @@ class RandomCropRange(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@checked(
+    size=SIZE,
+    image_value=number() | list_of(number()),
+    ignore_index=whole().or_none(),
+)
 class PadToSize(BaseTransform):
     """Pad the image and every map in ``seg_fields`` on the right and at the bottom to a fixed size.
 
@@ -256,10 +259,6 @@ class PadToSize(BaseTransform):
     def __init__(
         self, size: Sequence[int], image_value: float | Sequence[float] = 128, ignore_index: int | None = None
     ) -> None:
-        if isinstance(size, int) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise ValueError(
-                f'PadToSize: expected size=(height, width) in pixels, two positive integers, found {size!r}.'
-            )
         if ignore_index is not None:
             require_ignore_index(ignore_index)
         self.size = tuple(size)

@@ -8,6 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, whole
 from mmmaskformer.datasets.transforms.common import agreed_value, ignore_index_of
 from mmmaskformer.formats.images import grey_levels, read_header
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index, require_known_labels
@@ -26,6 +27,12 @@ DEPTH_ADVICE = (
 
 
 @TRANSFORMS.register_module()
+@checked(
+    num_classes=whole(1).or_none(),
+    ignore_index=whole().or_none(),
+    allow_missing=BOOLEAN,
+    backend_args=MAPPING.or_none(),
+)
 class LoadSegAnnotations(BaseTransform):
     """Load the label map of an image, of 8 or 16 bits, and check it.
 

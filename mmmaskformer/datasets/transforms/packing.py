@@ -7,6 +7,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import InstanceData, PixelData
 
+from mmmaskformer.core.checks import BOOLEAN, TEXT, checked, list_of
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,
@@ -71,6 +72,10 @@ def unpack_segments(
 
 
 @TRANSFORMS.register_module()
+@checked(
+    keep_vanished=BOOLEAN,
+    meta_keys=list_of(TEXT),
+)
 class PackPanopticInputs(BaseTransform):
     """Turn the results dict into what MMDetection's models take: ``inputs`` and ``data_samples``.
 

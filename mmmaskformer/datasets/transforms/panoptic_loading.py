@@ -8,6 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,
@@ -25,7 +26,17 @@ REPORTED = (1, 100, 10_000)
 """Which images with the same oddity are logged."""
 
 
+MOST_SEGMENTS = 2**15 - FIRST_SEGMENT
+"""Segments of an image whose numbers fit in int16."""
+
+
 @TRANSFORMS.register_module()
+@checked(
+    allow_empty=BOOLEAN,
+    allow_hidden=BOOLEAN,
+    allow_missing=BOOLEAN,
+    backend_args=MAPPING.or_none(),
+)
 class LoadPanopticAnnotations(BaseTransform):
     """Load the segments of an image from its panoptic PNG, and check them against the dataset's entry.
 
@@ -88,6 +99,11 @@ class LoadPanopticAnnotations(BaseTransform):
             )
         segments = results['segments_info']
         learnt = self._without_crowds(segments, results)
+        if len(learnt) > MOST_SEGMENTS:
+            raise ValueError(
+                f'{type(self).__name__}: segments_info of image {results.get("img_id")} lists {len(learnt)} segments, '
+                f'expected at most {MOST_SEGMENTS}. Fix: leave the image out or cut it into tiles.'
+            )
         ids = read_ids(path, self.backend_args)
         require_image_size(ids.shape, results, f'panoptic PNG {path}')
         numbers = {segment['id']: index for index, segment in enumerate(learnt, FIRST_SEGMENT)}

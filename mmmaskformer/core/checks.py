@@ -1,0 +1,156 @@
+"""Declared values of settings: what each may be is said once, beside its name.
+
+``@checked(num=whole(1), field=one_of('a', 'b'))`` on a class checks the arguments of its constructor.
+"""
+
+import functools
+import inspect
+import math
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+
+class Check(NamedTuple):
+    """What a setting may be.
+
+    Attributes:
+        expected: in words, for messages: 'a number in [0, 1]'.
+        accepts: whether a value is such a one.
+    """
+
+    expected: str
+    accepts: Callable[[Any], bool]
+
+    def or_none(self) -> 'Check':
+        """The same, or None."""
+        return Check(f'{self.expected} or None', lambda value: value is None or self.accepts(value))
+
+    def __or__(self, other: 'Check') -> 'Check':
+        return Check(f'{self.expected} or {other.expected}', lambda value: self.accepts(value) or other.accepts(value))
+
+
+def _range(low: float, high: float) -> str:
+    if math.isfinite(low) and math.isfinite(high):
+        return f' in [{low}, {high}]'
+    if math.isfinite(low):
+        return f' of at least {low}'
+    return f' of at most {high}' if math.isfinite(high) else ''
+
+
+def number(low: float = -math.inf, high: float = math.inf) -> Check:
+    """A finite number in [low, high]; True and False are none."""
+
+    def accepts(value) -> bool:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+
+    return Check(f'a number{_range(low, high)}', accepts)
+
+
+def whole(low: float = -math.inf, high: float = math.inf) -> Check:
+    """A whole number in [low, high]; True, False and 2.0 are none."""
+
+    def accepts(value) -> bool:
+        return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
+
+    return Check(f'a whole number{_range(low, high)}', accepts)
+
+
+def one_of(*choices) -> Check:
+    """One of some values, of the same type."""
+
+    def accepts(value) -> bool:
+        return any(type(value) is type(choice) and value == choice for choice in choices)
+
+    return Check(' or '.join(map(repr, choices)), accepts)
+
+
+def list_of(item: Check, length: int | None = None) -> Check:
+    """A list, tuple or range of values, all of one kind; of any length but 0 if ``length`` is None."""
+
+    def accepts(value) -> bool:
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            return False
+        return (len(value) > 0 if length is None else len(value) == length) and all(map(item.accepts, value))
+
+    return Check(f'a list of {"" if length is None else f"{length}, "}each {item.expected}', accepts)
+
+
+def mapping_of(item: Check) -> Check:
+    """A dict with text keys whose values are all of one kind."""
+
+    def accepts(value) -> bool:
+        keys_are_text = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+        return keys_are_text and all(map(item.accepts, value.values()))
+
+    return Check(f'a dict of names to values, each {item.expected}', accepts)
+
+
+SIZE = Check('(height, width), two whole numbers of at least 1', list_of(whole(1), 2).accepts)
+BOOLEAN = Check('True or False', lambda value: isinstance(value, bool))
+TEXT = Check('a text', lambda value: isinstance(value, str))
+PATH = Check('a path', lambda value: isinstance(value, str | PurePath) and str(value) != '')
+MAPPING = Check('a dict', lambda value: isinstance(value, Mapping))
+FRACTION = number(0, 1)
+POSITIVE = Check('a number above 0', lambda value: number(0).accepts(value) and value > 0)
+
+
+def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    """Check values against what is declared; keys that are not declared are not looked at.
+
+    Args:
+        where: key of the dict in the config, such as 'model.test_cfg.panoptic', or name of the class.
+        given: values by key.
+        checks: what they may be.
+
+    Raises:
+        ValueError: naming the first key with a wrong value, the value found and what is expected.
+    """
+    for key, value in given.items():
+        if key in checks and not checks[key].accepts(value):
+            raise ValueError(f'{where}.{key}: found {reprlib.repr(value)}, expected {checks[key].expected}')
+
+
+def checked(**checks: Check) -> Callable[[type], type]:
+    """Class decorator: the constructor checks its arguments before it does anything else.
+
+    Messages name the class, or its attribute ``config_key``. Arguments that the constructor does not take are left to
+    Python's own error. A class derived from a checked one has both sets of checks.
+
+    Args:
+        checks: what arguments may be, by name.
+
+    Returns:
+        The decorator, which raises a TypeError if a declared name is not an argument.
+    """
+
+    def decorate(cls: type) -> type:
+        original = cls.__init__
+        signature = inspect.signature(original)
+        takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        unknown = set(checks) - set(signature.parameters)
+        if unknown and not takes_more:
+            raise TypeError(f'{cls.__name__} takes no {sorted(unknown)}')
+
+        @functools.wraps(original)
+        def checking_init(self, *args, **kwargs):
+            where = getattr(type(self), 'config_key', type(self).__name__)
+            check_settings(where, _arguments(signature, self, args, kwargs), checks)
+            original(self, *args, **kwargs)
+
+        cls.__init__ = checking_init
+        cls.setting_checks = getattr(cls, 'setting_checks', {}) | checks
+        return cls
+
+    return decorate
+
+
+def _arguments(signature: inspect.Signature, self, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Arguments of a call by name; those of a call that Python will refuse, as far as they are named."""
+    try:
+        positional = signature.bind_partial(self, *args).arguments
+    except TypeError:
+        positional = {}
+    return positional | kwargs

@@ -1,0 +1,125 @@
+"""What the settings of models may be: those of the parts of a head, and those of ``test_cfg``."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from mmmaskformer.core.checks import (
+    BOOLEAN,
+    FRACTION,
+    MAPPING,
+    SIZE,
+    Check,
+    check_settings,
+    list_of,
+    mapping_of,
+    number,
+    one_of,
+    whole,
+)
+from mmmaskformer.heads.build import refuse_unknown_keys
+from mmmaskformer.registry import MODELS
+
+WEIGHT = number(0)
+PART_TYPE = Check(
+    'the name of a part or its class', lambda value: callable(value) or (isinstance(value, str) and value)
+)
+PART_SETTINGS: dict[str, Check] = {
+    'norm_groups': whole(1),
+    'num_layers': whole(1),
+    'num_heads': whole(1),
+    'ffn_channels': whole(1),
+    'dropout': FRACTION,
+    'class_weight': (list_of(WEIGHT) | mapping_of(WEIGHT)).or_none(),
+    'no_object_weight': WEIGHT,
+    'loss_weights': mapping_of(WEIGHT).or_none(),
+    'weights': mapping_of(WEIGHT).or_none(),
+    'mask_loss': MAPPING.or_none(),
+    'costs': list_of(MAPPING).or_none(),
+    'ignore_in_loss': BOOLEAN,
+}
+"""Of the parts of a head, whichever part has them."""
+
+RESULT_SETTINGS: dict[str, Check] = {
+    'object_threshold': FRACTION,
+    'overlap_threshold': FRACTION,
+    'min_area': whole(0),
+    'resize_masks_first': BOOLEAN,
+    'max_per_image': whole(1),
+    'score_threshold': FRACTION,
+}
+"""Of the entries of a panoptic model's ``test_cfg``, whichever entry has them."""
+
+SEGMENTOR_TEST_CFG: dict[str, Check] = {
+    'mode': one_of('whole', 'slide'),
+    'crop_size': SIZE,
+    'stride': SIZE,
+    'inference': one_of('semantic', 'general'),
+    'object_threshold': FRACTION,
+}
+"""Of a semantic model's ``test_cfg``: the first three are the host's."""
+
+
+def check_parts(where: str, parts: Mapping[str, Any], *, channels: int) -> None:
+    """Check the values in configs of parts, and in those of the parts in them.
+
+    A part of another project is checked if its class is decorated with `mmmaskformer.core.checks.checked`.
+
+    Args:
+        where: config key of the head.
+        parts: their configs by key; what is no part is left to `mmmaskformer.heads.build.build_part`.
+        channels: width of the head.
+
+    Raises:
+        ValueError: naming the key with a wrong value as it stands in the config.
+    """
+    for key, part in parts.items():
+        if isinstance(part, list | tuple):
+            check_parts(where, {f'{key}[{i}]': item for i, item in enumerate(part)}, channels=channels)
+        elif isinstance(part, Mapping) and 'type' in part:
+            _check_part(f'{where}.{key}', part, channels)
+
+
+def _check_part(where: str, part: Mapping[str, Any], channels: int) -> None:
+    check_settings(where, part, {'type': PART_TYPE})
+    cls = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
+    if not isinstance(cls, type):
+        return
+    is_own = cls.__module__.startswith('mmmaskformer.')
+    check_settings(where, part, PART_SETTINGS if is_own else getattr(cls, 'setting_checks', {}))
+    taken = inspect.signature(cls).parameters
+    if is_own and set(part) - {'type'} <= set(taken):
+        for key in ('norm_groups', 'num_heads'):
+            if key in taken and channels % part.get(key, taken[key].default):
+                raise ValueError(
+                    f'{where}.{key}: found {part.get(key, taken[key].default)}, expected a divisor of the '
+                    f"head's channels={channels}"
+                )
+    check_parts(where, {key: value for key, value in part.items() if key != 'type'}, channels=channels)
+
+
+def check_result_settings(test_cfg: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check the values of a panoptic model's ``test_cfg``.
+
+    Raises:
+        ValueError: naming the key with a wrong value.
+    """
+    for key, settings in test_cfg.items():
+        check_settings(f'model.test_cfg.{key}', settings, RESULT_SETTINGS)
+
+
+def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bool = True) -> None:
+    """Check keys and values of a semantic model's ``test_cfg``.
+
+    Args:
+        test_cfg: of the segmentor.
+        own_head: whether the head is ours. Another one may read other keys.
+
+    Raises:
+        TypeError: if there is a key that nobody reads.
+        ValueError: naming the key with a wrong value.
+    """
+    test_cfg = test_cfg or {}
+    if own_head:
+        refuse_unknown_keys('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
+    check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)

@@ -1,0 +1,110 @@
+"""Training images that hold inf or NaN: the run stops, or the step is skipped, and their files are named."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmmaskformer.core.checks import checked, one_of
+from mmmaskformer.registry import HOOKS
+
+
+class NonFiniteImageError(FloatingPointError):
+    """An image of a training batch holds inf or NaN."""
+
+
+@HOOKS.register_module()
+@checked(on_non_finite=one_of('stop', 'skip'))
+class CheckImagesHook(Hook):
+    """Looks at the images of every training batch before the model does: one NaN would become that of all weights.
+
+    Images of integers are passed at once. Batch norms would mix a NaN into all images of its batch, so that the logits
+    no longer tell which image it was.
+
+    Args:
+        on_non_finite: 'stop' raises; 'skip' leaves the whole step out, on all processes, with a warning. The iteration
+            counts, weights and statistics of norm layers stay as they are, and a step left out does not count for
+            accumulated gradients. With several processes 'skip' makes them compare notes once per step.
+
+    Raises:
+        ValueError: if ``on_non_finite`` is another value.
+        NonFiniteImageError: in a training step, naming iteration, positions in the batch and files.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, on_non_finite: str = 'stop') -> None:
+        self.on_non_finite = on_non_finite
+        self.skipped = 0
+        self._skipping = False
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None) -> None:
+        """Look at a batch."""
+        wrong = non_finite_images(data_batch)
+        if wrong:
+            files = ', '.join(f'image {image} of the batch ({file})' for image, file in wrong.items())
+            text = f'iteration {runner.iter + 1}: {files} holds inf or NaN'
+            if self.on_non_finite == 'stop':
+                raise NonFiniteImageError(
+                    f'{text}. Fix: repair the file or the transform that makes such values, or leave these steps out: '
+                    "custom_hooks entry dict(type='mmmaskformer.CheckImagesHook', on_non_finite='skip')."
+                )
+            print_log(f'{text}: the step is skipped.', logger='current', level=logging.WARNING)
+        if self.on_non_finite == 'skip' and _any_process(bool(wrong)):
+            self.skipped += 1
+            self._skipping = True
+            runner.model.train_step = _no_step
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Let the model train again."""
+        if self._skipping:
+            del runner.model.train_step  # that of the class is seen again
+            self._skipping = False
+
+    def after_train(self, runner: Runner) -> None:
+        """Say how many steps were left out."""
+        if self.skipped:
+            print_log(
+                f'{self.skipped} training steps were skipped because of images that hold inf or NaN.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def non_finite_images(batch: Mapping | None) -> dict[int, str]:
+    """Images of a batch, as a data loader gives it, that hold inf or NaN.
+
+    Args:
+        batch: ``inputs``, a list or stack of (bands, H, W) images, and ``data_samples`` or none.
+
+    Returns:
+        Position in the batch to file.
+    """
+    if not isinstance(batch, Mapping) or not isinstance(batch.get('inputs'), Sequence | torch.Tensor):
+        return {}
+    samples = batch.get('data_samples') or []
+    wrong = [
+        position
+        for position, image in enumerate(batch['inputs'])
+        if isinstance(image, torch.Tensor) and image.is_floating_point() and not image.isfinite().all()
+    ]
+    metas = [samples[position].metainfo if position < len(samples) else {} for position in wrong]
+    return {position: str(meta.get('img_path', 'file not known')) for position, meta in zip(wrong, metas, strict=True)}
+
+
+def _any_process(flag: bool) -> bool:
+    """Whether ``flag`` is set in any process."""
+    if get_world_size() == 1:
+        return flag
+    counts = torch.tensor(int(flag))
+    all_reduce(counts)
+    return bool(counts)
+
+
+def _no_step(data, optim_wrapper) -> dict:
+    """In the place of the model's ``train_step``: nothing is learnt and nothing is logged."""
+    return {}

@@ -1,0 +1,130 @@
+"""Lets mmengine read checkpoints without running code from them, under every supported torch.
+
+A pickle may call any function. mmengine calls ``torch.load`` without ``weights_only``: torch 2.1 to 2.5 then run what a
+file asks for, newer releases do so if TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, and all of them do with files that
+mmengine downloads. Here ``weights_only=True`` is passed whenever mmengine reads a checkpoint. Before torch 2.6 that
+mode knows too few types for what mmengine stores; there a restricted unpickler with the same list of types reads.
+"""
+
+import codecs
+import contextlib
+import functools
+import pickle
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch._weights_only_unpickler import _get_allowed_globals
+from torch.torch_version import TorchVersion
+
+from mmmaskformer import compat
+
+_patching = threading.RLock()
+
+
+def install() -> None:
+    """Make mmengine's `CheckpointLoader`, which every loading function of mmengine uses, read files safely.
+
+    Safe to call again.
+    """
+    load_checkpoint = CheckpointLoader.load_checkpoint.__func__
+    if getattr(load_checkpoint, 'is_safe', False):
+        return
+
+    @functools.wraps(load_checkpoint)
+    def load_safely(cls, filename, *args, **kwargs):
+        with _safe_torch_load(str(filename)):
+            return load_checkpoint(cls, filename, *args, **kwargs)
+
+    load_safely.is_safe = True
+    CheckpointLoader.load_checkpoint = classmethod(load_safely)
+
+
+@contextlib.contextmanager
+def _safe_torch_load(name: str):
+    """Inside, ``torch.load`` reads safely in this thread, whatever its arguments say.
+
+    Args:
+        name: of the checkpoint, for messages.
+    """
+    with _patching:
+        original, thread = torch.load, threading.get_ident()
+
+        def load(f, map_location=None, *args, **kwargs):
+            if threading.get_ident() != thread:
+                return original(f, map_location, *args, **kwargs)
+            return read_safely(f, map_location, name=name, load=original)
+
+        torch.load = load
+        try:
+            yield
+        finally:
+            torch.load = original
+
+
+def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
+    """Read a checkpoint without running code from it.
+
+    Args:
+        file: path or binary file.
+        map_location: as in `torch.load`.
+        name: of the checkpoint, for messages.
+        load: `torch.load`.
+
+    Raises:
+        ValueError: if the file cannot be read, or asks for anything beside tensors, numbers, texts, lists and dicts.
+        OSError: if there is no file or it must not be read.
+    """
+    mode = dict(weights_only=True)
+    if TorchVersion(torch.__version__) < compat.FIRST_CHECKING_TORCH:
+        mode = dict(weights_only=False, pickle_module=RESTRICTED_PICKLE)
+    try:
+        return load(file, map_location, **mode)
+    except (OSError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f'checkpoint {name}: it is damaged, or asks for code to be run, and is not read: {_first_lines(error)}. '
+            'Fix: take a file of a training run or one that holds tensors and plain values only. If, and only if, you '
+            'trust the file, read it with torch.load(path, weights_only=False) and save its state_dict again.'
+        ) from None
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(
+            f'checkpoint {name}: it cannot be read ({type(error).__name__}: {_first_lines(error)}). Fix: the file is '
+            'damaged, cut off or no checkpoint of torch; copy it again or take an earlier one.'
+        ) from error
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Finds only what tensors and mmengine's checkpoints need."""
+
+    def find_class(self, module: str, name: str):
+        """The object of that name.
+
+        Raises:
+            pickle.UnpicklingError: if it is not on the list.
+        """
+        # the last is how pickle writes the bytes of arrays and numpy scalars
+        allowed = {**_get_allowed_globals(), **compat.checkpoint_globals(), '_codecs.encode': codecs.encode}
+        full_name = f'{module}.{name}'.replace('__builtin__.', 'builtins.')  # as protocol 2 calls it
+        if full_name not in allowed:
+            raise pickle.UnpicklingError(f'Unsupported global: {full_name}')
+        return allowed[full_name]
+
+
+def _load(file, **kwargs):
+    return RestrictedUnpickler(file, **kwargs).load()
+
+
+RESTRICTED_PICKLE = SimpleNamespace(__name__='mmmaskformer.pickle', Unpickler=RestrictedUnpickler, load=_load)
+"""What `torch.load` takes as its ``pickle_module``."""
+
+
+def _first_lines(error: Exception) -> str:
+    """The first 200 characters of what is wrong; torch's own advice to switch the check off stands around it."""
+    _, _, reason = str(error).partition('WeightsUnpickler error: ')
+    lines = [line.strip() for line in (reason or str(error)).splitlines()]
+    told = [line for line in lines if line and not line.startswith(('Weights only load failed', 'Check the doc'))]
+    return ' '.join(told)[:200]

@@ -1,0 +1,84 @@
+"""The declared values of settings."""
+
+import pytest
+
+from mmmaskformer.core.checks import (
+    BOOLEAN,
+    FRACTION,
+    PATH,
+    check_settings,
+    checked,
+    list_of,
+    mapping_of,
+    number,
+    one_of,
+    whole,
+)
+
+NAN = float('nan')
+
+
+@pytest.mark.parametrize(
+    'check, good, bad',
+    [
+        (number(0), [0, 0.0, 3.5], [-1e-9, NAN, float('inf'), True, '1', None, [1]]),
+        (FRACTION, [0, 1, 0.5], [-0.1, 1.5, NAN, '0.5']),
+        (whole(1), [1, 7], [0, 1.0, 2.5, True, '3', None]),
+        (whole(0, 255), [0, 255], [-1, 256]),
+        (one_of('a', 'b'), ['a'], ['A', '', None, ['a']]),
+        (list_of(whole(1)), [[1], (2, 3), range(1, 3)], [[], [0], 3, '12', None, [1, True]]),
+        (list_of(whole(1), 2), [(1, 2)], [(1,), (1, 2, 3)]),
+        (mapping_of(number(0)), [{}, {'cls': 1}], [{'cls': -1}, {1: 1}, [1]]),
+        (BOOLEAN, [True, False], [0, 1, 'false', None]),
+        (PATH, ['a/b'], ['', 3, None]),
+        (whole(1).or_none(), [None, 1], [0]),
+        (whole(1) | list_of(whole(1)), [1, [1]], [0, [0], '']),
+    ],
+)
+def test_a_check_tells_values_apart(check, good, bad):
+    assert all(map(check.accepts, good))
+    assert not any(map(check.accepts, bad))
+
+
+def test_a_message_names_key_found_and_expected():
+    with pytest.raises(ValueError, match=r'^model.test_cfg.panoptic.t: found 1.5, expected a number in \[0, 1\]$'):
+        check_settings('model.test_cfg.panoptic', {'other': 7, 't': 1.5}, {'t': FRACTION})
+    with pytest.raises(
+        ValueError, match=r"^a.size: found '9', expected a list of 2, each a whole number of at least 1$"
+    ):
+        check_settings('a', {'size': '9'}, {'size': list_of(whole(1), 2)})
+
+
+@checked(size=whole(1), step=number(0).or_none())
+class Base:
+    def __init__(self, size, step=None):
+        self.size = size
+
+
+@checked(name=one_of('a', 'b'))
+class Derived(Base):
+    config_key = 'model.derived'
+
+    def __init__(self, name='a', **settings):
+        super().__init__(**settings)
+
+
+def test_a_decorated_class_checks_arguments_however_they_are_given():
+    assert Base(2).size == Base(size=2).size == Derived(size=2).size == 2
+    for call in (lambda: Base(0), lambda: Base(size=0), lambda: Base(1, -1)):
+        with pytest.raises(ValueError, match=r'^Base\.(size: found 0|step: found -1), expected'):
+            call()
+    with pytest.raises(ValueError, match=r'^model.derived.size: found 0'):
+        Derived(size=0)
+    with pytest.raises(ValueError, match=r"^model.derived.name: found 'c', expected 'a' or 'b'"):
+        Derived('c', size=1)
+    assert set(Derived.setting_checks) == {'size', 'step', 'name'}
+
+
+def test_arguments_that_do_not_exist_are_left_to_python():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
+        Base(1, width=3)
+    with pytest.raises(TypeError, match='positional argument'):
+        Base(1, 2, 3)
+    with pytest.raises(TypeError, match=r"Base takes no \['colour'\]"):
+        checked(colour=BOOLEAN)(Base)

@@ -1,0 +1,98 @@
+"""Predictions from inf, NaN or a part of the weights are refused, with image and file; gradients do no harm."""
+
+import pytest
+import torch
+from helpers import hosts
+
+from mmmaskformer.core.training.matcher import NonFiniteLogitsError
+
+EVERY_RESULT = dict(panoptic=dict(), detr=dict(), semantic=dict(), general=dict(), instance=dict())
+
+
+def batch(make_sample, *, bad: int | None = None) -> dict:
+    """Two float images with files; one pixel of image ``bad`` is NaN."""
+    pairs = [make_sample((64, 96), seed=seed, img_path=f'images/{seed}.jpg') for seed in range(2)]
+    images, samples = zip(*pairs, strict=True)
+    images = [image.float() for image in images]
+    if bad is not None:
+        images[bad][1, 20, 30] = float('nan')
+    return dict(inputs=images, data_samples=list(samples))
+
+
+def semantic(segmentor='EncoderDecoder', **test_cfg):
+    return hosts.make_segmentor(segmentor=segmentor, test_cfg=dict(mode='whole') | test_cfg), hosts.make_sample
+
+
+SLIDING = dict(mode='slide', crop_size=(64, 64), stride=(64, 32))
+MODELS = {
+    'stock': lambda: semantic(),
+    'ours': lambda: semantic('mmmaskformer.EncoderDecoder'),
+    'stock sliding': lambda: semantic(**SLIDING),
+    'ours sliding': lambda: semantic('mmmaskformer.EncoderDecoder', **SLIDING),
+    'general': lambda: semantic('mmmaskformer.EncoderDecoder', inference='general'),
+    'panoptic': lambda: (hosts.make_detector(EVERY_RESULT), hosts.make_panoptic_sample),
+}
+
+
+@pytest.mark.parametrize('bad', [0, 1])
+@pytest.mark.parametrize('kind', MODELS)
+def test_an_image_with_nan_is_named(kind, bad):
+    model, make_sample = MODELS[kind]()
+    message = rf'^the logits of image {bad} of the batch \(images/{bad}.jpg\) are inf or NaN'
+    with torch.no_grad(), pytest.raises(NonFiniteLogitsError, match=message):
+        model.test_step(batch(make_sample, bad=bad))
+
+
+@pytest.mark.parametrize('weight', ['class_embed.weight', 'mask_embed.layers.2.bias', 'pixel_decoder'])
+@pytest.mark.parametrize('kind', ['ours', 'panoptic'])
+def test_weights_that_are_nan_are_found(kind, weight):
+    model, make_sample = MODELS[kind]()
+    head = model.decode_head if kind == 'ours' else model.panoptic_head
+    with torch.no_grad():
+        # the last one is the convolution that makes the mask features
+        [value for name, value in head.classifier.named_parameters() if weight in name][-1].view(-1)[0] = float('nan')
+    with torch.no_grad(), pytest.raises(NonFiniteLogitsError, match=r'image 0 .*images/0.jpg.*image 1 .*images/1.jpg'):
+        model.test_step(batch(make_sample))
+
+
+@pytest.mark.parametrize('kind', MODELS)
+def test_a_test_step_with_gradients_gives_the_same(kind):
+    model, make_sample = MODELS[kind]()
+    with torch.no_grad():
+        expected = model.test_step(batch(make_sample))
+    found = model.test_step(batch(make_sample))
+    for ours, theirs in zip(found, expected, strict=True):
+        for field in ('pred_sem_seg', 'pred_panoptic_seg'):
+            if field in theirs:
+                for key, value in theirs.get(field).items():
+                    assert torch.equal(ours.get(field).get(key), value) and not ours.get(field).get(key).requires_grad
+
+
+def test_a_training_step_names_iteration_and_files():
+    model, make_sample = MODELS['ours']()
+    data = batch(make_sample, bad=1)
+    model.train()
+    prepared = model.data_preprocessor(data, True)
+    with pytest.raises(NonFiniteLogitsError, match=r'iteration \d+.*batch: 0: images/0.jpg, 1: images/1.jpg'):
+        model.loss(**prepared)
+
+
+@pytest.mark.parametrize('kind', ['stock', 'ours', 'panoptic'])
+def test_a_model_that_was_loaded_in_part_does_not_predict_but_trains(kind):
+    model, make_sample = MODELS[kind]()
+    whole = dict(model.state_dict())
+    part = {name: value for name, value in whole.items() if 'transformer_decoder' not in name}
+    model.load_state_dict(part, strict=False)
+    with torch.no_grad(), pytest.raises(ValueError, match=r'_head: the checkpoint .* lacks \d+ of the \d+ weights'):
+        model.test_step(batch(make_sample))
+    # the rest may come from a second file
+    model.load_state_dict({name: value for name, value in whole.items() if name not in part}, strict=False)
+    with torch.no_grad():
+        model.test_step(batch(make_sample))
+    model, make_sample = MODELS[kind]()
+    model.load_state_dict(part, strict=False)
+    model.train()
+    model(**model.data_preprocessor(batch(make_sample), True), mode='loss')
+    model.eval()
+    with torch.no_grad():
+        model.test_step(batch(make_sample))

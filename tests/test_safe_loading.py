@@ -1,0 +1,110 @@
+"""No checkpoint runs code when mmengine reads it, under the defaults of every torch."""
+
+import functools
+import pickle
+import threading
+from types import SimpleNamespace
+
+import mmengine.runner.checkpoint as host
+import numpy as np
+import pytest
+import torch
+from helpers.checkpoints import Attack, content
+from mmengine.runner import CheckpointLoader, load_checkpoint
+
+import mmmaskformer.registry  # noqa: F401  makes mmengine's loader safe
+from mmmaskformer import compat, safe_loading
+
+OLD_TORCH = '2.3.1'
+
+
+@pytest.fixture(params=['default', 'old default', 'old torch'])
+def torch_default(request, monkeypatch):
+    """How ``torch.load`` behaves without ``weights_only``."""
+    if request.param == 'old default':
+        monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    if request.param == 'old torch':
+        monkeypatch.setattr(torch, '__version__', OLD_TORCH)
+    return request.param
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_what_a_run_writes_is_read(tmp_path, torch_default, zipped):
+    torch.save(content(), tmp_path / 'a.pth', _use_new_zipfile_serialization=zipped)
+    found = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), map_location='cpu')
+    assert torch.equal(found['state_dict']['weight'], torch.arange(6.0).reshape(2, 3))
+    assert found['state_dict']['half'].dtype == torch.float16
+    assert found['message_hub']['log_scalars']['train/loss'].mean() == 1.5
+    assert found['message_hub']['runtime_info']['best_score'] == 40.5
+    assert found['meta']['palette'].tolist() == np.eye(3).tolist()
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('key', ['meta', 'state_dict', 'optimizer'])
+def test_code_in_a_file_is_not_run(tmp_path, torch_default, key, zipped):
+    path = tmp_path / 'a.pth'
+    torch.save(content(**{key: Attack(tmp_path / 'executed')}), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r'checkpoint .*a.pth: it .* asks for code to be run, and is not read.*mkdir'):
+        load_checkpoint(torch.nn.Linear(3, 2), str(path))
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_a_raw_pickle_is_not_run(tmp_path, torch_default):
+    path = tmp_path / 'a.pth'
+    path.write_bytes(pickle.dumps(Attack(tmp_path / 'executed')))
+    with pytest.raises(ValueError, match=r'checkpoint .*a.pth: it '):
+        CheckpointLoader.load_checkpoint(str(path))
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_a_downloaded_file_is_not_run(tmp_path, torch_default, monkeypatch):
+    """torch's downloader passes ``weights_only=False`` whatever the version."""
+    torch.save(content(meta=Attack(tmp_path / 'executed')), tmp_path / 'a.pth')
+    loader = functools.partial(torch.hub.load_state_dict_from_url, model_dir=str(tmp_path))
+    monkeypatch.setattr(host, 'load_url', lambda url, model_dir=None, **kwargs: loader(url, **kwargs))
+    with pytest.raises(ValueError, match='checkpoint https://example.org/a.pth: it .*asks for code'):
+        CheckpointLoader.load_checkpoint('https://example.org/a.pth')
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_the_attack_works_where_nothing_is_checked(tmp_path):
+    """Otherwise the tests above could not fail."""
+    torch.save(content(meta=Attack(tmp_path / 'executed')), tmp_path / 'a.pth')
+    torch.load(tmp_path / 'a.pth', weights_only=False)
+    assert (tmp_path / 'executed').is_dir()
+
+
+@pytest.mark.parametrize('kept', [0, 1, 100, 0.5, 0.99])
+def test_a_file_that_is_cut_off_is_named(tmp_path, torch_default, kept):
+    path = tmp_path / 'a.pth'
+    torch.save(content(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    with pytest.raises(ValueError, match=r'checkpoint .*a.pth: it .*Fix'):
+        CheckpointLoader.load_checkpoint(str(path))
+
+
+def test_a_missing_file_keeps_its_own_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match='none.pth'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'none.pth'))
+
+
+def test_torch_is_left_as_it_was_and_other_threads_are_not_touched(tmp_path):
+    original, seen = torch.load, []
+
+    def in_another_thread():
+        seen.append(torch.load(tmp_path / 'own.pth', weights_only=False).x)
+
+    torch.save(SimpleNamespace(x=3), tmp_path / 'own.pth')
+    with safe_loading._safe_torch_load('a.pth'):
+        assert torch.load is not original
+        thread = threading.Thread(target=in_another_thread)
+        thread.start()
+        thread.join()
+    assert torch.load is original and seen == [3]
+
+
+def test_installing_again_changes_nothing():
+    before = CheckpointLoader.load_checkpoint.__func__
+    compat.allow_mmengine_checkpoints()
+    assert CheckpointLoader.load_checkpoint.__func__ is before
