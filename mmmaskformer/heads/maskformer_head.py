@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmmaskformer import compat
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
@@ -90,6 +91,7 @@ class MaskFormerHead(BaseModule):
         built_matcher = build_part('matcher', matcher)
         self.criterion = build_part('criterion', criterion, num_classes=num_classes, matcher=built_matcher)
         watch_registration(MaskFormerHead)
+        compat.complete_function_registries()  # by now, the host whose inferencer may be at work is imported
 
     @property
     def in_channels(self) -> list[int] | None:
