@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
-from mmmaskformer.hosts.bands import require_bands
+from mmmaskformer.hosts.bands import require_bands, statistics_of, warn_of_range
 from mmmaskformer.hosts.windows import require_windows
 
 
@@ -22,7 +22,15 @@ class SegDataPreProcessor(HostDataPreProcessor):
     The host refuses them. Here they are padded to the largest image of the batch, as in training, and each result is
     cropped to its own image by the host's post-processing. Padded area is attended to, as published, so that a
     result may differ slightly from the one of the image alone.
+
+    Args:
+        args: of the host's class.
+        settings: the same.
     """
+
+    def __init__(self, *args, **settings) -> None:
+        super().__init__(*args, **settings)
+        self._statistics = statistics_of(self)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise, convert channels and stack.
@@ -41,6 +49,7 @@ class SegDataPreProcessor(HostDataPreProcessor):
         """
         if self._enable_normalize:
             require_bands(data, len(self.mean))
+            warn_of_range(data, *self._statistics)
         if training and self.training:  # the host's benchmark.py pads test images as in training, in evaluation mode
             _require_sizes(data)
         sizes = {tuple(image.shape[1:]) for image in data['inputs']}
