@@ -1,10 +1,11 @@
 """What the data preprocessors of both hosts check before they normalise."""
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
 FAR = 6.0
 """Distance of the mean of an image from ``mean``, in ``std``, above which the two are of different ranges."""
@@ -36,17 +37,18 @@ def require_bands(data: dict, num_values: int) -> None:
         )
 
 
-def statistics_of(preprocessor: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """Mean and std (bands or 1, 1, 1) float of a data preprocessor, None if it does not normalise.
+def statistics_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[Tensor, Tensor] | None:
+    """Mean and std as tensors (bands, 1, 1) float on the CPU, where images are looked at; None if there are none.
 
-    They stay on the CPU, where images are looked at: a comparison with the preprocessor's own would wait for the GPU.
+    A comparison with the data preprocessor's own would wait for the GPU.
 
     Args:
-        preprocessor: of either host.
+        mean: of the data preprocessor.
+        std: the same.
     """
-    if not preprocessor._enable_normalize:
+    if mean is None or std is None:
         return None
-    return preprocessor.mean.detach().cpu().clone(), preprocessor.std.detach().cpu().clone()
+    return tuple(torch.tensor(values, dtype=torch.float32, device='cpu').view(-1, 1, 1) for values in (mean, std))
 
 
 def warn_of_range(data: dict, mean: Tensor, std: Tensor) -> None:

@@ -36,7 +36,7 @@ class DetDataPreprocessor(HostDataPreprocessor):
         if mean is not None:
             self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), False)
             self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), False)
-        self._statistics = statistics_of(self)
+        self._statistics = statistics_of(mean, std)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise, swap the colours of images of three bands, and pad, as the host does.

@@ -24,13 +24,14 @@ class SegDataPreProcessor(HostDataPreProcessor):
     result may differ slightly from the one of the image alone.
 
     Args:
-        args: of the host's class.
-        settings: the same.
+        mean: one value for each band, or one in all; None does not normalise.
+        std: the same.
+        settings: all other arguments of the host's class.
     """
 
-    def __init__(self, *args, **settings) -> None:
-        super().__init__(*args, **settings)
-        self._statistics = statistics_of(self)
+    def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **settings) -> None:
+        super().__init__(mean, std, **settings)
+        self._statistics = statistics_of(mean, std)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise, convert channels and stack.
