@@ -211,6 +211,19 @@ def colours_of_ids(ids):
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 
+def complete_function_registries() -> None:
+    """Give each imported host a registry of functions, through which mmengine's finds what is in its own.
+
+    The hosts have none, and mmengine's inferencer, which looks for a ``collate_fn`` there, then warns of an unexpected
+    failure each time.
+    """
+    from mmengine.registry import FUNCTIONS, Registry
+
+    for host in ('mmseg', 'mmdet'):
+        if host in sys.modules and host not in FUNCTIONS.children:
+            Registry(FUNCTIONS.name, parent=FUNCTIONS, scope=host, locations=[host])
+
+
 def announce_configs() -> None:
     """Let mmengine find the configs of this package, for ``_base_ = 'mmmaskformer::…'`` and `mmengine.hub.get_config`.
 
@@ -243,7 +256,7 @@ def replace_deprecated_file_client() -> None:
 
 
 def apply() -> None:
-    """Run the checks and all repairs but that of the inferencer, which is made when a model is built."""
+    """Run the checks and all repairs but those of the inferencers, which are made when a model is built."""
     import torch
 
     require_versions(sys.version_info, torch.__version__)

@@ -137,11 +137,17 @@ CONFLICTS = {
         ['setuptools 80.10.2', 'pkg_resources', 'harmless'],
         "pip install 'setuptools>=64,<80.9'",
     ),
+    'click with which mim cannot search': (
+        dict(versions={'click': '8.3.0'}),
+        'note',
+        ['click 8.3.0', 'openmim 0.3.7', 'mim search'],
+        "pip install 'click<8.3'",
+    ),
     'click too new for slurm': (
         dict(versions={'click': '8.5.1'}),
         'note',
         ['click 8.5.1', 'openmim 0.3.7', '--launcher slurm', "--srun-args ''"],
-        "pip install 'click<8.3.1' 'huggingface_hub<1'",
+        "pip install 'click<8.3' 'huggingface_hub<1'",
     ),
     'timm too old': (
         dict(versions={'timm': '0.9.16'}),
@@ -276,7 +282,7 @@ def test_conflict(name):
 
 
 def test_what_works_together_is_not_mentioned():
-    assert not diagnose(stack(versions={'click': '8.3.0', 'mmpretrain': '1.2.0', 'transformers': '4.55.4'}))
+    assert not diagnose(stack(versions={'click': '8.2.1', 'mmpretrain': '1.2.0', 'transformers': '4.55.4'}))
 
 
 def test_forks_may_have_newer_mmcv_but_upstream_hosts_may_not():

@@ -53,17 +53,23 @@ def test_the_wheel_holds_every_config_and_tool(site):
 
 QUESTIONS = """
 import json
+from click.testing import CliRunner
 from mim.commands.list import list_package
-from mim.commands.search import get_model_info
+from mim.commands.search import cli as search, get_model_info
 from mim.utils import get_installed_path
 from mmengine.hub import get_config
 
 models = get_model_info('mmmaskformer', to_dict=True)
+searched = [
+    CliRunner().invoke(search, ['mmmaskformer', *options])
+    for options in (['--valid-config'], ['--dataset', 'ade20k'], ['--config', 'maskformer_tiny_1xb8-800_scenes'])
+]
 print(json.dumps(dict(
     path=get_installed_path('mmmaskformer'),
     listed='mmmaskformer' in [name for name, *_ in list_package()],
     configs=[model['config'] for model in models.values()],
     published=models['maskformer_swin-t_64xb1-554k_coco-panoptic']['coco panoptic/pq_of_the_paper'],
+    searched=[done.output if done.exit_code == 0 else repr(done.exception) for done in searched],
     queries=get_config('mmmaskformer::scenes/maskformer_tiny_1xb8-800_scenes.py').model.decode_head.num_queries,
 )))
 """
@@ -76,6 +82,8 @@ def test_mim_and_mmengine_find_the_configs(site, tmp_path):
     shipped = (path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').rglob('*.py'))
     assert answers['path'] == str(site / 'mmmaskformer') and answers['listed']
     assert sorted(answers['configs']) == sorted(path for path in shipped if '_base_' not in path)
+    by_name, by_dataset, by_config = answers['searched']
+    assert 'maskformer_swin_ade20k' in by_name and 'swin-t_8xb2-160k_ade20k' in by_dataset and '82.5' in by_config
     assert answers['published'] == 47.7 and answers['queries'] == 20
 
 

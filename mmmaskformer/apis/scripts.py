@@ -10,6 +10,9 @@ from mmengine.config import Config
 
 from mmmaskformer import compat
 
+SHIPPED = Path(__file__).resolve().parents[1] / '.mim' / 'configs'
+"""The configs that come with the package."""
+
 
 def find_script(name: str, arguments: Sequence[str]) -> Path:
     """The script of the host that a config is for, as `mim` would choose it.
@@ -31,7 +34,8 @@ def find_script(name: str, arguments: Sequence[str]) -> Path:
     if config is None:
         raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: give the path of a config, a .py file')
     if not Path(config).is_file():
-        raise FileNotFoundError(f'config {config}: no such file. Fix: give the path of a config such as configs/….py')
+        own = next(SHIPPED.resolve().rglob(Path(config).name), 'configs/….py')
+        raise FileNotFoundError(f'config {config}: no such file. Fix: give the path of a config: {own}')
     compat.apply()  # before the config's imports, which would wrap the message in a misleading one
     return host_script(Config.fromfile(config).get('default_scope'), name)
 

@@ -16,7 +16,8 @@ NEW_ENVIRONMENT = 'python3.11 -m venv env && . env/bin/activate && pip install -
 # what the package itself needs: a host may be missing, and rules of their own look after these
 OWN_RULES = ('torch', 'setuptools', 'mmcv', 'openmim', 'click')
 
-# first click with which openmim 0.3.7 cannot start slurm jobs
+# clicks with which openmim 0.3.7 cannot search for models, and the first with which it cannot start slurm jobs
+BROKEN_CLICK = '8.3.0'
 FIRST_BROKEN_CLICK = '8.3.1'
 
 # first transformers that lacks what mmpretrain 1.2 imports from it
@@ -227,6 +228,9 @@ def _tools(stack: Stack) -> Iterator[Finding]:
     if openmim and not fits(openmim, SUPPORTED['openmim']):
         problem = f'openmim {openmim} requires a package that pins setuptools 60, which new releases of torch refuse.'
         yield Finding('warning', problem, "pip install 'openmim<0.3.8'")
+    elif openmim and click and release(click) == release(BROKEN_CLICK):
+        problem = f'click {click} makes `mim search` of openmim {openmim} fail: "\'Sentinel\' object is not iterable".'
+        yield Finding('note', problem, f"pip install '{SUPPORTED['click']}'")
     elif openmim and click and release(click) >= release(FIRST_BROKEN_CLICK):
         problem = (
             f"click {click} makes openmim {openmim} fail with `--launcher slurm`: \"'Sentinel' object has no attribute "

@@ -79,7 +79,8 @@ def watch_registration(kind: type) -> None:
     """
 
     def attach(model: nn.Module, name: str, part: nn.Module | None) -> None:
-        if isinstance(part, kind):
+        # mmengine's revert_sync_batchnorm, which all inferencers call, assigns every part to its own place again.
+        if isinstance(part, kind) and model._modules.get(name) is not part:
             part.attach_to(model, name)
 
     register_module_module_registration_hook(attach)

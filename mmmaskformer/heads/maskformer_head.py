@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmmaskformer import compat
 from mmmaskformer.core.checks import checked, list_of, number, one_of, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
@@ -115,6 +116,7 @@ class MaskFormerHead(BaseModule):
             self._build_classifier()
         self.criterion = build_criterion(matcher, criterion, **derived)
         watch_registration(MaskFormerHead)
+        compat.complete_function_registries()  # by now, the host whose inferencer may be at work is imported
 
     @property
     def in_channels(self) -> list[int] | None:

@@ -6,7 +6,7 @@ import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor as HostDataPreprocessor
 
 from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
-from mmmaskformer.hosts.bands import require_bands
+from mmmaskformer.hosts.bands import require_bands, statistics_of, warn_of_range
 
 
 @checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_value=number(), seg_pad_value=whole())
@@ -38,6 +38,7 @@ class DetDataPreprocessor(HostDataPreprocessor):
         if mean is not None:
             self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), False)
             self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), False)
+        self._statistics = statistics_of(mean, std)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise, swap the colours of images of three bands, and pad, as the host does.
@@ -51,6 +52,7 @@ class DetDataPreprocessor(HostDataPreprocessor):
         """
         if self._enable_normalize:
             require_bands(data, len(self.mean))
+            warn_of_range(data, *self._statistics)
         if self.channel_conversion:
             data = dict(data, inputs=[image[[2, 1, 0]] if len(image) == 3 else image for image in data['inputs']])
         return super().forward(data, training)

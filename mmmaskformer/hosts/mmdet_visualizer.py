@@ -6,6 +6,7 @@ from mmengine.logging import print_log
 from mmengine.structures import PixelData
 
 from mmmaskformer.formats.mmdet_codes import INSTANCE_OFFSET, with_void_restored
+from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
 
 # After our registry, which makes mmdet importable with mmcv-lite.
@@ -19,9 +20,19 @@ class DetLocalVisualizer(HostVisualizer):
 
     The host's own fails at both. A map without a segment is drawn as the plain image. Of a panoptic and a semantic
     result, the host would paint one over the other; here the panoptic one is drawn, and that is logged once.
+
+    Args:
+        name: of the visualizer.
+        image: of the host.
+        vis_backends: where pictures and scalars go; local files only with ``save_dir``.
+        save_dir: folder of local files.
+        settings: all other arguments of the host's class.
     """
 
     _told_one_of_two = False
+
+    def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
+        super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
 
     def add_datasample(self, name: str, image: np.ndarray, data_sample=None, *args, **kwargs) -> None:
         """Draw ground truth and prediction; arguments of the host's method.

@@ -14,7 +14,7 @@ from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
-from mmmaskformer.hosts.bands import require_bands
+from mmmaskformer.hosts.bands import require_bands, statistics_of, warn_of_range
 from mmmaskformer.hosts.windows import require_windows
 
 
@@ -25,7 +25,16 @@ class SegDataPreProcessor(HostDataPreProcessor):
     The host refuses them. Here they are padded to the largest image of the batch, as in training, and each result is
     cropped to its own image by the host's post-processing. Padded area is attended to, as published, so that a
     result may differ slightly from the one of the image alone.
+
+    Args:
+        mean: one value for each band, or one in all; None does not normalise.
+        std: the same.
+        settings: all other arguments of the host's class.
     """
+
+    def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **settings) -> None:
+        super().__init__(mean, std, **settings)
+        self._statistics = statistics_of(mean, std)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise, convert channels and stack.
@@ -44,6 +53,7 @@ class SegDataPreProcessor(HostDataPreProcessor):
         """
         if self._enable_normalize:
             require_bands(data, len(self.mean))
+            warn_of_range(data, *self._statistics)
         if training and self.training:  # the host's benchmark.py pads test images as in training, in evaluation mode
             _require_sizes(data)
         sizes = {tuple(image.shape[1:]) for image in data['inputs']}

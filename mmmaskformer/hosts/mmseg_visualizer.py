@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
 
 # After our registry, which makes mmseg importable with mmcv-lite.
@@ -14,7 +15,17 @@ class SegLocalVisualizer(HostVisualizer):
 
     The host draws on an array laid out as the image is, which OpenCV refuses unless rows follow one another; its
     browse_dataset.py passes views of channels-first images.
+
+    Args:
+        name: of the visualizer.
+        image: of the host.
+        vis_backends: where pictures and scalars go; local files only with ``save_dir``.
+        save_dir: folder of local files.
+        settings: all other arguments of the host's class.
     """
+
+    def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
+        super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
 
     def add_datasample(self, name: str, image: np.ndarray, *args, **kwargs) -> None:
         """Draw ground truth and prediction; arguments of the host's method.

@@ -1,12 +1,16 @@
 """Checkpoints of small models as mmengine's runner saves them, with what its test loop predicts."""
 
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import mmengine
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
@@ -84,6 +88,23 @@ def decided_model(cfg: Config, seed: int) -> nn.Module:
         head.classifier.mask_embed.layers[-1].weight.mul_(20)
         head.classifier.transformer_decoder.query_embed.weight.mul_(10)
     return model
+
+
+@contextmanager
+def warnings_in_force() -> Iterator[list[str]]:
+    """Collect what is said by Python's warnings and by mmengine's logger from level WARNING on."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            yield found
+        found += [str(one.message) for one in caught]
+    finally:
+        logger.removeHandler(handler)
 
 
 def config_in(checkpoint: Path) -> Config:

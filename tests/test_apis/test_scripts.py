@@ -1,6 +1,6 @@
 import pytest
 
-from mmmaskformer.apis.scripts import host_script
+from mmmaskformer.apis.scripts import find_script, host_script
 
 
 @pytest.mark.parametrize('host', ['mmseg', 'mmdet'])
@@ -18,3 +18,12 @@ def test_a_host_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr('mmmaskformer.apis.scripts.find_spec', lambda name: None)
     with pytest.raises(ValueError, match='mmseg is not installed. Fix: pip install mmsegmentation'):
         host_script('mmseg', 'train.py')
+
+
+def test_a_config_of_the_package_given_by_name_is_told_with_its_path():
+    name = 'maskformer_tiny_1xb8-800_scenes.py'
+    expected = rf'no such file. Fix: give the path of a config: /.*configs/scenes/{name}$'
+    with pytest.raises(FileNotFoundError, match=expected):
+        find_script('train.py', [name])
+    with pytest.raises(FileNotFoundError, match='config nowhere.py: no such file. Fix: give .*: configs/….py'):
+        find_script('train.py', ['nowhere.py'])

@@ -13,6 +13,7 @@ from PIL import Image
 from mmmaskformer.datasets.transforms import loading
 from mmmaskformer.datasets.transforms.common import FIRST_SEGMENT
 from mmmaskformer.formats.panoptic_png import colours_of_ids
+from mmmaskformer.hosts import bands as bands_module
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 
 UNCHANGED = dict(type='LoadImageFromFile', color_type='unchanged')
@@ -85,8 +86,13 @@ def test_bands_and_bits_train_and_predict(tmp_path, bands, dtype, suffix):
 
 def test_statistics_of_another_number_of_bands_name_the_image(tmp_path):
     [sample, _] = semantic_samples(tmp_path, np.zeros((40, 60), np.uint8), train=False)
-    with pytest.raises(ValueError, match=r'image .*a\.png has 1 bands, but mean and std .* have 3 values'):
-        segmentor(3).data_preprocessor(dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']]))
+    preprocess = segmentor(3).data_preprocessor
+    data = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
+    with pytest.raises(ValueError, match=r"image .*a\.png has 1 bands, but mean and std .* have 3 values.*'color'"):
+        preprocess(data)
+    sample['data_samples'].set_metainfo(dict(img_path=None))
+    with pytest.raises(ValueError, match=r'image given as an array has 1 bands, .*convert the array'):
+        preprocess(data)
 
 
 @pytest.mark.parametrize('shape', [(2, 60), (40, 1)])
@@ -197,6 +203,34 @@ def test_panoptic_images_of_any_bands_are_normalised(bands):
     mean, std = (np.array(settings[key]).reshape(-1, 1, 1) for key in ('mean', 'std'))
     expected = (images[0].numpy()[order] - mean) / std
     assert np.allclose(found[0, :, :20, :30].numpy(), expected, atol=1e-4) and not found[:, :, 20:].any()
+
+
+@pytest.mark.parametrize('kind', ['SegDataPreProcessor', 'DetDataPreprocessor'])
+def test_values_of_another_range_than_mean_and_std_are_reported_once(monkeypatch, kind):
+    messages = []
+    monkeypatch.setattr(bands_module, 'print_log', lambda text, **_: messages.append(text))
+    monkeypatch.setattr(bands_module, '_reported', set())
+    settings = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
+    preprocess = MODELS.build(dict(settings, type=f'mmmaskformer.{kind}'))
+    make_sample = hosts.make_sample if kind.startswith('Seg') else hosts.make_panoptic_sample
+
+    def messages_of(image: np.ndarray, path: str | None = None) -> list[str]:
+        sample = make_sample((20, 30))[1]
+        sample.set_metainfo(dict(img_path=path))
+        preprocess(dict(inputs=[torch.from_numpy(image.transpose(2, 0, 1).copy())], data_samples=[sample]))
+        return [messages.pop() for _ in range(len(messages))]
+
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for fine in (image, image // 255, image.astype(np.float32), image.astype(np.int64), 0.0 * image):
+        assert messages_of(fine) == []
+    [text] = messages_of(image.astype(np.uint16) * 257)
+    assert (
+        text.startswith('image given as an array: found torch.uint16 values from 0 to 65535, but') and '123.6' in text
+    )
+    assert messages_of(image / 255) == []
+    bands_module._reported.clear()
+    [text] = messages_of((image / 255).astype(np.float32), 'a.tif')
+    assert text.startswith('image a.tif: found torch.float32 values from 0 to 1, but')
 
 
 def test_panoptic_statistics_that_do_not_fit():

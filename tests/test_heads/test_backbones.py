@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import hosts
 from mmengine.config import ConfigDict
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -54,6 +55,12 @@ def train_and_predict(model, train_size=(64, 96), test_size=(65, 97)):
     with torch.no_grad():
         result = model.eval().test_step(dict(inputs=[image], data_samples=[sample]))[0]
     assert tuple(result.pred_sem_seg.shape) == test_size
+
+
+def test_a_model_is_measured_once(logged):
+    """mmengine assigns every part to its own place again when it looks for synchronised norms."""
+    revert_sync_batchnorm(segmentor())
+    assert [text for text in logged if 'measured' in text] == logged and len(logged) == 1
 
 
 def test_measured_channels_and_strides_give_the_model_of_written_ones():

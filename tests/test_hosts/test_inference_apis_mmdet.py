@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import runs
 from helpers.panoptic import write_instances
-from helpers.saved_models import SavedModel, config_in, predict_in_batches, save_family, save_model
+from helpers.saved_models import SavedModel, config_in, predict_in_batches, save_family, save_model, warnings_in_force
 from panopticapi.utils import id2rgb
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -164,6 +164,13 @@ def test_inferencer_from_the_config_in_the_checkpoint(saved, paths, without_pano
     config = config_in(saved.checkpoint)
     model = init_detector(config, str(saved.checkpoint), device='cpu')
     require_equal([codes_of(sample) for sample in inference_detector(model, paths)], saved)
+
+
+def test_inferencer_warns_of_nothing(saved, paths, without_panopticapi, tmp_path):
+    with warnings_in_force() as found:
+        inferencer = without_panopticapi.DetInferencer(weights=str(saved.checkpoint), device='cpu')
+        inferencer(paths, batch_size=2, out_dir=str(tmp_path))
+    assert found == []
 
 
 def test_panopticapi_stays_in_use_where_it_is_installed(monkeypatch, saved):

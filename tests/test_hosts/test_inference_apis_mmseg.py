@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers import runs
-from helpers.saved_models import config_in, predict_in_batches, save_family, save_model
+from helpers.saved_models import config_in, predict_in_batches, save_family, save_model, warnings_in_force
 from PIL import Image
 
 import mmmaskformer.registry  # noqa: F401  must come before mmseg where mmcv-lite is installed
@@ -81,6 +81,13 @@ def test_model_from_the_config_in_the_checkpoint(saved, paths):
     require_equal([labels_of(inference_model(model, path)) for path in paths], saved)
     inferencer = MMSegInferencer(None, str(saved.checkpoint), device='cpu')
     require_equal([inferencer(path)['predictions'] for path in paths], saved)
+
+
+def test_inferencer_warns_of_nothing(saved, paths, tmp_path):
+    with warnings_in_force() as found:
+        inferencer = MMSegInferencer(None, str(saved.checkpoint), device='cpu')
+        inferencer(paths, batch_size=2, out_dir=str(tmp_path))
+    assert found == []
 
 
 @pytest.mark.parametrize('with_labels', [True, False])
