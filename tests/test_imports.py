@@ -69,6 +69,7 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.registry',
     },
+    'datasets/samplers.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.registry'},
     'datasets/seg.py': {
         'numpy',
         'mmengine',
@@ -133,24 +134,18 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.heads.checkpoint_layouts',
-        'mmmaskformer.hosts.hooks',
-        'mmmaskformer.registry',
-    },
-    'hosts/annotation_checks.py': {
-        'mmengine',
-        'mmmaskformer.datasets.pipelines',
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
-    'hosts/hooks.py': {
+    'hosts/': {
         'torch',
         'numpy',
         'mmengine',
-        'mmmaskformer.datasets.pipelines',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
-    'hosts/': {'torch', 'numpy', 'mmengine', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
     'apis/cli/__init__.py': {'mmmaskformer.__version__', 'mmmaskformer.apis.scripts'},
     'apis/cli/': {
         'mmmaskformer.apis',
