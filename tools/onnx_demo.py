@@ -126,19 +126,26 @@ def coloured(image: Image.Image, segments: np.ndarray, labels: np.ndarray, facts
 
 
 def write_names(picture: Image.Image, numbers: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
-    """Write the class of each segment at the middle of its widest row; segments narrower than their name get none."""
+    """Write the class of each segment at the middle of its widest row, wholly inside the picture.
+
+    Of several rows of one width it is the middle one. Segments narrower than their name get none.
+    """
     draw = ImageDraw.Draw(picture)
     for number, label in enumerate(labels):
         mask = numbers == number
         if label < 0 or not mask.any():
             continue
-        row = int(mask.sum(1).argmax())
+        widths = mask.sum(1)
+        rows = np.flatnonzero(widths == widths.max())
+        row = int(rows[len(rows) // 2])
         columns = np.flatnonzero(mask[row])
         runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
         widest = max(runs, key=len)
         if draw.textlength(classes[label]) < len(widest):
-            middle = (int(widest[0] + widest[-1]) // 2, row)
-            draw.text(middle, classes[label], fill='white', anchor='mm', stroke_width=2, stroke_fill='black')
+            style = dict(anchor='mm', stroke_width=2)
+            _, top, _, bottom = draw.textbbox((0, 0), classes[label], **style)
+            middle = (int(widest[0] + widest[-1]) // 2, max(min(row, picture.height - bottom), -top))
+            draw.text(middle, classes[label], fill='white', stroke_fill='black', **style)
 
 
 def save(picture: Image.Image, file: Path) -> None:

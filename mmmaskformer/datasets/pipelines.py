@@ -132,7 +132,7 @@ def check_pipeline(pipeline: Sequence, *, where: str, test_mode: bool = False, i
 
     Raises:
         ValueError: if a transform moves the image and leaves what was loaded for it, or fills uncovered pixels of a
-            map with a number that is a class or a segment.
+            map with a number that is a class or a segment, or swaps labels that a segment map does not hold.
     """
     loaded: set[str] = set()
     movers: list[str] = []
@@ -152,6 +152,11 @@ def check_pipeline(pipeline: Sequence, *, where: str, test_mode: bool = False, i
             reason = REASONS.get(name, f'moves the image and leaves the {" and the ".join(left)} behind')
             raise ValueError(
                 f'{where}: {name} cannot be used with the {left[0]}: it {reason}. Fix: remove {name} from the pipeline.'
+            )
+        if SEGMENTS in loaded and getattr(transform, 'swap_seg_labels', None) is not None:
+            raise ValueError(
+                f'{where}: {name} has swap_seg_labels={transform.swap_seg_labels}, which swaps labels of a label map; '
+                'a segment map holds numbers of segments, whose labels would stay. Fix: remove swap_seg_labels.'
             )
         _check_fill(transform, loaded, ignore_index, where)
 

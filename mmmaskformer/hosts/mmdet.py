@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from mmdet.models.data_preprocessors import BatchFixedSizePad, BatchResize, BatchSyncRandomResize
 from mmdet.models.data_preprocessors import DetDataPreprocessor as HostDataPreprocessor
 
 from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
@@ -16,13 +17,18 @@ class DetDataPreprocessor(HostDataPreprocessor):
     The host's takes one or three values for mean and std, and where it swaps colours it cuts images to three bands.
     With three bands the two are the same.
 
+    It also knows the `batch_augments` that suit masks and segments: `BatchFixedSizePad` pads what the samples have (our
+    panoptic samples have neither ``masks`` nor ``gt_sem_seg``; the head pads their segments), and `BatchResize` and
+    `BatchSyncRandomResize`, which resize images and boxes only, are refused.
+
     Args:
         mean: one value for each band, or one in all; None does not normalise.
         std: the same.
         settings: all other arguments of the host's class.
 
     Raises:
-        ValueError: if mean and std differ in number; when called, if images have another number of bands.
+        ValueError: if mean and std differ in number; when called, if images have another number of bands, or in
+            training if a batch augmentation resizes the images of samples that have masks or segments.
     """
 
     def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **settings) -> None:
@@ -39,6 +45,8 @@ class DetDataPreprocessor(HostDataPreprocessor):
             self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), False)
             self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), False)
         self._statistics = statistics_of(mean, std)
+        pads = [augment for augment in self.batch_augments or () if isinstance(augment, BatchFixedSizePad)]
+        self._wanted_padding = [(augment.pad_mask, augment.pad_seg) for augment in pads]
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise, swap the colours of images of three bands, and pad, as the host does.
@@ -55,4 +63,23 @@ class DetDataPreprocessor(HostDataPreprocessor):
             warn_of_range(data, *self._statistics)
         if self.channel_conversion:
             data = dict(data, inputs=[image[[2, 1, 0]] if len(image) == 3 else image for image in data['inputs']])
+        if training and self.batch_augments is not None:
+            self._suit_augments(data['data_samples'][0])
         return super().forward(data, training)
+
+    def _suit_augments(self, sample) -> None:
+        """Let batch augmentations take samples like this one, the first of its batch."""
+        has_masks = 'gt_instances' in sample and 'masks' in sample.gt_instances
+        resizing = [
+            augment for augment in self.batch_augments if isinstance(augment, BatchResize | BatchSyncRandomResize)
+        ]
+        if resizing and (has_masks or 'gt_panoptic_seg' in sample):
+            name = type(resizing[0]).__name__
+            raise ValueError(
+                f'model.data_preprocessor.batch_augments: found {name}, which resizes images and boxes and leaves '
+                f'masks and segments behind. Fix: remove {name} and resize in the pipeline, for example with '
+                "dict(type='mmcv.RandomResize', resize_type='mmdet.Resize', scale=[...], keep_ratio=True)."
+            )
+        pads = (augment for augment in self.batch_augments if isinstance(augment, BatchFixedSizePad))
+        for augment, (pad_mask, pad_seg) in zip(pads, self._wanted_padding, strict=True):
+            augment.pad_mask, augment.pad_seg = pad_mask and has_masks, pad_seg and 'gt_sem_seg' in sample

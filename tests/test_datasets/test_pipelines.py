@@ -305,22 +305,22 @@ FLIP = dict(type='RandomFlip', prob=1.0)
         ('mmdet', dict(type='AutoAugment', policies=[[FLIP], [dict(type='RandomShift')]])),
         ('mmdet', dict(type='MultiBranch', branch_field=['sup'], sup=[FLIP, dict(type='RandomShift')])),
         ('mmdet', dict(type='TransformBroadcaster', transforms=[dict(type='RandomShift')])),
-        ('mmdet', dict(type='RandomResize', scale=(9, 9), ratio_range=(1, 2), resize_type='RandomShift')),
+        ('mmdet', dict(type='RandomResize', scale=(9, 9), ratio_range=(1, 2), resize_type='mmcv.Resize')),
     ],
 )
 def test_transforms_inside_others_are_found(scope, wrapper):
-    if wrapper['type'] == 'RandomResize':
-        wrapper = dict(wrapper, resize_type='mmseg.SegRescale')
-        expected = 'mmseg.SegRescale'
-    else:
-        expected = 'mmdet.RandomShift'
+    expected = 'mmcv.Resize' if wrapper['type'] == 'RandomResize' else 'mmdet.RandomShift'
     with DefaultScope.overwrite_default_scope(scope):
-        try:
-            built = TRANSFORMS.build(wrapper)
-        except TypeError:
-            assert wrapper['type'] == 'RandomResize'
-            return
+        built = TRANSFORMS.build(wrapper)
     assert expected in {name for part in transforms_of(built) for name in names_of(part)}
+
+
+@pytest.mark.parametrize('name', ['mmcv.RandomFlip', 'mmdet.RandomFlip'])
+def test_labels_are_swapped_in_label_maps_only(name):
+    flip = dict(type=name, prob=1.0, swap_seg_labels=[(0, 1)])
+    check_pipeline(pipeline(LOADERS[LABELS], flip), where='train')
+    with pytest.raises(ValueError, match=rf'train: {name} has swap_seg_labels=.* Fix: remove swap_seg_labels'):
+        check_pipeline(pipeline(LOADERS[SEGMENTS], dict(type='RandomApply', transforms=[flip])), where='train')
 
 
 def test_a_class_of_ones_own_counts_as_its_base_class():
