@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmmaskformer.datasets.category_labels import labels_of_categories
-from mmmaskformer.datasets.files import locate_files
+from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
@@ -148,6 +148,7 @@ class PanopticDataset(BaseDataset):
             )
             for row, name in zip(rows, located, strict=True):
                 row['file_name'] = name
+            note_repeated(located, content.notes)
 
     def _report(self, content: PanopticFile, labels: Mapping[int, int]) -> None:
         """Log which categories of the file are no class, and what was read although it is not as COCO writes it."""
