@@ -228,14 +228,15 @@ def _image_findings(leaves: list) -> list[Finding]:
 def _require_readable(path: str, leaves: list) -> None:
     """Raise if OpenCV cannot read an image of many bits or bands at all; the host's message tells no reason."""
     uses_opencv = all(getattr(_loader_of(leaf), 'imdecode_backend', 'cv2') == 'cv2' for leaf in leaves)
-    if not uses_opencv or not osp.isfile(path) or grey_levels(path) is not None:
-        return
     header = read_header(path)
+    is_common = header.bands <= 4 and header.bits <= 16
+    if is_common or not uses_opencv or not osp.isfile(path) or grey_levels(path) is not None:
+        return
     raise ValueError(
         f'image {path}: {header.bands} bands of {header.bits} bits, of which OpenCV cannot make an image of 8 bits, as '
         "LoadImageFromFile expects by default. Fix: load with LoadImageFromFile(color_type='unchanged'), TIFF files of "
         "more than three bands also with imdecode_backend='tifffile' (pip install tifffile imagecodecs); remove the "
-        'colour jitter; set mean and std of the data preprocessor and image_value of PadToSize to the range of the data.'
+        'colour jitter; set mean and std of the data preprocessor and image_value of PadToSize to their range.'
     )
 
 
