@@ -13,10 +13,23 @@ PACKAGE = ROOT / 'mmmaskformer'
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
 OPENMMLAB = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 
+# What modeling, training and inference share; none of the three imports another.
+CORE_BASE = {
+    f'mmmaskformer.core.{path.stem}'
+    for path in (PACKAGE / 'core').glob('*.py')
+    if path.stem not in ('__init__', 'model')
+}
+
 # folder or file → what it may import beside the standard library
 ARROWS = {
-    'core/training/mask_loss_triton.py': {'torch', 'triton', 'mmmaskformer.core'},
-    'core/': {'torch', 'numpy', 'scipy', 'mmmaskformer.core'},
+    'core/training/one_pass_triton.py': {'torch', 'triton', *CORE_BASE, 'mmmaskformer.core.training'},
+    'core/training/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.training'},
+    'core/modeling/': {'torch', *CORE_BASE, 'mmmaskformer.core.modeling'},
+    'core/inference/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.inference'},
+    'core/quality/': {'numpy', 'mmmaskformer.core.quality'},
+    'core/__init__.py': {'mmmaskformer.core'},
+    'core/model.py': {'torch', 'mmmaskformer.core'},
+    'core/': {'torch', 'numpy', *CORE_BASE},
     'formats/mmdet_codes.py': {'torch', 'numpy', 'mmmaskformer.core'},
     'formats/coco_instances.py': {'numpy', 'pycocotools', 'mmmaskformer.formats'},
     'formats/': {'numpy', 'PIL', 'cv2', 'mmengine.fileio', 'mmmaskformer.core', 'mmmaskformer.formats'},

@@ -1,16 +1,16 @@
 """Mask logits by way of the last convolution of the pixel decoder in folded form.
 
 The mask features F are a convolution of some x with a kernel W. The logits of n queries, E F, are then the convolution
-of x with the n kernels E W. Going back through these costs n / C of going back through W, and F needs no gradient.
-Without gradients, and for fewer than C queries, F is not made at all.
+of x with the n kernels E W. The backward pass through these costs n / C of the one through W and F. In inference, for
+fewer than C queries, F is not computed at all.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
@@ -27,6 +27,17 @@ class LastConv(NamedTuple):
     weight: Tensor
     bias: Tensor
 
+    @classmethod
+    def of(cls, conv: nn.Conv2d, x: Tensor) -> 'LastConv':
+        """What a convolution that `can_fold` does to its input, as a value.
+
+        In distributed training the weights are copied: if they are sharded, those of a module are freed where its
+        forward pass ends.
+        """
+        if dist.is_available() and dist.is_initialized():
+            return cls(x, conv.weight.clone(), conv.bias.clone())
+        return cls(x, conv.weight, conv.bias)
+
     def of_image(self, image: int) -> 'LastConv':
         """The same for one image of the batch."""
         # By the strides of `x[image, None]`, convolutions would not take it for channels last.
@@ -39,15 +50,28 @@ class LastConv(NamedTuple):
     def mask_logits(self, mask_embed: Tensor) -> Tensor:
         """Mask logits (n, h, w) of some queries (n, C) of the only image, without making the mask features."""
         mask_embed = mask_embed.to(self.weight.dtype)  # the two differ under autocast
-        if not len(mask_embed):
+        if not len(mask_embed) and not (self.x.requires_grad or self.weight.requires_grad):
             return self.x.new_zeros(0, *self.x.shape[2:])
-        if len(mask_embed) >= len(self.weight):
+        if len(mask_embed) >= len(self.weight) or not len(mask_embed):  # a convolution has at least one kernel
             return multiply_out(mask_embed, self.mask_features()[0])
         kernels = (mask_embed @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
         return F.conv2d(self.x, kernels, mask_embed @ self.bias, padding=self._padding())[0]
 
     def _padding(self) -> tuple[int, int]:
         return self.weight.shape[2] // 2, self.weight.shape[3] // 2
+
+
+def can_fold(conv: nn.Module) -> bool:
+    """Whether a module is nothing but a convolution that `LastConv` describes.
+
+    A module that was replaced, parametrised or sharded is not, nor is one with hooks: they want it to be called.
+    """
+    # A parametrised or sharded module is of a derived class.
+    if type(conv) is not nn.Conv2d or conv.bias is None or conv.padding_mode != 'zeros':
+        return False
+    hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
+    same_size = conv.padding == tuple(length // 2 for length in conv.kernel_size)
+    return same_size and (conv.stride, conv.dilation, conv.groups) == ((1, 1), (1, 1), 1) and not any(hooks)
 
 
 def multiply_out(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
@@ -63,32 +87,26 @@ def multiply_out(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
     return (mask_embed @ mask_features.flatten(1)).unflatten(1, mask_features.shape[1:])
 
 
-def multiply_out_images(
-    mask_embed: Tensor, counts: Sequence[int], mask_features: Tensor, last_conv: LastConv | None
-) -> Tensor:
-    """Mask logits of some queries of every image.
+class FoldedProduct(torch.autograd.Function):
+    """Mask logits of some queries of every image: the plain product, whose backward pass goes through the convolution.
 
-    Args:
-        mask_embed: (N, C) float, the queries of one image after the other.
-        counts: B numbers of queries, N in all; each may be 0.
-        mask_features: (B, C, h, w) float.
-        last_conv: what made the mask features, if these carry no gradient themselves.
-
-    Returns:
-        (N, h, w) of the dtype of the embeddings. Gradients reach everything the features were made of, as zeros where
-        no query was asked for.
+    The gradient of `multiply_out` of each image, with the features as `LastConv.mask_features` computes them, in the
+    precision in which the convolution ran.
     """
-    if last_conv is None:
-        factors = zip(mask_embed.split(counts), mask_features.to(mask_embed.dtype), strict=True)
-        return torch.cat([multiply_out(*of_image) for of_image in factors])
-    return _FoldedProduct.apply(*last_conv, mask_features, mask_embed, counts)
-
-
-class _FoldedProduct(torch.autograd.Function):
-    """The plain product; its backward pass goes through the convolution, in the precision that this ran in."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, mask_features, mask_embed, counts) -> Tensor:
+        """Multiply.
+
+        Args:
+            x, weight, bias: see `LastConv`.
+            mask_features: (B, C, h, w) float, the values of the convolution, without gradients.
+            mask_embed: (N, C) float, the queries of one image after the other.
+            counts: B numbers of queries, N in all; each may be 0.
+
+        Returns:
+            (N, h, w) of the dtype of the embeddings.
+        """
         ctx.save_for_backward(x, weight, bias, mask_embed)
         ctx.conv_dtype, ctx.counts = mask_features.dtype, counts
         logits = mask_embed.new_empty(len(mask_embed), *mask_features.shape[2:])
@@ -134,7 +152,7 @@ def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) 
 
 
 def _back_unfolded(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    """The same through the C kernels of the mask features, which are made again: cheaper from n = C on."""
+    """The same through the C kernels of the mask features, which are recomputed: cheaper from n = C on."""
     features = F.conv2d(x[None], weight, bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2))[0]
     embed_grad = grad.flatten(1) @ features.flatten(1).T
     return embed_grad, *_conv_backward(multiply_out(embed.T, grad), x, weight)

@@ -5,42 +5,37 @@ without "no object", whose index is K; C embedding width; H, W padded network in
 logits; M true segments of one image; P pixels, flattened. Sizes are always (height, width).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mmmaskformer.core.folding import LastConv, multiply_out, multiply_out_images
+from mmmaskformer.core.masks import Masks, join_layers
 
 NO_SEGMENT = -1
-"""Value of `MaskTarget.segment_map` where a pixel belongs to no segment."""
+"""Value of a map of segment indices where a pixel is labelled but belongs to no segment."""
 
-Matches = list[list[tuple[Tensor, Tensor]]]
-"""``matches[layer][image]`` is (query_idx, target_idx): int64 tensors of one length, query_idx ascending."""
+IGNORED = -2
+"""Value of a map of segment indices where a pixel is not labelled: ignored, void, crowded or padded."""
 
 
 class MaskPrediction(NamedTuple):
-    """What one decoder layer predicts, kept as the two factors of the mask logits.
-
-    The product of the factors is made only for the queries and the pixels that somebody asks for: (B, Q, h, w) for
-    every layer would be most of the memory of a training step.
+    """What one decoder layer predicts.
 
     Attributes:
         class_logits: (B, Q, K + 1) float, before softmax.
-        mask_embed: (B, Q, C) float, one embedding per query.
-        mask_features: (B, C, h, w) float, one embedding per pixel; the same tensor in all layers of one forward pass.
-            None if ``last_conv`` is to make the mask logits without them.
-        last_conv: None, or what made the mask features; these are then mere values, and whoever wants a gradient gets
-            it from `mask_logits` or `multiply_out_images`.
+        masks: the mask logits (B, Q, h, w) of the same queries, not multiplied out: for every layer they would be most
+            of the memory of a training step.
 
     Source: paper, section 3.2 (mask classification) and figure 2.
     """
 
     class_logits: Tensor
-    mask_embed: Tensor
-    mask_features: Tensor | None
-    last_conv: LastConv | None = None
+    masks: Masks
 
     @property
     def num_queries(self) -> int:
@@ -50,29 +45,80 @@ class MaskPrediction(NamedTuple):
     @property
     def mask_size(self) -> tuple[int, int]:
         """(h, w)."""
-        pixels = self.last_conv.x if self.mask_features is None else self.mask_features
-        height, width = pixels.shape[-2:]
-        return height, width
+        return self.masks.size
 
     def mask_logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
-        """Multiply out the mask logits of one image.
+        """Mask logits (n, h, w) of some queries (n,) int64 of one image, all Q if None; before sigmoid."""
+        return self.masks.logits(image, query_idx)
 
-        Args:
-            image: position in the batch.
-            query_idx: (n,) int64, the queries wanted; all Q if None.
 
-        Returns:
-            (n, h, w) float, before sigmoid.
-        """
-        embed = self.mask_embed[image]
-        if query_idx is not None:
-            embed = embed[query_idx]
-        if self.mask_features is None:
-            return self.last_conv.of_image(image).mask_logits(embed)
-        # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
-        if self.last_conv is None or torch.jit.is_tracing():
-            return multiply_out(embed, self.mask_features[image])
-        return multiply_out_images(embed, [len(embed)], self.mask_features[image, None], self.last_conv.of_image(image))
+class Layers(NamedTuple):
+    """The predictions of all L layers of a training step, put together once.
+
+    Attributes:
+        class_logits: (L, B, Q, K + 1) float.
+        groups: runs of layers whose masks share their features, and the masks of each, see `join_layers`. Usually all
+            layers are one run.
+    """
+
+    class_logits: Tensor
+    groups: list[tuple[range, Masks]]
+
+    @classmethod
+    def of(cls, predictions: 'Layers | Sequence[MaskPrediction]') -> 'Layers':
+        """The layers of a list of predictions; layers stay as they are."""
+        if isinstance(predictions, cls):
+            return predictions
+        with torch.autocast(predictions[0].class_logits.device.type, enabled=False):
+            class_logits = torch.stack([prediction.class_logits for prediction in predictions])
+            return cls(class_logits, join_layers([prediction.masks for prediction in predictions]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the predictions are."""
+        return self.class_logits.device
+
+
+class Matches(NamedTuple):
+    """The matched pairs of all layers and images, one row each; by image, then layer, then query.
+
+    They stay on the host, where they are found: counting them then needs no synchronisation with a GPU.
+
+    Attributes:
+        layer: (N,) int64, in [0, L).
+        image: (N,) int64, in [0, B).
+        query: (N,) int64, in [0, Q).
+        segment: (N,) int64, index of the true segment within its image.
+    """
+
+    layer: np.ndarray
+    image: np.ndarray
+    query: np.ndarray
+    segment: np.ndarray
+
+    @classmethod
+    def of(cls, pairs: Sequence[Sequence[tuple]]) -> 'Matches':
+        """The matches of ``pairs[layer][image]``: queries and segments (n,) each, as sequences or arrays."""
+        rows = []
+        for image, layers in enumerate(zip(*pairs, strict=True)):
+            for layer, (query, segment) in enumerate(layers):
+                query, segment = np.asarray(query, np.int64), np.asarray(segment, np.int64)
+                rows.append((np.full_like(query, layer), np.full_like(query, image), query, segment))
+        return cls(*map(np.concatenate, zip(*rows, strict=True)))
+
+    def pairs(self, layer: int, image: int) -> tuple[Tensor, Tensor]:
+        """Queries and segments (n,) int64 each of one layer and image."""
+        chosen = (self.layer == layer) & (self.image == image)
+        return torch.from_numpy(self.query[chosen]), torch.from_numpy(self.segment[chosen])
+
+    def of_layers(self, layers: range) -> 'Matches':
+        """The pairs of some layers."""
+        chosen = (self.layer >= layers.start) & (self.layer < layers.stop)
+        return Matches(*(column[chosen] for column in self))
+
+    def counts(self, num_images: int) -> list[int]:
+        """Number of pairs of each image."""
+        return np.bincount(self.image, minlength=num_images).tolist()
 
 
 class MaskTarget(NamedTuple):
@@ -83,13 +129,16 @@ class MaskTarget(NamedTuple):
 
     Attributes:
         labels: (M,) int64 class of each segment, in [0, K).
-        segment_map: (H, W) integer, index in [0, M) of the segment at each pixel, `NO_SEGMENT` for none.
+        segment_map: (H, W) integer, index in [0, M) of the segment at each pixel; `NO_SEGMENT` or `IGNORED` for none.
         masks: (M, H, W) bool.
+        ignored: (H, W) bool, the pixels that are not labelled unless a segment has them, beside ``masks``; None if
+            there are none. A segment map says it itself.
     """
 
     labels: Tensor
     segment_map: Tensor | None = None
     masks: Tensor | None = None
+    ignored: Tensor | None = None
 
     @property
     def num_segments(self) -> int:
@@ -131,36 +180,110 @@ class MaskTarget(NamedTuple):
         index = self.segment_map.flatten().long()
         return areas.index_add_(0, torch.where(index < 0, self.num_segments, index), torch.ones_like(index))[:-1]
 
-    def resized(self, size: tuple[int, int]) -> 'MaskTarget':
-        """Sample the segments on another grid, taking pixel ⌊i · H / h⌋ as `torch`'s mode 'nearest' does.
+    def ignored_pixels(self) -> Tensor:
+        """Pixels (H, W) bool that are not labelled."""
+        if self.segment_map is not None:
+            return self.segment_map == IGNORED
+        return self.masks.new_zeros(self.size) if self.ignored is None else self.ignored
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The true segments of a batch at the padded input size; a sequence of B `MaskTarget`.
+
+    Either no segments overlap, and the images are maps of segment indices, or some may, and there is a mask for each.
+
+    Attributes:
+        labels: (N,) int64 class of each segment, those of one image after the other.
+        counts: number of segments of each of the B images, N in all; known to the host.
+        segment_maps: (B, H, W) integer: index of the segment within its image, `NO_SEGMENT` or `IGNORED`.
+        masks: (N, H, W) bool.
+        ignored: (B, H, W) bool, the pixels that are not labelled unless a segment has them, beside ``masks``; None if
+            there are none.
+        leave_out_ignored: whether ignored pixels take part in nothing, instead of counting as background of every
+            segment, as published.
+    """
+
+    labels: Tensor
+    counts: tuple[int, ...]
+    segment_maps: Tensor | None = None
+    masks: Tensor | None = None
+    ignored: Tensor | None = None
+    leave_out_ignored: bool = False
+
+    @classmethod
+    def of(cls, targets: 'Targets | Sequence[MaskTarget]') -> 'Targets':
+        """The batch of a list of targets; a batch stays as it is.
+
+        Raises:
+            ValueError: if targets differ in size, or one has both a map and masks, or neither.
+        """
+        if isinstance(targets, cls):
+            return targets
+        for image, target in enumerate(targets):
+            if (target.segment_map is None) == (target.masks is None):
+                raise ValueError(
+                    f'target {image} of the batch has {"neither" if target.masks is None else "both"} segment_map and '
+                    'masks; expected one of them. Fix: give overlapping segments as masks, all others as a segment_map'
+                )
+        sizes = {target.size for target in targets}
+        if len(sizes) > 1:
+            raise ValueError(f'the targets of a batch have the sizes {sorted(sizes)}; expected one. Fix: pad them')
+        labels, counts = torch.cat([x.labels for x in targets]), tuple(x.num_segments for x in targets)
+        if all(target.segment_map is not None for target in targets):
+            return cls(labels, counts, segment_maps=torch.stack([target.segment_map for target in targets]))
+        ignored = [target.ignored_pixels() for target in targets]
+        masks = torch.cat([target.all_masks() for target in targets])
+        return cls(labels, counts, masks=masks, ignored=torch.stack(ignored))
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, image: int) -> MaskTarget:
+        image = range(len(self))[image]
+        segments = slice(self.starts[image], self.starts[image] + self.counts[image])
+        if self.segment_maps is not None:
+            return MaskTarget(self.labels[segments], segment_map=self.segment_maps[image])
+        ignored = None if self.ignored is None else self.ignored[image]
+        return MaskTarget(self.labels[segments], masks=self.masks[segments], ignored=ignored)
+
+    @property
+    def starts(self) -> list[int]:
+        """Position of the first segment of each image among those of the batch."""
+        return [0, *accumulate(self.counts)][:-1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        height, width = (self.masks if self.segment_maps is None else self.segment_maps).shape[-2:]
+        return height, width
+
+    @property
+    def counted(self) -> Tensor | None:
+        """The pixels (B, H, W) bool that take part in mask costs and losses; None if all do."""
+        if not self.leave_out_ignored:
+            return None
+        if self.segment_maps is not None:
+            return self.segment_maps != IGNORED
+        if self.ignored is None:
+            return None
+        in_segment = torch.stack([masks.any(0) for masks in self.masks.split(list(self.counts))])
+        return in_segment | ~self.ignored
+
+    def leaving_out_ignored(self, leave_out: bool) -> 'Targets':
+        """The same segments with another treatment of ignored pixels."""
+        return replace(self, leave_out_ignored=leave_out)
+
+    def masks_of(self, counts: Sequence[int], segment: Tensor) -> Tensor:
+        """The masks of some segments of every image.
 
         Args:
-            size: (h, w).
+            counts: B numbers of segments wanted, n in all.
+            segment: (n,) int64, index of each within its image, one image after the other.
 
         Returns:
-            The same segments with maps of that size.
+            (n, H, W) bool.
         """
-        if self.segment_map is None:
-            return self._replace(masks=sample_nearest(self.masks, size))
-        return self._replace(segment_map=sample_nearest(self.segment_map, size))
-
-
-def sample_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Sample maps of any type on another grid, taking pixel ⌊i · H / h⌋ as `torch`'s mode 'nearest' does.
-
-    Args:
-        maps: (..., H, W).
-        size: (h, w).
-
-    Returns:
-        (..., h, w) of the same dtype.
-    """
-    rows = _nearest_index(maps.shape[-2], size[0], maps.device)
-    columns = _nearest_index(maps.shape[-1], size[1], maps.device)
-    return maps[..., rows[:, None], columns]
-
-
-def _nearest_index(source: int, wanted: int, device: torch.device) -> Tensor:
-    """Source index of each of ``wanted`` positions; torch itself computes it, so that rounding agrees with torch's."""
-    positions = torch.arange(source, dtype=torch.float32, device=device)
-    return F.interpolate(positions[None, None], size=wanted, mode='nearest')[0, 0].long()
+        return torch.cat(
+            [target.masks_of(part) for target, part in zip(self, segment.split(list(counts)), strict=True)]
+        )

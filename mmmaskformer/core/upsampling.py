@@ -1,4 +1,4 @@
-"""Bilinear up-sampling and its adjoint, one axis after the other."""
+"""Bilinear up-sampling and its adjoint, one axis after the other; sampling of the nearest pixel."""
 
 import torch
 import torch.nn.functional as F
@@ -52,3 +52,24 @@ def interpolation_matrix(low: int, high: int, like: Tensor) -> Tensor:
     """Matrix (high, low) that resizes one axis bilinearly, made by torch's own interpolation of the unit vectors."""
     unit = torch.eye(low, dtype=like.dtype, device=like.device)
     return F.interpolate(unit[None], size=high, mode='linear', align_corners=False)[0].T.contiguous()
+
+
+def sample_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Sample maps of any type on another grid, taking pixel ⌊i · H / h⌋ as `torch`'s mode 'nearest' does.
+
+    Args:
+        maps: (..., H, W).
+        size: (h, w).
+
+    Returns:
+        (..., h, w) of the same dtype.
+    """
+    rows = _nearest_index(maps.shape[-2], size[0], maps.device)
+    columns = _nearest_index(maps.shape[-1], size[1], maps.device)
+    return maps[..., rows[:, None], columns]
+
+
+def _nearest_index(source: int, wanted: int, device: torch.device) -> Tensor:
+    """Source index of each of ``wanted`` positions; torch itself computes it, so that rounding agrees with torch's."""
+    positions = torch.arange(source, dtype=torch.float32, device=device)
+    return F.interpolate(positions[None, None], size=wanted, mode='nearest')[0, 0].long()

@@ -86,11 +86,7 @@ class RawModule(nn.Module):
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and mask logits of normalised, padded images."""
         prediction = self.head.classifier(self.head.prepare(self.model.extract_feat(x)), all_layers=False)[-1]
-        # Exported as the plain product: the folded form needs to know how many queries are wanted.
-        features = prediction.mask_features
-        if features is None:
-            features = prediction.last_conv.mask_features()
-        return prediction.class_logits, torch.einsum('bqc,bchw->bqhw', prediction.mask_embed, features)
+        return prediction.class_logits, prediction.masks.multiplied_out()
 
 
 class SemanticModule(RawModule):
@@ -168,7 +164,7 @@ def export_module(model: nn.Module, task: str) -> RawModule:
     if task not in OUTPUTS:
         raise ValueError(f'task={task!r} is unknown; expected one of {list(OUTPUTS)}')
     settings = _settings(model, task)
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    model = copy.deepcopy(model).cpu().train().eval().requires_grad_(False)  # training undoes what prediction fused
     make_portable(model)
     make_windows_portable(model)
     parts = (model, _input_layer(model.data_preprocessor), head_of(model))

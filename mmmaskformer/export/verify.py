@@ -161,7 +161,7 @@ def model_outputs(model: nn.Module, task: str, images: np.ndarray) -> dict[str, 
     x = model.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)['inputs']
     head = head_of(model)
     prediction = head.classifier(head.prepare(model.extract_feat(x)), all_layers=False)[-1]
-    deferred = DeferredMaskLogits(prediction, tuple(x.shape[-2:]))
+    deferred = DeferredMaskLogits(prediction.masks, tuple(x.shape[-2:]))
     masks = [deferred.of_image(image, size, size) for image in range(len(images))]
     pairs = list(zip(prediction.class_logits, masks, strict=True))
     if task == 'semantic':

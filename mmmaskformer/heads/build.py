@@ -4,6 +4,8 @@ import difflib
 import inspect
 from collections.abc import Iterable
 
+from torch import nn
+
 from mmmaskformer.registry import MODELS
 
 
@@ -22,6 +24,16 @@ def build_part(name: str, cfg: dict, **derived):
         TypeError: if ``cfg`` is not a dict with a ``type``, or holds a key that the part does not take.
         KeyError: if ``type`` is not registered.
     """
+    cls = part_class(name, cfg)
+    given = {key: value for key, value in cfg.items() if key != 'type'}
+    taken = inspect.signature(cls).parameters
+    refuse_unknown_keys(f'{name} ({cls.__name__})', given, set(taken) - set(derived), derived)
+    given = {key: _with_parts(f'{name}.{key}', value, derived) for key, value in given.items()}
+    return cls(**given, **{key: value for key, value in derived.items() if key in taken})
+
+
+def part_class(name: str, cfg: dict) -> type:
+    """The class that the config of a part names; for arguments and errors see `build_part`."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(f"{name} must be a dict with a 'type' such as 'mmmaskformer.…', got {cfg!r}")
     cls = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
@@ -30,10 +42,69 @@ def build_part(name: str, cfg: dict, **derived):
             f"{name}: type='{cfg['type']}' is not registered in mmmaskformer; expected a part such as "
             "'mmmaskformer.FPNPixelDecoder', or your own class registered in mmmaskformer.registry.MODELS"
         )
-    given = {key: value for key, value in cfg.items() if key != 'type'}
+    return cls
+
+
+def _with_parts(name: str, value, derived: dict):
+    """A value of a config, with the parts in it, alone or in a list, built; they get derived values as well."""
+    if isinstance(value, dict) and 'type' in value:
+        return build_part(name, value, **derived)
+    if isinstance(value, list | tuple) and any(isinstance(part, dict) and 'type' in part for part in value):
+        return [_with_parts(f'{name}[{i}]', part, derived) for i, part in enumerate(value)]
+    return value
+
+
+def build_classifier(
+    classifier: dict | None, pixel_decoder: dict | None, transformer_decoder: dict | None, **derived
+) -> nn.Module:
+    """Build the network of a head.
+
+    Args:
+        classifier: config of the network; `MaskClassifier` if None.
+        pixel_decoder: config of its pixel decoder, for a network that takes one.
+        transformer_decoder: config of its transformer decoder, likewise.
+        derived: ``in_channels``, ``num_classes``, ``num_queries`` and ``channels`` of the head.
+
+    Raises:
+        TypeError: see `build_part`; or if the network does not take a decoder that is given.
+        KeyError: see `build_part`.
+    """
+    classifier = {'type': 'mmmaskformer.MaskClassifier'} if classifier is None else classifier
+    derived = {**derived, 'mask_channels': derived['channels']}
+    decoders = {'pixel_decoder': pixel_decoder, 'transformer_decoder': transformer_decoder}
+    cls = part_class('classifier', classifier)
     taken = inspect.signature(cls).parameters
-    refuse_unknown_keys(f'{name} ({cls.__name__})', given, set(taken) - set(derived), derived)
-    return cls(**given, **{key: value for key, value in derived.items() if key in taken})
+    for key, cfg in decoders.items():
+        if cfg is not None and key not in taken:
+            raise TypeError(f'classifier ({cls.__name__}) does not take a {key}. Fix: {key}=None in the head')
+    built = {}
+    if 'pixel_decoder' in taken:
+        built['pixel_decoder'] = build_part('pixel_decoder', pixel_decoder, **derived)
+    if 'transformer_decoder' in taken:
+        memory = {'in_channels': built['pixel_decoder'].memory_channels} if built else {}
+        built['transformer_decoder'] = build_part('transformer_decoder', transformer_decoder, **derived | memory)
+    return build_part('classifier', classifier, **derived | built)
+
+
+def build_criterion(matcher: dict, criterion: dict, **derived) -> nn.Module:
+    """Build the criterion of a head with its matcher, which takes mask loss and weights of the criterion.
+
+    Args:
+        matcher: config of the matcher.
+        criterion: config of the criterion; ``mask_loss`` in it is the config of a part.
+        derived: see `build_part`.
+
+    Raises:
+        TypeError: see `build_part`.
+        KeyError: see `build_part`.
+    """
+    settings = dict(criterion) if isinstance(criterion, dict) else criterion
+    mask_loss = None
+    if isinstance(settings, dict) and settings.get('mask_loss') is not None:
+        mask_loss = build_part('criterion.mask_loss', settings.pop('mask_loss'), **derived)
+    weights = settings.get('loss_weights') if isinstance(settings, dict) else None
+    built = build_part('matcher', matcher, **derived, mask_loss=mask_loss, loss_weights=weights)
+    return build_part('criterion', settings, **derived, mask_loss=mask_loss, matcher=built)
 
 
 def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str], derived: Iterable[str] = ()) -> None:

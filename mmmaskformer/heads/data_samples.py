@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
+from mmmaskformer.core.structures import IGNORED, NO_SEGMENT, MaskTarget, Targets
 from mmmaskformer.core.training.targets import LabelRangeError, instance_targets, semantic_targets
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
 
@@ -17,7 +17,7 @@ IGNORED_STUFF = 255
 """What MMDetection's loaders write into the label map where there is no class."""
 
 
-def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_index: int) -> list[MaskTarget]:
+def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_index: int) -> Targets:
     """Segments of MMSegmentation's samples: one per class present.
 
     Args:
@@ -26,7 +26,7 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
         ignore_index: label of ignored pixels.
 
     Returns:
-        B targets.
+        The targets of the batch.
 
     Raises:
         ValueError: if a label is outside the class list, telling whether the label file holds it or a transform wrote
@@ -66,8 +66,11 @@ def _who_wrote(found: Sequence[int], sample, ignore_index: int) -> str:
 
 def targets_from_det_samples(
     samples: Sequence, *, is_thing: Tensor, input_size: tuple[int, int], device: torch.device
-) -> list[MaskTarget]:
-    """Segments of MMDetection's samples, at the padded input size; padding belongs to no segment.
+) -> Targets:
+    """Segments of MMDetection's samples, at the padded input size.
+
+    Padding is ignored, and so is what is in no segment of a panoptic map or has no class in a label map. In samples
+    with instances alone, what is in no instance is background.
 
     Args:
         samples: B `DetDataSample` with either ``gt_panoptic_seg`` (``segment_map`` (1, H, W) int16 and the tuple
@@ -78,13 +81,13 @@ def targets_from_det_samples(
         device: where the targets are wanted.
 
     Returns:
-        B targets.
+        The targets of the batch.
 
     Raises:
         KeyError: if a sample has no ground truth.
         ValueError: if a label is outside the class list, or masks are larger than the input.
     """
-    return [_target_from_det_sample(sample, is_thing, input_size, device) for sample in samples]
+    return Targets.of([_target_from_det_sample(sample, is_thing, input_size, device) for sample in samples])
 
 
 def _target_from_det_sample(sample, is_thing: Tensor, size: tuple[int, int], device: torch.device) -> MaskTarget:
@@ -92,8 +95,9 @@ def _target_from_det_sample(sample, is_thing: Tensor, size: tuple[int, int], dev
         panoptic = sample.gt_panoptic_seg
         labels = _checked_labels(torch.tensor(panoptic.labels, dtype=torch.long), sample, len(is_thing))
         _require_image_size(panoptic.segment_map.shape[-2:], sample, size)
-        segment_map = _padded(panoptic.segment_map[0], size, NO_SEGMENT, sample)
-        return MaskTarget(labels.to(device), segment_map=segment_map.to(device))
+        segment_map = _padded(panoptic.segment_map[0], size, IGNORED, sample).to(device)
+        segment_map = segment_map.masked_fill(segment_map == NO_SEGMENT, IGNORED)
+        return MaskTarget(labels.to(device), segment_map=segment_map)
     if 'gt_instances' not in sample or 'masks' not in sample.gt_instances:
         raise KeyError(
             f"{_file_of(sample)}: the data sample has neither 'gt_panoptic_seg' nor 'gt_instances' with masks. Fix: in "
@@ -104,10 +108,13 @@ def _target_from_det_sample(sample, is_thing: Tensor, size: tuple[int, int], dev
     labels = _checked_labels(instances.labels, sample, len(is_thing)).to(device)
     _require_image_size((instances.masks.height, instances.masks.width), sample, size)
     masks = _padded(instances.masks.to_tensor(torch.bool, device), size, False, sample)
-    label_map = sample.gt_sem_seg.sem_seg[0].to(device) if 'gt_sem_seg' in sample else None
-    if label_map is not None:
-        label_map = _padded(label_map, size, IGNORED_STUFF, sample)
-    return instance_targets(labels, masks, label_map=label_map, is_thing=is_thing.to(device))
+    if 'gt_sem_seg' in sample:
+        label_map = _padded(sample.gt_sem_seg.sem_seg[0].to(device), size, IGNORED_STUFF, sample)
+        ignored = label_map == IGNORED_STUFF
+    else:
+        label_map = None
+        ignored = _padded(masks.new_zeros(instances.masks.height, instances.masks.width), size, True, sample)
+    return instance_targets(labels, masks, label_map=label_map, is_thing=is_thing.to(device), ignored=ignored)
 
 
 def _checked_labels(labels: Tensor, sample, num_classes: int) -> Tensor:
@@ -176,7 +183,7 @@ class SegmentList(Sequence):
         return list, (self._rows,)
 
     def __deepcopy__(self, memo: dict) -> Sequence:
-        """Itself as long as nobody has looked: mmengine copies all meta information, which must not wait for a GPU."""
+        """Itself while the list has not been read: mmengine copies all meta information, which must not synchronise."""
         return copy.deepcopy(self._rows, memo) if '_rows' in vars(self) else self
 
 

@@ -233,7 +233,7 @@ def masks_of_image(mask_logits: DeferredMaskLogits | Tensor, image: int, meta: d
     image_size = tuple(meta['img_shape'][:2])
     out_size = tuple(meta['ori_shape'][:2]) if rescale else image_size
     if isinstance(mask_logits, Tensor):
-        return QueryMasks(mask_logits[image], None, tuple(mask_logits.shape[-2:]), image_size, out_size)
+        return QueryMasks.of_logits(mask_logits[image], tuple(mask_logits.shape[-2:]), image_size, out_size)
     return mask_logits.of_image(image, image_size, out_size)
 
 

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
-from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
-from mmmaskformer.core.structures import MaskTarget
+from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.structures import MaskPrediction, Targets
+from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.formats.label_maps import require_ignore_index
-from mmmaskformer.heads.build import build_part, refuse_unknown_keys
+from mmmaskformer.heads.build import build_classifier, build_criterion, refuse_unknown_keys
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 from mmmaskformer.heads.feature_input import FeatureInput
@@ -28,7 +29,7 @@ CLASSIFIER = 'classifier.class_embed'
 class MaskFormerHead(BaseModule):
     """Mask classification for semantic segmentation.
 
-    Class count and widths are written here once; the parts get them from the head and refuse to be told again.
+    Class count and widths are written here once; the parts get them from the head and refuse them in their own configs.
 
     Args:
         in_channels: channels of the features of backbone and neck, in their order. Left out, they are measured when
@@ -39,8 +40,9 @@ class MaskFormerHead(BaseModule):
         feature_strides: strides of the features in input pixels, in the same order. Left out, they are measured too;
             for a head without a model around it they are 4, 8, 16, ….
         ignore_index: label of pixels without a class.
-        pixel_decoder: config of the pixel decoder.
-        transformer_decoder: config of the transformer decoder.
+        classifier: config of the whole network behind the backbone; `MaskClassifier` if None.
+        pixel_decoder: config of the pixel decoder, None for a network without one.
+        transformer_decoder: config of the transformer decoder, None for a network without one.
         matcher: config of the matcher.
         criterion: config of the criterion.
         on_class_mismatch: what to do with a checkpoint whose classifier has another number of classes: 'error', or
@@ -67,8 +69,9 @@ class MaskFormerHead(BaseModule):
         channels: int = 256,
         feature_strides: Sequence[Real] | None = None,
         ignore_index: int = 255,
-        pixel_decoder: dict,
-        transformer_decoder: dict,
+        classifier: dict | None = None,
+        pixel_decoder: dict | None = None,
+        transformer_decoder: dict | None = None,
         matcher: dict,
         criterion: dict,
         on_class_mismatch: str = 'error',
@@ -84,11 +87,11 @@ class MaskFormerHead(BaseModule):
         self.ignore_index = ignore_index
         self.on_class_mismatch = on_class_mismatch
         self.classifier = None
-        self._classifier_settings = (num_classes, num_queries, channels, pixel_decoder, transformer_decoder)
+        derived = dict(num_classes=num_classes, num_queries=num_queries, channels=channels)
+        self._classifier_settings = (classifier, pixel_decoder, transformer_decoder, derived)
         if in_channels is not None:
             self._build_classifier()
-        built_matcher = build_part('matcher', matcher)
-        self.criterion = build_part('criterion', criterion, num_classes=num_classes, matcher=built_matcher)
+        self.criterion = build_criterion(matcher, criterion, **derived)
         watch_registration(MaskFormerHead)
 
     @property
@@ -163,7 +166,7 @@ class MaskFormerHead(BaseModule):
         features = self.prepare(features)
         predictions = self.classifier(features, all_layers=True)
         targets = self._targets(features, data_samples)
-        self.feature_input.require_stride(features[0], [targets[0].size], self.config_key)
+        self.feature_input.require_stride(features[0], [targets.size], self.config_key)
         try:
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
@@ -189,7 +192,7 @@ class MaskFormerHead(BaseModule):
         test_cfg = test_cfg or {}
         class_logits, masks = self.predict_masks(features, metas, sliding=test_cfg.get('mode') == 'slide')
         scores = [
-            _scores(class_logits[image], masks.prediction.mask_logits(image), masks.input_size, test_cfg)
+            _scores(class_logits[image], masks.coarse_logits(image), masks.input_size, test_cfg)
             for image in range(len(masks))
         ]
         return torch.stack(scores)
@@ -197,7 +200,7 @@ class MaskFormerHead(BaseModule):
     def predict_masks(
         self, features: Sequence[Tensor], metas: Sequence[dict], *, sliding: bool
     ) -> tuple[Tensor, DeferredMaskLogits]:
-        """Outputs of the last layer, for whoever wants labels only.
+        """Outputs of the last layer, for callers that need labels only.
 
         Args:
             features: as the model's ``extract_feat`` gives them.
@@ -211,11 +214,16 @@ class MaskFormerHead(BaseModule):
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``.
         """
         features = self.prepare(features)
-        prediction = self.classifier(features, all_layers=False)[-1]
+        prediction = self._infer(features)
         size = self.feature_input.input_size(metas, features[0], self.config_key, sliding=sliding)
-        return prediction.class_logits, DeferredMaskLogits(prediction, size)
+        return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
 
-    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Tell the criterion the class names (K,), for weights that are given by name; see `SetCriterion`."""
+        if isinstance(self.criterion, SetCriterion):
+            self.criterion.name_classes(names)
+
+    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
 
     def _require_channels(self, why: str) -> None:
@@ -226,10 +234,14 @@ class MaskFormerHead(BaseModule):
             )
 
     def _build_classifier(self) -> None:
-        num_classes, num_queries, channels, pixel_decoder, transformer_decoder = self._classifier_settings
-        self.classifier = _build_classifier(
-            self.in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder
-        )
+        *configs, derived = self._classifier_settings
+        self.classifier = build_classifier(*configs, in_channels=self.in_channels, **derived)
+
+    def _infer(self, features: Sequence[Tensor]) -> MaskPrediction:
+        """The last layer, from prepared features; in evaluation mode `fuse_for_inference` is called first."""
+        if not self.classifier.training:
+            fuse_for_inference(self.classifier)
+        return self.classifier(features, all_layers=False)[-1]
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Check the head of a checkpoint; mmengine would only log the mismatch and go on without it."""
@@ -245,8 +257,8 @@ class MaskFormerHead(BaseModule):
                     f"{self.config_key}.on_class_mismatch='reinit'."
                 )
             print_log(
-                f'{key}: {found} classes in the checkpoint, {self.num_classes} in the model; the classifier starts '
-                'anew',
+                f'{key}: {found} classes in the checkpoint, {self.num_classes} in the model; the classifier is '
+                're-initialised',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -270,26 +282,6 @@ def _scores(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], te
     if inference == 'general':
         return general_scores(class_logits, resize(mask_logits, size), test_cfg.get('object_threshold', 0.3))
     raise ValueError(f"model.test_cfg.inference={inference!r} is unknown; expected 'semantic' or 'general'")
-
-
-def _build_classifier(in_channels, num_classes, num_queries, channels, pixel_decoder, transformer_decoder):
-    built_pixel_decoder = build_part(
-        'pixel_decoder', pixel_decoder, in_channels=in_channels, channels=channels, mask_channels=channels
-    )
-    built_transformer_decoder = build_part(
-        'transformer_decoder',
-        transformer_decoder,
-        in_channels=built_pixel_decoder.memory_channels,
-        num_queries=num_queries,
-        channels=channels,
-    )
-    return MaskClassifier(
-        pixel_decoder=built_pixel_decoder,
-        transformer_decoder=built_transformer_decoder,
-        num_classes=num_classes,
-        channels=channels,
-        mask_channels=channels,
-    )
 
 
 def _check_settings(num_classes, on_class_mismatch, init_cfg) -> None:

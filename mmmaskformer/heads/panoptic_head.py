@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
-from mmmaskformer.core.structures import MaskTarget
+from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.data_samples import targets_from_det_samples
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 
@@ -69,12 +69,12 @@ class MaskFormerPanopticHead(MaskFormerHead):
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
         """
         features = self.prepare(features)
-        prediction = self.classifier(features, all_layers=False)[-1]
+        prediction = self._infer(features)
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
         self.feature_input.require_stride(features[0], [size], self.config_key)
-        return prediction.class_logits, DeferredMaskLogits(prediction, size)
+        return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
 
-    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> list[MaskTarget]:
+    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
         return targets_from_det_samples(
             data_samples, is_thing=self.is_thing, input_size=size, device=features[0].device

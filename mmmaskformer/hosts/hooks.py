@@ -50,6 +50,7 @@ class CheckClassesHook(Hook):
     """Compares class list, things and ignored label of data, model, metrics and checkpoint before the first step.
 
     Sees every dataset inside wrappers such as ConcatDataset, and refuses pipelines that part images and annotations.
+    Before training it also tells our heads the class names, for weights that are given by name.
     """
 
     _trained_classes: Sequence[str] = ()
@@ -58,6 +59,12 @@ class CheckClassesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the training data."""
         self._check(runner, 'train_dataloader', [])
+        first, _ = next(iter(leaves_of(runner.train_dataloader.dataset)))
+        classes = getattr(first, 'metainfo', {}).get('classes')
+        for key in HEADS:
+            head = getattr(bare_model(runner.model), key, None)
+            if classes is not None and hasattr(head, 'name_classes'):
+                head.name_classes(classes)
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation data and metrics."""

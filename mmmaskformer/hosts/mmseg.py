@@ -190,7 +190,7 @@ class EncoderDecoder(HostEncoderDecoder):
                     found.append(
                         window_view(
                             class_logits[i],
-                            masks.prediction.mask_logits(i),
+                            masks.coarse_logits(i),
                             rows=rows,
                             columns=columns,
                             weights=weights,

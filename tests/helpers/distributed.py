@@ -28,3 +28,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
+
+
+def train_sharded(rank: int, port: int, part: str, results) -> None:
+    """One step of a toy model whose pixel decoder, or another part, is sharded. Writes losses and whole gradients."""
+    from torch.distributed.device_mesh import init_device_mesh  # torch 2.6 or newer
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = toy.make_classifier()
+    mesh = init_device_mesh('cpu', (2,))
+    for module in (model.get_submodule(part), model):
+        fully_shard(module, mesh=mesh)
+    losses = toy.make_criterion()(model(toy.make_features(batch=1), all_layers=True), [toy.make_target(3, (64, 96))])
+    sum(losses.values()).backward()
+    gradient = torch.cat([parameter.grad.full_tensor().flatten() for parameter in model.parameters()])
+    results[rank] = ({key: float(value) for key, value in losses.items()}, gradient.tolist())
+    dist.destroy_process_group()

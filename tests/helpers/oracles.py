@@ -50,27 +50,36 @@ def best_assignment(cost: Tensor) -> set[tuple[int, int]]:
     return {(i, j) for j, i in enumerate(best)}
 
 
-def set_loss(predictions, targets, matches, no_object_weight: float = 0.1) -> dict[str, Tensor]:
-    """All weighted losses of all layers, segment by segment and query by query, for given matches."""
+def set_loss(
+    predictions, targets, matches, no_object_weight: float = 0.1, ignore: bool = False, per_pixel=focal
+) -> dict[str, Tensor]:
+    """All weighted losses of all layers, segment by segment and query by query, for given matches.
+
+    With ``ignore``, pixels with the index -2 in a target's segment map take no part in the mask losses.
+    """
     normaliser = max(1, sum(len(target.labels) for target in targets))
     losses = {}
-    for layer, (prediction, pairs) in enumerate(zip(predictions, matches, strict=True)):
+    for layer, prediction in enumerate(predictions):
         prefix = '' if layer == len(predictions) - 1 else f'd{layer}.'
         mask_sum = dice_sum = class_sum = weight_sum = torch.zeros((), dtype=prediction.class_logits.dtype)
         for image, target in enumerate(targets):
-            classes = {int(q): int(target.labels[t]) for q, t in zip(*pairs[image], strict=True)}
+            pairs = list(zip(*matches.pairs(layer, image), strict=True))
+            classes = {int(q): int(target.labels[t]) for q, t in pairs}
             log_probs = prediction.class_logits[image].log_softmax(-1)
             for query in range(log_probs.shape[0]):
                 label = classes.get(query, log_probs.shape[1] - 1)
                 weight = 1.0 if query in classes else no_object_weight
                 class_sum = class_sum - weight * log_probs[query, label]
                 weight_sum = weight_sum + weight
-            for query, segment in zip(*pairs[image], strict=True):
-                embed, features = prediction.mask_embed[image, query], prediction.mask_features[image]
+            for query, segment in pairs:
+                embed, features = prediction.masks.embed[image, query], prediction.masks.features[image]
                 logits = upsample(torch.einsum('c,chw->hw', embed, features), target.size)
                 mask = target.masks_of(segment[None])[0]
-                mask_sum = mask_sum + focal(logits.sigmoid(), mask).mean()
-                dice_sum = dice_sum + dice(logits.sigmoid(), mask)
+                counted = (target.segment_map != -2) if ignore else torch.ones_like(mask)
+                probability, mask = logits.sigmoid()[counted], mask[counted]
+                if len(mask):
+                    mask_sum = mask_sum + per_pixel(probability, mask).mean()
+                dice_sum = dice_sum + dice(probability, mask)
         losses[f'{prefix}loss_cls'] = class_sum / weight_sum
         losses[f'{prefix}loss_mask'] = 20 * mask_sum / normaliser
         losses[f'{prefix}loss_dice'] = dice_sum / normaliser

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.masks import Product
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget
+from mmmaskformer.core.structures import IGNORED, NO_SEGMENT, MaskPrediction, MaskTarget
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import HungarianMatcher
 
@@ -87,17 +88,18 @@ def make_predictions(
 
     features = leaf(batch, channels, *size)
     return [
-        MaskPrediction(leaf(batch, num_queries, num_classes + 1), leaf(batch, num_queries, channels), features)
+        MaskPrediction(leaf(batch, num_queries, num_classes + 1), Product(leaf(batch, num_queries, channels), features))
         for _ in range(num_layers)
     ]
 
 
 def make_target(
-    num_segments: int, size: tuple[int, int] = (32, 48), *, num_classes: int = 5, seed: int = 0
+    num_segments: int, size: tuple[int, int] = (32, 48), *, num_classes: int = 5, seed: int = 0, ignored: bool = False
 ) -> MaskTarget:
-    """Disjoint random segments; some pixels belong to none."""
+    """Disjoint random segments; some pixels belong to none, and some may be ignored."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randint(-1, max(num_segments, 0), (-(-size[0] // 8), -(-size[1] // 8)), generator=generator)
+    lowest = IGNORED if ignored else NO_SEGMENT
+    coarse = torch.randint(lowest, max(num_segments, 0), (-(-size[0] // 8), -(-size[1] // 8)), generator=generator)
     segment_map = coarse.repeat_interleave(8, 0).repeat_interleave(8, 1)[: size[0], : size[1]].to(torch.int16)
     labels = torch.randint(0, num_classes, (num_segments,), generator=generator)
     return MaskTarget(labels, segment_map=segment_map)
@@ -105,4 +107,5 @@ def make_target(
 
 def as_masks(target: MaskTarget) -> MaskTarget:
     """The same segments in the form for overlapping ones."""
-    return MaskTarget(target.labels, masks=target.masks_of(torch.arange(target.num_segments)))
+    masks = target.masks_of(torch.arange(target.num_segments))
+    return MaskTarget(target.labels, masks=masks, ignored=target.ignored_pixels())

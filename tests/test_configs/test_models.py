@@ -38,6 +38,7 @@ def test_config_builds_from_parts_of_this_package(path):
     parts = [head, head.classifier, head.criterion, head.criterion.matcher, *head.classifier.children()]
     ours = [part for part in parts if not isinstance(part, torch.nn.Linear)]
     assert all(type(part).__module__.startswith('mmmaskformer.') for part in ours)
+    assert head.criterion.matcher.weights == head.criterion.loss_weights
     assert config.default_scope == scope
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = DATASETS.build(dict(config[loader].dataset, lazy_init=True, pipeline=[]))

@@ -1,6 +1,5 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from helpers import toy
 
 from mmmaskformer.core.structures import MaskTarget
@@ -8,21 +7,10 @@ from mmmaskformer.core.structures import MaskTarget
 
 def test_mask_logits_are_the_product_of_the_factors():
     prediction = toy.make_predictions()[0]
-    expected = torch.einsum('bqc,bchw->bqhw', prediction.mask_embed, prediction.mask_features)
+    expected = torch.einsum('bqc,bchw->bqhw', prediction.masks.embed, prediction.masks.features)
     torch.testing.assert_close(prediction.mask_logits(1), expected[1])
     chosen = torch.tensor([4, 0])
     torch.testing.assert_close(prediction.mask_logits(0, chosen), expected[0, chosen])
-
-
-@pytest.mark.parametrize('size', [(8, 12), (9, 13), (7, 50), (1, 1)])
-@pytest.mark.parametrize('overlapping', [False, True])
-def test_resized_picks_the_pixels_that_torch_picks(size, overlapping):
-    target = toy.make_target(4, (33, 50))
-    masks = target.masks_of(torch.arange(4))
-    resized = (toy.as_masks(target) if overlapping else target).resized(size)
-    expected = F.interpolate(masks[None].float(), size, mode='nearest')[0].bool()
-    assert torch.equal(resized.masks_of(torch.arange(4)), expected)
-    assert resized.size == size and resized.num_segments == 4
 
 
 @pytest.mark.parametrize('dtype', [None, torch.float32, torch.float64])

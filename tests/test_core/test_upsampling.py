@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmaskformer.core.upsampling import Upsampler
+from mmmaskformer.core.upsampling import Upsampler, sample_nearest
 
 SIZES = [
     ((8, 6), (32, 24)),
@@ -25,3 +25,10 @@ def test_up_and_down_are_torchs_interpolation_and_its_gradient(low, high):
     sampler = Upsampler(low, high, coarse)
     torch.testing.assert_close(sampler.up(coarse), expected)
     torch.testing.assert_close(sampler.down(fine), torch.autograd.grad(expected, coarse, fine)[0])
+
+
+@pytest.mark.parametrize('size', [(8, 12), (9, 13), (7, 50), (1, 1)])
+def test_sampling_picks_the_pixels_that_torch_picks(size):
+    masks = torch.rand(4, 33, 50) > 0.5
+    expected = torch.nn.functional.interpolate(masks[None].float(), size, mode='nearest')[0].bool()
+    assert torch.equal(sample_nearest(masks, size), expected)

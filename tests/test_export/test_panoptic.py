@@ -24,7 +24,7 @@ def check(class_logits, mask_logits, **settings):
     found = fixed_panoptic_inference(class_logits, mask_logits, inside, is_thing=IS_THING, **settings)
     counts = []
     for image in range(len(class_logits)):
-        masks = QueryMasks(mask_logits[image], None, PADDED, SIZE, SIZE)
+        masks = QueryMasks.of_logits(mask_logits[image], PADDED, SIZE, SIZE)
         expected = panoptic_inference(class_logits[image], masks, is_thing=IS_THING, **settings)
         count = len(expected.labels)
         assert torch.equal(found.segment_ids[image, : SIZE[0], : SIZE[1]], expected.segment_ids)

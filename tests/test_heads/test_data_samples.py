@@ -8,6 +8,7 @@ from helpers import hosts
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
+from mmmaskformer.core.structures import IGNORED, NO_SEGMENT
 from mmmaskformer.formats.label_maps import write_label_map
 from mmmaskformer.formats.mmdet_codes import decode_panoptic, panoptic_codes
 from mmmaskformer.heads.data_samples import SegmentList, targets_from_det_samples, targets_from_seg_samples
@@ -32,12 +33,14 @@ def instance_sample(labels, masks, **fields):
     return sample
 
 
-def test_our_panoptic_ground_truth_is_padded_with_no_segment():
+def test_void_and_padding_of_our_panoptic_ground_truth_are_ignored():
     _, sample = hosts.make_panoptic_sample((50, 70))
     target = targets(sample)
     assert target.labels.tolist() == list(sample.gt_panoptic_seg.labels)
-    assert torch.equal(target.segment_map[:50, :70], sample.gt_panoptic_seg.segment_map[0])
-    assert (target.segment_map[50:] == -1).all() and (target.segment_map[:, 70:] == -1).all()
+    loaded = sample.gt_panoptic_seg.segment_map[0]
+    assert (loaded == NO_SEGMENT).any()
+    assert torch.equal(target.segment_map[:50, :70], torch.where(loaded == NO_SEGMENT, IGNORED, loaded))
+    assert (target.segment_map[50:] == IGNORED).all() and (target.segment_map[:, 70:] == IGNORED).all()
 
 
 def test_instances_may_overlap_and_stuff_comes_from_the_label_map():

@@ -90,7 +90,7 @@ def test_results_equal_the_core_image_by_image(rescale):
     results = make_fusion(EVERYTHING).predict(class_logits, mask_logits, batch, rescale=rescale)
     size = (75, 113) if rescale else (60, 90)
     for image, (result, sample) in enumerate(zip(results, batch, strict=True)):
-        masks = QueryMasks(mask_logits[image], None, (64, 96), (60, 90), size)
+        masks = QueryMasks.of_logits(mask_logits[image], (64, 96), (60, 90), size)
         logits = class_logits[image]
         for found, function in ((result['pan_results'], panoptic_inference), (sample.pred_detr_seg, detr_inference)):
             expected = function(logits, masks, is_thing=IS_THING)

@@ -11,6 +11,7 @@ from mmengine.runner.checkpoint import load_state_dict
 
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.semantic import general_scores, semantic_inference
+from mmmaskformer.core.structures import IGNORED
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.core.training.targets import semantic_targets
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
@@ -19,7 +20,7 @@ from mmmaskformer.heads.data_samples import targets_from_seg_samples
 def scores_of(prediction, input_size, image_size=None, out_size=None):
     """Scores of the first image by the core alone."""
     image_size = image_size or input_size
-    masks = QueryMasks(prediction.mask_logits(0), None, tuple(input_size), image_size, out_size or image_size)
+    masks = QueryMasks.of_logits(prediction.mask_logits(0), tuple(input_size), image_size, out_size or image_size)
     return semantic_inference(prediction.class_logits[0], masks)
 
 
@@ -86,7 +87,7 @@ def test_one_switch_gives_general_inference():
     data = model.data_preprocessor(batch((64, 96)))
     found = model.predict(**data)[0].seg_logits.data
     prediction = model.decode_head.classifier(model.extract_feat(data['inputs']), all_layers=False)[0]
-    masks = QueryMasks(prediction.mask_logits(0), None, (64, 96), (64, 96), (64, 96))
+    masks = QueryMasks.of_logits(prediction.mask_logits(0), (64, 96), (64, 96), (64, 96))
     torch.testing.assert_close(found, general_scores(prediction.class_logits[0], masks.logits(), 0.1))
     assert found.any()
     model.test_cfg.inference = 'panoptic'
@@ -221,7 +222,7 @@ def test_847_classes_with_their_own_ignored_label():
     assert max(expected) > 255
     data = model.data_preprocessor(dict(inputs=[image], data_samples=[sample]), training=True)
     target = targets_from_seg_samples(data['data_samples'], num_classes=847, ignore_index=65535)[0]
-    assert target.labels.tolist() == expected and (target.segment_map[50:] == -1).all()
+    assert target.labels.tolist() == expected and (target.segment_map[50:] == IGNORED).all()
     sum(model.loss(**data).values()).backward()
     with torch.no_grad():
         result = model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
@@ -358,3 +359,19 @@ def test_autocast_trains_and_predicts(dtype):
     with torch.no_grad():
         full = model.test_step(batch((64, 96)))[0].seg_logits.data
     torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.05)
+
+
+def test_prediction_in_evaluation_mode_fuses_and_training_undoes_it():
+    model = hosts.make_segmentor()
+    pixel_decoder = model.decode_head.classifier.pixel_decoder
+    assert not pixel_decoder.fused
+    with torch.no_grad():
+        fused = model.test_step(batch((64, 96)))[0].seg_logits.data
+    assert pixel_decoder.fused
+    model.train()
+    assert not pixel_decoder.fused
+    model.eval().decode_head.classifier.train()  # as for dropout at test time
+    with torch.no_grad():
+        plain = model.test_step(batch((64, 96)))[0].seg_logits.data
+    assert not pixel_decoder.fused
+    torch.testing.assert_close(fused, plain)

@@ -204,3 +204,22 @@ def test_a_semantic_checkpoint_starts_a_panoptic_model(tmp_path):
     assert not result.missing_keys
     for ours, theirs in zip(panoptic.panoptic_head.parameters(), semantic.decode_head.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_weights_by_class_name_are_looked_up_before_training():
+    weights = dict(class_weight=dict(car=3.0))
+    model = hosts.make_segmentor(num_classes=3, criterion=dict(type='mmmaskformer.SetCriterion', **weights))
+    data = dict(zip(('inputs', 'data_samples'), map(list, zip(hosts.make_sample((64, 96), num_classes=3), strict=True)),
+                    strict=True))  # fmt: skip
+    data = model.data_preprocessor(data, training=True)
+    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is not known. Fix: keep"):
+        model.loss(**data)
+    runner = make_runner('train')
+    runner.model = model
+    check('train', runner)
+    assert model.decode_head.criterion.class_weight.tolist() == [1.0, 3.0, 1.0]
+    assert torch.isfinite(model.loss(**data)['decode.loss_cls'])
+    model = hosts.make_segmentor(num_classes=3, criterion=dict(type='SetCriterion', class_weight=dict(cat=3.0)))
+    runner.model = model
+    with pytest.raises(ValueError, match=r"class_weight names the class 'cat'; expected one of \['road', 'car'"):
+        check('train', runner)

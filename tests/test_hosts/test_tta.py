@@ -73,7 +73,7 @@ def test_panoptic_views_are_pooled_and_scores_averaged_at_the_original_size():
         batch = detector.data_preprocessor(dict(inputs=[image], data_samples=[sample]))
         prediction = detector.panoptic_head.classifier(detector.extract_feat(batch['inputs']), all_layers=False)[-1]
         size = tuple(batch['inputs'].shape[-2:])
-        masks = QueryMasks(prediction.mask_logits(0), None, size, image.shape[1:], (75, 113), sample.flip)
+        masks = QueryMasks.of_logits(prediction.mask_logits(0), size, image.shape[1:], (75, 113), sample.flip)
         pool.add(prediction.class_logits[0], masks)
         total = total + semantic_inference(prediction.class_logits[0], masks, resize_masks_first=True)
     expected = pool.result()

@@ -138,8 +138,7 @@ def _transformers(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
         criterion.to(features[0].dtype)
         pixels = model.pixel_decoder(features)
         states = torch.stack(model.transformer_decoder(pixels.memory))
-        mask_features = pixels.last_conv.mask_features()
-        mask_logits = torch.einsum('lbqc,bchw->lbqhw', model.mask_embed(states), mask_features)
+        mask_logits = torch.einsum('lbqc,bchw->lbqhw', model.mask_embed(states), pixels.mask_features)
         layers = [
             {'masks_queries_logits': masks, 'class_queries_logits': classes}
             for masks, classes in zip(mask_logits, model.class_embed(states), strict=True)

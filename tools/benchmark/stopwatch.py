@@ -2,14 +2,11 @@
 
 import time
 from collections.abc import Callable
-from unittest import mock
 
 import memory
 import torch
 from heads import Head
 from torch import Tensor
-
-from mmmaskformer.core.folding import LastConv
 
 STAGES = (
     'pixel decoder',
@@ -24,9 +21,8 @@ STAGES = (
 class Stopwatch:
     """Marks the borders of the stages by hooks, so that heads of different make are cut alike.
 
-    The embedding heads and the mask products lie behind the transformer and count as criterion. Our head runs the last
-    convolution of the pixel decoder there as well; its time is moved to the pixel decoder, where the peers have it. Its
-    backward pass is part of the criterion's in our head, and of the pixel decoder's in theirs.
+    The embedding heads and the mask products lie behind the transformer and count as criterion. The backward pass of
+    the pixel decoder's last convolution is part of the criterion's in our head, and of the pixel decoder's in theirs.
 
     Args:
         head: has the modules ``pixel_decoder`` and ``transformer_decoder`` somewhere inside.
@@ -47,18 +43,15 @@ class Stopwatch:
         """Seconds of each stage of one forward and backward pass, and their sum under 'step'."""
         for leaf in (*features, *self.head.parameters.values()):
             leaf.grad = None
-        self.marks, self.last_conv = {}, 0.0
+        self.marks = {}
         start = self._now()
-        with mock.patch.object(LastConv, 'mask_features', self._timed(LastConv.mask_features)):
-            total = sum(self.head.losses(features).values())
+        total = sum(self.head.losses(features).values())
         self._mark('criterion')
         total.backward()
         self._mark('backward of pixel decoder')
         times, last = {}, start
         for stage in STAGES:
             times[stage], last = self.marks[stage] - last, self.marks[stage]
-        times['pixel decoder'] += self.last_conv
-        times['criterion'] -= self.last_conv
         return {**times, 'step': last - start}
 
     def close(self) -> None:
@@ -77,15 +70,6 @@ class Stopwatch:
                     tensor.register_hook(lambda gradient: self._mark(before, again=False))
 
         return hook
-
-    def _timed(self, mask_features: Callable) -> Callable:
-        def timed(conv: LastConv) -> Tensor:
-            start = self._now()
-            result = mask_features(conv)
-            self.last_conv += self._now() - start
-            return result
-
-        return timed
 
     def _mark(self, stage: str, *, again: bool = True) -> None:
         if again or stage not in self.marks:

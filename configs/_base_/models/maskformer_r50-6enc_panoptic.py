@@ -38,12 +38,11 @@ model = dict(
         transformer_decoder=dict(
             type='mmmaskformer.TransformerDecoder', num_layers=6, num_heads=8, ffn_channels=2048, dropout=0.1
         ),
-        matcher=dict(type='mmmaskformer.HungarianMatcher', class_weight=1.0, mask_weight=20.0, dice_weight=1.0),
+        # Its costs have the weights of the losses.
+        matcher=dict(type='mmmaskformer.HungarianMatcher'),
         criterion=dict(
             type='mmmaskformer.SetCriterion',
-            class_weight=1.0,
-            mask_weight=20.0,
-            dice_weight=1.0,
+            loss_weights=dict(cls=1.0, mask=20.0, dice=1.0),
             no_object_weight=0.1,
         ),
     ),

@@ -16,7 +16,6 @@ model = dict(
         pixel_decoder=dict(_delete_=True, type='mmmaskformer.FPNPixelDecoder', norm_groups=8),
         transformer_decoder=dict(num_layers=3, num_heads=4, ffn_channels=256, dropout=0.0),
         # Small things count more in dice than in the mean over all pixels.
-        matcher=dict(dice_weight=3.0),
-        criterion=dict(dice_weight=3.0),
+        criterion=dict(loss_weights=dict(dice=3.0)),
     ),
 )

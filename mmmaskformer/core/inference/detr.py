@@ -14,7 +14,7 @@ def detr_inference(
 
     Every pixel goes to the confident query with the largest mask logit, however small; class probabilities play no
     part in that, and nothing is void. Stuff queries of one class are joined; queries that are left with too few pixels
-    are taken out and the pixels given away anew, until none is.
+    are removed and their pixels reassigned, until none is.
 
     Differs from DETR's code: the masks are compared at the output size, not at the input size and then sampled; where
     no query is confident the result is void, not one segment of class 1.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.query_masks import QueryMasks
-from mmmaskformer.core.training.losses import at_least_float32
+from mmmaskformer.core.numerics import at_least_float32
 
 
 class InstanceResult(NamedTuple):

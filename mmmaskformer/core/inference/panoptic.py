@@ -25,8 +25,8 @@ class PanopticResult(NamedTuple):
 class QuerySegments(NamedTuple):
     """The same with a row per confident query, whether it became a segment or not.
 
-    The number of segments depends on the pixels, that of rows only on the class logits: whoever can work with rows need
-    not wait for a GPU to finish.
+    The number of segments depends on the pixels, that of rows only on the class logits: code that works with rows does
+    not synchronise with the GPU.
 
     Attributes:
         segment_ids: (H, W) int32; segment i + 1, or 0 for void.
@@ -90,7 +90,7 @@ def panoptic_query_segments(
     object_threshold: float = 0.8,
     overlap_threshold: float = 0.8,
 ) -> QuerySegments:
-    """The same as `panoptic_inference`, in rows; on a GPU, choosing the confident queries is the only wait."""
+    """The same as `panoptic_inference`, in rows; only choosing the confident queries synchronises with a GPU."""
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     if not len(query_idx):
         return QuerySegments(*nothing_found(masks.out_size, scores), labels.bool())
@@ -138,7 +138,7 @@ def keep_enough(winner: Tensor, own_area: Tensor, overlap_threshold: float) -> T
 
 
 def count_pixels(winner: Tensor, num_queries: int) -> Tensor:
-    """Pixels (n,) int64 that each of n queries won in (H, W) int64; without a wait on a GPU."""
+    """Pixels (n,) int64 that each of n queries won in (H, W) int64; does not synchronise with a GPU."""
     if winner.device.type == 'cpu':
         return torch.bincount(winner.flatten(), minlength=num_queries)
     numbers = torch.arange(num_queries, device=winner.device)

@@ -1,4 +1,4 @@
-"""Mask logits from the network's grid to the output's, for the queries that somebody asks for.
+"""Mask logits from the network's grid to the output's, for the queries that are needed.
 
 Every resize of the post-processing stands here. The published system up-samples the mask logits to the padded network
 input, removes the padding and resizes to the output; both steps are bilinear, so their order matters to rounding and
@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmmaskformer.core.folding import LastConv, multiply_out
-from mmmaskformer.core.structures import MaskPrediction
-from mmmaskformer.core.training.losses import at_least_float32
+from mmmaskformer.core.masks import Masks, Plain
+from mmmaskformer.core.numerics import at_least_float32
 
 CHUNK_ELEMENTS = {'cpu': 2_000_000, 'cuda': 40_000_000}
 """Mask logits of the output's size that are held at a time, by device."""
@@ -47,37 +46,39 @@ class QueryMasks(NamedTuple):
     """The masks of all queries of one image, not multiplied out, with the sizes on the way to the output.
 
     Attributes:
-        mask_features: (C, h, w) float, None if ``last_conv`` is given; or, without ``mask_embed``, the mask logits
-            (Q, h, w) themselves.
-        mask_embed: (Q, C) float, or None.
+        masks: of the image, as a batch of one.
         input_size: (H, W) of the padded network input.
         image_size: (height, width) of the image within it, at the top left.
         out_size: (height, width) wanted, usually the original image's.
         flipped: whether the image was mirrored left to right; the masks are mirrored back.
-        last_conv: what would make the mask features of the image.
     """
 
-    mask_features: Tensor | None
-    mask_embed: Tensor | None
+    masks: Masks
     input_size: tuple[int, int]
     image_size: tuple[int, int]
     out_size: tuple[int, int]
     flipped: bool = False
-    last_conv: LastConv | None = None
+
+    @classmethod
+    def of_logits(
+        cls,
+        mask_logits: Tensor,
+        input_size: tuple[int, int],
+        image_size: tuple[int, int],
+        out_size: tuple[int, int],
+        flipped: bool = False,
+    ) -> 'QueryMasks':
+        """The masks of an image from their logits (Q, h, w)."""
+        return cls(Plain(mask_logits[None]), input_size, image_size, out_size, flipped)
 
     @property
     def like(self) -> Tensor:
-        """Any of the factors, for device and dtype."""
-        return self.mask_features if self.mask_embed is None else self.mask_embed
+        """A tensor of the device and the dtype of the masks."""
+        return self.masks.like
 
     def coarse_logits(self, query_idx: Tensor | None = None) -> Tensor:
         """Mask logits (n, h, w) of some queries, all if None, on the network's grid; at least float32."""
-        chosen = self.like if query_idx is None else self.like[query_idx]
-        if self.last_conv is not None:
-            chosen = self.last_conv.mask_logits(chosen)
-        elif self.mask_embed is not None:
-            chosen = multiply_out(chosen, self.mask_features)
-        return at_least_float32(chosen)
+        return at_least_float32(self.masks.logits(0, query_idx))
 
     def logits(self, query_idx: Tensor | None = None) -> Tensor:
         """Mask logits (n, *out_size) of some queries, all if None; at least float32."""
@@ -97,35 +98,35 @@ class QueryMasks(NamedTuple):
 
 
 class DeferredMaskLogits(Sequence):
-    """The mask logits of a batch, made image by image when somebody takes them.
+    """The mask logits of a batch, computed image by image on access.
 
     What MMDetection's detector carries from the head to the fusion head: its own fusion head iterates over the images
     and gets what it expects, (Q, H, W) logits at the padded input size; ours uses the factors.
 
     Args:
-        prediction: of a batch of B.
+        masks: of a batch of B.
         input_size: (H, W) of the padded network input.
     """
 
-    def __init__(self, prediction: MaskPrediction, input_size: tuple[int, int]):
-        self.prediction = prediction
+    def __init__(self, masks: Masks, input_size: tuple[int, int]):
+        self.masks = masks
         self.input_size = input_size
 
     def __len__(self) -> int:
-        return len(self.prediction.class_logits)
+        return len(self.masks.like)
 
     def __getitem__(self, image: int) -> Tensor:
-        return resize(at_least_float32(self.prediction.mask_logits(range(len(self))[image])), self.input_size)
+        return resize(self.coarse_logits(range(len(self))[image]), self.input_size)
+
+    def coarse_logits(self, image: int) -> Tensor:
+        """Mask logits (Q, h, w) of one image on the network's grid; at least float32."""
+        return at_least_float32(self.masks.logits(image))
 
     def of_image(
         self, image: int, image_size: tuple[int, int], out_size: tuple[int, int], *, flipped: bool = False
     ) -> QueryMasks:
         """The masks of one image, not multiplied out; see `QueryMasks` for the arguments."""
-        _, embed, features, last_conv = self.prediction
-        sizes = (self.input_size, image_size, out_size)
-        if features is None:
-            return QueryMasks(None, embed[image], *sizes, flipped, last_conv.of_image(image))
-        return QueryMasks(features[image], embed[image], *sizes, flipped)
+        return QueryMasks(self.masks.of_image(image), self.input_size, image_size, out_size, flipped)
 
 
 def confident_queries(class_logits: Tensor, object_threshold: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.query_masks import QueryMasks, confident_queries, crop_and_resize, resize
+from mmmaskformer.core.numerics import at_least_float32
 
 
 def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
@@ -22,12 +23,12 @@ def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
         mask_logits: (Q, h, w) float.
 
     Returns:
-        (K, h, w) float, at least 0.
+        (K, h, w) float32 or float64, at least 0.
 
     Source: paper, section 3.3 (semantic inference); official code, MaskFormer.semantic_inference.
     """
-    class_probs = class_logits.softmax(-1)[:, :-1]
-    return torch.einsum('qk,qhw->khw', class_probs, mask_logits.sigmoid())
+    class_probs = at_least_float32(class_logits).softmax(-1)[:, :-1]
+    return torch.einsum('qk,qhw->khw', class_probs, at_least_float32(mask_logits).sigmoid())
 
 
 def scores_at_input(class_logits: Tensor, mask_logits: Tensor, input_size: tuple[int, int]) -> Tensor:
@@ -63,7 +64,7 @@ def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: 
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     result = scores.new_zeros(class_logits.shape[1] - 1, *mask_logits.shape[1:])
     for query, label, score in zip(query_idx.tolist(), labels.tolist(), scores, strict=True):
-        result[label] = torch.maximum(result[label], mask_logits[query].sigmoid() * score)
+        result[label] = torch.maximum(result[label], at_least_float32(mask_logits[query]).sigmoid() * score)
     return result
 
 

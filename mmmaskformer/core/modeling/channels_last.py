@@ -4,14 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmaskformer.core.modeling.fuse import Fusable
 from mmmaskformer.core.torch_versions import is_compiling, is_cpu_autocast
 
-STRIP_PIXELS = 4096
+STRIP_PIXELS = 1024
 """Pixels whose mean and variance are taken in float32; those of the strips are put together in float64."""
 
 
-class PointwiseConv(nn.Conv2d):
-    """1x1 convolution without bias; where `prefers_channels_last`, a matrix product, from features of either layout.
+class PointwiseConv(Fusable, nn.Conv2d):
+    """1x1 convolution without bias; fused, where `prefers_channels_last`, a matrix product from either layout.
 
     Args:
         in_channels: channels of the input.
@@ -23,14 +24,14 @@ class PointwiseConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, h, w) float to (B, out_channels, h, w)."""
-        if not prefers_channels_last(x):
+        if not (self.is_fused and prefers_channels_last(x)):
             return super().forward(x)
         kernel = self.weight.flatten(1).T.expand(len(x), -1, -1)
         return torch.bmm(x.flatten(2).transpose(1, 2), kernel).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 
-class OverwritingGroupNorm(nn.GroupNorm):
-    """GroupNorm with weight and bias that, where `prefers_channels_last`, overwrites a channels-last input.
+class OverwritingGroupNorm(Fusable, nn.GroupNorm):
+    """GroupNorm with weight and bias; fused, where `prefers_channels_last`, it overwrites a channels-last input.
 
     Args:
         num_groups: groups; must divide ``num_channels``.
@@ -39,7 +40,7 @@ class OverwritingGroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, num_channels, h, w) float to the same shape."""
-        if not prefers_channels_last(x):
+        if not (self.is_fused and prefers_channels_last(x)):
             return super().forward(x)
         x = x.contiguous(memory_format=torch.channels_last)
         for image in x.split(1):
@@ -50,17 +51,17 @@ class OverwritingGroupNorm(nn.GroupNorm):
 
     def _scale_and_shift(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """What each channel (C,) is multiplied by and what is added, for one image (1, C, h, w)."""
-        height, width = image.shape[2:]
         # torch adds the pixels of a channel up one by one, in a pass that is fast in this layout; strips keep the
-        # rounding of such sums small.
-        strips = image.split(max(1, STRIP_PIXELS // width), 2)
+        # rounding of such sums small, whatever the number of threads.
+        pixels = image.permute(0, 2, 3, 1).flatten(1, 2)[:, None].permute(0, 3, 1, 2)
+        strips = pixels.split(STRIP_PIXELS, 3)
         moments = [torch.batch_norm_update_stats(strip, None, None, 0.0) for strip in strips]
         means, variances = (
             torch.stack(of_strips).double().view(len(strips), self.num_groups, -1)
             for of_strips in zip(*moments, strict=True)
         )
-        rows = means.new_tensor([strip.shape[2] for strip in strips])[:, None, None]
-        share = rows / (height * means.shape[2])
+        lengths = means.new_tensor([strip.shape[3] for strip in strips])[:, None, None]
+        share = lengths / (pixels.shape[3] * means.shape[2])
         mean = (share * means).sum((0, 2), keepdim=True)
         variance = (share * (variances + (means - mean).square())).sum((0, 2))
         scale = self.weight.double().view(self.num_groups, -1) * (variance[:, None] + self.eps).rsqrt()
@@ -69,10 +70,10 @@ class OverwritingGroupNorm(nn.GroupNorm):
 
 
 def prefers_channels_last(x: Tensor) -> bool:
-    """Whether to infer channels last and in place: on a CPU, in float32 or wider, without gradients.
+    """Whether fused layers work channels last and in place: on a CPU, in float32 or wider, without gradients.
 
-    Convolutions then reorder neither their input nor their result, and few large tensors are new: the system takes
-    longer to hand out their memory than a pass over them takes. Compiled and traced graphs are left to what runs them.
+    Convolutions then reorder neither their input nor their result, and few large tensors are newly allocated: that
+    takes longer than a pass over them. Compiled and traced graphs are left to what runs them.
 
     Args:
         x: (B, C, h, w), the input of a layer.

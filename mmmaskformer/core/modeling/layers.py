@@ -3,10 +3,10 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmaskformer.core.modeling.channels_last import OverwritingGroupNorm, PointwiseConv
+from mmmaskformer.core.modeling.fuse import is_watched, relu_after
 
 
 def caffe2_xavier_(module: nn.Conv2d) -> None:
@@ -51,9 +51,12 @@ class ConvNorm(nn.Module):
         caffe2_xavier_(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, h, w) to (B, out_channels, h, w); in inference on a CPU, channels last."""
-        x = self.norm(self.conv(x))
-        return F.relu_(x) if self.relu else x  # in place: the norm does not need its result
+        """Map (B, in_channels, h, w) to (B, out_channels, h, w); in fused inference on a CPU, channels last."""
+        x = self.conv(x)
+        if is_watched(self.conv):
+            x = x.clone()  # a fused norm overwrites it
+        x = self.norm(x)
+        return relu_after(self.norm, x) if self.relu else x  # in place: the norm does not need its result
 
 
 class MLP(nn.Module):
@@ -76,7 +79,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_channels) to (..., out_channels)."""
         for layer in self.layers[:-1]:
-            x = F.relu_(layer(x))
+            x = relu_after(layer, layer(x))
         return self.layers[-1](x)
 
 

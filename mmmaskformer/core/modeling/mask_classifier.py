@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.structures import MaskPrediction
-from mmmaskformer.core.torch_versions import is_compiling
 
 
 class MaskClassifier(nn.Module):
@@ -26,8 +25,8 @@ class MaskClassifier(nn.Module):
     def __init__(
         self,
         *,
-        pixel_decoder: nn.Module,
-        transformer_decoder: nn.Module,
+        pixel_decoder: PixelDecoder,
+        transformer_decoder: TransformerDecoder,
         num_classes: int,
         channels: int = 256,
         mask_channels: int = 256,
@@ -47,21 +46,10 @@ class MaskClassifier(nn.Module):
                 heads are then the only ones that run.
 
         Returns:
-            Predictions, the last one final. Their mask features are one and the same tensor; without gradients and
-            for the last layer only, they are None, and mask logits come from the folded convolution.
+            Predictions, the last one final. Their mask features are one and the same tensor.
         """
         pixels = self.pixel_decoder(features)
         states = self.transformer_decoder(pixels.memory)
         if not all_layers:
             states = states[-1:]
-        mask_features, last_conv = None, pixels.last_conv
-        # A compiled or exported graph keeps its weights constant.
-        if all_layers or torch.is_grad_enabled() or is_compiling():
-            with torch.no_grad():
-                mask_features = last_conv.mask_features()
-            if not torch.is_grad_enabled():
-                last_conv = None
-        return [
-            MaskPrediction(self.class_embed(state), self.mask_embed(state), mask_features, last_conv)
-            for state in states
-        ]
+        return [MaskPrediction(self.class_embed(state), pixels.masks(self.mask_embed(state))) for state in states]

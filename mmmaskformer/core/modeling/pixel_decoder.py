@@ -1,31 +1,20 @@
 """Pixel decoders: backbone features to per-pixel embeddings and the memory of the transformer decoder."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmmaskformer.core.folding import LastConv
+from mmmaskformer.core.contracts import PixelDecoderOutput
+from mmmaskformer.core.folding import LastConv, can_fold
 from mmmaskformer.core.modeling.channels_last import add_nearest_, prefers_channels_last
+from mmmaskformer.core.modeling.fuse import Fusable, is_watched
 from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, same_start_layers
 
 
-class PixelDecoderOutput(NamedTuple):
-    """Result of a pixel decoder.
-
-    Attributes:
-        memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
-        last_conv: the convolution that makes the per-pixel embeddings on the finest grid, not run yet: see `folding`.
-    """
-
-    memory: Tensor
-    last_conv: LastConv
-
-
-class FPNPixelDecoder(nn.Module):
+class FPNPixelDecoder(Fusable):
     """Feature pyramid of 3x3 convolutions with GroupNorm, top-down by nearest up-sampling and addition.
 
     The memory is the coarsest backbone feature itself. The last convolution is 3x3, as in the official code; the
@@ -76,14 +65,23 @@ class FPNPixelDecoder(nn.Module):
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
-            if prefers_channels_last(feature):
+            if self.is_fused and prefers_channels_last(feature) and not is_watched(lateral, lateral.norm):
                 x = add_nearest_(lateral(feature), x)
             else:
                 x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
-                # A 1x1 convolution is cheap and its output large: the backward pass makes it again.
+                # A 1x1 convolution is cheap and its output large: the backward pass recomputes it.
                 x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
             x = output(x)
-        return PixelDecoderOutput(features[-1], LastConv(x, self.mask_conv.weight, self.mask_conv.bias))
+        return self._with_mask_features(features[-1], x)
+
+    def _with_mask_features(self, memory: Tensor, x: Tensor) -> PixelDecoderOutput:
+        """Run the last convolution; fused, leave it to the masks."""
+        conv = self.mask_conv
+        if not can_fold(conv):
+            return PixelDecoderOutput(memory, conv(x))
+        if self.is_fused:
+            return PixelDecoderOutput(memory, LastConv.of(conv, x))
+        return PixelDecoderOutput(memory, conv(x), LastConv.of(conv, x))
 
 
 class TransformerEncoderPixelDecoder(nn.Module):

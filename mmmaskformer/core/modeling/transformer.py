@@ -2,12 +2,13 @@
 
 import copy
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmmaskformer.core.modeling.fuse import relu_after
 
 
 def same_start_layers(layer: nn.Module, num_layers: int) -> nn.ModuleList:
-    """Copy a layer and draw every matrix of every copy anew.
+    """Copy a layer and re-initialise every matrix of every copy.
 
     Vectors (the biases of the linear layers) keep the values of the first layer in all copies, as published: the
     official code copies one layer and then applies Xavier initialisation to parameters of two or more dimensions.
@@ -57,9 +58,9 @@ class TransformerEncoderLayer(nn.Module):
         Returns:
             (B, P, channels) float.
         """
-        at = x + position
-        x = self.norm1(x + self.dropout(self.self_attn(at, at, x, need_weights=False)[0]))
-        hidden = self.dropout(F.relu_(self.linear1(x)))
+        placed = x + position
+        x = self.norm1(x + self.dropout(self.self_attn(placed, placed, x, need_weights=False)[0]))
+        hidden = self.dropout(relu_after(self.linear1, self.linear1(x)))
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
@@ -98,9 +99,9 @@ class TransformerDecoderLayer(nn.Module):
         Returns:
             (B, Q, channels) float.
         """
-        at = x + query_pos
-        x = self.norm1(x + self.dropout(self.self_attn(at, at, x, need_weights=False)[0]))
+        placed = x + query_pos
+        x = self.norm1(x + self.dropout(self.self_attn(placed, placed, x, need_weights=False)[0]))
         attended = self.cross_attn(x + query_pos, memory + memory_pos, memory, need_weights=False)[0]
         x = self.norm2(x + self.dropout(attended))
-        hidden = self.dropout(F.relu_(self.linear1(x)))
+        hidden = self.dropout(relu_after(self.linear1, self.linear1(x)))
         return self.norm3(x + self.dropout(self.linear2(hidden)))

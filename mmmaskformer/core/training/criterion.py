@@ -1,54 +1,39 @@
 """The training loss of mask classification over all decoder layers."""
 
-from collections.abc import Sequence
-from itertools import accumulate
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmmaskformer.core.folding import multiply_out_images
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
-from mmmaskformer.core.training.losses import at_least_float32, check_mask_loss, class_loss
-from mmmaskformer.core.training.mask_loss import batch_mask_losses
-
-
-class FlatPairs(NamedTuple):
-    """All matched pairs of a batch, image after image, and layer after layer within an image.
-
-    Attributes:
-        counts: of each image.
-        layer: (N,) int64.
-        query: (N,) int64, position among the queries of all layers and images, (L, B, Q) flattened.
-        target_idx: (N,) int64, the segment, counted within its image.
-        labels: (N,) int64 class of the segment.
-    """
-
-    counts: list[int]
-    layer: Tensor
-    query: Tensor
-    target_idx: Tensor
-    labels: Tensor
+from mmmaskformer.core.contracts import Matcher
+from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
+from mmmaskformer.core.training import equations
+from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, checked_weights
 
 
 class SetCriterion(nn.Module):
-    """Matches every layer and sums classification, mask and dice loss.
+    """Matches every layer and sums classification loss and mask losses.
 
     Mask losses are sums over matched pairs divided by the number of true segments (matched or not), averaged over
-    ranks, at least 1. Ignored and padded pixels count as background of every mask, as published.
+    ranks, at least 1.
 
     Args:
         num_classes: K.
         matcher: maps predictions and targets to `Matches`.
-        class_weight: weight of the classification loss.
-        mask_weight: weight of the mask loss per pixel.
-        dice_weight: weight of the dice loss.
+        mask_loss: losses of the matched masks; `FocalDiceLoss`, as published, if None.
+        loss_weights: weights of the losses, by name: 'cls' for the classification loss and the names of the mask loss.
+            Where none is given, 1 for 'cls', 20 for 'mask' and 1 for 'dice', as published, and 1 for others.
+        class_weight: weights of the classes in the classification loss: a list of K, or by class name those that are
+            not 1, for which `name_classes` must be called. 1 each if None.
         no_object_weight: weight of "no object" in the classification loss.
-        mask_loss: 'focal', as published, or 'bce' for binary cross-entropy; the matcher has a setting of its own.
+        ignore_in_loss: leave pixels that are not labelled (ignored, void, padded) out of mask losses and matching
+            costs. As published they count as background of every segment.
 
     Raises:
-        ValueError: if ``mask_loss`` is unknown.
+        ValueError: if a weight is given for a loss that there is not, or ``class_weight`` has not K entries.
 
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
@@ -57,29 +42,59 @@ class SetCriterion(nn.Module):
         self,
         *,
         num_classes: int,
-        matcher: nn.Module,
-        class_weight: float = 1.0,
-        mask_weight: float = 20.0,
-        dice_weight: float = 1.0,
+        matcher: Matcher,
+        mask_loss: MaskLoss | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        class_weight: Sequence[float] | Mapping[str, float] | None = None,
         no_object_weight: float = 0.1,
-        mask_loss: str = 'focal',
+        ignore_in_loss: bool = False,
     ):
         super().__init__()
-        check_mask_loss(mask_loss)
         self.num_classes = num_classes
         self.matcher = matcher
-        self.class_weight = class_weight
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
+        self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss
+        self.loss_weights = checked_weights(loss_weights, ('cls', *self.mask_loss.names), 'criterion.loss_weights')
+        self.ignore_in_loss = ignore_in_loss
+        self._named_weights = dict(class_weight) if isinstance(class_weight, Mapping) else {}
+        if self._named_weights or class_weight is None:
+            class_weight = [1.0] * num_classes
+        if len(class_weight) != num_classes:
+            raise ValueError(
+                f'criterion.class_weight has {len(class_weight)} entries; expected {num_classes}, one per class. The '
+                'weight of "no object" is no_object_weight'
+            )
         self.no_object_weight = no_object_weight
-        self.mask_loss = mask_loss
+        # Not in checkpoints: it follows from the config.
+        self.register_buffer('class_weight', torch.tensor(list(class_weight), dtype=torch.float32), persistent=False)
 
-    def forward(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget]) -> dict[str, Tensor]:
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Look up the weights that are given by class name.
+
+        Args:
+            names: K class names, in the order of the labels.
+
+        Raises:
+            ValueError: if a weight is given for a class that there is not, or names are not K.
+        """
+        if len(names) != self.num_classes:
+            raise ValueError(f'{len(names)} class names were given for num_classes={self.num_classes}')
+        for name, weight in self._named_weights.items():
+            if name not in names:
+                raise ValueError(
+                    f'criterion.class_weight names the class {name!r}; expected one of {list(names)}. The weight of '
+                    '"no object" is no_object_weight'
+                )
+            self.class_weight[list(names).index(name)] = weight
+        self._named_weights = {}
+
+    def forward(
+        self, predictions: Layers | Sequence[MaskPrediction], targets: Targets | Sequence[MaskTarget]
+    ) -> dict[str, Tensor]:
         """Compute the weighted losses.
 
         Args:
-            predictions: L predictions of a batch of B, the last one final.
-            targets: B targets at the network's input size (padded where the image is).
+            predictions: of L layers and B images, the last layer final.
+            targets: of the B images, at the network's input size (padded where an image is).
 
         Returns:
             Scalars ``loss_cls``, ``loss_mask``, ``loss_dice`` of the final layer and ``d0.loss_cls`` … of the
@@ -87,77 +102,94 @@ class SetCriterion(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
+            ValueError: if the numbers of predicted and true images differ, or a label is not in [0, K).
         """
-        pairs = flat_pairs(self.matcher(predictions, targets), targets, predictions[0].num_queries)
-        normaliser = mean_num_segments(targets, predictions[0].class_logits.device)
-        with torch.autocast(predictions[0].class_logits.device.type, enabled=False):
-            mask, dice = self._mask_losses(predictions, targets, pairs)
-            by_kind = {
-                'cls': self.class_weight * self._class_losses(predictions, pairs),
-                'mask': self.mask_weight * mask / normaliser,
-                'dice': self.dice_weight * dice / normaliser,
-            }
-        prefixes = [*(f'd{layer}.' for layer in range(len(predictions) - 1)), '']
+        layers, targets = Layers.of(predictions), Targets.of(targets).leaving_out_ignored(self.ignore_in_loss)
+        self._check(layers, targets)
+        matches = self.matcher(layers, targets)
+        normaliser = mean_num_segments(targets, layers.device)
+        with torch.autocast(layers.device.type, enabled=False):
+            values = [self._class_losses(layers, targets, matches)]
+            values += [value / normaliser for value in self._mask_losses(layers, targets, matches)]
+        by_name = {name: self.loss_weights[name] * value for name, value in zip(self.loss_weights, values, strict=True)}
+        num_layers = len(layers.class_logits)
+        prefixes = [*(f'd{layer}.' for layer in range(num_layers - 1)), '']
         return {
-            f'{prefix}loss_{kind}': losses[layer]
+            f'{prefix}loss_{name}': losses[layer]
             for layer, prefix in enumerate(prefixes)
-            for kind, losses in by_kind.items()
+            for name, losses in by_name.items()
         }
 
-    def _class_losses(self, predictions: Sequence[MaskPrediction], pairs: FlatPairs) -> Tensor:
+    def _check(self, layers: Layers, targets: Targets) -> None:
+        """Refuse targets that do not fit; labels are looked at only where that costs no synchronisation."""
+        if self._named_weights:
+            raise ValueError(
+                f'criterion.class_weight names {list(self._named_weights)}, but the class list is not known. '
+                "Fix: keep custom_hooks' CheckClassesHook, which tells it, or give class_weight as a list"
+            )
+        batch = layers.class_logits.shape[1]
+        if len(targets) != batch:
+            raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
+        labels = targets.labels
+        if (
+            labels.device.type == 'cpu'
+            and len(labels)
+            and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes
+        ):
+            found = sorted({label for label in labels.tolist() if not 0 <= label < self.num_classes})
+            raise ValueError(
+                f'labels {found} of true segments are outside the class list; expected 0 to {self.num_classes - 1}. '
+                'Fix: set num_classes to the number of classes'
+            )
+
+    def _class_losses(self, layers: Layers, targets: Targets, matches: Matches) -> Tensor:
         """Classification loss (L,) of the layers; queries that are not matched have to learn "no object"."""
-        class_logits = torch.stack([prediction.class_logits for prediction in predictions]).flatten(1, 2)
-        classes = torch.full(class_logits.shape[:2], self.num_classes, device=class_logits.device)
-        classes.view(-1).scatter_(0, pairs.query, pairs.labels)
-        return class_loss(class_logits, classes, self.no_object_weight)
+        logits = at_least_float32(layers.class_logits).flatten(1, 2)
+        num_queries, batch = layers.class_logits.shape[2], len(targets)
+        query, label = _to_device(
+            [
+                (matches.layer * batch + matches.image) * num_queries + matches.query,
+                np.array(targets.starts)[matches.image] + matches.segment,
+            ],
+            logits.device,
+        )
+        classes = torch.full(logits.shape[:2], self.num_classes, device=logits.device)
+        classes.view(-1).scatter_(0, query, targets.labels[label])
+        weight = logits.new_full((self.num_classes + 1,), self.no_object_weight)
+        weight[:-1] = self.class_weight
+        return equations.class_loss(logits, classes, weight)
 
-    def _mask_losses(
-        self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget], pairs: FlatPairs
-    ) -> tuple[Tensor, Tensor]:
-        """Mask and dice loss (L,) of the layers, summed over matched pairs; only matched queries are multiplied."""
-        embed = torch.stack([prediction.mask_embed for prediction in predictions]).flatten(0, 2)
-        embed = at_least_float32(embed.index_select(0, pairs.query))
-        # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
-        # which distributed training would stop at unused parameters.
-        logits = multiply_out_images(embed, pairs.counts, predictions[0].mask_features, predictions[0].last_conv)
-        mask, dice = batch_mask_losses(logits, targets, pairs.counts, pairs.target_idx, self.mask_loss)
-        zero = mask.new_zeros(len(predictions))
-        return zero.index_add(0, pairs.layer, mask), zero.index_add(0, pairs.layer, dice)
-
-
-def flat_pairs(matches: Matches, targets: Sequence[MaskTarget], num_queries: int) -> FlatPairs:
-    """Bring the matches of all layers and images together; nothing is copied from a GPU.
-
-    Args:
-        matches: of L layers and B images.
-        targets: B targets.
-        num_queries: Q.
-    """
-    images, layers = range(len(targets)), range(len(matches))
-    pairs = [matches[layer][image] for image in images for layer in layers]
-    # Of each pair: layer, index of its image's first query in this layer, index of its image's first label.
-    starts = [0, *accumulate(target.num_segments for target in targets)]
-    table = torch.tensor(
-        [(layer, (layer * len(images) + image) * num_queries, starts[image]) for image in images for layer in layers]
-    )
-    sizes = [len(query_idx) for query_idx, _ in pairs]
-    labels = torch.cat([target.labels for target in targets])
-    table = table.repeat_interleave(torch.tensor(sizes), 0, output_size=sum(sizes))
-    table = table.to(labels.device, non_blocking=True)
-    layer, first_query, first_label = table.unbind(1)
-    query_idx, target_idx = (torch.cat(index) for index in zip(*pairs, strict=True))
-    counts = [sum(sizes[image * len(layers) : (image + 1) * len(layers)]) for image in images]
-    return FlatPairs(counts, layer, first_query + query_idx, target_idx, labels[first_label + target_idx])
+    def _mask_losses(self, layers: Layers, targets: Targets, matches: Matches) -> list[Tensor]:
+        """Mask losses (L,) of the layers, one per name, summed over matched pairs; only matched masks are made."""
+        num_queries = layers.class_logits.shape[2]
+        zero = at_least_float32(layers.class_logits).new_zeros(len(layers.class_logits))
+        sums = [zero for _ in self.mask_loss.names]
+        for run, masks in layers.groups:
+            of_run = matches.of_layers(run)
+            query = of_run.image * masks.num_queries + (of_run.layer - run.start) * num_queries + of_run.query
+            query, layer, segment = _to_device([query, of_run.layer, of_run.segment], zero.device)
+            counts = of_run.counts(len(targets))
+            # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
+            # which distributed training would stop at unused parameters.
+            logits = masks.matched(query, counts)
+            losses = self.mask_loss(logits, targets, Pairs(counts, segment))
+            sums = [total.index_add(0, layer, loss) for total, loss in zip(sums, losses, strict=True)]
+        return sums
 
 
-def mean_num_segments(targets: Sequence[MaskTarget], device: torch.device) -> Tensor | float:
+def _to_device(columns: Sequence[np.ndarray], device: torch.device) -> Sequence[Tensor]:
+    """Columns (N,) int64 of the host on the device, in a single copy."""
+    return torch.from_numpy(np.stack(columns)).to(device, non_blocking=True).unbind()
+
+
+def mean_num_segments(targets: Targets, device: torch.device) -> Tensor | float:
     """Number of true segments of the batch, averaged over ranks, at least 1.
 
     Args:
         targets: this rank's targets.
         device: where the ranks exchange the count.
     """
-    count = float(sum(target.num_segments for target in targets))
+    count = float(sum(targets.counts))
     if not (dist.is_available() and dist.is_initialized()):
         return max(count, 1.0)
     total = torch.tensor(count, device=device)

@@ -1,16 +1,15 @@
 """Assignment of queries to true segments."""
 
 import warnings
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches
-from mmmaskformer.core.training.losses import at_least_float32, check_mask_loss
-from mmmaskformer.core.training.mask_cost import pairwise_mask_costs
+from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
+from mmmaskformer.core.training.parts import ClassCost, Cost, FocalDiceLoss, MaskLoss, checked_weights
 
 
 class NonFiniteLogitsError(FloatingPointError):
@@ -18,16 +17,17 @@ class NonFiniteLogitsError(FloatingPointError):
 
 
 class HungarianMatcher(nn.Module):
-    """Bipartite matching by the cost class + focal + dice, on the grid of the mask logits.
+    """Bipartite matching by a weighted sum of costs; as published, class + focal + dice.
 
     Args:
-        class_weight: weight of minus the probability of the segment's class.
-        mask_weight: weight of the mask cost per pixel.
-        dice_weight: weight of the dice cost.
-        mask_loss: 'focal', as published, or 'bce' for binary cross-entropy.
+        costs: the parts of the cost; None for the classification cost and what belongs to the mask loss.
+        weights: of the costs that should differ from ``loss_weights``, by name.
+        loss_weights: of the losses, by name; a head derives them from the criterion. Published ones where none is
+            given.
+        mask_loss: the mask loss of the criterion, likewise; `FocalDiceLoss` if None.
 
     Raises:
-        ValueError: if ``mask_loss`` is unknown.
+        ValueError: if ``weights`` has a name that no cost has.
 
     Source: paper, section 3.2 (bipartite matching) and 4.1; official code, HungarianMatcher.
     """
@@ -35,116 +35,98 @@ class HungarianMatcher(nn.Module):
     def __init__(
         self,
         *,
-        class_weight: float = 1.0,
-        mask_weight: float = 20.0,
-        dice_weight: float = 1.0,
-        mask_loss: str = 'focal',
+        costs: Sequence[Cost] | None = None,
+        weights: Mapping[str, float] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        mask_loss: MaskLoss | None = None,
     ):
         super().__init__()
-        check_mask_loss(mask_loss)
-        self.class_weight = class_weight
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
-        self.mask_loss = mask_loss
+        if costs is None:
+            costs = [ClassCost(), (mask_loss or FocalDiceLoss()).matching_cost()]
+        self.costs = nn.ModuleList(costs)
+        names = tuple(name for cost in costs for name in cost.names)
+        shared = {name: weight for name, weight in (loss_weights or {}).items() if name in names}
+        self.weights = checked_weights(shared | dict(weights or {}), names, 'matcher.weights')
         self._warned = False
 
     @torch.no_grad()
-    def forward(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget]) -> Matches:
+    def forward(
+        self, predictions: Layers | Sequence[MaskPrediction], targets: Targets | Sequence[MaskTarget]
+    ) -> Matches:
         """Match every layer and image on its own.
 
         With more segments than queries the Q best pairs are matched and a warning says so once.
 
         Args:
-            predictions: L predictions of a batch of B.
-            targets: B targets, on any grid.
+            predictions: of L layers and B images.
+            targets: of the B images, on any grid.
 
         Returns:
-            Matches on the device of the predictions, min(Q, M) pairs each.
+            min(Q, M) pairs of each layer and image.
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
         """
-        self._warn_if_queries_are_few(predictions[-1], targets)
-        device = predictions[0].class_logits.device
-        with torch.autocast(device.type, enabled=False):
-            costs = self._costs(predictions, targets).cpu()
-        _check_finite(costs, predictions)
-        return _to_device(_assign(costs, [target.num_segments for target in targets]), device)
+        layers, targets = Layers.of(predictions), Targets.of(targets)
+        self._warn_if_queries_are_few(layers, targets)
+        with torch.autocast(layers.device.type, enabled=False):
+            costs = self._costs(layers, targets).cpu()
+        _check_finite(costs, layers)
+        return _assign(costs, targets.counts)
 
-    def _costs(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget]) -> Tensor:
+    def _costs(self, layers: Layers, targets: Targets) -> Tensor:
         """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64, M being the most segments of an image.
 
         The last column belongs to no segment: it shows class logits that are not finite where there is no segment.
         """
-        class_logits = at_least_float32(torch.stack([prediction.class_logits for prediction in predictions]))
-        layers, batch, queries, _ = class_logits.shape
-        columns = _padded_labels(targets)[None, :, None].expand(layers, -1, queries, -1)
-        class_cost = -class_logits.softmax(-1).gather(-1, columns)
-        embed = torch.cat([prediction.mask_embed for prediction in predictions], 1)
-        mask, dice = (
-            cost.unflatten(1, (layers, queries)).transpose(0, 1)
-            for cost in pairwise_mask_costs(
-                at_least_float32(embed), at_least_float32(predictions[0].mask_features), targets, self.mask_loss
-            )
-        )
-        cost = self.class_weight * class_cost + self.mask_weight * mask + self.dice_weight * dice
-        return torch.cat([cost, class_logits.sum(-1, keepdim=True)], -1)
+        total = 0
+        for cost in self.costs:
+            for name, values in zip(cost.names, cost(layers, targets), strict=True):
+                total = total + self.weights[name] * values
+        return torch.cat([total, at_least_float32(layers.class_logits).sum(-1, keepdim=True)], -1)
 
-    def _warn_if_queries_are_few(self, prediction: MaskPrediction, targets: Sequence[MaskTarget]) -> None:
-        most = max((target.num_segments for target in targets), default=0)
-        if most > prediction.num_queries and not self._warned:
+    def _warn_if_queries_are_few(self, layers: Layers, targets: Targets) -> None:
+        most, num_queries = max(targets.counts), layers.class_logits.shape[2]
+        if most > num_queries and not self._warned:
             self._warned = True
             warnings.warn(
-                f'an image has {most} segments but the model only {prediction.num_queries} queries: the best '
-                f'{prediction.num_queries} are matched and the others are not learnt. Fix: set num_queries to at '
+                f'an image has {most} segments but the model only {num_queries} queries: the best '
+                f'{num_queries} are matched and the others are not learnt. Fix: set num_queries to at '
                 f'least {most}.',
                 stacklevel=2,
             )
 
 
-def _padded_labels(targets: Sequence[MaskTarget]) -> Tensor:
-    """Labels (B, M) of all images; what is beyond an image's own segments is a label of another one."""
-    labels = torch.cat([target.labels for target in targets])
-    counts = [target.num_segments for target in targets]
-    starts = torch.tensor([0, *accumulate(counts)][:-1])
-    index = (starts[:, None] + torch.arange(max(counts))).clamp(max=max(0, len(labels) - 1))
-    return labels[index.to(labels.device, non_blocking=True)]
-
-
-def _assign(costs: Tensor, counts: Sequence[int]) -> list[list[tuple]]:
+def _assign(costs: Tensor, counts: Sequence[int]) -> Matches:
     """Cheapest pairs of each layer and image from costs (L, B, Q, at least M) on the host."""
-    return [
-        [linear_sum_assignment(cost[:, :count]) for cost, count in zip(layer, counts, strict=True)]
-        for layer in costs.numpy()
-    ]
+    return Matches.of(
+        [
+            [linear_sum_assignment(cost[:, :count]) for cost, count in zip(layer, counts, strict=True)]
+            for layer in costs.numpy()
+        ]
+    )
 
 
-def _to_device(pairs: list[list[tuple]], device: torch.device) -> Matches:
-    """Bring all index pairs to the device in a single copy."""
-    flat = [torch.from_numpy(index) for layer in pairs for pair in layer for index in pair]
-    moved = iter(torch.cat(flat).to(device, non_blocking=True).split([len(index) for index in flat]))
-    return [[(next(moved), next(moved)) for _ in layer] for layer in pairs]
-
-
-def _check_finite(costs: Tensor, predictions: Sequence[MaskPrediction]) -> None:
+def _check_finite(costs: Tensor, layers: Layers) -> None:
     wrong = (~costs.isfinite()).flatten(2).any(-1).nonzero()
     if len(wrong):
         layer, image = min(wrong.tolist(), key=lambda found: found[::-1])
-        raise NonFiniteLogitsError(_describe_non_finite(predictions, layer, image))
+        raise NonFiniteLogitsError(_describe_non_finite(layers, layer, image))
 
 
-def _describe_non_finite(predictions: Sequence[MaskPrediction], layer: int, image: int) -> str:
-    prediction = predictions[layer]
-    parts = {
-        'class logits': prediction.class_logits[image],
-        'mask embeddings': prediction.mask_embed[image],
-        'mask features': prediction.mask_features[image],
-    }
+def _describe_non_finite(layers: Layers, layer: int, image: int) -> str:
+    num_layers, _, num_queries, _ = layers.class_logits.shape
+    run, masks = next((run, masks) for run, masks in layers.groups if layer in run)
+    first = (layer - run.start) * num_queries
+    parts = {'class logits': layers.class_logits[layer, image]}
+    for name, part in masks.parts(image).items():
+        of_queries = len(part) == masks.num_queries and name in ('mask embeddings', 'mask logits')
+        parts[name] = part[first : first + num_queries] if of_queries else part
     bad = [
         f'{name} ({int((~x.isfinite()).sum())} of {x.numel()})' for name, x in parts.items() if not x.isfinite().all()
     ]
     return (
-        f'decoder layer {layer + 1} of {len(predictions)}, image {image} of the batch: inf or NaN in '
+        f'decoder layer {layer + 1} of {num_layers}, image {image} of the batch: inf or NaN in '
         f'{", ".join(bad) or "the product of mask embeddings and mask features"}; expected finite values. Fix: lower '
         'the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), train without --amp or with '
         "bfloat16, and check the input images' mean and std."

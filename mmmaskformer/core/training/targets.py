@@ -1,9 +1,9 @@
-"""Ground truth to `MaskTarget`."""
+"""Ground truth to `Targets`."""
 
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.structures import NO_SEGMENT, MaskTarget
+from mmmaskformer.core.structures import IGNORED, MaskTarget, Targets
 
 
 class LabelRangeError(ValueError):
@@ -24,10 +24,10 @@ class LabelRangeError(ValueError):
         )
 
 
-def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int = 255) -> list[MaskTarget]:
+def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int = 255) -> Targets:
     """One segment per class that occurs in an image, classes ascending; connected components are not split.
 
-    Ignored pixels belong to no segment. The number of segments must be known to the host: one copy serves the batch.
+    The number of segments must be known to the host: one copy serves the batch.
 
     Args:
         label_maps: (B, H, W) integer class ids on any device.
@@ -35,13 +35,16 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
         ignore_index: id of ignored pixels; may be any value outside [0, K), K itself included.
 
     Returns:
-        B targets with ``segment_map`` (H, W) int16.
+        The batch with ``segment_maps`` (B, H, W) int16, or int32 if classes are too many for it.
 
     Raises:
+        TypeError: if the maps are not integer.
         LabelRangeError: if an id is neither in [0, K) nor ``ignore_index``.
 
     Source: paper, section 3.2; official code, MaskFormerSemanticDatasetMapper.
     """
+    if label_maps.is_floating_point():
+        raise TypeError(f'label_maps are {label_maps.dtype}; expected integer class ids. Fix: label_maps.long()')
     batch = len(label_maps)
     labels = label_maps.reshape(batch, -1).long()
     # Columns of the table: K classes, then "ignored", then "out of range".
@@ -55,16 +58,22 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
             bad = labels[image][column[image] == num_classes + 1].unique().tolist()
             raise LabelRangeError(image, bad, num_classes, ignore_index)
     seen[:, num_classes:] = False
-    segment_of = torch.where(seen, seen.cumsum(1) - 1, NO_SEGMENT).to(torch.int16)
+    dtype = torch.int16 if num_classes < 2**15 else torch.int32
+    segment_of = torch.where(seen, seen.cumsum(1) - 1, IGNORED).to(dtype)
     segment_maps = segment_of.gather(1, column).reshape(label_maps.shape)
-    return [
-        MaskTarget(present[i, :num_classes].nonzero()[:, 0].to(labels.device), segment_map=segment_maps[i])
-        for i in range(batch)
-    ]
+    found = present[:, :num_classes]
+    return Targets(
+        found.nonzero()[:, 1].to(labels.device, non_blocking=True), tuple(found.sum(1).tolist()), segment_maps
+    )
 
 
 def instance_targets(
-    labels: Tensor, masks: Tensor, *, label_map: Tensor | None = None, is_thing: Tensor | None = None
+    labels: Tensor,
+    masks: Tensor,
+    *,
+    label_map: Tensor | None = None,
+    is_thing: Tensor | None = None,
+    ignored: Tensor | None = None,
 ) -> MaskTarget:
     """Targets from instance masks, which may overlap, and for panoptic training a label map for the stuff.
 
@@ -74,6 +83,7 @@ def instance_targets(
         label_map: (H, W) integer class ids; None if there is no stuff to learn. Pixels of things and of ids outside
             [0, K) give no segment.
         is_thing: (K,) bool, wanted with ``label_map``.
+        ignored: (H, W) bool, pixels that are not labelled; None if there are none.
 
     Returns:
         One target with ``masks``: the instances in their order, then one segment per stuff class present, classes
@@ -87,7 +97,7 @@ def instance_targets(
     if len(labels) != len(masks):
         raise ValueError(f'found {len(labels)} instance labels and {len(masks)} masks; expected one mask per label')
     if label_map is None:
-        return MaskTarget(labels, masks=masks)
+        return MaskTarget(labels, masks=masks, ignored=ignored)
     if label_map.shape != masks.shape[1:]:
         raise ValueError(
             f'the label map is {tuple(label_map.shape)} and the instance masks are {tuple(masks.shape[1:])}; expected '
@@ -97,4 +107,4 @@ def instance_targets(
     present = present[(present >= 0) & (present < len(is_thing))]
     stuff = present[~is_thing[present]]
     stuff_masks = label_map == stuff.to(label_map.dtype)[:, None, None]
-    return MaskTarget(torch.cat([labels, stuff]), masks=torch.cat([masks, stuff_masks]))
+    return MaskTarget(torch.cat([labels, stuff]), masks=torch.cat([masks, stuff_masks]), ignored=ignored)

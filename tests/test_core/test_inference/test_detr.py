@@ -29,7 +29,7 @@ def test_random_outputs_follow_the_rule(seed):
     generator = torch.Generator().manual_seed(seed)
     class_logits = 4 * torch.randn(1 + seed, 6, generator=generator, dtype=torch.float64)
     logits = 5 * torch.randn(1 + seed, 4, 5, generator=generator, dtype=torch.float64)
-    masks = QueryMasks(logits, None, (12, 15), (12, 15), (12, 15))
+    masks = QueryMasks.of_logits(logits, (12, 15), (12, 15), (12, 15))
     is_thing = torch.tensor([False, True, False, True, False])
     min_area = 5 * (seed % 5)
     found = detr_inference(class_logits, masks, is_thing=is_thing, object_threshold=0.4, min_area=min_area)
@@ -39,12 +39,12 @@ def test_random_outputs_follow_the_rule(seed):
 
 
 def test_no_pixel_is_void_where_a_query_is_confident():
-    masks = QueryMasks(torch.full((1, 3, 4), -9.0), None, (3, 4), (3, 4), (3, 4))
+    masks = QueryMasks.of_logits(torch.full((1, 3, 4), -9.0), (3, 4), (3, 4), (3, 4))
     found = detr_inference(torch.tensor([[9.0, 0.0]]), masks, is_thing=torch.tensor([True]))
     assert (found.segment_ids == 1).all() and found.labels.tolist() == [0]
 
 
 def test_nothing_confident_is_void():
-    masks = QueryMasks(torch.zeros(1, 3, 4), None, (3, 4), (3, 4), (6, 8))
+    masks = QueryMasks.of_logits(torch.zeros(1, 3, 4), (3, 4), (3, 4), (6, 8))
     found = detr_inference(torch.tensor([[0.0, 9.0]]), masks, is_thing=torch.tensor([True]))
     assert found.segment_ids.shape == (6, 8) and not found.segment_ids.any() and not len(found.labels)

@@ -14,7 +14,7 @@ def test_instances_follow_the_rule_pair_by_pair(monkeypatch, limit, max_per_imag
     torch.manual_seed(0)
     class_logits, logits = torch.randn(6, 5), 3 * torch.randn(6, 7, 9)
     is_thing = torch.tensor([True, False, True, True])
-    masks = QueryMasks(logits, None, (7, 9), (7, 9), (7, 9))
+    masks = QueryMasks.of_logits(logits, (7, 9), (7, 9), (7, 9))
     found = instance_inference(class_logits, masks, is_thing=is_thing, max_per_image=max_per_image)
     probs = class_logits.softmax(-1)[:, :-1]
     pairs = sorted(((float(probs[q, k]), q, k) for q in range(6) for k in range(4)), reverse=True)[:max_per_image]
@@ -37,23 +37,30 @@ def test_boxes_touch_their_masks():
 
 def test_an_empty_mask_has_a_box_and_a_score_of_zero():
     assert torch.equal(boxes_of(torch.zeros(1, 4, 5, dtype=torch.bool)), torch.zeros(1, 4))
-    masks = QueryMasks(torch.full((1, 4, 5), -1.0), None, (4, 5), (4, 5), (4, 5))
+    masks = QueryMasks.of_logits(torch.full((1, 4, 5), -1.0), (4, 5), (4, 5), (4, 5))
     found = instance_inference(torch.tensor([[5.0, 0.0]]), masks, is_thing=torch.tensor([True]))
     assert found.scores.tolist() == [0.0] and not found.masks.any()
 
 
 def test_without_things_there_are_no_instances():
-    masks = QueryMasks(torch.randn(3, 4, 5), None, (8, 10), (8, 10), (6, 7))
+    masks = QueryMasks.of_logits(torch.randn(3, 4, 5), (8, 10), (8, 10), (6, 7))
     found = instance_inference(torch.randn(3, 3), masks, is_thing=torch.tensor([False, False]))
     assert found.masks.shape == (0, 6, 7) and found.boxes_xyxy.shape == (0, 4)
 
 
 def test_the_score_threshold_leaves_weak_pairs_out():
     torch.manual_seed(0)
-    masks = QueryMasks(torch.randn(5, 4, 5), None, (4, 5), (4, 5), (4, 5))
+    masks = QueryMasks.of_logits(torch.randn(5, 4, 5), (4, 5), (4, 5), (4, 5))
     class_logits, is_thing = torch.randn(5, 4), torch.ones(3, dtype=torch.bool)
     every = instance_inference(class_logits, masks, is_thing=is_thing)
     some = instance_inference(class_logits, masks, is_thing=is_thing, score_threshold=0.3)
     count = int((class_logits.softmax(-1)[:, :-1] > 0.3).sum())
     assert 0 < count < len(every.scores)
     assert torch.equal(some.scores, every.scores[:count]) and torch.equal(some.masks, every.masks[:count])
+
+
+def test_a_score_at_the_threshold_is_left_out():
+    masks = QueryMasks.of_logits(torch.ones(1, 4, 5), (4, 5), (4, 5), (4, 5))
+    settings = dict(class_logits=torch.zeros(1, 2), masks=masks, is_thing=torch.tensor([True]))
+    assert len(instance_inference(**settings, score_threshold=0.5).labels) == 0
+    assert len(instance_inference(**settings, score_threshold=0.49).labels) == 1

@@ -19,7 +19,7 @@ def reference():
 
 def masks_of(case):
     sizes = (tuple(case[key]) for key in ('padded_size', 'image_size', 'out_size'))
-    return QueryMasks(case['pred_masks'], None, *sizes)
+    return QueryMasks.of_logits(case['pred_masks'], *sizes)
 
 
 def things_of(case):
@@ -76,7 +76,7 @@ def test_random_outputs_follow_the_published_rule(seed):
     num_classes, num_queries = 5, 1 + seed
     class_logits = 4 * torch.randn(num_queries, num_classes + 1, generator=generator, dtype=torch.float64)
     logits = 3 * torch.randn(num_queries, 4, 5, generator=generator, dtype=torch.float64)
-    masks = QueryMasks(logits, None, (16, 20), (15, 18), (11, 25))
+    masks = QueryMasks.of_logits(logits, (16, 20), (15, 18), (11, 25))
     is_thing = torch.tensor([False, True, False, True, False])
     found = panoptic_inference(
         class_logits, masks, is_thing=is_thing, object_threshold=0.4, overlap_threshold=0.1 * (seed % 8)
@@ -90,7 +90,7 @@ def test_random_outputs_follow_the_published_rule(seed):
 def test_general_inference_gives_every_pixel_the_class_of_its_segment():
     torch.manual_seed(0)
     class_logits, logits = 3 * torch.randn(9, 5), 3 * torch.randn(9, 6, 7)
-    masks = QueryMasks(logits, None, (6, 7), (6, 7), (6, 7))
+    masks = QueryMasks.of_logits(logits, (6, 7), (6, 7), (6, 7))
     found = general_inference(class_logits, masks, object_threshold=0.5, overlap_threshold=0.5)
     ids, segments = plain_panoptic(class_logits, logits, torch.zeros(4, dtype=torch.bool), 0.5, 0.5)
     expected = torch.tensor([4] + [label for label, _ in segments])[ids.long()]
@@ -98,6 +98,6 @@ def test_general_inference_gives_every_pixel_the_class_of_its_segment():
 
 
 def test_general_inference_of_nothing_is_no_object_everywhere():
-    masks = QueryMasks(torch.zeros(2, 3, 4), None, (3, 4), (3, 4), (6, 8))
+    masks = QueryMasks.of_logits(torch.zeros(2, 3, 4), (3, 4), (3, 4), (6, 8))
     found = general_inference(torch.tensor([[0.0, 0.0, 9.0], [0.0, 0.0, 9.0]]), masks)
     assert found.shape == (6, 8) and (found == 2).all()

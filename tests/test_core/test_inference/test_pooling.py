@@ -18,7 +18,7 @@ def view(*segments, strength=6.0):
         class_logits[query, 3] = torch.tensor(1 - score).log()
         logits[:query, top:bottom, left:right] = -strength
         logits[query, top:bottom, left:right] = strength
-    return class_logits, QueryMasks(logits, None, SIZE, SIZE, SIZE)
+    return class_logits, QueryMasks.of_logits(logits, SIZE, SIZE, SIZE)
 
 
 def pooled(*views, **settings):
@@ -41,7 +41,7 @@ def test_equal_views_give_the_answer_of_one(times, seed):
     owner = torch.cat([torch.arange(9), torch.randint(0, 9, (15,), generator=generator)])
     owner = owner[torch.randperm(24, generator=generator)].view(4, 6)
     coarse = 8.0 * (owner == torch.arange(9)[:, None, None]) - 4 + torch.randn(9, 4, 6, generator=generator)
-    masks = QueryMasks(coarse, None, SIZE, SIZE, SIZE)
+    masks = QueryMasks.of_logits(coarse, SIZE, SIZE, SIZE)
     settings = dict(object_threshold=0.6, overlap_threshold=0.0)
     expected = panoptic_inference(class_logits, masks, is_thing=IS_THING, **settings)
     found = pooled(*[(class_logits, masks)] * times, **settings)
@@ -94,3 +94,19 @@ def test_nothing_in_any_view_is_void():
 def test_a_first_view_without_segments_does_not_matter():
     nothing, something = view((1, 0.5, 0, 0, 4, 4)), view(STUFF)
     assert pooled(nothing, something, something).labels.tolist() == [0]
+
+
+@pytest.mark.parametrize('right, num_things', [(4, 2), (5, 1)])
+def test_things_that_overlap_by_more_than_half_are_one(right, num_things):
+    # Areas of 8 x 4 or 8 x 5 within 8 x 8: the IoU is 0.5 or 0.625.
+    pool = SegmentPool(is_thing=IS_THING)
+    for one in (view((1, 0.96, 0, 0, 8, 8)), view((1, 0.96, 0, 0, 8, right))):
+        pool.add(*one)
+    assert pool.labels.tolist() == [1] * num_things
+
+
+@pytest.mark.parametrize('threshold, labels', [(0.25, []), (0.24, [0])])
+def test_a_pooled_segment_must_have_more_than_half_of_the_threshold(threshold, labels):
+    nothing, (class_logits, masks) = view((1, 0.1, 0, 0, 4, 4)), view(STUFF)
+    class_logits = torch.tensor([[0.0, -200, -200, 0]])  # probability 1 / 2, in one of four views
+    assert pooled((class_logits, masks), *[nothing] * 3, object_threshold=threshold).labels.tolist() == labels

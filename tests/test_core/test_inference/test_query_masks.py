@@ -5,21 +5,23 @@ from helpers import oracles
 
 from mmmaskformer.core.inference import query_masks
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, assign_pixels, confident_queries
-from mmmaskformer.core.structures import MaskPrediction
+from mmmaskformer.core.masks import Plain, Product
 
 
 def make_masks(num_queries=6, out_size=(19, 23), **changes):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(5, 6, 8, generator=generator, dtype=torch.float64)
     embed = torch.randn(num_queries, 5, generator=generator, dtype=torch.float64)
-    masks = QueryMasks(features, embed, input_size=(24, 32), image_size=(22, 29), out_size=out_size)
+    masks = QueryMasks(
+        Product(embed[None], features[None]), input_size=(24, 32), image_size=(22, 29), out_size=out_size
+    )
     return masks._replace(**changes)
 
 
 def test_logits_are_upsampled_cropped_and_resized():
     masks = make_masks()
     for query, found in enumerate(masks.logits()):
-        coarse = torch.einsum('c,chw->hw', masks.mask_embed[query], masks.mask_features)
+        coarse = torch.einsum('c,chw->hw', masks.masks.embed[0, query], masks.masks.features[0])
         expected = oracles.upsample(oracles.upsample(coarse, (24, 32))[:22, :29], (19, 23))
         torch.testing.assert_close(found, expected)
 
@@ -27,7 +29,7 @@ def test_logits_are_upsampled_cropped_and_resized():
 def test_chosen_queries_come_in_the_order_asked_for():
     masks, chosen = make_masks(), torch.tensor([4, 0, 4])
     torch.testing.assert_close(masks.logits(chosen), masks.logits()[chosen])
-    multiplied = masks._replace(mask_features=masks.coarse_logits(), mask_embed=None)
+    multiplied = masks._replace(masks=Plain(masks.coarse_logits()[None]))
     torch.testing.assert_close(multiplied.logits(chosen), masks.logits()[chosen])
 
 
@@ -46,15 +48,16 @@ def test_pieces_make_up_the_whole(monkeypatch, limit):
 
 def test_a_mirrored_view_is_mirrored_back():
     masks = make_masks(image_size=(24, 32))
-    mirrored = masks._replace(mask_features=masks.mask_features.flip(-1), flipped=True)
+    turned = masks.masks._replace(features=masks.masks.features.flip(-1))
+    mirrored = masks._replace(masks=turned, flipped=True)
     torch.testing.assert_close(mirrored.logits(), masks.logits())
 
 
 def test_deferred_logits_act_as_the_batch_of_full_logits():
     torch.manual_seed(0)
-    prediction = MaskPrediction(torch.randn(2, 7, 4), torch.randn(2, 7, 5), torch.randn(2, 5, 6, 8))
-    deferred = DeferredMaskLogits(prediction, (24, 32))
-    logits = torch.einsum('bqc,bchw->bqhw', prediction.mask_embed, prediction.mask_features)
+    masks = Product(torch.randn(2, 7, 5), torch.randn(2, 5, 6, 8))
+    deferred = DeferredMaskLogits(masks, (24, 32))
+    logits = torch.einsum('bqc,bchw->bqhw', masks.embed, masks.features)
     expected = F.interpolate(logits, size=(24, 32), mode='bilinear', align_corners=False)
     assert len(deferred) == 2
     torch.testing.assert_close(torch.stack(list(deferred)), expected)
@@ -89,6 +92,6 @@ def test_every_pixel_goes_to_the_best_query(monkeypatch, limit, weighted):
 def test_the_first_of_equal_queries_wins_across_pieces(monkeypatch):
     monkeypatch.setitem(query_masks.CHUNK_ELEMENTS, 'cpu', 1)
     masks = make_masks()
-    masks = masks._replace(mask_features=masks.coarse_logits()[:1].expand(6, -1, -1), mask_embed=None)
+    masks = masks._replace(masks=Plain(masks.coarse_logits()[None, :1].expand(-1, 6, -1, -1)))
     winner, _ = assign_pixels(masks, torch.arange(6), torch.ones(6, dtype=torch.float64))
     assert not winner.any()

@@ -4,15 +4,15 @@ from helpers import official, oracles
 
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.semantic import general_scores, semantic_inference, semantic_scores
+from mmmaskformer.core.masks import Plain
 
 
 @pytest.mark.parametrize('image', [0, 1])
 @pytest.mark.parametrize('order', ['after', 'before'])
 def test_scores_and_labels_equal_the_published_ones(image, order):
     reference = official.load('semantic_inference')
-    masks = QueryMasks(
+    masks = QueryMasks.of_logits(
         reference['pred_masks'][image],
-        None,
         input_size=tuple(reference['padded_size']),
         image_size=tuple(reference['image_sizes'][image]),
         out_size=tuple(reference['out_sizes'][image]),
@@ -31,7 +31,7 @@ def test_scores_without_resizing_equal_the_published_ones():
 
 def test_scores_follow_the_equation():
     class_logits, mask_logits = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 2, 3, dtype=torch.float64)
-    masks = QueryMasks(mask_logits, None, input_size=(8, 12), image_size=(7, 10), out_size=(5, 21))
+    masks = QueryMasks.of_logits(mask_logits, input_size=(8, 12), image_size=(7, 10), out_size=(5, 21))
     scores = semantic_inference(class_logits, masks, resize_masks_first=True)
     for k in range(2):
         total = torch.zeros(5, 21, dtype=torch.float64)
@@ -45,8 +45,8 @@ def test_scores_follow_the_equation():
 @pytest.mark.parametrize('resize_masks_first', [True, False])
 def test_a_mirrored_view_gives_scores_mirrored_back(resize_masks_first):
     class_logits, mask_logits = torch.randn(4, 3), torch.randn(4, 2, 3)
-    plain = QueryMasks(mask_logits, None, (8, 12), (8, 12), (5, 21))
-    mirrored = plain._replace(mask_features=mask_logits.flip(-1), flipped=True)
+    plain = QueryMasks.of_logits(mask_logits, (8, 12), (8, 12), (5, 21))
+    mirrored = plain._replace(masks=Plain(mask_logits[None].flip(-1)), flipped=True)
     found, expected = (
         semantic_inference(class_logits, masks, resize_masks_first=resize_masks_first) for masks in (mirrored, plain)
     )
@@ -55,10 +55,10 @@ def test_a_mirrored_view_gives_scores_mirrored_back(resize_masks_first):
 
 def test_half_precision_scores_are_made_in_float32():
     class_logits, mask_logits = torch.randn(4, 3), torch.randn(4, 2, 3)
-    masks = QueryMasks(mask_logits.half(), None, (8, 12), (8, 12), (5, 21))
+    masks = QueryMasks.of_logits(mask_logits.half(), (8, 12), (8, 12), (5, 21))
     found = semantic_inference(class_logits, masks)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, semantic_inference(class_logits, masks._replace(mask_features=mask_logits)),
+    torch.testing.assert_close(found, semantic_inference(class_logits, masks._replace(masks=Plain(mask_logits[None]))),
                                rtol=1e-2, atol=1e-2)  # fmt: skip
 
 
@@ -72,3 +72,13 @@ def test_general_scores_are_those_of_the_best_confident_query_of_a_class():
         ]
         expected = torch.stack(votes).amax(0) if votes else torch.zeros(2, 3)
         torch.testing.assert_close(found[k], expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_a_hundred_queries_are_added_up_in_float32(dtype):
+    class_logits, mask_logits = (x.to(dtype) for x in (torch.randn(100, 4), torch.randn(100, 2, 3)))
+    found = semantic_scores(class_logits, mask_logits)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), semantic_scores(class_logits.double(), mask_logits.double()),
+                               rtol=1e-5, atol=0)  # fmt: skip
+    assert general_scores(class_logits, mask_logits, 0.1).dtype == torch.float32

@@ -11,6 +11,7 @@ from mmmaskformer.core.modeling.channels_last import (
     add_nearest_,
     prefers_channels_last,
 )
+from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.modeling.layers import ConvNorm
 
 SIZES = [(1, 12, 1, 1), (1, 24, 8, 6), (3, 12, 7, 11)]
@@ -23,7 +24,7 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 @pytest.mark.parametrize('mean', [0, 30])
 def test_group_norm_equals_torchs_in_float64(size, dtype, layout, mean):
     torch.manual_seed(0)
-    norm = OverwritingGroupNorm(3, size[1])
+    norm = fuse_for_inference(OverwritingGroupNorm(3, size[1]).eval())
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     x = torch.randn(size).add(mean).to(dtype).contiguous(memory_format=layout)
@@ -41,7 +42,7 @@ def test_group_norm_equals_torchs_in_float64(size, dtype, layout, mean):
 def test_pointwise_convolution_equals_torchs(size, layout):
     torch.manual_seed(0)
     x = torch.randn(size, dtype=torch.float64).contiguous(memory_format=layout)
-    conv = PointwiseConv(size[1], 5).double()
+    conv = fuse_for_inference(PointwiseConv(size[1], 5).double().eval())
     with torch.no_grad():
         found = conv(x)
     torch.testing.assert_close(found, F.conv2d(x, conv.weight))
@@ -49,7 +50,7 @@ def test_pointwise_convolution_equals_torchs(size, layout):
 
 
 def test_what_hangs_on_the_layers_takes_part_without_gradients():
-    module = ConvNorm(6, 8, 1, norm_groups=4, relu=False)
+    module = fuse_for_inference(ConvNorm(6, 8, 1, norm_groups=4, relu=False).eval())
     seen = []
     for name, part in module.named_children():
         part.register_forward_hook(lambda *_, name=name: seen.append(name))
@@ -66,7 +67,8 @@ def test_what_hangs_on_the_layers_takes_part_without_gradients():
 
 def test_an_empty_batch_stays_empty():
     with torch.no_grad():
-        assert ConvNorm(6, 8, 1, norm_groups=4, relu=True)(torch.zeros(0, 6, 5, 4)).shape == (0, 8, 5, 4)
+        module = fuse_for_inference(ConvNorm(6, 8, 1, norm_groups=4, relu=True).eval())
+        assert module(torch.zeros(0, 6, 5, 4)).shape == (0, 8, 5, 4)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -83,14 +85,15 @@ def test_nearest_up_sampling_is_added_in_place(size, layout):
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('relu', [False, True])
 @pytest.mark.parametrize('kernel_size', [1, 3])
-def test_conv_norm_gives_the_same_without_gradients(kernel_size, relu, layout):
+def test_a_fused_conv_norm_gives_the_same(kernel_size, relu, layout):
     torch.manual_seed(0)
-    module = ConvNorm(6, 8, kernel_size, norm_groups=4, relu=relu).double()
+    module = ConvNorm(6, 8, kernel_size, norm_groups=4, relu=relu).double().eval()
     x = torch.randn(2, 6, 9, 5, dtype=torch.float64).contiguous(memory_format=layout)
     before = x.clone()
     expected = module(x)
     with torch.no_grad():
-        found = module(x)
+        assert torch.equal(module(x), expected), 'the grad mode alone changes nothing'
+        found = fuse_for_inference(module)(x)
     torch.testing.assert_close(found, expected)
     assert found.is_contiguous(memory_format=torch.channels_last) and torch.equal(x, before)
 
@@ -107,3 +110,23 @@ def test_only_plain_inference_in_full_precision_prefers_channels_last():
         assert torch.equal(traced(x), x)
         compiled = torch.compile(lambda x: x + int(prefers_channels_last(x)), backend='eager', fullgraph=True)
         assert torch.equal(compiled(x), x)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_group_norm_of_wide_rows_is_exact_with_any_number_of_threads(threads):
+    torch.manual_seed(0)
+    norm = fuse_for_inference(OverwritingGroupNorm(3, 6).eval())
+    x = (torch.randn(2, 6, 3, 5000) + 30).contiguous(memory_format=torch.channels_last)
+    expected = F.group_norm(x.double().contiguous(), 3)
+    for count in (1, 2, 4):
+        threads(count)
+        with torch.no_grad():
+            found = norm(x.clone(memory_format=torch.preserve_format))
+        torch.testing.assert_close(found.double(), expected, rtol=5e-5, atol=5e-5)

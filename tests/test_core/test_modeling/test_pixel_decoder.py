@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from mmmaskformer.core.masks import Folded
+from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 
 IN_CHANNELS = (6, 10, 14)
@@ -21,7 +23,7 @@ DECODERS = [
 @pytest.mark.parametrize('sizes', [((16, 24), (8, 12), (4, 6)), ((13, 9), (7, 5), (4, 3)), ((1, 3), (1, 2), (1, 1))])
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
-def test_inference_equals_the_forward_pass_of_training(kind, settings, sizes, batch, layout):
+def test_fused_inference_equals_the_plain_forward_pass(kind, settings, sizes, batch, layout):
     decoder = build(kind, **settings)
     features = [
         torch.randn(batch, width, *size, dtype=torch.float64).contiguous(memory_format=layout)
@@ -30,25 +32,22 @@ def test_inference_equals_the_forward_pass_of_training(kind, settings, sizes, ba
     before = [feature.clone() for feature in features]
     expected = decoder(features)
     with torch.no_grad():
-        found = decoder(features)
-        embed = torch.randn(2, 7, dtype=torch.float64)
+        plain, found = decoder(features), fuse_for_inference(decoder)(features)
+        masks = found.masks(torch.randn(batch, 2, 7, dtype=torch.float64))
         for image in range(batch):
-            torch.testing.assert_close(
-                found.last_conv.of_image(image).mask_logits(embed),
-                expected.last_conv.of_image(image).mask_logits(embed),
-            )
+            torch.testing.assert_close(masks.logits(image), expected.masks(masks.embed).logits(image))
+    assert isinstance(masks, Folded) and torch.equal(plain.mask_features, expected.mask_features)
     torch.testing.assert_close(found.memory, expected.memory)
-    torch.testing.assert_close(found.last_conv.mask_features(), expected.last_conv.mask_features())
+    torch.testing.assert_close(found.mask_features.mask_features(), expected.mask_features)
     assert all(map(torch.equal, features, before)), 'features belong to the caller'
 
 
 def test_images_of_a_batch_keep_the_layout_of_the_batch():
     with torch.no_grad():
-        last_conv = build(FPNPixelDecoder)(
-            [torch.randn(2, c, 8, 8, dtype=torch.float64) for c in IN_CHANNELS]
-        ).last_conv
+        decoder = fuse_for_inference(build(FPNPixelDecoder))
+        conv = decoder([torch.randn(2, c, 8, 8, dtype=torch.float64) for c in IN_CHANNELS]).mask_features
         for image in range(2):
-            made = last_conv.of_image(image).mask_features()
+            made = conv.of_image(image).mask_features()
             assert made.is_contiguous(memory_format=torch.channels_last) and not made.is_contiguous()
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mmmaskformer.core.structures import IGNORED
 from mmmaskformer.core.training.targets import LabelRangeError, instance_targets, semantic_targets
 
 
@@ -8,7 +9,7 @@ def test_one_segment_per_class_in_ascending_order():
     label_map = torch.tensor([[[4, 4, 255], [0, 2, 4]]])
     target = semantic_targets(label_map, num_classes=5)[0]
     assert target.labels.tolist() == [0, 2, 4]
-    assert target.segment_map.tolist() == [[2, 2, -1], [0, 1, 2]]
+    assert target.segment_map.tolist() == [[2, 2, IGNORED], [0, 1, 2]]
 
 
 @pytest.mark.parametrize('num_classes, ignore_index', [(1, 255), (65, 65), (847, 65535), (3, -1)])
@@ -27,7 +28,7 @@ def test_masks_equal_a_comparison_per_class(num_classes, ignore_index):
 
 def test_an_image_of_ignored_pixels_has_no_segment():
     targets = semantic_targets(torch.tensor([[[255, 255]], [[1, 255]]]), num_classes=2)
-    assert targets[0].num_segments == 0 and (targets[0].segment_map == -1).all()
+    assert targets[0].num_segments == 0 and (targets[0].segment_map == IGNORED).all()
     assert targets[1].labels.tolist() == [1]
 
 
@@ -75,3 +76,13 @@ def test_targets_that_do_not_fit_are_named():
         instance_targets(
             torch.tensor([0, 0]), masks, label_map=torch.zeros(3, 5, dtype=torch.long), is_thing=torch.tensor([True])
         )
+
+
+def test_maps_that_are_not_integer_are_refused():
+    with pytest.raises(TypeError, match='label_maps are torch.float32; expected integer class ids'):
+        semantic_targets(torch.full((1, 4, 4), 0.5), num_classes=3)
+
+
+def test_more_classes_than_fit_16_bits_keep_their_index():
+    targets = semantic_targets(torch.arange(40000).view(1, 200, 200), num_classes=40000)
+    assert torch.equal(targets.segment_maps.flatten(), torch.arange(40000, dtype=torch.int32))

@@ -47,10 +47,12 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
         views: at least one, all with the same classes and output size.
 
     Returns:
-        (H, W) int32; where scores are equal to rounding, any of their classes.
+        (H, W) int32; where scores are equal to rounding, any of their classes. 0 everywhere if there are no queries.
     """
     device = views[0].class_probs.device
     height, width = views[0].rows.size, views[0].columns.size
+    if not any(len(view.class_probs) for view in views):
+        return torch.zeros(height, width, dtype=torch.int32, device=device)
     grid = [torch.arange(-(-side // TILE_SIZES[0]), device=device) for side in (height, width)]
     labels = torch.empty([len(x) * TILE_SIZES[0] for x in grid], dtype=torch.int32, device=device)
     with torch.autocast(device.type, enabled=False):

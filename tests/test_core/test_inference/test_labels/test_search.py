@@ -11,6 +11,7 @@ from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import score_view
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.semantic import semantic_inference
+from mmmaskformer.core.masks import Plain
 
 QUERIES, COARSE = 12, (20, 25)
 
@@ -53,7 +54,7 @@ def assert_best(labels, scores):
 @pytest.mark.parametrize('kind', ['random', 'confident', 'unsure', 'flat', 'alike', 'extreme'])
 def test_labels_are_those_of_the_scores(kind, num_classes):
     class_logits, mask_logits = outputs(kind, num_classes)
-    masks = QueryMasks(mask_logits, None, (80, 100), (77, 91), (77, 91))
+    masks = QueryMasks.of_logits(mask_logits, (80, 100), (77, 91), (77, 91))
     expected = semantic_inference(class_logits, masks)
     assert_best(semantic_labels.semantic_labels(class_logits, masks), expected)
 
@@ -63,7 +64,7 @@ def test_labels_are_those_of_the_scores(kind, num_classes):
 @pytest.mark.parametrize('flipped', [True, False])
 def test_both_orders_of_resizing_at_any_size(out_size, resize_masks_first, flipped):
     class_logits, mask_logits = outputs('confident', 9)
-    masks = QueryMasks(mask_logits, None, (80, 100), (77, 91), out_size, flipped)
+    masks = QueryMasks.of_logits(mask_logits, (80, 100), (77, 91), out_size, flipped)
     expected = semantic_inference(class_logits, masks, resize_masks_first=resize_masks_first)
     found = semantic_labels.semantic_labels(class_logits, masks, resize_masks_first=resize_masks_first)
     assert_best(found, expected)
@@ -74,7 +75,7 @@ def test_both_orders_of_resizing_at_any_size(out_size, resize_masks_first, flipp
 def test_pieces_make_up_the_whole(monkeypatch, limit):
     monkeypatch.setitem(query_masks.CHUNK_ELEMENTS, 'cpu', limit)
     class_logits, mask_logits = outputs('unsure', 9)
-    masks = QueryMasks(mask_logits, None, (80, 100), (80, 100), (60, 90))
+    masks = QueryMasks.of_logits(mask_logits, (80, 100), (80, 100), (60, 90))
     assert_best(semantic_labels.semantic_labels(class_logits, masks), semantic_inference(class_logits, masks))
 
 
@@ -83,7 +84,7 @@ def test_pieces_make_up_the_whole(monkeypatch, limit):
 def test_labels_equal_the_published_ones(image, order):
     reference = official.load('semantic_inference')
     sizes = (reference['padded_size'], reference['image_sizes'][image], reference['out_sizes'][image])
-    masks = QueryMasks(reference['pred_masks'][image], None, *(tuple(size) for size in sizes))
+    masks = QueryMasks.of_logits(reference['pred_masks'][image], *(tuple(size) for size in sizes))
     found = semantic_labels.semantic_labels(
         reference['pred_logits'][image], masks, resize_masks_first=order == 'before'
     )
@@ -94,7 +95,7 @@ def test_scores_of_several_views_are_added():
     views, total = [], 0
     for seed, (flipped, input_size) in enumerate([(False, (80, 100)), (True, (40, 52)), (False, (120, 160))]):
         class_logits, mask_logits = outputs('unsure', 9, seed)
-        masks = QueryMasks(mask_logits, None, input_size, input_size, (77, 91), flipped)
+        masks = QueryMasks.of_logits(mask_logits, input_size, input_size, (77, 91), flipped)
         views.append(score_view(class_logits, masks))
         total = total + semantic_inference(class_logits, masks)
     assert_best(label_map(views), total)
@@ -113,7 +114,7 @@ def test_sure_predictions_are_computed_pixel_by_pixel_in_few_tiles_only(monkeypa
     class_logits[[0, 1], [7, 100]] = 9.0
     left = torch.arange(160) < 80
     mask_logits = torch.where(torch.stack([left, ~left]), 9.0, -9.0)[:, None].expand(2, 120, 160)
-    masks = QueryMasks(mask_logits, None, (480, 640), (480, 640), (480, 640))
+    masks = QueryMasks.of_logits(mask_logits, (480, 640), (480, 640), (480, 640))
     labels = semantic_labels.semantic_labels(class_logits, masks)
     assert torch.equal(labels, torch.where(torch.arange(640) < 320, 7, 100).int().expand(480, 640))
     assert computed == [(2 * 60, 2)], 'tiles along the border only, between two classes'
@@ -122,9 +123,9 @@ def test_sure_predictions_are_computed_pixel_by_pixel_in_few_tiles_only(monkeypa
 @pytest.mark.parametrize('resize_masks_first', [True, False])
 def test_half_precision_and_autocast_do_not_change_labels(resize_masks_first):
     class_logits, mask_logits = (x.half().float() for x in outputs('unsure', 9))
-    masks = QueryMasks(mask_logits, None, (80, 100), (77, 91), (150, 211))
+    masks = QueryMasks.of_logits(mask_logits, (80, 100), (77, 91), (150, 211))
     expected = semantic_labels.semantic_labels(class_logits, masks, resize_masks_first=resize_masks_first)
-    half = masks._replace(mask_features=mask_logits.half())
+    half = masks._replace(masks=Plain(mask_logits[None].half()))
     with torch.autocast('cpu', torch.bfloat16):
         found = semantic_labels.semantic_labels(class_logits, half, resize_masks_first=resize_masks_first)
     assert torch.equal(found, expected)
@@ -133,7 +134,7 @@ def test_half_precision_and_autocast_do_not_change_labels(resize_masks_first):
 def test_faint_queries_are_left_out_where_they_cannot_decide(monkeypatch):
     class_logits, mask_logits = outputs('confident', 150)
     mask_logits[5:] -= 60
-    masks = QueryMasks(mask_logits, None, (80, 100), (77, 91), (77, 91))
+    masks = QueryMasks.of_logits(mask_logits, (80, 100), (77, 91), (77, 91))
     queries = []
     scores = semantic_labels._scores
 
@@ -155,5 +156,11 @@ def test_many_faint_queries_may_decide_together(size):
     probs[0] = torch.tensor([0.5, 0.5 - 100 * size, 0])
     probs[1:, 0] = 0
     class_logits = torch.cat([probs, 1 - probs.sum(1, keepdim=True)], 1).log()
-    masks = QueryMasks(torch.full((201, 8, 8), 9.0, dtype=torch.float64), None, (32, 32), (32, 32), (32, 32))
+    masks = QueryMasks.of_logits(torch.full((201, 8, 8), 9.0, dtype=torch.float64), (32, 32), (32, 32), (32, 32))
     assert (semantic_labels.semantic_labels(class_logits, masks) == 1).all()
+
+
+def test_without_queries_every_pixel_has_the_first_class():
+    masks = QueryMasks.of_logits(torch.zeros(0, 8, 12), (32, 48), (32, 48), (30, 40))
+    labels = semantic_labels.semantic_labels(torch.zeros(0, 6), masks)
+    assert labels.shape == (30, 40) and labels.dtype == torch.int32 and not labels.any()

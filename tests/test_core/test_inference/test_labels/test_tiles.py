@@ -13,7 +13,7 @@ def make(sizes, side: int):
     torch.manual_seed(0)
     input_size, image_size, out_size = sizes
     mask_logits = 3 * torch.randn(4, input_size[0] // 4, input_size[1] // 4, dtype=torch.float64)
-    masks = QueryMasks(mask_logits, None, input_size, image_size, out_size)
+    masks = QueryMasks.of_logits(mask_logits, input_size, image_size, out_size)
     tiled = Tiled(score_view(torch.randn(4, 3, dtype=torch.float64), masks), side)
     in_image = masks._replace(out_size=image_size).logits().sigmoid()
     expected = torch.nn.functional.interpolate(in_image[None], size=out_size, mode='bilinear')[0]

@@ -56,7 +56,7 @@ def test_mirrored_axes_are_turned_at_the_output():
 def test_a_view_holds_the_scores(out_size, resize_masks_first):
     torch.manual_seed(0)
     class_logits, mask_logits = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, 8, 10, dtype=torch.float64)
-    masks = QueryMasks(mask_logits, None, (32, 40), (30, 37), out_size, True)
+    masks = QueryMasks.of_logits(mask_logits, (32, 40), (30, 37), out_size, True)
     view = score_view(class_logits, masks, resize_masks_first=resize_masks_first)
     expected = semantic_inference(class_logits, masks, resize_masks_first=resize_masks_first)
     torch.testing.assert_close(scores_of(view), expected)

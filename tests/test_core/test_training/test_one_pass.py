@@ -6,11 +6,12 @@ from helpers import oracles, toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmmaskformer.core.structures import MaskTarget
-from mmmaskformer.core.training import mask_loss
-from mmmaskformer.core.training.losses import MASK_LOSSES
-from mmmaskformer.core.training.mask_cost import pairwise_mask_costs
-from mmmaskformer.core.training.mask_loss import matched_mask_losses
+from mmmaskformer.core.masks import Plain
+from mmmaskformer.core.structures import MaskTarget, Targets
+from mmmaskformer.core.training import one_pass
+from mmmaskformer.core.training.equations import PER_PIXEL
+from mmmaskformer.core.training.one_pass import matched_mask_losses
+from mmmaskformer.core.training.pairwise import pairwise_mask_costs
 
 
 def plain(logits, masks, kind='focal'):
@@ -31,7 +32,7 @@ def plain(logits, masks, kind='focal'):
     size=st.tuples(st.integers(1, 21), st.integers(1, 21)),
     seed=st.integers(0, 1000),
     overlapping=st.booleans(),
-    kind=st.sampled_from(MASK_LOSSES),
+    kind=st.sampled_from(list(PER_PIXEL)),
 )
 def test_losses_and_gradients_equal_the_equations(segments, grid, size, seed, overlapping, kind):
     generator = torch.Generator().manual_seed(seed)
@@ -55,7 +56,7 @@ def test_chunks_do_not_change_the_result(monkeypatch, rows):
     target, idx = toy.make_target(4, (30, 50)), torch.tensor([3, 0, 1, 2, 3])
     logits = torch.randn(5, 8, 13, dtype=torch.float64, requires_grad=True)
     whole = matched_mask_losses(logits, target, idx)
-    monkeypatch.setattr(mask_loss, 'chunk_rows', lambda row_elements, device: rows)
+    monkeypatch.setattr(one_pass, 'chunk_rows', lambda row_elements, device: rows)
     chunked = matched_mask_losses(logits, target, idx)
     for a, b in zip(whole, chunked, strict=True):
         torch.testing.assert_close(a, b)
@@ -65,8 +66,7 @@ def test_chunks_do_not_change_the_result(monkeypatch, rows):
 def test_the_diagonal_of_the_pairwise_form_is_the_matched_form():
     target = toy.make_target(6, (8, 12))
     logits = torch.randn(6, 8, 12, dtype=torch.float64)
-    pixels = torch.eye(96, dtype=torch.float64).view(1, 96, 8, 12)
-    pairwise = pairwise_mask_costs(logits.flatten(1)[None], pixels, [target])
+    pairwise = pairwise_mask_costs(Plain(logits[None]), Targets.of([target]))
     for cost, matched in zip(pairwise, matched_mask_losses(logits, target, torch.arange(6)), strict=True):
         torch.testing.assert_close(cost[0].diagonal(), matched)
 

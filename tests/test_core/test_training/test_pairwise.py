@@ -6,20 +6,23 @@ from helpers import oracles, toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmmaskformer.core.training import mask_cost
-from mmmaskformer.core.training.losses import MASK_LOSSES
-from mmmaskformer.core.training.mask_cost import pairwise_mask_costs
+from mmmaskformer.core.masks import Product
+from mmmaskformer.core.structures import Targets
+from mmmaskformer.core.training import pairwise
+from mmmaskformer.core.training.equations import PER_PIXEL
+from mmmaskformer.core.training.pairwise import pairwise_mask_costs
+from mmmaskformer.core.upsampling import sample_nearest
 
 
 def assert_equals_the_equations(found, embed, features, targets, kind='focal'):
     """``found`` is (mask, dice); the equations are taken in float64."""
     per_pixel = {'focal': oracles.focal, 'bce': oracles.bce}[kind]
     for image, target in enumerate(targets):
-        resized = target.resized(tuple(features.shape[-2:]))
+        small = sample_nearest(target.all_masks(), tuple(features.shape[-2:]))
         for query, embedding in enumerate(embed[image].double()):
             probability = torch.einsum('c,chw->hw', embedding, features[image].double()).sigmoid()
             for segment in range(target.num_segments):
-                mask = resized.masks_of(torch.tensor([segment]))[0]
+                mask = small[segment]
                 expected = per_pixel(probability, mask).mean(), oracles.dice(probability, mask)
                 for cost, value in zip(found, expected, strict=True):
                     # A small cost may be the difference of two larger sums: what is right is its absolute size.
@@ -35,7 +38,7 @@ def assert_equals_the_equations(found, embed, features, targets, kind='focal'):
     overlapping=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     chunk=st.integers(1, 100),
-    kind=st.sampled_from(MASK_LOSSES),
+    kind=st.sampled_from(list(PER_PIXEL)),
     seed=st.integers(0, 1000),
 )
 def test_costs_equal_the_equations(counts, grid, size, overlapping, dtype, chunk, kind, seed):
@@ -44,10 +47,10 @@ def test_costs_equal_the_equations(counts, grid, size, overlapping, dtype, chunk
     features = torch.randn(len(counts), 5, *grid, generator=generator, dtype=torch.float64).to(dtype)
     targets = [toy.make_target(count, size, seed=seed + i) for i, count in enumerate(counts)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mask_cost, 'FEWEST_PIXELS', 1)
-        patch.setattr(mask_cost, 'chunk_rows', lambda row_elements, device: max(1, chunk // row_elements))
+        patch.setattr(pairwise, 'FEWEST_PIXELS', 1)
+        patch.setattr(pairwise, 'chunk_rows', lambda row_elements, device: max(1, chunk // row_elements))
         used = [toy.as_masks(target) for target in targets] if overlapping else targets
-        found = pairwise_mask_costs(embed, features, used, kind)
+        found = pairwise_mask_costs(Product(embed, features), Targets.of(used), kind)
     assert all(cost.shape == (len(counts), 4, max(counts)) for cost in found)
     assert_equals_the_equations(found, embed, features, targets, kind)
 
@@ -55,15 +58,17 @@ def test_costs_equal_the_equations(counts, grid, size, overlapping, dtype, chunk
 def test_the_route_of_other_devices_equals_the_equations(monkeypatch):
     targets = [toy.make_target(3), toy.make_target(0)]
     embed, features = torch.randn(2, 4, 5), torch.randn(2, 5, 8, 12)
-    members = mask_cost._members([toy.as_masks(target) for target in targets], (8, 12))
-    monkeypatch.setattr(mask_cost, '_members', lambda targets, size: members)
-    assert_equals_the_equations(pairwise_mask_costs(embed, features, targets), embed, features, targets)
+    members = pairwise._members(Targets.of([toy.as_masks(target) for target in targets]), (8, 12))
+    monkeypatch.setattr(pairwise, '_members', lambda targets, size: members)
+    assert_equals_the_equations(
+        pairwise_mask_costs(Product(embed, features), Targets.of(targets)), embed, features, targets
+    )
 
 
 def test_large_logits_keep_their_costs():
     target = toy.make_target(2, (16, 16))
     features = torch.linspace(-300, 300, 256).view(1, 1, 16, 16)
-    focal, _ = pairwise_mask_costs(torch.ones(1, 1, 1), features, [target])
+    focal, _ = pairwise_mask_costs(Product(torch.ones(1, 1, 1), features), Targets.of([target]))
     logits, masks = features.double().flatten(), target.masks_of(torch.arange(2)).flatten(1)
     for segment, mask in enumerate(masks):
         log_true = torch.nn.functional.logsigmoid(torch.where(mask, logits, -logits))
@@ -73,6 +78,4 @@ def test_large_logits_keep_their_costs():
 
 def test_targets_of_a_batch_have_one_size():
     with pytest.raises(ValueError, match=r'sizes \[\(32, 48\), \(40, 48\)\]; expected one. Fix: pad'):
-        pairwise_mask_costs(
-            torch.zeros(2, 3, 4), torch.zeros(2, 4, 8, 8), [toy.make_target(1), toy.make_target(1, (40, 48))]
-        )
+        Targets.of([toy.make_target(1), toy.make_target(1, (40, 48))])

@@ -1,13 +1,12 @@
-"""The mask loss as two Triton kernels, the twin of `mask_loss` for GPUs.
+"""The mask losses as two Triton kernels, the twin of `one_pass` for GPUs.
 
 The forward kernel reads coarse logits and the targets, up-samples in registers and leaves four sums per mask. The
-backward kernel does the same work again from the coarse grid's side: each coarse pixel gathers the fine pixels it took
+backward kernel repeats the work from the coarse grid's side: each coarse pixel gathers the fine pixels it took
 part in, so that nothing of full resolution is ever written and every run adds in the same order.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 import triton
@@ -15,41 +14,43 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmmaskformer.core.structures import MaskTarget
-from mmmaskformer.core.training.losses import FOCAL_ALPHA, dice_from_sums
+from mmmaskformer.core.structures import IGNORED, Targets
+from mmmaskformer.core.training.equations import FOCAL_ALPHA, dice_from_sums
 
-ALPHA = tl.constexpr(FOCAL_ALPHA)
+ALPHA, IGNORED_VALUE = tl.constexpr(FOCAL_ALPHA), tl.constexpr(IGNORED)
 FINE_BLOCK, COARSE_BLOCK = 1024, 128
 
 
 def batch_mask_losses(
-    mask_logits: Tensor,
-    targets: Sequence[MaskTarget],
-    counts: Sequence[int],
-    target_idx: Tensor,
-    kind: str = 'focal',
+    mask_logits: Tensor, targets: Targets, counts: Sequence[int], target_idx: Tensor, kind: str = 'focal'
 ) -> tuple[Tensor, Tensor]:
-    """Focal (or binary cross-entropy) and dice loss (N,) of N masks: see `mask_loss.batch_mask_losses`.
+    """Focal (or binary cross-entropy) and dice loss (N,) of N masks: see `one_pass.batch_mask_losses`.
 
     Args:
         mask_logits: (N, h, w) float32 on a GPU, N at least 1.
-        targets: B targets of one size (H, W).
+        targets: of B images.
         counts: B numbers of masks, N in all.
         target_idx: (N,) int64.
-        kind: one of `MASK_LOSSES`.
+        kind: a key of `equations.PER_PIXEL`.
     """
-    overlapping = any(target.segment_map is None for target in targets)
-    if overlapping:  # the maps are masks, those of one image after the other
-        maps = torch.cat([target.all_masks() for target in targets]).view(torch.uint8)
-        starts = [0, *accumulate(target.num_segments for target in targets)][:-1]
+    overlapping = targets.segment_maps is None
+    image = torch.arange(len(targets)).repeat_interleave(torch.tensor(counts), output_size=len(target_idx))
+    counted, num_pixels = targets.counted, targets.size[0] * targets.size[1]
+    if overlapping:  # the maps are masks, those of one image after the other; 2 where a pixel takes no part
+        maps = targets.masks.view(torch.uint8)
+        if counted is not None:
+            of_mask = torch.arange(len(targets)).repeat_interleave(torch.tensor(targets.counts))
+            maps = torch.where(counted[of_mask.to(counted.device, non_blocking=True)], maps, 2)
+        starts = torch.tensor(targets.starts)[image]
+        map_idx = starts.to(target_idx.device, non_blocking=True) + target_idx
     else:
-        maps = torch.stack([target.segment_map for target in targets])
-        starts = range(len(targets))
-    map_idx = torch.tensor(starts).repeat_interleave(torch.tensor(counts), output_size=len(target_idx))
-    map_idx = map_idx.to(target_idx.device, non_blocking=True)
-    if overlapping:
-        map_idx = map_idx + target_idx
-    return _Kernels.apply(mask_logits.contiguous(), maps, map_idx, target_idx, overlapping, kind == 'focal')
+        maps, map_idx = targets.segment_maps, image.to(target_idx.device, non_blocking=True)
+    if counted is not None:
+        num_pixels = counted.flatten(1).sum(1).clamp(min=1)[image.to(target_idx.device, non_blocking=True)]
+    mask, dice = _Kernels.apply(
+        mask_logits.contiguous(), maps, map_idx, target_idx, overlapping, kind == 'focal', counted is not None
+    )
+    return mask / num_pixels, dice
 
 
 class _Kernels(torch.autograd.Function):
@@ -57,7 +58,14 @@ class _Kernels(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, mask_logits: Tensor, maps: Tensor, map_idx: Tensor, target_idx: Tensor, overlapping: bool, focal: bool
+        ctx,
+        mask_logits: Tensor,
+        maps: Tensor,
+        map_idx: Tensor,
+        target_idx: Tensor,
+        overlapping: bool,
+        focal: bool,
+        ignoring: bool,
     ) -> tuple[Tensor, Tensor]:
         count, fine = len(mask_logits), maps.shape[-2] * maps.shape[-1]
         blocks = triton.cdiv(fine, FINE_BLOCK)
@@ -72,13 +80,14 @@ class _Kernels(torch.autograd.Function):
             *sizes,
             OVERLAPPING=overlapping,
             FOCAL=focal,
+            IGNORING=ignoring,
             BLOCK=FINE_BLOCK,
         )
         mask, overlap, prob_sum, target_sum = parts.sum(2).unbind(1)
         total = prob_sum + target_sum + 1
         ctx.save_for_backward(mask_logits, maps, map_idx, target_idx, -2 / total, (2 * overlap + 1) / total.square())
-        ctx.sizes, ctx.overlapping, ctx.focal = sizes, overlapping, focal
-        return mask / fine, dice_from_sums(overlap, prob_sum, target_sum)
+        ctx.sizes, ctx.settings = sizes, dict(OVERLAPPING=overlapping, FOCAL=focal, IGNORING=ignoring)
+        return mask, dice_from_sums(overlap, prob_sum, target_sum)
 
     @staticmethod
     @once_differentiable
@@ -86,7 +95,7 @@ class _Kernels(torch.autograd.Function):
         mask_logits, maps, map_idx, target_idx, inside, outside = ctx.saved_tensors
         h, w, H, W = ctx.sizes
         grad = torch.empty_like(mask_logits)
-        factors = torch.stack([mask / (H * W), dice * inside, dice * outside], 1)
+        factors = torch.stack([mask, dice * inside, dice * outside], 1)
         _gradient_kernel[(len(grad), triton.cdiv(h * w, COARSE_BLOCK))](
             mask_logits,
             maps,
@@ -98,11 +107,10 @@ class _Kernels(torch.autograd.Function):
             # A coarse pixel takes part in the fine ones less than a pitch away from it on either side.
             ROWS=math.ceil(2 * H / h) + 1,
             COLUMNS=math.ceil(2 * W / w) + 1,
-            OVERLAPPING=ctx.overlapping,
-            FOCAL=ctx.focal,
+            **ctx.settings,
             BLOCK=COARSE_BLOCK,
         )
-        return grad, None, None, None, None, None
+        return grad, None, None, None, None, None, None
 
 
 @triton.jit
@@ -114,8 +122,10 @@ def _source(position, low, high):
 
 
 @triton.jit
-def _true_logit(logits, maps, wanted, rows, columns, valid, h, w, H, W, OVERLAPPING: tl.constexpr):
-    """Up-sampled logit of the true answer at fine pixels, and whether they belong to the target.
+def _true_logit(
+    logits, maps, wanted, rows, columns, valid, h, w, H, W, OVERLAPPING: tl.constexpr, IGNORING: tl.constexpr
+):
+    """Up-sampled logit of the true answer at fine pixels, whether they belong to the target, and take part at all.
 
     Args:
         logits: pointer to the coarse logits of the mask.
@@ -130,8 +140,10 @@ def _true_logit(logits, maps, wanted, rows, columns, valid, h, w, H, W, OVERLAPP
     lower += tl.load(logits + bottom * w + right, valid, 0.0) * across
     x = upper * (1 - down) + lower * down
     value = tl.load(maps + rows * W + columns, valid, 0)
-    inside = value != 0 if OVERLAPPING else value == wanted
-    return tl.where(inside, x, -x), inside
+    inside = value == 1 if OVERLAPPING else value == wanted
+    if IGNORING:
+        valid = valid & (value != (2 if OVERLAPPING else IGNORED_VALUE))
+    return tl.where(inside, x, -x), inside, valid
 
 
 @triton.jit
@@ -156,6 +168,7 @@ def _sums_kernel(
     W,
     OVERLAPPING: tl.constexpr,
     FOCAL: tl.constexpr,
+    IGNORING: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Sums over one block of fine pixels of one mask: mask loss, overlap, mask probability, target pixels."""
@@ -164,7 +177,9 @@ def _sums_kernel(
     maps += tl.load(map_idx + mask) * H * W
     pixel = block * BLOCK + tl.arange(0, BLOCK)
     valid = pixel < H * W
-    z, inside = _true_logit(logits + mask * h * w, maps, wanted, pixel // W, pixel % W, valid, h, w, H, W, OVERLAPPING)
+    z, inside, valid = _true_logit(
+        logits + mask * h * w, maps, wanted, pixel // W, pixel % W, valid, h, w, H, W, OVERLAPPING, IGNORING
+    )
     error, right, loss = _error_and_loss(z)
     if FOCAL:
         loss *= tl.where(inside, ALPHA, 1 - ALPHA) * error * error
@@ -192,6 +207,7 @@ def _gradient_kernel(
     COLUMNS: tl.constexpr,
     OVERLAPPING: tl.constexpr,
     FOCAL: tl.constexpr,
+    IGNORING: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Gradient of one block of coarse logits of one mask."""
@@ -217,7 +233,9 @@ def _gradient_kernel(
             left, right_column, across = _source(fine_column, w, W)
             weight = tl.where(left == column, 1 - across, 0.0) + tl.where(right_column == column, across, 0.0)
             valid = (cell < h * w) & (fine_row >= 0) & (fine_row < H) & (fine_column >= 0) & (fine_column < W)
-            z, inside = _true_logit(logits, maps, wanted, fine_row, fine_column, valid, h, w, H, W, OVERLAPPING)
+            z, inside, valid = _true_logit(
+                logits, maps, wanted, fine_row, fine_column, valid, h, w, H, W, OVERLAPPING, IGNORING
+            )
             error, right, loss = _error_and_loss(z)
             change = tl.where(inside, -error, error)
             if FOCAL:

@@ -1,0 +1,79 @@
+"""What the parts of the model promise each other; a part of one's own needs nothing but the method named here.
+
+In a config, a head builds the parts and gives them, by argument name, what follows from its own settings:
+``in_channels``, ``num_classes``, ``num_queries``, ``channels`` and ``mask_channels``; a matcher also ``loss_weights``
+and ``mask_loss``. Mask losses and matching costs derive from `MaskLoss` and `Cost` in `core.training.parts`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from mmmaskformer.core.folding import LastConv
+from mmmaskformer.core.masks import Folded, Masks, Product
+from mmmaskformer.core.structures import Layers, MaskPrediction, Matches, Targets
+
+
+class PixelDecoderOutput(NamedTuple):
+    """Result of a pixel decoder.
+
+    Attributes:
+        memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
+        mask_features: (B, C, h, w) float, the per-pixel embeddings on the finest grid; or the convolution that would
+            make them, for masks by way of the folded convolution.
+        made_by: the convolution that made the mask features, if that is what they come from; see `Product`.
+    """
+
+    memory: Tensor
+    mask_features: Tensor | LastConv
+    made_by: LastConv | None = None
+
+    def masks(self, mask_embed: Tensor) -> Masks:
+        """The masks of some queries (B, n, C)."""
+        if isinstance(self.mask_features, LastConv):
+            return Folded(mask_embed, self.mask_features)
+        return Product(mask_embed, self.mask_features, self.made_by)
+
+
+class PixelDecoder(Protocol):
+    """Backbone features to per-pixel embeddings.
+
+    Attributes:
+        memory_channels: channels of the memory.
+    """
+
+    memory_channels: int
+
+    def __call__(self, features: Sequence[Tensor]) -> PixelDecoderOutput:
+        """Map features (B, C_i, h_i, w_i), finest first, to memory and mask features."""
+
+
+class TransformerDecoder(Protocol):
+    """Memory to query embeddings."""
+
+    def __call__(self, memory: Tensor) -> Sequence[Tensor]:
+        """Map the memory (B, memory_channels, h', w') to L states (B, Q, channels), the last one final."""
+
+
+class Network(Protocol):
+    """The whole model behind the backbone."""
+
+    def __call__(self, features: Sequence[Tensor], *, all_layers: bool) -> Sequence[MaskPrediction]:
+        """Predict segments.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            all_layers: whether all layers that are supervised are wanted, or the last one only.
+
+        Returns:
+            Predictions, the last one final. Layers may share their mask features or have their own: what is shared is
+            the same tensor.
+        """
+
+
+class Matcher(Protocol):
+    """Assignment of queries to true segments."""
+
+    def __call__(self, layers: Layers, targets: Targets) -> Matches:
+        """Match every layer and image; at most min(Q, M) pairs each, no query and no segment twice."""

@@ -1,0 +1,271 @@
+"""The mask logits of the queries of a batch on the grid (h, w), not multiplied out.
+
+They are not needed all at once: the matcher looks at some pixels at a time, the losses at the matched queries,
+inference at the confident ones. Three forms answer these requests alike:
+
+- `Plain`: logits that a network made itself;
+- `Product`: the product of query embeddings E and mask features F, as in the paper;
+- `Folded`: the same through the last convolution of the pixel decoder. F is a convolution of some x with a kernel W,
+  so the logits E F of n queries are the convolution of x with the n kernels E W, and F is not needed.
+
+All of them carry gradients, in every grad mode in which torch records any.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.fast_paths import is_fast
+from mmmaskformer.core.folding import FoldedProduct, LastConv, multiply_out
+from mmmaskformer.core.numerics import at_least_float32
+
+
+class Masks(Protocol):
+    """What the three forms have in common: the mask logits (B, n, h, w) of n queries of each of B images."""
+
+    @property
+    def num_queries(self) -> int:
+        """n."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w)."""
+
+    @property
+    def like(self) -> Tensor:
+        """One of the tensors it is made of, for device and dtype."""
+
+    def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
+        """Mask logits (m, h, w) of some queries (m,) int64 of one image, all n if None; before sigmoid."""
+
+    def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
+        """Mask logits of some queries of every image.
+
+        Args:
+            query: (N,) int64, positions among the B * n queries of the batch, one image after the other; may repeat.
+            counts: B numbers of queries, N in all; each may be 0.
+
+        Returns:
+            (N, h, w) float32 or float64. Gradients reach everything the logits are made of, as zeros where no query
+            was asked for.
+        """
+
+    def pixel_chunks(self, images: slice, step: int) -> Iterator[Tensor]:
+        """Mask logits of all queries of some images, without gradients, for ``step`` pixels after the other.
+
+        Returns:
+            Tensors (b, p, n) float32 or float64, which may be overwritten; p is ``step`` or less, h * w in all.
+        """
+
+    def of_image(self, image: int) -> 'Masks':
+        """The same for one image, as a batch of one."""
+
+    def multiplied_out(self) -> Tensor:
+        """All logits (B, n, h, w), by operations that exporters follow for every size."""
+
+    def shares(self, other: 'Masks') -> bool:
+        """Whether the logits of both are made of the same features, so that making them together saves work."""
+
+    def joined(self, others: Sequence['Masks']) -> 'Masks':
+        """Its own queries and those of others that it shares with, image by image one after the other."""
+
+    def parts(self, image: int) -> dict[str, Tensor]:
+        """What the logits of an image are made of, by names for messages."""
+
+
+class Plain(NamedTuple):
+    """Mask logits of a network that computes them itself; see `Masks` for the methods.
+
+    Attributes:
+        all_logits: (B, n, h, w) float, before sigmoid.
+    """
+
+    all_logits: Tensor
+
+    @property
+    def num_queries(self) -> int:
+        return self.all_logits.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.all_logits.shape[-2:]
+        return height, width
+
+    @property
+    def like(self) -> Tensor:
+        return self.all_logits
+
+    def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
+        return self.all_logits[image] if query_idx is None else self.all_logits[image, query_idx]
+
+    def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
+        return at_least_float32(self.all_logits.flatten(0, 1).index_select(0, query))
+
+    def pixel_chunks(self, images: slice, step: int) -> Iterator[Tensor]:
+        for part in self.all_logits[images].detach().flatten(2).split(step, 2):
+            part = part.transpose(1, 2)
+            yield part.clone() if at_least_float32(part) is part else part.float()
+
+    def of_image(self, image: int) -> 'Plain':
+        return Plain(self.all_logits[image, None])
+
+    def multiplied_out(self) -> Tensor:
+        return self.all_logits
+
+    def shares(self, other: Masks) -> bool:
+        return False
+
+    def joined(self, others: Sequence[Masks]) -> 'Plain':
+        return Plain(torch.cat([self.all_logits, *(other.all_logits for other in others)], 1))
+
+    def parts(self, image: int) -> dict[str, Tensor]:
+        return {'mask logits': self.all_logits[image]}
+
+
+class Product(NamedTuple):
+    """Mask logits as the product of embeddings and features; see `Masks` for the methods.
+
+    Attributes:
+        embed: (B, n, C) float, one embedding per query.
+        features: (B, C, h, w) float, one embedding per pixel.
+        made_by: the convolution that made the features, if it is known. Values and gradients are the same with and
+            without it; with it the backward pass of a few queries is cheaper.
+
+    Source: paper, section 3.2 (mask classification) and figure 2.
+    """
+
+    embed: Tensor
+    features: Tensor
+    made_by: LastConv | None = None
+
+    @property
+    def num_queries(self) -> int:
+        return self.embed.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.features.shape[-2:]
+        return height, width
+
+    @property
+    def like(self) -> Tensor:
+        return self.embed
+
+    def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
+        embed = self.embed[image] if query_idx is None else self.embed[image, query_idx]
+        if self._is_folded():
+            return FoldedProduct.apply(
+                *self.made_by.of_image(image), self.features[image, None].detach(), embed, [len(embed)]
+            )
+        return multiply_out(embed, self.features[image].to(embed.dtype))
+
+    def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
+        embed = at_least_float32(self.embed.flatten(0, 1).index_select(0, query))
+        if self._is_folded():
+            return FoldedProduct.apply(*self.made_by, self.features.detach(), embed, counts)
+        factors = zip(embed.split(counts), self.features.to(embed.dtype), strict=True)
+        return torch.cat([multiply_out(*of_image) for of_image in factors])
+
+    def pixel_chunks(self, images: slice, step: int) -> Iterator[Tensor]:
+        return _product_chunks(self.embed[images].detach(), self.features[images].detach(), step)
+
+    def of_image(self, image: int) -> 'Product':
+        made_by = None if self.made_by is None else self.made_by.of_image(image)
+        return Product(self.embed[image, None], self.features[image, None], made_by)
+
+    def multiplied_out(self) -> Tensor:
+        return torch.einsum('bqc,bchw->bqhw', self.embed, self.features)
+
+    def shares(self, other: Masks) -> bool:
+        return isinstance(other, Product) and other.features is self.features
+
+    def joined(self, others: Sequence[Masks]) -> 'Product':
+        return self._replace(embed=torch.cat([self.embed, *(other.embed for other in others)], 1))
+
+    def parts(self, image: int) -> dict[str, Tensor]:
+        return {'mask embeddings': self.embed[image], 'mask features': self.features[image]}
+
+    def _is_folded(self) -> bool:
+        # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
+        return self.made_by is not None and is_fast('folded_gradient') and not torch.jit.is_tracing()
+
+
+class Folded(NamedTuple):
+    """Mask logits through the folded last convolution of the pixel decoder; see `Masks` for the methods.
+
+    Attributes:
+        embed: (B, n, C) float, one embedding per query.
+        conv: what would make the mask features.
+    """
+
+    embed: Tensor
+    conv: LastConv
+
+    @property
+    def num_queries(self) -> int:
+        return self.embed.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.conv.x.shape[-2:]
+        return height, width
+
+    @property
+    def like(self) -> Tensor:
+        return self.embed
+
+    def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
+        embed = self.embed[image] if query_idx is None else self.embed[image, query_idx]
+        return self.conv.of_image(image).mask_logits(embed)
+
+    def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
+        embed = self.embed.flatten(0, 1).index_select(0, query).split(counts)
+        logits = [self.conv.of_image(image).mask_logits(of_image) for image, of_image in enumerate(embed)]
+        return at_least_float32(torch.cat(logits))
+
+    def pixel_chunks(self, images: slice, step: int) -> Iterator[Tensor]:
+        with torch.no_grad():
+            features = self.conv._replace(x=self.conv.x[images]).mask_features()
+        return _product_chunks(self.embed[images].detach(), features, step)
+
+    def of_image(self, image: int) -> 'Folded':
+        return Folded(self.embed[image, None], self.conv.of_image(image))
+
+    def multiplied_out(self) -> Tensor:
+        return Product(self.embed, self.conv.mask_features()).multiplied_out()
+
+    def shares(self, other: Masks) -> bool:
+        return isinstance(other, Folded) and other.conv.x is self.conv.x
+
+    def joined(self, others: Sequence[Masks]) -> 'Folded':
+        return self._replace(embed=torch.cat([self.embed, *(other.embed for other in others)], 1))
+
+    def parts(self, image: int) -> dict[str, Tensor]:
+        return {'mask embeddings': self.embed[image], 'input of the last convolution': self.conv.x[image]}
+
+
+def join_layers(layers: Sequence[Masks]) -> list[tuple[range, Masks]]:
+    """Put the masks of layers that share their features together.
+
+    Args:
+        layers: the masks of L layers, (B, Q, h, w) each.
+
+    Returns:
+        Runs of layers, and the masks (B, number of layers * Q, h, w) of each, image by image one layer after the other.
+    """
+    groups, start = [], 0
+    for stop in range(1, len(layers) + 1):
+        if stop == len(layers) or not layers[start].shares(layers[stop]):
+            joined = layers[start].joined(layers[start + 1 : stop]) if stop - start > 1 else layers[start]
+            groups.append((range(start, stop), joined))
+            start = stop
+    return groups
+
+
+def _product_chunks(embed: Tensor, features: Tensor, step: int) -> Iterator[Tensor]:
+    """`Masks.pixel_chunks` of embeddings (b, n, C) and features (b, C, h, w) without gradients."""
+    embed = at_least_float32(embed).transpose(1, 2)
+    for part in features.flatten(2).split(step, 2):
+        yield part.to(embed.dtype).transpose(1, 2) @ embed

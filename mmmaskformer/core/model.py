@@ -1,0 +1,153 @@
+"""The whole model without a framework: backbone, network, losses and predictions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
+from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
+from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Targets
+from mmmaskformer.core.training.criterion import SetCriterion
+from mmmaskformer.core.training.matcher import HungarianMatcher
+from mmmaskformer.core.training.parts import MaskLoss
+
+
+class MaskFormer(nn.Module):
+    """A backbone, the network behind it and the criterion.
+
+    Args:
+        backbone: maps images (B, 3, H, W) to features (B, C_i, h_i, w_i), finest first.
+        classifier: maps the features to predictions, see `core.contracts.Network`.
+        criterion: maps predictions and targets to losses.
+    """
+
+    def __init__(self, *, backbone: nn.Module, classifier: nn.Module, criterion: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = classifier
+        self.criterion = criterion
+
+    def forward(self, images: Tensor, *, all_layers: bool = True) -> Sequence[MaskPrediction]:
+        """Predict segments.
+
+        Args:
+            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            all_layers: True for the predictions of all layers, False for the last one only.
+
+        Returns:
+            Predictions, the last one final.
+        """
+        return self.classifier(self.backbone(images), all_layers=all_layers)
+
+    def loss(self, images: Tensor, targets: Targets | Sequence[MaskTarget]) -> dict[str, Tensor]:
+        """Losses of a training step; their sum is what to minimise.
+
+        Args:
+            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            targets: of the B images, at their size (H, W).
+
+        Returns:
+            Scalars, see `SetCriterion.forward`.
+        """
+        return self.criterion(self(images), targets)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: Tensor,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
+        out_sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> list[tuple[Tensor, QueryMasks]]:
+        """Class logits and masks of every image, for the functions of `core.inference`.
+
+        In evaluation mode, faster layers are switched on; see `fuse_for_inference`.
+
+        Args:
+            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            image_sizes: (height, width) of each image within its padding, which is at the right and bottom; (H, W) if
+                None.
+            out_sizes: (height, width) wanted of each result; ``image_sizes`` if None.
+
+        Returns:
+            Per image class logits (Q, K + 1) and masks of the same Q queries.
+        """
+        if not self.classifier.training:
+            fuse_for_inference(self.classifier)
+        prediction = self(images, all_layers=False)[-1]
+        size = (images.shape[2], images.shape[3])
+        image_sizes = [size] * len(images) if image_sizes is None else image_sizes
+        out_sizes = image_sizes if out_sizes is None else out_sizes
+        return [
+            (class_logits, QueryMasks(prediction.masks.of_image(image), size, image_size, out_size))
+            for image, (class_logits, image_size, out_size) in enumerate(
+                zip(prediction.class_logits, image_sizes, out_sizes, strict=True)
+            )
+        ]
+
+
+def build_maskformer(
+    *,
+    backbone: nn.Module,
+    in_channels: Sequence[int],
+    num_classes: int,
+    num_queries: int = 100,
+    channels: int = 256,
+    encoder_layers: int = 0,
+    decoder_layers: int = 6,
+    num_heads: int = 8,
+    ffn_channels: int = 2048,
+    dropout: float = 0.1,
+    norm_groups: int = 32,
+    mask_loss: MaskLoss | None = None,
+    loss_weights: dict[str, float] | None = None,
+    **criterion: Any,
+) -> MaskFormer:
+    """Build a model; the defaults are the published ones for semantic segmentation.
+
+    Args:
+        backbone: maps images (B, 3, H, W) to features (B, C_i, h_i, w_i), finest first.
+        in_channels: channels C_i of the features.
+        num_classes: K, without "no object".
+        num_queries: Q.
+        channels: width of pixel decoder, transformer and mask embeddings.
+        encoder_layers: of the transformer encoder in the pixel decoder; 6 are published for panoptic segmentation.
+        decoder_layers: L.
+        num_heads: attention heads; must divide ``channels``.
+        ffn_channels: hidden width of the feed-forward parts.
+        dropout: probability, in encoder and decoder.
+        norm_groups: groups of every GroupNorm; must divide ``channels``.
+        mask_loss: see `SetCriterion`; the matcher's costs follow it.
+        loss_weights: see `SetCriterion`; the matcher takes the same.
+        criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss.
+
+    Raises:
+        ValueError: if a value is out of range, see the parts.
+    """
+    transformer = dict(num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout)
+    pyramid = dict(in_channels=in_channels, channels=channels, mask_channels=channels, norm_groups=norm_groups)
+    if encoder_layers:
+        pixel_decoder = TransformerEncoderPixelDecoder(**pyramid, **transformer, num_layers=encoder_layers)
+    else:
+        pixel_decoder = FPNPixelDecoder(**pyramid)
+    classifier = MaskClassifier(
+        pixel_decoder=pixel_decoder,
+        transformer_decoder=TransformerDecoder(
+            in_channels=pixel_decoder.memory_channels,
+            num_queries=num_queries,
+            channels=channels,
+            num_layers=decoder_layers,
+            **transformer,
+        ),
+        num_classes=num_classes,
+        channels=channels,
+        mask_channels=channels,
+    )
+    shared = dict(mask_loss=mask_loss, loss_weights=loss_weights)
+    matcher = HungarianMatcher(**shared)
+    losses = SetCriterion(num_classes=num_classes, matcher=matcher, **shared, **criterion)
+    return MaskFormer(backbone=backbone, classifier=classifier, criterion=losses)

@@ -1,0 +1,27 @@
+"""Small numerical helpers that training and inference share."""
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """float16 and bfloat16 become float32; float32 and float64 stay: h * w and summed logits overflow in half."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def log_sigmoid(logits: Tensor, probs: Tensor, *, tails: bool = True, out: Tensor | None = None) -> Tensor:
+    """log(sigmoid(x)) from x and its sigmoid; many times faster than `torch.nn.functional.logsigmoid`.
+
+    Where the sigmoid underflows the result is x, which is an upper bound everywhere. Its absolute error is a rounding
+    error of 1; it is not differentiable.
+
+    Args:
+        logits: x, float32 or float64.
+        probs: sigmoid(x), of the same shape.
+        tails: False if all logits are known to be above -80, where nothing underflows.
+        out: where to write the result; a new tensor if None.
+    """
+    if not tails:
+        return torch.log(probs, out=out)
+    result = torch.clamp(probs, min=torch.finfo(probs.dtype).tiny, out=out).log_()
+    return torch.minimum(result, logits, out=result)

@@ -1,0 +1,87 @@
+"""The costs and losses as the paper states them: differentiable, one line after the other, nothing optimised.
+
+What runs by default computes the same in less time and memory; each such part names the function here that it equals,
+and with `set_fast_paths` switched off these functions run instead.
+
+Source: MaskFormer, sections 3.2 and 4.1; Lin et al., Focal loss; Milletari et al., V-Net (dice).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FOCAL_ALPHA = 0.25
+"""Weight of the target pixels in the focal loss; its exponent gamma is 2."""
+
+
+def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy of every pixel: -log p on the target, -log(1 - p) elsewhere; broadcasts."""
+    return torch.where(masks, -F.logsigmoid(logits), -F.logsigmoid(-logits))
+
+
+def focal(logits: Tensor, masks: Tensor) -> Tensor:
+    """Focal loss of every pixel: alpha (1 - p)^2 (-log p) on the target, (1 - alpha) p^2 (-log(1 - p)) elsewhere."""
+    error = torch.where(masks, (-logits).sigmoid(), logits.sigmoid())
+    alpha = torch.where(masks, FOCAL_ALPHA, 1 - FOCAL_ALPHA)
+    return alpha * error.square() * cross_entropy(logits, masks)
+
+
+PER_PIXEL = {'focal': focal, 'bce': cross_entropy}
+"""The losses per pixel: focal, as published, and binary cross-entropy."""
+
+
+def dice(logits: Tensor, masks: Tensor, counted: Tensor) -> Tensor:
+    """Dice loss of masks: 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) over the last dimension, pixels that count."""
+    probs, truth = logits.sigmoid() * counted, masks & counted
+    return dice_from_sums((probs * truth).sum(-1), probs.sum(-1), truth.sum(-1))
+
+
+def dice_from_sums(overlap: Tensor, prob_sum: Tensor, target_sum: Tensor) -> Tensor:
+    """Dice loss, in [0, 1), from its three sums over pixels, which broadcast."""
+    return 1 - (2 * overlap + 1) / (prob_sum + target_sum + 1)
+
+
+def mask_losses(logits: Tensor, masks: Tensor, counted: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """Loss per pixel, averaged over the pixels that count, and dice loss of masks and the segments matched to them.
+
+    Args:
+        logits: (..., P) float, before sigmoid.
+        masks: (..., P) bool, broadcastable.
+        counted: (P,) or (..., P) bool, broadcastable.
+        kind: a key of `PER_PIXEL`.
+
+    Returns:
+        (mask, dice): (...) float each.
+    """
+    per_pixel = PER_PIXEL[kind](logits, masks) * counted
+    return per_pixel.sum(-1) / counted.sum(-1).clamp(min=1), dice(logits, masks, counted)
+
+
+def upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Mask logits (n, h, w) at the size (H, W) of the targets; bilinear."""
+    return F.interpolate(logits[:, None], size=size, mode='bilinear', align_corners=False)[:, 0]
+
+
+def class_cost(class_logits: Tensor, labels: Tensor) -> Tensor:
+    """Matching cost (..., Q, M) of classes: minus the probability of each segment's class.
+
+    Args:
+        class_logits: (..., Q, K + 1) float.
+        labels: (M,) int64.
+    """
+    return -class_logits.softmax(-1)[..., labels]
+
+
+def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy over queries, the mean weighted by class.
+
+    Args:
+        class_logits: (..., N, K + 1) float; leading dimensions, such as the layers, stay apart.
+        classes: (..., N) int64, the class to learn; K for "no object".
+        weight: (K + 1,) float.
+
+    Returns:
+        (...): the sum of weight * loss divided by the sum of weights.
+    """
+    losses = F.cross_entropy(class_logits.flatten(0, -2), classes.flatten(), weight, reduction='none')
+    return losses.view(classes.shape).sum(-1) / weight[classes].sum(-1)

@@ -1,0 +1,175 @@
+"""What a criterion and a matcher are put together from: losses of matched masks, and costs of all pairs.
+
+A part of one's own is a class like the ones here, registered under a name that a config can give.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmmaskformer.core.fast_paths import is_fast
+from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.structures import Layers, Targets
+from mmmaskformer.core.training import equations
+from mmmaskformer.core.training.one_pass import batch_mask_losses
+from mmmaskformer.core.training.pairwise import pairwise_mask_costs
+
+LOSS_WEIGHTS = {'cls': 1.0, 'mask': 20.0, 'dice': 1.0}
+"""Published weights of classification loss, focal loss and dice loss, and of the matching costs."""
+
+
+class Pairs(NamedTuple):
+    """The matched segments of a batch, in the order of the mask logits that a loss gets.
+
+    Attributes:
+        counts: number of matched masks of each image; N in all.
+        segment: (N,) int64, index of the segment within its image.
+    """
+
+    counts: list[int]
+    segment: Tensor
+
+
+class MaskLoss(nn.Module):
+    """Base of the losses of matched masks.
+
+    Attributes:
+        names: of the values that it gives; they name the logged losses and their weights.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def forward(self, mask_logits: Tensor, targets: Targets, pairs: Pairs) -> tuple[Tensor, ...]:
+        """Losses of masks and the segments matched to them.
+
+        Args:
+            mask_logits: (N, h, w) float32 or float64, before sigmoid, with gradients; N may be 0.
+            targets: of the batch; ``targets.masks_of(*pairs)`` are the masks at their size (H, W), and
+                ``targets.counted`` the pixels that take part.
+            pairs: which segment each mask is matched to.
+
+        Returns:
+            (N,) per name.
+        """
+        raise NotImplementedError
+
+    def matching_cost(self) -> 'Cost':
+        """The cost that a matcher uses unless its config names another: focal and dice, as published."""
+        return FocalDiceCost()
+
+
+class Cost(nn.Module):
+    """Base of the costs by which queries and segments are matched.
+
+    Attributes:
+        names: of the costs that it gives; they name their weights.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def forward(self, layers: Layers, targets: Targets) -> tuple[Tensor, ...]:
+        """Costs of all pairs; called without gradients and without autocast.
+
+        Args:
+            layers: predictions of L layers.
+            targets: of the batch.
+
+        Returns:
+            (L, B, Q, M) float per name, M being the most segments of an image; what is beyond an image's own number has
+            no meaning.
+        """
+        raise NotImplementedError
+
+
+class FocalDiceLoss(MaskLoss):
+    """Focal loss per pixel, averaged over pixels, and dice loss; as published.
+
+    Computes `equations.mask_losses` of the logits up-sampled to the targets' size.
+    """
+
+    names = ('mask', 'dice')
+    kind = 'focal'
+
+    def forward(self, mask_logits: Tensor, targets: Targets, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """See `MaskLoss.forward`; both losses are float32 or float64."""
+        if is_fast('one_pass_loss'):
+            return batch_mask_losses(mask_logits, targets, pairs.counts, pairs.segment, self.kind)
+        logits = equations.upsampled(at_least_float32(mask_logits), targets.size).flatten(1)
+        masks, counted = targets.masks_of(*pairs).flatten(1), targets.counted
+        if counted is None:
+            counted = masks.new_ones(masks.shape[1])
+        else:
+            counts = torch.tensor(pairs.counts, device=counted.device)
+            counted = counted.flatten(1).repeat_interleave(counts, 0, output_size=len(masks))
+        return equations.mask_losses(logits, masks, counted, self.kind)
+
+    def matching_cost(self) -> Cost:
+        """The same on the grid of the mask logits."""
+        return FocalDiceCost()
+
+
+class CrossEntropyDiceLoss(FocalDiceLoss):
+    """Binary cross-entropy per pixel, averaged over pixels, and dice loss; in the place of `FocalDiceLoss`."""
+
+    kind = 'bce'
+
+    def matching_cost(self) -> Cost:
+        """The same on the grid of the mask logits."""
+        return CrossEntropyDiceCost()
+
+
+class ClassCost(Cost):
+    """Minus the probability of the segment's class; computes `equations.class_cost`."""
+
+    names = ('cls',)
+
+    def forward(self, layers: Layers, targets: Targets) -> tuple[Tensor]:
+        """See `Cost.forward`; float32 or float64."""
+        class_probs = at_least_float32(layers.class_logits).softmax(-1)
+        columns = _padded_labels(targets)[None, :, None].expand(*class_probs.shape[:1], -1, class_probs.shape[2], -1)
+        return (-class_probs.gather(-1, columns),)
+
+
+class FocalDiceCost(Cost):
+    """Focal loss per pixel and dice loss of all pairs, `equations.mask_losses` on the grid of the mask logits."""
+
+    names = ('mask', 'dice')
+    kind = 'focal'
+
+    def forward(self, layers: Layers, targets: Targets) -> tuple[Tensor, Tensor]:
+        """See `Cost.forward`; float32 or float64."""
+        queries = layers.class_logits.shape[2]
+        costs = [pairwise_mask_costs(masks, targets, self.kind) for _, masks in layers.groups]
+        mask, dice = (
+            torch.cat([cost.unflatten(1, (-1, queries)).transpose(0, 1) for cost in of_groups])
+            for of_groups in zip(*costs, strict=True)
+        )
+        return mask, dice
+
+
+class CrossEntropyDiceCost(FocalDiceCost):
+    """Binary cross-entropy per pixel in the place of the focal loss."""
+
+    kind = 'bce'
+
+
+def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], where: str) -> dict[str, float]:
+    """The weight of every name: the given one, else the published one, else 1.
+
+    Raises:
+        ValueError: if a weight is given for a name that there is not.
+    """
+    given = dict(given or {})
+    for name in given:
+        if name not in names:
+            raise ValueError(f'{where} has a weight for {name!r}; expected {", ".join(map(repr, names))}')
+    return {name: float(given.get(name, LOSS_WEIGHTS.get(name, 1.0))) for name in names}
+
+
+def _padded_labels(targets: Targets) -> Tensor:
+    """Labels (B, M) of all images; what is beyond an image's own segments is a label of another one."""
+    index = torch.tensor(targets.starts)[:, None] + torch.arange(max(targets.counts))
+    index = index.clamp(max=max(0, len(targets.labels) - 1))
+    return targets.labels[index.to(targets.labels.device, non_blocking=True)]

@@ -1,0 +1,53 @@
+"""The core as a library of its own."""
+
+import re
+
+import pytest
+import torch
+from helpers import toy
+from helpers.fresh import ROOT, run_python
+
+from mmmaskformer import core
+from mmmaskformer.core.fast_paths import FAST_PATHS
+
+PAGE = (ROOT / 'docs' / 'core.md').read_text(encoding='utf-8')
+
+
+def test_the_example_of_the_docs_runs_without_openmmlab():
+    (code,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+    done = run_python(code, hide=('mmengine', 'mmcv', 'mmseg', 'mmdet'))
+    assert re.fullmatch(r'\(128, 192\) \(128, 192\) \d+ segments\n', done.stdout), done.stderr
+
+
+def test_the_docs_name_every_export_and_every_switch():
+    named = set(re.findall(r'`(\w+)`', PAGE))
+    assert set(core.__all__) <= named and set(FAST_PATHS) <= named
+    assert all(callable(getattr(core, name)) for name in core.__all__)
+    with pytest.raises(AttributeError, match="'mmmaskformer.core' has no attribute 'nonsense'"):
+        core.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize('encoder_layers', [0, 2])
+def test_a_built_model_equals_its_parts(encoder_layers):
+    settings = dict(num_queries=7, channels=16, num_heads=4, ffn_channels=24, dropout=0.0, norm_groups=4)
+    torch.manual_seed(0)
+    backbone = torch.nn.Module()
+    backbone.forward = lambda images: toy.make_features(images.shape[2:], batch=len(images))
+    model = core.build_maskformer(
+        backbone=backbone, in_channels=toy.IN_CHANNELS, num_classes=5, decoder_layers=2, encoder_layers=encoder_layers,
+        class_weight=[1.0] * 5, **settings,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    classifier = toy.make_classifier(encoder_layers=encoder_layers)
+    classifier.load_state_dict(model.classifier.state_dict())
+    images, targets = torch.zeros(2, 3, 64, 96), [toy.make_target(3, (64, 96)), toy.make_target(0, (64, 96))]
+    losses = model.loss(images, targets)
+    expected = toy.make_criterion()(classifier(toy.make_features(), all_layers=True), targets)
+    for key, value in expected.items():
+        torch.testing.assert_close(losses[key], value)
+    results = model.eval().predict(images, image_sizes=[(64, 96), (50, 70)], out_sizes=[(64, 96), (75, 105)])
+    prediction = classifier.eval()(toy.make_features(), all_layers=False)[0]
+    class_logits, masks = results[1]
+    torch.testing.assert_close(class_logits, prediction.class_logits[1], rtol=1e-4, atol=1e-5)
+    whole = core.QueryMasks.of_logits(prediction.mask_logits(1), (64, 96), (50, 70), (75, 105))
+    torch.testing.assert_close(masks.logits(), whole.logits(), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,142 @@
+"""What `fuse_for_inference` changes, and that hooks, sharding and replaced layers are respected with and without it."""
+
+import copy
+
+import pytest
+import torch
+from helpers import toy
+from torch import nn
+
+from mmmaskformer.core.fast_paths import set_fast_paths
+from mmmaskformer.core.masks import Folded, Product
+from mmmaskformer.core.modeling.fuse import fuse_for_inference
+
+TARGETS = [toy.make_target(3, (64, 96)), toy.make_target(2, (64, 96))]
+
+
+def make(**settings):
+    torch.manual_seed(0)
+    return toy.make_classifier(**settings).eval()
+
+
+@pytest.mark.parametrize('all_layers', [True, False])
+def test_what_a_forward_pass_returns_depends_on_its_arguments_alone(all_layers):
+    model, features = make(), toy.make_features()
+    with_gradients = model(features, all_layers=all_layers)
+    with torch.no_grad():
+        without = model(features, all_layers=all_layers)
+    compiled = torch.compile(model, backend='eager')(features, all_layers=all_layers)
+    for one, other, third in zip(with_gradients, without, compiled, strict=True):
+        assert type(one.masks) is type(other.masks) is type(third.masks) is Product
+        for a, b, c in zip(one, other, third, strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else torch.equal(a.features, b.features)
+            assert c is not None
+
+
+def test_fusing_changes_time_and_rounding_alone_and_training_undoes_it():
+    model, features = make(), toy.make_features()
+    plain = model(features, all_layers=False)[0]
+    assert fuse_for_inference(model) is model
+    with torch.no_grad():
+        fused = model(features, all_layers=False)[0]
+    assert isinstance(plain.masks, Product) and isinstance(fused.masks, Folded)
+    torch.testing.assert_close(fused.class_logits, plain.class_logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused.mask_logits(1), plain.mask_logits(1), rtol=1e-4, atol=1e-5)
+    model.train().eval()
+    assert torch.equal(model(features, all_layers=False)[0].masks.features, plain.masks.features)
+    with pytest.raises(ValueError, match='in training mode. Fix: call module.eval'):
+        fuse_for_inference(model.train())
+
+
+def test_fusing_is_undone_by_name_and_by_switch():
+    model, features = fuse_for_inference(make()), toy.make_features()
+    before = set_fast_paths(fused_inference=False)
+    try:
+        assert isinstance(model(features, all_layers=False)[0].masks, Product)
+    finally:
+        set_fast_paths(**before)
+    assert isinstance(model(features, all_layers=False)[0].masks, Folded)
+    fuse_for_inference(model, enabled=False)
+    assert isinstance(model(features, all_layers=False)[0].masks, Product)
+
+
+def test_a_fused_model_still_gives_gradients():
+    model = make().double()
+    features = [x.double().requires_grad_() for x in toy.make_features()]
+    leaves = [*features, *model.parameters()]
+    gradients = []
+    for network in (model, fuse_for_inference(copy.deepcopy(model))):
+        leaves = [*features, *network.parameters()]
+        losses = toy.make_criterion()(network(features, all_layers=True), TARGETS)
+        gradients.append((losses, torch.autograd.grad(sum(losses.values()), leaves)))
+    for key, value in gradients[0][0].items():
+        torch.testing.assert_close(gradients[1][0][key], value)
+    for found, expected in zip(gradients[1][1], gradients[0][1], strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize('gradients', [False, True])
+def test_every_module_is_called_and_hooks_keep_what_they_saw(fused, gradients):
+    model, features = make(encoder_layers=1), toy.make_features()
+    seen, calls = {}, set()
+    # What `nn.MultiheadAttention` does with its projections is torch's matter.
+    modules = {name: m for name, m in model.named_modules() if list(m.parameters(recurse=False)) and 'attn' not in name}
+    modules.pop('transformer_decoder.query_embed')  # a table that is read whole
+
+    def hook(module, inputs, output, name):
+        calls.add(name)
+        if isinstance(output, torch.Tensor):
+            seen.setdefault(name, []).append((output, output.clone()))
+
+    for name, module in modules.items():
+        module.register_forward_hook(lambda *of_call, name=name: hook(*of_call, name))
+    if fused:
+        fuse_for_inference(model)
+    with torch.set_grad_enabled(gradients):
+        model(features, all_layers=False)[0].mask_logits(0)
+    assert calls == set(modules)
+    for name, outputs in seen.items():
+        assert all(torch.equal(output, copied) for output, copied in outputs), f'{name} was overwritten'
+
+
+@pytest.mark.parametrize('kind', ['forward', 'forward_pre', 'full_backward'])
+def test_hooks_on_the_last_convolution_take_part_in_training(kind):
+    model, features = make(), toy.make_features()
+    conv = model.pixel_decoder.mask_conv
+    calls = []
+    getattr(conv, f'register_{kind}_hook')(lambda *_: calls.append(kind))
+    losses = toy.make_criterion()(model(features, all_layers=True), TARGETS)
+    sum(losses.values()).backward()
+    assert calls == [kind]
+
+
+def test_what_a_hook_or_a_parametrisation_makes_of_the_last_convolution_is_trained():
+    model, features = make().double(), [x.double() for x in toy.make_features()]
+    conv = model.pixel_decoder.mask_conv
+    expected = toy.make_criterion()(model(features, all_layers=True), TARGETS)
+    conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+    doubled = toy.make_criterion()(model(features, all_layers=True), TARGETS)
+    assert not torch.allclose(doubled['loss_mask'], expected['loss_mask'])
+    conv._forward_hooks.clear()
+    nn.utils.parametrizations.weight_norm(conv)
+    same = toy.make_criterion()(model(features, all_layers=True), TARGETS)
+    torch.testing.assert_close(same['loss_mask'], expected['loss_mask'])
+    sum(same.values()).backward()
+    assert conv.parametrizations.weight.original0.grad.any()
+    model.pixel_decoder.mask_conv = nn.Identity()
+    assert model(features, all_layers=True)[0].masks.made_by is None
+
+
+def test_everything_that_a_prediction_shows_carries_the_gradient():
+    model = make().double()
+    features = [x.double().requires_grad_() for x in toy.make_features()]
+    conv = model.pixel_decoder.mask_conv
+    for prediction in model(features, all_layers=True):
+        logits = torch.einsum('bqc,bchw->bqhw', prediction.masks.embed, prediction.masks.features)
+        weights = torch.rand_like(logits)
+        direct = torch.autograd.grad((logits * weights).sum(), [conv.weight, *features], retain_graph=True)
+        found = torch.stack([prediction.mask_logits(image) for image in range(2)])
+        through = torch.autograd.grad((found * weights).sum(), [conv.weight, *features], retain_graph=True)
+        for a, b in zip(direct, through, strict=True):
+            torch.testing.assert_close(a, b)

@@ -1,0 +1,34 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.fresh import ROOT, run_python
+
+pytest.importorskip('triton', reason='torch without GPU support brings no triton')
+
+
+def test_kernels_equal_their_twin():
+    environment = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}'}
+    command = [sys.executable, '-m', 'helpers.interpreted']
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == 'all cases agree\n'
+
+
+def test_an_import_error_in_the_kernels_is_not_hidden():
+    code = """
+import sys
+sys.modules['mmmaskformer.core.training.one_pass_triton'] = None  # importing it raises
+try:
+    import mmmaskformer.core.training.one_pass
+except ImportError as error:
+    print(error.name)
+"""
+    done = run_python(code)
+    assert done.stdout == 'mmmaskformer.core.training.one_pass_triton\n', done.stderr
+
+
+def test_without_triton_the_loss_is_torch_alone():
+    done = run_python('from mmmaskformer.core.training import one_pass; print(one_pass.HAS_TRITON)', hide=['triton'])
+    assert done.stdout == 'False\n', done.stderr

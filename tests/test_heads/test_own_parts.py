@@ -1,0 +1,178 @@
+"""Parts that a user writes: each is one class, one registration and one entry of a config, in both hosts."""
+
+import pytest
+import torch
+from helpers import hosts, oracles, toy
+from torch import nn
+from torch.nn import functional as F
+
+from mmmaskformer.core.contracts import PixelDecoderOutput
+from mmmaskformer.core.masks import Product
+from mmmaskformer.core.structures import MaskPrediction, Matches
+from mmmaskformer.core.training.criterion import SetCriterion
+from mmmaskformer.core.training.parts import Cost, MaskLoss
+from mmmaskformer.registry import MODELS
+
+
+@MODELS.register_module()
+class FinishedPixelDecoder(nn.Module):
+    """Makes its mask features by up-sampling the sum of all levels."""
+
+    def __init__(self, in_channels, mask_channels):
+        super().__init__()
+        self.memory_channels = in_channels[-1]
+        self.convs = nn.ModuleList(nn.Conv2d(width, mask_channels, 1) for width in in_channels)
+
+    def forward(self, features):
+        size = features[0].shape[2:]
+        maps = [F.interpolate(conv(x), size=size) for conv, x in zip(self.convs, features, strict=True)]
+        return PixelDecoderOutput(features[-1], sum(maps).relu())
+
+
+@MODELS.register_module()
+class MatcherInOrder(nn.Module):
+    """Segment i goes to query i; it is told the number of queries."""
+
+    def __init__(self, num_queries):
+        super().__init__()
+        self.num_queries = num_queries
+
+    def forward(self, layers, targets):
+        pairs = [(range(min(count, self.num_queries)),) * 2 for count in targets.counts]
+        return Matches.of([pairs] * len(layers.class_logits))
+
+
+@MODELS.register_module()
+class FavouriteQuery(Cost):
+    """Query q is cheap for segment (favourite + m) modulo Q."""
+
+    names = ('favourite',)
+
+    def __init__(self, num_queries, favourite=0):
+        super().__init__()
+        self.num_queries, self.favourite = num_queries, favourite
+
+    def forward(self, layers, targets):
+        wanted = (torch.arange(max(targets.counts)) + self.favourite) % self.num_queries
+        cost = (torch.arange(self.num_queries)[:, None] != wanted).float()
+        return (cost.expand(*layers.class_logits.shape[:2], -1, -1),)
+
+
+@MODELS.register_module()
+class AbsoluteLoss(MaskLoss):
+    """Mean absolute error of the mask probability."""
+
+    names = ('l1',)
+
+    def forward(self, mask_logits, targets, pairs):
+        masks = targets.masks_of(*pairs)
+        logits = F.interpolate(mask_logits[:, None], size=targets.size, mode='bilinear')[:, 0]
+        return ((logits.sigmoid() - masks.float()).abs().mean((1, 2)),)
+
+
+@MODELS.register_module()
+class OwnFeaturesNetwork(nn.Module):
+    """A network whose layers have mask features of their own, one per level of the backbone."""
+
+    def __init__(self, in_channels, num_classes, num_queries, channels):
+        super().__init__()
+        self.queries = nn.Embedding(num_queries, channels)
+        self.class_embed = nn.Linear(channels, num_classes + 1)
+        self.convs = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
+
+    def forward(self, features, *, all_layers):
+        levels = list(zip(self.convs, features, strict=True))[::-1] if all_layers else [(self.convs[0], features[0])]
+        predictions = []
+        for conv, x in levels:
+            x = F.interpolate(conv(x), size=features[0].shape[2:])
+            embed = self.queries.weight + x.mean((2, 3))[:, None]
+            predictions.append(MaskPrediction(self.class_embed(embed), Product(embed, x)))
+        return predictions
+
+
+def losses_of(host: str, **head):
+    """A model of a host, the losses of a training step of it after their gradients are taken, and a prediction."""
+    if host == 'mmseg':
+        model, samples = hosts.make_segmentor(**head), [hosts.make_sample((64, 96), seed=i) for i in range(2)]
+    else:
+        model = hosts.make_detector(dict(panoptic=dict(object_threshold=0.0)), **head)
+        samples = [hosts.make_panoptic_sample((64, 96), seed=i) for i in range(2)]
+    data = dict(inputs=[image for image, _ in samples], data_samples=[sample for _, sample in samples])
+    model.train()
+    losses = model(**model.data_preprocessor(data, training=True), mode='loss')
+    model.parse_losses(losses)[0].backward()
+    model.eval()
+    with torch.no_grad():
+        result = model.test_step(data)[0]
+    found = result.pred_sem_seg.data if host == 'mmseg' else result.pred_panoptic_seg.sem_seg
+    assert tuple(found.shape) == (1, 64, 96)
+    return model, model.decode_head if host == 'mmseg' else model.panoptic_head, losses
+
+
+BOTH = pytest.mark.parametrize('host', ['mmseg', 'mmdet'])
+
+
+def assert_trained(part: nn.Module):
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in part.parameters())
+
+
+@BOTH
+def test_a_pixel_decoder_with_finished_features(host):
+    _, head, _ = losses_of(host, pixel_decoder=dict(type='FinishedPixelDecoder'))
+    assert isinstance(head.classifier.pixel_decoder, FinishedPixelDecoder)
+    assert_trained(head.classifier.pixel_decoder)
+
+
+@BOTH
+def test_a_fixed_matcher_is_told_nothing(host):
+    _, head, losses = losses_of(host, matcher=dict(type='MatcherInOrder'))
+    assert head.criterion.matcher.num_queries == 7
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@BOTH
+def test_a_matching_cost(host):
+    cost = dict(type='FavouriteQuery', favourite=2)
+    matcher = dict(
+        type='mmmaskformer.HungarianMatcher', costs=[dict(type='ClassCost'), cost], weights=dict(favourite=9)
+    )
+    _, head, _ = losses_of(host, matcher=matcher)
+    assert head.criterion.matcher.weights == dict(cls=1.0, favourite=9.0)
+    assert head.criterion.matcher.costs[1].num_queries == 7
+
+
+@BOTH
+def test_a_mask_loss(host):
+    criterion = dict(type='SetCriterion', mask_loss=dict(type='AbsoluteLoss'), loss_weights=dict(l1=3.0))
+    _, head, losses = losses_of(host, criterion=criterion)
+    assert {key.rpartition('.')[2] for key in losses} == {'loss_cls', 'loss_l1'}
+    assert head.criterion.matcher.weights == dict(cls=1.0, mask=20.0, dice=1.0)
+    assert_trained(head.classifier.mask_embed)
+
+
+@BOTH
+def test_a_network_with_mask_features_per_layer(host):
+    network = dict(classifier=dict(type='OwnFeaturesNetwork'), pixel_decoder=None, transformer_decoder=None)
+    _, head, losses = losses_of(host, **network)
+    assert sum(key.endswith('loss_mask') for key in losses) == 4
+    assert_trained(head.classifier)
+
+
+def test_the_loss_of_that_network_is_that_of_the_equations():
+    torch.manual_seed(0)
+    network = OwnFeaturesNetwork([3, 5], 4, 6, 8).double()
+    features = [torch.randn(1, 3, 8, 12, dtype=torch.float64), torch.randn(1, 5, 4, 6, dtype=torch.float64)]
+    target = toy.make_target(3, (32, 48), num_classes=4)
+    predictions = network(features, all_layers=True)
+    criterion = SetCriterion(num_classes=4, matcher=MatcherInOrder(6))
+    losses = criterion(predictions, [target])
+    pairs = Matches.of([[(range(3), range(3))]] * 2)
+    for key, value in oracles.set_loss(predictions, [target], pairs).items():
+        torch.testing.assert_close(losses[key], value)
+
+
+def test_decoders_that_a_network_does_not_take_are_refused():
+    with pytest.raises(
+        TypeError, match=r'classifier \(OwnFeaturesNetwork\) does not take a pixel_decoder. Fix: pixel_'
+    ):
+        hosts.make_segmentor(classifier=dict(type='OwnFeaturesNetwork'))
