@@ -125,8 +125,8 @@ def decode_list(content: bytes, path: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b'\n') + 1
         raise ValueError(
-            f'ann_file {path!r}: line {line} has the byte {content[error.start]:#04x}, which is not {encoding.upper()}; '
-            'expected a text file in UTF-8. Fix: save it as UTF-8.'
+            f'ann_file {path!r}: line {line} has the byte {content[error.start]:#04x}, which is not '
+            f'{encoding.upper()}; expected a text file in UTF-8. Fix: save it as UTF-8.'
         ) from None
 
 
