@@ -194,7 +194,7 @@ def _image_findings(leaves: list) -> list[Finding]:
             continue
         files += 1
         if _orientation_is_open(header, info, loader, backend_args):
-            turned.append(f'{path} (orientation {header.orientation})')
+            turned.append(f'{path} (orientation {max(header.orientation, header.tiff_orientation)})')
         if loader.color_type in KEEPS_8_BITS and header.bits > 8:
             deep.append(path)
         if loader.color_type in KEEPS_8_BITS and (header.bands > 3 or not header.is_colour):
@@ -254,6 +254,8 @@ def _orientation_is_open(header: ImageHeader, info: Mapping, loader: Any, backen
         ValueError: if the size of the annotation shows that it lies otherwise than the image is read.
     """
     annotated = any(info.get(key) is not None for key in ('seg_map_path', 'segments_info', 'instances'))
+    if annotated and header.tiff_orientation != 1:
+        return header.tiff_orientation < 5 or header.upright_size[0] == header.upright_size[1]
     if header.orientation == 1 or not annotated:
         return False
     turns = loader.color_type in TURNS and getattr(loader, 'imdecode_backend', 'cv2') in ('cv2', 'pillow')

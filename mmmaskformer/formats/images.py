@@ -56,6 +56,8 @@ class ImageHeader(NamedTuple):
         bands: number of bands; 1 for grey and palette files.
         is_colour: whether the first three bands are red, green and blue; False for the bands of other instruments, of
             which OpenCV reads only one without a word.
+        tiff_orientation: the same tag of a TIFF file, which OpenCV and Pillow apply whatever they are asked for; the
+            sizes and ``orientation`` are those of the turned picture.
     """
 
     stored_size: tuple[int, int]
@@ -64,6 +66,7 @@ class ImageHeader(NamedTuple):
     bits: int
     bands: int
     is_colour: bool = True
+    tiff_orientation: int = 1
 
 
 def read_content(path: str, *, what: str, expected: str, where: str, backend_args: dict | None = None) -> bytes:
@@ -205,9 +208,11 @@ def _tiff_header(stream: BinaryIO, start: bytes) -> ImageHeader:
     tags.load(stream)
     size = (tags[TIFF_HEIGHT], tags[TIFF_WIDTH])
     # Every reader applies the orientation of TIFF files itself.
-    size = size[::-1] if tags.get(TIFF_ORIENTATION, 1) >= 5 else size
+    turned = tags.get(TIFF_ORIENTATION, 1)
+    size = size[::-1] if turned >= 5 else size
     bits, bands = max(np.atleast_1d(tags.get(TIFF_BITS, 1)).tolist()), tags.get(TIFF_BANDS, 1)
-    return ImageHeader(size, size, 1, bits, bands, bands == 1 or tags.get(TIFF_PHOTOMETRIC) in TIFF_COLOURS)
+    is_colour = bands == 1 or tags.get(TIFF_PHOTOMETRIC) in TIFF_COLOURS
+    return ImageHeader(size, size, 1, bits, bands, is_colour, turned)
 
 
 def orientation_of(image: Image.Image) -> int:

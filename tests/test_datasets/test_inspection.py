@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from helpers.tiff import write_tiff
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -215,3 +216,13 @@ def test_images_that_opencv_cannot_read_with_8_bits_end_the_run(tmp_path):
         inspect_data(build(tmp_path, **options))
     [found] = inspect_data(build(tmp_path, loader=dict(color_type='unchanged'), **options))
     assert not found.is_warning
+
+
+@pytest.mark.parametrize('orientation, is_open', [(1, False), (3, True), (6, False)])
+def test_orientation_of_tiff_files(tmp_path, orientation, is_open):
+    """OpenCV applies it always; a quarter of a turn shows in the size."""
+    write(tmp_path, np.zeros((10, 6) if orientation == 6 else (6, 10), np.uint8))
+    (tmp_path / 'images/a.jpg').unlink()
+    write_tiff(tmp_path / 'images/a.tif', 1, 1, orientation=orientation)
+    found = inspect_data(build(tmp_path, loader=dict(color_type='unchanged'), img_suffix='.tif'))
+    assert any(f'(orientation {orientation})' in each.text for each in found) == is_open
