@@ -1,6 +1,7 @@
 """Finding the files that an annotation file names."""
 
 import posixpath
+from collections import Counter
 from collections.abc import Sequence
 from os import path as osp
 
@@ -52,6 +53,18 @@ def locate_files(
             f'correct {key} or ann_file.'
         )
     return located
+
+
+def note_repeated(names: Sequence[str], notes: Notes) -> None:
+    """Count the files that an annotation file lists for several images.
+
+    Args:
+        names: of the files, one for each image.
+        notes: to add to.
+    """
+    for name, count in Counter(names).items():
+        if count > 1:
+            notes.add('files listed for several images each, read for all of them', name)
 
 
 def _find_elsewhere(name: str, folder: str, there: set[str], notes: Notes, backend_args: dict | None) -> str | None:

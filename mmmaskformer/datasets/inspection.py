@@ -1,7 +1,7 @@
 """Looks at a sample of a data set's files before a run, for what would go wrong without an error."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import path as osp
 from typing import Any, NamedTuple
 
@@ -23,6 +23,10 @@ MIN_FILES = 4
 HIGH_SHARE = 0.5
 """Of ignored pixels, from which a share is worth a warning."""
 NAMED_CLASSES = 20
+IGNORED_ADVICE = (
+    '. If label {ignore_index} is a class in the files, as in masks of 0 and 255, write its class id there; check also '
+    'reduce_zero_label and the order of the class list'
+)
 KEEPS_8_BITS = {'color', 'grayscale', 'color_ignore_orientation', 'grayscale_ignore_orientation'}
 TURNS = {'color', 'grayscale'}
 """Values of the loader's ``color_type`` that apply the EXIF orientation."""
@@ -82,7 +86,7 @@ def inspect_data(dataset: Any) -> list[Finding]:
         FileNotFoundError: if a label map is missing.
     """
     leaves = data_sets_of(dataset)
-    return [*_label_findings(leaves), *_image_findings(leaves)]
+    return [*_label_findings(leaves), *_segment_findings(leaves), *_image_findings(leaves)]
 
 
 def _sample(leaves: list, max_files: int, seconds: float) -> Iterator[tuple[Any, Mapping]]:
@@ -140,18 +144,43 @@ def _count_labels(leaf: Any, info: Mapping, num_classes: int) -> np.ndarray | No
 def _describe_counts(counts: np.ndarray, classes: tuple, looked_at: str, ignore_index: int) -> Finding:
     share = counts[-1] / counts.sum()
     ignored = f'{share:.1%} of the pixels are ignored (label {ignore_index})'
-    absent = [f"{label} '{classes[label]}'" for label in np.flatnonzero(counts[:-1] == 0)]
-    if not absent:
-        return Finding(f'{looked_at}: all {len(classes)} classes occur, {ignored}', bool(share > HIGH_SHARE))
-    more = f' and {len(absent) - NAMED_CLASSES} more' if len(absent) > NAMED_CLASSES else ''
-    named = ', '.join(absent[:NAMED_CLASSES]) + more
-    text = f'{looked_at}: {len(absent)} of {len(classes)} classes have no pixel: {named}; {ignored}'
+    named = _describe_absent(counts[:-1], classes)
+    if not named:
+        # With one class, everything that is not ignored is right: the metrics are perfect and say nothing.
+        is_warning = bool(share > (HIGH_SHARE if len(classes) > 1 else 0))
+        text = f'{looked_at}: all {len(classes)} classes occur, {ignored}'
+        return Finding(text + IGNORED_ADVICE.format(ignore_index=ignore_index) * is_warning, is_warning)
+    text = f'{looked_at}: {named}; {ignored}'
     if share > 0:
-        text += (
-            f'. If label {ignore_index} is a class in the files, as in masks of 0 and 255, write its class id there; '
-            'check also reduce_zero_label and the order of the class list'
-        )
+        text += IGNORED_ADVICE.format(ignore_index=ignore_index)
     return Finding(text, True)
+
+
+def _describe_absent(counts: np.ndarray, classes: Sequence[str], what: str = 'pixel') -> str:
+    """Which classes have a count of 0; empty if none has."""
+    absent = [f"{label} '{classes[label]}'" for label in np.flatnonzero(counts == 0)]
+    more = f' and {len(absent) - NAMED_CLASSES} more' if len(absent) > NAMED_CLASSES else ''
+    named = f'{len(absent)} of {len(classes)} classes have no {what}: {", ".join(absent[:NAMED_CLASSES])}{more}'
+    return named if absent else ''
+
+
+def _segment_findings(leaves: list) -> list[Finding]:
+    """Which classes have no segment or instance, as the JSON files say."""
+    leaves = [leaf for leaf in leaves if not hasattr(leaf, 'reduce_zero_label')]
+    classes = leaves[0].metainfo.get('classes') if leaves and hasattr(leaves[0], 'metainfo') else None
+    if not classes:
+        return []
+    counts, files = np.zeros(len(classes), np.int64), 0
+    for _, info in _sample(leaves, MAX_IMAGE_FILES, IMAGE_SECONDS):
+        rows = info.get('segments_info', info.get('instances'))
+        files += rows is not None
+        labels = [row.get('category', row.get('bbox_label', -1)) for row in rows or ()]
+        np.add.at(counts, [label for label in labels if 0 <= label < len(classes)], 1)
+    # Files of images alone, as of a test server, have no segment at all.
+    named = _describe_absent(counts, classes, 'segment') if counts.any() else ''
+    total = sum(map(len, leaves))
+    looked_at = f'all {total} images' if files == total else f'{files} of {total} images'
+    return [Finding(f'{looked_at}: {named}. Check the class list and the categories', True)] if named else []
 
 
 def _image_findings(leaves: list) -> list[Finding]:
@@ -165,7 +194,7 @@ def _image_findings(leaves: list) -> list[Finding]:
             continue
         files += 1
         if _orientation_is_open(header, info, loader, backend_args):
-            turned.append(f'{path} (orientation {header.orientation})')
+            turned.append(f'{path} (orientation {max(header.orientation, header.tiff_orientation)})')
         if loader.color_type in KEEPS_8_BITS and header.bits > 8:
             deep.append(path)
         if loader.color_type in KEEPS_8_BITS and (header.bands > 3 or not header.is_colour):
@@ -179,6 +208,8 @@ def _image_findings(leaves: list) -> list[Finding]:
             f'is: {some(turned)}. They are read upright, and no size tells whether their annotations lie on the '
             f'upright picture: {advice}'
         )
+    for path in (*deep[:1], *banded[:1]):
+        _require_readable(path, leaves)
     if deep:
         mark_reported('bits')
         before, after = grey_levels(deep[0]) or ('all', 'fewer')
@@ -195,6 +226,21 @@ def _image_findings(leaves: list) -> list[Finding]:
     return [Finding(text, True) for text in found]
 
 
+def _require_readable(path: str, leaves: list) -> None:
+    """Raise if OpenCV cannot read an image of many bits or bands at all; the host's message tells no reason."""
+    uses_opencv = all(getattr(_loader_of(leaf), 'imdecode_backend', 'cv2') == 'cv2' for leaf in leaves)
+    header = read_header(path)
+    is_common = header.bands <= 4 and header.bits <= 16
+    if is_common or not uses_opencv or not osp.isfile(path) or grey_levels(path) is not None:
+        return
+    raise ValueError(
+        f'image {path}: {header.bands} bands of {header.bits} bits, of which OpenCV cannot make an image of 8 bits, as '
+        "LoadImageFromFile expects by default. Fix: load with LoadImageFromFile(color_type='unchanged'), TIFF files of "
+        "more than three bands also with imdecode_backend='tifffile' (pip install tifffile imagecodecs); remove the "
+        'colour jitter; set mean and std of the data preprocessor and image_value of PadToSize to their range.'
+    )
+
+
 def _loader_of(leaf: Any) -> Any | None:
     """The transform of a data set's pipeline that loads the image and knows ``color_type``; None if there is none."""
     transforms = getattr(getattr(leaf, 'pipeline', None), 'transforms', [])
@@ -208,6 +254,8 @@ def _orientation_is_open(header: ImageHeader, info: Mapping, loader: Any, backen
         ValueError: if the size of the annotation shows that it lies otherwise than the image is read.
     """
     annotated = any(info.get(key) is not None for key in ('seg_map_path', 'segments_info', 'instances'))
+    if annotated and header.tiff_orientation != 1:
+        return header.tiff_orientation < 5 or header.upright_size[0] == header.upright_size[1]
     if header.orientation == 1 or not annotated:
         return False
     turns = loader.color_type in TURNS and getattr(loader, 'imdecode_backend', 'cv2') in ('cv2', 'pillow')

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 
-from mmmaskformer.datasets.files import locate_files
+from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import require_names
 from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
 from mmmaskformer.registry import DATASETS
@@ -91,6 +91,7 @@ class CocoInstanceDataset(CocoDataset):
         )
         for image, name in zip(content.images, names, strict=True):
             image['file_name'] = name
+        note_repeated(names, content.notes)
 
     def _report(self, content: InstanceFile) -> None:
         """Log what was left out."""

@@ -1,5 +1,6 @@
 """Which files of a data set are images, which are label maps, and which belong together."""
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -108,6 +109,27 @@ def _is_inside(inner: str, outer: str) -> bool:
     return inner != outer and (outer == '.' or inner.startswith(outer.rstrip('/') + '/'))
 
 
+def decode_list(content: bytes, path: str) -> str:
+    """The text of a list file in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    encoding = 'utf-16' if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else 'utf-8'
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b'\n') + 1
+        raise ValueError(
+            f'ann_file {path!r}: line {line} has the byte {content[error.start]:#04x}, which is not '
+            f'{encoding.upper()}; expected a text file in UTF-8. Fix: save it as UTF-8.'
+        ) from None
+
+
 def parse_list(text: str) -> list[Listed]:
     """The lines of a list file: a name, or the names of an image file and its label file.
 
@@ -128,7 +150,7 @@ def parse_list(text: str) -> list[Listed]:
 
 
 def candidates(folder: str, name: str, suffixes: Sequence[str]) -> list[str]:
-    """Paths where a listed name may lie, the likeliest first.
+    """Paths where a listed name may lie, the likeliest first; backslashes may be part of it or stand for '/'.
 
     Args:
         folder: of the files.
@@ -136,8 +158,11 @@ def candidates(folder: str, name: str, suffixes: Sequence[str]) -> list[str]:
         suffixes: as given, not only in lower case.
     """
     endings = spellings(suffixes)
-    names = [name] if ending_of(name, endings) else []
-    names += [name + suffix for suffix in dict.fromkeys([*suffixes, *endings, *(end.upper() for end in endings)])]
+    more = list(dict.fromkeys([*suffixes, *endings, *(end.upper() for end in endings)]))
+    names = []
+    for spelling in dict.fromkeys([name, name.replace('\\', '/')]):
+        names += [spelling] if ending_of(spelling, endings) else []
+        names += [spelling + suffix for suffix in more]
     return [osp.join(folder, each) for each in names]
 
 

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, checked, whole
 from mmmaskformer.datasets.category_labels import labels_of_categories
-from mmmaskformer.datasets.files import locate_files
+from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
@@ -161,6 +161,7 @@ class PanopticDataset(BaseDataset):
             )
             for row, name in zip(rows, located, strict=True):
                 row['file_name'] = name
+            note_repeated(located, content.notes)
 
     def _report(self, content: PanopticFile, labels: Mapping[int, int]) -> None:
         """Log which categories of the file are no class, and what was read although it is not as COCO writes it."""

@@ -13,6 +13,7 @@ from mmmaskformer.datasets.metainfo import load_metainfo, require_names
 from mmmaskformer.datasets.pairing import (
     candidates,
     count_suffixes,
+    decode_list,
     ending_of,
     parse_list,
     some,
@@ -147,6 +148,7 @@ class MaskFormerSegDataset(BaseSegDataset):
         if label_folder is None:
             return [(image, None) for image in found.images]
         labels_of = self._labels_by_name(found.labels)
+        self._report_shared_labels([labels_of.get(name) for name in found.images.values()], list(found.images))
         lost = sorted(set(labels_of) - set(found.images.values()))
         missing = [
             osp.join(label_folder, name + self.seg_map_suffix)
@@ -170,7 +172,8 @@ class MaskFormerSegDataset(BaseSegDataset):
 
     def _listed_pairs(self) -> list[tuple[str, str | None]]:
         """Path of every image that ``ann_file`` names, and of its label map."""
-        listed = parse_list(fileio.get_text(self.ann_file, backend_args=self.backend_args))
+        content = fileio.get(self.ann_file, backend_args=self.backend_args)
+        listed = parse_list(decode_list(content, self.ann_file))
         if not listed:
             raise ValueError(
                 f'{type(self).__name__}: ann_file {self.ann_file!r} is empty, expected one image name in each line.'
@@ -189,16 +192,33 @@ class MaskFormerSegDataset(BaseSegDataset):
                     missing.append(f'line {row.line}: {labels}')
             pairs.append((image, labels))
         self._require_pairs(len(pairs), missing, lost, 'names in ann_file have no image')
-        repeated = len(pairs) - len(set(pairs))
+        different = list(dict.fromkeys(pairs))
+        self._report_shared_labels([labels for _, labels in different], [image for image, _ in different])
+        repeated = len(pairs) - len(different)
         if repeated:
             self._warn(f'ann_file {self.ann_file!r} names {repeated} images again, which are used again')
         return pairs
+
+    def _report_shared_labels(self, labels: Sequence[str | None], images: Sequence[str]) -> None:
+        """Log images that have one label map, such as a.jpg and a.png: the second may be no image."""
+        sharing: dict[str, list[str]] = {}
+        for path, image in zip(labels, images, strict=True):
+            if path is not None:
+                sharing.setdefault(path, []).append(image)
+        shared = {path: users for path, users in sharing.items() if len(users) > 1}
+        if shared:
+            path, users = next(iter(shared.items()))
+            self._warn(
+                f'{len(shared)} label maps belong to several images each, expected one; the first, {path}, to '
+                f'{some(users)}. Fix: if one of these is no image, remove it, or correct img_suffix or ann_file'
+            )
 
     def _find(self, folder: str, name: str, suffixes: Sequence[str]) -> tuple[str, bool]:
         """Path of a listed name and whether there is such a file; names may also be relative to data_root."""
         paths = candidates(folder, name, suffixes)
         if ending_of(name, spellings(suffixes)) and self.data_root:
-            paths += [osp.join(root, name.lstrip('/')) for root in (folder, self.data_root)]
+            plain = [each.lstrip('/') for each in dict.fromkeys([name, name.replace('\\', '/')])]
+            paths += [osp.join(root, each) for root in (folder, self.data_root) for each in plain]
         there = (path for path in paths if fileio.exists(path, backend_args=self.backend_args))
         path = next(there, None)
         return (paths[0], False) if path is None else (path, True)

@@ -22,6 +22,8 @@ PNG_DEPTH = 24
 """Where a PNG file tells its bits per band."""
 TIFF_STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_ORIENTATION, TIFF_BANDS = 256, 257, 258, 262, 274, 277
+TIFF_SUBFILE, TIFF_NO_PAGE = 254, 0b101
+"""The tag that marks overviews (1) and masks of transparency (4)."""
 TIFF_COLOURS = (2, 5, 6)
 """Photometric interpretations: RGB, CMYK, YCbCr."""
 ORIENTATION = 0x0112
@@ -54,6 +56,8 @@ class ImageHeader(NamedTuple):
         bands: number of bands; 1 for grey and palette files.
         is_colour: whether the first three bands are red, green and blue; False for the bands of other instruments, of
             which OpenCV reads only one without a word.
+        tiff_orientation: the same tag of a TIFF file, which OpenCV and Pillow apply whatever they are asked for; the
+            sizes and ``orientation`` are those of the turned picture.
     """
 
     stored_size: tuple[int, int]
@@ -62,6 +66,7 @@ class ImageHeader(NamedTuple):
     bits: int
     bands: int
     is_colour: bool = True
+    tiff_orientation: int = 1
 
 
 def read_content(path: str, *, what: str, expected: str, where: str, backend_args: dict | None = None) -> bytes:
@@ -102,8 +107,8 @@ def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tu
         Its pixels, (H, W) or (H, W, channels), as stored; and its Pillow mode.
 
     Raises:
-        ValueError: if it cannot be decoded, contradicts its checksums, or is of a format whose compression changes
-            pixels, such as JPEG, whatever its name says.
+        ValueError: if it cannot be decoded, contradicts its checksums, has several pages, or is of a format whose
+            compression changes pixels, such as JPEG, whatever its name says.
     """
     try:
         damage = find_damage(content) if is_png(content) else None
@@ -114,13 +119,14 @@ def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tu
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f'{image.height} x {image.width} pixels, more than {MAX_PIXELS}')
             _require_lossless(image, path, what, expected)
+            _require_one_page(image)
             return np.asarray(image), image.mode
     except LossyFormatError:
         raise
     except UNREADABLE as error:
         raise ValueError(
             f'{what} {path}: {len(content)} bytes that cannot be decoded ({error}), expected {expected}. Fix: the file '
-            'is damaged or not an image; copy or convert it again.'
+            'is damaged or not a single image; copy or convert it again.'
         ) from error
 
 
@@ -138,6 +144,19 @@ def _require_lossless(image: Image.Image, path: str, what: str, expected: str) -
         'with them class ids. Fix: export the annotation again as PNG; renaming or converting the file does not bring '
         'the lost ids back.'
     )
+
+
+def _require_one_page(image: Image.Image) -> None:
+    """Raise if there is another page of the same size; overviews and masks of GeoTIFF files are no pages."""
+    pages = 1
+    for number in range(1, getattr(image, 'n_frames', 1)):
+        size = image.size
+        image.seek(number)
+        is_page = image.format != 'TIFF' or not image.tag_v2.get(TIFF_SUBFILE, 0) & TIFF_NO_PAGE
+        pages += is_page and image.size == size
+        image.seek(0)
+    if pages > 1:
+        raise ValueError(f'{pages} pages of {image.height} x {image.width} pixels, of which only one would be read')
 
 
 @contextmanager
@@ -189,9 +208,11 @@ def _tiff_header(stream: BinaryIO, start: bytes) -> ImageHeader:
     tags.load(stream)
     size = (tags[TIFF_HEIGHT], tags[TIFF_WIDTH])
     # Every reader applies the orientation of TIFF files itself.
-    size = size[::-1] if tags.get(TIFF_ORIENTATION, 1) >= 5 else size
+    turned = tags.get(TIFF_ORIENTATION, 1)
+    size = size[::-1] if turned >= 5 else size
     bits, bands = max(np.atleast_1d(tags.get(TIFF_BITS, 1)).tolist()), tags.get(TIFF_BANDS, 1)
-    return ImageHeader(size, size, 1, bits, bands, bands == 1 or tags.get(TIFF_PHOTOMETRIC) in TIFF_COLOURS)
+    is_colour = bands == 1 or tags.get(TIFF_PHOTOMETRIC) in TIFF_COLOURS
+    return ImageHeader(size, size, 1, bits, bands, is_colour, turned)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -208,6 +229,15 @@ def _bits(image: Image.Image) -> int:
         image.fp.seek(0)
         return image.fp.read(PNG_DEPTH + 1)[PNG_DEPTH]
     return 16 if image.mode.startswith('I') else 32 if image.mode == 'F' else 8
+
+
+def stored_bits(content: bytes) -> int:
+    """Bits per band in a picture file.
+
+    Args:
+        content: of a file that Pillow can read.
+    """
+    return _header(BytesIO(content)).bits
 
 
 def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int] | None = None) -> np.ndarray:

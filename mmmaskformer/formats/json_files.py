@@ -25,16 +25,16 @@ def read_json(path: str | Path, backend_args: dict | None, expected: str, what: 
         ValueError: if it is not JSON.
     """
     try:
-        text = fileio.get_text(path, backend_args=backend_args)
+        content = fileio.get(path, backend_args=backend_args)
     except FileNotFoundError:
         raise FileNotFoundError(
             f'{what}: not found. Expected: {expected}. Fix: correct data_root or ann_file; '
             'relative paths start at the working directory.'
         ) from None
+    try:
+        return json.loads(content)  # of bytes: also UTF-16, and UTF-8 with a byte order mark, as Windows programs write
     except UnicodeDecodeError as error:
         raise ValueError(f'{what}: not UTF-8 text ({error}). Fix: copy or write the file again.') from error
-    try:
-        return json.loads(text)
     except ValueError as error:
         raise ValueError(f'{what}: not valid JSON ({error}). Fix: copy or write the file again.') from error
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmmaskformer.formats.images import ORIENTATION, decode_picture, read_content, write_content
+from mmmaskformer.formats.images import ORIENTATION, decode_picture, read_content, stored_bits, write_content
 
 IGNORE_INDEX_8BIT = 255
 IGNORE_INDEX_16BIT = 65535
@@ -40,17 +40,20 @@ def decode_label_map(content: bytes, path: str) -> np.ndarray:
     """The label map in the bytes of a file, as `read_label_map` gives it.
 
     Raises:
-        ValueError: if the content cannot be decoded, is of a format that changes pixels (JPEG), has several channels,
-            an EXIF orientation, or values that are no labels.
+        ValueError: if the content cannot be decoded, is of a format that changes pixels (JPEG), has several pages or
+            channels, an EXIF orientation, grey levels of 2 or 4 bits, or values that are no labels.
     """
     pixels, mode = decode_picture(content, path, **FORM)
     _require_no_orientation(content, path)
+    if mode == 'L':
+        _require_unscaled(content, path)
     if mode in BIT_MODES:
         return pixels.astype(np.uint8)
     if mode not in WIDE_MODES:
+        fix = 'if it shows palette colours, convert the colours to class ids first'
         raise ValueError(
             f'label file {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}), expected one channel '
-            'of class ids (8 or 16 bit). Fix: if it shows palette colours, convert the colours to class ids first.'
+            f'of class ids (8 or 16 bit). Fix: {"write whole numbers, not floats" if mode == "F" else fix}.'
         )
     if pixels.min() < 0 or pixels.max() > MAX_LABEL:
         raise ValueError(
@@ -58,6 +61,17 @@ def decode_label_map(content: bytes, path: str) -> np.ndarray:
             f'{MAX_LABEL}. Fix: write the map with 8 or 16 bits, the ignored pixels as 255 or 65535.'
         )
     return pixels.astype(np.int32)
+
+
+def _require_unscaled(content: bytes, path: str) -> None:
+    """Raise for grey levels of 2 or 4 bits, which readers stretch to 0 to 255: 15 of 15 becomes 255."""
+    bits = stored_bits(content)
+    if bits in (2, 4):
+        raise ValueError(
+            f'label file {path}: found grey levels of {bits} bits, expected class ids of 8 or 16 bits (or a palette). '
+            f'Readers stretch them, so that id 1 would become {255 // (2**bits - 1)}, and {2**bits - 1} become 255, '
+            'usually the ignored label. Fix: save the ids again with 8 bits.'
+        )
 
 
 def _require_no_orientation(content: bytes, path: str) -> None:

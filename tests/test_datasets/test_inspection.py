@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from helpers.tiff import write_tiff
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -80,6 +81,14 @@ def test_much_ignored_is_a_warning(tmp_path):
     write(tmp_path, labels)
     [found] = inspect_data(build(tmp_path))
     assert found.is_warning and 'all 2 classes occur, 97.5% of the pixels are ignored' in found.text
+    assert 'masks of 0 and 255' in found.text
+
+
+def test_masks_of_0_and_255_with_one_class(tmp_path):
+    """Whatever the model says is right then: 0 is the only class, the object is ignored."""
+    write(tmp_path, BLOCK * 255)
+    [found] = inspect_data(build(tmp_path, classes=('object',)))
+    assert found.is_warning and 'all 1 classes occur, 20.0%' in found.text and 'masks of 0 and 255' in found.text
 
 
 def test_labels_are_counted_after_reduce_zero_label(tmp_path):
@@ -195,3 +204,25 @@ def test_images_of_more_bits_and_bands(tmp_path):
     assert bits.is_warning and '1 have more than 8 bits per band' in bits.text and levels in bits.text
     assert bands.is_warning and '1 have bands that the loader drops' in bands.text and 'b.png' in bands.text
     assert len(inspect_data(build(tmp_path, img_suffix='.png', loader=dict(color_type='unchanged')))) == 1
+
+
+def test_images_that_opencv_cannot_read_with_8_bits_end_the_run(tmp_path):
+    write(tmp_path, BLOCK)
+    image = next((tmp_path / 'images').iterdir())
+    image.unlink()
+    Image.fromarray(np.random.default_rng(0).random(BLOCK.shape, np.float32)).save(tmp_path / 'images' / 'a.tif')
+    options = dict(img_suffix='.tif')
+    with pytest.raises(ValueError, match=r"a\.tif: 1 bands of 32 bits, .* Fix: load with .*color_type='unchanged'"):
+        inspect_data(build(tmp_path, **options))
+    [found] = inspect_data(build(tmp_path, loader=dict(color_type='unchanged'), **options))
+    assert not found.is_warning
+
+
+@pytest.mark.parametrize('orientation, is_open', [(1, False), (3, True), (6, False)])
+def test_orientation_of_tiff_files(tmp_path, orientation, is_open):
+    """OpenCV applies it always; a quarter of a turn shows in the size."""
+    write(tmp_path, np.zeros((10, 6) if orientation == 6 else (6, 10), np.uint8))
+    (tmp_path / 'images/a.jpg').unlink()
+    write_tiff(tmp_path / 'images/a.tif', 1, 1, orientation=orientation)
+    found = inspect_data(build(tmp_path, loader=dict(color_type='unchanged'), img_suffix='.tif'))
+    assert any(f'(orientation {orientation})' in each.text for each in found) == is_open

@@ -9,6 +9,7 @@ import pytest
 from mmengine.registry import DefaultScope
 from PIL import Image
 
+from mmmaskformer.datasets.inspection import inspect_data
 from mmmaskformer.registry import DATASETS
 
 OUTLINE = [10, 10, 40, 10, 40, 40, 10, 40]
@@ -88,6 +89,12 @@ def test_missing_boxes_and_areas(tmp_path, content):
         del row['bbox'], row['area']
     dataset, lines = build_logged(tmp_path, changed)
     assert dataset.get_data_info(0) == expected and len(lines) == 1
+
+
+def test_classes_without_an_annotation_are_reported(tmp_path, content):
+    content['annotations'] = [row for row in content['annotations'] if row['category_id'] == 3]
+    [found] = inspect_data(build(tmp_path, content))
+    assert found.is_warning and "all 3 images: 1 of 2 classes have no segment: 1 'dog'" in found.text
 
 
 def test_every_class_gets_its_own_label(tmp_path, content):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmmaskformer.datasets.pairing import Listed, candidates, parse_list, sort_files, spellings
+from mmmaskformer.datasets.pairing import Listed, candidates, decode_list, parse_list, sort_files, spellings
 
 
 def sorted_files(files, image_suffixes=('.png',), label_suffix='_mask.png'):
@@ -59,3 +59,19 @@ def test_candidates_begin_with_what_is_written():
     assert candidates('d', 'a', ['.JPG'])[0] == 'd/a.JPG'
     assert candidates('d', 'a.jpeg', ['.jpg'])[:2] == ['d/a.jpeg', 'd/a.jpeg.jpg']
     assert candidates('d', 'a.png', ['.jpg'])[0] == 'd/a.png.jpg'
+
+
+def test_backslashes_stand_for_slashes_if_no_such_file_is_there():
+    assert candidates('d', 'x\\a.png', ['.png']) == [
+        'd/x\\a.png', 'd/x\\a.png.png', 'd/x\\a.png.PNG', 'd/x/a.png', 'd/x/a.png.png', 'd/x/a.png.PNG',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_list_in_encodings_that_programs_write(encoding):
+    assert parse_list(decode_list('Bäume/a.jpg\r\n'.encode(encoding), 'l.txt')) == [Listed(1, 'Bäume/a.jpg', None)]
+
+
+def test_list_in_another_encoding_names_file_and_line():
+    with pytest.raises(ValueError, match=r"ann_file 'l\.txt': line 2 has the byte 0xe4, .* Fix: save it as UTF-8"):
+        decode_list('a\nBäume\n'.encode('latin-1'), 'l.txt')

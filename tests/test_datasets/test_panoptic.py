@@ -8,6 +8,7 @@ import pytest
 from helpers.panoptic import CROWD, write_json, write_panoptic
 from mmengine.registry import DefaultScope
 
+from mmmaskformer.datasets.inspection import inspect_data
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.registry import DATASETS
@@ -116,6 +117,21 @@ def test_categories_outside_the_class_list_become_void(tmp_path, content):
     info = dataset.get_data_info(0)
     assert info['void_ids'] == [300, CROWD] and [row['id'] for row in info['segments_info']] == [600, 900]
     assert {row['category'] for row in info['segments_info']} == {1}
+
+
+def test_classes_without_a_segment_are_reported_at_the_start(tmp_path, content):
+    [found] = inspect_data(build(tmp_path))
+    assert found.is_warning and "all 2 images: 1 of 3 classes have no segment: 2 'sky'. Check the" in found.text
+    segments = [row for each in content['annotations'] for row in each['segments_info']]
+    segments[0]['category_id'] = 5
+    assert inspect_data(build(tmp_path, content=content)) == []
+
+
+def test_files_listed_twice_are_reported(tmp_path, content):
+    content['images'][1]['file_name'] = content['images'][0]['file_name']
+    with mock.patch('mmmaskformer.datasets.panoptic.print_log') as log:
+        build(tmp_path, content=content)
+    assert '1 files listed for several images each' in log.call_args.args[0]
 
 
 def test_part_of_the_classes_of_a_known_set(tmp_path):

@@ -269,6 +269,23 @@ def test_list_of_file_names_and_spellings(root, warnings):
     assert len(warnings) == 1 and 'names 1 images again' in warnings[0]
 
 
+def test_list_written_on_windows(root):
+    (root / 'pairs.txt').write_bytes('images\\drive\\r.jpg labels\\drive\\r.png\r\n'.encode('utf-16'))
+    dataset = build(root, ann_file='pairs.txt')
+    assert paths_of(dataset) == ['images/drive/r.jpg']
+    assert paths_of(dataset, 'seg_map_path') == ['labels/drive/r.png']
+
+
+def test_images_that_share_a_label_map_are_reported(root, warnings):
+    write(root / 'images' / 'p.png', np.zeros((4, 6, 3), np.uint8))
+    assert len(build(root, img_suffix=('.jpg', '.png'))) == 4
+    assert len(warnings) == 1
+    assert '1 label maps belong to several images each' in warnings[0] and 'p.jpg' in warnings[0]
+    (root / 'pairs.txt').write_text('p.jpg p.png\nq.jpg p.png\n')
+    build(root, ann_file='pairs.txt')
+    assert len(warnings) == 2 and 'labels/p.png, to ' in warnings[1]
+
+
 def test_list_for_images_without_labels_names_the_line(root):
     (root / 'names.txt').write_text('q\n\nz\n')
     with pytest.raises(ValueError, match=r'1 names in ann_file have no image: line 3: .*z\.jpg'):

@@ -207,6 +207,12 @@ def test_without_annotations_they_are_not_looked_at(tmp_path):
     assert found.annotations == {} and found.images == CONTENT['images']
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_encodings_of_windows_programs(tmp_path, encoding):
+    (tmp_path / 'a.json').write_text(json.dumps(CONTENT), encoding=encoding)
+    assert len(read_panoptic(str(tmp_path / 'a.json')).images) == len(CONTENT['images'])
+
+
 def test_not_text(tmp_path):
     (tmp_path / 'a.json').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(ValueError, match=r'a\.json: not UTF-8 text .* Fix: copy or write the file again'):

@@ -180,7 +180,7 @@ def test_photo_that_cannot_be_decoded(tmp_path):
 @pytest.mark.parametrize('bands, photometric, is_colour', [(1, 1, True), (3, 2, True), (4, 1, False), (6, 1, False)])
 def test_header_of_tiff_files_of_any_bands(tmp_path, bands, photometric, is_colour, big):
     found = read_header(write_tiff(tmp_path / 'a.tif', bands, photometric, big=big))
-    assert found == ((6, 10), (6, 10), 1, 16, bands, is_colour)
+    assert found == ((6, 10), (6, 10), 1, 16, bands, is_colour, 1)
 
 
 def test_header_of_a_damaged_tiff_file(tmp_path):

@@ -1,5 +1,8 @@
 """Label maps as files: round trip, refusals, and what the ignored label may be."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -46,6 +49,51 @@ def test_a_map_that_viewers_show_turned_is_refused(tmp_path):
     tag[0x0112] = 1
     Image.fromarray(NARROW.astype(np.uint8)).save(tmp_path / 'a.png', exif=tag)
     assert np.array_equal(read_label_map(str(tmp_path / 'a.png')), NARROW)
+
+
+def png(labels: np.ndarray, bits: int) -> bytes:
+    """A grey PNG file with 2, 4 or 8 bits per pixel, which Pillow does not write."""
+    per_byte = 8 // bits
+    padded = np.pad(labels, ((0, 0), (0, -labels.shape[1] % per_byte))).reshape(len(labels), -1, per_byte)
+    rows = (padded << np.arange(8 - bits, -1, -bits)).sum(axis=2).astype(np.uint8)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+    header = struct.pack('>IIBBBBB', labels.shape[1], labels.shape[0], bits, 0, 0, 0, 0)
+    pixels = zlib.compress(b''.join(b'\0' + row.tobytes() for row in rows))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', pixels) + chunk(b'IEND', b'')
+
+
+@pytest.mark.parametrize('bits, first', [(2, 85), (4, 17)])
+def test_grey_levels_that_readers_stretch_are_refused(bits, first):
+    labels = np.array([[0, 1, 2**bits - 1]])
+    message = rf'a\.png: found grey levels of {bits} bits, .* id 1 would become {first}, .* Fix: save the ids again'
+    with pytest.raises(ValueError, match=message):
+        decode_label_map(png(labels, bits), 'a.png')
+    assert np.array_equal(decode_label_map(png(labels, 8), 'a.png'), labels)
+
+
+def test_palettes_of_few_bits_give_indices(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1, 3]], np.uint8), 'P')
+    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    picture.save(tmp_path / 'a.png', bits=2)
+    assert read_label_map(str(tmp_path / 'a.png')).tolist() == [[0, 1, 3]]
+
+
+def test_several_pages_are_refused_but_not_overviews(tmp_path):
+    page = Image.fromarray(NARROW.astype(np.uint8))
+    page.save(tmp_path / 'a.tif', save_all=True, append_images=[page])
+    with pytest.raises(ValueError, match=r'a\.tif: .*2 pages of 2 x 3 pixels, of which only one would be read'):
+        read_label_map(str(tmp_path / 'a.tif'))
+    page.save(tmp_path / 'b.tif', save_all=True, append_images=[page.resize((2, 1))])
+    assert np.array_equal(read_label_map(str(tmp_path / 'b.tif')), NARROW)
+
+
+def test_floats_are_refused(tmp_path):
+    Image.fromarray(NARROW.astype(np.float32)).save(tmp_path / 'a.tif')
+    with pytest.raises(ValueError, match=r"a\.tif: .*mode 'F'.* Fix: write whole numbers, not floats"):
+        read_label_map(str(tmp_path / 'a.tif'))
 
 
 @pytest.mark.parametrize('value', [-1, -100, 65536])
