@@ -43,12 +43,13 @@ def run(*arguments, site, cwd) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_every_config_and_tool(site):
+def test_the_wheel_holds_every_config_and_tool_and_its_types(site):
     for name in ('configs', 'tools'):
         expected = {path.relative_to(ROOT / name) for path in (ROOT / name).rglob('*.*') if path.suffix != '.pyc'}
         found = site / 'mmmaskformer/.mim' / name
         assert {path.relative_to(found) for path in found.rglob('*.*')} == expected
     assert (site / 'mmmaskformer-startup.pth').is_file()
+    assert (site / 'mmmaskformer/py.typed').is_file()
 
 
 QUESTIONS = """

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import track
 
@@ -34,7 +35,7 @@ class Setup(NamedTuple):
         classes: of the data set.
     """
 
-    model: torch.nn.Module
+    model: BaseModel
     dataset: Any
     classes: ClassList
 

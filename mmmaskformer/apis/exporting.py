@@ -81,7 +81,7 @@ def _check_options(options: ExportOptions) -> None:
 
 def _shapes(options: ExportOptions) -> list[tuple[int, int, int]]:
     """Batches (B, H, W) to compare."""
-    shapes = check_shapes(tuple(options.fixed_size or options.size))
+    shapes = check_shapes(options.fixed_size or options.size)
     return [(batch, *options.fixed_size) for batch, _, _ in shapes] if options.fixed_size else shapes
 
 

@@ -63,7 +63,7 @@ def host_script(host: str | None, name: str) -> Path:
     if host not in packages:
         raise ValueError(f"default_scope={host!r}: expected 'mmseg' or 'mmdet'. Fix: inherit configs/_base_.")
     spec = find_spec(host)
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         raise ValueError(f'{host} is not installed. Fix: pip install {packages[host]}')
     root = Path(spec.submodule_search_locations[0])
     for script in (root / '.mim' / 'tools' / name, root.parent / 'tools' / name):

@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
-from torch import nn
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer.export.modules import head_of
@@ -25,7 +25,7 @@ class TrainedModel(NamedTuple):
             K bool), and ``short_edge`` and ``max_size`` of the test pipeline in pixels, None if it does not resize so.
     """
 
-    model: nn.Module
+    model: BaseModel
     facts: dict
 
 
@@ -92,7 +92,7 @@ def parse_options(pairs: Sequence[str] | None) -> dict:
     return parser.parse_args(['--cfg-options', *pairs] if pairs else []).cfg_options
 
 
-def build_trained(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
+def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
     """Build the model of a config and load its weights, all of them: a partly random model would look like a bad one.
 
     Args:
@@ -123,7 +123,8 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
     return model.eval(), content
 
 
-def _class_facts(head: torch.nn.Module, dataset_meta: dict) -> dict:
+def _class_facts(head: Any, dataset_meta: dict) -> dict:
+    """What the classes are called, how they are drawn and which are things, for one of our heads in either host."""
     names = list(dataset_meta.get('classes') or ())
     palette = [list(map(int, colour)) for colour in dataset_meta.get('palette') or ()]
     if len(names) != head.num_classes:

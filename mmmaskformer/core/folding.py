@@ -34,6 +34,7 @@ class LastConv(NamedTuple):
         In distributed training the weights are copied: if they are sharded, those of a module are freed where its
         forward pass ends.
         """
+        assert conv.bias is not None, '`can_fold` wants a bias'
         if dist.is_available() and dist.is_initialized():
             return cls(x, conv.weight.clone(), conv.bias.clone())
         return cls(x, conv.weight, conv.bias)

@@ -12,7 +12,7 @@ All of them carry gradients, in every grad mode in which torch records any.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from torch import Tensor
 from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.folding import FoldedProduct, LastConv, multiply_out
 from mmmaskformer.core.numerics import at_least_float32
+
+Alike = TypeVar('Alike', bound='Masks')
+"""One of the forms: only masks of the same form share features and are joined."""
 
 
 class Masks(Protocol):
@@ -68,7 +71,7 @@ class Masks(Protocol):
     def shares(self, other: 'Masks') -> bool:
         """Whether the logits of both are made of the same features, so that making them together saves work."""
 
-    def joined(self, others: Sequence['Masks']) -> 'Masks':
+    def joined(self: Alike, others: Sequence[Alike]) -> Alike:
         """Its own queries and those of others that it shares with, image by image one after the other."""
 
     def parts(self, image: int) -> dict[str, Tensor]:
@@ -117,7 +120,7 @@ class Plain(NamedTuple):
     def shares(self, other: Masks) -> bool:
         return False
 
-    def joined(self, others: Sequence[Masks]) -> 'Plain':
+    def joined(self, others: Sequence['Plain']) -> 'Plain':
         return Plain(torch.cat([self.all_logits, *(other.all_logits for other in others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
@@ -155,7 +158,7 @@ class Product(NamedTuple):
 
     def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
         embed = self.embed[image] if query_idx is None else self.embed[image, query_idx]
-        if self._is_folded():
+        if self.made_by is not None and _takes_fold():
             return FoldedProduct.apply(
                 *self.made_by.of_image(image), self.features[image, None].detach(), embed, [len(embed)]
             )
@@ -163,7 +166,7 @@ class Product(NamedTuple):
 
     def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
         embed = at_least_float32(self.embed.flatten(0, 1).index_select(0, query))
-        if self._is_folded():
+        if self.made_by is not None and _takes_fold():
             return FoldedProduct.apply(*self.made_by, self.features.detach(), embed, counts)
         factors = zip(embed.split(counts), self.features.to(embed.dtype), strict=True)
         return torch.cat([multiply_out(*of_image) for of_image in factors])
@@ -181,15 +184,11 @@ class Product(NamedTuple):
     def shares(self, other: Masks) -> bool:
         return isinstance(other, Product) and other.features is self.features
 
-    def joined(self, others: Sequence[Masks]) -> 'Product':
+    def joined(self, others: Sequence['Product']) -> 'Product':
         return self._replace(embed=torch.cat([self.embed, *(other.embed for other in others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
         return {'mask embeddings': self.embed[image], 'mask features': self.features[image]}
-
-    def _is_folded(self) -> bool:
-        # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
-        return self.made_by is not None and is_fast('folded_gradient') and not torch.jit.is_tracing()
 
 
 class Folded(NamedTuple):
@@ -239,7 +238,7 @@ class Folded(NamedTuple):
     def shares(self, other: Masks) -> bool:
         return isinstance(other, Folded) and other.conv.x is self.conv.x
 
-    def joined(self, others: Sequence[Masks]) -> 'Folded':
+    def joined(self, others: Sequence['Folded']) -> 'Folded':
         return self._replace(embed=torch.cat([self.embed, *(other.embed for other in others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
@@ -262,6 +261,12 @@ def join_layers(layers: Sequence[Masks]) -> list[tuple[range, Masks]]:
             groups.append((range(start, stop), joined))
             start = stop
     return groups
+
+
+def _takes_fold() -> bool:
+    """Whether the backward pass of a product goes through the convolution that made its features, if it is known."""
+    # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
+    return is_fast('folded_gradient') and not torch.jit.is_tracing()
 
 
 def _product_chunks(embed: Tensor, features: Tensor, step: int) -> Iterator[Tensor]:

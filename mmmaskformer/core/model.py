@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmmaskformer.core.contracts import PixelDecoder
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
@@ -128,12 +129,22 @@ def build_maskformer(
     Raises:
         ValueError: if a value is out of range, see the parts.
     """
-    transformer = dict(num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout)
-    pyramid = dict(in_channels=in_channels, channels=channels, mask_channels=channels, norm_groups=norm_groups)
+    pixel_decoder: PixelDecoder
     if encoder_layers:
-        pixel_decoder = TransformerEncoderPixelDecoder(**pyramid, **transformer, num_layers=encoder_layers)
+        pixel_decoder = TransformerEncoderPixelDecoder(
+            in_channels=in_channels,
+            channels=channels,
+            mask_channels=channels,
+            norm_groups=norm_groups,
+            num_layers=encoder_layers,
+            num_heads=num_heads,
+            ffn_channels=ffn_channels,
+            dropout=dropout,
+        )
     else:
-        pixel_decoder = FPNPixelDecoder(**pyramid)
+        pixel_decoder = FPNPixelDecoder(
+            in_channels=in_channels, channels=channels, mask_channels=channels, norm_groups=norm_groups
+        )
     classifier = MaskClassifier(
         pixel_decoder=pixel_decoder,
         transformer_decoder=TransformerDecoder(
@@ -141,13 +152,19 @@ def build_maskformer(
             num_queries=num_queries,
             channels=channels,
             num_layers=decoder_layers,
-            **transformer,
+            num_heads=num_heads,
+            ffn_channels=ffn_channels,
+            dropout=dropout,
         ),
         num_classes=num_classes,
         channels=channels,
         mask_channels=channels,
     )
-    shared = dict(mask_loss=mask_loss, loss_weights=loss_weights)
-    matcher = HungarianMatcher(**shared)
-    losses = SetCriterion(num_classes=num_classes, matcher=matcher, **shared, **criterion)
+    losses = SetCriterion(
+        num_classes=num_classes,
+        matcher=HungarianMatcher(mask_loss=mask_loss, loss_weights=loss_weights),
+        mask_loss=mask_loss,
+        loss_weights=loss_weights,
+        **criterion,
+    )
     return MaskFormer(backbone=backbone, classifier=classifier, criterion=losses)

@@ -5,7 +5,7 @@ without "no object", whose index is K; C embedding width; H, W padded network in
 logits; M true segments of one image; P pixels, flattened. Sizes are always (height, width).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import NamedTuple
@@ -67,7 +67,7 @@ class Layers(NamedTuple):
     @classmethod
     def of(cls, predictions: 'Layers | Sequence[MaskPrediction]') -> 'Layers':
         """The layers of a list of predictions; layers stay as they are."""
-        if isinstance(predictions, cls):
+        if isinstance(predictions, Layers):
             return predictions
         with torch.autocast(predictions[0].class_logits.device.type, enabled=False):
             class_logits = torch.stack([prediction.class_logits for prediction in predictions])
@@ -148,8 +148,15 @@ class MaskTarget(NamedTuple):
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)."""
-        height, width = (self.masks if self.segment_map is None else self.segment_map).shape[-2:]
+        maps = self.own_masks if self.segment_map is None else self.segment_map
+        height, width = maps.shape[-2:]
         return height, width
+
+    @property
+    def own_masks(self) -> Tensor:
+        """Masks (M, H, W) bool of a target without a segment map."""
+        assert self.masks is not None, 'a target has masks where it has no segment_map'
+        return self.masks
 
     def masks_of(self, target_idx: Tensor, out: Tensor | None = None) -> Tensor:
         """Masks of some segments, in one pass over the segment map.
@@ -162,20 +169,20 @@ class MaskTarget(NamedTuple):
             (n, H, W).
         """
         if self.segment_map is None:
-            return self.masks[target_idx] if out is None else out.copy_(self.masks[target_idx])
+            return self.own_masks[target_idx] if out is None else out.copy_(self.own_masks[target_idx])
         # Writing the comparison as numbers at once is many times faster than converting a bool tensor.
         return torch.eq(self.segment_map, target_idx.to(self.segment_map.dtype)[:, None, None], out=out)
 
     def all_masks(self) -> Tensor:
         """Masks (M, H, W) bool of all segments, the target's own where it has any."""
         if self.segment_map is None:
-            return self.masks
+            return self.own_masks
         return self.masks_of(torch.arange(self.num_segments, device=self.segment_map.device))
 
     def areas(self) -> Tensor:
         """Pixels (M,) int64 of every segment."""
         if self.segment_map is None:
-            return self.masks.sum((1, 2))
+            return self.own_masks.sum((1, 2))
         areas = torch.zeros(self.num_segments + 1, dtype=torch.long, device=self.labels.device)
         index = self.segment_map.flatten().long()
         return areas.index_add_(0, torch.where(index < 0, self.num_segments, index), torch.ones_like(index))[:-1]
@@ -184,7 +191,7 @@ class MaskTarget(NamedTuple):
         """Pixels (H, W) bool that are not labelled."""
         if self.segment_map is not None:
             return self.segment_map == IGNORED
-        return self.masks.new_zeros(self.size) if self.ignored is None else self.ignored
+        return self.own_masks.new_zeros(self.size) if self.ignored is None else self.ignored
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +225,7 @@ class Targets:
         Raises:
             ValueError: if targets differ in size, or one has both a map and masks, or neither.
         """
-        if isinstance(targets, cls):
+        if isinstance(targets, Targets):
             return targets
         for image, target in enumerate(targets):
             if (target.segment_map is None) == (target.masks is None):
@@ -230,8 +237,9 @@ class Targets:
         if len(sizes) > 1:
             raise ValueError(f'the targets of a batch have the sizes {sorted(sizes)}; expected one. Fix: pad them')
         labels, counts = torch.cat([x.labels for x in targets]), tuple(x.num_segments for x in targets)
-        if all(target.segment_map is not None for target in targets):
-            return cls(labels, counts, segment_maps=torch.stack([target.segment_map for target in targets]))
+        maps = [target.segment_map for target in targets if target.segment_map is not None]
+        if len(maps) == len(targets):
+            return cls(labels, counts, segment_maps=torch.stack(maps))
         ignored = [target.ignored_pixels() for target in targets]
         masks = torch.cat([target.all_masks() for target in targets])
         return cls(labels, counts, masks=masks, ignored=torch.stack(ignored))
@@ -245,7 +253,16 @@ class Targets:
         if self.segment_maps is not None:
             return MaskTarget(self.labels[segments], segment_map=self.segment_maps[image])
         ignored = None if self.ignored is None else self.ignored[image]
-        return MaskTarget(self.labels[segments], masks=self.masks[segments], ignored=ignored)
+        return MaskTarget(self.labels[segments], masks=self.own_masks[segments], ignored=ignored)
+
+    def __iter__(self) -> Iterator[MaskTarget]:
+        return (self[image] for image in range(len(self)))
+
+    @property
+    def own_masks(self) -> Tensor:
+        """Masks (N, H, W) bool of a batch without segment maps."""
+        assert self.masks is not None, 'targets have masks where they have no segment_maps'
+        return self.masks
 
     @property
     def starts(self) -> list[int]:
@@ -255,7 +272,8 @@ class Targets:
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)."""
-        height, width = (self.masks if self.segment_maps is None else self.segment_maps).shape[-2:]
+        maps = self.own_masks if self.segment_maps is None else self.segment_maps
+        height, width = maps.shape[-2:]
         return height, width
 
     @property
@@ -267,7 +285,7 @@ class Targets:
             return self.segment_maps != IGNORED
         if self.ignored is None:
             return None
-        in_segment = torch.stack([masks.any(0) for masks in self.masks.split(list(self.counts))])
+        in_segment = torch.stack([masks.any(0) for masks in self.own_masks.split(list(self.counts))])
         return in_segment | ~self.ignored
 
     def leaving_out_ignored(self, leave_out: bool) -> 'Targets':

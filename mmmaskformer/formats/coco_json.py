@@ -192,7 +192,7 @@ def known_id(value: Any, known: Collection, where: str, notes: Notes) -> int | s
     number = _image_id(value, 'image_id', where)
     if number not in known:
         other = as_whole(number) if isinstance(number, str) else str(number)
-        if other in known:
+        if other is not None and other in known:
             notes.add("'image_id' written as text where the image has a number, or the reverse", where)
             return other
     return number
@@ -246,7 +246,7 @@ def _make_plain(segment: Any, position: int, name: str, what: str, notes: Notes)
         segment[key] = as_number(segment[key], key, where, notes)
     where = f'{where}, id {segment["id"]}'
     segment['iscrowd'] = as_flag(segment.get('iscrowd', 0), 'iscrowd', where, notes)
-    area = segment.get('area')
+    area: Any = segment.get('area')
     if type(area) not in (int, float) or not 0 < area < float('inf'):
         notes.add("segments without a usable 'area', whose pixels are counted in the PNG", where)
         area = None

@@ -198,7 +198,7 @@ def _header(stream: BinaryIO) -> ImageHeader:
         orientation = orientation_of(image)
         stored = (image.height, image.width)
         upright = stored[::-1] if orientation >= 5 else stored
-        return ImageHeader(stored, upright, orientation, _bits(image), len(image.getbands()))
+        return ImageHeader(stored, upright, orientation, _bits(image, stream), len(image.getbands()))
 
 
 def _tiff_header(stream: BinaryIO, start: bytes) -> ImageHeader:
@@ -223,11 +223,11 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _bits(image: Image.Image) -> int:
+def _bits(image: Image.Image, stream: BinaryIO) -> int:
     """Bits per band in the file; Pillow decodes colours of 16 bits to 8 without telling."""
     if image.format == 'PNG':
-        image.fp.seek(0)
-        return image.fp.read(PNG_DEPTH + 1)[PNG_DEPTH]
+        stream.seek(0)
+        return stream.read(PNG_DEPTH + 1)[PNG_DEPTH]
     return 16 if image.mode.startswith('I') else 32 if image.mode == 'F' else 8
 
 
@@ -275,7 +275,7 @@ def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int
             f'image {path}: {len(content)} bytes that OpenCV cannot decode, expected {form["expected"]}. Fix: convert '
             'the file, for example to PNG.'
         )
-    return _turned(_as_colours(pixels), header.orientation if is_turned else 1)
+    return _turned(_as_colours(pixels), header.orientation if header is not None and is_turned else 1)
 
 
 def grey_levels(path: str) -> tuple[int, int] | None:

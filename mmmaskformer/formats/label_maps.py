@@ -131,8 +131,9 @@ def result_name(image: str, image_root: str | None = None) -> str:
         Such as 'val/berlin/000001.png', always with '/'.
     """
     path = PurePath(image)
-    inside = image_root is not None and path.is_relative_to(image_root)
-    return (path.relative_to(image_root) if inside else PurePath(path.name)).with_suffix('.png').as_posix()
+    if image_root is not None and path.is_relative_to(image_root):
+        return path.relative_to(image_root).with_suffix('.png').as_posix()
+    return PurePath(path.name).with_suffix('.png').as_posix()
 
 
 def shift_labels(labels: np.ndarray, ignore_index: int) -> np.ndarray:

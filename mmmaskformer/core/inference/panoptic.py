@@ -78,8 +78,13 @@ def panoptic_inference(
 
     Source: paper, section 3.3 (general inference); official code, MaskFormer.panoptic_inference.
     """
-    settings = dict(is_thing=is_thing, object_threshold=object_threshold, overlap_threshold=overlap_threshold)
-    return panoptic_query_segments(class_logits, masks, **settings).compact()
+    return panoptic_query_segments(
+        class_logits,
+        masks,
+        is_thing=is_thing,
+        object_threshold=object_threshold,
+        overlap_threshold=overlap_threshold,
+    ).compact()
 
 
 def panoptic_query_segments(

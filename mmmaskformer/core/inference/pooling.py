@@ -61,23 +61,28 @@ class SegmentPool:
             masks: of the same Q queries; ``out_size`` must be that of the other views.
         """
         labels, scores, probs = self._segments_of_view(class_logits, masks)
-        if self.masks is None:
-            self.masks = probs.new_zeros(0, *masks.out_size)
-        pooled = self._correspond(labels, probs)
+        pool = probs.new_zeros(0, *masks.out_size) if self.masks is None else self.masks
+        pooled = self._correspond(labels, probs, pool)
         known, new = pooled >= 0, pooled < 0
         self.scores = torch.cat([self.scores.index_add(0, pooled[known], scores[known]), scores[new]])
         self.counts = torch.cat([self.counts.index_add(0, pooled[known], torch.ones_like(scores[known])),
                                  torch.ones_like(scores[new])])  # fmt: skip
-        self.masks = torch.cat([self.masks.index_add_(0, pooled[known], probs[known]), probs[new]])
+        self.masks = torch.cat([pool.index_add_(0, pooled[known], probs[known]), probs[new]])
         self.labels = torch.cat([self.labels, labels[new]])
         self.num_views += 1
 
     def result(self) -> PanopticResult:
-        """The segments of the views added so far, with their mean class probabilities."""
+        """The segments of the views added so far, with their mean class probabilities.
+
+        Raises:
+            RuntimeError: if no view was added.
+        """
+        if self.masks is None:
+            raise RuntimeError('SegmentPool has no views, expected at least one. Fix: call add before result')
         scores = self.scores / self.num_views
         kept = scores > self.object_threshold / 2
         if not kept.any():
-            return nothing_found(self.masks.shape[1:], scores)
+            return nothing_found((self.masks.shape[1], self.masks.shape[2]), scores)
         labels, scores = self.labels[kept], scores[kept]
         probs = self.masks[kept] / self.counts[kept, None, None]
         own_area = (probs >= 0.5).flatten(1).sum(1)
@@ -100,9 +105,9 @@ class SegmentPool:
         best = scores.new_zeros(len(keys)).scatter_reduce_(0, group, scores, 'amax')
         return labels.new_zeros(len(keys)).index_copy_(0, group, labels), best, joined
 
-    def _correspond(self, labels: Tensor, probs: Tensor) -> Tensor:
-        """Position (n,) int64 of each segment of a view in the pool, -1 for new ones."""
-        pool = (self.masks >= 0.5 * self.counts[:, None, None]).flatten(1).to(probs.dtype)
+    def _correspond(self, labels: Tensor, probs: Tensor, masks: Tensor) -> Tensor:
+        """Position (n,) int64 of each segment of a view among the pooled masks, -1 for new ones."""
+        pool = (masks >= 0.5 * self.counts[:, None, None]).flatten(1).to(probs.dtype)
         view = (probs >= 0.5).flatten(1).to(probs.dtype)
         both = view @ pool.T
         overlap = both / (view.sum(1, keepdim=True) + pool.sum(1) - both).clamp(min=1)

@@ -6,7 +6,7 @@ near borders.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +97,7 @@ class QueryMasks(NamedTuple):
         return logits.flip(-1) if self.flipped else logits
 
 
-class DeferredMaskLogits(Sequence):
+class DeferredMaskLogits(Sequence[Tensor]):
     """The mask logits of a batch, computed image by image on access.
 
     What MMDetection's detector carries from the head to the fusion head: its own fusion head iterates over the images
@@ -115,7 +115,15 @@ class DeferredMaskLogits(Sequence):
     def __len__(self) -> int:
         return len(self.masks.like)
 
-    def __getitem__(self, image: int) -> Tensor:
+    @overload
+    def __getitem__(self, image: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, image: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, image: int | slice) -> Tensor | list[Tensor]:
+        if isinstance(image, slice):
+            return [self[position] for position in range(len(self))[image]]
         return resize(self.coarse_logits(range(len(self))[image]), self.input_size)
 
     def coarse_logits(self, image: int) -> Tensor:
@@ -161,7 +169,8 @@ def assign_pixels(masks: QueryMasks, query_idx: Tensor, scores: Tensor | None) -
         (winner, own_area): (H, W) int64 position in ``query_idx``; (n,) int64 number of pixels where the query's
         own mask probability is at least one half.
     """
-    best = winner = None
+    best: Tensor | None = None
+    winner: Tensor | None = None
     own_areas = []
     for start, values in masks.chunks(query_idx):
         if scores is not None:
@@ -170,9 +179,10 @@ def assign_pixels(masks: QueryMasks, query_idx: Tensor, scores: Tensor | None) -
         if scores is not None:
             values *= scores[start : start + len(values), None, None]
         value, index = values.max(0)
-        if best is None:
+        if best is None or winner is None:
             best, winner = value, index
         else:
             winner = torch.where(value > best, index + start, winner)
             best = torch.maximum(value, best)
+    assert winner is not None, 'at least one query takes part'
     return winner, torch.cat(own_areas)

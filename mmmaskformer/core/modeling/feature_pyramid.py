@@ -61,8 +61,7 @@ class SimpleFeaturePyramid(nn.Module):
 
     def _chosen(self, features: Tensor | Sequence[Tensor]) -> Tensor:
         maps = [features] if isinstance(features, Tensor) else list(features)
-        alone = isinstance(features, Tensor) or self.in_index is None
-        candidates = maps if alone else [maps[self.in_index]]
+        candidates = maps if isinstance(features, Tensor) or self.in_index is None else [maps[self.in_index]]
         fitting = [feature for feature in candidates if _has_channels(feature, self.in_channels)]
         if not fitting:
             found = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in maps]

@@ -42,6 +42,7 @@ class ConvNorm(nn.Module):
                 f'norm_groups={norm_groups} does not divide the {out_channels} channels of the pixel decoder; '
                 f'expected a divisor. Fix: set norm_groups={math.gcd(out_channels, 32)} in pixel_decoder.'
             )
+        self.conv: nn.Conv2d
         if kernel_size == 1:
             self.conv = PointwiseConv(in_channels, out_channels)
         else:

@@ -65,7 +65,11 @@ class FPNPixelDecoder(Fusable):
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
-            if self.is_fused and prefers_channels_last(feature) and not is_watched(lateral, lateral.norm):
+            if (
+                self.is_fused
+                and prefers_channels_last(feature)
+                and not is_watched(lateral, lateral.get_submodule('norm'))
+            ):
                 x = add_nearest_(lateral(feature), x)
             else:
                 x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')

@@ -44,8 +44,9 @@ class TransformerDecoder(nn.Module):
         if channels % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
         self.channels = channels
-        self.memory_proj = nn.Identity() if in_channels == channels else nn.Conv2d(in_channels, channels, 1)
+        self.memory_proj: nn.Module = nn.Identity()
         if in_channels != channels:
+            self.memory_proj = nn.Conv2d(in_channels, channels, 1)
             caffe2_xavier_(self.memory_proj)
         self.query_embed = nn.Embedding(num_queries, channels)
         layer = TransformerDecoderLayer(
@@ -64,7 +65,9 @@ class TransformerDecoder(nn.Module):
             L tensors (B, Q, channels), normalised, the last one final.
         """
         memory = self.memory_proj(memory)
-        position = sine_position_encoding(memory.shape[-2:], self.channels, memory.device).to(memory.dtype)
+        position = sine_position_encoding((memory.shape[2], memory.shape[3]), self.channels, memory.device).to(
+            memory.dtype
+        )
         memory, position = (grid.flatten(2).transpose(1, 2) for grid in (memory, position))
         query_pos = self.query_embed.weight[None].expand(memory.shape[0], -1, -1)  # len() would fix B in an export
         x = query_pos.new_zeros(query_pos.shape)

@@ -28,6 +28,16 @@ class PanopticMap(NamedTuple):
     areas: np.ndarray | None = None
 
 
+class CheckedMap(NamedTuple):
+    """A `PanopticMap` that was checked: int64 arrays, (M,) but for ``ids``, and always with ``is_crowd``."""
+
+    ids: np.ndarray
+    segment_ids: np.ndarray
+    labels: np.ndarray
+    is_crowd: np.ndarray
+    areas: np.ndarray | None
+
+
 def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stretches of pixels, row by row, over which both maps stay the same.
 
@@ -110,13 +120,13 @@ def labels_of_pixels(panoptic: PanopticMap, ignore_index: int, *, num_classes: i
     Raises:
         ValueError: if ids or labels do not fit, as in `count_segments`.
     """
-    panoptic = checked_map(panoptic, num_classes, name)
-    ids, _, lengths = joint_runs(panoptic.ids, panoptic.ids)
-    table = np.concatenate([[ignore_index], np.where(panoptic.is_crowd, ignore_index, panoptic.labels)])
-    return np.repeat(table[segment_positions(ids, panoptic, name)], lengths).reshape(panoptic.ids.shape)
+    checked = checked_map(panoptic, num_classes, name)
+    ids, _, lengths = joint_runs(checked.ids, checked.ids)
+    table = np.concatenate([[ignore_index], np.where(checked.is_crowd, ignore_index, checked.labels)])
+    return np.repeat(table[segment_positions(ids, checked, name)], lengths).reshape(checked.ids.shape)
 
 
-def segment_positions(ids: np.ndarray, panoptic: PanopticMap, what: str) -> np.ndarray:
+def segment_positions(ids: np.ndarray, panoptic: CheckedMap, what: str) -> np.ndarray:
     """Where the ids (R,) are listed: 0 for void, 1 + position otherwise."""
     listed = np.concatenate([[VOID], panoptic.segment_ids])
     order = np.argsort(listed)
@@ -133,7 +143,7 @@ def segment_positions(ids: np.ndarray, panoptic: PanopticMap, what: str) -> np.n
     return positions
 
 
-def checked_map(panoptic: PanopticMap, num_classes: int, what: str) -> PanopticMap:
+def checked_map(panoptic: PanopticMap, num_classes: int, what: str) -> CheckedMap:
     """Check what can be checked without looking at the pixels.
 
     Args:
@@ -159,7 +169,7 @@ def checked_map(panoptic: PanopticMap, num_classes: int, what: str) -> PanopticM
                 f'{what}: found {key} of shape {values.shape}, expected {segment_ids.shape} as segment_ids'
             )
     _require_known(segment_ids, labels, num_classes, what)
-    return PanopticMap(ids, segment_ids, labels, is_crowd, areas)
+    return CheckedMap(ids, segment_ids, labels, is_crowd, areas)
 
 
 def _require_known(segment_ids: np.ndarray, labels: np.ndarray, num_classes: int, what: str) -> None:

@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmmaskformer.core.quality.panoptic_map import PanopticMap, checked_map, joint_areas, segment_positions, shorten
+from mmmaskformer.core.quality.panoptic_map import (
+    CheckedMap,
+    PanopticMap,
+    checked_map,
+    joint_areas,
+    segment_positions,
+    shorten,
+)
 
 
 @dataclass(frozen=True)
@@ -103,13 +110,13 @@ def count_segments(
         ValueError: if the sizes differ; if an id of a map is not listed, or listed twice, or 0; if a label is outside
             the class list; if a predicted segment has no pixel; if a true area is smaller than an intersection.
     """
-    truth = checked_map(truth, num_classes, f'{name}: ground truth')
-    prediction = checked_map(prediction, num_classes, f'{name}: prediction')
-    true_ids, pred_ids, areas = _areas(truth.ids, prediction.ids, name)
-    columns = segment_positions(pred_ids, prediction, f'{name}: prediction')
-    overlaps = _overlaps(truth, true_ids, columns, areas, len(prediction.labels), name)
-    _require_pixels(prediction, overlaps, name)
-    return _count(truth, prediction.labels, overlaps, num_classes, name)
+    true = checked_map(truth, num_classes, f'{name}: ground truth')
+    predicted = checked_map(prediction, num_classes, f'{name}: prediction')
+    true_ids, pred_ids, areas = _areas(true.ids, predicted.ids, name)
+    columns = segment_positions(pred_ids, predicted, f'{name}: prediction')
+    overlaps = _overlaps(true, true_ids, columns, areas, len(predicted.labels), name)
+    _require_pixels(predicted, overlaps, name)
+    return _count(true, predicted.labels, overlaps, num_classes, name)
 
 
 def count_values(
@@ -133,22 +140,22 @@ def count_values(
     Raises:
         ValueError: as there, or what ``number`` raises.
     """
-    truth = checked_map(truth, num_classes, f'{name}: ground truth')
-    true_ids, found, areas = _areas(truth.ids, values, name)
+    true = checked_map(truth, num_classes, f'{name}: ground truth')
+    true_ids, found, areas = _areas(true.ids, values, name)
     columns, labels = number(found)
-    overlaps = _overlaps(truth, true_ids, columns, areas, len(labels), name)
-    return _count(truth, labels, overlaps, num_classes, name)
+    overlaps = _overlaps(true, true_ids, columns, areas, len(labels), name)
+    return _count(true, labels, overlaps, num_classes, name)
 
 
 def _count(
-    truth: PanopticMap, pred_labels: np.ndarray, overlaps: np.ndarray, num_classes: int, name: str
+    truth: CheckedMap, pred_labels: np.ndarray, overlaps: np.ndarray, num_classes: int, name: str
 ) -> SegmentCounts:
     """Match and count, given the pixels that segments share; see `_overlaps`."""
     inside, on_void = overlaps[1:, 1:], overlaps[0, 1:]
     pred_areas = overlaps.sum(axis=0)[1:]
     true_areas = overlaps.sum(axis=1)[1:] if truth.areas is None else truth.areas
     iou = segment_iou(inside, pred_areas, true_areas[:, None], on_void)
-    _require_iou(iou, truth, name)
+    _require_iou(iou, truth.segment_ids, true_areas, name)
     match = (iou > 0.5) & (truth.labels[:, None] == pred_labels) & ~truth.is_crowd[:, None]
     found, used = match.any(axis=1), match.any(axis=0)
     ignored = (on_void + _pixels_on_crowd(truth, inside, pred_labels, num_classes)) / pred_areas > 0.5
@@ -184,7 +191,8 @@ def mean_quality(counts: SegmentCounts, chosen: np.ndarray | None = None) -> Mea
         present &= np.asarray(chosen, bool)
     if not present.any():
         return MeanQuality(np.nan, np.nan, np.nan, 0)
-    return MeanQuality(*per_class[:, present].mean(axis=1).tolist(), int(present.sum()))
+    pq, sq, rq = per_class[:, present].mean(axis=1).tolist()
+    return MeanQuality(pq, sq, rq, int(present.sum()))
 
 
 def segment_iou(
@@ -219,7 +227,7 @@ def _areas(truth: np.ndarray, prediction: np.ndarray, name: str) -> tuple[np.nda
 
 
 def _overlaps(
-    truth: PanopticMap, true_ids: np.ndarray, columns: np.ndarray, areas: np.ndarray, num_predicted: int, name: str
+    truth: CheckedMap, true_ids: np.ndarray, columns: np.ndarray, areas: np.ndarray, num_predicted: int, name: str
 ) -> np.ndarray:
     """Pixels that each true segment (row) shares with each predicted one (column), (1 + M, 1 + S); void comes first.
 
@@ -237,7 +245,7 @@ def _overlaps(
     return pixels.reshape(shape)
 
 
-def _pixels_on_crowd(truth: PanopticMap, inside: np.ndarray, pred_labels: np.ndarray, num_classes: int) -> np.ndarray:
+def _pixels_on_crowd(truth: CheckedMap, inside: np.ndarray, pred_labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Pixels of each predicted segment on the crowd of its own class, (S,)."""
     crowds = np.flatnonzero(truth.is_crowd)
     if not crowds.size:
@@ -248,8 +256,8 @@ def _pixels_on_crowd(truth: PanopticMap, inside: np.ndarray, pred_labels: np.nda
     return np.where(crowd >= 0, inside[crowd, np.arange(len(crowd))], 0)
 
 
-def _require_pixels(prediction: PanopticMap, overlaps: np.ndarray, name: str) -> None:
-    seen = overlaps.any(axis=0)[1:]
+def _require_pixels(prediction: CheckedMap, overlaps: np.ndarray, name: str) -> None:
+    seen = overlaps[:, 1:].any(axis=0)
     if not seen.all():
         missing = prediction.segment_ids[~seen]
         raise ValueError(
@@ -258,11 +266,11 @@ def _require_pixels(prediction: PanopticMap, overlaps: np.ndarray, name: str) ->
         )
 
 
-def _require_iou(iou: np.ndarray, truth: PanopticMap, name: str) -> None:
+def _require_iou(iou: np.ndarray, segment_ids: np.ndarray, true_areas: np.ndarray, name: str) -> None:
     """The IoU exceeds 1 only if an area from elsewhere is smaller than the segment is in the map."""
     wrong = (iou > 1).any(axis=1)
     if wrong.any():
-        ids, areas = truth.segment_ids[wrong], truth.areas[wrong]
+        ids, areas = segment_ids[wrong], true_areas[wrong]
         raise ValueError(
             f'{name}: ground truth segments {shorten(ids)} have the areas {shorten(areas)} in segments_info, fewer '
             'pixels than the map has. Fix: write the areas that the map has.'

@@ -108,7 +108,7 @@ def pixel_quality(counts: LabelCounts) -> PixelQuality:
 
 def _match_segments(
     intersection: np.ndarray, true_area: np.ndarray, pred_area: np.ndarray, on_void: np.ndarray
-) -> tuple[np.ndarray, ...]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """TP, FP, FN and IoU of each class of an image, (K,) each; a class is one segment."""
     whole = pred_area + on_void
     iou = segment_iou(intersection, whole, true_area, on_void)

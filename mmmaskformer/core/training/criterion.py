@@ -38,6 +38,8 @@ class SetCriterion(nn.Module):
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
 
+    class_weight: Tensor
+
     def __init__(
         self,
         *,

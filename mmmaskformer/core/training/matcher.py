@@ -1,7 +1,10 @@
 """Assignment of queries to true segments."""
 
+import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from typing import cast
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -79,10 +82,13 @@ class HungarianMatcher(nn.Module):
 
         The last column belongs to no segment: it shows class logits that are not finite where there is no segment.
         """
-        total = 0
-        for cost in self.costs:
-            for name, values in zip(cost.names, cost(layers, targets), strict=True):
-                total = total + self.weights[name] * values
+        costs = cast('Iterable[Cost]', self.costs)  # to torch, what a ModuleList holds is any module
+        weighted = (
+            self.weights[name] * values
+            for cost in costs
+            for name, values in zip(cost.names, cost(layers, targets), strict=True)
+        )
+        total = reduce(operator.add, weighted)
         return torch.cat([total, at_least_float32(layers.class_logits).sum(-1, keepdim=True)], -1)
 
     def _warn_if_queries_are_few(self, layers: Layers, targets: Targets) -> None:

@@ -51,8 +51,10 @@ def batch_mask_losses(
         return one_pass_triton.batch_mask_losses(logits, targets, counts, target_idx, kind)
     counted = targets.counted
     parts = [
-        matched_mask_losses(*of_image, kind, None if counted is None else counted[image])
-        for image, of_image in enumerate(zip(logits.split(counts), targets, target_idx.split(counts), strict=True))
+        matched_mask_losses(part, target, segment, kind, None if counted is None else counted[image])
+        for image, (part, target, segment) in enumerate(
+            zip(logits.split(counts), targets, target_idx.split(counts), strict=True)
+        )
     ]
     mask, dice = (torch.cat(losses) for losses in zip(*parts, strict=True))
     return mask, dice
@@ -132,9 +134,12 @@ class _Workspace:
     def __init__(self, mask_logits: Tensor, target: MaskTarget, counted: Tensor | None, chunk: int):
         self.target = target
         self.areas = target.areas()
-        self.counted = None if counted is None else counted.to(mask_logits.dtype)
-        self.num_pixels = target.size[0] * target.size[1] if counted is None else self.counted.sum().clamp(min=1)
-        self.sampler = Upsampler(tuple(mask_logits.shape[-2:]), target.size, mask_logits)
+        self.counted: Tensor | None = None
+        self.num_pixels: int | Tensor = target.size[0] * target.size[1]
+        if counted is not None:
+            self.counted = counted.to(mask_logits.dtype)
+            self.num_pixels = self.counted.sum().clamp(min=1)
+        self.sampler = Upsampler((mask_logits.shape[1], mask_logits.shape[2]), target.size, mask_logits)
         self.tensors = mask_logits.new_empty(5, chunk, *target.size)
         # Where the coarse logits are of moderate size, so are all that lie between them.
         self.tails = bool(mask_logits.abs().amax() > LARGEST_PLAIN_LOGIT)
@@ -176,7 +181,7 @@ class _Workspace:
         ``log_right`` is overwritten.
         """
         if kind == 'bce':
-            factor, of_inside = 1 / self.num_pixels, -1
+            factor, of_inside = 1 / self.num_pixels, -1.0
             loss = log_right.sum((1, 2)).mul_(-factor)
             slope.copy_(error)  # d L / d logit = -s * u
         else:

@@ -33,22 +33,23 @@ def batch_mask_losses(
         target_idx: (N,) int64.
         kind: a key of `equations.PER_PIXEL`.
     """
-    overlapping = targets.segment_maps is None
+    segment_maps = targets.segment_maps
     image = torch.arange(len(targets)).repeat_interleave(torch.tensor(counts), output_size=len(target_idx))
-    counted, num_pixels = targets.counted, targets.size[0] * targets.size[1]
-    if overlapping:  # the maps are masks, those of one image after the other; 2 where a pixel takes no part
-        maps = targets.masks.view(torch.uint8)
+    counted = targets.counted
+    num_pixels: int | Tensor = targets.size[0] * targets.size[1]
+    if segment_maps is None:  # the maps are masks, those of one image after the other; 2 where a pixel takes no part
+        maps = targets.own_masks.view(torch.uint8)
         if counted is not None:
             of_mask = torch.arange(len(targets)).repeat_interleave(torch.tensor(targets.counts))
             maps = torch.where(counted[of_mask.to(counted.device, non_blocking=True)], maps, 2)
         starts = torch.tensor(targets.starts)[image]
         map_idx = starts.to(target_idx.device, non_blocking=True) + target_idx
     else:
-        maps, map_idx = targets.segment_maps, image.to(target_idx.device, non_blocking=True)
+        maps, map_idx = segment_maps, image.to(target_idx.device, non_blocking=True)
     if counted is not None:
         num_pixels = counted.flatten(1).sum(1).clamp(min=1)[image.to(target_idx.device, non_blocking=True)]
     mask, dice = _Kernels.apply(
-        mask_logits.contiguous(), maps, map_idx, target_idx, overlapping, kind == 'focal', counted is not None
+        mask_logits.contiguous(), maps, map_idx, target_idx, segment_maps is None, kind == 'focal', counted is not None
     )
     return mask / num_pixels, dice
 

@@ -108,7 +108,7 @@ def _members(targets: Targets, size: tuple[int, int]) -> tuple[Tensor, Tensor | 
     """
     most = max(targets.counts)
     if targets.segment_maps is None:
-        masks = torch.nn.utils.rnn.pad_sequence(targets.masks.split(list(targets.counts)), batch_first=True)
+        masks = torch.nn.utils.rnn.pad_sequence(targets.own_masks.split(list(targets.counts)), batch_first=True)
         counted = targets.counted
         counted = None if counted is None else sample_nearest(counted, size).flatten(1)
         return sample_nearest(masks, size).flatten(2), counted

@@ -90,7 +90,7 @@ def instance_targets(
         ascending.
 
     Raises:
-        ValueError: if labels and masks differ in number, or the label map has another size.
+        ValueError: if labels and masks differ in number, or the label map has another size or no ``is_thing``.
 
     Source: paper, section 3.2; the same targets as MMDetection's preprocess_panoptic_gt.
     """
@@ -103,6 +103,8 @@ def instance_targets(
             f'the label map is {tuple(label_map.shape)} and the instance masks are {tuple(masks.shape[1:])}; expected '
             'one size. Fix: let every transform of the pipeline move both'
         )
+    if is_thing is None:
+        raise ValueError('is_thing is None beside a label_map; expected (K,) bool. Fix: give both or neither')
     present = label_map.unique().long()
     present = present[(present >= 0) & (present < len(is_thing))]
     stuff = present[~is_thing[present]]

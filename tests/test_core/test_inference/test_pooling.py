@@ -91,6 +91,11 @@ def test_nothing_in_any_view_is_void():
     assert found.segment_ids.shape == SIZE and not found.segment_ids.any() and not len(found.labels)
 
 
+def test_a_pool_without_views_is_refused():
+    with pytest.raises(RuntimeError, match='no views'):
+        SegmentPool(is_thing=IS_THING).result()
+
+
 def test_a_first_view_without_segments_does_not_matter():
     nothing, something = view((1, 0.5, 0, 0, 4, 4)), view(STUFF)
     assert pooled(nothing, something, something).labels.tolist() == [0]

@@ -62,6 +62,7 @@ def test_deferred_logits_act_as_the_batch_of_full_logits():
     assert len(deferred) == 2
     torch.testing.assert_close(torch.stack(list(deferred)), expected)
     torch.testing.assert_close(deferred[-1], expected[1])
+    torch.testing.assert_close(torch.stack(deferred[1:]), expected[1:])
     with pytest.raises(IndexError):
         deferred[2]
     torch.testing.assert_close(deferred.of_image(1, (22, 29), (22, 29)).logits(), expected[1, :, :22, :29])

@@ -76,6 +76,8 @@ def test_targets_that_do_not_fit_are_named():
         instance_targets(
             torch.tensor([0, 0]), masks, label_map=torch.zeros(3, 5, dtype=torch.long), is_thing=torch.tensor([True])
         )
+    with pytest.raises(ValueError, match='is_thing is None beside a label_map'):
+        instance_targets(torch.tensor([0, 0]), masks, label_map=torch.zeros(3, 4, dtype=torch.long))
 
 
 def test_maps_that_are_not_integer_are_refused():

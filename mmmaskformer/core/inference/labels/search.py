@@ -6,7 +6,9 @@ ones, and what stays open at the end is computed pixel by pixel, among the class
 are those of the plain computation; only where two scores agree to rounding may the order of additions decide.
 """
 
+import operator
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -138,7 +140,8 @@ def _chunk_size(summands: Sequence[Tiled], classes: Tensor) -> int:
 
 def _bound(summands: Sequence[Tiled], rest: Tensor, tiles: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Label (n,) of each tile, whether (n,) it is certain, and the classes that can win in tiles where it is not."""
-    lower, upper = 0, rest[classes]
+    upper = rest[classes]
+    lower = torch.zeros_like(upper)
     for summand in summands:
         low, high = summand.mask_bounds(tiles)
         class_probs = summand.view.class_probs[:, classes]
@@ -151,14 +154,16 @@ def _bound(summands: Sequence[Tiled], rest: Tensor, tiles: Tensor, classes: Tens
 
 def _scores(summands: Sequence[Tiled], tiles: Tensor, classes: Tensor) -> Tensor:
     """Scores (n, side, side, k) of some classes in tiles, pixel by pixel."""
-    scores = 0
-    for summand in summands:
-        seen = summand.sees(tiles)
-        found = summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
-        if len(found) < len(tiles):
-            found = found.new_zeros(len(tiles), *found.shape[1:]).masked_scatter_(seen[:, None, None, None], found)
-        scores = scores + found
-    return scores
+    return reduce(operator.add, (_scores_of(summand, tiles, classes) for summand in summands))
+
+
+def _scores_of(summand: Tiled, tiles: Tensor, classes: Tensor) -> Tensor:
+    """What one view adds to the scores, 0 in tiles that it does not see."""
+    seen = summand.sees(tiles)
+    found = summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
+    if len(found) == len(tiles):
+        return found
+    return found.new_zeros(len(tiles), *found.shape[1:]).masked_scatter_(seen[:, None, None, None], found)
 
 
 def _decided(scores: Tensor, best: Tensor, rest: Tensor) -> Tensor:

@@ -25,9 +25,9 @@ class Windows:
 
     def __init__(self, axis: Axis, side: int):
         count = -(-axis.size // TILE_SIZES[0]) * (TILE_SIZES[0] // side)
-        positions = torch.arange(count * side, device=axis.before.index.device)
+        positions = torch.arange(count * side, device=axis.before.inputs.device)
         positions = positions.clamp_(max=axis.size - 1).view(count, side)
-        self.after = None
+        self.after: Tensor | None = None
         self.weight = axis.before.weight.new_ones(2, count).unbind()
         if axis.after is not None:
             sums = axis.after.weight.sum(1)[positions]
@@ -39,7 +39,7 @@ class Windows:
 def _matrices(taps: Taps, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs (t, s) that groups of outputs (t, r) use, and the matrices (t, r, s) from one to the other."""
     index, weight = taps.rows(outputs)
-    last = int(taps.index.amax())
+    last = int(taps.inputs.amax())
     start = torch.where(weight > 0, index, last).amin((1, 2))
     stop = torch.where(weight > 0, index, 0).amax((1, 2))
     length = max(1, int((stop - start).amax()) + 1)
@@ -84,6 +84,7 @@ class Tiled:
         probs = _resample(patches, self.rows.before[rows], self.columns.before[columns]).sigmoid_()
         if self.rows.after is None:
             return probs
+        assert self.columns.after is not None, 'a view is resized along both axes or neither'
         return _resample(probs, self.rows.after[rows], self.columns.after[columns])
 
 

@@ -1,6 +1,8 @@
 """The class scores of an image as factors: class probabilities, mask logits, and maps from the grid to the pixels."""
 
+import operator
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -15,11 +17,11 @@ class Taps(NamedTuple):
     """A linear map along one axis of which every output uses few inputs.
 
     Attributes:
-        index: (N, t) int64, the inputs of each output.
+        inputs: (N, t) int64, which ones each output uses.
         weight: (N, t) float at least 0, their weights.
     """
 
-    index: Tensor
+    inputs: Tensor
     weight: Tensor
 
     @classmethod
@@ -34,19 +36,19 @@ class Taps(NamedTuple):
 
     def after(self, first: 'Taps') -> 'Taps':
         """This map applied to the outputs of another."""
-        index, weight = first.index[self.index], first.weight[self.index] * self.weight[:, :, None]
-        return Taps(index.flatten(1), weight.flatten(1))
+        inputs, weight = first.inputs[self.inputs], first.weight[self.inputs] * self.weight[:, :, None]
+        return Taps(inputs.flatten(1), weight.flatten(1))
 
     def rows(self, chosen: slice | Tensor) -> 'Taps':
         """The map to some outputs only, in the order asked for."""
-        return Taps(self.index[chosen], self.weight[chosen])
+        return Taps(self.inputs[chosen], self.weight[chosen])
 
     def applied(self, maps: Tensor, axis: int) -> Tensor:
         """The map of all values along one axis of a tensor (..., n, ...), which becomes (..., N, ...)."""
         shape = [1] * maps.ndim
         shape[axis] = -1
-        taps = zip(self.index.unbind(1), self.weight.unbind(1), strict=True)
-        return sum(maps.index_select(axis, index) * weight.view(shape) for index, weight in taps)
+        taps = zip(self.inputs.unbind(1), self.weight.unbind(1), strict=True)
+        return reduce(operator.add, (maps.index_select(axis, index) * weight.view(shape) for index, weight in taps))
 
 
 class Axis(NamedTuple):
@@ -63,11 +65,11 @@ class Axis(NamedTuple):
     @property
     def size(self) -> int:
         """Positions of the output."""
-        return len((self.after or self.before).index)
+        return len((self.after or self.before).inputs)
 
     def mirrored(self) -> 'Axis':
         """The same with the output turned round."""
-        order = torch.arange(self.size - 1, -1, -1, device=self.before.index.device)
+        order = torch.arange(self.size - 1, -1, -1, device=self.before.inputs.device)
         return Axis(self.before.rows(order)) if self.after is None else Axis(self.before, self.after.rows(order))
 
 
@@ -151,7 +153,7 @@ def class_scores(views: Sequence[ScoreView]) -> Tensor:
     Returns:
         (K, H, W) float, the sum over the views.
     """
-    total = None
+    total: Tensor | None = None
     with torch.autocast(views[0].class_probs.device.type, enabled=False):
         for view in views:
             masks = view.columns.before.applied(view.rows.before.applied(view.mask_logits, 0), 1).sigmoid()
@@ -159,4 +161,5 @@ def class_scores(views: Sequence[ScoreView]) -> Tensor:
                 masks = masks if side.after is None else side.after.applied(masks, axis)
             scores = torch.einsum('hwq,qk->khw', masks, view.class_probs)
             total = scores if total is None else total + scores
+    assert total is not None, 'there is at least one view'
     return total

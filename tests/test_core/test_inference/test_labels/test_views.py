@@ -9,8 +9,8 @@ from mmmaskformer.core.inference.semantic import semantic_inference
 
 def matrix_of(taps: Taps, inputs: int) -> torch.Tensor:
     """(outputs, inputs) float64."""
-    matrix = torch.zeros(len(taps.index), inputs, dtype=torch.float64)
-    return matrix.scatter_add(1, taps.index, taps.weight.double())
+    matrix = torch.zeros(len(taps.inputs), inputs, dtype=torch.float64)
+    return matrix.scatter_add(1, taps.inputs, taps.weight.double())
 
 
 def scores_of(view) -> torch.Tensor:
