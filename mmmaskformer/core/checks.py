@@ -44,7 +44,12 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
     """A finite number in [low, high]; True and False are none."""
 
     def accepts(value) -> bool:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+        return (
+            isinstance(value, Real)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and low <= float(value) <= high
+        )
 
     return Check(f'a number{_range(low, high)}', accepts)
 
@@ -53,7 +58,7 @@ def whole(low: float = -math.inf, high: float = math.inf) -> Check:
     """A whole number in [low, high]; True, False and 2.0 are none."""
 
     def accepts(value) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
+        return isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
 
     return Check(f'a whole number{_range(low, high)}', accepts)
 
@@ -126,7 +131,7 @@ def checked(**checks: Check) -> Callable[[type], type]:
         The decorator, which raises a TypeError if a declared name is not an argument.
     """
 
-    def decorate(cls: type) -> type:
+    def decorate(cls: Any) -> Any:
         original = cls.__init__
         signature = inspect.signature(original)
         takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())

@@ -152,7 +152,8 @@ def _require_one_page(image: Image.Image) -> None:
     for number in range(1, getattr(image, 'n_frames', 1)):
         size = image.size
         image.seek(number)
-        is_page = image.format != 'TIFF' or not image.tag_v2.get(TIFF_SUBFILE, 0) & TIFF_NO_PAGE
+        tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+        is_page = not tags.get(TIFF_SUBFILE, 0) & TIFF_NO_PAGE
         pages += is_page and image.size == size
         image.seek(0)
     if pages > 1:
