@@ -147,6 +147,7 @@ ARROWS = {
         'numpy',
         'mmengine',
         'mmmaskformer.datasets.pipelines',
+        'mmmaskformer.heads.panoptic_head',
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },

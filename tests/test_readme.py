@@ -60,7 +60,8 @@ def test_custom_panoptic_data_example(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = Config.fromfile('my_config.py')
     init_default_scope('mmdet')
-    assert config.model.panoptic_head.num_classes == config.model.panoptic_fusion_head.num_classes == 3
+    assert (config.model.panoptic_head.num_classes, config.model.panoptic_head.things) == (3, [1, 2])
+    assert set(config.model.panoptic_fusion_head) == {'type'}, 'the classes are written once'
     train = DATASETS.build(config.train_dataloader.dataset)[0]
     assert tuple(train['inputs'].shape) == (3, 640, 640)
     assert train['data_samples'].gt_panoptic_seg.labels == (0, 1, 1, 2)

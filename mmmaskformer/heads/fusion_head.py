@@ -9,7 +9,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmaskformer import compat
 from mmmaskformer.core.inference.detr import detr_inference
@@ -30,7 +30,8 @@ from mmmaskformer.core.inference.query_masks import (
 from mmmaskformer.formats.mmdet_codes import panoptic_codes
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.data_samples import SegmentList
-from mmmaskformer.heads.panoptic_head import thing_mask
+from mmmaskformer.heads.features import watch_registration
+from mmmaskformer.heads.panoptic_head import thing_flags, thing_mask
 
 # What a user may ask for in model.test_cfg, and the function that answers.
 OUTPUTS: dict[str, Callable] = {
@@ -63,37 +64,70 @@ class MaskFormerFusionHead(BaseModule):
     look. All maps are in ``sem_seg`` (1, height, width), int32.
 
     Args:
-        num_classes: K.
-        things: labels of the thing classes.
+        num_classes: K. None takes it from the detector's ``panoptic_head``, as soon as this head becomes a part of the
+            detector.
+        things: labels of the thing classes; None takes them from the ``panoptic_head`` as well.
         test_cfg: of the detector, see above; panoptic alone if None.
         init_cfg: not used; part of the host's signature.
 
+    Attributes:
+        num_classes: K; None until it is known.
+        is_thing: (K,) bool; None until it is known.
+
     Raises:
         TypeError: if a key is not known, or the settings of a result are no dict.
-        ValueError: if a label in ``things`` is out of range or no result is asked for.
+        ValueError: if a label in ``things`` is out of range or no result is asked for; when it becomes a part of a
+            detector, if its ``panoptic_head`` has other classes.
 
     Source: paper, sections 3.3 and 4.2.
     """
 
+    config_key = 'model.panoptic_fusion_head'
+
     def __init__(
         self,
         *,
-        num_classes: int,
-        things: Sequence[int],
+        num_classes: int | None = None,
+        things: Sequence[int] | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
         **unknown,
     ):
         refuse_unknown_keys(type(self).__name__, unknown, ['num_classes', 'things'])
         super().__init__(init_cfg)
-        self.register_buffer(
-            'is_thing', thing_mask(num_classes, things, 'model.panoptic_fusion_head'), persistent=False
-        )
+        watch_registration(MaskFormerFusionHead)
+        # Not in checkpoints: it follows from the config.
+        self.register_buffer('is_thing', None, persistent=False)
         self.num_classes = num_classes
+        self._things = things
+        if num_classes is not None and things is not None:
+            self.is_thing = thing_mask(num_classes, things, self.config_key)
         self.outputs = _checked_outputs({'panoptic': {}} if test_cfg is None else test_cfg)
         self._warned_nothing_found = False
         # The inferencer, if there is one, was imported before it builds its model.
         compat.serve_panoptic_inferencer()
+
+    def attach_to(self, model: nn.Module, name: str) -> None:
+        """Take the classes of the panoptic head of the detector that this head has become a part of.
+
+        Args:
+            model: what the head was assigned to.
+            name: as which attribute.
+
+        Raises:
+            ValueError: if this head was given other classes.
+        """
+        is_thing = thing_flags(getattr(model, 'panoptic_head', None))
+        if is_thing is None:
+            return
+        if self.num_classes not in (None, len(is_thing)):
+            raise ValueError(_contradiction(name, 'num_classes', self.num_classes, len(is_thing)))
+        if self._things is not None:
+            own = thing_mask(len(is_thing), self._things, f'model.{name}').to(is_thing.device)
+            if not torch.equal(own, is_thing):
+                things = is_thing.nonzero()[:, 0].tolist()
+                raise ValueError(_contradiction(name, 'things', list(self._things), things))
+        self.num_classes, self.is_thing = len(is_thing), is_thing.clone()
 
     @torch.no_grad()
     def predict(
@@ -113,6 +147,9 @@ class MaskFormerFusionHead(BaseModule):
 
         Returns:
             Per image what the host writes into the samples: ``pan_results`` and ``ins_results`` if asked for.
+
+        Raises:
+            ValueError: if the classes are not known.
         """
         results = []
         for image, sample in enumerate(data_samples):
@@ -121,7 +158,16 @@ class MaskFormerFusionHead(BaseModule):
         return results
 
     def settings(self, output: str) -> dict:
-        """Arguments of the function that gives an output, beside logits and masks."""
+        """Arguments of the function that gives an output, beside logits and masks.
+
+        Raises:
+            ValueError: if the classes are not known.
+        """
+        if self.is_thing is None:
+            raise ValueError(
+                f'{self.config_key}: num_classes={self.num_classes} and things={self._things}, and no panoptic_head to '
+                'take them from. Fix: set both, or assign the head to a detector that has a panoptic_head'
+            )
         settings = dict(self.outputs[output])
         if 'is_thing' in inspect.signature(OUTPUTS[output]).parameters:
             settings['is_thing'] = self.is_thing
@@ -186,6 +232,13 @@ class MaskFormerFusionHead(BaseModule):
             logger='current',
             level=logging.WARNING,
         )
+
+
+def _contradiction(name: str, key: str, found, expected) -> str:
+    return (
+        f'model.{name}.{key}: found {found}, expected {expected} as in model.panoptic_head. Fix: leave it out of the '
+        f'{name}, which takes it from there'
+    )
 
 
 def why_nothing_found(class_logits: Tensor, output: str, settings: dict) -> str:

@@ -181,10 +181,9 @@ def panoptic_run(tmp_path_factory):
     data = Config.fromfile(ROOT / 'configs/_base_/datasets/scenes_panoptic.py')
     loader = data.test_dataloader
     loader.dataset.data_root = str(folder / 'scenes')
-    fusion = dict(type='mmmaskformer.MaskFormerFusionHead', num_classes=9, things=data.things)
     everything = dict(object_threshold=0.0, overlap_threshold=0.0)
     test_cfg = dict(panoptic=everything, semantic=dict(), instance=dict(), general=everything)
-    model = detector_config(test_cfg, fusion, num_classes=9, things=data.things)
+    model = detector_config(test_cfg, num_classes=9, things=data.things)
     Config(dict(default_scope='mmdet', model=model, test_dataloader=loader)).dump(folder / 'config.py')
     init_default_scope('mmdet')
     torch.manual_seed(0)

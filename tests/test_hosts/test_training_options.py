@@ -46,7 +46,6 @@ model = dict(
         pixel_decoder=dict(norm_groups=4, num_layers=1, num_heads=2, ffn_channels=16),
         transformer_decoder=dict(num_layers=2, num_heads=2, ffn_channels=16),
     ),
-    panoptic_fusion_head=dict(num_classes=2, things=[0, 1]),
 )
 data = dict(
     data_root={data!r}, ann_file='instances.json', data_prefix=dict(img='images'),
