@@ -93,6 +93,7 @@ ARROWS = {
         'mmmaskformer.core',
         'mmmaskformer.evaluation',
         'mmmaskformer.formats',
+        'mmmaskformer.heads.results',
         'mmmaskformer.registry',
     },
     'visualization/': {
@@ -107,6 +108,7 @@ ARROWS = {
         'mmmaskformer.registry',
         'mmmaskformer.datasets',
         'mmmaskformer.formats',
+        'mmmaskformer.heads.results',
         'mmmaskformer.visualization',
     },
     'hosts/mmseg.py': {'torch', 'mmengine', 'mmseg', 'mmmaskformer.core', 'mmmaskformer.hosts'},

@@ -1,46 +1,24 @@
 """Inference behind the signature of MMDetection's panoptic fusion heads."""
 
 import ast
-import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.inference.detr import detr_inference
-from mmmaskformer.core.inference.instance import instance_inference
-from mmmaskformer.core.inference.labels.search import semantic_labels
-from mmmaskformer.core.inference.panoptic import (
-    PanopticResult,
-    QuerySegments,
-    general_inference,
-    panoptic_query_segments,
-)
-from mmmaskformer.core.inference.query_masks import (
-    DeferredMaskLogits,
-    QueryMasks,
-    best_query,
-    confident_queries,
-)
-from mmmaskformer.formats.mmdet_codes import panoptic_codes
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.heads.build import refuse_unknown_keys
-from mmmaskformer.heads.data_samples import SegmentList
 from mmmaskformer.heads.features import watch_registration
 from mmmaskformer.heads.panoptic_head import thing_flags, thing_mask
+from mmmaskformer.heads.results import Classes, ViewMerger, result_kinds
 
-# What a user may ask for in model.test_cfg, and the function that answers.
-OUTPUTS: dict[str, Callable] = {
-    'panoptic': panoptic_query_segments,
-    'detr': detr_inference,
-    'semantic': semantic_labels,
-    'general': general_inference,
-    'instance': instance_inference,
-}
+# The fields that MMDetection's detector writes itself, and what it calls them before.
+HOST_KEYS = {'pred_panoptic_seg': 'pan_results', 'pred_instances': 'ins_results'}
 
 
 class MaskFormerFusionHead(BaseModule):
@@ -50,18 +28,9 @@ class MaskFormerFusionHead(BaseModule):
     result off: ``dict(panoptic=dict(object_threshold=0.7), semantic=dict(), instance=None)``. On a command line
     ``--cfg-options model.test_cfg.semantic={}`` arrives as the text '{}', which is read as the dict.
 
-    ============ ========================================== =======================================================
-    entry        result, in each data sample                settings
-    ============ ========================================== =======================================================
-    panoptic     ``pred_panoptic_seg``                      object_threshold 0.8, overlap_threshold 0.8
-    detr         ``pred_detr_seg``                          object_threshold 0.85, min_area 5
-    semantic     ``pred_sem_seg``                           resize_masks_first True
-    general      ``pred_general_seg``                       object_threshold 0.3, overlap_threshold 0.0
-    instance     ``pred_instances``                         max_per_image 100, score_threshold 0.0
-    ============ ========================================== =======================================================
-
-    Asked for alone, 'detr' also gives ``pred_panoptic_seg`` and 'general' ``pred_sem_seg``, where the hosts' metrics
-    look. All maps are in ``sem_seg`` (1, height, width), int32.
+    What can be asked for is the table of `mmmaskformer.heads.results`: 'panoptic', 'detr', 'semantic', 'general',
+    'instance', and what else has been registered there. Asked for alone, 'detr' also gives ``pred_panoptic_seg`` and
+    'general' ``pred_sem_seg``, where the hosts' metrics look. All maps are in ``sem_seg`` (1, height, width), int32.
 
     Args:
         num_classes: K. None takes it from the detector's ``panoptic_head``, as soon as this head becomes a part of the
@@ -169,108 +138,61 @@ class MaskFormerFusionHead(BaseModule):
                 'take them from. Fix: set both, or assign the head to a detector that has a panoptic_head'
             )
         settings = dict(self.outputs[output])
-        if 'is_thing' in inspect.signature(OUTPUTS[output]).parameters:
-            settings['is_thing'] = self.is_thing
-        return settings
+        return settings | {'is_thing': self.is_thing} if result_kinds()[output].takes_things else settings
+
+    def view_mergers(self) -> dict[str, ViewMerger]:
+        """For one image, what merges its views into each output; all of them must have a way to merge."""
+        return {output: result_kinds()[output].merge(**self.settings(output)) for output in self.outputs}
+
+    def pack(self, found: Mapping[str, Any], class_logits: Tensor) -> dict[str, Any]:
+        """The outputs of one image as fields of its data sample.
+
+        Args:
+            found: what `ResultKind.infer` gave for each output.
+            class_logits: (Q, K + 1), to log once why there may be nothing in a result.
+        """
+        kinds, classes, fields = result_kinds(), Classes(self.num_classes, self.is_thing), {}
+        for output, result in found.items():
+            self._warn_if_empty(output, result, class_logits)
+            fields[kinds[output].field] = kinds[output].pack(result, classes)
+        for output in found:
+            kind = kinds[output]
+            if kind.stands_in_for is not None:
+                fields.setdefault(kind.stands_in_for, fields[kind.field])
+        return fields
 
     def _answer(self, class_logits: Tensor, masks: QueryMasks, sample) -> dict:
         """All results of one image: those that the host writes are returned, the others go into the sample here."""
-        found = {key: OUTPUTS[key](class_logits, masks, **self.settings(key)) for key in self.outputs}
+        kinds = result_kinds()
+        found = {output: kinds[output].infer(class_logits, masks, **self.settings(output)) for output in self.outputs}
         results = {}
-        if 'instance' in found:
-            labels, scores, binary, boxes = found['instance']
-            results['ins_results'] = InstanceData(bboxes=boxes, labels=labels, scores=scores, masks=binary)
-        if 'detr' in found:
-            results['pan_results'] = sample.pred_detr_seg = self.pack_panoptic(found['detr'], class_logits, 'detr')
-        if 'panoptic' in found:
-            results['pan_results'] = self.pack_panoptic(found['panoptic'], class_logits)
-        if 'general' in found:
-            sample.pred_sem_seg = sample.pred_general_seg = self.pack_labels(found['general'])
-        if 'semantic' in found:
-            sample.pred_sem_seg = self.pack_labels(found['semantic'])
+        for field, packed in self.pack(found, class_logits).items():
+            if field in HOST_KEYS:
+                results[HOST_KEYS[field]] = packed
+            else:
+                setattr(sample, field, packed)
         return results
 
-    def pack_labels(self, labels: Tensor) -> PixelData:
-        """A label map in the host's form.
-
-        Args:
-            labels: (H, W) integer; K and above are no class.
-
-        Returns:
-            ``sem_seg`` (1, H, W) int32 and ``ignore_index`` K, which the host's drawing leaves out; by itself it would
-            leave out 255, a class like others where K is larger, and fail at K.
-        """
-        return PixelData(metainfo=dict(ignore_index=self.num_classes), sem_seg=labels[None].to(torch.int32))
-
-    def pack_panoptic(
-        self, result: PanopticResult | QuerySegments, class_logits: Tensor, output: str = 'panoptic'
-    ) -> PixelData:
-        """A panoptic result in the host's form, with the list ``segments``: id in the map, label and score of each.
-
-        Args:
-            result: of one image.
-            class_logits: (Q, K + 1), to say once why there may be nothing in it. Where confident queries all lose too
-                much of their masks to others, that is noticed on a CPU only: a GPU would have to be waited for.
-            output: 'panoptic' or 'detr', whose settings gave the result.
-        """
-        if isinstance(result, PanopticResult):
-            result = QuerySegments(*result, torch.ones_like(result.labels, dtype=torch.bool))
-        if not len(result.labels) or (result.starts.device.type == 'cpu' and not result.starts.any()):
-            self._warn_nothing_found(class_logits, output)
-        codes = panoptic_codes(result, self.is_thing)
-        encoded = result.painted(codes, self.num_classes)
-        return PixelData(metainfo=dict(segments=SegmentList(result, codes)), sem_seg=encoded[None])
-
-    def _warn_nothing_found(self, class_logits: Tensor, output: str) -> None:
+    def _warn_if_empty(self, output: str, result, class_logits: Tensor) -> None:
         """Log once which threshold emptied a result; an untrained model and a threshold too high look the same."""
-        if self._warned_nothing_found:
+        kind = result_kinds()[output]
+        if self._warned_nothing_found or kind.why_empty is None:
             return
-        self._warned_nothing_found = True
-        print_log(
-            f'No segment was found in an image: {why_nothing_found(class_logits, output, self.settings(output))} '
-            'Further empty images are not logged.',
-            logger='current',
-            level=logging.WARNING,
-        )
+        settings = kind.full_settings(self.outputs[output])
+        reason = kind.why_empty(result, class_logits, settings, f'model.test_cfg.{output}')
+        if reason is not None:
+            self._warned_nothing_found = True
+            print_log(
+                f'No segment was found in an image: {reason} Further empty images are not logged.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
 
 def _contradiction(name: str, key: str, found, expected) -> str:
     return (
         f'model.{name}.{key}: found {found}, expected {expected} as in model.panoptic_head. Fix: leave it out of the '
         f'{name}, which takes it from there'
-    )
-
-
-def why_nothing_found(class_logits: Tensor, output: str, settings: dict) -> str:
-    """Name the threshold that left nothing of an image, and what was found.
-
-    Args:
-        class_logits: (Q, K + 1) of the image.
-        output: 'panoptic' or 'detr'.
-        settings: those of ``test_cfg`` that differ from the defaults.
-
-    Returns:
-        One or two sentences, with the key to change.
-    """
-    parameters = inspect.signature(OUTPUTS[output]).parameters
-    values = {name: settings.get(name, parameter.default) for name, parameter in parameters.items()}
-    highest, threshold = float(best_query(class_logits)), values['object_threshold']
-    key = f'model.test_cfg.{output}'
-    if highest <= threshold:
-        return (
-            f'the highest class probability of a query is {highest:.3f}, expected more than {key}.object_threshold='
-            f'{threshold}. Unless the model is untrained, lower that threshold.'
-        )
-    if not len(confident_queries(class_logits, threshold)[0]):
-        return (
-            f'the highest class probability of a query is {highest:.3f}, but "no object" is more probable in every '
-            f'query, which no threshold changes ({key}.object_threshold={threshold} is not the reason). Train longer.'
-        )
-    second = 'min_area' if 'min_area' in values else 'overlap_threshold'
-    lost = 'is left with fewer pixels than' if second == 'min_area' else 'keeps a smaller part of its own mask than'
-    return (
-        f'there are queries above {key}.object_threshold={threshold} (the highest class probability is {highest:.3f}), '
-        f'but each {lost} {key}.{second}={values[second]}. Unless the model is untrained, lower that threshold.'
     )
 
 
@@ -291,18 +213,15 @@ def masks_of_image(mask_logits: DeferredMaskLogits | Tensor, image: int, meta: d
 
 
 def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
-    """The results wanted, with their settings; panoptic models resize masks before they mix them, as published."""
-    refuse_unknown_keys('model.test_cfg', test_cfg, OUTPUTS)
+    """The results wanted, with the settings that differ from the defaults of their functions."""
+    kinds = result_kinds()
+    refuse_unknown_keys('model.test_cfg', test_cfg, kinds)
     wanted = {key: _settings_dict(key, settings) for key, settings in test_cfg.items() if settings is not None}
     if not wanted:
-        raise ValueError(f'model.test_cfg={dict(test_cfg)} asks for nothing; expected one or more of {list(OUTPUTS)}')
+        raise ValueError(f'model.test_cfg={dict(test_cfg)} asks for nothing; expected one or more of {list(kinds)}')
     for key, settings in wanted.items():
-        parameters = inspect.signature(OUTPUTS[key]).parameters.values()
-        accepted = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {'is_thing'}
-        refuse_unknown_keys(f'model.test_cfg.{key}', settings, accepted)
-    if 'semantic' in wanted:
-        wanted['semantic'].setdefault('resize_masks_first', True)
-    return wanted
+        refuse_unknown_keys(f'model.test_cfg.{key}', settings, kinds[key].setting_names)
+    return {key: {**kinds[key].defaults, **settings} for key, settings in wanted.items()}
 
 
 def _settings_dict(key: str, settings: dict | str) -> dict:

@@ -13,6 +13,7 @@ from mmmaskformer.core.inference.panoptic import general_inference, panoptic_inf
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.semantic import semantic_inference
 from mmmaskformer.formats.mmdet_codes import decode_panoptic
+from mmmaskformer.heads.results import Classes, pack_labels
 
 EVERYTHING = dict(panoptic=dict(), detr=dict(), semantic=dict(), general=dict(), instance=dict())
 IS_THING = torch.tensor([False, True, False, True, False])
@@ -270,7 +271,7 @@ def test_settings_that_are_no_dict_are_refused(text):
 
 
 def test_pixels_without_a_class_are_not_drawn_by_the_host():
-    labels = make_fusion().pack_labels(torch.tensor([[0, 5]]))
+    labels = pack_labels(torch.tensor([[0, 5]]), Classes(5, IS_THING))
     assert labels.ignore_index == 5 and labels.sem_seg.dtype == torch.int32
 
 
