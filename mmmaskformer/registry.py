@@ -11,6 +11,7 @@ from mmmaskformer import compat
 compat.apply()
 
 import mmengine.registry  # noqa: E402
+from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS  # noqa: E402
 from mmengine.registry import DATASETS as ROOT_DATASETS  # noqa: E402
 from mmengine.registry import HOOKS as ROOT_HOOKS  # noqa: E402
 from mmengine.registry import METRICS as ROOT_METRICS  # noqa: E402
@@ -38,6 +39,9 @@ DATASETS = Registry(
     + (['mmmaskformer.datasets.seg'] if has_host('mmseg') else [])
     + (['mmmaskformer.datasets.instance'] if has_host('mmdet') else []),
 )
+DATA_SAMPLERS = Registry(
+    'data sampler', parent=ROOT_DATA_SAMPLERS, scope=SCOPE, locations=['mmmaskformer.datasets.samplers']
+)
 TRANSFORMS = Registry(
     'transform',
     parent=ROOT_TRANSFORMS,
@@ -54,6 +58,8 @@ HOOKS = Registry(
         'mmmaskformer.hosts.hooks',
         'mmmaskformer.hosts.checkpoint_checks',
         'mmmaskformer.hosts.annotation_checks',
+        'mmmaskformer.hosts.checkpointing',
+        'mmmaskformer.hosts.resuming',
         'mmmaskformer.hosts.data_check',
         'mmmaskformer.hosts.best_key',
         'mmmaskformer.visualization.hook',

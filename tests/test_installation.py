@@ -90,4 +90,6 @@ def test_mim_trains_a_config_that_inherits_by_name(site, tmp_path):
     )
     out = run('-m', 'mim', 'train', 'mmmaskformer', 'mine.py', '--work-dir', 'run', site=site, cwd=tmp_path)
     assert str(site / 'mmmaskformer/.mim/tools/train.py') in out and 'mIoU' in out
-    assert (tmp_path / 'run/iter_1.pth').is_file() and 'WARNING' not in out
+    assert (tmp_path / 'run/iter_1.pth').is_file()
+    # So few scenes do not show every class, which the run reports; nothing else is worth a warning.
+    assert [line for line in out.splitlines() if 'WARNING' in line and 'label maps' not in line] == []

@@ -24,12 +24,15 @@ custom_hooks = [
     dict(type='mmmaskformer.ShareWeightsHook'),
     dict(type='mmmaskformer.CheckCheckpointHook'),
     dict(type='mmmaskformer.CheckAnnotationsHook'),
+    dict(type='mmmaskformer.ResumeHook'),
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3, save_best='mIoU'),
+    checkpoint=dict(
+        type='mmmaskformer.WholeCheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3, save_best='mIoU'
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Every image, when test.py --show-dir or draw=True asks for pictures; the host would draw every 50th batch.
     visualization=dict(type='mmmaskformer.SegVisualizationHook', interval=1),

@@ -39,5 +39,5 @@ def make_portable(model: nn.Module) -> None:
     """Let every plain `nn.MultiheadAttention` in a model, which is changed, compute as `PortableAttention` does."""
     for module in model.modules():
         if type(module) is nn.MultiheadAttention and module.in_proj_weight is not None and module.bias_k is None:
-            # The parameters stay where they are: whoever reads them from outside still finds them.
+            # The parameters keep their names, so that code outside still finds them.
             module.__class__ = PortableAttention

@@ -96,3 +96,35 @@ def _flush(path: Path) -> None:
     """Have the system write the file to disk: after a power failure a renamed file could be empty otherwise."""
     with open(path, 'rb') as stream:
         os.fsync(stream.fileno())
+
+
+def remove_parts(folder: str | Path) -> list[Path]:
+    """Remove what `whole_file` left behind when its process was killed.
+
+    Files of a process that still runs on this machine stay.
+
+    Args:
+        folder: in which files were written; need not exist.
+
+    Returns:
+        The files removed.
+    """
+    removed = []
+    for part in Path(folder).glob('.*.part'):
+        number = part.name.split('.')[-2]
+        if number.isdigit() and not _is_running(int(number)):
+            part.unlink(missing_ok=True)
+            removed.append(part)
+    return removed
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid():
+        return False  # a number used again: this process writes nothing yet
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

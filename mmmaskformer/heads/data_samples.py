@@ -183,7 +183,7 @@ class SegmentList(Sequence):
         return list, (self._rows,)
 
     def __deepcopy__(self, memo: dict) -> Sequence:
-        """Itself as long as nobody has looked: mmengine copies all meta information, which must not wait for a GPU."""
+        """Itself while the list has not been read: mmengine copies all meta information, which must not synchronise."""
         return copy.deepcopy(self._rows, memo) if '_rows' in vars(self) else self
 
 

@@ -145,7 +145,8 @@ class MaskFormerHead(BaseModule):
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
         """
         prediction = self.classifier(self.prepare(features), all_layers=False)[-1]
-        return prediction.class_logits, prediction.masks.multiplied_out()
+        images = range(len(prediction.class_logits))
+        return prediction.class_logits, torch.stack([prediction.mask_logits(image) for image in images])
 
     def loss(self, features: Sequence[Tensor], data_samples: Sequence, train_cfg: dict | None = None) -> dict:
         """Training losses of a batch.

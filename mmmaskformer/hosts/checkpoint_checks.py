@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmmaskformer.heads.checkpoint_layouts import SHOWN, require_own_weights
+from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.hooks import HEADS, bare_model
 from mmmaskformer.registry import HOOKS
 
@@ -70,7 +71,7 @@ class CheckCheckpointHook(Hook):
         if any(SHARDED in name for name, _ in model.named_parameters()):
             return
         weights = {key.removeprefix('module.'): value for key, value in _weights_read_by_mmengine(checkpoint).items()}
-        self._origin = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+        self._origin = origin_of_weights(runner)
         for key in HEADS:
             own = [f'{key}.{name}' for name, _ in getattr(model, key, nn.Identity()).named_parameters()]
             try:

@@ -10,10 +10,11 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
 from mmmaskformer.heads.panoptic_head import thing_flags
+from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
 
@@ -78,7 +79,7 @@ class CheckClassesHook(Hook):
         """Remember the class list that the checkpoint was trained with."""
         meta = checkpoint.get('meta', {}).get('dataset_meta')
         self._trained_classes = meta.get('classes') or () if isinstance(meta, dict) else ()
-        self._checkpoint = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+        self._checkpoint = origin_of_weights(runner)
 
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
         dataset, model = getattr(runner, where).dataset, bare_model(runner.model)

@@ -84,7 +84,7 @@ def test_the_example_of_a_command_works_as_printed(root, name):
     found = dict(
         curve=root / 'work_dirs/curve.png',
         draw=root / 'work_dirs/pictures/overview.png',
-        export=root / 'work_dirs/model.onnx',
+        export=root / 'work_dirs/model.pt',
         scenes=root / 'work_dirs/few_scenes/scenes.json',
         train=root / 'work_dirs/scenes/iter_1.pth',
     )

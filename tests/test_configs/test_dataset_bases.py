@@ -135,7 +135,7 @@ def test_samplers_batches_and_evaluators(base):
     _, config = base
     dataset = DATASETS.build(config.train_dataloader.dataset)
     sampler = DATA_SAMPLERS.build(config.train_dataloader.sampler, default_args=dict(dataset=dataset, seed=0))
-    assert type(sampler).__name__ == 'InfiniteSampler' and sampler.shuffle
+    assert type(sampler).__name__ == 'ResumableSampler' and sampler.shuffle
     batch = pseudo_collate([dataset[0], dataset[1]])
     assert len({image.shape for image in batch['inputs']}) == 1
     for loader in (config.val_dataloader, config.test_dataloader):

@@ -11,6 +11,7 @@ from helpers.panoptic import CROWD, segment_indices, stored_segments, striped_id
 from mmengine.registry import DefaultScope
 from PIL import Image
 
+from mmmaskformer.core.structures import IGNORED
 from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.registry import DATASETS, TRANSFORMS
@@ -521,4 +522,4 @@ def test_packed_samples_are_targets_of_the_head(scenes):
     assert target.labels.tolist() == [segment['category'] for segment in segments]
     areas = [int((target.segment_map == index).sum()) for index in range(len(segments))]
     assert areas == [segment['area'] for segment in segments]
-    assert (target.segment_map[height:] == -1).all() and (target.segment_map[:, width:] == -1).all()
+    assert (target.segment_map[height:] == IGNORED).all() and (target.segment_map[:, width:] == IGNORED).all()

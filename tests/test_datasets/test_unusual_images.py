@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import hosts
-from helpers.panoptic import encode_ids
 from helpers.tiff import write_tiff
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, DefaultScope
@@ -13,6 +12,7 @@ from PIL import Image
 
 from mmmaskformer.datasets.transforms import loading
 from mmmaskformer.datasets.transforms.common import FIRST_SEGMENT
+from mmmaskformer.formats.panoptic_png import colours_of_ids
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 
 UNCHANGED = dict(type='LoadImageFromFile', color_type='unchanged')
@@ -146,7 +146,7 @@ def write_annotation(folder, labels: np.ndarray, kind: str) -> tuple[dict, objec
     if kind == 'semantic':
         cv2.imwrite(results['seg_map_path'], labels)
         return results, TRANSFORMS.build(dict(type='mmmaskformer.LoadSegAnnotations'))
-    Image.fromarray(encode_ids(labels.astype(np.int64) * 7)).save(results['seg_map_path'])
+    Image.fromarray(colours_of_ids(labels.astype(np.int64) * 7)).save(results['seg_map_path'])
     results['segments_info'] = [dict(id=7, category=0, iscrowd=0, is_thing=True, area=int(labels.sum()))]
     return results, TRANSFORMS.build(dict(type='mmmaskformer.LoadPanopticAnnotations'))
 

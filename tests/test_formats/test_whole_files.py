@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from mmmaskformer.formats.whole_files import whole_file, whole_folder, write_whole
+from mmmaskformer.formats.whole_files import remove_parts, whole_file, whole_folder, write_whole
 
 
 def listing(folder) -> dict[str, str]:
@@ -59,3 +59,12 @@ def test_a_folder_that_cannot_be_renamed_leaves_the_older_one(tmp_path):
     with pytest.raises(OSError, match='set'), whole_folder(tmp_path / 'set') as fresh:
         fresh.rmdir()
     assert listing(tmp_path) == {'set/a': 'old'} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_parts_of_dead_processes_are_removed(tmp_path):
+    dead, own, other = (tmp_path / f'.file.{number}.part' for number in (999999999, os.getpid(), os.getppid()))
+    for path in (dead, own, other, tmp_path / '.file.part', tmp_path / 'file'):
+        path.write_text('')
+    assert set(remove_parts(tmp_path)) == {dead, own}
+    assert set(listing(tmp_path)) == {other.name, '.file.part', 'file'}
+    assert remove_parts(tmp_path / 'absent') == []

@@ -131,3 +131,31 @@ def test_print_config_and_publish_model(kinds, folder, kind):
     published = next(folder.glob(f'{kind}_public*.pth'))
     weights = torch.load(published, weights_only=False)['state_dict']
     built(config).load_state_dict(weights)
+
+
+@pytest.fixture(scope='module')
+def log(kinds, folder):
+    """Log of a semantic training run of two iterations, with a validation at its end."""
+    short = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+    arguments = [kinds['semantic'].config, '--work-dir', 'logged', '--cfg-options', *short]
+    run_tool('mmseg', 'train.py', *arguments, cwd=folder)
+    return next((folder / 'logged').glob('*/vis_data/scalars.json'))
+
+
+def test_analyze_logs_of_mmseg(log, folder):
+    keys = ['--keys', 'loss', 'mIoU', '--backend', 'agg', '--out', 'mmseg_curve.png']
+    run_tool('mmseg', 'analysis_tools/analyze_logs.py', log, *keys, cwd=folder)
+    assert Image.open(folder / 'mmseg_curve.png').width > 100
+
+
+def test_analyze_logs_of_mmdet(log, folder):
+    rows = [row for row in log.read_text().splitlines() if 'mIoU' not in row]
+    (folder / 'training.json').write_text('\n'.join(rows) + '\n')
+    out = run_tool('mmdet', 'analysis_tools/analyze_logs.py', 'cal_train_time', 'training.json', cwd=folder)
+    assert 'average iter time' in out
+
+
+def test_benchmark_of_mmdet(kinds, folder):
+    arguments = [kinds['panoptic'].config, '--task', 'dataset', '--max-iter', 2, '--num-warmup', 1, '--log-interval', 1]
+    out = run_tool('mmdet', 'analysis_tools/benchmark.py', *arguments, '--repeat-num', 1, cwd=folder)
+    assert 'fps' in out

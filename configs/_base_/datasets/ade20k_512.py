@@ -54,7 +54,7 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='mmengine.InfiniteSampler', shuffle=True),
+    sampler=dict(type='mmmaskformer.ResumableSampler', shuffle=True),
     dataset=dict(
         type='mmmaskformer.ADE20KDataset',
         data_root=data_root,

@@ -60,7 +60,7 @@ train_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='mmengine.InfiniteSampler', shuffle=True),
+    sampler=dict(type='mmmaskformer.ResumableSampler', shuffle=True),
     dataset=dict(
         type='mmmaskformer.CocoPanopticDataset',
         data_root=data_root,

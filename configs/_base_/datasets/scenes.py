@@ -48,7 +48,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='mmengine.InfiniteSampler', shuffle=True),
+    sampler=dict(type='mmmaskformer.ResumableSampler', shuffle=True),
     dataset=dict(
         type='mmmaskformer.ScenesDataset',
         data_root=data_root,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 EXAMPLE = (
     'mmmaskformer export configs/scenes/maskformer_tiny_1xb4-2600_scenes-panoptic.py '
-    'work_dirs/quickstart/panoptic/iter_2600.pth --to onnx --task panoptic --out work_dirs/model.onnx --verify'
+    'work_dirs/quickstart/panoptic/iter_2600.pth --to torchscript --task panoptic --out work_dirs/model.pt --verify'
 )
 
 

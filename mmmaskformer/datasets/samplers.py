@@ -1,0 +1,113 @@
+"""The order of the training samples and the chance of their augmentation, both a function of seed and position."""
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence, Sized
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+
+from mmmaskformer.registry import DATA_SAMPLERS
+
+
+class Draw(int):
+    """Index of a sample that also knows its place in the endless sequence of all samples of a run.
+
+    Attributes:
+        position: int, counted over all ranks.
+    """
+
+    position: int
+
+    def __new__(cls, index: int, position: int) -> 'Draw':
+        """An int that remembers the position."""
+        draw = super().__new__(cls, index)
+        draw.position = position
+        return draw
+
+    def __reduce__(self):
+        return Draw, (int(self), self.position)
+
+
+class SeededSamples:
+    """Reads a batch of samples, each after numpy, Python and torch were seeded for its position.
+
+    torch's data loader calls this in place of ``dataset[index]`` if the dataset has it as ``__getitems__``. Wrappers
+    such as RepeatDataset, ConcatDataset and MultiImageMixDataset draw from the same generators, so what they choose
+    depends on the position as well.
+
+    Args:
+        dataset: what the data loader reads, wrappers included.
+        seed: of the run.
+    """
+
+    def __init__(self, dataset: Sequence, seed: int):
+        self.dataset = dataset
+        self.seed = seed
+
+    def __call__(self, indices: Sequence[int]) -> list:
+        """Read the samples at ``indices``; those that are no `Draw` are read without seeding."""
+        return [self._read(index) for index in indices]
+
+    def _read(self, index: int):
+        if isinstance(index, Draw):
+            seed_augmentation(self.seed, index.position)
+        return self.dataset[int(index)]
+
+
+def seed_augmentation(seed: int, position: int) -> None:
+    """Seed numpy, Python and torch on the CPU for one sample; some ten microseconds.
+
+    Args:
+        seed: of the run, >= 0.
+        position: of the sample, >= 0.
+    """
+    words = np.random.SeedSequence([seed, position]).generate_state(4)
+    np.random.seed(words)
+    random.seed(words.tobytes())
+    # not torch.manual_seed, which in a process without CUDA keeps a note for every call
+    torch.default_generator.manual_seed(int(words[:2].view(np.uint64)[0]) >> 1)
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableSampler(InfiniteSampler):
+    """mmengine's InfiniteSampler, in the same order, which can start anywhere and fixes the augmentation.
+
+    A resumed run neither reads nor counts the samples already seen, and the images that it gets are those of a run
+    that was never interrupted, whatever the number of data-loading workers. On construction it gives the dataset the
+    method ``__getitems__``, see `SeededSamples`. A transform with a generator or memory of its own (albumentations,
+    CachedMosaic) is outside of this.
+
+    Args:
+        dataset: what the data loader reads.
+        shuffle: whether each pass over the data has another order.
+        seed: of the run; mmengine's runner sets it.
+    """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
+        super().__init__(dataset, shuffle, seed)
+        self.start = 0
+        dataset.__getitems__ = SeededSamples(dataset, self.seed)
+
+    def start_at(self, start: int) -> None:
+        """Let the next iterator begin after ``start`` samples of this rank."""
+        self.start = start
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Yield the samples of this rank, without end."""
+        position = self.rank + self.start * self.world_size
+        first_pass, skipped = divmod(position, self.size)
+        passes = itertools.islice(self._passes(), first_pass, None)
+        indices = itertools.islice(itertools.chain.from_iterable(passes), skipped, None, self.world_size)
+        for index in indices:
+            yield Draw(index, position)
+            position += self.world_size
+
+    def _passes(self) -> Iterator[list[int]]:
+        """The order of each pass over the data; passes that are skipped cost a permutation, some milliseconds."""
+        generator = torch.Generator()
+        generator.manual_seed(self.seed)
+        while True:
+            order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+            yield order.tolist()

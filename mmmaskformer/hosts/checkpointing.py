@@ -1,0 +1,216 @@
+"""Checkpoints that are whole or absent, and the state that a resumed run needs beside the weights."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import register_backend
+from mmengine.fileio.backends import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmmaskformer.formats.whole_files import remove_parts, write_whole
+from mmmaskformer.hosts.checkpoint_files import POINTER, VALIDATED
+from mmmaskformer.registry import HOOKS
+
+BACKEND = 'mmmaskformer.whole'
+OUTDATED = 'outdated_ckpts'
+"""Key of mmengine's message hub: names of the files that a checkpoint replaces, removed once it is whole."""
+
+
+class WholeFileBackend(LocalBackend):
+    """mmengine's file backend for this machine's disks, whose files are whole or absent."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes, and the folder if it is missing."""
+        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(filepath, obj)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write text, and the folder if it is missing."""
+        self.put(obj.encode(encoding), filepath)
+
+
+register_backend(BACKEND, WholeFileBackend, force=True)
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(CheckpointHook):
+    """mmengine's CheckpointHook, safe against a kill or a full disk at any moment.
+
+    - Each file is written under another name, flushed to disk and renamed, ``last_checkpoint`` too. Older checkpoints
+      are removed after the new one is whole; what a killed run left behind is removed when the run is resumed.
+    - Only files in the run's own folder are removed, also in a copy of a work dir.
+    - A checkpoint in the middle of a gradient accumulation cycle waits for its end: the gradients are not saved.
+    - The checkpoint of an iteration is saved again after the validation of that iteration, so that a resumed run knows
+      that it ended and which checkpoint is the best.
+
+    Args:
+        backend_args: of mmengine, for another place than a disk of this machine.
+        kwargs: those of mmengine's hook.
+    """
+
+    def __init__(self, *args, backend_args: dict | None = None, **kwargs):
+        remote = kwargs.get('file_client_args') is not None or '://' in str(kwargs.get('out_dir'))
+        if backend_args is None and not remote:
+            backend_args = dict(backend=BACKEND)
+        super().__init__(*args, backend_args=backend_args, **kwargs)
+        self._outdated: list[str] = []
+        self._older_best: dict[str, str | None] = {}
+        self._postponed = False
+        self._noted_validation: int | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Take up the state of a resumed run and remove what was left behind."""
+        super().before_train(runner)
+        info = runner.message_hub.runtime_info
+        self.last_ckpt = self._own(info.get('last_ckpt'))
+        for key, path in self._best.items():
+            self._set_best(key, self._own(path))
+            if path and not self._best[key]:
+                _log(f'The best checkpoint {path} of the resumed run is not in {self.out_dir}; its score still counts.')
+        self._outdated = list(info.get(OUTDATED, []))
+        self._remove_outdated(runner)
+        if is_main_process():
+            for part in [part for folder in {self.out_dir, runner.work_dir} for part in remove_parts(folder)]:
+                runner.logger.info(f'{part}, left by a killed run, is removed.')
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Save if it is time, or if a checkpoint waited for the end of the accumulation cycle."""
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if self._postponed:
+            self._save_checkpoint(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Save the best checkpoint, and the end of the validation in the checkpoint of this iteration."""
+        runner.message_hub.update_info(VALIDATED, runner.iter)
+        super().after_val_epoch(runner, metrics)
+        step = runner.epoch if self.by_epoch else runner.iter
+        saved = self.last_ckpt is not None and Path(self.last_ckpt).name == self.filename_tmpl.format(step)
+        if saved and self._noted_validation != runner.iter:
+            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+
+    def after_train(self, runner: Runner) -> None:
+        """Remove what is outdated, and publish."""
+        self._remove_outdated(runner)
+        super().after_train(runner)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        """Save the best; the older best is removed when the new one and the run's checkpoint are whole."""
+        older = self._older_best = self._best
+        for key in older:
+            self._set_best(key, None)  # mmengine would remove it before it writes the new one
+        with self._explaining(runner):
+            super()._save_best_checkpoint(runner, metrics)
+        self._note_replaced_best()
+        for key, path in older.items():
+            self._set_best(key, self._best[key] or path)
+        if self.last_ckpt is None:
+            self._remove_outdated(runner)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        """Save one checkpoint, point to it, and remove what it replaces, in this order."""
+        if self._cycle_is_open(runner):
+            if not self._postponed:
+                runner.logger.info('The checkpoint is saved at the end of the gradient accumulation cycle.')
+            self._postponed = True
+            return
+        self._postponed = False
+        self._note_replaced_best()
+        self._note_oldest(runner, step)
+        name = self.filename_tmpl.format(step)
+        path = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', path)
+        runner.message_hub.update_info(OUTDATED, list(self._outdated))
+        with self._explaining(runner):
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                backend_args=self.backend_args,
+                **self.args,
+            )
+            if is_main_process():
+                write_whole(Path(runner.work_dir) / POINTER, path)
+        self.last_ckpt = path
+        self._noted_validation = runner.message_hub.runtime_info.get(VALIDATED)
+        self._remove_outdated(runner)
+
+    def _cycle_is_open(self, runner: Runner) -> bool:
+        """Whether gradients wait for more iterations before the optimiser's step."""
+        should_update = getattr(runner.optim_wrapper, 'should_update', None)
+        if should_update is None or should_update():
+            return False
+        if self.by_epoch:
+            _log('The epoch ends within a gradient accumulation cycle: a resumed run starts the cycle anew.')
+        return not self.by_epoch
+
+    def _note_oldest(self, runner: Runner, step: int) -> None:
+        """Keep count of the checkpoints; the oldest of too many is outdated."""
+        if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
+            return
+        if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+            self._outdated.append(self.filename_tmpl.format(self.keep_ckpt_ids.popleft()))
+        self.keep_ckpt_ids.append(step)
+        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+
+    def _note_replaced_best(self) -> None:
+        best = self._best
+        replaced = [path for key, path in self._older_best.items() if path and best[key] and path != best[key]]
+        self._outdated += [Path(path).name for path in replaced]
+        self._older_best = {}
+
+    def _remove_outdated(self, runner: Runner) -> None:
+        """Remove the outdated files, which all lie in the run's own folder."""
+        outdated, self._outdated = self._outdated, []
+        for path in [self.file_backend.join_path(self.out_dir, Path(name).name) for name in outdated]:
+            if not is_main_process():
+                continue
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+                runner.logger.info(f'The outdated checkpoint {path} is removed.')
+            elif self.file_backend.isdir(path):  # DeepSpeed saves folders
+                self.file_backend.rmtree(path)
+
+    def _own(self, path: str | None) -> str | None:
+        """The file of this name in the run's own folder, if there is one: a copied run names those of the original."""
+        if path is None:
+            return None
+        own = self.file_backend.join_path(self.out_dir, Path(path).name)
+        return own if self.file_backend.exists(own) else None
+
+    @property
+    def _best(self) -> dict[str, str | None]:
+        """The best checkpoint by metric; with one metric mmengine keeps it elsewhere, here under an empty name."""
+        if self.save_best is None:
+            return {}
+        return {'': self.best_ckpt_path} if len(self.key_indicators) == 1 else dict(self.best_ckpt_path_dict)
+
+    def _set_best(self, key: str, path: str | None) -> None:
+        if key:
+            self.best_ckpt_path_dict[key] = path
+        else:
+            self.best_ckpt_path = path
+
+    @contextmanager
+    def _explaining(self, runner: Runner) -> Iterator[None]:
+        """Say what remains if a file cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f'{self.out_dir}: a checkpoint of iteration {runner.iter} could not be written ({error}). '
+                f'The newest whole one is {self.last_ckpt}. Fix: make room or make the folder writable, then continue '
+                'with --resume.'
+            ) from error
+
+
+def _log(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)

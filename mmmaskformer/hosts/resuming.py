@@ -1,0 +1,204 @@
+"""Where an interrupted training run goes on: its newest whole checkpoint, its data, and a validation it missed."""
+
+import logging
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import BatchSampler
+
+from mmmaskformer.datasets.samplers import ResumableSampler
+from mmmaskformer.hosts.checkpoint_files import (
+    POINTER,
+    VALIDATED,
+    CheckpointFolder,
+    checkpoint_folder,
+    is_safetensors,
+    is_whole,
+)
+from mmmaskformer.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ResumeHook(Hook):
+    """Decides what ``--resume`` means and makes the resumed run equal one that was never interrupted.
+
+    - The run's own newest whole checkpoint wins over ``load_from``; before there is one, the run starts from
+      ``load_from``. A file named by ``--resume FILE`` (MMDetection), or a ``load_from`` inside the work dir, is resumed
+      as it is asked for. MMSegmentation alone would resume from ``load_from``, MMDetection would drop it.
+    - A file without optimiser or schedule is refused.
+    - The data loader starts at the right sample, if the sampler is a `ResumableSampler`; nothing is read again.
+    - A validation that was due after the resumed iteration and did not end is run first.
+    """
+
+    priority = 'VERY_LOW'  # after the checkpoint hook, which a validation needs
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose the checkpoint before mmengine does."""
+        training = isinstance(runner._train_loop, BaseLoop)
+        folder = checkpoint_folder(runner)
+        if runner._load_from is not None:
+            _require_torch_file(Path(runner._load_from))
+        if training and runner._resume and folder is not None:
+            runner._load_from, runner._resume = _choose_checkpoint(runner, folder)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse to resume from a file that holds less than the state of a training run."""
+        if runner._resume and isinstance(runner._train_loop, BaseLoop):
+            _require_training_state(runner, checkpoint)
+
+    def before_train(self, runner: Runner) -> None:
+        """Let the data loader start where the run was interrupted."""
+        loop = runner.train_loop
+        if not (isinstance(loop, IterBasedTrainLoop) and loop.iter):
+            return
+        batches = loop.dataloader.batch_sampler
+        if type(batches) is not BatchSampler or not isinstance(batches.sampler, ResumableSampler):
+            return _log(
+                f'The data of the first {loop.iter} iterations are read again to skip them. Faster: '
+                "train_dataloader.sampler.type='mmmaskformer.ResumableSampler' without a batch_sampler."
+            )
+        batches.sampler.start_at(loop.iter * batches.batch_size)
+        # a new iterator: the first one has asked its workers for the first samples
+        iterator = type(loop.dataloader_iterator)(loop.dataloader)
+        loop.dataloader_iterator = _AfterSkipping(iterator, loop.iter)
+        _log(f'The data loader starts at iteration {loop.iter}; nothing is read again.', logging.INFO)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Run the validation that the interruption cut off."""
+        by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
+        done, end = (runner.iter, runner.max_iters) if by_iteration else (runner.epoch, runner.max_epochs)
+        if runner._resume and _validation_is_due(runner, done, end):
+            _log(
+                f'The validation after {"iteration" if by_iteration else "epoch"} {done} had not ended: it is run now.'
+            )
+            runner.val_loop.run()
+        # in training by epoch this hook is called before each
+        runner._resume = False
+
+
+class _AfterSkipping:
+    """An iterator before which ``count`` values of None come, in the place of batches that are not read."""
+
+    def __init__(self, iterator, count: int):
+        self._iterator = iterator
+        self._count = count
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._count:
+            self._count -= 1
+            return None
+        return next(self._iterator)
+
+
+def _choose_checkpoint(runner: Runner, folder: CheckpointFolder) -> tuple[str | None, bool]:
+    """The file to load, if any, and whether the run is resumed from it."""
+    asked, options = runner._load_from, _command_line()
+    own_folders = {folder.path.resolve(), Path(runner.work_dir).resolve()}
+    if asked is not None and (asked == options.resume or Path(asked).resolve().parent in own_folders):
+        if Path(asked).is_file() and not is_whole(Path(asked)):
+            raise ValueError(f'checkpoint {asked} is damaged. Fix: resume from another one.')
+        _log(f'The run is resumed from {asked}, as asked for.', logging.INFO)
+        return asked, True
+    own = _newest_whole(Path(runner.work_dir), folder)
+    start = asked or (options.cfg_options or {}).get('load_from') or _load_from_of_file(runner.cfg)
+    if asked is None and start is not None:
+        _require_torch_file(Path(start))
+    if own is not None:
+        beside = f' load_from={start} is not used: it counts before there is a checkpoint of this run.' if start else ''
+        _log(f'The run is resumed from {own}.{beside}', logging.INFO)
+        return str(own), True
+    how = f'starts from the weights of load_from={start}' if start else 'starts at iteration 0'
+    _log(f'There is no checkpoint of this run in {folder.path} to resume from: it {how}.')
+    return start, False
+
+
+def _newest_whole(work_dir: Path, folder: CheckpointFolder) -> Path | None:
+    """The checkpoint that the work dir points to, if it lies in this folder and is whole, else the newest whole one."""
+    found = folder.checkpoints()
+    named = _pointed_to(work_dir / POINTER)
+    pointed = folder.path / named.name if named else None
+    if named and named.parent.resolve() != folder.path.resolve():
+        _log(f'{work_dir / POINTER} names {named}, in another folder; only files of {folder.path} are resumed from.')
+    candidates = sorted(found.values(), key=lambda path: path != pointed)  # stable: the newest first
+    broken = []
+    for path in candidates:
+        if is_whole(path):
+            if broken or path != pointed:
+                reason = f'{_names(broken)} broken' if broken else f'{work_dir / POINTER} names no checkpoint of it'
+                _log(f'{path} is the newest whole checkpoint of this run ({reason}).')
+            return path
+        broken.append(path)
+    if broken:
+        raise ValueError(
+            f'{folder.path}: none of the checkpoints {_names(broken)} is whole, so the run cannot be resumed. '
+            'Fix: remove them, or start without --resume in another work dir.'
+        )
+    return None
+
+
+def _pointed_to(pointer: Path) -> Path | None:
+    text = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
+    return Path(text) if text else None
+
+
+def _command_line():
+    """What the user gave to a host's training script: ``resume`` (a file) and ``cfg_options``, None each if absent."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--resume', nargs='?')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_known_args(sys.argv[1:])[0]
+
+
+def _load_from_of_file(cfg: Config) -> str | None:
+    """``load_from`` as the config's file has it: MMDetection's script clears it when it gets ``--resume``."""
+    if not cfg.filename or not Path(cfg.filename).is_file():
+        return None
+    return Config.fromfile(cfg.filename).get('load_from')
+
+
+def _require_torch_file(path: Path) -> None:
+    if path.is_file() and is_safetensors(path):
+        raise ValueError(
+            f'checkpoint {path} is a safetensors file: it holds weights alone, and mmengine cannot read it. Fix: '
+            "convert it, torch.save({'state_dict': safetensors.torch.load_file(source)}, 'weights.pth'), and give "
+            'load_from=weights.pth, which starts a new run from these weights.'
+        )
+
+
+def _require_training_state(runner: Runner, checkpoint: dict) -> None:
+    """Raise a `ValueError` if a checkpoint lacks what mmengine would silently start anew."""
+    meta = checkpoint.get('meta')
+    missing = [] if isinstance(meta, dict) and 'iter' in meta and 'message_hub' in checkpoint else ['iteration']
+    missing += ['optimizer state'] * ('optimizer' not in checkpoint)
+    missing += ['learning-rate schedule'] * (bool(runner.param_schedulers) and 'param_schedulers' not in checkpoint)
+    if missing:
+        raise ValueError(
+            f'checkpoint {runner._load_from} holds no {", no ".join(missing)}, so a run cannot be resumed from it. '
+            'Fix: resume from an iter_*.pth (best_*.pth hold weights alone), or start a new run from these weights: '
+            f'load_from={runner._load_from} without --resume.'
+        )
+
+
+def _validation_is_due(runner: Runner, done: int, end: int) -> bool:
+    """Whether the loop, had it not been interrupted, would have validated before the next iteration or epoch."""
+    loop = runner.train_loop
+    if not done or runner.val_loop is None or runner.message_hub.runtime_info.get(VALIDATED) == runner.iter:
+        return False
+    loop._decide_current_val_interval()
+    return done >= loop.val_begin and (done % loop.val_interval == 0 or done == end)
+
+
+def _names(paths: list[Path]) -> str:
+    return ', '.join(path.name for path in paths)
+
+
+def _log(text: str, level: int = logging.WARNING) -> None:
+    print_log(text, logger='current', level=level)

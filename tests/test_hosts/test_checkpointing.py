@@ -1,0 +1,114 @@
+"""Checkpoints are whole at every moment, and a run that is killed at any of them ends as if it had not been."""
+
+import errno
+import os
+import random
+import signal
+from functools import partial
+
+import pytest
+import torch
+from helpers import toy_runs
+from helpers.toy_runs import make_runner
+
+from mmmaskformer.hosts.checkpoint_files import is_whole
+
+SAVE_ALL = dict(max_keep_ckpts=-1)
+KILLS = 12
+"""As many as a test may take; tools/benchmark/interruptions.py does more, with a host's script."""
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.glob('*.pth'))
+
+
+def weights(path) -> list[float]:
+    state = torch.load(path, weights_only=True)['state_dict']
+    return torch.cat([value.flatten() for value in state.values()]).tolist()
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+    """A work dir of 8 iterations."""
+    work_dir = tmp_path_factory.mktemp('run') / 'whole'
+    make_runner(work_dir).train()
+    return work_dir
+
+
+def test_the_newest_and_the_best_are_kept(uninterrupted):
+    assert names(uninterrupted) == ['best_mIoU_iter_6.pth', 'iter_6.pth', 'iter_8.pth']
+    assert (uninterrupted / 'last_checkpoint').read_text() == str(uninterrupted / 'iter_8.pth')
+
+
+def train_until(operation, work_dir):
+    toy_runs.kill_at(operation, work_dir)
+    make_runner(work_dir, resume=True).train()
+
+
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, uninterrupted):
+    """Kills between two changes of files, each followed by a resume."""
+    chance, kills = random.Random(0), 0
+    for number in range(KILLS):
+        work_dir, killed = tmp_path / str(number), True
+        while killed:
+            operation = chance.randrange(6, 60) if kills < KILLS else 10**9
+            status = toy_runs.run_in_child(partial(train_until, operation, work_dir))
+            killed = status == -signal.SIGKILL
+            kills += killed
+            assert killed or status == 0
+            assert all(is_whole(path) for path in work_dir.glob('*.pth'))
+        assert weights(work_dir / 'iter_8.pth') == weights(uninterrupted / 'iter_8.pth')
+        assert names(work_dir) == names(uninterrupted)
+        assert weights(work_dir / 'best_mIoU_iter_6.pth') == weights(uninterrupted / 'best_mIoU_iter_6.pth')
+        assert not list(work_dir.glob('.*'))
+        if kills == KILLS:
+            break
+    assert kills == KILLS
+
+
+@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_more_keeps_the_last_good_state(tmp_path, monkeypatch, code):
+    runner, fsync = make_runner(tmp_path), os.fsync
+
+    def full(descriptor):
+        if runner.iter >= 5:
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match=r'iteration 5 could not.*The newest whole one is .*iter_4.pth. Fix: make room'):
+        runner.train()
+    # mmengine saved iteration 3 as well, because its validation gave a new best
+    assert names(tmp_path) == ['best_mIoU_iter_3.pth', 'iter_3.pth', 'iter_4.pth']
+    assert not list(tmp_path.glob('.*')) and all(is_whole(path) for path in tmp_path.glob('*.pth'))
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
+    for name in ('.iter_2.pth.999999999.part', '.iter_2.pth.1.part', 'part', '.other'):
+        (tmp_path / name).write_text('')
+    make_runner(tmp_path, iters=1).train()
+    assert {path.name for path in tmp_path.iterdir()} >= {'.iter_2.pth.1.part', 'part', '.other'}
+    assert not (tmp_path / '.iter_2.pth.999999999.part').exists()
+
+
+def test_checkpoints_wait_for_the_end_of_an_accumulation_cycle(tmp_path):
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    make_runner(whole, iters=11, accumulate=4, checkpoint=SAVE_ALL).train()
+    # the last cycle is short
+    assert [name for name in names(whole) if name.startswith('iter')] == ['iter_11.pth', 'iter_4.pth', 'iter_8.pth']
+    resumed.mkdir()
+    (resumed / 'iter_4.pth').write_bytes((whole / 'iter_4.pth').read_bytes())
+    make_runner(resumed, iters=11, accumulate=4, resume=True, checkpoint=SAVE_ALL).train()
+    assert weights(resumed / 'iter_11.pth') == weights(whole / 'iter_11.pth')
+
+
+def test_several_metrics_have_a_best_each(tmp_path):
+    checkpoint = dict(save_best=['mIoU', 'other'], rule=['greater', 'less'])
+
+    class Two(toy_runs.Jumps):
+        def compute_metrics(self, results):
+            return dict(super().compute_metrics(results), other=-runner.iter)
+
+    runner = make_runner(tmp_path, checkpoint=checkpoint, metric=Two())
+    runner.train()
+    assert names(tmp_path) == ['best_mIoU_iter_6.pth', 'best_other_iter_8.pth', 'iter_6.pth', 'iter_8.pth']

@@ -1,0 +1,258 @@
+"""What `--resume` takes, what it refuses, and that the resumed run equals the uninterrupted one."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from helpers import runs
+from helpers.toy_runs import make_runner
+from mmengine.dataset import RepeatDataset
+
+from mmmaskformer.datasets.scenes.files import write_scenes
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+    """A run of 8 iterations with all its checkpoints, and the images that it saw."""
+    work_dir = tmp_path_factory.mktemp('run') / 'whole'
+    runner = make_runner(work_dir, checkpoint=dict(max_keep_ckpts=-1))
+    runner.train()
+    return work_dir, runner.model.seen, final_weights(runner)
+
+
+def final_weights(runner):
+    return torch.cat([value.detach().flatten() for value in runner.model.parameters()])
+
+
+@pytest.fixture
+def copy(tmp_path, uninterrupted):
+    """Copies chosen checkpoints into a work dir."""
+
+    def copy_checkpoints(*steps: int, pointer: str | None = None):
+        work_dir = tmp_path / 'work'
+        work_dir.mkdir()
+        for step in steps:
+            shutil.copy(uninterrupted[0] / f'iter_{step}.pth', work_dir)
+        if pointer is not None:
+            (work_dir / 'last_checkpoint').write_text(pointer)
+        return work_dir
+
+    return copy_checkpoints
+
+
+@pytest.fixture
+def told(monkeypatch):
+    lines = []
+    monkeypatch.setattr('mmmaskformer.hosts.resuming.print_log', lambda text, **_: lines.append(text))
+    return lines
+
+
+def resume(work_dir, **kwargs):
+    runner = make_runner(work_dir, resume=True, **kwargs)
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_resumed_run_sees_the_same_images_and_learns_the_same(copy, told, uninterrupted, workers):
+    runner = resume(copy(4), workers=workers)
+    assert len(runner.model.seen) == 4
+    assert torch.equal(torch.stack(runner.model.seen), torch.stack(uninterrupted[1][4:]))
+    assert torch.equal(final_weights(runner), uninterrupted[2])
+    assert 'The data loader starts at iteration 4; nothing is read again.' in told
+
+
+def test_nothing_is_read_again(copy, monkeypatch):
+    work_dir, read = copy(6), []
+    runner = make_runner(work_dir, resume=True)
+    dataset = runner.train_dataloader.dataset
+    prepare = dataset.prepare_data
+    monkeypatch.setattr(dataset, 'prepare_data', lambda index: read.append(index) or prepare(index))
+    runner.train()
+    assert len(read) == 2 * 2
+
+
+def test_wrapped_data_are_the_same_after_a_resume(tmp_path):
+    def wrap(dataset):
+        return RepeatDataset(dataset, 3)
+
+    whole = make_runner(tmp_path, iters=5, wrap=wrap, checkpoint=dict(max_keep_ckpts=-1))
+    whole.train()
+    (tmp_path / 'iter_5.pth').unlink()
+    resumed = resume(tmp_path, iters=5, wrap=wrap)
+    assert torch.equal(torch.stack(resumed.model.seen), torch.stack(whole.model.seen[4:]))
+
+
+def test_other_samplers_read_again_and_say_so(copy, told):
+    resume(copy(6), sampler='InfiniteSampler')
+    assert any(
+        'iterations are read again to skip them. Faster: train_dataloader.sampler.type=' in line for line in told
+    )
+
+
+@pytest.mark.parametrize(
+    'pointer', [None, '', 'iter_9.pth', 'nowhere/iter_9.pth', 'nowhere/iter_8.pth'], ids=lambda value: repr(value)
+)
+def test_the_newest_checkpoint_of_the_folder_is_taken(copy, told, pointer):
+    work_dir = copy(2, 4, pointer=pointer)
+    assert len(resume(work_dir).model.seen) == 4
+    assert f'{work_dir}/iter_4.pth is the newest whole checkpoint of this run' in '\n'.join(told)
+
+
+@pytest.mark.parametrize('length', [0.5, 0.999, 0])
+def test_a_broken_newest_checkpoint_is_passed_over(copy, told, length):
+    work_dir = copy(2, 4, pointer='iter_4.pth')
+    content = (work_dir / 'iter_4.pth').read_bytes()
+    (work_dir / 'iter_4.pth').write_bytes(content[: int(length * len(content))])
+    assert len(resume(work_dir).model.seen) == 6
+    assert f'{work_dir}/iter_2.pth is the newest whole checkpoint of this run (iter_4.pth broken).' in told
+
+
+def test_a_flipped_bit_is_found(copy):
+    work_dir = copy(4)
+    content = bytearray((work_dir / 'iter_4.pth').read_bytes())
+    content[len(content) // 3] ^= 8
+    (work_dir / 'iter_4.pth').write_bytes(content)
+    with pytest.raises(ValueError, match=r'none of the checkpoints iter_4.pth is whole.* Fix: remove them'):
+        resume(work_dir)
+
+
+def test_a_chosen_older_checkpoint_of_the_folder_is_taken(copy):
+    assert len(resume(copy(2, 4, pointer='iter_2.pth')).model.seen) == 6
+
+
+def test_a_copied_work_dir_leaves_the_original_alone(tmp_path, uninterrupted):
+    original = tmp_path / 'original'
+    runner = make_runner(original)
+    runner.train_loop._max_iters = 4  # stopped early
+    runner.train()
+    before = {path.name: path.read_bytes() for path in original.glob('*.pth')}
+    assert 'best_mIoU_iter_3.pth' in before
+    shutil.copytree(original, tmp_path / 'copied')
+    runner = resume(tmp_path / 'copied')
+    assert torch.equal(final_weights(runner), uninterrupted[2])
+    assert {path.name: path.read_bytes() for path in original.glob('*.pth')} == before
+    assert {path.name for path in (tmp_path / 'copied').glob('*.pth')} == {
+        'best_mIoU_iter_6.pth',
+        'iter_6.pth',
+        'iter_8.pth',
+    }
+
+
+def test_without_a_checkpoint_the_run_starts_from_load_from(copy, told, uninterrupted):
+    start = str(uninterrupted[0] / 'iter_8.pth')
+    runner = make_runner(copy(), iters=2, resume=True, load_from=start)
+    runner.train()
+    assert runner.iter == 2 and len(runner.model.seen) == 2
+    assert any(f'it starts from the weights of load_from={start}' in line for line in told)
+
+
+def test_the_runs_own_checkpoint_wins_over_load_from(copy, told, uninterrupted):
+    runner = resume(copy(4), load_from=str(uninterrupted[0] / 'iter_8.pth'))
+    assert len(runner.model.seen) == 4
+    assert any('iter_4.pth. load_from=' in line and 'is not used' in line for line in told)
+
+
+def test_a_load_from_inside_the_work_dir_is_resumed(copy):
+    work_dir = copy(2, 4)
+    assert len(resume(work_dir, load_from=str(work_dir / 'iter_2.pth')).model.seen) == 6
+
+
+def test_a_run_without_anything_to_resume_says_so(copy, told):
+    work_dir = copy()
+    assert len(resume(work_dir, iters=1).model.seen) == 1
+    assert told == [f'There is no checkpoint of this run in {work_dir} to resume from: it starts at iteration 0.']
+
+
+@pytest.mark.parametrize(
+    'drop, message',
+    [
+        (['optimizer'], 'holds no optimizer state, so'),
+        (['optimizer', 'param_schedulers'], 'holds no optimizer state, no learning-rate schedule, so'),
+        (['meta'], 'holds no iteration, so'),
+    ],
+)
+def test_files_without_the_state_of_a_run_are_refused(copy, drop, message):
+    work_dir = copy(4)
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=True)
+    torch.save({key: value for key, value in checkpoint.items() if key not in drop}, work_dir / 'iter_4.pth')
+    with pytest.raises(ValueError, match=f'iter_4.pth {message} a run cannot be resumed from it. Fix: .*load_from='):
+        resume(work_dir)
+
+
+def test_bare_weights_are_refused(copy):
+    work_dir = copy()
+    torch.save(dict(weight=torch.ones(2)), work_dir / 'iter_4.pth')
+    with pytest.raises(ValueError, match='holds no iteration, no optimizer state, no learning-rate schedule'):
+        resume(work_dir)
+
+
+@pytest.mark.parametrize('how', [dict(resume=True), dict()])
+def test_safetensors_are_named(copy, tmp_path, how):
+    header = json.dumps(dict(weight=dict(dtype='F32', shape=[1], data_offsets=[0, 4]))).encode()
+    file = tmp_path / 'weights.safetensors'
+    file.write_bytes(len(header).to_bytes(8, 'little') + header + bytes(4))
+    with pytest.raises(ValueError, match='weights.safetensors is a safetensors file: .* Fix: convert it'):
+        make_runner(copy(), load_from=str(file), **how).train()
+
+
+@pytest.mark.parametrize('step', [3, 6, 8])
+def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, told, uninterrupted, step):
+    """Killed in the validation after an iteration, the last one included, or before the result was saved."""
+    work_dir = tmp_path / 'work'
+
+    class Killed(BaseException):
+        pass
+
+    runner = make_runner(work_dir, checkpoint=dict(interval=1))
+    run_iter = runner.val_loop.run_iter
+
+    def die(*arguments):
+        if runner.iter == step:
+            raise Killed
+        return run_iter(*arguments)
+
+    runner.val_loop.run_iter = die
+    with pytest.raises(Killed):
+        runner.train()
+    resumed = resume(work_dir, checkpoint=dict(interval=1))
+    assert f'The validation after iteration {step} had not ended: it is run now.' in told
+    assert torch.equal(final_weights(resumed), uninterrupted[2])
+    best = [path.name for path in work_dir.glob('best_*.pth')]
+    assert best == ['best_mIoU_iter_6.pth']
+    assert resumed.message_hub.get_info('best_score') == pytest.approx(
+        torch.load(uninterrupted[0] / 'iter_8.pth', weights_only=True)['message_hub']['runtime_info']['best_score']
+    )
+
+
+def test_a_validation_that_ended_is_not_repeated(copy, told):
+    resume(copy(8))
+    assert not any('had not ended' in line for line in told)
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'scenes'
+    write_scenes(root, 4, 1)
+    return root
+
+
+@pytest.mark.parametrize('panoptic', [False, True], ids=['mmseg', 'mmdet'])
+def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, panoptic):
+    """First there is no checkpoint and load_from counts, then the run's own wins; the other run stays as it was."""
+    train = str(runs.ROOT / 'tools/train.py')
+    other = runs.write_config(tmp_path / 'other.py', scenes, panoptic=not panoptic, iters=2)
+    runs.run_script(train, str(other), '--work-dir', 'other', cwd=tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / 'other').glob('*.pth')}
+    config = runs.write_config(tmp_path / 'mine.py', scenes, panoptic=panoptic, iters=4)
+    arguments = [train, str(config), '--work-dir', 'mine', '--resume', '--cfg-options', 'load_from=other/iter_2.pth']
+    first = runs.run_script(*arguments, 'train_cfg.max_iters=2', cwd=tmp_path)
+    out = first.stdout + first.stderr
+    assert 'it starts from the weights of load_from=other/iter_2.pth' in out
+    assert 'its weights go into the' in out and 'Iter(train) [1/2]' in out
+    second = runs.run_script(*arguments, cwd=tmp_path)
+    out = second.stdout + second.stderr
+    assert 'mine/iter_2.pth. load_from=other/iter_2.pth is not used' in out
+    assert 'resumed epoch: 0, iter: 2' in out and 'Iter(train) [3/4]' in out
+    assert {path.name: path.read_bytes() for path in (tmp_path / 'other').glob('*.pth')} == before
