@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.heads.results import result_kinds
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -60,12 +61,24 @@ def test_custom_panoptic_data_example(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = Config.fromfile('my_config.py')
     init_default_scope('mmdet')
-    assert config.model.panoptic_head.num_classes == config.model.panoptic_fusion_head.num_classes == 3
+    assert (config.model.panoptic_head.num_classes, config.model.panoptic_head.things) == (3, [1, 2])
+    assert set(config.model.panoptic_fusion_head) == {'type'}, 'the classes are written once'
     train = DATASETS.build(config.train_dataloader.dataset)[0]
     assert tuple(train['inputs'].shape) == (3, 640, 640)
     assert train['data_samples'].gt_panoptic_seg.labels == (0, 1, 1, 2)
     test = DATASETS.build(config.test_dataloader.dataset)[0]
     assert test['data_samples'].ori_shape == (40, 60) and test['inputs'].shape[1:] == (640, 960)
+
+
+def test_table_of_results_is_that_of_the_code():
+    rows = re.findall(r'^\| `(\w+)` \| `(pred_\w+)`.*\| (`.*) \|$', README, re.M)
+    assert [row[0] for row in rows] == ['panoptic', 'semantic', 'general', 'instance', 'detr']
+    assert {name for name, *_ in rows} == set(result_kinds())
+    for name, field, settings in rows:
+        kind = result_kinds()[name]
+        assert field == kind.field
+        written = dict(re.findall(r'`(\w+)` ([\w.]+)', settings))
+        assert written == {key: str(value) for key, value in kind.full_settings(kind.defaults).items()}
 
 
 FIRST_MODEL = """

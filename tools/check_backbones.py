@@ -176,12 +176,11 @@ def build(case: Case, neck: dict | None):
             test_cfg=dict(mode='whole'),
         )
     else:
-        classes = dict(num_classes=NUM_CLASSES, things=THINGS)
         config |= dict(
             type='MaskFormer',
             data_preprocessor=dict(type='DetDataPreprocessor', **NORMALISATION),
             panoptic_head=dict(HEAD, type='mmmaskformer.MaskFormerPanopticHead', things=THINGS),
-            panoptic_fusion_head=dict(type='mmmaskformer.MaskFormerFusionHead', **classes),
+            panoptic_fusion_head=dict(type='mmmaskformer.MaskFormerFusionHead'),
             test_cfg=dict(panoptic=dict()),
         )
     return MODELS.build(ConfigDict(config))

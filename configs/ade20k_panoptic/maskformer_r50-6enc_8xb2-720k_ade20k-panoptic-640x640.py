@@ -6,11 +6,9 @@ _base_ = [
     '../_base_/schedules/poly_720k.py',
     '../_base_/default_runtime_mmdet.py',
 ]
-classes = dict(num_classes=_base_.num_classes, things=_base_.things)
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
-    panoptic_head=classes,
-    panoptic_fusion_head=classes,
+    panoptic_head=dict(num_classes=_base_.num_classes, things=_base_.things),
     test_cfg=dict(panoptic=dict(object_threshold=0.7), semantic=dict()),
 )
 # As published, one test gives PQ and mIoU; here mIoU is taken from the panoptic ground truth too.

@@ -17,10 +17,8 @@ train_pipeline = [
     dict(type='mmmaskformer.PadToSize', size=crop_size, image_value=128),
     dict(type='mmmaskformer.PackPanopticInputs'),
 ]
-classes = dict(num_classes=_base_.num_classes, things=_base_.things)
 model = dict(
-    panoptic_head=classes,
-    panoptic_fusion_head=classes,
+    panoptic_head=dict(num_classes=_base_.num_classes, things=_base_.things),
     test_cfg=dict(panoptic=dict(object_threshold=0.5)),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=batch_size)

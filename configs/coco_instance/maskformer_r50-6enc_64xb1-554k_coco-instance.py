@@ -6,10 +6,8 @@ _base_ = [
     '../_base_/schedules/multistep_554k.py',
     '../_base_/default_runtime_mmdet.py',
 ]
-classes = dict(num_classes=_base_.num_classes, things=_base_.things)
 model = dict(
-    panoptic_head=classes,
-    panoptic_fusion_head=classes,
+    panoptic_head=dict(num_classes=_base_.num_classes, things=_base_.things),
     test_cfg=dict(_delete_=True, instance=dict(max_per_image=100)),
 )
 default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP'))

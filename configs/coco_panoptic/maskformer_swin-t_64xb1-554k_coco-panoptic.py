@@ -6,5 +6,4 @@ _base_ = [
     '../_base_/schedules/multistep_554k_warmup.py',
     '../_base_/default_runtime_mmdet.py',
 ]
-classes = dict(num_classes=_base_.num_classes, things=_base_.things)
-model = dict(panoptic_head=classes, panoptic_fusion_head=classes)
+model = dict(panoptic_head=dict(num_classes=_base_.num_classes, things=_base_.things))

@@ -6,10 +6,8 @@ _base_ = [
     '../_base_/default_runtime_mmdet.py',
 ]
 max_iters = 2600
-classes = dict(num_classes=_base_.num_classes, things=_base_.things)
 model = dict(
-    panoptic_head=classes,
-    panoptic_fusion_head=classes,
+    panoptic_head=dict(num_classes=_base_.num_classes, things=_base_.things),
     test_cfg=dict(panoptic=dict(object_threshold=0.4, overlap_threshold=0.6), semantic=dict()),
 )
 # One dict, so that --cfg-options test_evaluator.KEY=VALUE works as with a single metric.

@@ -56,8 +56,8 @@ def draw_predictions(
         out_dir: folder to write NAME.png for each image and overview.png with up to four of them.
         num: number of images, spread evenly over the test set; all if it has fewer.
         cfg_options: entries to replace in the config, such as {'test_dataloader.dataset.data_root': '/data'}.
-        field: which prediction, where a model gives several: one of `mmmaskformer.visualization.samples.FIELDS`. None
-            takes the first there is: panoptic, semantic, instances.
+        field: which prediction, where a model gives several: that of a result with a form, see
+            `mmmaskformer.heads.results`. None takes the first there is: panoptic, semantic, instances.
 
     Returns:
         The files written, overview.png last.
@@ -69,8 +69,8 @@ def draw_predictions(
     """
     if num < 1:
         raise ValueError(f'num: found {num}, expected at least 1')
-    require_field(field)
     setup = load_setup(config, checkpoint, cfg_options)
+    require_field(field)  # now that the config has imported the results of one's own
     chosen = track(spread_indices(len(setup.dataset), num), description='predictions')
     return write_pictures((predict_example(setup, index, field) for index in chosen), setup.classes, out_dir)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmmaskformer.core.quality.panoptic_map import VOID, PanopticMap
 from mmmaskformer.formats.panoptic_png import read_ids
+from mmmaskformer.heads.results import kind_of_field, result_kinds
 
 
 def image_key(sample: Mapping) -> tuple | None:
@@ -32,6 +33,46 @@ def once_per_image(results: Iterable[tuple]) -> list[tuple]:
             kept.append(result)
         seen.add(result[0])
     return kept
+
+
+def require_form(metric: str, field: str, forms: Sequence[str]) -> None:
+    """Check that a metric can read the result in a field.
+
+    Args:
+        metric: its name, for the message.
+        field: of data samples; those that no result of ours has are left to the metric's own checks.
+        forms: those that it reads, see `mmmaskformer.heads.results.ResultKind`.
+
+    Raises:
+        ValueError: if our result there has another form.
+    """
+    kind = kind_of_field(field)
+    if kind is not None and kind.form not in forms:
+        able = [other.field for other in result_kinds().values() if other.form in forms]
+        raise ValueError(
+            f"{metric}.field: found '{field}', the result '{kind.name}' of form {kind.form!r}, which {metric} cannot "
+            f'read. Expected one of {able}. Fix: set field to one of them.'
+        )
+
+
+def prediction_of(sample: Mapping, field: str, form: str) -> Mapping:
+    """The result in a field of a data sample.
+
+    Args:
+        sample: as a dict.
+        field: the field.
+        form: what is expected there, for the message.
+
+    Raises:
+        KeyError: if the sample lacks it, naming the entry of ``test_cfg`` that gives it.
+    """
+    if field not in sample:
+        kind = kind_of_field(field) or next(kind for kind in result_kinds().values() if kind.form == form)
+        raise KeyError(
+            f"{name_of(sample)}: the data sample has no '{field}'. Fix: ask for this result in model.test_cfg, such as "
+            f"test_cfg=dict({kind.name}=dict()), or name another field in the metric's config."
+        )
+    return sample[field]
 
 
 def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict | None = None) -> PanopticMap:

@@ -24,9 +24,12 @@ from mmmaskformer.evaluation.common import (
     once_per_image,
     panoptic_truth,
     percent,
+    prediction_of,
+    require_form,
 )
 from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic, with_void_restored
 from mmmaskformer.formats.result_names import result_names
+from mmmaskformer.heads.results import PANOPTIC, SEMANTIC
 from mmmaskformer.registry import METRICS
 
 
@@ -55,8 +58,8 @@ class PanopticMetric(MetricWithOthers):
     becomes 0, which is also the code of stuff of class 0); here that is undone, so that the order does not matter.
 
     Args:
-        field: of the data sample, holding ``sem_seg`` (1, H, W) in MMDetection's form: 'pred_panoptic_seg' or
-            'pred_detr_seg'.
+        field: of the data sample, holding ``sem_seg`` (1, H, W) in MMDetection's form: that of a result of panoptic
+            form, see `mmmaskformer.heads.results`, such as 'pred_panoptic_seg' or 'pred_detr_seg'.
         classwise: print a row for each class too, with TP, FP and FN.
         format_only: write results and compare nothing; for a test set without annotations.
         outfile_prefix: write results in COCO's format to ``PREFIX.panoptic/`` and ``PREFIX.panoptic.json``. PNG files
@@ -69,7 +72,8 @@ class PanopticMetric(MetricWithOthers):
         image_table: write PQ, SQ, RQ, TP, FP and FN of each image to this CSV file, the worst image first.
 
     Raises:
-        ValueError: if ``format_only`` has no ``outfile_prefix``, or has an ``image_table``.
+        ValueError: if ``format_only`` has no ``outfile_prefix``, or has an ``image_table``; or if ``field`` holds a
+            result of another form.
     """
 
     default_prefix = 'panoptic'
@@ -97,6 +101,7 @@ class PanopticMetric(MetricWithOthers):
                 f'PanopticMetric: found image_table={image_table!r} with format_only=True, which compares '
                 'nothing. Fix: leave out one of them.'
             )
+        require_form('PanopticMetric', field, (PANOPTIC, SEMANTIC))
         self.field = field
         self.classwise = classwise
         self.format_only = format_only
@@ -173,12 +178,7 @@ class PanopticMetric(MetricWithOthers):
 
     def _prediction(self, sample: Mapping) -> np.ndarray:
         """The map (H, W) in MMDetection's form."""
-        if self.field not in sample:
-            raise KeyError(
-                f"{name_of(sample)}: the data sample has no '{self.field}'. Fix: ask for this result in "
-                "model.test_cfg, such as test_cfg=dict(panoptic=dict()), or name another field in the metric's config."
-            )
-        found, num_classes = sample[self.field], len(self.dataset_meta['classes'])
+        found, num_classes = prediction_of(sample, self.field, PANOPTIC), len(self.dataset_meta['classes'])
         encoded = found['sem_seg'].cpu().numpy()[0]
         codes = [segment['id'] for segment in found['segments']] if 'segments' in found else None
         return with_void_restored(encoded, codes, num_classes)

@@ -19,8 +19,11 @@ from mmmaskformer.evaluation.common import (
     once_per_image,
     panoptic_truth,
     percent,
+    prediction_of,
+    require_form,
 )
 from mmmaskformer.formats.label_maps import require_ignore_index, result_name, write_label_map
+from mmmaskformer.heads.results import SEMANTIC
 from mmmaskformer.registry import METRICS
 
 
@@ -51,7 +54,8 @@ class SemanticMetric(MetricWithOthers):
     are missed.
 
     Args:
-        field: of the data sample, holding the predicted labels: 'pred_sem_seg' or 'pred_general_seg'.
+        field: of the data sample, holding the predicted labels: that of a result of semantic form, see
+            `mmmaskformer.heads.results`, such as 'pred_sem_seg' or 'pred_general_seg'.
         ignore_index: label of ignored pixels.
         classwise: print a row for each class too.
         format_only: write results and compare nothing; for a test set without annotations.
@@ -67,8 +71,8 @@ class SemanticMetric(MetricWithOthers):
             stay where they are written in any case, so False is refused.
 
     Raises:
-        ValueError: if ``format_only`` has no ``output_dir``, ``ignore_index`` is no label of a file, or
-            ``keep_results`` is False.
+        ValueError: if ``format_only`` has no ``output_dir``, ``ignore_index`` is no label of a file, ``field`` is that
+            of a result of another form, or ``keep_results`` is False.
     """
 
     # No prefix; mmengine warns about None in every run.
@@ -101,6 +105,7 @@ class SemanticMetric(MetricWithOthers):
                 "output_dir, such as 'work_dirs/results'."
             )
         require_ignore_index(ignore_index)
+        require_form('SemanticMetric', field, (SEMANTIC,))
         self.field = field
         self.ignore_index = ignore_index
         self.classwise = classwise
@@ -144,12 +149,7 @@ class SemanticMetric(MetricWithOthers):
 
     def _prediction(self, sample: Mapping) -> np.ndarray:
         """Predicted labels, (H, W)."""
-        if self.field not in sample:
-            raise KeyError(
-                f"{name_of(sample)}: the data sample has no '{self.field}'. Fix: ask for this result in "
-                "model.test_cfg, such as test_cfg=dict(semantic=dict()), or name another field in the metric's config."
-            )
-        found = sample[self.field]
+        found = prediction_of(sample, self.field, SEMANTIC)
         return found['data' if 'data' in found else 'sem_seg'].cpu().numpy()[0]
 
     def _count(self, sample: Mapping, labels: np.ndarray) -> np.ndarray:

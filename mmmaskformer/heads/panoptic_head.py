@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmaskformer.core.checks import whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
@@ -11,6 +11,9 @@ from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.data_samples import targets_from_det_samples
 from mmmaskformer.heads.finite import require_finite
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
+
+STOCK_COUNTS = ('num_things_classes', 'num_stuff_classes')
+"""By what MMDetection's heads tell things from stuff."""
 
 
 class MaskFormerPanopticHead(MaskFormerHead):
@@ -111,3 +114,18 @@ def thing_mask(num_classes: int, things: Sequence[int], where: str) -> Tensor:
     mask = torch.zeros(num_classes, dtype=torch.bool)
     mask[things] = True
     return mask
+
+
+def thing_flags(head: nn.Module | None) -> Tensor | None:
+    """Which classes are things for a head of either package.
+
+    Args:
+        head: ours, with ``is_thing``, or one of MMDetection, which counts its thing classes and takes them to be first.
+
+    Returns:
+        (K,) bool; None if the head does not say.
+    """
+    is_thing = getattr(head, 'is_thing', None)
+    if is_thing is None and None not in (counts := [getattr(head, key, None) for key in STOCK_COUNTS]):
+        is_thing = torch.arange(sum(counts)) < counts[0]
+    return is_thing

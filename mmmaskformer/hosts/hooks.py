@@ -11,10 +11,10 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor
 
 from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES
+from mmmaskformer.heads.panoptic_head import thing_flags
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.metrics import all_metrics
@@ -103,7 +103,7 @@ class CheckClassesHook(Hook):
             head = getattr(model, key, None)
             if getattr(head, 'num_classes', None) is not None:
                 _check_num_classes(name, meta['classes'], key, head.num_classes)
-                _check_things(name, meta, key, getattr(head, 'is_thing', None))
+                _check_things(name, meta, key, head)
         if hasattr(model, 'decode_head'):
             _check_ignored_label(name, dataset, model, metrics)
         self._check_order(name, meta['classes'])
@@ -193,17 +193,22 @@ def _check_num_classes(name: str, classes: Sequence[str], key: str, num_classes:
         )
 
 
-def _check_things(name: str, meta: dict, key: str, is_thing: Tensor | None) -> None:
+def _check_things(name: str, meta: dict, key: str, head) -> None:
     """Raise a `ValueError` if data and head disagree on which classes are things."""
-    if is_thing is None or meta.get('isthing') is None:
+    is_thing, true = thing_flags(head), meta.get('isthing')
+    if is_thing is None or true is None:
         return
-    for label, (expected, found) in enumerate(zip(meta['isthing'], is_thing.tolist(), strict=True)):
+    for label, (expected, found) in enumerate(zip(true, is_thing.tolist(), strict=True)):
         if bool(expected) != found:
             kinds = ('stuff', 'a thing')
-            things = [label for label, isthing in enumerate(meta['isthing']) if isthing]
+            things = [label for label, isthing in enumerate(true) if isthing]
+            where, fix = f'model.{key}.things', f'set model.{key}.things={things}'
+            if not hasattr(head, 'is_thing'):
+                where = f'model.{key}, whose {type(head).__name__} takes the first classes for things'
+                fix = f"use mmmaskformer's {key}, or put the things first in the class list"
             raise ValueError(
                 f"{name}: class {label} '{meta['classes'][label]}' is {kinds[bool(expected)]}, but {kinds[found]} in "
-                f'model.{key}.things. Fix: set model.{key}.things={things}.'
+                f'{where}. Fix: {fix}.'
             )
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
+from torch import Tensor
 
 from mmmaskformer.core.inference.labels.search import label_map
-from mmmaskformer.core.inference.labels.views import score_view
-from mmmaskformer.core.inference.pooling import SegmentPool
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
+from mmmaskformer.heads.results import result_kinds
 
 
 class SemanticTTAModel(BaseTTAModel):
@@ -78,8 +78,9 @@ class SemanticTTAModel(BaseTTAModel):
 class PanopticTTAModel(BaseTTAModel):
     """Pools the segments of all augmented views of an image, see `SegmentPool`; averages semantic scores.
 
-    Gives what the fusion head's ``test_cfg`` asks for, of 'panoptic' (``pred_panoptic_seg``) and 'semantic'
-    (``pred_sem_seg``), with its thresholds. Views may be scaled and mirrored left to right.
+    Gives what the fusion head's ``test_cfg`` asks for, with its settings, of the results that can be merged: 'panoptic'
+    (``pred_panoptic_seg``), 'semantic' (``pred_sem_seg``), and others that were registered with a way to merge views,
+    see `mmmaskformer.heads.results`. Views may be scaled and mirrored left to right.
 
     Args:
         module: MMDetection's `MaskFormer` with our heads.
@@ -91,12 +92,13 @@ class PanopticTTAModel(BaseTTAModel):
     def __init__(self, module, data_preprocessor=None):
         super().__init__(module, data_preprocessor)
         self.fusion = self.module.panoptic_fusion_head
-        others = set(self.fusion.outputs) - {'panoptic', 'semantic'}
+        able = [kind.name for kind in result_kinds().values() if kind.merge is not None]
+        others = set(self.fusion.outputs) - set(able)
         if others:
             changes = ' '.join(f'model.test_cfg.{output}=None' for output in sorted(others))
             raise ValueError(
                 f'model.test_cfg asks for {sorted(others)}, which test-time augmentation does not give; expected '
-                f"'panoptic', 'semantic' or both. Fix: --cfg-options {changes}"
+                f'some of {able}. Fix: --cfg-options {changes}'
             )
 
     def test_step(self, data: dict) -> list:
@@ -109,7 +111,7 @@ class PanopticTTAModel(BaseTTAModel):
             One sample per image, that of its first view, with the results in it.
         """
         merged = data['data_samples'][0]
-        answers = [_ViewMerger(self.fusion) for _ in merged]
+        answers = [_Views(self.fusion) for _ in merged]
         for inputs, samples in zip(data['inputs'], data['data_samples'], strict=True):
             batch = self.module.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
             features = self.module.extract_feat(batch['inputs'])
@@ -145,25 +147,21 @@ def masks_of_view(masks: DeferredMaskLogits, image: int, meta: dict) -> QueryMas
     return masks.of_image(image, tuple(meta['img_shape'][:2]), tuple(meta['ori_shape'][:2]), flipped=flipped)
 
 
-class _ViewMerger:
+class _Views:
     """The results wanted of one image, over its views."""
 
     def __init__(self, fusion):
         self.fusion = fusion
-        self.pool = SegmentPool(**fusion.settings('panoptic')) if 'panoptic' in fusion.outputs else None
-        self.views = []
-        self.class_logits = None
+        self.mergers = fusion.view_mergers()
+        self.class_logits = []
 
-    def add(self, class_logits, masks: QueryMasks) -> None:
-        if self.pool is not None:
-            self.pool.add(class_logits, masks)
-        if 'semantic' in self.fusion.outputs:
-            self.views.append(score_view(class_logits, masks, **self.fusion.settings('semantic')))
+    def add(self, class_logits: Tensor, masks: QueryMasks) -> None:
+        for merger in self.mergers.values():
+            merger.add(class_logits, masks)
         # Of all views, to say why nothing was found.
-        self.class_logits = class_logits if self.class_logits is None else torch.cat([self.class_logits, class_logits])
+        self.class_logits.append(class_logits)
 
     def write(self, sample) -> None:
-        if self.pool is not None:
-            sample.pred_panoptic_seg = self.fusion.pack_panoptic(self.pool.result(), self.class_logits)
-        if self.views:
-            sample.pred_sem_seg = self.fusion.pack_labels(label_map(self.views))
+        found = {output: merger.result() for output, merger in self.mergers.items()}
+        for field, packed in self.fusion.pack(found, torch.cat(self.class_logits)).items():
+            setattr(sample, field, packed)

@@ -39,8 +39,8 @@ class DrawPredictionsHook(Hook):
     Args:
         num: images in each validation.
         interval: draw in every ``interval``-th validation; a test is always drawn.
-        field: which prediction, where a model gives several: one of `mmmaskformer.visualization.samples.FIELDS`. None
-            takes the first there is: panoptic, semantic, instances.
+        field: which prediction, where a model gives several: that of a result with a form, see
+            `mmmaskformer.heads.results`. None takes the first there is: panoptic, semantic, instances.
         out_dir: folder to write into; None takes 'pictures' in the runner's work folder.
 
     Raises:

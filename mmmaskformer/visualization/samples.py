@@ -17,6 +17,7 @@ from mmmaskformer.formats.label_maps import load_labels
 from mmmaskformer.formats.mmdet_codes import decode_panoptic
 from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
 from mmmaskformer.formats.whole_files import whole_file
+from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, result_kinds
 from mmmaskformer.visualization.draw import distinct_colours
 from mmmaskformer.visualization.segments import (
     VOID,
@@ -28,15 +29,6 @@ from mmmaskformer.visualization.segments import (
 )
 from mmmaskformer.visualization.sheet import Example, contact_sheet
 
-PANOPTIC, SEMANTIC, INSTANCES = 'panoptic', 'semantic', 'instances'
-# The predictions that can be drawn, and the kind of each; the first that a sample has is drawn unless one is named.
-FIELDS = {
-    'pred_panoptic_seg': PANOPTIC,
-    'pred_detr_seg': PANOPTIC,
-    'pred_sem_seg': SEMANTIC,
-    'pred_general_seg': SEMANTIC,
-    'pred_instances': INSTANCES,
-}
 # What the hosts ignore unless a data set says otherwise with `ignore_index`.
 DEFAULT_IGNORE_LABEL = 255
 # Instances with a lower score are not drawn, as in MMDetection's own pictures.
@@ -91,14 +83,20 @@ def class_list_of(dataset: Any) -> ClassList:
     return ClassList(names, palette, [name in things for name in names], ignore_label)
 
 
+def drawable_fields() -> dict[str, str]:
+    """The predictions that can be drawn, and the form of each; of those in a sample the first is drawn by default."""
+    return {kind.field: kind.form for kind in result_kinds().values() if kind.form is not None}
+
+
 def require_field(field: str | None) -> None:
     """Check the name of a prediction.
 
     Raises:
-        ValueError: if it is neither None nor one of `FIELDS`.
+        ValueError: if it is neither None nor one of `drawable_fields`.
     """
-    if field is not None and field not in FIELDS:
-        raise ValueError(f'field: found {field!r}, expected None or one of {list(FIELDS)}')
+    fields = drawable_fields()
+    if field is not None and field not in fields:
+        raise ValueError(f'field: found {field!r}, expected None or one of {list(fields)}')
 
 
 def read_example(
@@ -113,7 +111,7 @@ def read_example(
     Args:
         sample: a data sample with predictions, as a model's ``test_step`` gives it.
         classes: of its data set.
-        field: which prediction, one of `FIELDS`; None takes the first there is.
+        field: which prediction, one of `drawable_fields`; None takes the first there is.
         info: entry of the data set; None takes what the sample's metainfo tells.
 
     Returns:
@@ -122,33 +120,35 @@ def read_example(
     Raises:
         ValueError: if the sample lacks the prediction, or prediction or ground truth differs from the image in size.
     """
-    found = [key for key in FIELDS if key in sample]
+    fields = drawable_fields()
+    found = [key for key in fields if key in sample]
     if not found or (field is not None and field not in found):
         raise ValueError(
-            f'model: found a prediction with {sorted(sample.keys())}, expected {field or "one of " + str(list(FIELDS))}'
+            f'model: found a prediction with {sorted(sample.keys())}, expected {field or "one of " + str(list(fields))}'
             '. Fix: for other outputs of a panoptic model, ask for them in model.test_cfg'
         )
     field = field or found[0]
-    prediction = _prediction(sample, field, len(classes.names))
+    form = fields[field]
+    prediction = _prediction(sample.get(field), form, len(classes.names))
     image = read_photo(sample.img_path, size=prediction.ids.shape)
     _check_size(field, prediction, image, sample.img_path)
     info = sample.metainfo if info is None else info
-    truth = _true_instances(sample, info) if FIELDS[field] == INSTANCES else None
+    truth = _true_instances(sample, info) if form == INSTANCES else None
     if truth is None:
         truth = _ground_truth(sample, info, classes)
     if truth is not None:
         _check_size('ground truth', truth, image, sample.img_path)
-        truth = _as_kind(truth, FIELDS[field], classes)
+        truth = _as_form(truth, form, classes)
     return Path(sample.img_path).stem, Example(image, truth, prediction)
 
 
-def _prediction(sample: Any, field: str, num_classes: int) -> Segments:
-    if FIELDS[field] == INSTANCES:
-        found = sample.get(field).cpu()
+def _prediction(packed: Any, form: str, num_classes: int) -> Segments:
+    if form == INSTANCES:
+        found = packed.cpu()
         sure = found.scores >= MIN_SCORE
         return segments_of_masks(*(values[sure].numpy() for values in (found.masks, found.labels, found.scores)))
-    encoded = _map_of(sample.get(field))
-    if FIELDS[field] == PANOPTIC:
+    encoded = _map_of(packed)
+    if form == PANOPTIC:
         return Segments(*decode_panoptic(encoded, num_classes))
     # K stands for nothing; a semantic model never predicts it.
     return segments_of_labels(encoded, num_classes, VOID)
@@ -208,11 +208,11 @@ def _segments_of_map(segment_map: np.ndarray, labels: Sequence[int]) -> Segments
     return Segments(segment_map.astype(np.int64) + 1, np.array(labels, np.int64))
 
 
-def _as_kind(truth: Segments, kind: str, classes: ClassList) -> Segments:
-    """The part of the ground truth that a prediction of this kind is compared with."""
-    if kind == SEMANTIC:
+def _as_form(truth: Segments, form: str, classes: ClassList) -> Segments:
+    """The part of the ground truth that a prediction of this form is compared with."""
+    if form == SEMANTIC:
         return merge_classes(truth)
-    return keep_classes(truth, classes.is_thing) if kind == INSTANCES else truth
+    return keep_classes(truth, classes.is_thing) if form == INSTANCES else truth
 
 
 def _check_size(key: str, segments: Segments, image: np.ndarray, path: str) -> None:

@@ -30,15 +30,13 @@ val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file={root!r} + '/instances.json')
 test_evaluator = val_evaluator
-classes = dict(num_classes=2, things=[0, 1])
 small = dict(num_layers=1, num_heads=2, ffn_channels=16)
 model = dict(
     backbone=dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None),
     panoptic_head=dict(
         in_channels=[8, 16, 32, 64], channels=16, num_queries=10, transformer_decoder=small,
-        pixel_decoder=dict(norm_groups=4, **small), **classes,
+        pixel_decoder=dict(norm_groups=4, **small), num_classes=2, things=[0, 1],
     ),
-    panoptic_fusion_head=classes,
 )
 """
 

@@ -75,7 +75,7 @@ def detector_config(test_cfg: dict | None = None, fusion: dict | None = None, **
         data_preprocessor=DET_PREPROCESSOR,
         backbone=TINY_RESNET,
         panoptic_head=head_config(**panoptic) | head,
-        panoptic_fusion_head=fusion or dict(type='mmmaskformer.MaskFormerFusionHead', num_classes=5, things=THINGS),
+        panoptic_fusion_head=fusion or dict(type='mmmaskformer.MaskFormerFusionHead'),
         train_cfg=None,
         test_cfg=test_cfg or dict(panoptic=dict()),
     )

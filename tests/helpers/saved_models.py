@@ -28,10 +28,8 @@ settings = dict(
 model = dict(decode_head=settings)
 """
 PANOPTIC_FAMILY = """
-classes = dict(num_classes=_base_.num_classes, things=_base_.things)
 model = dict(
     panoptic_head=dict(settings, things=_base_.things),
-    panoptic_fusion_head=classes,
     test_cfg=dict(_delete_=True, {result}=dict()),
 )
 """

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
+from helpers import runs
 from mmmaskformer import registry  # noqa: F401  makes our names known
 
 
@@ -136,19 +136,17 @@ def make_runner(
 _NUMBERS = iter(range(10**9))
 
 
-def run_in_child(function: Callable[[], None]) -> int:
-    """Call a function in a fork of this process; returns its exit status, negative for a signal."""
-    process = os.fork()
-    if process == 0:
-        status = 1
-        try:
-            function()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+def train_until(operation: int, work_dir: Path) -> int:
+    """Train, resuming what is there, in a process that is killed before an operation; see `kill_at`.
+
+    A fork of the test process itself would not do: autograd refuses to work in a fork of a process that has used it.
+
+    Returns:
+        The exit status, negative for a signal.
+    """
+    script = Path(__file__).with_name('toy_child.py')
+    arguments = [str(script), str(operation), str(work_dir)]
+    return runs.run_script(*arguments, cwd=work_dir.parent, check=False, pythonpath=script.parents[1]).returncode
 
 
 def kill_at(operation: int, folder: Path) -> None:

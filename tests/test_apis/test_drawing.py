@@ -15,6 +15,7 @@ from PIL import Image
 from mmmaskformer.apis.drawing import Setup, draw_predictions, load_setup, predict_example
 from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.datasets.scenes.scenes import METAINFO
+from mmmaskformer.heads import results
 from mmmaskformer.visualization.samples import ClassList
 
 CONFIG = """
@@ -181,10 +182,9 @@ def panoptic_run(tmp_path_factory):
     data = Config.fromfile(ROOT / 'configs/_base_/datasets/scenes_panoptic.py')
     loader = data.test_dataloader
     loader.dataset.data_root = str(folder / 'scenes')
-    fusion = dict(type='mmmaskformer.MaskFormerFusionHead', num_classes=9, things=data.things)
     everything = dict(object_threshold=0.0, overlap_threshold=0.0)
     test_cfg = dict(panoptic=everything, semantic=dict(), instance=dict(), general=everything)
-    model = detector_config(test_cfg, fusion, num_classes=9, things=data.things)
+    model = detector_config(test_cfg, num_classes=9, things=data.things)
     Config(dict(default_scope='mmdet', model=model, test_dataloader=loader)).dump(folder / 'config.py')
     init_default_scope('mmdet')
     torch.manual_seed(0)
@@ -222,3 +222,32 @@ def test_output_that_the_model_does_not_give(panoptic_run, tmp_path):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_detr_seg')
     with pytest.raises(ValueError, match="field: found 'pred_masks'"):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_masks')
+
+
+OWN_RESULT = """
+from mmmaskformer.core.inference.panoptic import general_inference
+from mmmaskformer.heads.results import SEMANTIC, ResultKind, register_result
+
+
+def thing_labels(class_logits, masks, *, is_thing, object_threshold=0.5):
+    labels = general_inference(class_logits, masks, object_threshold=object_threshold)
+    num_classes = len(is_thing)
+    return labels.where((labels < num_classes) & is_thing[labels.clamp(max=num_classes - 1)], num_classes)
+
+
+register_result(ResultKind('thing_labels', thing_labels, field='pred_thing_labels', form=SEMANTIC))
+"""
+
+
+def test_a_result_of_a_file_of_ones_own_is_drawn(panoptic_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, '_KINDS', dict(results.result_kinds()))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'own_result_of_a_test.py').write_text(OWN_RESULT)
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = {str(panoptic_run / "config.py")!r}\n'
+        "custom_imports = dict(imports=['own_result_of_a_test'])\n"
+        'model = dict(test_cfg=dict(thing_labels=dict(object_threshold=0.0)))\n'
+    )
+    files = draw_predictions(config, panoptic_run / 'good.pth', tmp_path / 'out', num=1, field='pred_thing_labels')
+    assert [file.name for file in files] == ['000000.png', 'overview.png']

@@ -13,6 +13,7 @@ from mmmaskformer.core.inference.panoptic import general_inference, panoptic_inf
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.semantic import semantic_inference
 from mmmaskformer.formats.mmdet_codes import decode_panoptic
+from mmmaskformer.heads.results import Classes, pack_labels
 
 EVERYTHING = dict(panoptic=dict(), detr=dict(), semantic=dict(), general=dict(), instance=dict())
 IS_THING = torch.tensor([False, True, False, True, False])
@@ -153,6 +154,54 @@ def test_our_head_works_with_mmdetections_fusion_head():
     assert torch.equal(maps[0].pred_panoptic_seg.sem_seg, maps[1].pred_panoptic_seg.sem_seg)
 
 
+@pytest.mark.parametrize(
+    'given', [dict(), dict(num_classes=5), dict(things=[3, 1]), dict(num_classes=5, things=(1, 3))]
+)
+def test_the_classes_are_those_of_the_panoptic_head(given):
+    fusion = dict(type='mmmaskformer.MaskFormerFusionHead', **given)
+    everything = dict(panoptic=dict(object_threshold=0.0, overlap_threshold=0.0))
+    model = hosts.make_detector(everything, fusion=fusion)
+    assert model.panoptic_fusion_head.num_classes == 5
+    assert torch.equal(model.panoptic_fusion_head.is_thing, IS_THING)
+    assert not any('is_thing' in key for key in model.state_dict())
+    image, sample = hosts.make_panoptic_sample((64, 96))
+    result = model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+    assert len(result.pred_panoptic_seg.segments)
+
+
+@pytest.mark.parametrize(
+    'given, message',
+    [
+        (dict(num_classes=4), r'num_classes: found 4, expected 5 as in model.panoptic_head. Fix: leave it out of the'),
+        (dict(things=[1, 2]), r'things: found \[1, 2\], expected \[1, 3\] as in model.panoptic_head'),
+        (dict(things=[9]), r'things=\[9\] must be different labels from 0 to 4'),
+        (dict(num_classes=5, things=[]), r'things: found \[\], expected \[1, 3\]'),
+    ],
+)
+def test_classes_that_contradict_the_panoptic_head_are_refused(given, message):
+    fusion = dict(type='mmmaskformer.MaskFormerFusionHead', **given)
+    with pytest.raises(ValueError, match='model.panoptic_fusion_head.' + message):
+        hosts.make_detector(fusion=fusion)
+
+
+def test_the_classes_of_mmdetections_head_are_counted_from_the_first():
+    class Detector(torch.nn.Module):
+        """A detector with one of MMDetection's heads, which count their classes."""
+
+    model = Detector()
+    model.panoptic_head = torch.nn.Identity()
+    model.panoptic_head.num_things_classes, model.panoptic_head.num_stuff_classes = 2, 3
+    model.panoptic_fusion_head = MODELS.build(dict(type='mmmaskformer.MaskFormerFusionHead'))
+    assert model.panoptic_fusion_head.is_thing.tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize('given', [dict(), dict(num_classes=5), dict(things=[1])])
+def test_a_fusion_head_without_classes_says_so(given):
+    fusion = MODELS.build(dict(type='mmmaskformer.MaskFormerFusionHead', **given))
+    with pytest.raises(ValueError, match='no panoptic_head to take them from. Fix: set both, or assign the head to'):
+        fusion.predict(*confident_outputs(), samples())
+
+
 def test_alone_detr_and_general_fill_the_fields_of_the_hosts_metrics():
     class_logits, mask_logits = confident_outputs()
     batch = samples()
@@ -222,7 +271,7 @@ def test_settings_that_are_no_dict_are_refused(text):
 
 
 def test_pixels_without_a_class_are_not_drawn_by_the_host():
-    labels = make_fusion().pack_labels(torch.tensor([[0, 5]]))
+    labels = pack_labels(torch.tensor([[0, 5]]), Classes(5, IS_THING))
     assert labels.ignore_index == 5 and labels.sem_seg.dtype == torch.int32
 
 

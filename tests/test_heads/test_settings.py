@@ -9,7 +9,7 @@ from helpers import hosts
 from mmengine.config import ConfigDict
 
 from mmmaskformer.core.checks import checked, whole
-from mmmaskformer.heads.fusion_head import OUTPUTS
+from mmmaskformer.heads.results import result_kinds
 from mmmaskformer.heads.settings import PART_SETTINGS, RESULT_SETTINGS
 from mmmaskformer.hosts.hooks import CheckClassesHook
 from mmmaskformer.registry import MODELS
@@ -50,9 +50,9 @@ def test_every_setting_of_every_part_is_declared(part):
     assert set(inspect.signature(MODELS.get(part)).parameters) - DERIVED - {'args', 'kwargs'} <= set(PART_SETTINGS)
 
 
-@pytest.mark.parametrize('output', OUTPUTS)
+@pytest.mark.parametrize('output', result_kinds())
 def test_every_setting_of_every_result_is_declared(output):
-    parameters = inspect.signature(OUTPUTS[output]).parameters.values()
+    parameters = inspect.signature(result_kinds()[output].infer).parameters.values()
     assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {'is_thing'} <= set(RESULT_SETTINGS)
 
 

@@ -4,7 +4,6 @@ import errno
 import os
 import random
 import signal
-from functools import partial
 
 import pytest
 import torch
@@ -40,11 +39,6 @@ def test_the_newest_and_the_best_are_kept(uninterrupted):
     assert (uninterrupted / 'last_checkpoint').read_text() == str(uninterrupted / 'iter_8.pth')
 
 
-def train_until(operation, work_dir):
-    toy_runs.kill_at(operation, work_dir)
-    make_runner(work_dir, resume=True).train()
-
-
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, uninterrupted):
     """Kills between two changes of files, each followed by a resume."""
     chance, kills = random.Random(0), 0
@@ -52,7 +46,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, uninter
         work_dir, killed = tmp_path / str(number), True
         while killed:
             operation = chance.randrange(6, 60) if kills < KILLS else 10**9
-            status = toy_runs.run_in_child(partial(train_until, operation, work_dir))
+            status = toy_runs.train_until(operation, work_dir)
             killed = status == -signal.SIGKILL
             kills += killed
             assert killed or status == 0

@@ -9,6 +9,7 @@ import math
 import re
 import runpy
 import sys
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -46,7 +47,6 @@ model = dict(
         pixel_decoder=dict(norm_groups=4, num_layers=1, num_heads=2, ffn_channels=16),
         transformer_decoder=dict(num_layers=2, num_heads=2, ffn_channels=16),
     ),
-    panoptic_fusion_head=dict(num_classes=2, things=[0, 1]),
 )
 data = dict(
     data_root={data!r}, ann_file='instances.json', data_prefix=dict(img='images'),
@@ -107,6 +107,8 @@ def train(data, tmp_path, monkeypatch):
 
     def run(kind: str, *flags: str, name: str = 'toy', iters: int = 2, hooks=(), more: str = ''):
         path, hooks = tmp_path / f'{kind}_{name}.py', [*hooks, dict(type='KeepRunnerHook')]
+        # mmengine names runs by the second and keeps the default scope of each name for the whole process.
+        more += f"\nexperiment_name = '{uuid.uuid4().hex}'\n"
         if kind == 'instance':
             base = str(CONFIGS / 'coco_instance/maskformer_r50-6enc_64xb1-554k_coco-instance.py')
             path.write_text(INSTANCE.format(base=base, data=str(data[kind]), iters=iters, hooks=hooks) + more)

@@ -103,9 +103,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='mmdet.CocoMetric', ann_file='{root}/instances.json', metric=['segm'])
 test_evaluator = val_evaluator
 model['panoptic_head'].update(num_classes=2, things=[0, 1])
-model.update(
-    panoptic_fusion_head=dict(num_classes=2, things=[0, 1]), test_cfg=dict(_delete_=True, instance=dict())
-)
+model.update(test_cfg=dict(_delete_=True, instance=dict()))
 default_hooks['checkpoint'].update(save_best='coco/segm_mAP')
 """
 

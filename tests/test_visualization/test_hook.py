@@ -26,9 +26,8 @@ def scenes(tmp_path_factory):
 
 
 def panoptic_model(data):
-    fusion = dict(type='mmmaskformer.MaskFormerFusionHead', num_classes=9, things=data.things)
     everything = dict(panoptic=dict(object_threshold=0.0, overlap_threshold=0.0))
-    return detector_config(everything, fusion, num_classes=9, things=data.things)
+    return detector_config(everything, num_classes=9, things=data.things)
 
 
 def semantic_model(data):

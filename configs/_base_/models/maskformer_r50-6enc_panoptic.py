@@ -1,6 +1,6 @@
 # MaskFormer with ResNet-50 and a transformer encoder of 6 layers in MMDetection's stock detector, as published for
-# panoptic segmentation. A config that inherits from this gives both heads their classes:
-# dict(panoptic_head=classes, panoptic_fusion_head=classes) with classes = dict(num_classes=..., things=[...]).
+# panoptic segmentation. A config that inherits from this sets the classes once:
+# panoptic_head=dict(num_classes=..., things=[...]); the fusion head takes them from there.
 model = dict(
     type='mmdet.MaskFormer',
     data_preprocessor=dict(

@@ -1,0 +1,141 @@
+"""Results that a user writes: each is a function, one registration and one entry of ``test_cfg``."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import hosts
+from mmengine.registry import MODELS
+from PIL import Image
+
+from mmmaskformer.core.inference.panoptic import general_inference
+from mmmaskformer.evaluation import PanopticMetric, SemanticMetric
+from mmmaskformer.heads import results
+from mmmaskformer.heads.results import SEMANTIC, ResultKind, register_result, result_kinds
+from mmmaskformer.visualization.samples import ClassList, read_example, require_field
+
+CLASSES = ClassList('abcde', [[40 * label] * 3 for label in range(5)], [False, True, False, True, False], 255)
+
+
+@pytest.fixture(autouse=True)
+def table(monkeypatch):
+    """A table of results that is forgotten after the test."""
+    monkeypatch.setattr(results, '_KINDS', dict(result_kinds()))
+
+
+def thing_labels(class_logits, masks, *, is_thing, object_threshold=0.5):
+    """Labels (H, W) of the things alone, K elsewhere."""
+    labels = general_inference(class_logits, masks, object_threshold=object_threshold)
+    return torch.where(torch.cat([is_thing, is_thing[:1] & False])[labels], labels, len(is_thing))
+
+
+def presence(class_logits, masks, *, power=1.0):
+    """The highest probability of each class, (K,)."""
+    return class_logits.softmax(-1)[:, :-1].amax(0) ** power
+
+
+class MostPresent:
+    """The highest presence in all views."""
+
+    def __init__(self, **settings):
+        self.settings, self.found = settings, []
+
+    def add(self, class_logits, masks):
+        self.found.append(presence(class_logits, masks, **self.settings))
+
+    def result(self):
+        return torch.stack(self.found).amax(0)
+
+
+def register_presence():
+    kind = ResultKind(
+        'presence', presence, field='pred_presence', pack=lambda found, classes: found[: classes.num_classes],
+        merge=MostPresent, defaults=dict(power=2.0),
+    )  # fmt: skip
+    return register_result(kind)
+
+
+@torch.no_grad()
+def predict(test_cfg, **meta):
+    model = hosts.make_detector(test_cfg)
+    classifier = model.panoptic_head.classifier
+    # Every query has a class of its own and a mask of its own.
+    favourite = 3 * torch.eye(6)[torch.arange(7) % 5]
+    classifier.class_embed.register_forward_hook(lambda module, inputs, logits: logits + favourite)
+    classifier.transformer_decoder.query_embed.weight.mul_(10)
+    classifier.mask_embed.layers[-1].weight.mul_(20)
+    image, sample = hosts.make_panoptic_sample((64, 96), **meta)
+    return model, model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+
+
+def test_a_label_map_of_ones_own_is_predicted_drawn_and_measured(tmp_path):
+    register_result(ResultKind('thing_labels', thing_labels, field='pred_thing_labels', form=SEMANTIC))
+    path = str(tmp_path / 'a.png')
+    Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(path)
+    loose = dict(object_threshold=0.0)
+    _, sample = predict(dict(general=loose, thing_labels=loose), img_path=path, seg_map_path=None)
+    general, found = sample.pred_general_seg.sem_seg, sample.pred_thing_labels.sem_seg
+    assert found.dtype == torch.int32 and sample.pred_thing_labels.ignore_index == 5
+    assert torch.equal(found, torch.where((general == 1) | (general == 3), general, 5))
+    assert len(found.unique()) > 1, 'a thing and something else'
+
+    require_field('pred_thing_labels')
+    _, example = read_example(sample, CLASSES, 'pred_thing_labels')
+    drawn = np.append(5, example.prediction.labels)[example.prediction.ids]
+    np.testing.assert_array_equal(drawn, found[0].numpy())
+
+    metric = SemanticMetric(field='pred_thing_labels', classwise=False)
+    metric.dataset_meta = dict(classes=tuple('abcde'))
+    truth = dict(gt_sem_seg=dict(data=torch.where(found == 5, 255, found)))
+    metric.process(None, [sample.to_dict() | truth])
+    assert metric.evaluate(1)['mIoU'] == 100
+
+
+def test_a_result_in_a_form_of_its_own():
+    register_presence()
+    _, sample = predict(dict(panoptic=dict(), presence=dict()))
+    assert sample.pred_presence.shape == (5,) and 'pred_panoptic_seg' in sample
+    _, plain = predict(dict(presence=dict(power=1.0)))
+    torch.testing.assert_close(sample.pred_presence, plain.pred_presence**2)
+    with pytest.raises(TypeError, match=r"model.test_cfg.presence does not take the key 'powr'. Did you mean 'power'"):
+        predict(dict(presence=dict(powr=1)))
+    with pytest.raises(ValueError, match="field: found 'pred_presence', expected None or one of"):
+        require_field('pred_presence')
+
+
+@torch.no_grad()
+def test_its_views_are_merged_in_test_time_augmentation():
+    register_presence()
+    model, _ = predict(dict(presence=dict()))
+    image, sample = hosts.make_panoptic_sample((64, 96))
+    views, single = [], []
+    for flip in (False, True):
+        view = sample.clone()
+        view.set_metainfo(dict(flip=flip, flip_direction='horizontal' if flip else None))
+        views.append((image.flip(-1) if flip else image, view))
+        single.append(model.test_step(dict(inputs=[views[-1][0]], data_samples=[view.clone()]))[0].pred_presence)
+    tta = MODELS.build(dict(type='mmmaskformer.PanopticTTAModel', module=model))
+    merged = tta.test_step(dict(inputs=[[x] for x, _ in views], data_samples=[[view] for _, view in views]))[0]
+    assert not torch.equal(*single)
+    torch.testing.assert_close(merged.pred_presence, torch.stack(single).amax(0))
+
+
+def test_rows_that_clash_or_lack_something_are_refused():
+    row = dict(field='pred_presence', pack=lambda found, classes: found)
+    register_result(ResultKind('presence', presence, **row))
+    with pytest.raises(ValueError, match="field='pred_presence' is taken by the result 'presence'.*stands_in_for"):
+        register_result(ResultKind('other', presence, **row))
+    with pytest.raises(ValueError, match="name='semantic' is taken by the result 'semantic'"):
+        register_result(ResultKind('semantic', presence, **row))
+    with pytest.raises(ValueError, match="result 'bare': found form=None and pack=None, expected one of the forms"):
+        ResultKind('bare', presence, field='pred_bare')
+
+
+def test_metrics_refuse_results_of_a_form_that_they_cannot_read():
+    with pytest.raises(ValueError, match=r"SemanticMetric.field: found 'pred_detr_seg', the result 'detr' of form"):
+        SemanticMetric(field='pred_detr_seg')
+    with pytest.raises(ValueError, match=r"PanopticMetric.field: found 'pred_instances'.*Expected one of \['pred_pan"):
+        PanopticMetric(field='pred_instances')
+    metric = PanopticMetric(field='pred_detr_seg')
+    metric.dataset_meta = dict(classes=tuple('abcde'))
+    with pytest.raises(KeyError, match=r'such as test_cfg=dict\(detr=dict\(\)\)'):
+        metric.process(None, [dict(img_path='a.png')])
