@@ -6,6 +6,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.heads.data_samples import targets_from_det_samples
@@ -19,7 +20,8 @@ RESIZE = [
 
 def preprocessor(augment):
     settings = dict(mean=[0.0] * 3, std=[1.0] * 3, pad_size_divisor=1, batch_augments=[augment])
-    return MODELS.build(dict(type='mmmaskformer.DetDataPreprocessor', **settings))
+    with DefaultScope.overwrite_default_scope('mmdet'):  # the host builds the augmentations in the scope of the process
+        return MODELS.build(dict(type='mmmaskformer.DetDataPreprocessor', **settings))
 
 
 def panoptic_sample():
