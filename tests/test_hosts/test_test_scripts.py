@@ -123,7 +123,11 @@ def test_mmdet_options_as_the_readme_prints_them(kinds, folder):
 def test_mmdet_tta(kinds, folder, kind):
     config, checkpoint = kinds[kind]
     out = run_tool('mmdet', 'test.py', config, checkpoint, '--tta', '--work-dir', 'tta_det', cwd=folder, check=False)
-    assert 'panoptic/PQ' in out if kind == 'panoptic' else "asks for ['instance'], which test-time augmentation does not give; expected" in out
+    assert (
+        'panoptic/PQ' in out
+        if kind == 'panoptic'
+        else "asks for ['instance'], which test-time augmentation does not give; expected" in out
+    )
 
 
 def test_instance_results_with_mmdets_tools(kinds, folder):
