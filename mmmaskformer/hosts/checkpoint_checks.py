@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.hooks import Hook
@@ -67,6 +68,20 @@ class CheckCheckpointHook(Hook):
     def __init__(self) -> None:
         self._fit: Fit | None = None
         self._origin: str | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Refuse a path that does not exist; mmengine names the path alone. DeepSpeed keeps checkpoints in folders.
+
+        Raises:
+            FileNotFoundError: if load_from, or the checkpoint of a test, is a path on disk that does not exist.
+        """
+        path = getattr(runner, '_load_from', None)
+        if path and '://' not in str(path) and not Path(path).expanduser().exists():
+            raise FileNotFoundError(
+                f'load_from={str(path)!r}: found no such file, expected a checkpoint. Fix: correct load_from in the '
+                'config, or the path of the checkpoint on the command line; relative paths start at the working '
+                'directory.'
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare names and shapes."""

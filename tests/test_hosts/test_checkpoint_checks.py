@@ -69,6 +69,17 @@ def test_the_published_checkpoint_is_named(nesting):
         hook.after_load_checkpoint(toy_runner(model), {nesting: weights} if nesting else weights)
 
 
+def test_a_path_without_a_file_is_refused_before_anything_is_loaded(tmp_path):
+    for path in ('torchvision://resnet50', 's3://bucket/a.pth', str(tmp_path), None):
+        CheckCheckpointHook().before_run(SimpleNamespace(_load_from=path))
+    file = tmp_path / 'a.pth'
+    file.touch()
+    CheckCheckpointHook().before_run(SimpleNamespace(_load_from=str(file)))
+    for path in (tmp_path / 'b.pth', tmp_path / 'none' / 'a.pth'):
+        with pytest.raises(FileNotFoundError, match=rf"^load_from='{re.escape(str(path))}': .* Fix: correct load_from"):
+            CheckCheckpointHook().before_run(SimpleNamespace(_load_from=str(path)))
+
+
 def test_parameters_that_fsdp_has_joined_are_not_compared(log):
     model, hook = torch.nn.Module(), CheckCheckpointHook()
     model.decode_head = torch.nn.Module()
