@@ -5,6 +5,7 @@ nothing but Python. If the command fails, the end of its output is shown and its
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -98,7 +99,9 @@ def run(command: list[str], log: Path, readers: list) -> int:
     with open(log, 'a', encoding='utf-8') as file:
         file.write(f'$ {" ".join(command)}\n')
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        process = subprocess.Popen(command, text=True, encoding='utf-8', errors='replace', **pipes)
+        # Python buffers what it writes into a pipe: progress would come late, and after what goes to standard error.
+        environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+        process = subprocess.Popen(command, text=True, encoding='utf-8', errors='replace', env=environment, **pipes)
         for line in process.stdout:
             file.write(line)
             file.flush()
