@@ -17,6 +17,6 @@ export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-PASSIVE}"
 cores="$(python -c 'import os; print(min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))')"
 if [[ "$cores" -gt 1 ]]; then
     export OMP_NUM_THREADS="${OMP_NUM_THREADS-1}"
-    exec python -m pytest -n "$cores" --dist worksteal "$@"
+    exec python -m pytest -n "$cores" --dist loadfile "$@"
 fi
 exec python -m pytest "$@"

@@ -108,8 +108,8 @@ def thing_mask(num_classes: int, things: Sequence[int], where: str) -> Tensor:
     things = things if isinstance(things, str | bytes) or not isinstance(things, Iterable) else list(things)
     if not isinstance(things, list) or not all(map(labels.accepts, things)) or len(set(things)) != len(things):
         raise ValueError(
-            f'{where}.things={things} must be different labels from 0 to {num_classes - 1}. Fix: list '
-            'the labels of the classes whose instances are told apart'
+            f'{where}.things={things} must be different labels from 0 to {num_classes - 1}, since num_classes is '
+            f'{num_classes}. Fix: correct num_classes, or list the labels of the classes with separate instances'
         )
     mask = torch.zeros(num_classes, dtype=torch.bool)
     mask[things] = True

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers import hosts, mmdet_peer, toy
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.structures import MaskTarget
@@ -119,6 +119,7 @@ def test_wrong_things_are_named(things):
 
 
 def test_settings_of_other_implementations_are_refused():
+    init_default_scope('mmdet')
     with pytest.raises(ValueError, match=r"model.train_cfg holds \['assigner'\]; expected nothing"):
         MODELS.build(hosts.detector_config() | dict(train_cfg=dict(assigner=dict())))
     with pytest.raises(TypeError, match='num_things_classes'):
