@@ -12,10 +12,10 @@ from mmengine import fileio
 from PIL import Image
 from pycocotools.mask import decode, frPyObjects, merge
 
-from mmmaskformer.formats.images import read_photo
 from mmmaskformer.formats.label_maps import load_labels
 from mmmaskformer.formats.mmdet_codes import decode_panoptic
 from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
+from mmmaskformer.formats.photos import read_photo
 from mmmaskformer.formats.whole_files import whole_file
 from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, result_kinds
 from mmmaskformer.visualization.draw import distinct_colours
