@@ -59,6 +59,7 @@ ARROWS = {
         'mmmaskformer.datasets',
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
+        'mmmaskformer.core.structures',
     },
     'datasets/transforms/': {
         'torch',

@@ -117,7 +117,7 @@ def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bo
         own_head: whether the head is ours. Another one may read other keys.
 
     Raises:
-        TypeError: if there is a key that nobody reads.
+        TypeError: if there is an unknown key.
         ValueError: naming the key with a wrong value.
     """
     test_cfg = test_cfg or {}
