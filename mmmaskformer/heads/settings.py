@@ -37,6 +37,7 @@ PART_SETTINGS: dict[str, Check] = {
     'mask_loss': MAPPING.or_none(),
     'costs': list_of(MAPPING).or_none(),
     'ignore_in_loss': BOOLEAN,
+    'class_mean_over_ranks': BOOLEAN,
 }
 """Of the parts of a head, whichever part has them."""
 

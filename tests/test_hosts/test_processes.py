@@ -1,0 +1,131 @@
+"""Several processes through the hosts' own scripts and model wrapper: they train and test as one process does."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from helpers import host_tools, ranks, runs
+from PIL import Image
+
+from mmmaskformer.datasets.scenes.files import write_scenes
+
+HEADS = {'semantic': 'decode_head', 'panoptic': 'panoptic_head'}
+HOSTS = {'semantic': 'mmseg', 'panoptic': 'mmdet'}
+# Norm layers that take statistics of the batch would see another batch.
+SAME_BATCH = """
+model['backbone'] = dict(
+    _delete_=True, type='mmseg.ResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(0, 1, 2, 3),
+    norm_cfg=dict(type='BN', requires_grad=False), norm_eval=True, zero_init_residual=False,
+)
+model[{head!r}]['transformer_decoder']['dropout'] = 0.0
+model[{head!r}]['in_channels'] = [8, 16, 32, 64]
+optim_wrapper = dict(clip_grad=None)
+"""
+# Three images in the order of the files: two on the first rank and one, without any target, on the second.
+UNEVEN = """
+model[{head!r}]['criterion'] = dict(class_mean_over_ranks={over_ranks})
+train_dataloader['batch_size'] = {batch_size}
+train_dataloader['sampler'] = dict(_delete_=True, type='DefaultSampler', shuffle=False, round_up=False)
+train_dataloader['dataset']['pipeline'] = [
+    _base_.load_image, {load}, dict(type='{host}.Resize', scale=(96, 64), keep_ratio=False), _base_.pack
+]
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
+param_scheduler = []
+"""
+LOAD = {
+    'semantic': "dict(type='mmmaskformer.LoadSegAnnotations')",
+    'panoptic': "dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)",
+}
+
+
+class Trained(NamedTuple):
+    """Losses and gradients of the first step of each rank, and where the run is."""
+
+    losses: list[dict[str, float]]
+    gradients: list[dict[str, torch.Tensor]]
+    config: Path
+    work_dir: Path
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Three training scenes, the second of which has no annotated pixel, and three to validate."""
+    root = tmp_path_factory.mktemp('data') / 'scenes'
+    write_scenes(root, 3, 3)
+    labels = sorted((root / 'annotations/train').glob('*.png'))[1]
+    Image.fromarray(np.full_like(np.array(Image.open(labels)), 255)).save(labels)
+    content = json.loads((root / 'panoptic_train.json').read_text())
+    empty = content['annotations'][1]
+    empty['segments_info'] = []
+    (root / 'panoptic_train.json').write_text(json.dumps(content))
+    segments = root / 'panoptic_train' / empty['file_name']
+    Image.fromarray(np.zeros_like(np.array(Image.open(segments)))).save(segments)
+    return root
+
+
+def train_uneven(kind, data, folder, *, count, over_ranks=True, launcher='pytorch') -> Trained:
+    """One step on three images, in one process with all of them or in two."""
+    name = f'{kind}_{count}_{over_ranks}'
+    words = dict(host=HOSTS[kind], head=HEADS[kind], load=LOAD[kind], over_ranks=over_ranks, batch_size=4 - count)
+    config = runs.write_config(
+        folder / f'{name}.py',
+        data,
+        panoptic=kind == 'panoptic',
+        imports=['helpers.ranks'],
+        hooks=[dict(type='RecordGradients')],
+        more=(SAME_BATCH + UNEVEN).format(**words),
+    )
+    script = host_tools.script(HOSTS[kind], 'train.py')
+    arguments = [script, str(config), '--work-dir', name]
+    if count == 1:
+        runs.run_script(*arguments, cwd=folder, pythonpath=runs.ROOT / 'tests')
+    else:
+        ranks.run_ranks(*arguments, cwd=folder, launcher=launcher)
+    records = [torch.load(folder / name / f'rank{rank}.pt') for rank in range(count)]
+    (losses,), (gradients,) = (zip(*kinds, strict=True) for kinds in zip(*records, strict=True))
+    return Trained(list(losses), list(gradients), config, folder / name)
+
+
+def mean_losses(trained: Trained) -> dict[str, float]:
+    """Losses by name, averaged over ranks."""
+    return {key: sum(losses[key] for losses in trained.losses) / len(trained.losses) for key in trained.losses[0]}
+
+
+def scores(work_dir: Path) -> dict[str, float]:
+    """The last scores that a run logged."""
+    file = sorted(work_dir.glob('*/vis_data/scalars.json')) or sorted(work_dir.glob('*/*.json'))
+    rows = [json.loads(line) for line in file[-1].read_text().splitlines()]
+    return {key: value for key, value in rows[-1].items() if 'time' not in key and key != 'step'}
+
+
+@pytest.mark.parametrize('kind, launcher', [('semantic', 'pytorch'), ('panoptic', 'slurm')])
+def test_two_processes_train_and_validate_as_one_with_the_joined_batch(kind, launcher, data, tmp_path):
+    two = train_uneven(kind, data, tmp_path, count=2, launcher=launcher)
+    one = train_uneven(kind, data, tmp_path, count=1)
+    assert two.losses[1]['loss_mask'] == two.losses[1]['loss_dice'] == 0 < two.losses[1]['loss_cls']
+    assert mean_losses(two) == pytest.approx(mean_losses(one), rel=1e-5)
+    (expected,) = one.gradients
+    assert sum(gradient.any() for gradient in expected.values()) > 30
+    for name, gradient in expected.items():
+        assert torch.equal(two.gradients[0][name], two.gradients[1][name])
+        torch.testing.assert_close(two.gradients[0][name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+    # The three validated images, too, are two on one rank and one on the other, which repeats one.
+    test = host_tools.script(HOSTS[kind], 'test.py')
+    checkpoint = next(two.work_dir.glob('best_*.pth'))
+    runs.run_script(test, str(two.config), str(checkpoint), '--work-dir', 'test', cwd=tmp_path,
+                    pythonpath=runs.ROOT / 'tests')  # fmt: skip
+    assert scores(two.work_dir) == scores(tmp_path / 'test')
+
+
+def test_as_published_each_process_takes_the_class_loss_of_its_own_queries(data, tmp_path):
+    two = train_uneven('panoptic', data, tmp_path, count=2, over_ranks=False)
+    one = train_uneven('panoptic', data, tmp_path, count=1, over_ranks=False)
+    published, joined = mean_losses(two), mean_losses(one)
+    for key, loss in joined.items():
+        if 'mask' in key or 'dice' in key:
+            assert published[key] == pytest.approx(loss, rel=1e-5)
+        elif 'cls' in key:
+            assert published[key] != pytest.approx(loss, rel=1e-2)
