@@ -74,7 +74,7 @@ def train_uneven(kind, data, folder, *, count, over_ranks=True, launcher='pytorc
         folder / f'{name}.py',
         data,
         panoptic=kind == 'panoptic',
-        imports=['helpers.ranks'],
+        imports=['helpers.gradients'],
         hooks=[dict(type='RecordGradients')],
         more=(SAME_BATCH + UNEVEN).format(**words),
     )
@@ -86,7 +86,8 @@ def train_uneven(kind, data, folder, *, count, over_ranks=True, launcher='pytorc
         ranks.run_ranks(*arguments, cwd=folder, launcher=launcher)
     records = [torch.load(folder / name / f'rank{rank}.pt') for rank in range(count)]
     (losses,), (gradients,) = (zip(*kinds, strict=True) for kinds in zip(*records, strict=True))
-    return Trained(list(losses), list(gradients), config, folder / name)
+    losses = [{key.removeprefix('decode.'): value for key, value in own.items()} for own in losses]
+    return Trained(losses, list(gradients), config, folder / name)
 
 
 def mean_losses(trained: Trained) -> dict[str, float]:
