@@ -1,6 +1,7 @@
 """Several processes through the hosts' own scripts and model wrapper: they train and test as one process does."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import host_tools, ranks, runs
+from helpers.distributed import free_port
 from PIL import Image
 
 from mmmaskformer.datasets.scenes.files import write_scenes
@@ -51,10 +53,17 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    """Three training scenes, the second of which has no annotated pixel, and three to validate."""
+def scenes(tmp_path_factory):
+    """Three scenes to train and three to validate."""
     root = tmp_path_factory.mktemp('data') / 'scenes'
     write_scenes(root, 3, 3)
+    return root
+
+
+@pytest.fixture(scope='module')
+def data(scenes):
+    """The same; the second training scene has no annotated pixel."""
+    root = shutil.copytree(scenes, scenes.with_name('one_empty'))
     labels = sorted((root / 'annotations/train').glob('*.png'))[1]
     Image.fromarray(np.full_like(np.array(Image.open(labels)), 255)).save(labels)
     content = json.loads((root / 'panoptic_train.json').read_text())
@@ -130,3 +139,23 @@ def test_as_published_each_process_takes_the_class_loss_of_its_own_queries(data,
             assert published[key] == pytest.approx(loss, rel=1e-5)
         elif 'cls' in key:
             assert published[key] != pytest.approx(loss, rel=1e-2)
+
+
+def with_torchrun(*arguments, cwd):
+    """Run ``SCRIPT ARGUMENTS --launcher pytorch`` as torchrun does on the command line."""
+    options = ['--nproc_per_node', '2', '--master_port', str(free_port())]
+    return runs.run('-m', 'torch.distributed.run', *options, *arguments, '--launcher', 'pytorch', cwd=cwd)
+
+
+@pytest.mark.parametrize('kind, resume', [('semantic', with_torchrun), ('panoptic', ranks.run_ranks)])
+def test_two_processes_without_a_gpu_are_resumed_as_if_never_interrupted(kind, resume, scenes, tmp_path):
+    config = runs.write_config(tmp_path / 'config.py', scenes, panoptic=kind == 'panoptic', iters=4)
+    start = [host_tools.script(HOSTS[kind], 'train.py'), str(config), '--work-dir']
+    ranks.run_ranks(*start, 'whole', cwd=tmp_path)
+    ranks.run_ranks(*start, 'parts', '--cfg-options', 'train_cfg.max_iters=2', cwd=tmp_path)
+    done = resume(*start, 'parts', '--resume', cwd=tmp_path)
+    output = done.stdout + done.stderr
+    assert output.count('No GPU is visible: 2 processes run on the CPU, with the backend gloo') == 1
+    assert 'Iter(val) [2/2]' in output
+    whole, parts = (torch.load(tmp_path / name / 'iter_4.pth')['state_dict'] for name in ('whole', 'parts'))
+    assert whole.keys() == parts.keys() and all(torch.equal(parts[key], value) for key, value in whole.items())
