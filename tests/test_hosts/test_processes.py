@@ -37,6 +37,7 @@ train_dataloader['dataset']['pipeline'] = [
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
 param_scheduler = []
 """
+STRATEGIES = {'DDPStrategy': "type='DDPStrategy'", 'FSDPStrategy': "type='FSDPStrategy', state_dict_cfg='full'"}
 LOAD = {
     'semantic': "dict(type='mmmaskformer.LoadSegAnnotations')",
     'panoptic': "dict(type='mmmaskformer.LoadPanopticAnnotations', allow_empty=True)",
@@ -159,3 +160,21 @@ def test_two_processes_without_a_gpu_are_resumed_as_if_never_interrupted(kind, r
     assert 'Iter(val) [2/2]' in output
     whole, parts = (torch.load(tmp_path / name / 'iter_4.pth')['state_dict'] for name in ('whole', 'parts'))
     assert whole.keys() == parts.keys() and all(torch.equal(parts[key], value) for key, value in whole.items())
+
+
+def test_a_sharded_model_trains_as_a_replicated_one(scenes, tmp_path):
+    found = {}
+    for strategy, settings in STRATEGIES.items():
+        more = f"runner_type = 'FlexibleRunner'\nstrategy = dict({settings})\n"
+        config = runs.write_config(tmp_path / f'{strategy}.py', scenes, iters=2, more=more)
+        ranks.run_ranks(host_tools.script('mmseg', 'train.py'), config, '--work-dir', strategy, cwd=tmp_path)
+        log = next((tmp_path / strategy).glob('*/vis_data/scalars.json'))
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        weights = torch.load(tmp_path / strategy / 'iter_2.pth')['state_dict']
+        # mmengine's DDPStrategy writes the names of the wrapper
+        weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+        found[strategy] = ([(row['loss'], row['grad_norm']) for row in rows if 'loss' in row], weights)
+    (replicated, expected), (sharded, weights) = found.values()
+    assert len(sharded) == 2 and sharded == [pytest.approx(row, rel=1e-4) for row in replicated]
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5, msg=name)
