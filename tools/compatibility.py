@@ -141,6 +141,11 @@ def table(rows: list[dict]) -> str:
     return '\n'.join([*lines, *([''] if notes else []), *notes])
 
 
+def read_rows(path: Path) -> dict[str, dict]:
+    """The rows so far, by name."""
+    return {row['name']: row for row in json.loads(path.read_text())} if path.is_file() else {}
+
+
 def write_report(path: Path, rows: list[dict]) -> None:
     """Put the table between its two marks in the page; the text around it stays."""
     page = path.read_text(encoding='utf-8')
@@ -178,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     report, failed = Path(args.report), False
     results = report.with_suffix('.json')
     for combination in chosen:
-        rows = {row['name']: row for row in json.loads(results.read_text())} if results.is_file() else {}
+        rows = read_rows(results)
         if args.list or (combination.name in rows and not args.again):
             print(combination.name, '(has a row)' if combination.name in rows else '')
             continue
@@ -187,8 +192,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f'{combination.name}: no Python {combination.python} found. Fix: --python FILE', file=sys.stderr)
             failed = True
             continue
-        rows[combination.name] = row = try_out(combination, interpreter, args)
+        row = try_out(combination, interpreter, args)
         failed |= not all(result['passed'] for result in row['steps'].values())
+        rows = read_rows(results) | {combination.name: row}  # read again: another process may have added one
         write_whole(results, json.dumps([rows[name] for name in sorted(rows)], indent=1) + '\n')
         write_report(report, list(rows.values()))
     return int(failed)
