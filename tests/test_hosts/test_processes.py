@@ -124,11 +124,11 @@ def test_two_processes_train_and_validate_as_one_with_the_joined_batch(kind, lau
         assert torch.equal(two.gradients[0][name], two.gradients[1][name])
         torch.testing.assert_close(two.gradients[0][name], gradient, rtol=1e-3, atol=1e-6, msg=name)
     # The three validated images, too, are two on one rank and one on the other, which repeats one.
-    test = host_tools.script(HOSTS[kind], 'test.py')
-    checkpoint = next(two.work_dir.glob('best_*.pth'))
-    runs.run_script(test, str(two.config), str(checkpoint), '--work-dir', 'test', cwd=tmp_path,
-                    pythonpath=runs.ROOT / 'tests')  # fmt: skip
-    assert scores(two.work_dir) == scores(tmp_path / 'test')
+    expected = scores(two.work_dir)
+    test = [host_tools.script(HOSTS[kind], 'test.py'), str(two.config), str(next(two.work_dir.glob('best_*.pth')))]
+    runs.run_script(*test, '--work-dir', 'one', cwd=tmp_path, pythonpath=runs.ROOT / 'tests')
+    ranks.run_ranks(*test, '--work-dir', 'two', cwd=tmp_path, launcher=launcher)
+    assert scores(tmp_path / 'one') == scores(tmp_path / 'two') == expected
 
 
 def test_as_published_each_process_takes_the_class_loss_of_its_own_queries(data, tmp_path):
