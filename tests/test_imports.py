@@ -189,6 +189,13 @@ ARROWS = {
         'mmmaskformer.doctor',
         'mmmaskformer.visualization',
     },
+    'apis/model_size.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.core.inference',
+        'mmmaskformer.export',
+        'mmmaskformer.registry',
+    },
     'apis/': {
         'torch',
         'mmengine',
@@ -229,7 +236,7 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'curve', 'doctor', 'draw', 'export', 'scenes')
+        for name in ('__init__', 'audit', 'curve', 'doctor', 'draw', 'export', 'scenes')
     },
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',
