@@ -7,5 +7,5 @@
 - `classes`: orders of classes
 - `convert`: weights of one package to those of another, whole or not at all
 - `writers`, `transformers_files`: files and folders that are whole or absent
-- `verify`: source and result on one image
+- `loading`: checkpoints in the form that mmengine expects
 """
