@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.made import NO_OBJECT_WEIGHT, make
-from mmmaskformer.checkpoints.names import Names, Row
+from mmmaskformer.checkpoints.names import KINDS, Names, Row
 from mmmaskformer.checkpoints.sizes import (
     COUNTER,
     Architecture,
@@ -20,6 +20,13 @@ from mmmaskformer.checkpoints.sizes import (
 
 SHOWN = 5
 Weights = dict[str, Tensor]
+CLASS_LAYERS = {
+    'mask': ('class_embed.weight', 'class_embed.bias'),
+    'per pixel': ('pixel_classifier.weight', 'pixel_classifier.bias'),
+    'per pixel plus': ('query_embed.weight',),  # query k makes the logits of class k
+}
+"""Weights with a row for each class, by kind of head."""
+
 COUNTER_REASON = 'a counter of training batches that evaluation does not read'
 
 
@@ -80,7 +87,9 @@ def convert(
     """
     neutral = read_neutral(weights, source)
     if permutation is not None:
-        neutral = neutral._replace(weights=permute_classes(neutral.weights, permutation))
+        neutral = neutral._replace(
+            weights=permute_classes(neutral.weights, permutation, neutral.architecture.head.kind)
+        )
     written, unwritten, made = write_neutral(neutral, target, no_object_weight)
     # A name that both packages store is not dropped, only computed again.
     return Conversion(written, neutral.dropped | unwritten, made, neutral.architecture)
@@ -148,7 +157,12 @@ def read_neutral(weights: Mapping[str, Tensor], source: str) -> Neutral:
             'expected no others. Fix: give the checkpoint of an unchanged MaskFormer'
         )
     neutral_weights = {name: _joined(name, parts, used.get(name)) for name, parts in found.items()}
-    return Neutral(neutral_weights, dropped, _checked_architecture(neutral_weights, used, names))
+    architecture = _checked_architecture(neutral_weights, used, names)
+    if architecture.head.kind == 'per pixel plus' and any(
+        made.theirs.match(name) for name in dropped for made in names.made if made.kind == 'class_weights'
+    ):
+        raise ConversionError('it has class weights of the loss, but no class_embed. Fix: copy the file again')
+    return Neutral(neutral_weights, dropped, architecture)
 
 
 def write_neutral(
@@ -169,6 +183,11 @@ def write_neutral(
         ConversionError: if the package cannot express the model.
     """
     names = NAMES[target]
+    if neutral.architecture.head.kind not in names.kinds:
+        raise ConversionError(
+            f'{names.title} has no per-pixel baseline; the model is {neutral.architecture.describe()}. Fix: convert to '
+            'mmmaskformer or official'
+        )
     rows = names.rows_of(neutral.weights, neutral=True)
     levels = _levels(neutral.weights, rows, neutral=True)
     weights, computed = _with_counters(neutral.weights, rows)
@@ -202,15 +221,17 @@ def write_neutral(
     return {name: value.contiguous().clone() for name, value in written.items()}, unwritten, made
 
 
-def permute_classes(weights: Weights, permutation: list[int]) -> Weights:
+def permute_classes(weights: Weights, permutation: list[int], kind: str = KINDS[0]) -> Weights:
     """Put classes in another order; "no object" stays last.
 
     Args:
         weights: by neutral name.
         permutation: for each class its label in ``weights``.
+        kind: of the head, one of `names.KINDS`.
     """
-    index = torch.tensor([*permutation, len(permutation)])
-    return weights | {name: weights[name][index] for name in ('class_embed.weight', 'class_embed.bias')}
+    names = CLASS_LAYERS[kind]
+    index = torch.tensor([*permutation, len(permutation)] if kind == 'mask' else permutation)
+    return weights | {name: weights[name][index] for name in names}
 
 
 def _spelt_as_in_table(weights: Mapping[str, Tensor], names: Names) -> Weights:
@@ -282,7 +303,7 @@ def _checked_architecture(weights: Weights, used: dict[str, Row], names: Names) 
 
     levels = _levels(weights, names.rows_of(weights, True), neutral=True)
     try:
-        architecture = measure(weights)
+        architecture = measure(weights, names.kinds)
     except SizesError as error:
         raise ConversionError(
             f'{theirs(str(error))} is missing or has too few dimensions; expected {names.title}, complete. Fix: copy '

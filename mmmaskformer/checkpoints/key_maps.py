@@ -7,13 +7,14 @@ Sources: official MaskFormer da3e60d on detectron2 02b5c4e; MMDetection 3.3.0; M
 and 5.24.0, which write the same names.
 """
 
-from mmmaskformer.checkpoints.names import Choice, Made, Names, Rows, table
+from mmmaskformer.checkpoints.names import KINDS, Choice, Made, Names, Rows, table
 from mmmaskformer.checkpoints.templates import Template
 
 # ------------------------------------------------------------------ this package
 
 OUR_DECODER: Rows = (
     ('class_embed.{wb}', 'class_embed.{wb}'),
+    ('pixel_classifier.{wb}', 'pixel_classifier.{wb}'),
     ('mask_embed.{m}.{wb}', 'mask_embed.layers.{m}.{wb}'),
     ('query_embed.weight', 'transformer_decoder.query_embed.weight'),
     ('memory_proj.{wb}', 'transformer_decoder.memory_proj.{wb}'),
@@ -92,6 +93,7 @@ HOST_MADE = (
 
 OFFICIAL_DECODER: Rows = (
     ('class_embed.{wb}', 'predictor.class_embed.{wb}'),
+    ('pixel_classifier.{wb}', 'predictor.{wb}'),
     ('mask_embed.{m}.{wb}', 'predictor.mask_embed.layers.{m}.{wb}'),
     ('query_embed.weight', 'predictor.query_embed.weight'),
     ('memory_proj.{wb}', 'predictor.input_proj.{wb}'),
@@ -279,6 +281,7 @@ def _ours(head: str) -> Names:
         ),
         made=HOST_MADE,
         open_backbone=True,
+        kinds=KINDS,
     )
 
 
@@ -323,6 +326,7 @@ OFFICIAL = Names(
     ),
     # Models in memory have the longer names, released files the shorter; the code reads either into the longer.
     aliases=(('sem_seg_head.pixel_decoder.', 'sem_seg_head.'),),
+    kinds=KINDS,
 )
 HUB_BACKBONE = 'model.pixel_level_module.encoder.'
 TRANSFORMERS = Names(

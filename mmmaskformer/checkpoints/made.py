@@ -43,6 +43,8 @@ def position_index(window: int) -> Tensor:
 
 def _values(kind: str, architecture: Architecture, no_object_weight: float) -> Iterator[tuple[Indices, Tensor]]:
     if kind == 'class_weights':
+        if architecture.head.kind != 'mask':
+            return
         weights = torch.ones(architecture.head.num_classes + 1)
         weights[-1] = no_object_weight
         yield {}, weights

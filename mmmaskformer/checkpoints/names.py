@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from mmmaskformer.checkpoints.templates import Template
 
+KINDS = ('mask', 'per pixel', 'per pixel plus')
+"""Kinds of heads: mask classification, and the two per-pixel baselines of the paper."""
+
 Rows = tuple[tuple[str, str], ...]
 """Neutral name and name in the package, without prefixes."""
 
@@ -65,6 +68,7 @@ class Names(NamedTuple):
         aliases: beginnings of names that are spelt otherwise in some files, with the spelling of the table.
         open_backbone: whether the package takes backbones that no table knows. Their names begin with ``backbone.`` or
             ``neck.`` and are the same in MMSegmentation, MMDetection and here.
+        kinds: of heads that it has, see `KINDS`.
     """
 
     title: str
@@ -73,6 +77,7 @@ class Names(NamedTuple):
     made: tuple[Made, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     open_backbone: bool = False
+    kinds: tuple[str, ...] = KINDS[:1]
 
     def rows_of(self, names, neutral: bool) -> tuple[Row, ...]:
         """The rows of a model.

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmmaskformer.checkpoints.names import Names
-from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
+from mmmaskformer.checkpoints.names import KINDS, Names
+from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
 
@@ -28,14 +28,15 @@ class Head:
 
     Attributes:
         num_classes: K.
-        num_queries: Q.
+        num_queries: Q; 0 without a transformer decoder.
         channels: C of pixel decoder, transformer decoder and mask embeddings.
         widths: channels of the features, finest first.
-        decoder_layers: L.
-        ffn_channels: of the decoder.
+        decoder_layers: L; 0 without a transformer decoder.
+        ffn_channels: of the decoder; 0 without one.
         encoder_layers: of the pixel decoder; 0 without an encoder.
         encoder_ffn_channels: likewise.
         projects_memory: whether the decoder has a projection of the memory.
+        kind: one of `KINDS`.
     """
 
     num_classes: int
@@ -47,9 +48,14 @@ class Head:
     encoder_layers: int
     encoder_ffn_channels: int
     projects_memory: bool
+    kind: str = KINDS[0]
 
     def describe(self) -> str:
         """In words."""
+        if self.kind == 'per pixel':
+            return f'per-pixel baseline, {self.num_classes} classes'
+        if self.kind == 'per pixel plus':
+            return f'per-pixel baseline plus, {self.num_classes} classes, {self.decoder_layers} decoder layers'
         encoder = f', {self.encoder_layers} encoder layers' if self.encoder_layers else ''
         return f'{self.num_classes} classes, {self.num_queries} queries, {self.decoder_layers} decoder layers{encoder}'
 
@@ -143,16 +149,17 @@ class Architecture:
         return f'{backbone}; {self.head.describe()}'
 
 
-def measure(weights: Mapping[str, Tensor]) -> Architecture:
+def measure(weights: Mapping[str, Tensor], kinds: tuple[str, ...] = KINDS) -> Architecture:
     """Find out the architecture of neutral weights.
 
     Args:
         weights: by neutral name.
+        kinds: which of `KINDS` the package has.
 
     Raises:
         SizesError: if weights that tell it are missing.
     """
-    return Architecture(_head(weights), _backbone(weights))
+    return Architecture(_head(weights, kinds), _backbone(weights))
 
 
 def expected_shapes(architecture: Architecture, ours: Names) -> Shapes:
@@ -172,29 +179,7 @@ def expected_shapes(architecture: Architecture, ours: Names) -> Shapes:
 
 def head_shapes(head: Head, ours: Names) -> Shapes:
     """Shapes of the weights of a head by neutral name, read off the modules of this package."""
-    pyramid = dict(in_channels=head.widths, channels=head.channels, mask_channels=head.channels, norm_groups=1)
-    with torch.device('meta'):
-        if head.encoder_layers:
-            encoder = dict(num_layers=head.encoder_layers, num_heads=1, ffn_channels=head.encoder_ffn_channels)
-            pixel_decoder = TransformerEncoderPixelDecoder(**pyramid, **encoder)
-        else:
-            pixel_decoder = FPNPixelDecoder(**pyramid)
-        decoder = TransformerDecoder(
-            in_channels=pixel_decoder.memory_channels,
-            num_queries=head.num_queries,
-            channels=head.channels,
-            num_layers=head.decoder_layers,
-            num_heads=1,
-            ffn_channels=head.ffn_channels,
-        )
-        model = MaskClassifier(
-            pixel_decoder=pixel_decoder,
-            transformer_decoder=decoder,
-            num_classes=head.num_classes,
-            channels=head.channels,
-            mask_channels=head.channels,
-        )
-    values = {f'decode_head.classifier.{name}': value for name, value in model.state_dict().items()}
+    values = {f'decode_head.classifier.{name}': value for name, value in _modules(head).state_dict().items()}
     rows = ours.rows_of(values, neutral=False)
     shapes = {}
     for name, value in values.items():
@@ -202,9 +187,37 @@ def head_shapes(head: Head, ours: Names) -> Shapes:
         (neutral,) = row.neutral.fill(match.indices)
         shapes[neutral] = tuple(value.shape)
     if head.projects_memory:  # some models project a memory that has the right width already
-        shapes['memory_proj.weight'] = (head.channels, pixel_decoder.memory_channels, 1, 1)
+        shapes['memory_proj.weight'] = (head.channels, head.channels if head.encoder_layers else head.widths[-1], 1, 1)
         shapes['memory_proj.bias'] = (head.channels,)
     return shapes
+
+
+def _modules(head: Head) -> nn.ModuleDict:
+    """The modules of a head, without values, by their names in `MaskClassifier` and its per-pixel sisters."""
+    pyramid = dict(in_channels=head.widths, channels=head.channels, mask_channels=head.channels, norm_groups=1)
+    parts: dict[str, nn.Module] = {}
+    with torch.device('meta'):
+        pixel_decoder: FPNPixelDecoder | TransformerEncoderPixelDecoder
+        if head.encoder_layers:
+            encoder = dict(num_layers=head.encoder_layers, num_heads=1, ffn_channels=head.encoder_ffn_channels)
+            pixel_decoder = TransformerEncoderPixelDecoder(**pyramid, **encoder)
+        else:
+            pixel_decoder = FPNPixelDecoder(**pyramid)
+        if head.kind == 'per pixel':
+            parts['pixel_classifier'] = nn.Conv2d(head.channels, head.num_classes, 1)
+        else:
+            parts['transformer_decoder'] = TransformerDecoder(
+                in_channels=pixel_decoder.memory_channels,
+                num_queries=head.num_queries,
+                channels=head.channels,
+                num_layers=head.decoder_layers,
+                num_heads=1,
+                ffn_channels=head.ffn_channels,
+            )
+            parts['mask_embed'] = MLP(head.channels, head.channels, head.channels, 3)
+        if head.kind == 'mask':
+            parts['class_embed'] = nn.Linear(head.channels, head.num_classes + 1)
+    return nn.ModuleDict({'pixel_decoder': pixel_decoder, **parts})
 
 
 def resnet_shapes(net: ResNet) -> Shapes:
@@ -269,22 +282,33 @@ def swin_shapes(net: Swin) -> Shapes:
     return shapes
 
 
-def _head(weights: Mapping[str, Tensor]) -> Head:
+def _head(weights: Mapping[str, Tensor], kinds: tuple[str, ...]) -> Head:
     levels = _count(weights, r'lateral\.(\d+)\.')
     encoder_layers = _count(weights, r'encoder\.(\d+)\.')
     top = 'encoder_proj.weight' if encoder_layers or 'encoder_proj.weight' in weights else 'top.conv.weight'
     laterals = [f'lateral.{level}.conv.weight' for level in range(levels)]
+    kind = _kind(weights, kinds)
+    has_decoder = kind != 'per pixel'
+    classes, others = {'mask': ('class_embed', 1), 'per pixel': ('pixel_classifier', 0)}.get(kind, ('query_embed', 0))
     return Head(
-        num_classes=_size(weights, 'class_embed.weight', 0) - 1,
-        num_queries=_size(weights, 'query_embed.weight', 0),
-        channels=_size(weights, 'query_embed.weight', 1),
+        num_classes=_size(weights, f'{classes}.weight', 0) - others,
+        num_queries=_size(weights, 'query_embed.weight', 0) if has_decoder else 0,
+        channels=_size(weights, 'top.conv.weight', 0),
         widths=tuple(_size(weights, name, 1) for name in (*laterals, top)),
         decoder_layers=_count(weights, r'decoder\.(\d+)\.'),
-        ffn_channels=_size(weights, 'decoder.0.linear.0.weight', 0),
+        ffn_channels=_size(weights, 'decoder.0.linear.0.weight', 0) if has_decoder else 0,
         encoder_layers=encoder_layers,
         encoder_ffn_channels=_size(weights, 'encoder.0.linear.0.weight', 0) if encoder_layers else 0,
         projects_memory='memory_proj.weight' in weights,
+        kind=kind,
     )
+
+
+def _kind(weights: Mapping[str, Tensor], kinds: tuple[str, ...]) -> str:
+    if 'per pixel' in kinds and 'pixel_classifier.weight' in weights:
+        return 'per pixel'
+    absent = 'class_embed.weight' not in weights and 'class_embed.bias' not in weights
+    return 'per pixel plus' if 'per pixel plus' in kinds and absent else 'mask'
 
 
 def _backbone(weights: Mapping[str, Tensor]) -> Backbone | None:
