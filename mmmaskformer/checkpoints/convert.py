@@ -1,6 +1,6 @@
 """Weights of one package to those of another, by the tables of names: whole or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.made import NO_OBJECT_WEIGHT, make
-from mmmaskformer.checkpoints.names import KINDS, Names, Row
+from mmmaskformer.checkpoints.names import KINDS, Names, Row, find_row
 from mmmaskformer.checkpoints.sizes import (
     COUNTER,
     Architecture,
@@ -95,30 +95,28 @@ def convert(
     return Conversion(written, neutral.dropped | unwritten, made, neutral.architecture)
 
 
-def rename(name: str, source: str, target: str, names: Mapping[str, Tensor] | frozenset[str] = frozenset()) -> str:
-    """The name of one weight in another package, for a weight that is whole in both.
+def renamed(names: Iterable[str], source: str, target: str) -> dict[str, str]:
+    """The names of weights in another package, for weights that are whole in both; others are left out.
 
     Args:
-        name: in the source.
+        names: of a model of the source, all or enough to tell what it has: an encoder, a stem of three convolutions.
         source: package, a key of `key_maps.NAMES`.
         target: likewise.
-        names: other names of the model, where rows depend on them: those of a model with an encoder, say.
-
-    Raises:
-        KeyError: if no table knows it.
     """
-    known = {*names, name}
-    for row in NAMES[source].rows_of(known, neutral=False):
-        if match := row.theirs.match(name):
-            (neutral,) = row.neutral.fill(match.indices)
-            has_encoder = any(choice.theirs in known for choice in NAMES[source].choices) or any(
-                'encoder.layers' in other for other in known
-            )
-            hints = {neutral, 'encoder_proj.weight'} if has_encoder else {neutral}
-            for candidate in NAMES[target].rows_of(hints, neutral=True):
-                if found := candidate.neutral.match(neutral):
-                    return candidate.theirs.fill(found.indices)[0]
-    raise KeyError(name)
+    given = _spelt_as_in_table(dict.fromkeys(names, torch.empty(0)), NAMES[source])
+    rows = NAMES[source].rows_of(given, neutral=False)
+    levels = _levels(given, rows, neutral=False)
+    neutral = {
+        name: found.row.neutral.fill(found.match.indices)[0]
+        for name in given
+        if (found := find_row(rows, name, neutral=False, levels=levels)) and not found.row.theirs.parts
+    }
+    rows = NAMES[target].rows_of(set(neutral.values()), neutral=True)
+    return {
+        name: found.row.theirs.fill(found.match.indices, levels)[0]
+        for name, other in neutral.items()
+        if (found := find_row(rows, other, neutral=True)) and not found.row.theirs.parts
+    }
 
 
 def read_neutral(weights: Mapping[str, Tensor], source: str) -> Neutral:
@@ -140,11 +138,10 @@ def read_neutral(weights: Mapping[str, Tensor], source: str) -> Neutral:
     dropped: dict[str, str] = {}
     unknown = []
     for name, value in weights.items():
-        row, match = next(((row, m) for row in rows if (m := row.theirs.match(name, levels))), (None, None))
-        if row is not None and match is not None:
-            (neutral,) = row.neutral.fill(match.indices)
-            found.setdefault(neutral, {})[match.part] = value
-            used[neutral] = row
+        if fits := find_row(rows, name, neutral=False, levels=levels):
+            (neutral,) = fits.row.neutral.fill(fits.match.indices)
+            found.setdefault(neutral, {})[fits.match.part] = value
+            used[neutral] = fits.row
         elif reason := next((made.reason for made in names.made if made.theirs.match(name)), None):
             dropped[name] = reason
         elif names.open_backbone and name.startswith(('backbone.', 'neck.')):
@@ -196,10 +193,9 @@ def write_neutral(
     made: dict[str, str] = {}
     impossible = []
     for name, value in weights.items():
-        row, match = next(((row, m) for row in rows if (m := row.neutral.match(name))), (None, None))
-        if row is not None and match is not None:
-            theirs = row.theirs.fill(match.indices, levels)
-            value = _to_authors(value) if row.merges else value
+        if fits := find_row(rows, name, neutral=True):
+            theirs = fits.row.theirs.fill(fits.match.indices, levels)
+            value = _to_authors(value) if fits.row.merges else value
             written.update(zip(theirs, value.chunk(len(theirs)) if len(theirs) > 1 else (value,), strict=True))
             if name in computed:
                 made[theirs[0]] = COUNTER_REASON
@@ -295,11 +291,8 @@ def _checked_architecture(weights: Weights, used: dict[str, Row], names: Names) 
     """The architecture, after comparing every weight with it."""
 
     def theirs(neutral: str) -> str:
-        row = used.get(neutral)
-        if row is None:
-            row = next((row for row in names.rows_of(weights, True) if row.neutral.match(neutral)), None)
-        match = row and row.neutral.match(neutral)
-        return neutral if row is None or not match else row.theirs.fill(match.indices, levels)[0]
+        fits = find_row(names.rows_of(weights, neutral=True), neutral, neutral=True)
+        return fits.row.theirs.fill(fits.match.indices, levels)[0] if fits else neutral
 
     levels = _levels(weights, names.rows_of(weights, True), neutral=True)
     try:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from mmmaskformer.checkpoints.templates import Template
+from mmmaskformer.checkpoints.templates import Match, Template
 
 KINDS = ('mask', 'per pixel', 'per pixel plus')
 """Kinds of heads: mask classification, and the two per-pixel baselines of the paper."""
@@ -90,6 +90,29 @@ class Names(NamedTuple):
         for choice in self.choices:
             chosen += choice.rows if (choice.neutral if neutral else choice.theirs) in names else choice.otherwise
         return chosen
+
+
+class Found(NamedTuple):
+    """A row and how a name fits it."""
+
+    row: Row
+    match: Match
+
+
+def find_row(rows: tuple[Row, ...], name: str, *, neutral: bool, levels: int = 0) -> Found | None:
+    """The first row that a name fits; later ones may be more general.
+
+    Args:
+        rows: to look through.
+        name: a whole name.
+        neutral: whether it is a neutral name; else one of the package.
+        levels: number of lateral levels.
+    """
+    for row in rows:
+        match = (row.neutral if neutral else row.theirs).match(name, levels)
+        if match is not None:
+            return Found(row, match)
+    return None
 
 
 def table(rows: Rows, head: str = '', backbone: str = 'backbone.', merges: bool = False) -> tuple[Row, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.checkpoints.names import KINDS, Names
+from mmmaskformer.checkpoints.names import KINDS, Names, find_row
 from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
@@ -183,8 +183,9 @@ def head_shapes(head: Head, ours: Names) -> Shapes:
     rows = ours.rows_of(values, neutral=False)
     shapes = {}
     for name, value in values.items():
-        row, match = next((row, found) for row in rows if (found := row.theirs.match(name)))
-        (neutral,) = row.neutral.fill(match.indices)
+        found = find_row(rows, name, neutral=False)
+        assert found is not None, f'{name} has no row in the table of this package'
+        (neutral,) = found.row.neutral.fill(found.match.indices)
         shapes[neutral] = tuple(value.shape)
     if head.projects_memory:  # some models project a memory that has the right width already
         shapes['memory_proj.weight'] = (head.channels, head.channels if head.encoder_layers else head.widths[-1], 1, 1)
