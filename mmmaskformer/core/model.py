@@ -124,7 +124,7 @@ def build_maskformer(
         norm_groups: groups of every GroupNorm; must divide ``channels``.
         mask_loss: see `SetCriterion`; the matcher's costs follow it.
         loss_weights: see `SetCriterion`; the matcher takes the same.
-        criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss.
+        criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss and so on.
 
     Raises:
         ValueError: if a value is out of range, see the parts.
