@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, whole
 from mmmaskformer.datasets.folders import LabelledFolders
-from mmmaskformer.datasets.metainfo import load_metainfo, require_names
+from mmmaskformer.datasets.metainfo import chosen_metainfo, load_metainfo, require_names
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
@@ -70,13 +70,7 @@ class MaskFormerSegDataset(BaseSegDataset):
         img_suffix: str | Sequence[str] = '.jpg',
         **kwargs,
     ) -> None:
-        if metainfo_file is not None:
-            if metainfo is not None:
-                raise ValueError(
-                    f'{type(self).__name__}: found both metainfo_file={metainfo_file!r} and metainfo, expected one '
-                    'class list. Fix: remove one of the two.'
-                )
-            metainfo = load_metainfo(metainfo_file)
+        metainfo = chosen_metainfo(type(self).__name__, metainfo_file, metainfo, load_metainfo)
         super().__init__(metainfo=metainfo, img_suffix=img_suffix, **kwargs)
         require_ignore_index(self.ignore_index, len(self.metainfo['classes']))
         check_pipelines(self)
