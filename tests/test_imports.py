@@ -107,6 +107,7 @@ ARROWS = {
     },
     'datasets/benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
     'datasets/panoptic_benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.registry'},
+    'datasets/settings.py': {'mmmaskformer.core.checks'},
     'datasets/': {
         'numpy',
         'PIL',

@@ -7,11 +7,12 @@ from os import path as osp
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, checked, whole
+from mmmaskformer.core.checks import MAPPING, PATH, checked
 from mmmaskformer.datasets.category_labels import labels_of_categories
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, chosen_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.pipelines import check_pipelines
+from mmmaskformer.datasets.settings import DATASET_SETTINGS
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
 from mmmaskformer.registry import DATASETS
@@ -22,19 +23,7 @@ FOLDERS = {'img', 'seg', 'labels'}
 
 
 @DATASETS.register_module()
-@checked(
-    ann_file=PATH,
-    metainfo_file=PATH.or_none(),
-    metainfo=MAPPING.or_none(),
-    filter_cfg=MAPPING.or_none(),
-    reduce_zero_label=BOOLEAN,
-    backend_args=MAPPING.or_none(),
-    data_root=PATH.or_none(),
-    test_mode=BOOLEAN,
-    lazy_init=BOOLEAN,
-    serialize_data=BOOLEAN,
-    max_refetch=whole(0),
-)
+@checked(ann_file=PATH, filter_cfg=MAPPING.or_none(), **DATASET_SETTINGS)
 class PanopticDataset(BaseDataset):
     """Images with panoptic segmentations in COCO's form: one JSON file and a folder of PNG files.
 
