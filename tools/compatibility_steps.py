@@ -104,7 +104,7 @@ def combinations(mmcv_wheel: str | None = None) -> list[Combination]:
 
 def install(run: Run) -> Commands:
     """Commands that fill the environment; those of onedl are those of docs/install.md."""
-    combination, pip = run.combination, [run.python, '-m', 'pip', 'install', '--no-input']
+    combination, pip = run.combination, [run.python, '-m', 'pip', 'install', '--no-input', '--no-compile']
     torch, vision = {
         'newest': ('torch', 'torchvision'),
         'given': (f'torch==={run.args.mmcv_torch}', 'torchvision'),
