@@ -1,5 +1,6 @@
 """Reference tensors of the published system, and its parameter names in ours."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,9 +21,15 @@ def our_name(official: str, *, encoder: bool = False) -> str:
 
 def our_full_name(official: str, *, panoptic: bool = False, encoder: bool = False) -> str:
     """Name in our `EncoderDecoder`, or `MaskFormer` detector, of a parameter of the whole official model."""
-    name = official.replace('sem_seg_head.pixel_decoder.', 'sem_seg_head.')  # as released files have it
+    return our_full_names([official], panoptic=panoptic, encoder=encoder)[official]
+
+
+def our_full_names(official: Sequence[str], *, panoptic: bool = False, encoder: bool = False) -> dict[str, str]:
+    """The same for several names, which together tell what stem the backbone has."""
+    released = {name: name.replace('sem_seg_head.pixel_decoder.', 'sem_seg_head.') for name in official}
     target = 'mmmaskformer-panoptic' if panoptic else 'mmmaskformer'
-    return renamed([name, ENCODER] if encoder else [name], 'official', target)[name]
+    ours = renamed([*released.values(), ENCODER] if encoder else released.values(), 'official', target)
+    return {name: ours[other] for name, other in released.items()}
 
 
 def our_state_dict(official: dict[str, Tensor], *, encoder: bool = False) -> dict[str, Tensor]:
