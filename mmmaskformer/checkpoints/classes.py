@@ -5,8 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LISTS = Path(__file__).parents[1] / 'datasets/metainfo'
-SYNONYMS = (('plane', 'airplane'),)
-"""Names of one class that lists of the same data set do not share."""
+SYNONYMS = (
+    ('plane', 'airplane'),
+    ('window', 'windowpane'),
+    ('tub', 'bathtub'),
+    ('rail', 'railing'),
+    ('street lamp', 'streetlight'),
+    ('tv', 'television receiver'),
+    ('clothes', 'apparel'),
+    ('trash can', 'ashcan'),
+    ('pool', 'swimming pool'),
+    ('falls', 'waterfall'),
+)
+"""Names of one class in different lists of ADE20K: the published one beside those of MMSegmentation, MMDetection."""
 
 
 def class_lists() -> dict[str, dict]:
