@@ -64,7 +64,7 @@ def _settings_of_config(text: str) -> dict:
     """What a config in a checkpoint tells."""
     cfg = read_config_text(text)
     model = lookup(cfg, 'model')
-    head = next((found for key in HEADS if (found := lookup(model, key))), {})
+    head: dict = next((found for key in HEADS if (found := lookup(model, key))), {})
     preprocessor = lookup(model, 'data_preprocessor') or lookup(cfg, 'data_preprocessor')
     found = {
         'num_heads': lookup(head, 'transformer_decoder', 'num_heads')

@@ -54,6 +54,27 @@ def list_of_same_classes(classes: Sequence[str]) -> dict | None:
     return None
 
 
+def list_of_published(num_classes: int, isthing: Sequence[bool] | None = None) -> tuple[str, dict] | None:
+    """The class list of the only data set here with so many classes: released files of the published code name none.
+
+    Args:
+        num_classes: K.
+        isthing: which classes are things, if known.
+
+    Returns:
+        Name and content; None if there is no list, or lists of different classes.
+    """
+    found = {
+        name: entry
+        for name, entry in class_lists().items()
+        if len(entry['classes']) == num_classes
+        and (isthing is None or list(map(bool, entry.get('isthing', ()))) == list(map(bool, isthing)))
+    }
+    if len({tuple(entry['classes']) for entry in found.values()}) != 1:
+        return None
+    return next(iter(found.items()))
+
+
 def find_permutation(source: Sequence[str], target: Sequence[str]) -> list[int] | None:
     """For each class of a list its label in another list.
 

@@ -45,8 +45,10 @@ def _value(node: ast.AST) -> Any:
         return tuple(_value(item) for item in node.elts)
     if isinstance(node, ast.Dict):
         return {_value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if _plain(key)}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {item.arg: _value(item.value) for item in node.keywords if item.arg}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        given = [_value(argument) for argument in node.args]  # of names that are no words
+        named = {item.arg: _value(item.value) for item in node.keywords if item.arg}
+        return {key: value for values in given if isinstance(values, dict) for key, value in values.items()} | named
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         number = _value(node.operand)
         return -number if isinstance(number, int | float) else UNKNOWN

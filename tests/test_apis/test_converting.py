@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from mmmaskformer.apis import cli
 from mmmaskformer.apis.converting import convert_checkpoint, read_source
 from mmmaskformer.apis.model_configs import host_config
+from mmmaskformer.apis.verifying import build
 from mmmaskformer.checkpoints import writers
 from mmmaskformer.checkpoints.convert import convert
 
@@ -103,6 +105,24 @@ def test_classes_are_put_into_the_order_of_the_target(files, tmp_path):
     back = torch.load(tmp_path / 'b.pth', weights_only=True)
     assert back['meta']['dataset_meta']['classes'] == THINGS_FIRST
     assert torch.equal(back['state_dict']['panoptic_head.cls_embed.weight'], rows)
+
+
+def test_published_files_name_no_classes_and_mmdetection_wants_the_things_first(tmp_path):
+    settings = replace(SETTINGS, classes=(), dataset_meta={})
+    weights = dict(build(host_config('mmdet', architecture(classes=150), settings)).state_dict())
+    weights['panoptic_head.cls_embed.bias'] = torch.arange(151.0)
+    write_official(tmp_path / 'a.pkl', convert(weights, 'mmdet', 'official').weights)
+    report = convert_checkpoint(tmp_path / 'a.pkl', tmp_path / 'a.pth', 'mmdet', num_heads=4)
+    assert any('taken to be those of ade20k_panoptic, by their number' in line for line in report.lines())
+    content = torch.load(tmp_path / 'a.pth', weights_only=True)
+    first = content['state_dict']['panoptic_head.cls_embed.bias']
+    assert first[:3].tolist() == [7, 8, 10] and first[100:103].tolist() == [0, 1, 2] and first[150] == 150
+    assert content['meta']['dataset_meta']['classes'][0] == 'bed'
+    # and back to the published order
+    convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth', 'mmmaskformer', num_heads=4)
+    back = torch.load(tmp_path / 'b.pth', weights_only=True)
+    assert torch.equal(back['state_dict']['panoptic_head.classifier.class_embed.bias'], torch.arange(151.0))
+    assert back['meta']['dataset_meta']['classes'][:2] == ['wall', 'building']
 
 
 @pytest.mark.parametrize('name', ['mmseg.pth', 'mmdet.pth'])

@@ -9,7 +9,7 @@ def test_what_mmengine_writes_is_read():
     values = dict(
         model=dict(backbone=dict(depth=50, strides=(1, 2), lr=-1e-3), heads=[dict(type='A'), None], flag=True),
         names=dict({'a.b': 1, 'c d': 'x'}),
-        text="it's",
+        note="it's",
     )
     assert read_config_text(Config(values).pretty_text) == values
     assert lookup(read_config_text('a = dict(b=dict(c=1))'), 'a', 'b', 'c') == 1
