@@ -1,5 +1,6 @@
 """Weights of other packages, given wherever a checkpoint is given: the predictions of the model that they came from."""
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -202,7 +203,10 @@ def test_a_converted_checkpoint_alone_is_enough(semantic, panoptic, tmp_path):
     assert list(inferencer.model.dataset_meta['classes']) == list(META['classes'])
     own = inference_model(init_model(config_in(tmp_path / 'a.pth'), str(semantic.own), 'cpu'), semantic.image)
     np.testing.assert_array_equal(inferencer(semantic.image)['predictions'], labels_of(own))
-    convert_checkpoint(panoptic.foreign['host.pth'], tmp_path / 'b.pth', 'mmmaskformer', num_heads=2)
+    # No class list of the package: without a list, the result would have the things first too.
+    (tmp_path / 'list.json').write_text(json.dumps(META))
+    settings = dict(num_heads=2, classes=str(tmp_path / 'list.json'))
+    convert_checkpoint(panoptic.foreign['host.pth'], tmp_path / 'b.pth', 'mmmaskformer', **settings)
     other = DetInferencer(weights=str(tmp_path / 'b.pth'), device='cpu')
     own = init_detector(config_in(tmp_path / 'b.pth'), str(panoptic.own), device='cpu')
     assert list(other.model.dataset_meta['classes']) == list(META['classes'])
