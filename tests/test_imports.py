@@ -51,7 +51,15 @@ ARROWS = {
     },
     'registry.py': {'mmengine', 'mmmaskformer.compat'},
     'requirements.py': set(),
-    'compat.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.requirements', 'mmmaskformer.safe_loading'},
+    'compat.py': {
+        'torch',
+        'numpy',
+        'mmengine',
+        'mmmaskformer.requirements',
+        'mmmaskformer.safe_loading',
+        'mmmaskformer.without_gpu',
+    },
+    'without_gpu.py': {'torch', 'mmengine'},
     'safe_loading.py': {'torch', 'mmengine', 'mmmaskformer.checkpoints', 'mmmaskformer.compat'},
     'startup.py': {'mmmaskformer.compat', 'mmmaskformer.launcher'},
     'launcher.py': set(),
@@ -64,6 +72,7 @@ ARROWS = {
         'mmmaskformer.datasets',
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
+        'mmmaskformer.core.structures',
     },
     'datasets/transforms/': {
         'torch',
@@ -101,6 +110,8 @@ ARROWS = {
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
     },
+    'datasets/benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
+    'datasets/panoptic_benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.registry'},
     'datasets/': {
         'numpy',
         'PIL',
@@ -202,6 +213,13 @@ ARROWS = {
         'mmmaskformer.doctor',
         'mmmaskformer.visualization',
     },
+    'apis/model_size.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.core.inference',
+        'mmmaskformer.export',
+        'mmmaskformer.registry',
+    },
     'apis/': {
         'torch',
         'mmengine',
@@ -245,7 +263,7 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'convert', 'curve', 'doctor', 'draw', 'export', 'scenes')
+        for name in ('__init__', 'audit', 'convert', 'curve', 'doctor', 'draw', 'export', 'scenes')
     },
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',
