@@ -11,6 +11,7 @@ from mmmaskformer.core.contracts import Matcher
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training import equations
+from mmmaskformer.core.training.class_weights import ClassWeights
 from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, checked_weights
 
 
@@ -38,8 +39,6 @@ class SetCriterion(nn.Module):
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
 
-    class_weight: Tensor
-
     def __init__(
         self,
         *,
@@ -57,37 +56,17 @@ class SetCriterion(nn.Module):
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss
         self.loss_weights = checked_weights(loss_weights, ('cls', *self.mask_loss.names), 'criterion.loss_weights')
         self.ignore_in_loss = ignore_in_loss
-        self._named_weights = dict(class_weight) if isinstance(class_weight, Mapping) else {}
-        if self._named_weights or class_weight is None:
-            class_weight = [1.0] * num_classes
-        if len(class_weight) != num_classes:
-            raise ValueError(
-                f'criterion.class_weight has {len(class_weight)} entries; expected {num_classes}, one per class. The '
-                'weight of "no object" is no_object_weight'
-            )
+        self.class_weights = ClassWeights(class_weight, num_classes)
         self.no_object_weight = no_object_weight
-        # Not in checkpoints: it follows from the config.
-        self.register_buffer('class_weight', torch.tensor(list(class_weight), dtype=torch.float32), persistent=False)
+
+    @property
+    def class_weight(self) -> Tensor:
+        """Weights (K,) float32 of the classes in the classification loss."""
+        return self.class_weights.values
 
     def name_classes(self, names: Sequence[str]) -> None:
-        """Look up the weights that are given by class name.
-
-        Args:
-            names: K class names, in the order of the labels.
-
-        Raises:
-            ValueError: if a weight is given for a class that there is not, or names are not K.
-        """
-        if len(names) != self.num_classes:
-            raise ValueError(f'{len(names)} class names were given for num_classes={self.num_classes}')
-        for name, weight in self._named_weights.items():
-            if name not in names:
-                raise ValueError(
-                    f'criterion.class_weight names the class {name!r}; expected one of {list(names)}. The weight of '
-                    '"no object" is no_object_weight'
-                )
-            self.class_weight[list(names).index(name)] = weight
-        self._named_weights = {}
+        """Look up the weights that are given by class name; see `ClassWeights.name_classes`."""
+        self.class_weights.name_classes(names)
 
     def forward(
         self, predictions: Layers | Sequence[MaskPrediction], targets: Targets | Sequence[MaskTarget]
@@ -124,11 +103,7 @@ class SetCriterion(nn.Module):
 
     def _check(self, layers: Layers, targets: Targets) -> None:
         """Refuse targets that do not fit; labels are looked at only where that costs no synchronisation."""
-        if self._named_weights:
-            raise ValueError(
-                f'criterion.class_weight names {list(self._named_weights)}, but the class list is not known. '
-                "Fix: keep custom_hooks' CheckClassesHook, which tells it, or give class_weight as a list"
-            )
+        self.class_weights.require_names()
         batch = layers.class_logits.shape[1]
         if len(targets) != batch:
             raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')

@@ -85,3 +85,18 @@ def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
     """
     losses = F.cross_entropy(class_logits.flatten(0, -2), classes.flatten(), weight, reduction='none')
     return losses.view(classes.shape).sum(-1) / weight[classes].sum(-1)
+
+
+def pixel_class_loss(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of the pixels of an image, summed: the loss of the per-pixel baselines.
+
+    Args:
+        logits: (K, h, w) float; up-sampled to the size of ``classes``.
+        classes: (H, W) int64, negative where a pixel does not count.
+        weight: (K,) float of the classes.
+
+    Returns:
+        A scalar, the sum of weight times loss.
+    """
+    logits = F.interpolate(logits[None], size=tuple(classes.shape), mode='bilinear', align_corners=False)
+    return F.cross_entropy(logits, classes[None].clamp(min=-1), weight, ignore_index=-1, reduction='sum')
