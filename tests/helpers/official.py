@@ -21,6 +21,7 @@ RULES = (
     (r'predictor\.transformer\.decoder\.', 'transformer_decoder.'),
     (r'predictor\.query_embed\.', 'transformer_decoder.query_embed.'),
     (r'predictor\.input_proj\.', 'transformer_decoder.memory_proj.'),
+    (r'predictor\.(weight|bias)$', r'pixel_classifier.\1'),  # of the per-pixel baseline
     (r'predictor\.', ''),
 )
 
@@ -32,7 +33,7 @@ ENCODER_RULES = (
 
 
 def our_name(official: str, *, encoder: bool = False) -> str:
-    """Name in `MaskClassifier` of a parameter of the official head, with or without transformer encoder."""
+    """Name in `MaskClassifier`, or in a per-pixel network, of a parameter of the official head, with or without transformer encoder."""
     if encoder and official.startswith('pixel_decoder.'):
         for pattern, replacement in ENCODER_RULES:
             name, count = re.subn(f'^{pattern}', replacement, official)
@@ -87,7 +88,7 @@ def load(name: str) -> dict:
 
 def our_losses(official: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
     """Loss names in our criterion from the official ones."""
-    names = {'loss_ce': 'loss_cls', 'loss_mask': 'loss_mask', 'loss_dice': 'loss_dice'}
+    names = {'loss_ce': 'loss_cls', 'loss_mask': 'loss_mask', 'loss_dice': 'loss_dice', 'loss_sem_seg': 'loss_ce'}
     renamed = {}
     for key, value in official.items():
         kind, _, layer = key.rpartition('_') if key[-1].isdigit() else (key, '', '')

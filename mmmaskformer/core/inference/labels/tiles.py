@@ -65,7 +65,7 @@ class Tiled:
         rows, columns = tiles.unbind(1)
         pooled_rows, place = rows.unique(return_inverse=True)
         bounds = []
-        for i, pick in enumerate((torch.minimum, torch.maximum)):
+        for pick in (torch.minimum, torch.maximum):
             tall = _pool(self.view.mask_logits, self.rows.index[pooled_rows], pick)
             extreme = _pool(tall.transpose(0, 1), self.columns.index, pick)
             values = self.view.activated(extreme[columns, place])
