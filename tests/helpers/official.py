@@ -33,7 +33,7 @@ ENCODER_RULES = (
 
 
 def our_name(official: str, *, encoder: bool = False) -> str:
-    """Name in `MaskClassifier`, or in a per-pixel network, of a parameter of the official head, with or without transformer encoder."""
+    """Name in `MaskClassifier`, or in a per-pixel network, of a parameter of the official head."""
     if encoder and official.startswith('pixel_decoder.'):
         for pattern, replacement in ENCODER_RULES:
             name, count = re.subn(f'^{pattern}', replacement, official)

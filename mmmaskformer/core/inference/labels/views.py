@@ -129,26 +129,29 @@ def window_view(
     class_logits: Tensor | None,
     mask_logits: Tensor,
     *,
-    padded_size: tuple[int, int],
     rows: slice,
     columns: slice,
     weights: tuple[Tensor, Tensor],
     image_size: tuple[int, int],
     out_size: tuple[int, int],
+    padded_size: tuple[int, int] | None = None,
 ) -> ScoreView:
     """What `label_map` needs of one window of a sliding model; its scores are weighted and added to the others'.
 
     Args:
         class_logits: (Q, K + 1) float, or None, see `score_view`.
         mask_logits: (Q, h, w) float, of the window.
-        padded_size: (height, width) to which they are up-sampled; the window's, or more, which is cut off.
         rows: where the window lies in the padded input, start and stop.
         columns: the same.
         weights: (H,) and (W,) float: how much a window counts at a position of the padded input; at a pixel, the
             product of the two.
         image_size: (height, width) of the image within the padded input, at the top left.
         out_size: (height, width) wanted.
+        padded_size: (height, width) to which the logits are up-sampled, if that is more than the window; the rest is
+            cut off.
     """
+    if padded_size is None:
+        padded_size = (rows.stop - rows.start, columns.stop - columns.start)
     logits = at_least_float32(mask_logits).permute(1, 2, 0).contiguous()
     axes = []
     for coarse, padded, window, weight, image, out in zip(
