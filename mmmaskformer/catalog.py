@@ -5,9 +5,10 @@ from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.per_pixel import PerPixelClassifier, PerPixelPlusClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
-from mmmaskformer.core.training.assignment import HungarianAssignment
+from mmmaskformer.core.training.assignment import FixedAssignment, HungarianAssignment
+from mmmaskformer.core.training.boxes import BoxCost, BoxLoss
 from mmmaskformer.core.training.criterion import SetCriterion
-from mmmaskformer.core.training.matcher import HungarianMatcher, SetMatcher
+from mmmaskformer.core.training.matcher import BoxMatcher, FixedMatcher, HungarianMatcher, SetMatcher
 from mmmaskformer.core.training.parts import (
     ClassCost,
     CrossEntropyDiceCost,
@@ -16,6 +17,7 @@ from mmmaskformer.core.training.parts import (
     FocalDiceLoss,
 )
 from mmmaskformer.core.training.per_pixel_criterion import PixelCrossEntropy, PixelMaskLosses
+from mmmaskformer.core.training.points import PointMaskCost, PointMaskLoss
 from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 from mmmaskformer.heads.panoptic_head import MaskFormerPanopticHead
@@ -33,12 +35,19 @@ for part in (
     TransformerDecoder,
     SetMatcher,
     HungarianAssignment,
+    FixedAssignment,
     HungarianMatcher,
+    FixedMatcher,
+    BoxMatcher,
     ClassCost,
     FocalDiceCost,
     CrossEntropyDiceCost,
+    PointMaskCost,
+    BoxCost,
     FocalDiceLoss,
     CrossEntropyDiceLoss,
+    PointMaskLoss,
+    BoxLoss,
     SetCriterion,
     PixelCrossEntropy,
     PixelMaskLosses,

@@ -58,10 +58,11 @@ class MaskClassificationHead(FeatureHead):
         )
         check_parts(self.config_key, parts, channels=channels)
         derived = dict(num_classes=num_classes, num_queries=num_queries, channels=channels)
+        self.criterion = build_criterion(matcher, criterion, **derived)
+        derived['with_boxes'] = getattr(self.criterion, 'uses_boxes', False)
         self._classifier_settings = (classifier, pixel_decoder, transformer_decoder, derived)
         if self.in_channels is not None:
             self._build_classifier()
-        self.criterion = build_criterion(matcher, criterion, **derived)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Raw outputs of the last layer.

@@ -30,6 +30,7 @@ class PerPixelClassifier(nn.Module):
         self.pixel_decoder = pixel_decoder
         self.pixel_classifier = nn.Conv2d(mask_channels, num_classes, 1)
         nn.init.kaiming_normal_(self.pixel_classifier.weight, mode='fan_out', nonlinearity='relu')
+        assert self.pixel_classifier.bias is not None
         nn.init.zeros_(self.pixel_classifier.bias)
 
     def forward(self, features: Sequence[Tensor], *, all_layers: bool) -> list[Masks]:
@@ -48,6 +49,7 @@ class PerPixelClassifier(nn.Module):
             return [Plain(conv(found))]
         if not can_fold(conv):
             return [Plain(conv(found.mask_features()))]
+        assert conv.bias is not None, '`can_fold` wants a bias'
         # Fused: two convolutions in a row are one, with K kernels instead of C.
         logits = [found.of_image(image).mask_logits(conv.weight.flatten(1)) for image in range(len(found.x))]
         return [Plain(torch.stack(logits) + conv.bias[:, None, None])]

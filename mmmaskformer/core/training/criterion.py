@@ -11,6 +11,7 @@ from mmmaskformer.core.contracts import Matcher
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training import equations
+from mmmaskformer.core.training.boxes import BoxLoss, predicted_boxes
 from mmmaskformer.core.training.class_weights import ClassWeights
 from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, checked_weights
 
@@ -32,6 +33,10 @@ class SetCriterion(nn.Module):
         no_object_weight: weight of "no object" in the classification loss.
         ignore_in_loss: leave pixels that are not labelled (ignored, void, padded) out of mask losses and matching
             costs. As published they count as background of every segment.
+        box_loss: losses of the boxes of matched queries; None for `BoxLoss` if the matcher uses boxes, else for none.
+
+    Attributes:
+        uses_boxes: whether the network has to predict boxes.
 
     Raises:
         ValueError: if a weight is given for a loss that there is not, or ``class_weight`` has not K entries.
@@ -49,12 +54,16 @@ class SetCriterion(nn.Module):
         class_weight: Sequence[float] | Mapping[str, float] | None = None,
         no_object_weight: float = 0.1,
         ignore_in_loss: bool = False,
+        box_loss: BoxLoss | None = None,
     ):
         super().__init__()
         self.num_classes = num_classes
         self.matcher = matcher
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss
-        self.loss_weights = checked_weights(loss_weights, ('cls', *self.mask_loss.names), 'criterion.loss_weights')
+        self.box_loss = BoxLoss() if box_loss is None and getattr(matcher, 'uses_boxes', False) else box_loss
+        self.uses_boxes = self.box_loss is not None
+        names = ('cls', *self.mask_loss.names, *(self.box_loss.names if self.box_loss else ()))
+        self.loss_weights = checked_weights(loss_weights, names, 'criterion.loss_weights')
         self.ignore_in_loss = ignore_in_loss
         self.class_weights = ClassWeights(class_weight, num_classes)
         self.no_object_weight = no_object_weight
@@ -78,8 +87,9 @@ class SetCriterion(nn.Module):
             targets: of the B images, at the network's input size (padded where an image is).
 
         Returns:
-            Scalars ``loss_cls``, ``loss_mask``, ``loss_dice`` of the final layer and ``d0.loss_cls`` … of the
-            earlier ones, first layer first; weighted, float32 or float64. Their sum is the training loss.
+            Scalars ``loss_cls``, ``loss_mask``, ``loss_dice``, with boxes ``loss_box`` and ``loss_giou``, of the final
+            layer and ``d0.loss_cls`` … of the earlier ones, first layer first; weighted, float32 or float64. Their sum
+            is the training loss.
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
@@ -91,7 +101,8 @@ class SetCriterion(nn.Module):
         normaliser = mean_num_segments(targets, layers.device)
         with torch.autocast(layers.device.type, enabled=False):
             values = [self._class_losses(layers, targets, matches)]
-            values += [value / normaliser for value in self._mask_losses(layers, targets, matches)]
+            sums = [*self._mask_losses(layers, targets, matches), *self._box_losses(layers, targets, matches)]
+            values += [value / normaliser for value in sums]
         by_name = {name: self.loss_weights[name] * value for name, value in zip(self.loss_weights, values, strict=True)}
         num_layers = len(layers.class_logits)
         prefixes = [*(f'd{layer}.' for layer in range(num_layers - 1)), '']
@@ -152,6 +163,23 @@ class SetCriterion(nn.Module):
             losses = self.mask_loss(logits, targets, Pairs(counts, segment))
             sums = [total.index_add(0, layer, loss) for total, loss in zip(sums, losses, strict=True)]
         return sums
+
+    def _box_losses(self, layers: Layers, targets: Targets, matches: Matches) -> list[Tensor]:
+        """Box losses (L,) of the layers, one per name, summed over matched pairs."""
+        if self.box_loss is None:
+            return []
+        boxes = predicted_boxes(layers)
+        num_layers, batch, num_queries, _ = boxes.shape
+        query, layer, segment = _to_device(
+            [
+                (matches.layer * batch + matches.image) * num_queries + matches.query,
+                matches.layer,
+                np.array(targets.starts)[matches.image] + matches.segment,
+            ],
+            boxes.device,
+        )
+        losses = self.box_loss(boxes.flatten(0, 2).index_select(0, query), targets, segment)
+        return [loss.new_zeros(num_layers).index_add(0, layer, loss) for loss in losses]
 
 
 def _to_device(columns: Sequence[np.ndarray], device: torch.device) -> Sequence[Tensor]:

@@ -90,9 +90,7 @@ def test_mask_losses_of_all_classes(ignore, fast, kind):
     labels = make_labels()
     labels[0][labels[0] == 3] = 1  # a class that an image lacks
     mask_loss = CrossEntropyDiceLoss() if kind == 'bce' else None
-    criterion = PixelMaskLosses(
-        num_classes=K, mask_loss=mask_loss, loss_weights=dict(mask=5.0), ignore_in_loss=ignore
-    )
+    criterion = PixelMaskLosses(num_classes=K, mask_loss=mask_loss, loss_weights=dict(mask=5.0), ignore_in_loss=ignore)
     before = set_fast_paths(fast)
     try:
         losses = criterion(layers, semantic_targets(labels, num_classes=K))
