@@ -55,7 +55,7 @@ class MaskFormerPanopticHead(MaskClassificationHead):
         self.num_stuff_classes = num_classes - self.num_things_classes
 
     def forward(self, features: Sequence[Tensor], data_samples: Sequence | None = None) -> tuple[Tensor, Tensor]:
-        """Raw outputs of the last layer, see `MaskClassificationHead.forward`; the detector passes samples as well."""
+        """See `MaskClassificationHead.forward`; the detector passes the samples as well."""
         return super().forward(features)
 
     @torch.no_grad()

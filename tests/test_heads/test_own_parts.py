@@ -54,7 +54,10 @@ class AssignmentByClass:
 
     def __call__(self, costs, targets):
         assert costs.shape[2:] == (self.num_queries, max(targets.counts)) and not costs.any()
-        pairs = [[(q, m) for q in range(self.num_queries) for m in (t.labels == q).nonzero()[:1]] for t in targets]
+        pairs = [
+            [(q, m) for q in range(self.num_queries) for m in (t.labels == q).nonzero()[:1, 0].tolist()]
+            for t in targets
+        ]
         columns = [tuple(zip(*image, strict=True)) or ((), ()) for image in pairs]
         return Matches.of([columns] * len(costs))
 
