@@ -38,6 +38,7 @@ PART_SETTINGS: dict[str, Check] = {
     'costs': list_of(MAPPING).or_none(),
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
+    'self_attention': BOOLEAN,
     'loss_weight': WEIGHT,
 }
 """Of the parts of a head, whichever part has them."""
