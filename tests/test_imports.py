@@ -96,6 +96,8 @@ ARROWS = {
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
     },
+    'datasets/benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
+    'datasets/panoptic_benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.registry'},
     'datasets/': {
         'numpy',
         'PIL',

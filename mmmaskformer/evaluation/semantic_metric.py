@@ -22,7 +22,7 @@ from mmmaskformer.evaluation.common import (
     prediction_of,
     require_form,
 )
-from mmmaskformer.formats.label_maps import require_ignore_index, result_name, write_label_map
+from mmmaskformer.formats.label_maps import load_labels, require_ignore_index, result_name, write_label_map
 from mmmaskformer.heads.results import SEMANTIC
 from mmmaskformer.registry import METRICS
 
@@ -47,8 +47,14 @@ class SemanticMetric(MetricWithOthers):
     under both hosts:
 
     - MMSegmentation: compares ``pred_sem_seg.data`` with ``gt_sem_seg.data``;
-    - MMDetection: compares ``FIELD.sem_seg`` with the panoptic PNG of the image, at its full size; void and crowds are
-      ignored. `panoptic_truth` says what it reads.
+    - MMDetection: compares ``FIELD.sem_seg`` with the label map in ``semantic_label_path`` if the data set has such
+      files (``data_prefix['labels']``; ADE20K panoptic is measured so, as published), else with the panoptic PNG of the
+      image, at its full size; void and crowds are ignored. `panoptic_truth` says what it reads.
+
+    mIoU is the mean of TP / (TP + FP + FN), summed over all images, over the classes that occur in the ground truth or
+    in a prediction: one that is predicted and never occurs counts as 0. That is the formula of the paper's time and of
+    MMSegmentation; detectron2 since July 2022 divides by the number of classes that occur. mAcc is the mean over the
+    classes that occur.
 
     Predicted labels outside the class list, as general inference gives where it finds nothing, are no class: the pixels
     are missed.
@@ -164,6 +170,9 @@ class SemanticMetric(MetricWithOthers):
         """True labels, (H, W)."""
         if 'data' in sample.get('gt_sem_seg', {}):
             return sample['gt_sem_seg']['data'].cpu().numpy()[0]
+        if 'semantic_label_path' in sample:
+            info = dict(sample, seg_map_path=sample['semantic_label_path'])
+            return load_labels(info, self.ignore_index, self.backend_args)
         is_thing = self.dataset_meta.get('isthing', [False] * num_classes)
         panoptic = panoptic_truth(sample, is_thing, self.backend_args)
         return labels_of_pixels(panoptic, self.ignore_index, num_classes=num_classes, name=name)

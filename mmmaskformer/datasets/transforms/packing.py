@@ -33,6 +33,9 @@ META_KEYS = (
     'seg_map_path',
     'segments_info',
     'void_ids',
+    'semantic_label_path',
+    'reduce_zero_label',
+    'label_map',
 )
 
 
