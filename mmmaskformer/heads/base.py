@@ -58,6 +58,8 @@ class FeatureHead(BaseModule):
     """The layer that has a row of weights for each class."""
     other_rows = 1
     """Its rows beside those of the K classes: one for "no object"."""
+    has_class_logits = True
+    """Whether queries have classes; in a per-pixel model, masks are those of the classes."""
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class PerPixelHead(FeatureHead):
     network = 'mmmaskformer.PerPixelClassifier'
     class_layer = 'classifier.pixel_classifier'
     other_rows = 0
+    has_class_logits = False
 
     def __init__(
         self,
