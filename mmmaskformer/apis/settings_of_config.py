@@ -28,7 +28,12 @@ def _data_settings(config: Config) -> dict[str, Any]:
     pipeline = config.train_dataloader.dataset.pipeline
     # The host's own packer, of instance segmentation, has no such setting.
     kept = any(step.get('keep_vanished', False) for step in pipeline)
-    return {'augmentation': list(steps_of(pipeline)), 'empty segments': 'kept' if kept else 'dropped'}
+    filters = config.train_dataloader.dataset.get('filter_cfg') or {}
+    return {
+        'augmentation': list(steps_of(pipeline)),
+        'images left out': ', '.join(f'{key} {value}' for key, value in filters.items()) or 'none',
+        'empty segments': 'kept' if kept else 'dropped',
+    }
 
 
 def _schedule_settings(config: Config) -> dict[str, Any]:

@@ -40,6 +40,7 @@ PART_SETTINGS: dict[str, Check] = {
     'ignore_in_loss': BOOLEAN,
     'self_attention': BOOLEAN,
     'loss_weight': WEIGHT,
+    'class_mean_over_ranks': BOOLEAN,
 }
 """Of the parts of a head, whichever part has them."""
 
@@ -125,7 +126,7 @@ def check_segmentor_test_cfg(
         inference: what the head can do.
 
     Raises:
-        TypeError: if there is a key that nobody reads.
+        TypeError: if there is an unknown key.
         ValueError: naming the key with a wrong value.
     """
     test_cfg = test_cfg or {}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import official
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from mmmaskformer.apis.model_size import build_on_meta
 
@@ -55,10 +56,48 @@ def test_config_is_short_and_states_no_size_of_its_dataset_again(path):
 
 
 def test_a_crop_size_stands_once_in_each_base():
+    """Everything else is computed from it; the sizes of the invented scenes are chosen one by one."""
     for path in BASES:
-        numbers = [line for line in path.read_text().splitlines() if line.startswith('crop_size = (')]
         code = [line.partition('#')[0] for line in path.read_text().splitlines()]
-        assert len(numbers) <= 1
-        for number in numbers:
-            height = number.split('(')[1].split(',')[0]
-            assert sum(f'{height},' in line or f'{height})' in line for line in code) == 1, path
+        stated = [line for line in code if line.startswith('crop_size = (')]
+        assert len(stated) <= 1
+        for line in stated if 'scenes' not in path.stem else ():
+            height = line.split('(')[1].split(',')[0]
+            assert sum(f'{height},' in other or f'{height})' in other for other in code) == 1, path
+
+
+def test_r101c_is_the_published_backbone():
+    """The backbone of the config, narrower and less deep, with the weights and features of the published code."""
+    case = official.load('backbones')['cases']['resnet50_deeplab_multigrid']
+    config = Config.fromfile(CONFIGS / 'ade20k/maskformer_r101c-d32_8xb2-160k_ade20k-512x512.py').model.backbone
+    config.pop('init_cfg')
+    narrow = dict(depth=50, base_channels=case['config']['base_width'], stem_channels=case['config']['stem_channels'])
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        backbone = MODELS.build(config | narrow).eval()
+    stem = {f'stem.conv{index + 1}.': (f'stem.{3 * index}.', f'stem.{3 * index + 1}.') for index in range(3)}
+    weights = {}
+    for key, value in case['state_dict'].items():
+        if key.startswith('stem.'):
+            conv, norm = stem[key[:11]]
+            weights[key.replace(key[:11] + 'norm.', norm).replace(key[:11], conv)] = value
+        else:
+            weights[official.our_full_name(f'backbone.{key}').removeprefix('backbone.')] = value
+    missing, unexpected = backbone.load_state_dict(weights, strict=False)
+    assert not unexpected and all(key.endswith('num_batches_tracked') for key in missing)
+    with torch.no_grad():
+        features = backbone(case['image'])
+    for found, expected in zip(features, case['features'].values(), strict=True):
+        assert found.shape == expected.shape
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+
+
+def test_r101c_dilates_nothing_but_its_last_stage():
+    path = CONFIGS / 'cityscapes/maskformer_r101c-d32_8xb2-90k_cityscapes-512x1024.py'
+    backbone = build_on_meta(Config.fromfile(path)).backbone
+    stages = [getattr(backbone, name) for name in backbone.res_layers]
+    dilations = [[block.conv2.dilation[0] for block in stage] for stage in stages]
+    assert dilations == [[1] * 3, [1] * 4, [1] * 23, [1, 2, 4]]
+    assert [stage[0].conv2.stride[0] for stage in stages] == [1, 2, 2, 2]
+    convolutions = [module for module in backbone.stem if isinstance(module, torch.nn.Conv2d)]
+    assert [(conv.out_channels, conv.stride[0]) for conv in convolutions] == [(64, 2), (64, 1), (128, 1)]
+    assert not any(module.training for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d))

@@ -24,7 +24,9 @@ sizes = dict(
 )
 train_pipeline = [dict(step, **sizes.get(step.type.split('.')[-1], {})) for step in _base_.train_pipeline]
 test_pipeline = [_base_.load_image, resize, *_base_.after_resize]
-scales = [dict(resize, short_edge=edge, max_size=5 * test_short_edge) for edge in (480, 640, 800)]
+scales = [
+    dict(resize, short_edge=int(factor * test_short_edge), max_size=5 * test_short_edge) for factor in (0.75, 1.0, 1.25)
+]
 tta_pipeline = [_base_.load_image, resize, dict(type='mmcv.TestTimeAug', transforms=[scales, *_base_.views])]
 
 # 8 GPUs x 2 = the published batch of 16, which the learning rate is for.

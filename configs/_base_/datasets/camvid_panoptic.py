@@ -20,7 +20,7 @@ sizes = dict(
 )
 train_pipeline = [dict(step, **sizes.get(step.type.split('.')[-1], {})) for step in _base_.train_pipeline]
 test_pipeline = [_base_.load_image, resize, *_base_.after_resize]
-scales = [dict(resize, short_edge=edge) for edge in (270, 360, 450)]
+scales = [dict(resize, short_edge=int(factor * test_short_edge)) for factor in (0.75, 1.0, 1.25)]
 tta_pipeline = [_base_.load_image, resize, dict(type='mmcv.TestTimeAug', transforms=[scales, *_base_.views])]
 
 data = dict(type='mmmaskformer.CamVidPanopticDataset', data_root='data/camvid')

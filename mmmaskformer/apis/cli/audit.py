@@ -4,6 +4,9 @@ Without a config all shipped ones are compared, which takes about a minute. The 
 without a listed reason.
 """
 
+import logging
+from pathlib import Path
+
 EXAMPLE = 'mmmaskformer audit configs/ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
 
 
@@ -15,9 +18,6 @@ def add_arguments(parser):
 
 def run(args) -> int:
     """Compare and print."""
-    import logging
-    from pathlib import Path
-
     from mmmaskformer.apis.audit import audit, shipped_configs, table
 
     logging.disable(logging.WARNING)  # every model would report its features

@@ -8,10 +8,10 @@ from mmcv.transforms import BaseTransform
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.checks import BOOLEAN, TEXT, checked, list_of
+from mmmaskformer.core.structures import NO_SEGMENT
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,
-    NO_SEGMENT,
     PANOPTIC_MAP,
     SEGMENT_LABELS,
     is_panoptic,
