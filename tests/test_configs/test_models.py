@@ -1,7 +1,10 @@
 """The shipped configs: they build, their parts are ours, and they are short."""
 
+import importlib.util
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import official
@@ -12,7 +15,18 @@ from mmmaskformer.apis.model_size import build_on_meta
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SHIPPED = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+TOOL = CONFIGS.parent / 'tools/deeplab_r103_weights.py'
 BASES = sorted((CONFIGS / '_base_').rglob('*.py'))
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location('deeplab_r103_weights', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tool = load_tool()
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
@@ -66,29 +80,38 @@ def test_a_crop_size_stands_once_in_each_base():
             assert sum(f'{height},' in other or f'{height})' in other for other in code) == 1, path
 
 
-def test_r101c_is_the_published_backbone():
-    """The backbone of the config, narrower and less deep, with the weights and features of the published code."""
+NARROW = """
+_base_ = {base!r}
+model = dict(backbone=dict(depth=50, base_channels=4, stem_channels=16))
+"""
+
+
+def test_r101c_is_the_published_backbone(tmp_path, capsys):
+    """The backbone of the config, narrower and less deep, with the weights and features of the published code.
+
+    The weights come as detectron2 stores those that training starts from, through the tool.
+    """
     case = official.load('backbones')['cases']['resnet50_deeplab_multigrid']
-    config = Config.fromfile(CONFIGS / 'ade20k/maskformer_r101c-d32_8xb2-160k_ade20k-512x512.py').model.backbone
-    config.pop('init_cfg')
-    narrow = dict(depth=50, base_channels=case['config']['base_width'], stem_channels=case['config']['stem_channels'])
+    path = CONFIGS / 'ade20k/maskformer_r101c-d32_8xb2-160k_ade20k-512x512.py'
+    (tmp_path / 'narrow.py').write_text(NARROW.format(base=str(path)))
+    arrays = {key: value.numpy() for key, value in case['state_dict'].items()} | {'stem.fc.bias': np.zeros(3)}
+    (tmp_path / 'R-103.pkl').write_bytes(pickle.dumps({'model': arrays, '__author__': 'someone'}))
+    arguments = [str(tmp_path / name) for name in ('R-103.pkl', 'weights/r103.pth')]
+    assert tool.main([*arguments, '--config', str(tmp_path / 'narrow.py')]) == 0
+    assert 'left out: backbone.stem.fc.bias' in capsys.readouterr().out
+    config = Config.fromfile(tmp_path / 'narrow.py').model.backbone
+    config.init_cfg.checkpoint = arguments[1]
     with DefaultScope.overwrite_default_scope('mmseg'):
-        backbone = MODELS.build(config | narrow).eval()
-    stem = {f'stem.conv{index + 1}.': (f'stem.{3 * index}.', f'stem.{3 * index + 1}.') for index in range(3)}
-    weights = {}
-    for key, value in case['state_dict'].items():
-        if key.startswith('stem.'):
-            conv, norm = stem[key[:11]]
-            weights[key.replace(key[:11] + 'norm.', norm).replace(key[:11], conv)] = value
-        else:
-            weights[official.our_full_name(f'backbone.{key}').removeprefix('backbone.')] = value
-    missing, unexpected = backbone.load_state_dict(weights, strict=False)
-    assert not unexpected and all(key.endswith('num_batches_tracked') for key in missing)
+        backbone = MODELS.build(config)
+    backbone.init_weights()
+    backbone.eval()
     with torch.no_grad():
         features = backbone(case['image'])
     for found, expected in zip(features, case['features'].values(), strict=True):
         assert found.shape == expected.shape
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+    assert tool.main(arguments) == 2
+    assert 'weights of ResNet-101c are missing, such as' in capsys.readouterr().err
 
 
 def test_r101c_dilates_nothing_but_its_last_stage():
@@ -100,4 +123,6 @@ def test_r101c_dilates_nothing_but_its_last_stage():
     assert [stage[0].conv2.stride[0] for stage in stages] == [1, 2, 2, 2]
     convolutions = [module for module in backbone.stem if isinstance(module, torch.nn.Conv2d)]
     assert [(conv.out_channels, conv.stride[0]) for conv in convolutions] == [(64, 2), (64, 1), (128, 1)]
-    assert not any(module.training for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    backbone.train()
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 106 and not any(norm.training or norm.weight.requires_grad for norm in norms)
