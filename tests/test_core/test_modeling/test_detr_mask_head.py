@@ -52,7 +52,7 @@ def test_every_query_is_up_sampled_by_itself():
 
 
 def test_it_has_the_parameters_of_detr():
-    """As counted from the layers that DETR's code lists: MHAttentionMap(256, 256, 8), MaskHeadSmallConv(264, …, 256)."""
+    """As counted from the layers of DETR's code: MHAttentionMap(256, 256, 8), MaskHeadSmallConv(264, …, 256)."""
     head = DetrMaskHead(in_channels=[1024, 512, 256])
     of_attention = sum(parameter.numel() for parameter in head.attention.parameters())
     assert of_attention == 2 * (256 * 256 + 256)
