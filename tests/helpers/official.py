@@ -15,7 +15,7 @@ ENCODER = 'sem_seg_head.input_proj.weight'
 
 
 def our_name(official: str, *, encoder: bool = False) -> str:
-    """Name in `MaskClassifier` of a parameter of the official head, with or without transformer encoder."""
+    """Name in `MaskClassifier` or a per-pixel network of a parameter of the official head, with or without encoder."""
     return our_full_name(f'sem_seg_head.{official}', encoder=encoder).removeprefix('decode_head.classifier.')
 
 
@@ -44,7 +44,7 @@ def load(name: str) -> dict:
 
 def our_losses(official: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
     """Loss names in our criterion from the official ones."""
-    names = {'loss_ce': 'loss_cls', 'loss_mask': 'loss_mask', 'loss_dice': 'loss_dice'}
+    names = {'loss_ce': 'loss_cls', 'loss_mask': 'loss_mask', 'loss_dice': 'loss_dice', 'loss_sem_seg': 'loss_ce'}
     renamed = {}
     for key, value in official.items():
         kind, _, layer = key.rpartition('_') if key[-1].isdigit() else (key, '', '')
