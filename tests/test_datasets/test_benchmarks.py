@@ -1,12 +1,12 @@
 """Data sets of published benchmarks: their class lists beside those of the hosts."""
 
 import pytest
-
-import mmmaskformer.registry  # noqa: F401  makes the hosts importable with mmcv-lite
 from mmdet.datasets import CocoPanopticDataset as HostCocoPanopticDataset
 from mmseg.datasets import CityscapesDataset as HostCityscapesDataset
 from mmseg.datasets import COCOStuffDataset as HostCOCOStuffDataset
 from mmseg.datasets import MapillaryDataset_v1 as HostMapillaryDataset
+
+import mmmaskformer.registry  # noqa: F401  makes the hosts importable with mmcv-lite
 from mmmaskformer.datasets.metainfo import load_metainfo
 
 # their palettes give some classes one colour, which a class list must not
