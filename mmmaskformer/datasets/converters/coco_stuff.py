@@ -112,8 +112,7 @@ def _read_release_1_0(path: Path) -> np.ndarray:
 def _label_matrix(content: dict[str, Any], path: Path) -> np.ndarray:
     ids = content.get('S')
     if not isinstance(ids, np.ndarray) or ids.ndim != 2 or not ids.size or ids.dtype.kind not in 'uif':
-        keys = sorted(key for key in content if not key.startswith('__'))
-        raise ValueError(f"{path}: found the fields {keys}, expected the matrix 'S' of class ids. Fix: {FIX}.")
+        raise ValueError(f"{path}: found no matrix 'S' of class ids, expected it. Fix: {FIX}.")
     return ids.astype(np.int64)
 
 

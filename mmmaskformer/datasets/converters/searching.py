@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-ARCHIVES = ('.zip', '.tar', '.tgz', '.tar.gz')
+ARCHIVES = ('.zip', '.tar')
+LEVELS = 4
+"""Above a missing folder in which an archive is looked for."""
 SHOWN = 3
 
 
@@ -14,16 +16,16 @@ def require_folder(folder: Path, what: str, fix: str) -> None:
     Args:
         folder: absolute path.
         what: data set, for the message.
-        fix: what to download or unpack.
+        fix: what to download or unpack, with the names of archives.
 
     Raises:
-        FileNotFoundError: if it is not; archives that lie near by, not unpacked, are named.
+        FileNotFoundError: if it is not; such archives that lie above it, not unpacked, are named.
     """
     if folder.is_dir():
         return
-    near = [path for parent in (folder, *folder.parents)[1:3] if parent.is_dir() for path in sorted(parent.iterdir())]
-    archives = [str(path) for path in near if path.name.lower().endswith(ARCHIVES)]
-    hint = f' Archives that lie there, not unpacked: {", ".join(archives[:SHOWN])}.' if archives else ''
+    near = (path for parent in folder.parents[:LEVELS] if parent.is_dir() for path in sorted(parent.iterdir()))
+    archives = [path for path in near if path.name.endswith(ARCHIVES) and path.name in fix]
+    hint = f' Found, but not unpacked: {some(archives)}.' if archives else ''
     raise FileNotFoundError(f'{what}: found no folder {folder}, expected it.{hint} Fix: {fix}.')
 
 

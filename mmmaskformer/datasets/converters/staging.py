@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmmaskformer.formats.whole_files import remove_parts, whole_file, write_whole
+from mmmaskformer.formats.whole_files import whole_file, write_whole
 
 JOURNAL, LOCK, PUBLISHING, FILES = 'journal.jsonl', 'lock', 'publishing', 'files'
 
@@ -69,9 +69,6 @@ class Staging:
 
         A last line that was cut off is ignored, and so is a journal of another version, whose files are removed.
         """
-        for folder in [self.files, *self.files.rglob('*')] if self.files.is_dir() else []:
-            if folder.is_dir():
-                remove_parts(folder)
         try:
             header, *lines = self._journal.read_text(encoding='utf-8').split('\n')
         except FileNotFoundError:
@@ -113,6 +110,8 @@ class Staging:
         Args:
             last: files that readers take for the sign that the others are there; moved after them.
         """
+        for part in self.files.rglob('.*.part'):  # of processes that were killed while they wrote
+            part.unlink()
         write_whole(self.folder / PUBLISHING, '')
         kept = self.folder / 'last'
         for name in last:
