@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmmaskformer.datasets.converters.labels import count_labels, require_known_ids, require_same_size
+from mmmaskformer.datasets.converters.labels import count_labels, ids_and_pixels, require_known_ids, require_same_size
 from mmmaskformer.datasets.converters.panoptic_parts import (
     category_rows,
     describe_panoptic,
@@ -126,11 +126,11 @@ def merge_semantic_and_instances(item: Item) -> Outcome:
     categories, numbers = _read_instances(instance_path, image)
     ids = np.zeros(labels.shape, np.int64)
     segments: list[dict] = []
-    for label in np.unique(labels[labels >= 0]).tolist():
+    for label in ids_and_pixels(labels[labels >= 0])[0].tolist():
         if not METAINFO['isthing'][label]:
             _paste(ids, segments, labels == label, label, id_of_colour(PALETTE[label]))
     colours = InstanceColours(item.name)
-    for number in np.unique(numbers[numbers > 0]).tolist():
+    for number in ids_and_pixels(numbers[numbers > 0])[0].tolist():
         mask = numbers == number
         label = _thing_of(categories[mask], number, instance_path)
         _paste(ids, segments, mask, label, colours.next_id(label))

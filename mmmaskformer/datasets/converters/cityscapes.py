@@ -9,6 +9,7 @@ import numpy as np
 
 from mmmaskformer.datasets.converters.labels import (
     count_labels,
+    ids_and_pixels,
     lookup_table,
     require_known_ids,
     require_same_size,
@@ -99,7 +100,7 @@ def convert_panoptic(item: Item) -> Outcome:
     semantic = np.where(pixels < PER_INSTANCE, pixels, pixels // PER_INSTANCE)
     require_known_ids(semantic, range(LAST_ID + 1), path, f'0 to {LAST_ID}, or such an id * 1000 + a number')
     ids, segments = np.zeros(pixels.shape, np.int64), []
-    for number in np.unique(pixels).tolist():
+    for number in ids_and_pixels(pixels)[0].tolist():
         category = number if number < PER_INSTANCE else number // PER_INSTANCE
         if category not in LABEL_OF_ID:
             continue

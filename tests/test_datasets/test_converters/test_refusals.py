@@ -105,7 +105,7 @@ DEFECTS = [
      r'48 x 72 pixels .*ADE_train_00000001\.jpg has 40 x 40'),
     ('ade20k', lambda root: first(root / 'images', '*.jpg').write_bytes(b'<html>'), r'6 bytes that are no picture'),
     ('ade20k_panoptic', without_instances,
-     r'found no folder .*annotations_instance/training, .*but not unpacked: .*annotations_instance\.tar\. Fix: download'),
+     r'no folder .*annotations_instance/training, .*but not unpacked: .*annotations_instance\.tar\. Fix: download'),
     ('ade20k_panoptic', lambda root: set_pixel(first(root / 'annotations_instance', '*.png'), (101, 9, 0)),
      r'found the ids 101 \(1 px\), expected categories 0 \(none\) to 100'),
     ('ade20k_panoptic', two_categories, r'pixels of instance 3 \(green\) have the categories \[4, 5\]'),
