@@ -26,7 +26,7 @@ ARROWS = {
     'core/training/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.training'},
     'core/modeling/': {'torch', *CORE_BASE, 'mmmaskformer.core.modeling'},
     'core/inference/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.inference'},
-    'core/quality/': {'numpy', 'mmmaskformer.core.quality'},
+    'core/quality/': {'numpy', 'mmmaskformer.core.quality', 'mmmaskformer.core.segments'},
     'core/__init__.py': {'mmmaskformer.core'},
     'core/model.py': {'torch', 'mmmaskformer.core'},
     'core/': {'torch', 'numpy', *CORE_BASE},
@@ -98,7 +98,25 @@ ARROWS = {
     },
     'datasets/benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
     'datasets/panoptic_benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.registry'},
-    'datasets/': {'numpy', 'PIL', 'mmengine', 'rich', 'mmmaskformer.datasets', 'mmmaskformer.formats'},
+    'datasets/converters/': {
+        'numpy',
+        'PIL',
+        'cv2',
+        'scipy',
+        'h5py',
+        'rich',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+    },
+    'datasets/': {
+        'numpy',
+        'PIL',
+        'mmengine',
+        'rich',
+        'mmmaskformer.core.segments',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+    },
     'evaluation/': {
         'numpy',
         'cv2',
@@ -229,8 +247,9 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'curve', 'doctor', 'draw', 'export', 'scenes')
+        for name in ('__init__', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes')
     },
+    ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one data set only',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',
     ('export/files.py', 'onnxruntime'): 'the same',

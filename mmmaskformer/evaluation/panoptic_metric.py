@@ -10,11 +10,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_of
-from mmmaskformer.core.quality.panoptic_quality import (
-    SegmentCounts,
-    mean_quality,
-    quality,
-)
+from mmmaskformer.core.quality.panoptic_map import numbered
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality, quality
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.evaluation.also import MetricWithOthers
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, require_different_ids
 from mmmaskformer.evaluation.common import (
@@ -27,7 +25,7 @@ from mmmaskformer.evaluation.common import (
     prediction_of,
     require_form,
 )
-from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic, with_void_restored
+from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.result_names import result_names
 from mmmaskformer.heads.results import PANOPTIC, SEMANTIC
 from mmmaskformer.registry import METRICS
@@ -125,9 +123,9 @@ class PanopticMetric(MetricWithOthers):
 
     def process_sample(self, sample: dict) -> tuple:
         """Count and write the prediction of an image."""
-        encoded = self._prediction(sample)
-        rows = None if self.format_only else self._count(sample, encoded)
-        entry = None if self.writer is None else self._write(sample, encoded)
+        segments = self._prediction(sample)
+        rows = None if self.format_only else self._count(sample, segments)
+        entry = None if self.writer is None else self._write(sample, segments)
         return image_key(sample), rows, entry
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -176,22 +174,20 @@ class PanopticMetric(MetricWithOthers):
             csv.writer(file).writerows([['image', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'], *rows])
         print_log(f'PanopticMetric: wrote {self.image_table}', logger='current')
 
-    def _prediction(self, sample: Mapping) -> np.ndarray:
-        """The map (H, W) in MMDetection's form."""
+    def _prediction(self, sample: Mapping) -> Segments:
         found, num_classes = prediction_of(sample, self.field, PANOPTIC), len(self.dataset_meta['classes'])
+        listed = [segment['id'] for segment in found['segments']] if 'segments' in found else None
         encoded = found['sem_seg'].cpu().numpy()[0]
-        codes = [segment['id'] for segment in found['segments']] if 'segments' in found else None
-        return with_void_restored(encoded, codes, num_classes)
+        return segments_of_codes(encoded, num_classes, listed, f'{name_of(sample)}: panoptic map')
 
-    def _count(self, sample: Mapping, encoded: np.ndarray) -> np.ndarray:
+    def _count(self, sample: Mapping, segments: Segments) -> np.ndarray:
         is_thing = self._is_thing()
         truth = panoptic_truth(sample, is_thing, self.backend_args)
-        return count_codes(truth, encoded, num_classes=len(is_thing), name=name_of(sample)).rows()
+        return count_segments(truth, segments, num_classes=len(is_thing), name=name_of(sample)).rows()
 
-    def _write(self, sample: Mapping, encoded: np.ndarray) -> dict:
-        ids, labels = decode_panoptic(encoded, len(self.dataset_meta['classes']), f'{name_of(sample)}: panoptic map')
-        categories = np.array(self._meta('category_ids'))[labels]
-        return self.writer.add(sample['img_id'], sample['img_path'], ids, categories)
+    def _write(self, sample: Mapping, segments: Segments) -> dict:
+        table = numbered(segments, num_classes=len(self.dataset_meta['classes']), name=name_of(sample))
+        return self.writer.add(sample['img_id'], sample['img_path'], table, self._meta('category_ids'))
 
     def _is_thing(self) -> Sequence:
         """One flag for each class; MMDetection's datasets list the names of the things instead."""

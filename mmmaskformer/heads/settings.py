@@ -36,6 +36,7 @@ PART_SETTINGS: dict[str, Check] = {
     'weights': mapping_of(WEIGHT).or_none(),
     'mask_loss': MAPPING.or_none(),
     'costs': list_of(MAPPING).or_none(),
+    'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
 }
 """Of the parts of a head, whichever part has them."""

@@ -10,13 +10,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import (
-    PanopticResult,
     join_segments,
     keep_enough,
     nothing_found,
     segment_groups,
 )
 from mmmaskformer.core.inference.query_masks import QueryMasks, assign_pixels, confident_queries
+from mmmaskformer.core.segments import Segments
 
 MIN_IOU = 0.5
 """Things of two views are one segment if their masks overlap by more than this."""
@@ -71,7 +71,7 @@ class SegmentPool:
         self.labels = torch.cat([self.labels, labels[new]])
         self.num_views += 1
 
-    def result(self) -> PanopticResult:
+    def result(self) -> Segments[Tensor]:
         """The segments of the views added so far, with their mean class probabilities.
 
         Raises:

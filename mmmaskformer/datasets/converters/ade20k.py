@@ -12,17 +12,16 @@ from mmmaskformer.datasets.converters.labels import count_labels, ids_and_pixels
 from mmmaskformer.datasets.converters.panoptic_parts import (
     category_rows,
     describe_panoptic,
-    encode_ids,
     id_of_colour,
     image_row,
-    segment_row,
 )
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
 from mmmaskformer.datasets.converters.searching import list_files, require_folder, require_pairs
 from mmmaskformer.datasets.metainfo import load_panoptic_metainfo
+from mmmaskformer.formats.coco_json import segment_row
 from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.formats.label_maps import read_label_map
-from mmmaskformer.formats.panoptic_png import VOID_ID
+from mmmaskformer.formats.panoptic_png import VOID_ID, encode_ids
 
 TITLE = 'ADE20K'
 FILES = 'ADEChallengeData2016.zip'

@@ -17,14 +17,14 @@ from mmmaskformer.datasets.converters.labels import (
 from mmmaskformer.datasets.converters.panoptic_parts import (
     category_rows,
     describe_panoptic,
-    encode_ids,
     image_row,
-    segment_row,
 )
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
 from mmmaskformer.datasets.converters.searching import list_files, require_folder, require_pairs
 from mmmaskformer.datasets.metainfo import load_panoptic_metainfo, load_source_ids
+from mmmaskformer.formats.coco_json import segment_row
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT, encode_label_map, read_label_map
+from mmmaskformer.formats.panoptic_png import encode_ids
 
 TITLE = 'Cityscapes'
 FILES = 'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip'

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmmaskformer.formats.whole_files import whole_file, write_whole
+from mmmaskformer.formats.whole_files import is_running, whole_file, write_whole
 
 JOURNAL, LOCK, PUBLISHING, FILES = 'journal.jsonl', 'lock', 'publishing', 'files'
 
@@ -53,7 +53,7 @@ class Staging:
                 stream.write(f'{os.getpid()} {socket.gethostname()}')
         except FileExistsError:
             owner = lock.read_text(encoding='utf-8')
-            if _is_running(owner):
+            if _may_be_at_work(owner):
                 raise ValueError(
                     f'{lock}: another preparation is at work here (process and host: {owner}), expected none. Fix: '
                     'wait for it; if there is no such process any more, remove that file.'
@@ -159,15 +159,9 @@ def _move_into(source: Path, target: Path) -> None:
             os.replace(entry, place)
 
 
-def _is_running(owner: str) -> bool:
+def _may_be_at_work(owner: str) -> bool:
     """Whether the process of a lock may still be at work; of other machines nothing is known."""
     number, _, host = owner.partition(' ')
     if host != socket.gethostname() or not number.isdigit():
         return bool(owner)
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return int(number) != os.getpid()
+    return is_running(int(number))
