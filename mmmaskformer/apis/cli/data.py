@@ -9,7 +9,11 @@ cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download 
 ``data check NAME`` compares a prepared data set with its record.
 """
 
+import sys
+
 EXAMPLE = 'mmmaskformer data check configs/scenes/maskformer_tiny_1xb8-800_scenes.py'
+INTERRUPTED = 130
+"""The status by which shells know that a command was ended by Ctrl-C."""
 
 
 def add_arguments(parser):
@@ -38,7 +42,11 @@ def run(args) -> int:
 
     if args.action == 'prepare':
         flags = dict(workers=args.workers, partial_set=args.partial, overwrite=args.overwrite)
-        print(prepare_data(args.name, args.root, args.source, **flags))
+        try:
+            print(prepare_data(args.name, args.root, args.source, **flags))
+        except KeyboardInterrupt:
+            print('stopped: nothing is finished yet, and the same command goes on from here', file=sys.stderr)
+            return INTERRUPTED
         return 0
     if not args.target.endswith('.py'):
         print(check_prepared(args.target, args.root))

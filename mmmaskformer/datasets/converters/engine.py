@@ -1,23 +1,17 @@
 """Prepares a data set: looks at everything first, works in parallel, names nothing as finished before all of it is."""
 
-import os
-import signal
-import threading
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
+from mmmaskformer.datasets.converters.processes import number_of_cores, work_on
 from mmmaskformer.datasets.converters.progress import show_progress
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
-from mmmaskformer.datasets.converters.records import Record, read_record, write_record
+from mmmaskformer.datasets.converters.records import Record, read_record, record_path, write_record
 from mmmaskformer.datasets.converters.searching import some
 from mmmaskformer.datasets.converters.staging import Staging, write_target
+from mmmaskformer.datasets.converters.unpacking import unpack
 from mmmaskformer.formats.images import decode_picture
 from mmmaskformer.formats.whole_files import write_whole
 
@@ -25,8 +19,6 @@ VERSION = 1
 """Raised whenever the same files would give other ones, so that unfinished work of an older release is not used."""
 SAMPLE = 8
 """Images of each split that are converted before anything is written: a wrong release shows in seconds, not hours."""
-FEW = 32
-"""Images below which starting processes takes longer than the work."""
 
 
 class Prepared:
@@ -73,22 +65,25 @@ def prepare(
         raise ValueError(f'workers: found {workers}, expected at least 1')
     root = Path(root or recipe.root).expanduser().resolve()
     source = Path(source or recipe.source or root).expanduser().resolve() if recipe.source or source else root
-    record = read_record(root, recipe.name, VERSION)
-    if record is not None and record.targets and not overwrite:
+    record = None if overwrite else read_record(root, recipe.name, VERSION)
+    if record is not None and record.targets:
         record.require_targets(root)
-        return Prepared(record, root, kept=True)
+        # to a part of the data, the rest may have been added
+        if record.images == recipe.images or not source.is_dir():
+            return Prepared(record, root, kept=True)
     items = recipe.find(source, root)
     require_published_numbers(recipe, items, partial_set, root)
     _require_own_targets(recipe, items)
-    if record is not None and not overwrite and record.images == Counter(item.split for item in items):
+    if record is not None and record.images == Counter(item.split for item in items):
         return Prepared(record, root, kept=True)
     staging = Staging(root, recipe.name, [VERSION, str(source)])
     if not staging.is_publishing:
-        _require_free_names(recipe, items, root, overwrite)
+        if record is None and not overwrite:
+            _require_free_names(recipe, items, root)
         _try_sample(recipe, items, root, overwrite)
     with staging.locked():
-        unpack(recipe, root)
-        notes = _convert_all(recipe, items, staging, workers or _cores(), overwrite)
+        unpack(recipe, root, staging.folder)
+        notes = _convert_all(recipe, items, staging, workers or number_of_cores(), overwrite)
         record = _finish(recipe, items, notes, staging)
     staging.remove()
     return Prepared(record, root, kept=False)
@@ -124,10 +119,10 @@ def _require_own_targets(recipe: Recipe, items: Sequence[Item]) -> None:
         )
 
 
-def _require_free_names(recipe: Recipe, items: Sequence[Item], root: Path, overwrite: bool) -> None:
+def _require_free_names(recipe: Recipe, items: Sequence[Item], root: Path) -> None:
     """Raise if a JSON file is there that this function did not make."""
     there = [root / name for name in recipe.json_files.values() if (root / name).exists()]
-    if there and any(item.targets for item in items) and not overwrite:
+    if there and any(item.targets for item in items):
         raise ValueError(
             f'{recipe.title}: {there[0]} is there, and nothing says that this command made it and that it is complete. '
             'Expected no such file. Fix: move it away to have it made, or replace it with --overwrite.'
@@ -143,39 +138,6 @@ def _try_sample(recipe: Recipe, items: Sequence[Item], root: Path, overwrite: bo
                 continue  # still in an archive
             contents = recipe.convert(item).contents
             _require_same_targets(item, contents, root, overwrite)
-
-
-def unpack(recipe: Recipe, root: Path) -> None:
-    """Unpack the archives of a data set that are not unpacked yet; each folder appears when it is complete.
-
-    Raises:
-        ValueError: if an archive is damaged.
-    """
-    for archive in recipe.archives:
-        path = root / archive.path
-        folder = path.parent / archive.folder
-        if folder.exists() or not path.is_file():
-            continue
-        staged = root / f'.{recipe.name}.preparing' / 'unpacked'
-        try:
-            with zipfile.ZipFile(path) as stream:
-                members = [name for name in stream.infolist() if name.filename.startswith(f'{archive.folder}/')]
-                with show_progress(f'unpacking {path.name}', len(members)) as advance:
-                    for member in members:
-                        unpacked = staged / member.filename
-                        if not unpacked.is_file() or unpacked.stat().st_size != member.file_size:
-                            stream.extract(member, staged)
-                        advance()
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(
-                f'{recipe.title}: {path} is damaged ({error}), expected a whole zip file. Fix: download '
-                f'{recipe.files} again from {recipe.address}.'
-            ) from error
-        os.replace(staged / archive.folder, folder)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 Convert = Callable[[Item], Outcome]
@@ -195,7 +157,7 @@ def _convert_all(
     work = partial(_convert_one, recipe.convert, staging.root, staging.files, overwrite)
     progress = show_progress(f'{recipe.name}: images', len(items), len(items) - len(todo))
     with staging.journal() as note, progress as advance:
-        for item, content in _run(work, todo, workers):
+        for item, content in work_on(work, todo, workers):
             note(item.split, item.name, content)
             notes[item[:2]] = content
             advance()
@@ -242,45 +204,6 @@ def _is_same(path: Path, content: bytes | Path) -> bool:
     return mode == other_mode and ours.shape == other.shape and bool((ours == other).all())
 
 
-def _run(work: Callable[[Item], dict], items: Sequence[Item], workers: int) -> Iterator[tuple[Item, dict]]:
-    """Do the work on all items, in this process if there are few."""
-    if workers == 1 or len(items) < FEW:
-        for item in items:
-            yield item, work(item)
-        return
-    with _pool(workers) as pool:
-        try:
-            yield from zip(items, pool.map(work, items, chunksize=4), strict=True)
-        except BrokenProcessPool as error:
-            raise ValueError(
-                f'one of {workers} processes was killed, probably for lack of memory. Expected all to end. Fix: run '
-                f'the command again, which goes on where it stopped, with --workers {max(1, workers // 2)}.'
-            ) from error
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that start from scratch, since a copy of this one may hold locks of its threads."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'), initializer=_end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Let this process end when the one that started it is killed, and leave Ctrl-C to that one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    assert parent is not None, 'runs in processes that multiprocessing started'
-
-    def wait() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def _finish(recipe: Recipe, items: Sequence[Item], notes: dict[tuple[str, str], dict], staging: Staging) -> Record:
     """Write the JSON files and the record, and give everything its final name."""
     counts = {split: Counter[int]() for split in recipe.images}
@@ -294,6 +217,7 @@ def _finish(recipe: Recipe, items: Sequence[Item], notes: dict[tuple[str, str], 
             write_whole(path, recipe.describe(split, entries))
     json_files = list(recipe.json_files.values()) if recipe.describe is not None else []
     targets = [target for item in items for target in item.targets]
+    record_path(staging.root, recipe.name).unlink(missing_ok=True)
     staging.publish(last=json_files)
     record = Record(
         name=recipe.name,

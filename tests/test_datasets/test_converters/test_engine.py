@@ -16,7 +16,7 @@ from helpers.published import BUILDERS, SIZE, as_opencv_reads, end_process, labe
 from helpers.runs import ROOT
 
 from mmmaskformer.apis import cli
-from mmmaskformer.datasets.converters import engine, progress, staging
+from mmmaskformer.datasets.converters import engine, processes, progress, staging, unpacking
 from mmmaskformer.datasets.converters.engine import prepare
 from mmmaskformer.datasets.converters.recipes import RECIPES
 from mmmaskformer.datasets.converters.records import read_record
@@ -186,6 +186,40 @@ def test_images_are_linked_where_that_is_possible(tmp_path, monkeypatch):
         assert path.samefile(originals[path.name]) and path.read_bytes() == copies[path.name]
 
 
+def test_the_rest_of_the_data_is_added_to_a_part_of_them(tree):
+    run(tree)
+    more_images(tree, 2)
+    done = run(tree)
+    assert not done.kept and done.record.images == {'train': 4, 'val': 1}
+    content = json.loads((tree.root / 'gtFine/cityscapes_panoptic_train.json').read_text())
+    assert len(content['images']) == 4
+    assert run(tree).kept
+
+
+def test_interrupted_replacement_does_not_look_complete(tree, monkeypatch):
+    first = run(tree)
+    with pytest.raises(KeyboardInterrupt):
+        run(tree, CITY._replace(convert=Stopping(CITY.convert, after=4)), overwrite=True)
+    assert run(tree).record == first.record  # nothing was touched
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(staging, '_move_into', stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tree, overwrite=True)
+    assert read_record(tree.root, CITY.name) is None
+    monkeypatch.undo()
+    assert not run(tree).kept and read_record(tree.root, CITY.name) == first.record
+
+
+def test_ctrl_c_on_the_command_line(tree, monkeypatch, capsys):
+    monkeypatch.setitem(RECIPES, 'cityscapes_panoptic', CITY._replace(convert=Stopping(CITY.convert, after=4)))
+    arguments = ['data', 'prepare', 'cityscapes_panoptic', '--root', str(tree.root), '--partial', '--workers', '1']
+    assert cli.main(arguments) == 130
+    assert 'the same command goes on from here' in capsys.readouterr().err
+
+
 def test_two_preparations_at_once(tree):
     lock = tree.root / '.cityscapes_panoptic.preparing/lock'
     lock.parent.mkdir()
@@ -223,14 +257,14 @@ KILLED = """
 import multiprocessing, os, signal, sys
 from mmmaskformer.datasets.converters import engine
 from mmmaskformer.datasets.converters.recipes import RECIPES
-finish = engine._run
+finish = engine.work_on
 def run(work, items, workers):
     for count, pair in enumerate(finish(work, items, workers)):
         if count == 5:
             print(*(child.pid for child in multiprocessing.active_children()), flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         yield pair
-engine._run = run
+engine.work_on = run
 engine.prepare(RECIPES['cityscapes_panoptic'], sys.argv[1], workers=2, partial_set=True)
 """
 
@@ -273,7 +307,7 @@ def wait_until(condition, seconds=20):
 
 def test_process_without_memory(tree, monkeypatch):
     monkeypatch.setattr(engine, '_try_sample', lambda *args: None)
-    monkeypatch.setattr(engine, 'FEW', 1)
+    monkeypatch.setattr(processes, 'FEW', 1)
     with pytest.raises(
         ValueError, match=r'one of 2 processes was killed, .*goes on where it stopped, with --workers 1'
     ):
@@ -297,7 +331,7 @@ def test_record_of_something_else(tree):
 
 def test_unpacking_goes_on_after_an_interruption(tmp_path, monkeypatch):
     tree = BUILDERS['coco_panoptic'](tmp_path)
-    recipe, extract, names = RECIPES['coco_panoptic'], engine.zipfile.ZipFile.extract, []
+    recipe, extract, names = RECIPES['coco_panoptic'], unpacking.zipfile.ZipFile.extract, []
 
     def stop(self, member, folder):
         if names:
@@ -305,7 +339,7 @@ def test_unpacking_goes_on_after_an_interruption(tmp_path, monkeypatch):
         names.append(member.filename)
         return extract(self, member, folder)
 
-    monkeypatch.setattr(engine.zipfile.ZipFile, 'extract', stop)
+    monkeypatch.setattr(unpacking.zipfile.ZipFile, 'extract', stop)
     with pytest.raises(KeyboardInterrupt):
         run(tree, recipe)
     pngs = tree.root / 'annotations/panoptic_train2017'
@@ -315,7 +349,7 @@ def test_unpacking_goes_on_after_an_interruption(tmp_path, monkeypatch):
         names.append(member.filename)
         return extract(self, member, folder)
 
-    monkeypatch.setattr(engine.zipfile.ZipFile, 'extract', count)
+    monkeypatch.setattr(unpacking.zipfile.ZipFile, 'extract', count)
     run(tree, recipe)
     assert len(names) == len(set(names)) == 2
     assert sorted(path.name for path in pngs.iterdir()) == ['000000000009.png', '000000000025.png']
