@@ -409,7 +409,9 @@ def settings_of(tree: Tree, split: str) -> dict:
     """Settings of the data set of a prepared split, without pipeline."""
     data = DATA_SETS[tree.name]
     named = {} if data.ann_file is None else {'ann_file': data.ann_file(split)}
-    return dict(type=f'mmmaskformer.{data.type}', data_root=str(tree.root), data_prefix=data.prefix(split)) | named
+    # serialised data are collected as garbage first, which takes longer than all else
+    settings = dict(data_root=str(tree.root), data_prefix=data.prefix(split), serialize_data=False)
+    return dict(type=f'mmmaskformer.{data.type}', **settings) | named
 
 
 def as_opencv_reads(path: Path) -> np.ndarray:

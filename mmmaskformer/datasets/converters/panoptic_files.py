@@ -43,8 +43,10 @@ def item_of(
 def check_panoptic(item: Item) -> Outcome:
     """Compare a PNG with the JSON file and with its image, and count the segments of each class.
 
+    Segments that are listed and have no pixels are no defect: the published files have some.
+
     Raises:
-        ValueError: if one has segments that the other lacks, or the sizes differ.
+        ValueError: if the PNG has segments that the JSON file lacks, or the sizes differ.
     """
     image, path = item.sources
     segments, size = item.facts
