@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from mmmaskformer.datasets.converters.processes import number_of_cores, work_on
 from mmmaskformer.datasets.converters.progress import show_progress
@@ -21,7 +22,7 @@ SAMPLE = 8
 """Images of each split that are converted before anything is written: a wrong release shows in seconds, not hours."""
 
 
-class Prepared:
+class Prepared(NamedTuple):
     """What `prepare` did.
 
     Attributes:
@@ -30,8 +31,9 @@ class Prepared:
         kept: whether it was there already.
     """
 
-    def __init__(self, record: Record, root: Path, kept: bool) -> None:
-        self.record, self.root, self.kept = record, root, kept
+    record: Record
+    root: Path
+    kept: bool
 
 
 def prepare(
@@ -63,8 +65,13 @@ def prepare(
     """
     if workers is not None and workers < 1:
         raise ValueError(f'workers: found {workers}, expected at least 1')
+    if source is not None and recipe.source is None:
+        raise ValueError(
+            f'source: found {source}, but {recipe.title} stays where it is unpacked. Expected no source. Fix: give '
+            'that folder as the root (--root).'
+        )
     root = Path(root or recipe.root).expanduser().resolve()
-    source = Path(source or recipe.source or root).expanduser().resolve() if recipe.source or source else root
+    source = Path(source or recipe.source or root).expanduser().resolve()
     record = None if overwrite else read_record(root, recipe.name, VERSION)
     if record is not None and record.targets:
         record.require_targets(root)
@@ -85,7 +92,7 @@ def prepare(
         unpack(recipe, root, staging.folder)
         notes = _convert_all(recipe, items, staging, workers or number_of_cores(), overwrite)
         record = _finish(recipe, items, notes, staging)
-    staging.remove()
+        staging.remove()
     return Prepared(record, root, kept=False)
 
 

@@ -183,7 +183,8 @@ def test_numbers_of_images_are_compared_with_the_published_ones(tmp_path, name):
 
 @pytest.mark.parametrize('name', list(BUILDERS))
 def test_nothing_there(tmp_path, name, capsys):
-    assert cli.main(['data', 'prepare', name, '--root', str(tmp_path / 'a'), '--source', str(tmp_path / 'a')]) == 2
+    source = ['--source', str(tmp_path / 'a')] if RECIPES[name].source else []
+    assert cli.main(['data', 'prepare', name, '--root', str(tmp_path / 'a'), *source]) == 2
     printed = capsys.readouterr().err
     assert (
         printed.startswith('error: ')
@@ -215,6 +216,8 @@ def test_unknown_names_and_numbers(capsys):
     assert "data set 'ade': not known. Expected one of ade20k, " in capsys.readouterr().err
     assert cli.main(['data', 'prepare', 'ade20k', '--workers', '0']) == 2
     assert 'workers: found 0, expected at least 1' in capsys.readouterr().err
+    assert cli.main(['data', 'prepare', 'ade20k', '--source', 'a']) == 2
+    assert 'source: found a, but ADE20K, 150 classes stays where it is unpacked' in capsys.readouterr().err
 
 
 class Runs:
