@@ -46,7 +46,15 @@ ARROWS = {
     },
     'registry.py': {'mmengine', 'mmmaskformer.compat'},
     'requirements.py': set(),
-    'compat.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.requirements', 'mmmaskformer.safe_loading'},
+    'compat.py': {
+        'torch',
+        'numpy',
+        'mmengine',
+        'mmmaskformer.requirements',
+        'mmmaskformer.safe_loading',
+        'mmmaskformer.without_gpu',
+    },
+    'without_gpu.py': {'torch', 'mmengine'},
     'safe_loading.py': {'torch', 'mmengine', 'mmmaskformer.compat'},
     'startup.py': {'mmmaskformer.compat', 'mmmaskformer.launcher'},
     'launcher.py': set(),
@@ -59,6 +67,7 @@ ARROWS = {
         'mmmaskformer.datasets',
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
+        'mmmaskformer.core.structures',
     },
     'datasets/transforms/': {
         'torch',
@@ -207,6 +216,13 @@ ARROWS = {
         'mmmaskformer.doctor',
         'mmmaskformer.visualization',
     },
+    'apis/model_size.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.core.inference',
+        'mmmaskformer.export',
+        'mmmaskformer.registry',
+    },
     'apis/': {
         'torch',
         'mmengine',
@@ -247,7 +263,7 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes')
+        for name in ('__init__', 'audit', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes')
     },
     ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one data set only',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',

@@ -1,4 +1,4 @@
-"""What the parts of the model promise each other; a part of one's own needs nothing but the method named here.
+"""The interfaces between the parts of the model; a part of your own needs only the method named here.
 
 In a config, a head builds the parts and gives them, by argument name, what follows from its own settings:
 ``in_channels``, ``num_classes``, ``num_queries``, ``channels`` and ``mask_channels``; a matcher also ``loss_weights``

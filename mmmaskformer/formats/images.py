@@ -56,7 +56,7 @@ class ImageHeader(NamedTuple):
         bits: per band.
         bands: number of bands; 1 for grey and palette files.
         is_colour: whether the first three bands are red, green and blue; False for the bands of other instruments, of
-            which OpenCV reads only one without a word.
+            which OpenCV silently reads only one.
         tiff_orientation: the same tag of a TIFF file, which OpenCV and Pillow apply whatever they are asked for; the
             sizes and ``orientation`` are those of the turned picture.
     """
@@ -234,7 +234,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _bits(image: Image.Image, stream: BinaryIO) -> int:
-    """Bits per band in the file; Pillow decodes colours of 16 bits to 8 without telling."""
+    """Bits per band in the file; Pillow decodes colours of 16 bits to 8 silently."""
     if image.format == 'PNG':
         stream.seek(0)
         return stream.read(PNG_DEPTH + 1)[PNG_DEPTH]

@@ -63,7 +63,7 @@ def _as_colours(pixels: np.ndarray) -> np.ndarray:
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels as the EXIF orientation wants them seen."""
+    """Stored pixels, turned as the EXIF orientation says."""
     if orientation == 1:
         return pixels
     image, tag = Image.fromarray(pixels), Image.Exif()

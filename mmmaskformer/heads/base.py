@@ -13,6 +13,7 @@ from mmmaskformer import compat
 from mmmaskformer.core.checks import checked, list_of, number, one_of, whole
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
+from mmmaskformer.heads.conversion import convert_on_loading
 from mmmaskformer.heads.feature_input import FeatureInput
 from mmmaskformer.heads.features import watch_registration
 
@@ -85,6 +86,8 @@ class FeatureHead(BaseModule):
     def attach_to(self, model: nn.Module, name: str) -> None:
         """Measure the features of the model that this head has become a part of; see `watch_registration`.
 
+        From then on the model also takes checkpoints of other packages, see `heads.conversion`.
+
         Args:
             model: what the head was assigned to.
             name: as which attribute.
@@ -94,6 +97,7 @@ class FeatureHead(BaseModule):
         """
         if hasattr(model, 'backbone') and hasattr(model, 'extract_feat'):
             self.feature_input.fit(model, f'model.{name}')
+        convert_on_loading(model)
         if self.classifier is None:
             self._require_channels(f'{type(model).__name__} has no backbone with features')
             self._build_classifier()

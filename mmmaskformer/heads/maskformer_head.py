@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.checks import checked, whole
-from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
+from mmmaskformer.core.inference.resize import resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.formats.label_maps import require_ignore_index
@@ -54,7 +55,7 @@ class MaskFormerHead(MaskClassificationHead):
         Raises:
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or a
                 value of ``test_cfg`` is wrong.
-            TypeError: if ``test_cfg`` has a key that nobody reads.
+            TypeError: if ``test_cfg`` has an unknown key.
         """
         test_cfg = test_cfg or {}
         check_segmentor_test_cfg(test_cfg)

@@ -33,7 +33,8 @@ from mmmaskformer.core.inference.panoptic import (
     panoptic_query_segments,
 )
 from mmmaskformer.core.inference.pooling import SegmentPool
-from mmmaskformer.core.inference.query_masks import QueryMasks, best_query, confident_queries
+from mmmaskformer.core.inference.queries import best_query, confident_queries
+from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.mmdet_codes import encode_panoptic
 from mmmaskformer.heads.data_samples import SegmentList
@@ -113,7 +114,7 @@ class ResultKind:
 
     @property
     def takes_things(self) -> bool:
-        """Whether ``infer`` wants ``is_thing``."""
+        """Whether ``infer`` takes ``is_thing``."""
         return 'is_thing' in inspect.signature(self.infer).parameters
 
     def full_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:

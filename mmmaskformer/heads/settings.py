@@ -38,6 +38,7 @@ PART_SETTINGS: dict[str, Check] = {
     'costs': list_of(MAPPING).or_none(),
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
+    'class_mean_over_ranks': BOOLEAN,
 }
 """Of the parts of a head, whichever part has them."""
 
@@ -117,7 +118,7 @@ def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bo
         own_head: whether the head is ours. Another one may read other keys.
 
     Raises:
-        TypeError: if there is a key that nobody reads.
+        TypeError: if there is an unknown key.
         ValueError: naming the key with a wrong value.
     """
     test_cfg = test_cfg or {}

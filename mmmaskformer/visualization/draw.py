@@ -94,7 +94,7 @@ def segment_borders(labels: np.ndarray) -> np.ndarray:
 
 
 def blend(image: np.ndarray, colours: np.ndarray, opacity: float = OPACITY) -> np.ndarray:
-    """Lay colours over the brightness of an image; its own colours are dropped, so that they mislead nobody.
+    """Lay colours over the brightness of an image, whose own colours would be taken for those of classes.
 
     Args:
         image: (H, W, 3) uint8 RGB.

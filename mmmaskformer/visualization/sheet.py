@@ -121,7 +121,7 @@ def _panel(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
 ) -> Image.Image:
-    """`draw_segments` with a check that names the culprit."""
+    """`draw_segments` with a check that names the wrong argument."""
     if np.shape(segments.ids) != image.shape[:2]:
         raise ValueError(f'{key}: found size {np.shape(segments.ids)}, expected that of its image, {image.shape[:2]}')
     return draw_segments(image, segments, classes, palette)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import count_pixels, nothing_found, segment_groups
-from mmmaskformer.core.inference.query_masks import QueryMasks, assign_pixels, confident_queries
+from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
+from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.segments import Segments
 
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks, assign_pixels, confident_queries
+from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
+from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
 from mmmaskformer.core.segments import VOID, Segments
 
 

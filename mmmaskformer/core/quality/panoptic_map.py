@@ -24,8 +24,8 @@ class CheckedMap(NamedTuple):
 def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stretches of pixels, row by row, over which both maps stay the same.
 
-    A map of segments has some thousand of them where it has some hundred thousand pixels, so that whatever counts
-    pixels is cheap on runs.
+    A map of segments has some thousand of them where it has some hundred thousand pixels, so that counting over runs is
+    cheap.
 
     Args:
         first: (H, W) integer.
@@ -62,8 +62,9 @@ def _run_starts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def joint_areas(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How many pixels have which pair of values.
 
-    The runs of a pair are added up in the cell of a small hash table. Runs that meet another pair in their cell stay
-    alone, so that some pairs are listed more than once, and the sum over a pair is exact.
+    The plain computation is ``np.unique`` over the pairs, with counts. Here the runs of a pair are added up in the cell
+    of a small hash table. Runs that meet another pair in their cell stay apart, so that some pairs are listed more than
+    once; the sum over a pair is exact.
 
     Args:
         first: (H, W) integer.

@@ -18,7 +18,8 @@ from mmmaskformer.registry import TRANSFORMS
 def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int | None) -> tuple[int, int]:
     """Size with a given short side, or with the longest side allowed if that is smaller.
 
-    Source: detectron2, ResizeShortestEdge, as used by the official mappers.
+    Source: detectron2, ResizeShortestEdge.get_output_shape, as used by the official mappers: the same operations in the
+    same order, since their rounding decides some sizes.
 
     Args:
         height: of the image, in pixels.
@@ -31,10 +32,12 @@ def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int |
         last row, on which detectron2 ends.
     """
     scale = short_edge / min(height, width)
-    new_height, new_width = scale * height, scale * width
-    if max_size is not None and max(new_height, new_width) > max_size:
-        shrink = max_size / max(new_height, new_width)
-        new_height, new_width = new_height * shrink, new_width * shrink
+    # The short side is set, not computed: scale * side may differ from it in the last bit, and where the limit shrinks
+    # it to a half, that decides how it is rounded.
+    new_height, new_width = (short_edge, scale * width) if height < width else (scale * height, short_edge)
+    longest = max(new_height, new_width)
+    if max_size is not None and longest > max_size:
+        new_height, new_width = new_height * (max_size / longest), new_width * (max_size / longest)
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 

@@ -25,7 +25,7 @@ def pooled(*views, **settings):
     pool = SegmentPool(is_thing=IS_THING, **settings)
     for class_logits, masks in views:
         pool.add(class_logits, masks)
-    return pool.result()
+    return pool.result().compact()
 
 
 STUFF = (0, 0.9, 0, 0, 8, 12)
