@@ -83,6 +83,7 @@ ARROWS = {
         'mmmaskformer.core.checks',
     },
     'datasets/instance.py': {
+        'mmmaskformer.core.checks',
         'mmengine',
         'mmdet',
         'mmmaskformer.datasets',
@@ -97,6 +98,13 @@ ARROWS = {
         'mmmaskformer.core.checks',
     },
     'datasets/': {'numpy', 'PIL', 'mmengine', 'rich', 'mmmaskformer.datasets', 'mmmaskformer.formats'},
+    'evaluation/instance_metric.py': {
+        'mmengine',
+        'mmdet',
+        'mmmaskformer.core.checks',
+        'mmmaskformer.formats',
+        'mmmaskformer.registry',
+    },
     'evaluation/': {
         'numpy',
         'cv2',

@@ -12,6 +12,7 @@ from mmmaskformer.datasets.category_labels import labels_of_categories
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.pipelines import check_pipelines
+from mmmaskformer.datasets.reading import NamesUnreadableImages
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.registry import DATASETS
@@ -33,7 +34,7 @@ FILTERS = {'filter_empty_gt', 'min_size'}
     serialize_data=BOOLEAN,
     max_refetch=whole(0),
 )
-class PanopticDataset(BaseDataset):
+class PanopticDataset(NamesUnreadableImages, BaseDataset):
     """Images with panoptic segmentations in COCO's form: one JSON file and a folder of PNG files.
 
     In a PNG a segment's pixels have R + 256 G + 65536 B equal to its id, 0 is void. The JSON lists 'images',

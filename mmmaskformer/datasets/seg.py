@@ -21,6 +21,7 @@ from mmmaskformer.datasets.pairing import (
     spellings,
 )
 from mmmaskformer.datasets.pipelines import check_pipelines
+from mmmaskformer.datasets.reading import NamesUnreadableImages
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
 from mmmaskformer.registry import DATASETS
@@ -45,7 +46,7 @@ from mmseg.datasets import BaseSegDataset  # isort: skip
     serialize_data=BOOLEAN,
     max_refetch=whole(0),
 )
-class MaskFormerSegDataset(BaseSegDataset):
+class MaskFormerSegDataset(NamesUnreadableImages, BaseSegDataset):
     """Images with label maps in two folders, checked when it is built: every image has its map and the reverse.
 
     An entry is what mmseg's transforms expect, plus ``num_classes`` and ``ignore_index``, which our transforms read.

@@ -11,7 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import checked, list_of, number, one_of, whole
+from mmmaskformer.core.checks import checked, list_of, number, one_of, refuse_unknown_keys, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
@@ -19,7 +19,7 @@ from mmmaskformer.core.structures import MaskPrediction, Targets
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.formats.label_maps import require_ignore_index
-from mmmaskformer.heads.build import build_classifier, build_criterion, refuse_unknown_keys
+from mmmaskformer.heads.build import build_classifier, build_criterion
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 from mmmaskformer.heads.feature_input import FeatureInput
@@ -321,7 +321,8 @@ def _keywords(head: type) -> list[str]:
     """All keyword arguments of a head and of the heads it derives from."""
     classes = [cls for cls in head.__mro__ if issubclass(cls, MaskFormerHead)]
     parameters = [p for cls in classes for p in inspect.signature(cls.__init__).parameters.values()]
-    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return list(dict.fromkeys(names))
 
 
 def _scores(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], test_cfg: dict) -> Tensor:
