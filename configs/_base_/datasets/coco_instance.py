@@ -1,4 +1,4 @@
-# COCO instance segmentation, 80 classes, all things: MMDetection's transforms and metric, and its data set with the
+# COCO instance segmentation, 80 classes, all things: MMDetection's transforms, and its data set and metric with the
 # defects of a file counted. Not in the paper.
 # The augmentation of coco_panoptic.py with the host's transforms, which also move boxes and masks.
 # A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
@@ -79,6 +79,8 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='mmdet.CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric=['segm']
+    type='mmmaskformer.CocoInstanceMetric',
+    ann_file=f'{data_root}/annotations/instances_val2017.json',
+    metric=['segm'],
 )
 test_evaluator = val_evaluator
