@@ -79,6 +79,7 @@ class MaskFormerFusionHead(BaseModule):
         self._warn_of_many_classes()
         # The inferencer, if there is one, was imported before it builds its model.
         compat.serve_panoptic_inferencer()
+        compat.name_classes_in_inferencer()
 
     def attach_to(self, model: nn.Module, name: str) -> None:
         """Take the classes of the panoptic head of the detector that this head has become a part of.

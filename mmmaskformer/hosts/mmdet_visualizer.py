@@ -1,5 +1,7 @@
 """MMDetection's visualizer for our results; a location for `VISUALIZERS` where MMDetection is installed."""
 
+import logging
+
 import numpy as np
 import torch
 from mmengine.logging import print_log
@@ -64,13 +66,28 @@ class DetLocalVisualizer(HostVisualizer):
         name, out_file = self._files.distinct(name, out_file, step, data_sample)
         classes = self.dataset_meta.get('classes')
         if classes is not None:
-            # The host takes tuples only, and for label maps it needs colours.
-            colours = self.dataset_meta.get('palette') or get_palette(None, len(classes))
-            self.dataset_meta = dict(self.dataset_meta, palette=[tuple(colour) for colour in colours])
+            classes, colours = self._classes_and_colours(classes, self.dataset_meta.get('palette'))
+            self.dataset_meta = dict(self.dataset_meta, classes=classes, palette=colours)
         if data_sample is not None and classes is not None:
             data_sample = self._drawable(data_sample.new(), len(classes))
         settings = dict(kwargs, out_file=out_file, step=step)
         super().add_datasample(name, np.ascontiguousarray(image), data_sample, *args, **settings)
+
+    def _classes_and_colours(self, classes, palette) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
+        """Names and as many colours; the host takes tuples only, and for label maps it needs colours."""
+        if palette is None or isinstance(palette, str) or not len(palette):
+            palette = get_palette(palette or None, len(classes))
+        if len(palette) < len(classes):
+            # The palette is that of the config. MMDetection's functions take the names of COCO without a checkpoint's.
+            print_log(
+                f'DetLocalVisualizer: found {len(classes)} class names, {classes[0]!r} to {classes[-1]!r}, but '
+                f'{len(palette)} colours; classes are drawn by their numbers. Fix: set model.dataset_meta, or give a '
+                'checkpoint that tells its classes.',
+                'current',
+                logging.WARNING,
+            )
+            classes = [f'class {label}' for label in range(len(palette))]
+        return tuple(classes), [tuple(colour) for colour in palette]
 
     def _drawable(self, sample, num_classes: int):
         """The sample, changed to what the host can draw."""
