@@ -239,7 +239,6 @@ def test_every_dataset_base_predicts_without_its_data(family, tmp_path, without_
         np.testing.assert_array_equal(ids_of(result['panoptic_seg']), np.where(codes == num_classes, 0, codes))
 
 
-@pytest.mark.parametrize('weights', [None, 'bare'])
 def test_results_of_arrays_are_saved(inferencer, saved, paths, tmp_path):
     inferencer([cv2.imread(path) for path in paths], out_dir=str(tmp_path), no_save_pred=False)
     files = sorted((tmp_path / 'preds').glob('*_panoptic_seg.png'), key=lambda file: int(file.name.partition('_')[0]))
@@ -247,6 +246,7 @@ def test_results_of_arrays_are_saved(inferencer, saved, paths, tmp_path):
     require_colours(found, saved.results)
 
 
+@pytest.mark.parametrize('weights', [None, 'bare'])
 def test_classes_are_those_of_the_config_where_no_checkpoint_tells_them(
     saved, paths, weights, without_panopticapi, tmp_path
 ):
