@@ -302,10 +302,10 @@ def test_panoptic_codes(num_classes, codes):
         with pytest.raises(ValueError, match='expected label'):
             decode_panoptic(np.array([codes]), num_classes)
         return
-    segments, labels = decode_panoptic(np.array([codes]), num_classes)
-    for code, number in zip(codes, segments[0].tolist(), strict=True):
+    segments = decode_panoptic(np.array([codes]), num_classes)
+    for code, number in zip(codes, segments.ids[0].tolist(), strict=True):
         assert (number == 0) == (code % offset == num_classes)
-        assert number == 0 or labels[number - 1] == code % offset
+        assert number == 0 or segments.labels[number - 1] == code % offset
 
 
 @fuzz(100)

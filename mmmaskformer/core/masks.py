@@ -20,6 +20,7 @@ from torch import Tensor
 from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.folding import FoldedProduct, LastConv, multiply_out
 from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.upsampling import sample_points
 
 Alike = TypeVar('Alike', bound='Masks')
 """One of the forms: only masks of the same form share features and are joined."""
@@ -62,6 +63,16 @@ class Masks(Protocol):
             Tensors (b, p, n) float32 or float64, which may be overwritten; p is ``step`` or less, h * w in all.
         """
 
+    def at_points(self, points: Tensor) -> 'Masks':
+        """The same at some points of each image instead of the grid, without gradients.
+
+        Args:
+            points: (B, P, 2), (x, y) in [0, 1]; see `sample_points`.
+
+        Returns:
+            Mask logits (B, n, 1, P) float32 or float64.
+        """
+
     def of_image(self, image: int) -> 'Masks':
         """The same for one image, as a batch of one."""
 
@@ -93,15 +104,14 @@ class Plain(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.all_logits.shape[-2:]
-        return height, width
+        return _grid(self.all_logits)
 
     @property
     def like(self) -> Tensor:
         return self.all_logits
 
     def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
-        return self.all_logits[image] if query_idx is None else self.all_logits[image, query_idx]
+        return _rows(self.all_logits, image, query_idx)
 
     def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
         return at_least_float32(self.all_logits.flatten(0, 1).index_select(0, query))
@@ -110,6 +120,9 @@ class Plain(NamedTuple):
         for part in self.all_logits[images].detach().flatten(2).split(step, 2):
             part = part.transpose(1, 2)
             yield part.clone() if at_least_float32(part) is part else part.float()
+
+    def at_points(self, points: Tensor) -> 'Plain':
+        return Plain(_sampled(self.all_logits, points))
 
     def of_image(self, image: int) -> 'Plain':
         return Plain(self.all_logits[image, None])
@@ -121,7 +134,7 @@ class Plain(NamedTuple):
         return False
 
     def joined(self, others: Sequence['Plain']) -> 'Plain':
-        return Plain(torch.cat([self.all_logits, *(other.all_logits for other in others)], 1))
+        return Plain(torch.cat([masks.all_logits for masks in (self, *others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
         return {'mask logits': self.all_logits[image]}
@@ -149,15 +162,14 @@ class Product(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.features.shape[-2:]
-        return height, width
+        return _grid(self.features)
 
     @property
     def like(self) -> Tensor:
         return self.embed
 
     def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
-        embed = self.embed[image] if query_idx is None else self.embed[image, query_idx]
+        embed = _rows(self.embed, image, query_idx)
         if self.made_by is not None and _takes_fold():
             return FoldedProduct.apply(
                 *self.made_by.of_image(image), self.features[image, None].detach(), embed, [len(embed)]
@@ -174,6 +186,9 @@ class Product(NamedTuple):
     def pixel_chunks(self, images: slice, step: int) -> Iterator[Tensor]:
         return _product_chunks(self.embed[images].detach(), self.features[images].detach(), step)
 
+    def at_points(self, points: Tensor) -> 'Product':
+        return Product(self.embed.detach(), _sampled(self.features, points))
+
     def of_image(self, image: int) -> 'Product':
         made_by = None if self.made_by is None else self.made_by.of_image(image)
         return Product(self.embed[image, None], self.features[image, None], made_by)
@@ -185,7 +200,7 @@ class Product(NamedTuple):
         return isinstance(other, Product) and other.features is self.features
 
     def joined(self, others: Sequence['Product']) -> 'Product':
-        return self._replace(embed=torch.cat([self.embed, *(other.embed for other in others)], 1))
+        return self._replace(embed=torch.cat([masks.embed for masks in (self, *others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
         return {'mask embeddings': self.embed[image], 'mask features': self.features[image]}
@@ -208,16 +223,14 @@ class Folded(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.conv.x.shape[-2:]
-        return height, width
+        return _grid(self.conv.x)
 
     @property
     def like(self) -> Tensor:
         return self.embed
 
     def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
-        embed = self.embed[image] if query_idx is None else self.embed[image, query_idx]
-        return self.conv.of_image(image).mask_logits(embed)
+        return self.conv.of_image(image).mask_logits(_rows(self.embed, image, query_idx))
 
     def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
         embed = self.embed.flatten(0, 1).index_select(0, query).split(counts)
@@ -229,6 +242,10 @@ class Folded(NamedTuple):
             features = self.conv._replace(x=self.conv.x[images]).mask_features()
         return _product_chunks(self.embed[images].detach(), features, step)
 
+    def at_points(self, points: Tensor) -> Product:
+        with torch.no_grad():
+            return Product(self.embed.detach(), _sampled(self.conv.mask_features(), points))
+
     def of_image(self, image: int) -> 'Folded':
         return Folded(self.embed[image, None], self.conv.of_image(image))
 
@@ -239,7 +256,7 @@ class Folded(NamedTuple):
         return isinstance(other, Folded) and other.conv.x is self.conv.x
 
     def joined(self, others: Sequence['Folded']) -> 'Folded':
-        return self._replace(embed=torch.cat([self.embed, *(other.embed for other in others)], 1))
+        return self._replace(embed=torch.cat([masks.embed for masks in (self, *others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
         return {'mask embeddings': self.embed[image], 'input of the last convolution': self.conv.x[image]}
@@ -263,10 +280,26 @@ def join_layers(layers: Sequence[Masks]) -> list[tuple[range, Masks]]:
     return groups
 
 
+def _grid(maps: Tensor) -> tuple[int, int]:
+    """(h, w) of maps (..., h, w)."""
+    height, width = maps.shape[-2:]
+    return height, width
+
+
+def _rows(values: Tensor, image: int, query_idx: Tensor | None) -> Tensor:
+    """Values (m, ...) of some queries (m,) of one image, of (B, n, ...); all n if None."""
+    return values[image] if query_idx is None else values[image, query_idx]
+
+
 def _takes_fold() -> bool:
     """Whether the backward pass of a product goes through the convolution that made its features, if it is known."""
     # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
     return is_fast('folded_gradient') and not torch.jit.is_tracing()
+
+
+def _sampled(maps: Tensor, points: Tensor) -> Tensor:
+    """Values (B, n, 1, P) float32 or float64 of maps (B, n, h, w) at points (B, P, 2), without gradients."""
+    return sample_points(at_least_float32(maps.detach()), points)[:, :, None]
 
 
 def _product_chunks(embed: Tensor, features: Tensor, step: int) -> Iterator[Tensor]:

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -39,7 +39,11 @@ PART_SETTINGS: dict[str, Check] = {
     'weights': mapping_of(WEIGHT).or_none(),
     'mask_loss': MAPPING.or_none(),
     'costs': list_of(MAPPING).or_none(),
+    'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
+    'self_attention': BOOLEAN,
+    'loss_weight': WEIGHT,
+    'class_mean_over_ranks': BOOLEAN,
 }
 """Of the parts of a head, whichever part has them."""
 
@@ -53,11 +57,14 @@ RESULT_SETTINGS: dict[str, Check] = {
 }
 """Of the entries of a panoptic model's ``test_cfg``, whichever entry has them."""
 
+INFERENCE = ('semantic', 'general')
+"""What ``test_cfg.inference`` of a semantic model may be."""
+
 SEGMENTOR_TEST_CFG: dict[str, Check] = {
     'mode': one_of('whole', 'slide'),
     'crop_size': SIZE,
     'stride': SIZE,
-    'inference': one_of('semantic', 'general'),
+    'inference': one_of(*INFERENCE),
     'object_threshold': FRACTION,
 }
 """Of a semantic model's ``test_cfg``: the first three are the host's."""
@@ -118,21 +125,24 @@ def check_result_settings(test_cfg: Mapping[str, Mapping[str, Any]]) -> None:
         check_settings(f'model.test_cfg.{key}', settings, RESULT_SETTINGS)
 
 
-def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bool = True) -> None:
+def check_segmentor_test_cfg(
+    test_cfg: Mapping[str, Any] | None, *, own_head: bool = True, inference: Sequence[str] = INFERENCE
+) -> None:
     """Check keys and values of a semantic model's ``test_cfg``.
 
     Args:
         test_cfg: of the segmentor.
         own_head: whether the head is ours. Another one may read other keys.
+        inference: what the head can do.
 
     Raises:
-        TypeError: if there is a key that nobody reads.
+        TypeError: if there is an unknown key.
         ValueError: naming the key with a wrong value.
     """
     test_cfg = test_cfg or {}
     if own_head:
         refuse_unknown_keys('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
-    check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
+    check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG | {'inference': one_of(*inference)})
     if own_head:
         _report_unread(test_cfg)
 

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
 from mmmaskformer.core.checks import check_settings, number, whole
@@ -37,6 +38,9 @@ class PublishedOptimWrapperConstructor:
     The backbone's learning rate is multiplied by ``backbone_lr_mult``. Norm layers, embeddings (the queries), and
     Swin's tables are not decayed; biases are. mmengine's own constructor cannot say this for a backbone that has norm
     layers and a learning rate of its own.
+
+    Under FSDP, ``clip_grad=dict(max_norm=…)`` takes the norm of the whole gradient; mmengine alone would clip the shard
+    of each process by the norm of that shard.
 
     Args:
         optim_wrapper_cfg: mmengine's config, with ``optimizer``.
@@ -67,6 +71,7 @@ class PublishedOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optim wrapper of ``model``."""
+        sharded = model if isinstance(model, FullyShardedDataParallel) else None
         model = getattr(model, 'module', model)
         lr, decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
         groups = defaultdict(list)
@@ -76,7 +81,10 @@ class PublishedOptimWrapperConstructor:
         groups = [dict(params=params, lr=lr, weight_decay=wd) for (lr, wd), params in groups.items()]
         optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
         wrapper_cfg = self._without_gpu_scaling(dict(type='OptimWrapper') | self.optim_wrapper_cfg)
-        return OPTIM_WRAPPERS.build(dict(wrapper_cfg, optimizer=optimizer))
+        wrapper = OPTIM_WRAPPERS.build(dict(wrapper_cfg, optimizer=optimizer))
+        if sharded is not None and getattr(wrapper, 'clip_func', None) is nn.utils.clip_grad_norm_:
+            wrapper.clip_func = lambda parameters, **limits: sharded.clip_grad_norm_(**limits)
+        return wrapper
 
     @staticmethod
     def _without_gpu_scaling(cfg: dict) -> dict:

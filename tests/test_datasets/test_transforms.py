@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch.nn import functional as F
 
+from mmmaskformer.apis.audit import published, published_settings
 from mmmaskformer.registry import TRANSFORMS
 
 PREFIX = 'mmmaskformer.'
@@ -57,6 +58,23 @@ def test_sizes_are_the_official_ones(official):
     assert len(official['shortest_edge']) > 50
     for height, width, short, longest, new_height, new_width in official['shortest_edge']:
         assert shortest_edge_size(height, width, short, longest) == (new_height, new_width)
+
+
+@pytest.mark.parametrize('short, longest', [(800, 1333), (512, 2048), (2048, 2048)])
+def test_sizes_are_the_official_ones_for_every_image_up_to_640(short, longest):
+    """detectron2's get_output_shape, written out for all sizes at once: the same operations in double precision."""
+    from mmmaskformer.datasets.transforms.geometry import shortest_edge_size
+
+    height, width = np.meshgrid(np.arange(1.0, 641), np.arange(1.0, 641), indexing='ij')
+    scale = short / np.minimum(height, width)
+    wide = height < width
+    new_height, new_width = np.where(wide, short, scale * height), np.where(wide, scale * width, short)
+    shrink = np.minimum(longest / np.maximum(new_height, new_width), 1.0)
+    official = [np.maximum((side * shrink + 0.5).astype(int), 1) for side in (new_height, new_width)]
+    known = {800: (666, 1333), 512: (512, 1024), 2048: (1024, 2048)}  # of 176 x 352
+    assert (official[0][175, 351], official[1][175, 351]) == known[short]
+    ours = [[shortest_edge_size(h, w, short, longest) for w in range(1, 641)] for h in range(1, 641)]
+    np.testing.assert_array_equal(np.array(ours), np.stack(official, -1))
 
 
 @pytest.mark.parametrize('short', [45, 100, 30])
@@ -119,8 +137,12 @@ def test_resize_draws_every_edge_about_equally_often():
 
 
 def test_published_short_edges(official):
-    (edges,) = official['min_size_train'].values()
-    assert [int(512 * x * 0.1) for x in range(5, 21)] == edges
+    """Those of the audit, which compares them with the configs."""
+    models = published()['models']
+    for config, edges in official['min_size_train'].items():
+        (name, *_) = [name for name, model in models.items() if model['config'] == config]
+        steps = published_settings(name)['augmentation']
+        assert any(f'resize {" ".join(map(str, edges))}, long side' in step for step in steps)
 
 
 @pytest.mark.parametrize('options', [dict(short_edge=[], max_size=9), dict(short_edge=[8, 0], max_size=9),

@@ -11,6 +11,7 @@ from mmmaskformer.core.masks import Folded, Plain, Product
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training import criterion, matcher, parts
+from mmmaskformer.core.training.assignment import HungarianAssignment
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import HungarianMatcher
 from mmmaskformer.core.training.parts import ClassCost, CrossEntropyDiceCost, CrossEntropyDiceLoss
@@ -115,6 +116,13 @@ def test_a_rank_without_targets_shares_normaliser_and_gradients():
     assert losses['loss_dice'] == pytest.approx(2 * float(alone['loss_dice'].detach()), rel=1e-5)
 
 
+def test_in_one_process_the_mean_over_ranks_is_its_own():
+    predictions, targets = toy.make_predictions(), [toy.make_target(3), toy.make_target(0)]
+    expected = toy.make_criterion()(predictions, targets)
+    found = toy.make_criterion(class_mean_over_ranks=True)(predictions, targets)
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 @pytest.mark.parametrize(
     'build, message',
     [
@@ -187,7 +195,7 @@ def test_targets_that_do_not_fit_the_predictions_are_refused():
 def test_a_gpu_is_waited_for_once_and_gets_few_large_kernels(monkeypatch, batch, limit):
     """Six layers of 100 queries and 9 segments per image, forwards, without the inside of the mask loss."""
     pairs = Matches.of([[(range(9), range(9))] * batch] * 6)
-    monkeypatch.setattr(matcher, '_assign', lambda costs, counts: pairs)
+    monkeypatch.setattr(HungarianAssignment, '__call__', lambda self, costs, targets: pairs)
     monkeypatch.setattr(matcher, '_check_finite', lambda costs, predictions: None)
     monkeypatch.setattr(
         parts, 'batch_mask_losses', lambda logits, targets, counts, idx, kind: (logits.sum((1, 2)),) * 2

@@ -1,0 +1,98 @@
+"""What a checkpoint tells of its model beside the weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mmmaskformer.checkpoints.classes import facts_of
+from mmmaskformer.checkpoints.config_text import lookup, read_config_text
+from mmmaskformer.checkpoints.transformers_files import Settings
+
+HEADS = ('decode_head', 'panoptic_head')
+
+
+def settings_of(
+    meta: Mapping, package: str, weights: Mapping[str, Tensor], num_heads: int | None
+) -> tuple[Settings, list[str]]:
+    """Settings of the model of a checkpoint.
+
+    Args:
+        meta: of the checkpoint.
+        package: that wrote it.
+        weights: its weights.
+        num_heads: attention heads, if the user gives them.
+
+    Returns:
+        The settings, published values for what is not known; and notes on these.
+    """
+    known: dict[str, Any] = dict(meta.get('settings') or {})
+    for key in ('num_heads', 'no_object_weight'):
+        if meta.get(key) is not None:
+            known[key] = meta[key]
+    dataset_meta = meta.get('dataset_meta') or {key: meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
+    facts = facts_of(dataset_meta)
+    known['classes'] = tuple(facts.pop('classes', known.get('classes', ())))
+    known['dataset_meta'] = facts
+    if isinstance(meta.get('cfg'), str):
+        known |= _settings_of_config(meta['cfg'])
+    if package == 'official' and any(name.startswith('backbone.stem.conv2.') for name in weights):
+        known['dilations'] = (1, 2, 4)  # as every published model with this stem has them
+    if package == 'mmdet' and known['classes'] and 'isthing' not in facts:
+        things = _things_of_mmdet(meta, len(known['classes']))
+        facts |= {} if things is None else {'isthing': things}
+    notes = []
+    if num_heads is not None:
+        known['num_heads'] = num_heads
+    elif 'num_heads' not in known:
+        notes.append(f'the source does not tell its attention heads: {Settings.num_heads} are assumed, as published')
+    return Settings(**known), notes
+
+
+def guess_task(package: str, meta: Mapping, weights: Mapping[str, Tensor]) -> str:
+    """'semantic' or 'panoptic', from the package, the class list or the published models."""
+    if package in ('mmmaskformer', 'mmseg'):
+        return 'semantic'
+    if package in ('mmmaskformer-panoptic', 'mmdet'):
+        return 'panoptic'
+    if facts_of(meta.get('dataset_meta') or {}).get('isthing'):
+        return 'panoptic'
+    return 'panoptic' if any('encoder.layers' in name and 'sem_seg_head' in name for name in weights) else 'semantic'
+
+
+def _settings_of_config(text: str) -> dict:
+    """What a config in a checkpoint tells."""
+    cfg = read_config_text(text)
+    model = lookup(cfg, 'model')
+    head: dict = next((found for key in HEADS if (found := lookup(model, key))), {})
+    preprocessor = lookup(model, 'data_preprocessor') or lookup(cfg, 'data_preprocessor')
+    found = {
+        'num_heads': lookup(head, 'transformer_decoder', 'num_heads')
+        or lookup(head, 'transformer_decoder', 'layer_cfg', 'self_attn_cfg', 'num_heads'),
+        'norm_groups': lookup(head, 'pixel_decoder', 'norm_groups')
+        or lookup(head, 'pixel_decoder', 'norm_cfg', 'num_groups'),
+        'dilations': _numbers(lookup(model, 'backbone', 'multi_grid')),
+        'mean': _numbers(lookup(preprocessor, 'mean')),
+        'std': _numbers(lookup(preprocessor, 'std')),
+        'size_divisor': lookup(preprocessor, 'size_divisor') or lookup(preprocessor, 'pad_size_divisor'),
+        'no_object_weight': lookup(head, 'criterion', 'no_object_weight'),
+    }
+    pipeline = lookup(cfg, 'test_dataloader', 'dataset', 'pipeline') or lookup(cfg, 'test_pipeline')
+    for transform in pipeline if isinstance(pipeline, list) else ():
+        if str(lookup(transform, 'type')).endswith('ResizeShortestEdge'):
+            found |= {'short_edge': lookup(transform, 'short_edge'), 'max_size': lookup(transform, 'max_size')}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _numbers(value: Any) -> tuple | None:
+    """A list of numbers as a tuple; None for anything else."""
+    if isinstance(value, list | tuple) and value and all(isinstance(item, int | float) for item in value):
+        return tuple(value)
+    return None
+
+
+def _things_of_mmdet(meta: Mapping, num_classes: int) -> list[bool] | None:
+    """Things come first in MMDetection; their number stands in the config."""
+    cfg = read_config_text(meta.get('cfg', ''))
+    things = lookup(cfg, 'model', 'panoptic_head', 'num_things_classes')
+    return [label < things for label in range(num_classes)] if isinstance(things, int) else None
