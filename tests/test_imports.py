@@ -112,6 +112,17 @@ ARROWS = {
     },
     'datasets/benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
     'datasets/panoptic_benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.registry'},
+    'datasets/settings.py': {'mmmaskformer.core.checks'},
+    'datasets/converters/': {
+        'numpy',
+        'PIL',
+        'cv2',
+        'scipy',
+        'h5py',
+        'rich',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+    },
     'datasets/': {
         'numpy',
         'PIL',
@@ -263,8 +274,9 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'audit', 'convert', 'curve', 'doctor', 'draw', 'export', 'scenes')
+        for name in ('__init__', 'audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes')
     },
+    ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one data set only',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',
     ('export/files.py', 'onnxruntime'): 'the same',
