@@ -13,7 +13,7 @@ from torch import Tensor
 from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
-from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
 from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_of, warn_of_range
 from mmmaskformer.hosts.windows import require_windows
@@ -200,10 +200,35 @@ class EncoderDecoder(HostEncoderDecoder):
         found = zip(find(inputs, metas), metas, strict=True)
         return [[_mirrored_back(view, meta) for view in views] for views, meta in found]
 
+    @torch.no_grad()
+    def query_masks(self, inputs: Tensor, data_samples: Sequence) -> list[tuple[Tensor | None, QueryMasks]]:
+        """What the queries predict, for analyses, without gradient.
+
+        Args:
+            inputs: (B, 3, H, W) float, padded at the right and bottom.
+            data_samples: B samples.
+
+        Returns:
+            For each image class logits (Q, K + 1), None for a per-pixel head, and the masks at the size of the file.
+
+        Raises:
+            ValueError: if the model slides a window, or images are padded at the left or top: the queries then have no
+                mask of the whole image.
+        """
+        if (self.test_cfg or {}).get('mode', 'whole') != 'whole' or any(map(_starts_padded, data_samples)):
+            raise ValueError(
+                "the queries of a model have masks of whole images only. Fix: model.test_cfg.mode='whole', and no "
+                'padding at the left or top'
+            )
+        return self._whole_masks(inputs, [dict(sample.metainfo) for sample in data_samples])
+
     def _whole_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
+        return [[score_view(class_logits, masks)] for class_logits, masks in self._whole_masks(inputs, metas)]
+
+    def _whole_masks(self, inputs: Tensor, metas: Sequence[dict]) -> list[tuple[Tensor | None, QueryMasks]]:
         class_logits, masks = self._outputs(inputs, metas, sliding=False)
         return [
-            [score_view(class_logits[i], masks.of_image(i, _image_size(meta, inputs), tuple(meta['ori_shape'][:2])))]
+            (class_logits[i], masks.of_image(i, _image_size(meta, inputs), tuple(meta['ori_shape'][:2])))
             for i, meta in enumerate(metas)
         ]
 
