@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmmaskformer.analysis.stored import StoredPrediction
+from mmmaskformer.analysis.tables import Cell
 from mmmaskformer.core.inference.panoptic import join_segments, keep_enough
 from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality
@@ -109,7 +110,9 @@ class ThresholdSweep:
         masks = prediction.query_masks()
         queries, labels, scores = confident_queries(prediction.class_logits, threshold)
         if not len(queries):
-            void = Segments(np.full(masks.out_size, VOID, np.int32), np.zeros(0, np.int64), np.zeros(0))
+            void: Segments[np.ndarray] = Segments(
+                np.full(masks.out_size, VOID, np.int32), np.zeros(0, np.int64), np.zeros(0)
+            )
             counts = count_segments(truth, void, num_classes=len(self.is_thing), name=name)
             return [(counts, 0)] * len(self.overlap_thresholds)
         winner, own_area = assign_pixels(masks, queries, scores)
@@ -162,6 +165,12 @@ class ThresholdSweep:
                 numbers = int(self.segments[i, j]), int(self.empty_images[i, j])
                 rows.append([object_threshold, overlap_threshold, *ratios, *numbers])
         return HEADER, rows
+
+    def grid(self) -> tuple[list[str], list[list[Cell]]]:
+        """PQ in percent as a short table: a row for each object threshold, a column for each overlap threshold."""
+        header = ['PQ', *(f'overlap {threshold:g}' for threshold in self.overlap_thresholds)]
+        values = zip(self.object_thresholds, (100 * self.pq()).tolist(), strict=True)
+        return header, [[f'{threshold:g}', *row] for threshold, row in values]
 
     def explain_empty(self, object_threshold: float) -> str | None:
         """Why images are empty at an object threshold; None if every image has a query above it.

@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import math
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.config import Config
 
+from mmmaskformer.analysis.sweep_table import CaseResult, sweep_table
 from mmmaskformer.analysis.tables import Cell, write_tables
 from mmmaskformer.apis.model_size import build_on_meta
 from mmmaskformer.apis.trained import parse_options
@@ -27,10 +26,7 @@ SHORT_NAMES = {
     'seed': 'randomness.seed',
 }
 """Names of settings of the paper's ablations; {head} is the head of the config's host."""
-METRICS = ('mIoU', 'PQ_St', 'SQ_St', 'RQ_St', 'PQ', 'PQ_th', 'PQ_st')
-"""Shown by default, as far as the validation gives them; the part before '/' does not count."""
 RESULT_FILE = 'sweep_result.json'
-FAILED = 'failed'
 
 
 class Case(NamedTuple):
@@ -133,9 +129,10 @@ def plan(
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
+    no_seed: list[int | None] = [None]
     runs = []
     for case in cases:
-        for seed in seeds or [None]:
+        for seed in list(seeds) or no_seed:
             name = _folder_name(case.name) + ('' if seed is None else f'-seed{seed}')
             runs.append(_planned(str(config), case, seed, Path(work_dir) / name, common))
     return runs
@@ -206,7 +203,7 @@ def run_sweep(
         config: mmengine config file.
         runs: of `plan`.
         out: folder to write sweep.md, sweep.csv and sweep.png into.
-        metrics: columns; None for those of `METRICS` that the validation gives.
+        metrics: columns; None for the usual ones, see `metric_columns`.
         setting: what is changed, the head of the first column.
         trainer: trains with these arguments of ``mmmaskformer train`` and gives the exit status; `train` if None.
         say: takes a line of progress.
@@ -250,16 +247,6 @@ def _mark(run: Run, metrics: dict[str, float] | None) -> None:
     write_whole(run.folder / RESULT_FILE, json.dumps(content, indent=1))
 
 
-def _columns(results: Iterable[dict[str, float] | None], metrics: Sequence[str] | None) -> list[str]:
-    found = list(dict.fromkeys(key for result in results for key in result or ()))
-    if metrics is None:
-        return [key for name in METRICS for key in found if key.split('/')[-1] == name]
-    unknown = [key for key in metrics if found and key not in found]
-    if unknown:
-        raise ValueError(f'metrics: found {unknown}, expected some of {found}, which the validation gives')
-    return list(metrics)
-
-
 def _write(
     runs: Sequence[Run],
     results: dict[Path, dict[str, float] | None],
@@ -269,33 +256,15 @@ def _write(
     setting: str,
     config: str,
 ) -> Sweep:
-    columns = _columns(results.values(), metrics)
-    cases = list(dict.fromkeys(run.case for run in runs))
-    several = len(runs) > len(cases)
-    header = [setting, *(part for key in columns for part in ([key, f'{key} ±'] if several else [key]))]
-    header += ['parameters (M)', 'runs']
-    rows: list[list[Cell]] = []
-    curves: dict[str, list[float]] = {key: [] for key in columns}
-    for case in cases:
+    cases = []
+    for case in dict.fromkeys(run.case for run in runs):
         of_case = [run for run in runs if run.case == case]
         ended = [result for run in of_case if (result := results[run.folder]) is not None]
-        row: list[Cell] = [case.name]
-        for key in columns:
-            mean, spread = _mean([result.get(key, math.nan) for result in ended])
-            curves[key].append(mean)
-            row += [mean, spread] if several else [mean]
         broken = sum(run.folder in failed for run in of_case)
-        state = f'{len(ended)} of {len(of_case)}' + (f', {broken} {FAILED}' if broken else '')
-        rows.append([*row, of_case[0].parameters / 1e6, state])
-    files = write_tables(out / 'sweep', header, rows, f'{Path(config).stem}: last validation of each run')
-    if columns:
+        cases.append(CaseResult(case.name, of_case[0].parameters, ended, len(of_case), broken))
+    table = sweep_table(cases, setting, metrics)
+    files = write_tables(out / 'sweep', table.header, table.rows, f'{Path(config).stem}: last validation of each run')
+    if table.curves:
         files.append(out / 'sweep.png')
-        plot_sweep([case.name for case in cases], curves, setting, files[-1])
-    return Sweep(header, rows, files, list(failed))
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation; NaN where there are too few values."""
-    if not values:
-        return math.nan, math.nan
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+        plot_sweep([case.name for case in cases], table.curves, setting, files[-1])
+    return Sweep(table.header, table.rows, files, list(failed))

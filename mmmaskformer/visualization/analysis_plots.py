@@ -81,7 +81,7 @@ def plot_thresholds(
         if not np.isnan(pq).all():
             row, column = np.unravel_index(np.nanargmax(pq), pq.shape)
             label = f'{pq[row, column]:.1f}'
-            axis.plot(column, row, marker='s', markersize=12, markerfacecolor='none', color='red', label=label)
+            axis.plot(column, row, 's', markersize=12, markerfacecolor='none', color='red', label=label)
             axis.legend(title='best PQ')
     axis.set_title(title)
     _save(figure, file)

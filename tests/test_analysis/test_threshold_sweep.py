@@ -64,6 +64,13 @@ def test_every_pair_equals_panoptic_inference(sweep):
     assert len(qualities) > 6, 'the thresholds matter'
 
 
+def test_the_grid_is_the_same_table(sweep):
+    header, rows = sweep.grid()
+    assert header == ['PQ', 'overlap 0', 'overlap 0.5', 'overlap 0.8', 'overlap 1'] and rows[1][0] == '0.2'
+    flat = [value for row in rows for value in row[1:]]
+    np.testing.assert_array_equal(flat, [row[2] for row in sweep.table()[1]])
+
+
 def test_the_best_pair_is_that_of_the_highest_row(sweep):
     best, (_, rows) = sweep.best(), sweep.table()
     highest = max(rows, key=lambda row: row[2])

@@ -126,6 +126,12 @@ def test_sliding_windows_are_computed_once_for_all_ways(kinds, tmp_path):
     assert found['general']['mIoU'] == pytest.approx(host['mIoU'], abs=1e-9)
 
 
+def test_queries_of_sliding_windows_are_refused(kinds, tmp_path):
+    slide = dict(mode='slide', crop_size=(64, 64), stride=(48, 48))
+    with pytest.raises(ValueError, match="Fix: model.test_cfg.mode='whole'"):
+        analyze_queries(*kinds['semantic'], tmp_path, cfg_options={'model.test_cfg': slide})
+
+
 def test_an_unknown_way_is_named(kinds, tmp_path):
     with pytest.raises(ValueError, match=r"modes: found \['detr'\], expected some of \['semantic', 'general'\]"):
         compare_inference(*kinds['semantic'], tmp_path, ['detr'])

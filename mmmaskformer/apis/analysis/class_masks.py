@@ -65,7 +65,7 @@ def draw_class_masks(
     files[0].parent.mkdir(parents=True, exist_ok=True)
     with whole_file(files[0]) as part:
         mask_sheet([row for of_image in rows for row in of_image], name, colour).save(part, format='PNG')
-    write_whole(files[1], csv_table(HEADER, sorted(table, key=lambda line: line[0])))
+    write_whole(files[1], csv_table(HEADER, sorted(table, key=lambda line: str(line[0]))))
     lines = []
     for number, (config, _) in enumerate(models):
         counts = [len(of_image[number].masks) for of_image in rows]

@@ -110,6 +110,7 @@ class _Counter:
     def row(self, is_thing: Sequence[bool]) -> list[float]:
         """mIoU to PQ of the stuff, in percent."""
         counts = LabelCounts.from_rows((rows for _, rows in once_per_image(self.label_rows)), self.num_classes)
+        assert isinstance(counts, LabelCounts)
         values = [pixel_quality(counts).mean_iou, *mean_quality(counts)[:3]]
         if self.panoptic is None:
             values += [float('nan')] * 3

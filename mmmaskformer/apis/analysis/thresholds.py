@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.progress import track
 
 from mmmaskformer.analysis.stored import StoredPrediction
-from mmmaskformer.analysis.tables import write_tables
+from mmmaskformer.analysis.tables import csv_table, markdown_table
 from mmmaskformer.analysis.threshold_sweep import ThresholdSweep
 from mmmaskformer.apis.analysis.one_pass import Trained, load, predictions
 from mmmaskformer.apis.analysis.queries import Report
@@ -159,8 +159,10 @@ def _add_all(sweep: ThresholdSweep, entries: Iterable[Entry]) -> None:
 def _report(sweep: ThresholdSweep, out: Path, name: str, current: float | None) -> Report:
     header, rows = sweep.table()
     title = f'{name}: panoptic quality in percent, {sweep.num_images} images'
-    files = write_tables(out / 'thresholds', header, rows, title)
-    files.append(out / 'thresholds.png')
+    files = [out / f'thresholds.{ending}' for ending in ('csv', 'md', 'png')]
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(files[0], csv_table(header, rows))
+    write_whole(files[1], f'{title}; rows: object threshold\n\n{markdown_table(*sweep.grid())}')
     plot_thresholds(100 * sweep.pq(), sweep.object_thresholds, sweep.overlap_thresholds, title, files[-1])
     best = sweep.best()
     lines = [
