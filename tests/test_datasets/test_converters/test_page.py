@@ -4,7 +4,7 @@ import re
 
 import pytest
 from helpers.fresh import ROOT
-from helpers.published import DATA_SETS
+from helpers.prepared import DATA_SETS
 
 from mmmaskformer.datasets.converters.recipes import RECIPES
 

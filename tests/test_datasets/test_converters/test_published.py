@@ -7,7 +7,8 @@ import pytest
 import torch
 from helpers import published
 from helpers.host_tools import run_tool
-from helpers.published import BUILDERS, DATA_SETS, IGNORED, SIZE, settings_of
+from helpers.prepared import DATA_SETS, settings_of
+from helpers.published import BUILDERS, IGNORED, SIZE
 from helpers.runs import ROOT
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, DefaultScope, init_default_scope
