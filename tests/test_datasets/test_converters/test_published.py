@@ -131,6 +131,50 @@ def test_check_prints_the_report(tree, capsys):
     assert f'Not the published number: {found}' in printed
 
 
+# the shipped config of each data set that stands for all that share its base
+SHIPPED = {
+    'ade20k': 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py',
+    'ade20k_full': 'ade20k_full/maskformer_r50-d32_8xb2-200k_ade20k-full-512x512.py',
+    'cocostuff10k': 'coco_stuff10k/maskformer_r50-d32_8xb4-60k_coco-stuff10k-640x640.py',
+    'cityscapes': 'cityscapes/maskformer_r101-d32_8xb2-90k_cityscapes-512x1024.py',
+    'mapillary': 'mapillary/maskformer_r50-d32_8xb2-300k_mapillary-1280x1280.py',
+    'coco_panoptic': 'coco_panoptic/maskformer_r50-6enc_64xb1-554k_coco-panoptic.py',
+    'ade20k_panoptic': 'ade20k_panoptic/maskformer_r50-6enc_8xb2-720k_ade20k-panoptic-640x640.py',
+    'cityscapes_panoptic': 'cityscapes_panoptic/maskformer_r50-6enc_8xb2-90k_cityscapes-panoptic-512x1024.py',
+    'mapillary_panoptic': 'mapillary_panoptic/maskformer_r50-6enc_8xb2-300k_mapillary-panoptic-1280x1280.py',
+}
+
+
+def test_shipped_config_reads_what_was_prepared(tree, capsys):
+    config = ROOT / 'configs' / SHIPPED[tree.name]
+    assert cli.main(['data', 'check', str(config), '--root', str(tree.root)]) == 0
+    counts = [len(tree.truth[split]) for split in DATA_SETS[tree.name].splits]
+    name = f'{DATA_SETS[tree.name].type}, '
+    printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith('  ')]
+    expected = zip(('train_dataloader', 'val_dataloader'), counts, strict=True)
+    assert printed == [f'{loader}: {name}{count} images' for loader, count in expected]
+    settings = Config.fromfile(config).train_dataloader.dataset
+    sample = DATASETS.build(settings | dict(data_root=str(tree.root)))[0]  # through the shipped augmentation
+    labels = sample['data_samples'].to_dict()
+    assert sample['inputs'].dtype == torch.uint8 and {'gt_sem_seg', 'gt_panoptic_seg'} & set(labels)
+
+
+def test_folder_of_prepared_data(trees, tmp_path, capsys):
+    root = str(trees['mapillary_panoptic'].root)
+    assert cli.main(['data', 'check', root]) == 0
+    assert f'panoptic: complete in {root}' in capsys.readouterr().out
+    for arguments, message in (
+        ([str(tmp_path)], f'{tmp_path}: found no record of a complete data set, NAME.prepared.json'),
+        ([root, '--root', 'a'], 'root: found a with the folder'),
+        (
+            ['ade20k', '--cfg-options', 'a=1'],
+            "cfg_options: found {'a': 1} with 'ade20k', expected none without a config",
+        ),
+    ):
+        assert cli.main(['data', 'check', *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
 def write_config(tree, folder):
     """A toy model of the right kind on the data."""
     train, val = DATA_SETS[tree.name].splits
