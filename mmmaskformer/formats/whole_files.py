@@ -112,13 +112,18 @@ def remove_parts(folder: str | Path) -> list[Path]:
     removed = []
     for part in Path(folder).glob('.*.part'):
         number = part.name.split('.')[-2]
-        if number.isdigit() and not _is_running(int(number)):
+        if number.isdigit() and not is_running(int(number)):
             part.unlink(missing_ok=True)
             removed.append(part)
     return removed
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether there is another process of that number on this machine.
+
+    Args:
+        process: its number.
+    """
     if process == os.getpid():
         return False  # a number used again: this process writes nothing yet
     try:

@@ -1,8 +1,11 @@
 """What the settings of models may be: those of the parts of a head, and those of ``test_cfg``."""
 
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import (
     BOOLEAN,
@@ -15,9 +18,9 @@ from mmmaskformer.core.checks import (
     mapping_of,
     number,
     one_of,
+    refuse_unknown_keys,
     whole,
 )
-from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.registry import MODELS
 
 WEIGHT = number(0)
@@ -38,6 +41,8 @@ PART_SETTINGS: dict[str, Check] = {
     'costs': list_of(MAPPING).or_none(),
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
+    'self_attention': BOOLEAN,
+    'loss_weight': WEIGHT,
     'class_mean_over_ranks': BOOLEAN,
 }
 """Of the parts of a head, whichever part has them."""
@@ -52,14 +57,24 @@ RESULT_SETTINGS: dict[str, Check] = {
 }
 """Of the entries of a panoptic model's ``test_cfg``, whichever entry has them."""
 
+INFERENCE = ('semantic', 'general')
+"""What ``test_cfg.inference`` of a semantic model may be."""
+
 SEGMENTOR_TEST_CFG: dict[str, Check] = {
     'mode': one_of('whole', 'slide'),
     'crop_size': SIZE,
     'stride': SIZE,
-    'inference': one_of('semantic', 'general'),
+    'inference': one_of(*INFERENCE),
     'object_threshold': FRACTION,
 }
 """Of a semantic model's ``test_cfg``: the first three are the host's."""
+
+UNREAD = (
+    ('mode', 'whole', ('slide', ('crop_size', 'stride'))),
+    ('inference', 'semantic', ('general', ('object_threshold',))),
+)
+"""Key of a choice, its default, and the choice with which alone other keys are read."""
+_reported: set[str] = set()
 
 
 def check_parts(where: str, parts: Mapping[str, Any], *, channels: int) -> None:
@@ -110,12 +125,15 @@ def check_result_settings(test_cfg: Mapping[str, Mapping[str, Any]]) -> None:
         check_settings(f'model.test_cfg.{key}', settings, RESULT_SETTINGS)
 
 
-def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bool = True) -> None:
+def check_segmentor_test_cfg(
+    test_cfg: Mapping[str, Any] | None, *, own_head: bool = True, inference: Sequence[str] = INFERENCE
+) -> None:
     """Check keys and values of a semantic model's ``test_cfg``.
 
     Args:
         test_cfg: of the segmentor.
         own_head: whether the head is ours. Another one may read other keys.
+        inference: what the head can do.
 
     Raises:
         TypeError: if there is an unknown key.
@@ -124,4 +142,20 @@ def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bo
     test_cfg = test_cfg or {}
     if own_head:
         refuse_unknown_keys('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
-    check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
+    check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG | {'inference': one_of(*inference)})
+    if own_head:
+        _report_unread(test_cfg)
+
+
+def _report_unread(test_cfg: Mapping[str, Any]) -> None:
+    """Warn, once in a process, of a setting that the chosen way of inference does not read."""
+    for choice, default, (wanted, keys) in UNREAD:
+        found = [key for key in keys if key in test_cfg]
+        if found and test_cfg.get(choice, default) != wanted and choice not in _reported:
+            _reported.add(choice)
+            print_log(
+                f"model.test_cfg: {' and '.join(found)} is read with {choice}='{wanted}' only, but {choice} is "
+                f"'{test_cfg.get(choice, default)}'. Fix: set model.test_cfg.{choice}={wanted}, or remove it.",
+                logger='current',
+                level=logging.WARNING,
+            )

@@ -60,18 +60,19 @@ def test_what_fits_says_nothing_and_what_is_too_much_is_reported(log, state):
 
 
 @pytest.mark.parametrize('nesting', ['state_dict', 'model', None])
-def test_the_published_checkpoint_is_named(nesting):
-    weights = {'sem_seg_head.predictor.query_embed.weight': torch.zeros(1), 'criterion.empty_weight': torch.zeros(1)}
+def test_another_model_of_detectron2_is_named(nesting):
+    weights = {'sem_seg_head.predictor.query_feat.weight': torch.zeros(1), 'criterion.empty_weight': torch.zeros(1)}
     hook, model = CheckCheckpointHook(), hosts.make_detector()
-    with pytest.raises(
-        ValueError, match=r"^a\.pth: checkpoint: none of the .* looks like detectron2's MaskFormer, the pu"
-    ):
+    with pytest.raises(ValueError, match=r"^a\.pth: checkpoint: none of the .* looks like detectron2's Mask2Former"):
         hook.after_load_checkpoint(toy_runner(model), {nesting: weights} if nesting else weights)
 
 
 def test_a_path_without_a_file_is_refused_before_anything_is_loaded(tmp_path):
-    for path in ('torchvision://resnet50', 's3://bucket/a.pth', str(tmp_path), None):
+    for path in ('torchvision://resnet50', 's3://bucket/a.pth', None):
         CheckCheckpointHook().before_run(SimpleNamespace(_load_from=path))
+    CheckCheckpointHook().before_run(SimpleNamespace(_load_from=str(tmp_path), strategy='DeepSpeed'))
+    with pytest.raises(FileNotFoundError, match='found a folder, expected a checkpoint, such as the iter_'):
+        CheckCheckpointHook().before_run(SimpleNamespace(_load_from=str(tmp_path)))
     file = tmp_path / 'a.pth'
     file.touch()
     CheckCheckpointHook().before_run(SimpleNamespace(_load_from=str(file)))

@@ -18,8 +18,10 @@ class MaskClassifier(nn.Module):
         num_classes: K; the class head has one more output, "no object", at index K.
         channels: width of the decoder states.
         mask_channels: width C of the per-pixel embeddings.
+        with_boxes: predict boxes as well, as in DETR, for matching by boxes; a head derives it from the criterion.
 
-    Source: paper, section 3.4 and figure 2; official code, MaskFormerHead and TransformerPredictor.
+    Source: paper, section 3.4 and figure 2; official code, MaskFormerHead and TransformerPredictor. Box head: paper,
+    section 4.3; DETR.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class MaskClassifier(nn.Module):
         num_classes: int,
         channels: int = 256,
         mask_channels: int = 256,
+        with_boxes: bool = False,
     ):
         super().__init__()
         self.pixel_decoder = pixel_decoder
         self.transformer_decoder = transformer_decoder
         self.class_embed = nn.Linear(channels, num_classes + 1)
         self.mask_embed = MLP(channels, channels, mask_channels, 3)
+        self.box_embed = MLP(channels, channels, 4, 3) if with_boxes else None
 
     def forward(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
         """Predict segments.
@@ -52,4 +56,11 @@ class MaskClassifier(nn.Module):
         states = self.transformer_decoder(pixels.memory)
         if not all_layers:
             states = states[-1:]
-        return [MaskPrediction(self.class_embed(state), pixels.masks(self.mask_embed(state))) for state in states]
+        return [
+            MaskPrediction(
+                self.class_embed(state),
+                pixels.masks(self.mask_embed(state)),
+                None if self.box_embed is None else self.box_embed(state).sigmoid(),
+            )
+            for state in states
+        ]

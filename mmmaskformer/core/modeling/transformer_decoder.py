@@ -20,11 +20,13 @@ class TransformerDecoder(nn.Module):
         num_heads: attention heads.
         ffn_channels: hidden width of the feed-forward parts.
         dropout: probability.
+        self_attention: whether queries attend to each other, as published; False is an ablation of the paper.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``channels`` or a count is below 1.
 
-    Source: paper, section 3.4 (transformer module); official code, TransformerPredictor.
+    Source: paper, section 3.4 (transformer module) and appendix D (depth, no self-attention); official code,
+    TransformerPredictor.
     """
 
     def __init__(
@@ -37,10 +39,14 @@ class TransformerDecoder(nn.Module):
         num_heads: int = 8,
         ffn_channels: int = 2048,
         dropout: float = 0.1,
+        self_attention: bool = True,
     ):
         super().__init__()
         if num_queries < 1 or num_layers < 1:
-            raise ValueError(f'num_queries={num_queries} and num_layers={num_layers} must be at least 1')
+            raise ValueError(
+                f'num_queries={num_queries} and num_layers={num_layers} must be at least 1: without a query there are '
+                'no masks, and without a layer no query sees the image'
+            )
         if channels % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
         self.channels = channels
@@ -50,7 +56,11 @@ class TransformerDecoder(nn.Module):
             caffe2_xavier_(self.memory_proj)
         self.query_embed = nn.Embedding(num_queries, channels)
         layer = TransformerDecoderLayer(
-            channels=channels, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout
+            channels=channels,
+            num_heads=num_heads,
+            ffn_channels=ffn_channels,
+            dropout=dropout,
+            self_attention=self_attention,
         )
         self.layers = same_start_layers(layer, num_layers)
         self.norm = nn.LayerNorm(channels)
