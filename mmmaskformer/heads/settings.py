@@ -38,6 +38,7 @@ PART_SETTINGS: dict[str, Check] = {
     'loss_weights': mapping_of(WEIGHT).or_none(),
     'weights': mapping_of(WEIGHT).or_none(),
     'mask_loss': MAPPING.or_none(),
+    'box_loss': MAPPING.or_none(),
     'costs': list_of(MAPPING).or_none(),
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,

@@ -39,6 +39,7 @@ DERIVED = {
     'matcher',
     'pixel_decoder',
     'transformer_decoder',
+    'with_boxes',
 }
 """Settings of parts that follow from the head."""
 
