@@ -17,6 +17,7 @@ from mmmaskformer.core.checks import (
     one_of,
     whole,
 )
+from mmmaskformer.core.training.points import SETTINGS as POINT_SETTINGS
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.registry import MODELS
 
@@ -39,6 +40,8 @@ PART_SETTINGS: dict[str, Check] = {
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
     'self_attention': BOOLEAN,
+    'box_loss': MAPPING.or_none(),
+    **POINT_SETTINGS,
     'loss_weight': WEIGHT,
     'class_mean_over_ranks': BOOLEAN,
 }
