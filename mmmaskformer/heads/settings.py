@@ -44,7 +44,6 @@ PART_SETTINGS: dict[str, Check] = {
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
     'self_attention': BOOLEAN,
-    'box_loss': MAPPING.or_none(),
     **POINT_SETTINGS,
     'loss_weight': WEIGHT,
     'class_mean_over_ranks': BOOLEAN,
