@@ -17,6 +17,7 @@ GOOD = {
     'numpy': '2.4.6',
     'scipy': '1.17.1',
     'pillow': '13.0.0',
+    'safetensors': '0.8.0',
     'timm': '1.0.31',
     'pycocotools': '2.0.11',
     'matplotlib': '3.11.2',

@@ -36,6 +36,7 @@ SHOWN = (
     'numpy',
     *(name for names in PROVIDERS.values() for name in names),
     'timm',
+    'safetensors',
     'scipy',
     'pillow',
     'pycocotools',

@@ -21,6 +21,7 @@ from mmmaskformer.core.checks import (
     refuse_unknown_keys,
     whole,
 )
+from mmmaskformer.core.training.points import SETTINGS as POINT_SETTINGS
 from mmmaskformer.registry import MODELS
 
 WEIGHT = number(0)
@@ -43,6 +44,7 @@ PART_SETTINGS: dict[str, Check] = {
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
     'self_attention': BOOLEAN,
+    **POINT_SETTINGS,
     'loss_weight': WEIGHT,
     'class_mean_over_ranks': BOOLEAN,
 }

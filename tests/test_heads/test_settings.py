@@ -27,7 +27,18 @@ PARTS = (
     'ClassCost',
     'HungarianMatcher',
     'SetMatcher',
+    'FixedMatcher',
+    'FixedAssignment',
+    'BoxMatcher',
+    'BoxCost',
+    'BoxLoss',
+    'PointMaskLoss',
+    'PointMaskCost',
     'SetCriterion',
+    'PerPixelClassifier',
+    'PerPixelPlusClassifier',
+    'PixelCrossEntropy',
+    'PixelMaskLosses',
 )
 LOADER, EVALUATOR = SimpleNamespace(dataset=SimpleNamespace()), SimpleNamespace(metrics=[])
 DERIVED = {
