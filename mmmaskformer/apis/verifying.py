@@ -126,6 +126,8 @@ def outputs(
     Returns:
         None if the package is not installed, or the model has no config.
     """
+    if architecture.head.kind != 'mask':  # which no other package has
+        return None
     if package == 'transformers':
         return _hub_outputs(weights, architecture, settings, image) if find_spec('transformers') else None
     host = HOSTS.get(package)

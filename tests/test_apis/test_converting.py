@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.foreign import CLASSES, SETTINGS, THINGS, architecture, host_model, weights_of, write_official
+from mmengine.config import Config
 from safetensors import safe_open
 
 from mmmaskformer.apis import cli
 from mmmaskformer.apis.converting import convert_checkpoint, read_source
-from mmmaskformer.apis.model_configs import host_config
+from mmmaskformer.apis.model_configs import host_config, own_config
 from mmmaskformer.apis.verifying import build
 from mmmaskformer.checkpoints import writers
 from mmmaskformer.checkpoints.convert import convert
@@ -150,6 +151,23 @@ def test_without_the_source_package_weights_are_compared(files, tmp_path):
     report = convert_checkpoint(files / 'official.pkl', tmp_path / 'a.pth', 'mmmaskformer', verify=True, num_heads=4)
     (difference,) = report.differences
     assert difference.largest == 0 and 'weights, converted back' in difference.what
+
+
+@pytest.mark.parametrize('kind', ['per pixel', 'per pixel plus'])
+def test_per_pixel_baselines_go_to_the_published_code_and_back(tmp_path, kind):
+    shape = architecture(kind=kind)
+    torch.manual_seed(0)
+    weights = dict(build(own_config(shape, SETTINGS, 'semantic')).state_dict())
+    torch.save(dict(state_dict=weights, meta=dict(num_heads=4)), tmp_path / 'own.pth')
+    report = convert_checkpoint(tmp_path / 'own.pth', tmp_path / 'a.pkl', 'official', verify=True)
+    assert report.conversion.architecture == shape and report.differences[0].largest == 0
+    convert_checkpoint(tmp_path / 'a.pkl', tmp_path / 'b.pth', 'mmmaskformer', num_heads=4)
+    back = torch.load(tmp_path / 'b.pth', weights_only=True)
+    assert back['state_dict'].keys() == weights.keys()
+    assert all(torch.equal(value, back['state_dict'][name]) for name, value in weights.items())
+    model = build(Config.fromstring(back['meta']['cfg'], '.py'))
+    model.load_state_dict(back['state_dict'])
+    refused(tmp_path / 'own.pth', tmp_path, 'has no per-pixel baseline.*Fix: convert to mmmaskformer or', to='mmdet')
 
 
 def test_nothing_is_replaced_without_force(files, tmp_path, capsys):
