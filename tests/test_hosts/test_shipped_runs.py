@@ -1,4 +1,4 @@
-"""The hosts' own train.py and test.py with shipped configs: files for test servers, label maps beside segments, 16 bits.
+"""The hosts' train.py and test.py with shipped configs: files for test servers, label maps beside segments, 16 bits.
 
 Only the model is smaller, and one iteration long: data, pipelines, loaders and metrics are those of the config.
 """
