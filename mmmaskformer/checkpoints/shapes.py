@@ -1,5 +1,7 @@
 """Name and shape of every weight of an architecture, by neutral name."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -47,12 +49,16 @@ def head_shapes(head: Head, ours: Names) -> Shapes:
 
 def _modules(head: Head) -> nn.ModuleDict:
     """The modules of a head, without values, by their names in `MaskClassifier` and its per-pixel sisters."""
-    pyramid = dict(in_channels=head.widths, channels=head.channels, mask_channels=head.channels, norm_groups=1)
+    pyramid: dict[str, Any] = dict(
+        in_channels=head.widths, channels=head.channels, mask_channels=head.channels, norm_groups=1
+    )
     parts: dict[str, nn.Module] = {}
     with torch.device('meta'):
         pixel_decoder: FPNPixelDecoder | TransformerEncoderPixelDecoder
         if head.encoder_layers:
-            encoder = dict(num_layers=head.encoder_layers, num_heads=1, ffn_channels=head.encoder_ffn_channels)
+            encoder: dict[str, Any] = dict(
+                num_layers=head.encoder_layers, num_heads=1, ffn_channels=head.encoder_ffn_channels
+            )
             pixel_decoder = TransformerEncoderPixelDecoder(**pyramid, **encoder)
         else:
             pixel_decoder = FPNPixelDecoder(**pyramid)
