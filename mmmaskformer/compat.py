@@ -11,6 +11,7 @@ Imported first by `mmmaskformer.registry`. It does six things and undoes nothing
 4. mmengine builds its own deprecated file client, which it does not use, for each checkpoint, and warns about it. It
    gets the successor instead.
 5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names. It gets them.
+   Where a checkpoint tells no classes, it takes those of COCO. It gets those of the config.
 6. mmengine's launchers of several processes need GPUs. On a machine without one they use the CPU; see `without_gpu`.
 """
 
@@ -196,6 +197,32 @@ def serve_panoptic_inferencer() -> bool:
         return False
     module.VOID, module.id2rgb = 0, colours_of_ids
     return True
+
+
+def name_classes_in_inferencer() -> None:
+    """Let MMDetection's `DetInferencer` take the classes of our models from the config where no checkpoint tells them.
+
+    It takes those of COCO, whatever the model; then the palette has too few colours, and the pixels of panoptic results
+    without a segment, whose code is the number of classes, look like a class.
+    """
+    module = sys.modules.get('mmdet.apis.det_inferencer')
+    if module is None or getattr(module.DetInferencer._load_weights_to_model, 'names_classes', False):
+        return
+    load_weights = module.DetInferencer._load_weights_to_model
+
+    def load_and_name_classes(self, model, checkpoint, cfg) -> None:
+        load_weights(self, model, checkpoint, cfg)
+        head = getattr(model, 'panoptic_head', None)
+        number = getattr(head, 'num_classes', None) if hasattr(head, 'is_thing') else None
+        if number in (None, len(model.dataset_meta.get('classes', ()))):
+            return
+        names = module.DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo.get('classes', ())
+        if len(names) != number:
+            names = [f'class {label}' for label in range(number)]
+        model.dataset_meta = dict(model.dataset_meta, classes=tuple(names))
+
+    load_and_name_classes.names_classes = True
+    module.DetInferencer._load_weights_to_model = load_and_name_classes
 
 
 def colours_of_ids(ids):

@@ -49,7 +49,12 @@ TRANSFORMS = Registry(
     locations=['mmmaskformer.datasets.transforms']
     + (['mmmaskformer.datasets.transforms.packing'] if has_host('mmdet') else []),
 )
-METRICS = Registry('metric', parent=ROOT_METRICS, scope=SCOPE, locations=['mmmaskformer.evaluation'])
+METRICS = Registry(
+    'metric',
+    parent=ROOT_METRICS,
+    scope=SCOPE,
+    locations=['mmmaskformer.evaluation'] + (['mmmaskformer.evaluation.instance_metric'] if has_host('mmdet') else []),
+)
 HOOKS = Registry(
     'hook',
     parent=ROOT_HOOKS,
@@ -61,6 +66,7 @@ HOOKS = Registry(
         'mmmaskformer.hosts.annotation_checks',
         'mmmaskformer.hosts.checkpointing',
         'mmmaskformer.hosts.resuming',
+        'mmmaskformer.hosts.config_check',
         'mmmaskformer.hosts.data_check',
         'mmmaskformer.hosts.best_key',
         'mmmaskformer.visualization.hook',

@@ -8,7 +8,8 @@ stay small, as every Python program pays for it.
   torch 2.6 and newer refuse. Both hosts import ``mmcv.ops`` before either, so both repairs of `mmmaskformer.compat` are
   made then. Where nothing is missing they change nothing.
 - mmengine: its list of packages whose configs can be inherited, as in ``_base_ = 'mmdet::…'``, gets this package.
-- mim: after the error message of the script that it runs, it does not print a traceback of its own.
+- mim: after the error message of the script that it runs, it does not print a traceback of its own; and it tells where
+  a config is that it does not find.
 """
 
 import sys
@@ -29,9 +30,10 @@ def _announce_configs() -> None:
 
 
 def _end_with_the_message_of_the_script() -> None:
-    from mmmaskformer.launcher import end_with_the_message_of_the_script
+    from mmmaskformer.launcher import end_with_the_message_of_the_script, warn_of_a_namesake
 
     end_with_the_message_of_the_script()
+    warn_of_a_namesake()
 
 
 class ImportWatch:

@@ -97,6 +97,7 @@ ARROWS = {
         'mmmaskformer.core.checks',
     },
     'datasets/instance.py': {
+        'mmmaskformer.core.checks',
         'mmengine',
         'mmdet',
         'mmmaskformer.datasets',
@@ -109,6 +110,13 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
+    },
+    'evaluation/instance_metric.py': {
+        'mmengine',
+        'mmdet',
+        'mmmaskformer.core.checks',
+        'mmmaskformer.formats',
+        'mmmaskformer.registry',
     },
     'datasets/benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
     'datasets/panoptic_benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.registry'},

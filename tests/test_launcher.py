@@ -5,7 +5,12 @@ import sys
 
 import pytest
 
-from mmmaskformer.launcher import end_with_the_message_of_the_script, has_explained_itself
+from mmmaskformer.launcher import (
+    end_with_the_message_of_the_script,
+    has_explained_itself,
+    missing_config,
+    warn_of_a_namesake,
+)
 
 SCRIPT = '/env/mmseg/.mim/tools/train.py'
 
@@ -27,6 +32,41 @@ def test_the_error_of_a_script_is_enough():
 )
 def test_other_errors_are_printed(error):
     assert not has_explained_itself(error)
+
+
+CONFIG = 'maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
+
+
+def test_a_config_that_is_not_there_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'excepthook', lambda *_: print('traceback'))
+    monkeypatch.setattr(sys, 'argv', ['mim', 'train', 'mmdet', '--gpus', '0', 'config/maskformer_swin_ade20.py'])
+    end_with_the_message_of_the_script()
+    error = ValueError("The path nope.py doesn't exist and we can not find the config file in codebase mmdet.")
+    sys.excepthook(ValueError, error, None)
+    said = capsys.readouterr()
+    assert said.err.startswith('error: config config/maskformer_swin_ade20.py: no such file. Fix: give the path of a')
+    assert 'mmmaskformer/.mim/configs/maskformer_swin_ade20k.py; relative' in said.err and not said.out
+    sys.excepthook(ValueError, ValueError('another'), None)
+    assert capsys.readouterr().out == 'traceback\n'
+
+
+@pytest.mark.parametrize('package', ['mmsegmentation', 'MMSeg', 'mmdet', 'mmmaskformer', 'other'])
+def test_a_config_of_the_host_of_one_name_is_announced(monkeypatch, capsys, package):
+    monkeypatch.setattr(sys, 'argv', ['mim', 'test', package, f'config/{CONFIG}', '--checkpoint', 'x.pth'])
+    warn_of_a_namesake()
+    said = capsys.readouterr().err
+    if package in ('mmsegmentation', 'MMSeg'):
+        assert said.startswith(f'warning: config config/{CONFIG}: no such file. ')
+        assert f'configs/ade20k/{CONFIG}; ' in said and 'mim goes on with the config of that name of mmseg' in said
+    else:
+        assert not said
+
+
+@pytest.mark.parametrize(
+    'command', [['mim'], ['mim', 'list'], ['mim', 'train', '-h'], ['mim', 'train', 'mmdet', __file__]]
+)
+def test_other_command_lines_are_left_alone(command):
+    assert missing_config(command) is None
 
 
 def test_the_hook_passes_on_what_it_does_not_leave_out(monkeypatch):

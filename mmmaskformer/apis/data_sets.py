@@ -1,6 +1,6 @@
 """Data sets on the command line: preparing published ones, and looking at those of a config."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,7 +8,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer.datasets.converters.engine import prepare
-from mmmaskformer.datasets.converters.recipes import recipe_of
+from mmmaskformer.datasets.converters.recipes import RECIPES, recipe_of
 from mmmaskformer.datasets.converters.records import read_record, record_path
 from mmmaskformer.datasets.converters.report import report
 from mmmaskformer.datasets.inspection import inspect_data
@@ -43,6 +43,31 @@ def prepare_data(
     return kept + report(recipe, done.record, done.root)
 
 
+def check_data(target: str, root: str | Path | None = None, cfg_options: Mapping | None = None) -> str:
+    """Look at the files of data sets without training.
+
+    Args:
+        target: a config file, which ends in '.py'; the name of a prepared data set; or the folder of prepared ones.
+        root: where the data are, if not where the config or the name says; not with a folder.
+        cfg_options: entries to replace in the config.
+
+    Returns:
+        What was found, for people.
+
+    Raises:
+        FileNotFoundError, ValueError: see `check_config`, `check_prepared` and `check_folder`.
+    """
+    if target.endswith('.py'):
+        return '\n'.join(check_config(target, cfg_options, root))
+    if cfg_options:
+        raise ValueError(f'cfg_options: found {dict(cfg_options)} with {target!r}, expected none without a config.')
+    if target in RECIPES or not Path(target).is_dir():
+        return check_prepared(target, root)
+    if root is not None:
+        raise ValueError(f'root: found {root} with the folder {target!r}, expected one of the two. Fix: leave one out.')
+    return check_folder(target)
+
+
 def check_prepared(name: str, root: str | Path | None = None) -> str:
     """Compare a prepared data set with its record.
 
@@ -69,12 +94,35 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
     return report(recipe, record, folder)
 
 
-def check_config(config: str | Path, cfg_options: Mapping | None = None) -> list[str]:
+def check_folder(folder: str | Path) -> str:
+    """Compare all data sets that were prepared in a folder with their records.
+
+    Args:
+        folder: with one or more files ``NAME.prepared.json``.
+
+    Returns:
+        Their reports.
+
+    Raises:
+        FileNotFoundError: if there is no record.
+        ValueError: if files are missing.
+    """
+    names = [name for name in RECIPES if record_path(Path(folder), name).is_file()]
+    if not names:
+        raise FileNotFoundError(
+            f'{folder}: found no record of a complete data set, NAME.prepared.json. Expected at least one. Fix: '
+            'mmmaskformer data prepare NAME, which also ends what was interrupted; or give the folder that it made.'
+        )
+    return '\n\n'.join(check_prepared(name, folder) for name in names)
+
+
+def check_config(config: str | Path, cfg_options: Mapping | None = None, root: str | Path | None = None) -> list[str]:
     """Build the data sets of a config and look at a sample of their files, as a run does before its first step.
 
     Args:
         config: mmengine config file.
         cfg_options: entries to replace in it.
+        root: replaces the ``data_root`` of all its data sets.
 
     Returns:
         A line for each data set with its number of images, each followed by what was found.
@@ -91,8 +139,11 @@ def check_config(config: str | Path, cfg_options: Mapping | None = None) -> list
     loaders = {key: cfg[key] for key in LOADERS if cfg.get(key) is not None}
     if not loaders:
         raise ValueError(f'{config}: found none of {list(LOADERS)}, expected the config of a training run')
-    lines, seen = [], []
+    lines: list[str] = []
+    seen: list[Mapping] = []
     for key, loader in loaders.items():
+        if root is not None:
+            _set_data_root(loader.dataset, str(root))
         if loader.dataset in seen:
             continue
         seen.append(loader.dataset)
@@ -100,3 +151,12 @@ def check_config(config: str | Path, cfg_options: Mapping | None = None) -> list
         lines.append(f'{key}: {type(dataset).__name__}, {len(dataset):,} images')
         lines += [f'  {"warning: " if found.is_warning else ""}{found.text}' for found in inspect_data(dataset)]
     return lines
+
+
+def _set_data_root(dataset: MutableMapping, root: str) -> None:
+    """Set the data root of a data set, or of those inside a wrapper."""
+    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
+    for each in inner:
+        _set_data_root(each, root)
+    if not inner:
+        dataset['data_root'] = root

@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import track
 
 from mmmaskformer.apis.trained import build_trained, read_config
+from mmmaskformer.datasets.inspection import input_paths
 from mmmaskformer.visualization.samples import (
     ClassList,
     class_list_of,
@@ -64,13 +65,14 @@ def draw_predictions(
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if they do not fit each other, ``num`` is below 1, the model does not give ``field``, or the data
-            cannot be drawn.
+        ValueError: if they do not fit each other, ``num`` is below 1, the model does not give ``field``, the data
+            cannot be drawn, or ``out_dir`` holds files of the data set.
     """
     if num < 1:
         raise ValueError(f'num: found {num}, expected at least 1')
     setup = load_setup(config, checkpoint, cfg_options)
     require_field(field)  # now that the config has imported the results of one's own
+    require_other_folder(out_dir, setup.dataset)
     chosen = track(spread_indices(len(setup.dataset), num), description='predictions')
     return write_pictures((predict_example(setup, index, field) for index in chosen), setup.classes, out_dir)
 
@@ -96,6 +98,25 @@ def load_setup(config: str | Path, checkpoint: str | Path, cfg_options: dict | N
     classes = class_list_of(dataset)
     model, _ = build_trained(cfg, str(checkpoint))
     return Setup(model.to(get_device()), dataset, classes)
+
+
+def require_other_folder(out_dir: str | Path, dataset: Any) -> None:
+    """Check that pictures named as the images do not replace these, or their label maps.
+
+    Args:
+        out_dir: folder to write pictures into.
+        dataset: whose images are drawn.
+
+    Raises:
+        ValueError: if images or annotations of the data set lie in the folder.
+    """
+    found = next(
+        (path for path in input_paths(dataset) if Path(path).parent.resolve() == Path(out_dir).resolve()), None
+    )
+    if found is not None:
+        raise ValueError(
+            f'out: pictures in {out_dir} could replace files of the data set, such as {found}. Fix: give another folder'
+        )
 
 
 def predict_example(setup: Setup, index: int, field: str | None = None) -> tuple[str, Example]:

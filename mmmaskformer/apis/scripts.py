@@ -26,10 +26,15 @@ def find_script(name: str, arguments: Sequence[str]) -> Path:
         The script.
 
     Raises:
-        FileNotFoundError: if there is no config among the arguments, or no such file.
-        ValueError: if the config's host is another one or not installed.
+        FileNotFoundError: if there is no config among the arguments, or no such file, or it inherits from none.
+        ValueError: if the first argument is no config, or the config's host is another one or not installed.
         ImportError: if the stack cannot run.
     """
+    if arguments and not arguments[0].startswith('-') and not arguments[0].endswith('.py'):
+        raise ValueError(
+            f'{arguments[0]}: found this as the first argument, expected a config, a .py file. Fix: '
+            f'mmmaskformer {name.removesuffix(".py")} CONFIG {"CHECKPOINT " * (name == "test.py")}…'
+        )
     config = next((argument for argument in arguments if argument.endswith('.py')), None)
     if config is None:
         raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: give the path of a config, a .py file')
@@ -37,7 +42,17 @@ def find_script(name: str, arguments: Sequence[str]) -> Path:
         own = next(SHIPPED.resolve().rglob(Path(config).name), 'configs/….py')
         raise FileNotFoundError(f'config {config}: no such file. Fix: give the path of a config: {own}')
     compat.apply()  # before the config's imports, which would wrap the message in a misleading one
-    return host_script(Config.fromfile(config).get('default_scope'), name)
+    return host_script(_read(config).get('default_scope'), name)
+
+
+def _read(config: str) -> Config:
+    try:
+        return Config.fromfile(config)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'config {config}: it, or a config that it inherits from, names {error.filename or error}, which does not '
+            'exist. Fix: correct _base_'
+        ) from error
 
 
 def run_script(script: Path, arguments: Sequence[str]) -> None:

@@ -3,11 +3,12 @@
 ``@checked(num=whole(1), field=one_of('a', 'b'))`` on a class checks the arguments of its constructor.
 """
 
+import difflib
 import functools
 import inspect
 import math
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -118,11 +119,33 @@ def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Ch
             raise ValueError(f'{where}.{key}: found {reprlib.repr(value)}, expected {checks[key].expected}')
 
 
+def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str], derived: Iterable[str] = ()) -> None:
+    """Check config keys against what is taken.
+
+    Args:
+        where: names the config dict in the message.
+        given: keys found.
+        accepted: keys taken.
+        derived: keys that are set from the head and must not be written again.
+
+    Raises:
+        TypeError: naming the first offending key, the closest accepted one and all accepted ones.
+    """
+    accepted = sorted(accepted)
+    for key in given:
+        if key in derived:
+            raise TypeError(f"{where}: '{key}' follows from the head's own settings; remove it here and set it there")
+        if key not in accepted:
+            close = difflib.get_close_matches(key, accepted, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ''
+            raise TypeError(f"{where} does not take the key '{key}'.{hint} Accepted keys: {', '.join(accepted)}")
+
+
 def checked(**checks: Check) -> Callable[[type], type]:
     """Class decorator: the constructor checks its arguments before it does anything else.
 
-    Messages name the class, or its attribute ``config_key``. Arguments that the constructor does not take are left to
-    Python's own error. A class derived from a checked one has both sets of checks.
+    Messages name the class, or its attribute ``config_key``. Names that neither the constructor nor one of a base class
+    takes are refused. A class derived from a checked one has both sets of checks.
 
     Args:
         checks: what arguments may be, by name.
@@ -142,6 +165,9 @@ def checked(**checks: Check) -> Callable[[type], type]:
         @functools.wraps(original)
         def checking_init(self, *args, **kwargs):
             where = getattr(type(self), 'config_key', type(self).__name__)
+            accepted = _accepted_names(type(self), cls)
+            if accepted is not None:
+                refuse_unknown_keys(type(self).__name__, kwargs, accepted)
             check_settings(where, _arguments(signature, self, args, kwargs), checks)
             original(self, *args, **kwargs)
 
@@ -150,6 +176,26 @@ def checked(**checks: Check) -> Callable[[type], type]:
         return cls
 
     return decorate
+
+
+def _accepted_names(built: type, cls: type) -> set[str] | None:
+    """What the constructors of a class and its bases take by name; None if the last of them takes anything.
+
+    Args:
+        built: the class of the object.
+        cls: it or a base of it, whose constructor was called; those of its own bases are counted as far as it hands
+            names on to them.
+    """
+    names: set[str] = set()
+    order = built.__mro__
+    for position, base in enumerate(order[:-1]):
+        if '__init__' not in vars(base):
+            continue
+        parameters = list(inspect.signature(vars(base)['__init__']).parameters.values())[1:]
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if position >= order.index(cls) and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return names
+    return None
 
 
 def _arguments(signature: inspect.Signature, self, args: tuple, kwargs: dict) -> dict[str, Any]:

@@ -45,11 +45,6 @@ class MaskPrediction(NamedTuple):
         """Q."""
         return self.class_logits.shape[1]
 
-    @property
-    def mask_size(self) -> tuple[int, int]:
-        """(h, w)."""
-        return self.masks.size
-
     def mask_logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
         """Mask logits (n, h, w) of some queries (n,) int64 of one image, all Q if None; before sigmoid."""
         return self.masks.logits(image, query_idx)

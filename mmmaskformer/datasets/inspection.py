@@ -15,6 +15,7 @@ from mmmaskformer.formats.label_maps import (
     load_labels,
     require_known_labels,
 )
+from mmmaskformer.formats.unreadable import describe_unreadable
 
 MAX_LABEL_FILES, LABEL_SECONDS = 500, 0.8
 MAX_IMAGE_FILES, IMAGE_SECONDS = 2000, 0.4
@@ -59,6 +60,12 @@ def image_paths(dataset: Any) -> list[str]:
     return [info['img_path'] for info in infos if 'img_path' in info]
 
 
+def input_paths(dataset: Any) -> list[str]:
+    """Paths of all images and annotation pictures of a data set, through wrappers."""
+    infos = (leaf.get_data_info(index) for leaf in data_sets_of(dataset) for index in range(len(leaf)))
+    return [info[key] for info in infos for key in ('img_path', 'seg_map_path') if info.get(key) is not None]
+
+
 def image_root(dataset: Any) -> str | None:
     """The folder below which all images of a data set lie, through wrappers; None if there is no such folder."""
     roots = set()
@@ -81,8 +88,8 @@ def inspect_data(dataset: Any) -> list[Finding]:
         Lines for the log.
 
     Raises:
-        ValueError: if a label map of one of our data sets cannot be used, or the size of an annotation shows that it
-            lies on its image in another orientation than the image is read in.
+        ValueError: if a label map of one of our data sets cannot be used, an image file is empty, or the size of an
+            annotation shows that it lies on its image in another orientation than the image is read in.
         FileNotFoundError: if a label map is missing.
     """
     leaves = data_sets_of(dataset)
@@ -190,6 +197,8 @@ def _image_findings(leaves: list) -> list[Finding]:
         path, backend_args = info.get('img_path'), getattr(leaf, 'backend_args', None)
         header = None if path is None else read_header(path, backend_args)
         loader = _loader_of(leaf)
+        if header is None and path is not None and osp.isfile(path) and not osp.getsize(path):
+            raise ValueError(describe_unreadable(path))
         if header is None or loader is None:
             continue
         files += 1

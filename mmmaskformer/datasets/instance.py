@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import require_names
+from mmmaskformer.datasets.reading import NamesUnreadableImages
 from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
 from mmmaskformer.registry import DATASETS
 
@@ -17,7 +19,8 @@ SHOWN = 8
 
 
 @DATASETS.register_module()
-class CocoInstanceDataset(CocoDataset):
+@checked()
+class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
     """MMDetection's CocoDataset for files of every origin: same entries, same arguments.
 
     Differs from it: annotations without an outline are left out and counted, where training would stop at the first

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from os import path as osp
 from typing import NamedTuple
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.pgm', '.jp2')
 EQUAL_SUFFIXES = ({'.jpg', '.jpeg'}, {'.tif', '.tiff'})
 """Two spellings of one format."""
 PAIR = re.compile(rf'(.+?(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))}))[\s,;]+(\S.*)', re.IGNORECASE)

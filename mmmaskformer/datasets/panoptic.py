@@ -12,6 +12,7 @@ from mmmaskformer.datasets.category_labels import labels_of_categories
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, chosen_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.pipelines import check_pipelines
+from mmmaskformer.datasets.reading import NamesUnreadableImages
 from mmmaskformer.datasets.settings import DATASET_SETTINGS
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
@@ -24,7 +25,7 @@ FOLDERS = {'img', 'seg', 'labels'}
 
 @DATASETS.register_module()
 @checked(ann_file=PATH, filter_cfg=MAPPING.or_none(), **DATASET_SETTINGS)
-class PanopticDataset(BaseDataset):
+class PanopticDataset(NamesUnreadableImages, BaseDataset):
     """Images with panoptic segmentations in COCO's form: one JSON file and a folder of PNG files.
 
     In a PNG a segment's pixels have R + 256 G + 65536 B equal to its id, 0 is void. The JSON lists 'images',

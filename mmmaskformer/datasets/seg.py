@@ -10,6 +10,7 @@ from mmmaskformer.core.checks import TEXT, checked, list_of, whole
 from mmmaskformer.datasets.folders import LabelledFolders
 from mmmaskformer.datasets.metainfo import chosen_metainfo, load_metainfo, require_names
 from mmmaskformer.datasets.pipelines import check_pipelines
+from mmmaskformer.datasets.reading import NamesUnreadableImages
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.datasets.settings import DATASET_SETTINGS
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
@@ -22,7 +23,7 @@ from mmseg.datasets import BaseSegDataset  # isort: skip
 
 @DATASETS.register_module()
 @checked(ignore_index=whole(), img_suffix=TEXT | list_of(TEXT), seg_map_suffix=TEXT, **DATASET_SETTINGS)
-class MaskFormerSegDataset(BaseSegDataset):
+class MaskFormerSegDataset(NamesUnreadableImages, BaseSegDataset):
     """Images with label maps in two folders, checked when it is built: every image has its map and the reverse.
 
     An entry is what mmseg's transforms expect, plus ``num_classes`` and ``ignore_index``, which our transforms read.

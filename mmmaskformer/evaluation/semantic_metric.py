@@ -145,6 +145,13 @@ class SemanticMetric(MetricWithOthers):
         if 'semantic_label_path' in sample:
             info = dict(sample, seg_map_path=sample['semantic_label_path'])
             return load_labels(info, self.ignore_index, self.backend_args)
+        if sample.get('seg_map_path') is None:
+            raise KeyError(
+                f"{name}: the data sample has no ground truth, neither 'gt_sem_seg' nor 'seg_map_path'. Fix: set "
+                "data_prefix['seg_map_path'] (semantic) or data_prefix['seg'] (panoptic) of the data set and load the "
+                'annotations in its pipeline; for a test set without annotations set test_evaluator.format_only=True '
+                'and test_evaluator.output_dir.'
+            )
         is_thing = self.dataset_meta.get('isthing', [False] * num_classes)
         panoptic = panoptic_truth(sample, is_thing, self.backend_args)
         return labels_of_pixels(panoptic, self.ignore_index, num_classes=num_classes, name=name)

@@ -1,21 +1,23 @@
 """COCO's instance JSON: read with its defects counted. No picture is opened here."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools.mask import frPyObjects, toBbox
+from pycocotools.mask import area, frPyObjects, merge, toBbox
 
 from mmmaskformer.formats.coco_json import check_images, known_id
 from mmmaskformer.formats.coco_values import Notes, as_flag, as_number
 from mmmaskformer.formats.json_files import read_json, require_different, require_keys, require_lists
+from mmmaskformer.formats.run_lengths import pixels_of_runs
 
 NO_OUTLINE = (
     "annotations without a usable outline ('segmentation' missing, empty, or of fewer than three points), left out"
 )
 TOO_SMALL = 'annotations that are outside of their image or smaller than a pixel, left out'
 OTHER_SIZE = 'annotations with a run-length mask of another size than their image, left out'
+BROKEN_RUNS = 'annotations whose run lengths do not add up to the pixels of their image, left out'
 LOST_PARTS = 'polygons of fewer than three points, left out of outlines that have others'
 NO_BOX = "annotations without a usable 'bbox', computed from their outline"
 IGNORED = "annotations with 'ignore' set, left out"
@@ -55,13 +57,60 @@ def read_instances(path: str, backend_args: dict | None = None) -> InstanceFile:
             annotation has a category that is not listed.
     """
     what = f'instance file {path}'
-    notes = Notes(what)
+    content, notes = _content(path, backend_args, what), Notes(what)
+    categories = _categories(content['categories'], what, notes)
+    by_image: dict[int | str, list[dict]] = {image['id']: [] for image in content['images']}
+    for number, _, kept in _usable_rows(content, categories, what, notes):
+        by_image[number].append(kept)
+    return InstanceFile(content['images'], by_image, categories, notes)
+
+
+def complete_instances(path: str, backend_args: dict | None = None) -> dict | None:
+    """Content of a file for pycocotools, which needs more than it says: without what cannot be measured, and complete.
+
+    pycocotools fails at an annotation without a usable outline, 'area' or 'iscrowd', and takes one of id 0 that is
+    found for one that is missed; of several with one id it sees the last.
+
+    Args:
+        path: of the JSON file.
+        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+
+    Returns:
+        The whole content with other 'annotations', numbered from 1; None if the file can be used as it is.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_instances`.
+    """
+    what = f'instance file {path}'
+    content, notes = _content(path, backend_args, what), Notes(what)
+    categories = _categories(content['categories'], what, notes)
+    images = {image['id']: image for image in content['images']}
+    rows: list[dict] = []
+    for number, row, kept in _usable_rows(content, categories, what, notes):
+        given = row.get('area')
+        is_area = isinstance(given, int | float) and not isinstance(given, bool) and given > 0
+        pixels = given if is_area else _area_of(kept['segmentation'], images[number])
+        kept |= dict(id=len(rows) + 1, image_id=number, area=pixels, iscrowd=int(kept['iscrowd']))
+        rows.append(kept)
+    ids = {row.get('id') for row in content['annotations']}
+    is_whole = all(row.get('area') and 'iscrowd' in row for row in content['annotations'])
+    if not notes.lines() and is_whole and len(ids) == len(content['annotations']) and not ids & {0, None}:
+        return None
+    return dict(content, annotations=rows)
+
+
+def _content(path: str, backend_args: dict | None, what: str) -> dict:
     content = read_json(path, backend_args, 'a COCO instance JSON', what)
     require_lists(content, ['images', 'annotations', 'categories'], what, 'the COCO instance JSON')
-    categories = _categories(content['categories'], what, notes)
+    return content
+
+
+def _usable_rows(
+    content: Mapping, categories: Mapping, what: str, notes: Notes
+) -> Iterator[tuple[int | str, dict, dict]]:
+    """Image id, annotation of the file, and what is kept of it, for all that can be used."""
     check_images(content['images'], what, notes)
     images = {image['id']: image for image in content['images']}
-    by_image: dict[int | str, list[dict]] = {number: [] for number in images}
     for position, row in enumerate(content['annotations']):
         where = f'{what}: annotation {row.get("id", f"at position {position}")}'
         require_keys(row, ('image_id', 'category_id'), where, what)
@@ -71,8 +120,7 @@ def read_instances(path: str, backend_args: dict | None = None) -> InstanceFile:
             continue
         kept = _usable(row, images[number], categories, where, notes)
         if kept is not None:
-            by_image[number].append(kept)
-    return InstanceFile(content['images'], by_image, categories, notes)
+            yield number, row, kept
 
 
 def _categories(rows: Sequence[dict], what: str, notes: Notes) -> dict[int, str]:
@@ -121,6 +169,8 @@ def _usable_outline(outline: Any, image: Mapping, where: str, notes: Notes) -> l
             notes.add(NO_OUTLINE, where)
         elif outline.get('size') != [image['height'], image['width']]:
             notes.add(OTHER_SIZE, where)
+        elif pixels_of_runs(outline['counts']) != image['height'] * image['width']:
+            notes.add(BROKEN_RUNS, where)
         else:
             return outline
         return None
@@ -163,6 +213,14 @@ def _box_of(outline: list | dict, image: Mapping) -> list[float]:
     points = points.clip(0, (image['width'], image['height']))
     low, high = points.min(axis=0), points.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]
+
+
+def _area_of(outline: list | dict, image: Mapping) -> int:
+    """Pixels inside an outline."""
+    if isinstance(outline, dict) and isinstance(outline['counts'], str):
+        return int(area(outline))
+    packed = frPyObjects(outline, image['height'], image['width'])
+    return int(area(merge(packed) if isinstance(packed, list) else packed))
 
 
 def _is_visible(box: Sequence[float], image: Mapping) -> bool:

@@ -11,11 +11,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import BOOLEAN, checked, list_of, number, one_of, whole
+from mmmaskformer.core.checks import BOOLEAN, checked, list_of, number, one_of, refuse_unknown_keys, whole
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
-from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.conversion import convert_on_loading
 from mmmaskformer.heads.feature_input import FeatureInput
@@ -238,7 +237,8 @@ def _keywords(head: type) -> list[str]:
     """All keyword arguments of a head and of the heads it derives from."""
     classes = [cls for cls in head.__mro__ if issubclass(cls, FeatureHead)]
     parameters = [p for cls in classes for p in inspect.signature(cls.__init__).parameters.values()]
-    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return list(dict.fromkeys(names))
 
 
 def _require_no_other_init(init_cfg) -> None:

@@ -1,11 +1,10 @@
 """Build the parts of a head from config dicts, refusing keys that no part reads."""
 
-import difflib
 import inspect
-from collections.abc import Iterable
 
 from torch import nn
 
+from mmmaskformer.core.checks import refuse_unknown_keys
 from mmmaskformer.registry import MODELS
 
 
@@ -106,25 +105,3 @@ def build_criterion(matcher: dict, criterion: dict, **derived) -> nn.Module:
     weights = settings.get('loss_weights') if isinstance(settings, dict) else None
     built = build_part('matcher', matcher, **derived, mask_loss=mask_loss, loss_weights=weights)
     return build_part('criterion', settings, **derived, mask_loss=mask_loss, matcher=built)
-
-
-def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str], derived: Iterable[str] = ()) -> None:
-    """Check config keys against what is taken.
-
-    Args:
-        where: names the config dict in the message.
-        given: keys found.
-        accepted: keys taken.
-        derived: keys that are set from the head and must not be written again.
-
-    Raises:
-        TypeError: naming the first offending key, the closest accepted one and all accepted ones.
-    """
-    accepted = sorted(accepted)
-    for key in given:
-        if key in derived:
-            raise TypeError(f"{where}: '{key}' follows from the head's own settings; remove it here and set it there")
-        if key not in accepted:
-            close = difflib.get_close_matches(key, accepted, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ''
-            raise TypeError(f"{where} does not take the key '{key}'.{hint} Accepted keys: {', '.join(accepted)}")

@@ -16,7 +16,8 @@ def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping])
     """Check the logits of a batch; labels found from NaN look like any others.
 
     All class logits are looked at, and the mask logits of one query per image: a NaN in the mask features shows in
-    those of every query. Of masks alone, all that they are made of is looked at. A GPU is waited for once per batch.
+    those of every query. Of masks alone, everything they are made of is looked at. Synchronises with a GPU once per
+    batch.
 
     Args:
         prediction: of the last layer; of a per-pixel model, its masks.
@@ -35,7 +36,7 @@ def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping])
     if wrong:
         named = ', '.join(f'image {image} of the batch ({file_of(metas, image)})' for image in wrong)
         raise NonFiniteLogitsError(
-            f'the logits of {named} are inf or NaN: any labels would be chance. Fix: look for inf or NaN in that file '
+            f'the logits of {named} are inf or NaN: any labels would be random. Fix: look for inf or NaN in that file '
             'and in the weights; with float16, predict with bfloat16 or float32.'
         )
 

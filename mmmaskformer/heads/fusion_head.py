@@ -11,10 +11,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import checked, whole
+from mmmaskformer.core.checks import checked, refuse_unknown_keys, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset
-from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.features import watch_registration
 from mmmaskformer.heads.panoptic_head import thing_flags, thing_mask
 from mmmaskformer.heads.results import Classes, ViewMerger, result_kinds
@@ -80,6 +79,7 @@ class MaskFormerFusionHead(BaseModule):
         self._warn_of_many_classes()
         # The inferencer, if there is one, was imported before it builds its model.
         compat.serve_panoptic_inferencer()
+        compat.name_classes_in_inferencer()
 
     def attach_to(self, model: nn.Module, name: str) -> None:
         """Take the classes of the panoptic head of the detector that this head has become a part of.

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.checks import checked, whole
-from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
+from mmmaskformer.core.inference.resize import resize
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.base import FeatureHead

@@ -1,8 +1,11 @@
 """What the settings of models may be: those of the parts of a head, and those of ``test_cfg``."""
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import (
     BOOLEAN,
@@ -15,9 +18,10 @@ from mmmaskformer.core.checks import (
     mapping_of,
     number,
     one_of,
+    refuse_unknown_keys,
     whole,
 )
-from mmmaskformer.heads.build import refuse_unknown_keys
+from mmmaskformer.core.training.points import SETTINGS as POINT_SETTINGS
 from mmmaskformer.registry import MODELS
 
 WEIGHT = number(0)
@@ -35,10 +39,12 @@ PART_SETTINGS: dict[str, Check] = {
     'loss_weights': mapping_of(WEIGHT).or_none(),
     'weights': mapping_of(WEIGHT).or_none(),
     'mask_loss': MAPPING.or_none(),
+    'box_loss': MAPPING.or_none(),
     'costs': list_of(MAPPING).or_none(),
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
     'self_attention': BOOLEAN,
+    **POINT_SETTINGS,
     'loss_weight': WEIGHT,
     'class_mean_over_ranks': BOOLEAN,
 }
@@ -65,6 +71,13 @@ SEGMENTOR_TEST_CFG: dict[str, Check] = {
     'object_threshold': FRACTION,
 }
 """Of a semantic model's ``test_cfg``: the first three are the host's."""
+
+UNREAD = (
+    ('mode', 'whole', ('slide', ('crop_size', 'stride'))),
+    ('inference', 'semantic', ('general', ('object_threshold',))),
+)
+"""Key of a choice, its default, and the choice with which alone other keys are read."""
+_reported: set[str] = set()
 
 
 def check_parts(where: str, parts: Mapping[str, Any], *, channels: int) -> None:
@@ -133,3 +146,19 @@ def check_segmentor_test_cfg(
     if own_head:
         refuse_unknown_keys('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
     check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG | {'inference': one_of(*inference)})
+    if own_head:
+        _report_unread(test_cfg)
+
+
+def _report_unread(test_cfg: Mapping[str, Any]) -> None:
+    """Warn, once in a process, of a setting that the chosen way of inference does not read."""
+    for choice, default, (wanted, keys) in UNREAD:
+        found = [key for key in keys if key in test_cfg]
+        if found and test_cfg.get(choice, default) != wanted and choice not in _reported:
+            _reported.add(choice)
+            print_log(
+                f"model.test_cfg: {' and '.join(found)} is read with {choice}='{wanted}' only, but {choice} is "
+                f"'{test_cfg.get(choice, default)}'. Fix: set model.test_cfg.{choice}={wanted}, or remove it.",
+                logger='current',
+                level=logging.WARNING,
+            )

@@ -1,6 +1,7 @@
 """Checks of a whole data set before the first step: outlines of stock data sets, and results that must be written."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -16,6 +17,7 @@ class CheckAnnotationsHook(Hook):
 
     - An instance without an outline in a data set of MMDetection, whose LoadAnnotations ends with a KeyError there.
       `mmmaskformer.CocoInstanceDataset` leaves such instances out.
+    - An annotation that MMDetection's CocoMetric cannot measure; `mmmaskformer.CocoInstanceMetric` leaves it out.
     - Images that results cannot tell apart, if a metric has ``check_images`` as `mmmaskformer.PanopticMetric` has.
 
     Each set of data is read once: entries, no pictures.
@@ -41,12 +43,41 @@ class CheckAnnotationsHook(Hook):
             return
         self._checked.add(where)
         _require_outlines(dataset, where)
+        for metric in metrics:
+            _require_measurable(metric)
         writing = [metric for metric in metrics if getattr(metric, 'writer', None) and hasattr(metric, 'check_images')]
         if not writing:
             return
         entries = [entry for part, _ in leaves_of(dataset) for entry in _entries(part)]
         for metric in writing:
             metric.check_images([row.get('img_id') for row in entries], [row.get('img_path') for row in entries])
+
+
+def _require_measurable(metric) -> None:
+    """Raise if MMDetection's CocoMetric would end after the last image, or count wrongly; see `CocoInstanceMetric`."""
+    is_host_metric = any(cls.__name__ == 'CocoMetric' for cls in type(metric).__mro__)
+    api = getattr(metric, '_coco_api', None) if is_host_metric else None
+    rows = getattr(api, 'dataset', {}).get('annotations') or ()
+    ids = Counter(row.get('id') for row in rows)
+    measures_masks = 'segm' in getattr(metric, 'metrics', ())
+    for row in rows:
+        wrong = [key for key in ('area', 'iscrowd') if key not in row]
+        wrong += ['id'] * (row.get('id') in (None, 0) or ids[row.get('id')] > 1)
+        wrong += ['segmentation'] * (measures_masks and not _has_outline(row.get('segmentation')))
+        if wrong:
+            shown = {key: row.get(key) for key in ('id', 'image_id', *wrong)}
+            raise ValueError(
+                f'{type(metric).__name__}: annotation {shown!r:.200} of its ann_file cannot be measured: missing or '
+                f"wrong {', '.join(wrong)}. Fix: use type='mmmaskformer.CocoInstanceMetric', which leaves out or "
+                'completes such annotations, or repair the file.'
+            )
+
+
+def _has_outline(outline) -> bool:
+    """Whether pycocotools can make a mask of it; a polygon of two points is none."""
+    if isinstance(outline, Mapping):
+        return bool(outline.get('counts'))
+    return isinstance(outline, list) and bool(outline) and all(isinstance(p, list) and len(p) > 4 for p in outline)
 
 
 def _entries(dataset) -> Iterator[dict]:

@@ -12,6 +12,24 @@ FAR = 6.0
 _reported: set[str] = set()
 
 
+def require_packed(data: dict) -> None:
+    """Check that a batch is what the hosts' last transform makes of it.
+
+    Args:
+        data: of the data loader.
+
+    Raises:
+        KeyError: if it holds no images under ``inputs``.
+    """
+    if 'inputs' not in data:
+        raise KeyError(
+            f"the batch has the keys {sorted(data)}, but no 'inputs', which the last transform of a pipeline packs. "
+            "Fix: end the pipeline with dict(type='mmseg.PackSegInputs') for semantic, "
+            "dict(type='mmmaskformer.PackPanopticInputs') for panoptic and dict(type='mmdet.PackDetInputs') for "
+            'instance models.'
+        )
+
+
 def require_bands(data: dict, num_values: int) -> None:
     """Check that mean and std have one value for each band of the images, or one in all.
 

@@ -69,15 +69,19 @@ class CheckCheckpointHook(Hook):
         self._origin: str | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse a path that does not exist; mmengine names the path alone. DeepSpeed keeps checkpoints in folders.
+        """Refuse a path that is no file; mmengine names the path alone. DeepSpeed, a strategy, has folders.
 
         Raises:
             FileNotFoundError: if load_from, or the checkpoint of a test, is a path on disk that does not exist.
         """
         path = getattr(runner, '_load_from', None)
-        if path and '://' not in str(path) and not Path(path).expanduser().exists():
+        if not path or '://' in str(path) or Path(path).expanduser().is_file():
+            return
+        is_folder = Path(path).expanduser().is_dir()
+        if not (is_folder and hasattr(runner, 'strategy')):
             raise FileNotFoundError(
-                f'load_from={str(path)!r}: found no such file, expected a checkpoint. Fix: correct load_from in the '
+                f'load_from={str(path)!r}: found {"a folder" if is_folder else "no such file"}, expected a checkpoint, '
+                'such as the iter_*.pth of a work dir. Fix: correct load_from in the '
                 'config, or the path of the checkpoint on the command line; relative paths start at the working '
                 'directory.'
             )

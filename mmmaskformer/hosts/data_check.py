@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from os import path as osp
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -10,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
-from mmmaskformer.datasets.inspection import image_paths, image_root, inspect_data
+from mmmaskformer.datasets.inspection import image_paths, image_root, input_paths, inspect_data
 from mmmaskformer.formats.label_maps import result_name
 from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.hosts.windows import require_windows
@@ -49,8 +50,9 @@ class CheckDataHook(Hook):
         name_results(runner.val_dataloader.dataset, list(all_metrics(runner.val_evaluator.metrics)))
 
     def before_test(self, runner: Runner) -> None:
-        """Look at the test data and name the results."""
+        """Look at the test data, name the results, and see that pictures do not replace images."""
         _require_windows(runner)
+        _require_other_folder(runner)
         self._inspect('test_dataloader', runner.test_dataloader)
         name_results(runner.test_dataloader.dataset, list(all_metrics(runner.test_evaluator.metrics)))
 
@@ -72,23 +74,50 @@ def _require_windows(runner: Runner) -> None:
         require_windows(test_cfg)
 
 
+def _require_other_folder(runner: Runner) -> None:
+    """Raise if MMDetection's hook would draw into a folder of the data set; its pictures have the names of images."""
+    drawing = [hook for hook in getattr(runner, 'hooks', ()) if getattr(hook, 'draw', False)]
+    for folder in filter(None, (getattr(hook, 'test_out_dir', None) for hook in drawing)):
+        # the hook joins it in the same way
+        folder = osp.realpath(osp.join(runner.work_dir, runner.timestamp, folder))
+        dataset = runner.test_dataloader.dataset
+        found = next((path for path in input_paths(dataset) if osp.dirname(osp.realpath(path)) == folder), None)
+        if found is not None:
+            raise ValueError(
+                f'pictures in {folder} could replace files of the data set, such as {found}. Fix: give another folder '
+                'to draw into (--show-dir).'
+            )
+
+
 def name_results(dataset: Any, metrics: Sequence) -> None:
     """Let our metrics keep the folders of the images, and check that each image gets a file of its own.
 
     Args:
         dataset: of the data loader, with or without wrappers.
-        metrics: of the evaluator; those that write one file for each image are looked at.
+        metrics: of the evaluator; those that write one file for each image are looked at. `PanopticMetric` keeps
+            folders by itself and checks its names in `CheckAnnotationsHook`.
 
     Raises:
-        ValueError: naming two images that would get one file.
+        ValueError: naming two images that would get one file, or a file of the data set that a result would replace.
     """
     for metric in metrics:
         keeps_folders = hasattr(metric, 'image_root')
         if keeps_folders:
             metric.image_root = image_root(dataset)
-        if getattr(metric, 'output_dir', None) is not None or getattr(metric, 'writer', None) is not None:
+        folder = _folder_of_results(metric)
+        if folder is not None:
             root = metric.image_root if keeps_folders else None
             _require_own_files(image_paths(dataset), root, type(metric).__name__, keeps_folders)
+            _require_no_input(folder, root, dataset, type(metric).__name__)
+
+
+def _folder_of_results(metric: Any) -> str | None:
+    """Where a metric writes one file for each image; None if it does not."""
+    if getattr(metric, 'output_dir', None) is not None:
+        return str(metric.output_dir)
+    # MMDetection's CocoPanopticMetric; without outfile_prefix it reads each file before it writes the next
+    is_kept = getattr(metric, 'tmp_dir', None) is None
+    return getattr(metric, 'seg_out_dir', None) if is_kept else None
 
 
 def _require_own_files(images: Sequence[str], root: str | None, metric: str, keeps_folders: bool) -> None:
@@ -100,9 +129,22 @@ def _require_own_files(images: Sequence[str], root: str | None, metric: str, kee
             fix = 'rename one of the images'
             if not keeps_folders:
                 fix = (
-                    'give the images names that differ, or test folder by folder; for label maps, '
-                    'mmmaskformer.SemanticMetric keeps the folders'
+                    'give the images names that differ, or test folder by folder; mmmaskformer.SemanticMetric and '
+                    'mmmaskformer.PanopticMetric keep the folders'
                 )
             raise ValueError(
                 f'{metric} would write the results of {other} and {image} to one file, {name}. Fix: {fix}.'
+            )
+
+
+def _require_no_input(folder: str, root: str | None, dataset: Any, metric: str) -> None:
+    """Raise if a result would replace an image or an annotation of the data set."""
+    inputs = {osp.realpath(path): path for path in input_paths(dataset)}
+    for image in image_paths(dataset):
+        file = osp.join(folder, result_name(image, root))
+        replaced = inputs.get(osp.realpath(file))
+        if replaced is not None:
+            raise ValueError(
+                f'{metric} would write the result of {image} to {file}, which is a file of the data set. Fix: give '
+                'another folder for the results (--out, test_evaluator.output_dir).'
             )

@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
-from mmmaskformer.datasets.pipelines import check_pipelines, leaves_of
+from mmmaskformer.datasets.pipelines import SEGMENTS, check_pipelines, leaves_of, loaded_by
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES
 from mmmaskformer.heads.panoptic_head import thing_flags
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
@@ -62,6 +62,7 @@ class CheckClassesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the training data."""
         self._check(runner, 'train_dataloader', [])
+        _check_batch_augments(runner)
         first, _ = next(iter(leaves_of(runner.train_dataloader.dataset)))
         classes = getattr(first, 'metainfo', {}).get('classes')
         for key in HEADS:
@@ -155,6 +156,19 @@ def bare_model(model):
     if is_model_wrapper(model):
         model = model.module
     return model.module if isinstance(model, BaseTTAModel) else model
+
+
+def _check_batch_augments(runner: Runner) -> None:
+    """Raise a `ValueError` if MMDetection's own preprocessor would augment batches of segments, which it cannot."""
+    preprocessor = getattr(bare_model(runner.model), 'data_preprocessor', None)
+    is_stock = type(preprocessor).__module__.startswith('mmdet.') and getattr(preprocessor, 'batch_augments', None)
+    leaves = leaves_of(runner.train_dataloader.dataset) if is_stock else ()
+    if any(SEGMENTS in loaded_by(transform) for _, transforms in leaves for transform in transforms):
+        raise ValueError(
+            'model.data_preprocessor.batch_augments: those of mmdet.DetDataPreprocessor look for masks or label maps, '
+            "which panoptic samples do not have. Fix: use type='mmmaskformer.DetDataPreprocessor', which pads their "
+            'segments, or remove batch_augments'
+        )
 
 
 def _check_panoptic_codes(where: str, runner: Runner, model, metrics: Sequence) -> None:

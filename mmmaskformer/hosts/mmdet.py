@@ -7,7 +7,7 @@ from mmdet.models.data_preprocessors import BatchFixedSizePad, BatchResize, Batc
 from mmdet.models.data_preprocessors import DetDataPreprocessor as HostDataPreprocessor
 
 from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
-from mmmaskformer.hosts.bands import require_bands, statistics_of, warn_of_range
+from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_of, warn_of_range
 
 
 @checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_value=number(), seg_pad_value=whole())
@@ -58,6 +58,7 @@ class DetDataPreprocessor(HostDataPreprocessor):
         Returns:
             ``inputs`` (B, bands, H, W) float32 and ``data_samples``.
         """
+        require_packed(data)
         if self._enable_normalize:
             require_bands(data, len(self.mean))
             warn_of_range(data, *self._statistics)

@@ -1,11 +1,14 @@
 """MMDetection's visualizer for our results; a location for `VISUALIZERS` where MMDetection is installed."""
 
+import logging
+
 import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.structures import PixelData
 
 from mmmaskformer.formats.mmdet_codes import encode_index_map, has_segments, with_void_restored
+from mmmaskformer.hosts.picture_files import PictureFiles
 from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
 
@@ -19,7 +22,8 @@ class DetLocalVisualizer(HostVisualizer):
     """MMDetection's visualizer, which also draws our ground truth and empty panoptic results.
 
     The host's own fails at both. A map without a segment is drawn as the plain image. Of a panoptic and a semantic
-    result, the host would paint one over the other; here the panoptic one is drawn, and that is logged once.
+    result, the host would paint one over the other; here the panoptic one is drawn, and that is logged once. Pictures
+    of images of one name are told apart, see `mmmaskformer.hosts.picture_files.PictureFiles`.
 
     Args:
         name: of the visualizer.
@@ -33,8 +37,18 @@ class DetLocalVisualizer(HostVisualizer):
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
         super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
+        self._files = PictureFiles()
 
-    def add_datasample(self, name: str, image: np.ndarray, data_sample=None, *args, **kwargs) -> None:
+    def add_datasample(
+        self,
+        name: str,
+        image: np.ndarray,
+        data_sample=None,
+        *args,
+        out_file: str | None = None,
+        step: int = 0,
+        **kwargs,
+    ) -> None:
         """Draw ground truth and prediction; arguments of the host's method.
 
         Args:
@@ -42,16 +56,38 @@ class DetLocalVisualizer(HostVisualizer):
             image: (H, W, 3) uint8, RGB.
             data_sample: a `DetDataSample` of this model or of the host's; it is not changed.
             args: of the host.
+            out_file: to write; None hands the picture to the backends.
+            step: under which the backends record it.
             kwargs: of the host.
+
+        Raises:
+            ValueError: if ``out_file`` is the image itself.
         """
+        name, out_file = self._files.distinct(name, out_file, step, data_sample)
         classes = self.dataset_meta.get('classes')
         if classes is not None:
-            # The host takes tuples only, and for label maps it needs colours.
-            colours = self.dataset_meta.get('palette') or get_palette(None, len(classes))
-            self.dataset_meta = dict(self.dataset_meta, palette=[tuple(colour) for colour in colours])
+            classes, colours = self._classes_and_colours(classes, self.dataset_meta.get('palette'))
+            self.dataset_meta = dict(self.dataset_meta, classes=classes, palette=colours)
         if data_sample is not None and classes is not None:
             data_sample = self._drawable(data_sample.new(), len(classes))
-        super().add_datasample(name, np.ascontiguousarray(image), data_sample, *args, **kwargs)
+        settings = dict(kwargs, out_file=out_file, step=step)
+        super().add_datasample(name, np.ascontiguousarray(image), data_sample, *args, **settings)
+
+    def _classes_and_colours(self, classes, palette) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
+        """Names and as many colours; the host takes tuples only, and for label maps it needs colours."""
+        if palette is None or isinstance(palette, str) or not len(palette):
+            palette = get_palette(palette or None, len(classes))
+        if len(palette) < len(classes):
+            # The palette is that of the config. MMDetection's functions take the names of COCO without a checkpoint's.
+            print_log(
+                f'DetLocalVisualizer: found {len(classes)} class names, {classes[0]!r} to {classes[-1]!r}, but '
+                f'{len(palette)} colours; classes are drawn by their numbers. Fix: set model.dataset_meta, or give a '
+                'checkpoint that tells its classes.',
+                'current',
+                logging.WARNING,
+            )
+            classes = [f'class {label}' for label in range(len(palette))]
+        return tuple(classes), [tuple(colour) for colour in palette]
 
     def _drawable(self, sample, num_classes: int):
         """The sample, changed to what the host can draw."""

@@ -15,7 +15,7 @@ from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
-from mmmaskformer.hosts.bands import require_bands, statistics_of, warn_of_range
+from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_of, warn_of_range
 from mmmaskformer.hosts.windows import require_windows
 
 
@@ -52,6 +52,7 @@ class SegDataPreProcessor(HostDataPreProcessor):
             ValueError: if images have another number of bands than mean and std; in training, if a label map has
                 another size than its image.
         """
+        require_packed(data)
         if self._enable_normalize:
             require_bands(data, len(self.mean))
             warn_of_range(data, *self._statistics)
@@ -125,6 +126,7 @@ class LabelSample(SegDataSample):
         return self._seg_logits
 
 
+@checked()
 class EncoderDecoder(HostEncoderDecoder):
     """MMSegmentation's segmentor that finds labels without making the class scores.
 

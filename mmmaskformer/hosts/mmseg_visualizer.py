@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmmaskformer.hosts.picture_files import PictureFiles
 from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
 
@@ -11,10 +12,11 @@ from mmseg.visualization import SegLocalVisualizer as HostVisualizer  # isort: s
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(HostVisualizer):
-    """MMSegmentation's visualizer for images of any memory layout.
+    """MMSegmentation's visualizer for images of any memory layout, and of one name in several folders.
 
     The host draws on an array laid out as the image is, which OpenCV refuses unless rows follow one another; its
-    browse_dataset.py passes views of channels-first images.
+    browse_dataset.py passes views of channels-first images. Its names of pictures lack the folders of the images; see
+    `mmmaskformer.hosts.picture_files.PictureFiles`.
 
     Args:
         name: of the visualizer.
@@ -26,14 +28,32 @@ class SegLocalVisualizer(HostVisualizer):
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
         super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
+        self._files = PictureFiles()
 
-    def add_datasample(self, name: str, image: np.ndarray, *args, **kwargs) -> None:
+    def add_datasample(
+        self,
+        name: str,
+        image: np.ndarray,
+        data_sample=None,
+        *args,
+        out_file: str | None = None,
+        step: int = 0,
+        **kwargs,
+    ) -> None:
         """Draw ground truth and prediction; arguments of the host's method.
 
         Args:
             name: of the picture.
             image: (H, W, 3) uint8, RGB.
+            data_sample: a `SegDataSample`.
             args: of the host.
+            out_file: to write; None hands the picture to the backends.
+            step: under which the backends record it.
             kwargs: of the host.
+
+        Raises:
+            ValueError: if ``out_file`` is the image itself.
         """
-        super().add_datasample(name, np.ascontiguousarray(image), *args, **kwargs)
+        name, out_file = self._files.distinct(name, out_file, step, data_sample)
+        settings = dict(kwargs, out_file=out_file, step=step)
+        super().add_datasample(name, np.ascontiguousarray(image), data_sample, *args, **settings)

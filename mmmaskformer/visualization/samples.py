@@ -3,6 +3,7 @@
 Samples are read by attribute, so no host is imported here.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -251,9 +252,7 @@ def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, 
     out_dir.mkdir(parents=True, exist_ok=True)
     kept, files = [], []
     for number, (name, example) in enumerate(examples):
-        file = out_dir / f'{name}.png'
-        if file in files or name == OVERVIEW:
-            file = out_dir / f'{name}_{number}.png'
+        file = _free_file(out_dir, name, number, files)
         _save(contact_sheet([example], classes.names, classes.palette), file)
         kept.append(example)
         files.append(file)
@@ -261,6 +260,13 @@ def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, 
     files.append(out_dir / f'{OVERVIEW}.png')
     _save(contact_sheet(rows, classes.names, classes.palette), files[-1])
     return files
+
+
+def _free_file(folder: Path, name: str, number: int, taken: Sequence[Path]) -> Path:
+    """The file for a picture; its number, or a later one, is added if another picture or the overview has the name."""
+    names = itertools.chain([name], (f'{name}_{later}' for later in itertools.count(number)))
+    files = (folder / f'{each}.png' for each in names if each != OVERVIEW)
+    return next(file for file in files if file not in taken)
 
 
 def _save(picture: Image.Image, file: Path) -> None:

@@ -75,9 +75,38 @@ def test_a_decorated_class_checks_arguments_however_they_are_given():
     assert set(Derived.setting_checks) == {'size', 'step', 'name'}
 
 
-def test_arguments_that_do_not_exist_are_left_to_python():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
-        Base(1, width=3)
+class Taking(Derived):
+    """Takes a name of its own out of what it hands on."""
+
+    def __init__(self, **settings):
+        self.colour = settings.pop('colour', None)
+        super().__init__(**settings)
+
+
+class Anything:
+    def __init__(self, **settings):
+        self.settings = settings
+
+
+@checked(size=whole(1))
+class Open(Anything):
+    def __init__(self, size, **settings):
+        super().__init__(**settings)
+
+
+def test_names_that_no_constructor_takes_are_refused_with_the_nearest_one():
+    message = "{} does not take the key '{}'. Did you mean '{}'\\? Accepted keys: {}$"
+    with pytest.raises(TypeError, match=message.format('Base', 'sise', 'size', 'size, step')):
+        Base(1, sise=3)
+    with pytest.raises(TypeError, match=message.format('Derived', 'stepp', 'step', 'name, size, step')):
+        Derived(size=1, stepp=3)
+    assert Taking(size=2, colour='red').colour == 'red'
+    with pytest.raises(TypeError, match="Taking does not take the key 'nam'"):
+        Taking(size=2, colour='red', nam='a')
+    assert Open(1, width=3).settings == dict(width=3), 'a base class takes any name'
+
+
+def test_wrong_calls_are_left_to_python():
     with pytest.raises(TypeError, match='positional argument'):
         Base(1, 2, 3)
     with pytest.raises(TypeError, match=r"Base takes no \['colour'\]"):

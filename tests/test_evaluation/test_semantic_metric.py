@@ -205,6 +205,10 @@ def test_what_does_not_fit_names_the_file():
         evaluate(small, metric)
     with pytest.raises(KeyError, match=r'labels/0\.png: the data sample has no segments_info'):
         evaluate(seg_samples([None], [np.zeros((4, 6), int)]), metric)
+    without = seg_samples([None], [np.zeros((4, 6), int)])
+    without[0].set_metainfo(dict(seg_map_path=None))
+    with pytest.raises(KeyError, match=r"neither 'gt_sem_seg' nor 'seg_map_path'. Fix: set data_prefix"):
+        evaluate(without, metric)
 
 
 def test_wrong_arguments():

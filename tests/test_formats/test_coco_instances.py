@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mmmaskformer.formats.coco_instances import read_instances
+from mmmaskformer.formats.coco_instances import complete_instances, read_instances
 
 OUTLINE = [10, 10, 40, 10, 40, 40, 10, 40]
 ROW = dict(id=1, image_id=7, category_id=5, bbox=[10, 10, 30, 30], area=900, iscrowd=0, segmentation=[OUTLINE])
@@ -51,6 +51,34 @@ def test_without_an_outline_it_is_left_out_and_named(tmp_path, outline):
         f'instance file {tmp_path / "instances.json"}: 2 annotations without a usable outline '
         "('segmentation' missing, empty, or of fewer than three points), left out; the first: annotation 2 of a.jpg"
     ]
+
+
+@pytest.mark.parametrize('counts', [[10, 5], [10, -5, 10795], [0, 21600], ['a'], 'abc', '04', '0' * 50, 'é'])
+def test_run_lengths_that_do_not_fill_the_image_are_left_out(tmp_path, counts):
+    found = read(tmp_path, {}, dict(segmentation=dict(size=[90, 120], counts=counts)))
+    assert [row['id'] for row in found.annotations[7]] == [1]
+    (line,) = found.notes.lines()
+    assert (
+        '1 annotations whose run lengths do not add up to the pixels of their image, left out; the first: ann' in line
+    )
+
+
+def test_a_file_without_defects_is_measured_as_it_is(tmp_path):
+    read(tmp_path, {}, dict(id=7, iscrowd=1))
+    assert complete_instances(str(tmp_path / 'instances.json')) is None
+
+
+@pytest.mark.parametrize(
+    'changes', [dict(id=0), dict(id='-'), dict(id=1), dict(area='-'), dict(iscrowd='-'), dict(area=0), dict(bbox=[])]
+)
+def test_a_file_is_completed_for_the_metric(tmp_path, changes):
+    read(tmp_path, dict(area=7, iscrowd=1), changes, dict(segmentation=[[1, 2, 3, 4]]))
+    content = complete_instances(str(tmp_path / 'instances.json'))
+    first, second = content['annotations']
+    assert (first['id'], second['id'], first['area'], first['iscrowd'], second['image_id']) == (1, 2, 7, 1, 7)
+    inside = coco_mask.area(coco_mask.frPyObjects([OUTLINE], 90, 120))[0]
+    assert second['area'] == (inside if 'area' in changes else 900) and second['iscrowd'] == 0
+    assert content['categories'] == [dict(id=5, name='thing')]
 
 
 def test_parts_of_an_outline(tmp_path):

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import hosts
+from helpers.saved_models import warnings_in_force
 from mmengine.config import ConfigDict
 
 from mmmaskformer.core.checks import checked, whole
+from mmmaskformer.heads import settings
 from mmmaskformer.heads.results import result_kinds
 from mmmaskformer.heads.settings import PART_SETTINGS, RESULT_SETTINGS
 from mmmaskformer.hosts.hooks import CheckClassesHook
@@ -25,7 +27,18 @@ PARTS = (
     'ClassCost',
     'HungarianMatcher',
     'SetMatcher',
+    'FixedMatcher',
+    'FixedAssignment',
+    'BoxMatcher',
+    'BoxCost',
+    'BoxLoss',
+    'PointMaskLoss',
+    'PointMaskCost',
     'SetCriterion',
+    'PerPixelClassifier',
+    'PerPixelPlusClassifier',
+    'PixelCrossEntropy',
+    'PixelMaskLosses',
 )
 LOADER, EVALUATOR = SimpleNamespace(dataset=SimpleNamespace()), SimpleNamespace(metrics=[])
 DERIVED = {
@@ -37,6 +50,7 @@ DERIVED = {
     'matcher',
     'pixel_decoder',
     'transformer_decoder',
+    'with_boxes',
 }
 """Settings of parts that follow from the head."""
 
@@ -155,6 +169,30 @@ def test_the_hosts_segmentor_is_checked_before_a_run_and_at_a_prediction(test_cf
     features = model.extract_feat(torch.zeros(1, 3, 64, 96))
     with pytest.raises(error, match=f'model.test_cfg.*{message}'), torch.no_grad():
         model.decode_head.predict(features, [dict(img_shape=(64, 96))], model.test_cfg)
+
+
+@pytest.mark.parametrize(
+    ('test_cfg', 'said'),
+    [
+        (dict(mode='whole', object_threshold=0.5), "object_threshold is read with inference='general' only"),
+        (
+            dict(mode='whole', crop_size=(64, 64), stride=(32, 32)),
+            "crop_size and stride is read with mode='slide' only",
+        ),
+        (dict(mode='whole', inference='general', object_threshold=0.5), ''),
+        (dict(mode='slide', crop_size=(64, 64), stride=(32, 32)), ''),
+    ],
+)
+@pytest.mark.parametrize('segmentor', ['EncoderDecoder', 'mmmaskformer.EncoderDecoder'])
+def test_settings_that_the_chosen_inference_does_not_read_are_reported_once(monkeypatch, segmentor, test_cfg, said):
+    monkeypatch.setattr(settings, '_reported', set())
+    with warnings_in_force() as found:
+        model = hosts.make_segmentor(test_cfg=ConfigDict(test_cfg), segmentor=segmentor)
+        image, sample = hosts.make_sample((64, 96))
+        for _ in range(2):
+            model.test_step(dict(inputs=[image], data_samples=[sample]))
+    told = [text for text in found if 'is read with' in text]
+    assert len(told) == bool(said) and all(said in text for text in told)
 
 
 def test_a_filled_train_cfg_of_our_segmentor_is_refused():

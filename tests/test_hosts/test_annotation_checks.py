@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmmaskformer.evaluation import PanopticMetric
 from mmmaskformer.hosts.annotation_checks import CheckAnnotationsHook
-from mmmaskformer.registry import DATASETS
+from mmmaskformer.registry import DATASETS, METRICS
 
 
 def instances(root, kind: str, outline, with_mask: bool = True):
@@ -58,6 +58,43 @@ def test_an_empty_outline_in_a_stock_data_set_is_named(tmp_path, split, wrap):
 )
 def test_what_can_be_learnt_passes(tmp_path, kind, outline, with_mask):
     CheckAnnotationsHook().before_train(runner(instances(tmp_path, kind, outline, with_mask)))
+
+
+def host_metric(root, **changes):
+    """MMDetection's CocoMetric on the file of `instances`, whose second annotation is changed."""
+    instances(root, 'mmmaskformer.CocoInstanceDataset', [[10, 10, 40, 10, 40, 40]])
+    content = json.loads((root / 'instances.json').read_text())
+    content['annotations'][0]['id'] = 5
+    content['annotations'][1] = {k: v for k, v in (content['annotations'][1] | changes).items() if v != '-'}
+    (root / 'instances.json').write_text(json.dumps(content))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return METRICS.build(dict(type='mmdet.CocoMetric', ann_file=str(root / 'instances.json'), metric=['segm']))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'wrong'),
+    [
+        (dict(id=0), 'id'),
+        (dict(id=5), 'id'),
+        (dict(area='-'), 'area'),
+        (dict(iscrowd='-'), 'iscrowd'),
+        (dict(segmentation=[]), 'segmentation'),
+        (dict(segmentation=[[1, 2, 3, 4]]), 'segmentation'),
+        (dict(segmentation='-'), 'segmentation'),
+    ],
+)
+def test_what_the_hosts_metric_cannot_measure_is_refused_before_the_first_step(tmp_path, changes, wrong):
+    metric = host_metric(tmp_path, **changes)
+    expected = rf"CocoMetric: annotation .*missing or wrong {wrong}\. Fix: use type='mmmaskformer.CocoInstanceMetric'"
+    with pytest.raises(ValueError, match=expected):
+        CheckAnnotationsHook().before_val(runner(Images((1, 'a.png')), metric))
+    metric.metrics = ['bbox']
+    if wrong == 'segmentation':
+        CheckAnnotationsHook().before_val(runner(Images((1, 'a.png')), metric))
+
+
+def test_a_whole_file_is_measured_by_the_hosts_metric(tmp_path):
+    CheckAnnotationsHook().before_test(runner(Images((1, 'a.png')), host_metric(tmp_path)))
 
 
 class Images(BaseDataset):

@@ -68,8 +68,11 @@ def test_another_model_of_detectron2_is_named(nesting):
 
 
 def test_a_path_without_a_file_is_refused_before_anything_is_loaded(tmp_path):
-    for path in ('torchvision://resnet50', 's3://bucket/a.pth', str(tmp_path), None):
+    for path in ('torchvision://resnet50', 's3://bucket/a.pth', None):
         CheckCheckpointHook().before_run(SimpleNamespace(_load_from=path))
+    CheckCheckpointHook().before_run(SimpleNamespace(_load_from=str(tmp_path), strategy='DeepSpeed'))
+    with pytest.raises(FileNotFoundError, match='found a folder, expected a checkpoint, such as the iter_'):
+        CheckCheckpointHook().before_run(SimpleNamespace(_load_from=str(tmp_path)))
     file = tmp_path / 'a.pth'
     file.touch()
     CheckCheckpointHook().before_run(SimpleNamespace(_load_from=str(file)))

@@ -108,13 +108,24 @@ def test_images_of_one_name_in_one_folder_are_refused(tmp_path):
 def test_metrics_that_write_side_by_side_are_refused_before_the_test(tmp_path):
     images = Images('data/a/0.jpg', 'data/b/0.jpg')
     host = SimpleNamespace(output_dir=str(tmp_path))
-    with pytest.raises(
-        ValueError, match=r'to one file, 0\.png\. Fix: .*mmmaskformer\.SemanticMetric keeps the folders'
-    ):
+    with pytest.raises(ValueError, match=r'to one file, 0\.png\. Fix: .*mmmaskformer\.SemanticMetric and'):
         name_results(images, [host])
-    with pytest.raises(ValueError, match=r'PanopticMetric would write the results of data/a/0\.jpg and data/b/0\.jpg'):
-        name_results(images, [PanopticMetric(outfile_prefix=str(tmp_path / 'result'))])
+    host_panoptic = SimpleNamespace(tmp_dir=None, seg_out_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=r'to one file, 0\.png\. Fix: .*mmmaskformer\.PanopticMetric keep the folders'):
+        name_results(images, [host_panoptic])
+    name_results(images, [SimpleNamespace(tmp_dir=tmp_path, seg_out_dir=str(tmp_path))])  # compares at once
+    name_results(images, [PanopticMetric(outfile_prefix=str(tmp_path / 'result'))])  # keeps the folders by itself
     name_results(Images('data/a/0.jpg', 'data/b/1.jpg'), [host])
+
+
+def test_results_that_would_replace_files_of_the_data_are_refused(root, config, tmp_path):
+    for folder in ('labels', 'images'):
+        config.test_evaluator.output_dir = f'{root}/{folder}/'
+        with pytest.raises(
+            ValueError, match=rf'to {root}/{folder}/north/0\.png, which is a file of the data set. Fix: '
+        ):
+            Runner.from_cfg(config).test()
+        config.experiment_name = tmp_path.name + folder
 
 
 def test_each_loader_is_inspected_once(monkeypatch):

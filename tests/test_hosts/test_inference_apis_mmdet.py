@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 import mmmaskformer.registry  # noqa: F401  must come before mmdet where mmcv-lite is installed
 from mmmaskformer import compat
+from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.datasets.scenes.files import write_scenes
 
 from mmdet.apis import det_inferencer, inference_detector, init_detector  # isort: skip
@@ -236,3 +237,28 @@ def test_every_dataset_base_predicts_without_its_data(family, tmp_path, without_
         num_classes = len(torch.load(weights)['meta']['dataset_meta']['classes'])
         codes = codes_of(found)
         np.testing.assert_array_equal(ids_of(result['panoptic_seg']), np.where(codes == num_classes, 0, codes))
+
+
+def test_results_of_arrays_are_saved(inferencer, saved, paths, tmp_path):
+    inferencer([cv2.imread(path) for path in paths], out_dir=str(tmp_path), no_save_pred=False)
+    files = sorted((tmp_path / 'preds').glob('*_panoptic_seg.png'), key=lambda file: int(file.name.partition('_')[0]))
+    found = [dict(panoptic_seg=np.asarray(Image.open(file))) for file in files]
+    require_colours(found, saved.results)
+
+
+@pytest.mark.parametrize('weights', [None, 'bare'])
+def test_classes_are_those_of_the_config_where_no_checkpoint_tells_them(
+    saved, paths, weights, without_panopticapi, tmp_path
+):
+    if weights is not None:
+        weights = str(tmp_path / 'bare.pth')
+        state = torch.load(saved.checkpoint, map_location='cpu', weights_only=False)['state_dict']
+        torch.save(dict(state_dict=state, meta={}), weights)
+    inferencer = without_panopticapi.DetInferencer(str(saved.config), weights, device='cpu', show_progress=False)
+    assert inferencer.visualizer.dataset_meta['classes'] == scenes.METAINFO['classes']
+    found = inferencer(paths, out_dir=str(tmp_path))['predictions']
+    assert len(list((tmp_path / 'vis').iterdir())) == len(paths)
+    if weights is None:  # the usual weights give at least one segment; these need not
+        assert 9 not in {int(code) for one in found for code in np.unique(ids_of(one['panoptic_seg']))}
+    else:
+        require_colours(found, saved.results)

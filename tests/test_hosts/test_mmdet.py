@@ -1,15 +1,18 @@
 """Batch augmentations of MMDetection with panoptic and instance samples."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.heads.data_samples import targets_from_det_samples
+from mmmaskformer.hosts.hooks import CheckClassesHook
 
 PAD = dict(type='BatchFixedSizePad', size=(64, 96), pad_mask=True, pad_seg=True)
 RESIZE = [
@@ -78,3 +81,26 @@ def test_boxes_alone_may_be_resized():
     batch = preprocessed(RESIZE[0], sample)
     assert batch['inputs'].shape[2:] == (64, 64)
     assert batch['data_samples'][0].gt_instances.bboxes.tolist() == [[0, 0, 48, 64]]
+
+
+@pytest.mark.parametrize(
+    ('kind', 'loader'), [('mmdet', 'panoptic'), ('mmdet', 'instance'), ('mmmaskformer', 'panoptic')]
+)
+def test_the_hosts_own_preprocessor_does_not_augment_segments(kind, loader):
+    loaders = dict(
+        panoptic=dict(type='mmmaskformer.LoadPanopticAnnotations'), instance=dict(type='mmdet.LoadAnnotations')
+    )
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        built = MODELS.build(dict(type=f'{kind}.DetDataPreprocessor', batch_augments=[PAD]))
+        transforms = [TRANSFORMS.build(loaders[loader])]
+    dataset = SimpleNamespace(metainfo={}, pipeline=transforms)
+    runner = SimpleNamespace(
+        train_dataloader=SimpleNamespace(dataset=dataset), model=SimpleNamespace(data_preprocessor=built)
+    )
+    if (kind, loader) == ('mmdet', 'panoptic'):
+        with pytest.raises(
+            ValueError, match=r"^model.data_preprocessor.batch_augments: .* Fix: use type='mmmaskformer"
+        ):
+            CheckClassesHook().before_train(runner)
+    else:
+        CheckClassesHook().before_train(runner)

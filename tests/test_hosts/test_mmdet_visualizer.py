@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.saved_models import warnings_in_force
 from mmengine.registry import VISUALIZERS, init_default_scope
 from mmengine.structures import PixelData
 
@@ -74,3 +75,27 @@ def test_labels_without_a_class_and_a_data_set_without_colours(visualizer):
     labels = PixelData(metainfo=dict(ignore_index=3), sem_seg=quarters([1, 3, 3, 3]))
     picture = drawn(visualizer, sample_of(pred_sem_seg=labels))
     assert (picture[105, 300] == 90).all() and (picture[12, 174] != 90).any()
+
+
+@pytest.mark.parametrize('palette', ['random', None, [], 'coco'])
+def test_a_palette_by_name_or_none_gives_every_class_a_colour(visualizer, palette):
+    visualizer.dataset_meta = dict(classes=['sky', 'dog', 'cat'], palette=palette)
+    sample = sample_of(pred_panoptic_seg=PixelData(sem_seg=torch.full((1, 8, 8), 1001)))
+    visualizer.add_datasample('a', np.zeros((8, 8, 3), np.uint8), sample, draw_gt=False)
+    assert visualizer.get_image().any()
+
+
+def test_a_palette_that_is_too_short_numbers_the_classes(visualizer):
+    visualizer.dataset_meta = dict(classes=tuple(map(str, range(80))), palette=PALETTE)
+    # 3, the number of classes of the model, is void
+    codes = torch.tensor([[[3, 1001], [3, 2002]]]).repeat_interleave(80, 1).repeat_interleave(80, 2)
+    with warnings_in_force() as said:
+        for _ in range(2):
+            visualizer.add_datasample(
+                'a', np.zeros((160, 160, 3), np.uint8), sample_of(pred_panoptic_seg=PixelData(sem_seg=codes))
+            )
+    assert visualizer.dataset_meta['classes'] == ('class 0', 'class 1', 'class 2')
+    [told] = [text for text in said if 'class names' in text]
+    assert "found 80 class names, '0' to '79', but 3 colours" in told
+    drawn = visualizer.get_image()[:, -160:]
+    assert not drawn[:, :3].any() and drawn[:, 90:].any()

@@ -246,3 +246,12 @@ def test_a_label_map_of_another_size_than_its_image_is_named():
         preprocessor(data, training=True)
     # For testing, labels keep the size of the file.
     assert preprocessor(data, training=False)['inputs'].shape == (1, 3, 64, 96)
+
+
+def test_a_batch_that_no_transform_packed_is_refused():
+    model = hosts.make_segmentor(segmentor='mmmaskformer.EncoderDecoder')
+    detector = hosts.make_detector()
+    detector.data_preprocessor = MODELS.build(hosts.DET_PREPROCESSOR | dict(type='mmmaskformer.DetDataPreprocessor'))
+    for kind in (model, detector):
+        with pytest.raises(KeyError, match=r"keys \['img'\], but no 'inputs'.*Fix: end the pipeline with"):
+            kind.data_preprocessor(dict(img=[1]), False)

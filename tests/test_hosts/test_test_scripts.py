@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +163,54 @@ def test_the_hosts_hooks_draw_in_validation(kinds, folder, kind):
         images = [read(file) for file in (folder.parent.glob('kinds*/scenes/images/val/*.png'))]
         found = np.split(drawn, 2, axis=1)[1]
         assert any(image.shape == found.shape and (image == found).all() for image in images)
+
+
+@pytest.fixture(scope='module')
+def twins(kinds, folder):
+    """Scenes whose images have one name in several folders; the options that test them, by kind."""
+    scenes_root, root = Path(Config.fromfile(kinds['semantic'].config).data_root), folder / 'twins'
+    content = json.loads((scenes_root / 'panoptic_val.json').read_text())
+    for row in (*content['images'], *content['annotations']):
+        row['file_name'] = f'{row["file_name"].removesuffix(".png")}/x.png'
+    for kind, source in (('images', 'images/val'), ('labels', 'annotations/val'), ('segments', 'panoptic_val')):
+        for file in (scenes_root / source).iterdir():
+            (root / kind / file.stem).mkdir(parents=True)
+            shutil.copy(file, root / kind / file.stem / 'x.png')
+    (root / 'panoptic_val.json').write_text(json.dumps(content))
+    prefixes = dict(
+        semantic=dict(img_path='images', seg_map_path='labels'), panoptic=dict(img='images', seg='segments')
+    )
+    options = {
+        kind: [f'test_dataloader.dataset.data_prefix.{key}={value}' for key, value in prefix.items()]
+        for kind, prefix in prefixes.items()
+    }
+    return {kind: [f'test_dataloader.dataset.data_root={root}', *option] for kind, option in options.items()}
+
+
+NAMES = ['000000/x.png', '000001/x.png', '000002/x.png']
+PICTURES = ['000001_x.png', '000002_x.png', 'x.png']
+
+
+def names_in(folder) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob('*.png'))
+
+
+def test_images_of_one_name_are_kept_apart_in_mmseg(kinds, twins, folder):
+    config, checkpoint = kinds['semantic']
+    arguments = [config, checkpoint, '--work-dir', 'twins_s', '--out', 'twins_l', '--show-dir', 'twins_d']
+    out = run_tool('mmseg', 'test.py', *arguments, '--cfg-options', *twins['semantic'], cwd=folder)
+    assert names_in(folder / 'twins_l') == NAMES and 'Several images are called x.png' in out
+    assert names_in(folder / 'twins_d/vis_data/vis_image') == [f'test_{name}_0.png' for name in PICTURES]
+
+
+def test_images_of_one_name_are_kept_apart_in_mmdet(kinds, twins, folder):
+    config, checkpoint = kinds['panoptic']
+    options = [*twins['panoptic'], 'test_evaluator.outfile_prefix=twins_r']
+    arguments = [config, checkpoint, '--work-dir', 'twins_p', '--show-dir', 'twins_d', '--cfg-options', *options]
+    run_tool('mmdet', 'test.py', *arguments, cwd=folder)
+    assert names_in(folder / 'twins_r.panoptic') == NAMES
+    (drawn,) = (folder / 'twins_p').glob('*/twins_d')
+    assert names_in(drawn) == PICTURES
+    over = [config, checkpoint, '--work-dir', 'twins_o', '--show-dir', folder / 'twins/images/000001', '--cfg-options']
+    out = run_tool('mmdet', 'test.py', *over, *options, cwd=folder, check=False)
+    assert 'could replace files of the data set' in out.splitlines()[-1]

@@ -239,6 +239,8 @@ def test_pictures_of_equal_names_do_not_overwrite_each_other(image_path, tmp_pat
     files = write_pictures(((name, example) for name in names), CLASSES, tmp_path / 'out' / 'deep')
     assert [file.name for file in files] == ['a.png', 'overview_1.png', 'a_2.png', 'b.png', 'c.png', 'overview.png']
     assert sorted(files) == sorted((tmp_path / 'out' / 'deep').iterdir()), 'no unfinished file is left'
+    taken = write_pictures(((name, example) for name in ('a_2', 'a', 'a')), CLASSES, tmp_path / 'taken')
+    assert [file.name for file in taken] == ['a_2.png', 'a.png', 'a_3.png', 'overview.png']
     heights = [Image.open(file).height for file in files]
     assert heights[-1] > 3 * heights[0]
 

@@ -1,4 +1,4 @@
-# COCO instance segmentation, 80 classes, all things: MMDetection's transforms and metric, and its data set with the
+# COCO instance segmentation, 80 classes, all things: MMDetection's transforms, and its data set and metric with the
 # defects of a file counted. Not in the paper.
 # The augmentation of coco_panoptic.py with the host's transforms, which also move boxes and masks.
 # A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
@@ -57,5 +57,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(num_workers=2, dataset=dict(**data, **validation, test_mode=True, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmdet.CocoMetric', ann_file='data/coco/' + validation['ann_file'], metric=['segm'])
+val_evaluator = dict(
+    type='mmmaskformer.CocoInstanceMetric', ann_file='data/coco/' + validation['ann_file'], metric=['segm']
+)
 test_evaluator = val_evaluator

@@ -6,7 +6,7 @@ complete. NAME is one of: ade20k, ade20k_full, cocostuff10k, cityscapes, mapilla
 cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download and where to unpack it.
 
 ``data check CONFIG`` builds the data sets of a config and looks at their files, as a training run does at its start.
-``data check NAME`` compares a prepared data set with its record.
+``data check NAME`` or ``data check FOLDER`` compares prepared data sets with their records.
 """
 
 import sys
@@ -31,14 +31,15 @@ def add_arguments(parser):
         '--overwrite', action='store_true', help='do everything again and replace files that are there already'
     )
     check = actions.add_parser('check', help='look at the files of a data set without training')
-    check.add_argument('target', help='a config file, or the name of a prepared data set')
-    check.add_argument('--root', help='of the prepared data set (default: the data_root of the configs)')
+    check.add_argument('target', help='a config file, the name of a prepared data set, or its folder')
+    check.add_argument('--root', help='where the data are (default: the data_root of the config)')
     check.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries of the config to replace')
 
 
 def run(args) -> int:
     """Prepare or check."""
-    from mmmaskformer.apis.data_sets import check_config, check_prepared, prepare_data
+    from mmmaskformer.apis.data_sets import check_data, prepare_data
+    from mmmaskformer.apis.trained import parse_options
 
     if args.action == 'prepare':
         flags = dict(workers=args.workers, partial_set=args.partial, overwrite=args.overwrite)
@@ -48,11 +49,5 @@ def run(args) -> int:
             print('stopped: nothing is finished yet, and the same command goes on from here', file=sys.stderr)
             return INTERRUPTED
         return 0
-    if not args.target.endswith('.py'):
-        print(check_prepared(args.target, args.root))
-        return 0
-    from mmmaskformer.apis.trained import parse_options
-
-    lines = check_config(args.target, parse_options(args.cfg_options))
-    print('\n'.join(lines))
+    print(check_data(args.target, args.root, parse_options(args.cfg_options)))
     return 0

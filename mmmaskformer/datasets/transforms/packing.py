@@ -91,7 +91,8 @@ class PackPanopticInputs(BaseTransform):
     Args:
         keep_vanished: keep segments that lost all their pixels in a crop, as the published system does: they are
             matched, trained with an empty mask and counted in the normalizer. False drops them, as MMDetection does.
-        meta_keys: entries of the results to hand on; those that are absent are passed over.
+        meta_keys: entries of the results to hand on; those that are absent are passed over, as is the path of an array,
+            None.
 
     Raises:
         ValueError: when called, if a transform moved the image and left the segments, or wrote values into the
@@ -105,7 +106,10 @@ class PackPanopticInputs(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Pack the results dict; returns ``dict(inputs=..., data_samples=...)``."""
         image = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
-        sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        given = {key: results[key] for key in self.meta_keys if key in results}
+        if given.get('img_path', '') is None:  # of an array; MMDetection's inferencer would take it for a path
+            del given['img_path']
+        sample = DetDataSample(metainfo=given)
         if is_panoptic(results):
             require_together(results, type(self).__name__)
             segment_map, labels = unpack_segments(

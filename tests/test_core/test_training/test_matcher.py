@@ -11,7 +11,7 @@ from mmmaskformer.core.upsampling import sample_nearest
 
 def slow_cost(prediction, target, image):
     """The cost of the paper, pair by pair."""
-    small = sample_nearest(target.all_masks(), prediction.mask_size)
+    small = sample_nearest(target.all_masks(), prediction.masks.size)
     class_probs = prediction.class_logits[image].softmax(-1)
     cost = torch.zeros(prediction.num_queries, target.num_segments, dtype=torch.float64)
     for q, logits in enumerate(prediction.mask_logits(image)):

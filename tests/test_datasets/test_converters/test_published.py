@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import published
-from helpers.published import BUILDERS, DATA_SETS, IGNORED, SIZE, settings_of
+from helpers.host_tools import run_tool
+from helpers.prepared import DATA_SETS, settings_of
+from helpers.published import BUILDERS, IGNORED, SIZE
 from helpers.runs import ROOT
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, DefaultScope, init_default_scope
@@ -129,6 +131,81 @@ def test_check_prints_the_report(tree, capsys):
     first, number = next(iter(RECIPES[tree.name].images.items()))
     found = f'{first} has {len(tree.truth[first])} images, {number:,} were published.'
     assert f'Not the published number: {found}' in printed
+
+
+# the shipped config of each data set that stands for all that share its base
+SHIPPED = {
+    'ade20k': 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py',
+    'ade20k_full': 'ade20k_full/maskformer_r50-d32_8xb2-200k_ade20k-full-512x512.py',
+    'cocostuff10k': 'coco_stuff10k/maskformer_r50-d32_8xb4-60k_coco-stuff10k-640x640.py',
+    'cityscapes': 'cityscapes/maskformer_r101-d32_8xb2-90k_cityscapes-512x1024.py',
+    'mapillary': 'mapillary/maskformer_r50-d32_8xb2-300k_mapillary-1280x1280.py',
+    'coco_panoptic': 'coco_panoptic/maskformer_r50-6enc_64xb1-554k_coco-panoptic.py',
+    'ade20k_panoptic': 'ade20k_panoptic/maskformer_r50-6enc_8xb2-720k_ade20k-panoptic-640x640.py',
+    'cityscapes_panoptic': 'cityscapes_panoptic/maskformer_r50-6enc_8xb2-90k_cityscapes-panoptic-512x1024.py',
+    'mapillary_panoptic': 'mapillary_panoptic/maskformer_r50-6enc_8xb2-300k_mapillary-panoptic-1280x1280.py',
+}
+
+
+def test_shipped_config_reads_what_was_prepared(tree, capsys):
+    config = ROOT / 'configs' / SHIPPED[tree.name]
+    assert cli.main(['data', 'check', str(config), '--root', str(tree.root)]) == 0
+    counts = [len(tree.truth[split]) for split in DATA_SETS[tree.name].splits]
+    name = f'{DATA_SETS[tree.name].type}, '
+    printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith('  ')]
+    expected = zip(('train_dataloader', 'val_dataloader'), counts, strict=True)
+    assert printed == [f'{loader}: {name}{count} images' for loader, count in expected]
+    settings = Config.fromfile(config).train_dataloader.dataset
+    sample = DATASETS.build(settings | dict(data_root=str(tree.root)))[0]  # through the shipped augmentation
+    labels = sample['data_samples'].to_dict()
+    assert sample['inputs'].dtype == torch.uint8 and {'gt_sem_seg', 'gt_panoptic_seg'} & set(labels)
+
+
+SMALL = dict(channels=16, num_queries=6)
+SMALL |= {'pixel_decoder.norm_groups': 4, 'transformer_decoder.num_layers': 1, 'transformer_decoder.num_heads': 2}
+SMALL_BACKBONE = dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None)
+
+
+@pytest.mark.parametrize('name, host, head, more', [
+    ('ade20k_full', 'mmseg', 'decode_head', {}),
+    ('cityscapes_panoptic', 'mmdet', 'panoptic_head',
+     {'pixel_decoder.num_layers': 1, 'pixel_decoder.num_heads': 2}),
+])  # fmt: skip
+def test_host_script_trains_and_evaluates(trees, tmp_path, name, host, head, more):
+    """With the shipped config, augmentation and checks; only the model is small."""
+    root = trees[name].root
+    options = {f'model.backbone.{key}': value for key, value in SMALL_BACKBONE.items()}
+    options |= {f'model.{head}.{key}': value for key, value in (SMALL | more).items()}
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        options |= {
+            f'{loader}.dataset.data_root': root,
+            f'{loader}.num_workers': 0,
+            f'{loader}.persistent_workers': False,
+        }
+    options |= {'train_cfg.max_iters': 1, 'train_cfg.val_interval': 1, 'default_hooks.logger.interval': 1}
+    config = ROOT / 'configs' / SHIPPED[name]
+    pairs = [f'{key}={value}' for key, value in options.items()]
+    printed = run_tool(host, 'train.py', config, '--work-dir', tmp_path, '--cfg-options', *pairs, cwd=tmp_path)
+    assert (
+        'Iter(train) [1/1]' in printed and f'Iter(val) [{len(trees[name].truth[DATA_SETS[name].splits[1]])}/' in printed
+    )
+    assert ('mIoU: ' if host == 'mmseg' else 'panoptic/PQ: ') in printed
+
+
+def test_folder_of_prepared_data(trees, tmp_path, capsys):
+    root = str(trees['mapillary_panoptic'].root)
+    assert cli.main(['data', 'check', root]) == 0
+    assert f'panoptic: complete in {root}' in capsys.readouterr().out
+    for arguments, message in (
+        ([str(tmp_path)], f'{tmp_path}: found no record of a complete data set, NAME.prepared.json'),
+        ([root, '--root', 'a'], 'root: found a with the folder'),
+        (
+            ['ade20k', '--cfg-options', 'a=1'],
+            "cfg_options: found {'a': 1} with 'ade20k', expected none without a config",
+        ),
+    ):
+        assert cli.main(['data', 'check', *arguments]) == 2
+        assert message in capsys.readouterr().err
 
 
 def write_config(tree, folder):

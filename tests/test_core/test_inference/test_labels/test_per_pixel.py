@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from mmmaskformer.core.inference.labels import search
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import class_scores, score_view, window_view
-from mmmaskformer.core.inference.query_masks import QueryMasks, crop_and_resize, resize
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.inference.resize import crop_and_resize, resize
 
 COARSE = (20, 25)
 

@@ -1,0 +1,60 @@
+"""MMDetection's COCO metric for files of every origin; a location for `METRICS` where MMDetection is installed."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmmaskformer.core.checks import checked
+from mmmaskformer.formats.coco_instances import complete_instances
+from mmmaskformer.registry import METRICS
+
+# After our registry, which makes mmdet importable with mmcv-lite.
+from mmdet.evaluation import CocoMetric  # isort: skip
+
+
+@METRICS.register_module()
+@checked()
+class CocoInstanceMetric(CocoMetric):
+    """MMDetection's CocoMetric that measures what `mmmaskformer.CocoInstanceDataset` reads.
+
+    The host's hands ``ann_file`` to pycocotools, which ends after the last image in a bare IndexError or KeyError where
+    an annotation has no usable outline, 'area' or 'iscrowd', and counts a found object as missed if its annotation has
+    the id 0. Here such a file is replaced by a completed copy, which is logged; any other is measured as it is.
+
+    Args:
+        ann_file: the COCO instance JSON; None takes the ground truth of the samples.
+        settings: all other arguments of the host's class.
+
+    Raises:
+        FileNotFoundError, ValueError: if the file cannot be read, see
+            `mmmaskformer.formats.coco_instances.read_instances`.
+    """
+
+    def __init__(self, ann_file: str | None = None, **settings) -> None:
+        with _usable_file(ann_file, settings.get('backend_args')) as (file, backend_args):
+            super().__init__(ann_file=file, **settings | dict(backend_args=backend_args))
+        self.backend_args = settings.get('backend_args')
+
+
+@contextmanager
+def _usable_file(ann_file: str | None, backend_args: dict | None) -> Iterator[tuple[str | None, dict | None]]:
+    """The file to measure with, and how to get it."""
+    content = None if ann_file is None else complete_instances(ann_file, backend_args)
+    if content is None:
+        yield ann_file, backend_args
+        return
+    print_log(
+        f'CocoInstanceMetric: {ann_file} is measured without the annotations that the data set leaves out; missing '
+        "values of 'area' and 'iscrowd' are filled in, and annotations are numbered from 1.",
+        logger='current',
+        level=logging.WARNING,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / 'instances.json'
+        file.write_text(json.dumps(content), encoding='utf-8')
+        yield str(file), None

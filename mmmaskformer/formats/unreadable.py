@@ -1,0 +1,41 @@
+"""Image files that no reader can decode: what is wrong with them, for a message that names the file."""
+
+from collections.abc import Mapping
+
+import cv2
+from mmengine import fileio
+from PIL import UnidentifiedImageError
+
+from mmmaskformer.formats.png_chunks import find_damage, is_png
+
+NOT_LOADED = 'failed to load image'
+"""How mmcv's LoadImageFromFile begins where OpenCV gives nothing."""
+
+
+def is_decoding_error(error: BaseException) -> bool:
+    """Whether an error is that of mmcv's loader, which does not name the file or the reason."""
+    if isinstance(error, cv2.error):
+        return 'imdecode' in str(error)
+    return isinstance(error, UnidentifiedImageError) or (
+        isinstance(error, AssertionError) and str(error).startswith(NOT_LOADED)
+    )
+
+
+def describe_unreadable(path: str, backend_args: Mapping | None = None) -> str:
+    """A message for an image that could not be decoded.
+
+    Args:
+        path: of the file, which exists.
+        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+    """
+    content = fileio.get(path, backend_args=backend_args)
+    if not content:
+        found, fix = 'empty (0 bytes)', 'copy it again, or take it out of the data set'
+    elif content.lstrip()[:1] == b'<' or content.startswith(b'version https://git-lfs'):
+        found = f'{len(content)} bytes of text, as when a download failed or a Git LFS file is not fetched'
+        fix = 'download it again'
+    else:
+        damage = find_damage(content) if is_png(content) else None
+        found = f'{len(content)} bytes that cannot be decoded{f" ({damage})" if damage else ""}'
+        fix = 'it is cut off, damaged or of another format; copy or convert it again, or take it out of the data set'
+    return f'image {path}: {found}, expected a picture. Fix: {fix}.'

@@ -1,0 +1,80 @@
+"""Which file a picture goes to, for the visualizers of both hosts: never onto an image or another's picture."""
+
+import itertools
+import logging
+from collections.abc import Hashable, Iterator
+from os import path as osp
+from typing import Any
+
+from mmengine.logging import print_log
+
+
+class PictureFiles:
+    """Tells apart the pictures of images of one name that lie in several folders.
+
+    The hosts' scripts and inferencers name pictures as the image files, without their folders, so that a later one
+    would replace an earlier one without a word.
+    """
+
+    def __init__(self) -> None:
+        self._image_of: dict[Hashable, str] = {}
+        self._logged = False
+
+    def distinct(self, name: str, out_file: str | None, step: int, sample: Any) -> tuple[str, str | None]:
+        """Name and file of a picture; with folders of the image in front where another image has got that name.
+
+        Args:
+            name: for the backends of the visualizer.
+            out_file: to write instead of using the backends; None for none.
+            step: under which the backends record it.
+            sample: a data sample; without ``img_path``, as for an array, nothing is changed.
+
+        Returns:
+            ``name`` and ``out_file``.
+
+        Raises:
+            ValueError: if the picture would replace the image itself.
+        """
+        image = sample.get('img_path') if sample is not None else None
+        if not isinstance(image, str):
+            return name, out_file
+        if out_file is not None and osp.realpath(out_file) == osp.realpath(image):
+            raise ValueError(
+                f'the picture of the result would replace the image {image}. Fix: give another folder to draw into '
+                '(--show-dir, out_dir).'
+            )
+        plain = osp.basename(image)
+        if not (name if out_file is None else out_file).endswith(plain):
+            return name, out_file  # a name of the caller's own
+        for own in _names(image):
+            key = (_ending(name, plain, own), step) if out_file is None else _ending(out_file, plain, own)
+            if self._image_of.setdefault(key, image) == image:
+                break
+        self._tell(image, plain, own)
+        return _ending(name, plain, own), _ending(out_file, plain, own)
+
+    def _tell(self, image: str, plain: str, own: str) -> None:
+        if own != plain and not self._logged:
+            self._logged = True
+            print_log(
+                f'Several images are called {plain}. The picture of {image} is named {own}; others of one name get '
+                'their folders in front in the same way.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def _names(image: str) -> Iterator[str]:
+    """Names for the picture of an image: its own, then with more and more folders in front, then with numbers."""
+    *folders, name = image.replace('\\', '/').strip('/').split('/')
+    yield name
+    for folder in reversed(folders):
+        name = f'{folder}_{name}'
+        yield name
+    for number in itertools.count(2):
+        yield f'{number}_{name}'
+
+
+def _ending(target: str | None, plain: str, own: str) -> str | None:
+    """A name or path whose end is the name of an image, with another end; others stay."""
+    return target if target is None or not target.endswith(plain) else target[: -len(plain)] + own

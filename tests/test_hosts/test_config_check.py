@@ -1,0 +1,50 @@
+"""Misspelt keys are reported, and a training run of nothing is refused."""
+
+import ast
+from types import SimpleNamespace
+
+import pytest
+from helpers.runs import ROOT
+from mmengine.config import ConfigDict
+
+from mmmaskformer.hosts.config_check import CheckConfigHook, unread_keys
+
+
+@pytest.mark.parametrize(
+    ('key', 'meant'),
+    [
+        ('load_form', 'load_from'),
+        ('train_datalaoder', 'train_dataloader'),
+        ('randomnes', 'randomness'),
+        ('custom_hook', 'custom_hooks'),
+        ('optim_wraper', 'optim_wrapper'),
+        ('val_evaluater', 'val_evaluator'),
+    ],
+)
+def test_misspelt_keys_are_reported_with_what_was_meant(key, meant):
+    [text] = unread_keys({key: 1, meant: 2, 'my_own_name': 3})
+    assert text == f"config: nothing reads the key '{key}'. Fix: if it was to be '{meant}', correct its spelling."
+
+
+def test_keys_of_dicts_that_are_passed_over_are_reported():
+    cfg = dict(auto_scale_lr=dict(enabled=True, base_batch_size=8), env_cfg=dict(cudnn_benchmark=True))
+    [text] = unread_keys(cfg)
+    assert "'auto_scale_lr.enabled'; expected one of ['base_batch_size', 'enable']" in text
+
+
+def test_no_variable_of_a_shipped_config_is_taken_for_a_mistake():
+    files = sorted(ROOT.glob('configs/**/*.py'))
+    statements = [node for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.Assign)]
+    names = {target.id for node in statements for target in node.targets if isinstance(target, ast.Name)}
+    assert len(names) > 40 and not list(unread_keys(dict.fromkeys(names)))
+
+
+@pytest.mark.parametrize('key', ['max_iters', 'val_interval'])
+def test_a_training_run_of_nothing_is_refused(key):
+    train_cfg = dict(max_iters=5, val_interval=5) | {key: 0}
+    runner = SimpleNamespace(cfg=ConfigDict(train_cfg=train_cfg), train_loop=SimpleNamespace(**train_cfg))
+    with pytest.raises(ValueError, match=rf'^train_cfg\.{key}: found 0, expected a whole number of at least 1$'):
+        CheckConfigHook().before_train(runner)
+    train_cfg[key] = 1
+    runner.train_loop = SimpleNamespace(**train_cfg)
+    CheckConfigHook().before_train(runner)
