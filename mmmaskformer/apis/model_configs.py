@@ -16,9 +16,12 @@ DEPTHS: dict[tuple[bool, tuple[int, ...]], int] = {
 """Depth of a ResNet of the hosts by kind and number of blocks."""
 
 BASES = {
-    'semantic': ('models/maskformer_r50.py', 'default_runtime.py'),
-    'panoptic': ('models/maskformer_r50-6enc_panoptic.py', 'default_runtime_mmdet.py'),
+    ('mask', 'semantic'): ('models/maskformer_r50.py', 'default_runtime.py'),
+    ('mask', 'panoptic'): ('models/maskformer_r50-6enc_panoptic.py', 'default_runtime_mmdet.py'),
+    ('per pixel', 'semantic'): ('models/per-pixel-baseline_r50.py', 'default_runtime.py'),
+    ('per pixel plus', 'semantic'): ('models/per-pixel-baseline-plus_r50.py', 'default_runtime.py'),
 }
+"""Shipped configs to start from, by kind of head and task."""
 
 
 class NoConfigError(ValueError):
@@ -37,20 +40,21 @@ def own_config(architecture: Architecture, settings: Settings, task: str) -> Con
         NoConfigError: if the backbone has no config that is known.
     """
     head = architecture.head
-    lines = [f'_base_ = {[str(SHIPPED / "_base_" / base) for base in BASES[task]]!r}']
-    decoder = dict(num_layers=head.decoder_layers, num_heads=settings.num_heads, ffn_channels=head.ffn_channels)
+    if (head.kind, task) not in BASES:
+        raise NoConfigError(f'a {head.kind} head has no segments; found --task {task}. Fix: --task semantic')
+    lines = [f'_base_ = {[str(SHIPPED / "_base_" / base) for base in BASES[head.kind, task]]!r}']
     pixel_decoder = dict(_delete_=True, type='mmmaskformer.FPNPixelDecoder', norm_groups=settings.norm_groups)
     if head.encoder_layers:
         pixel_decoder |= dict(type='mmmaskformer.TransformerEncoderPixelDecoder', num_layers=head.encoder_layers)
         pixel_decoder |= dict(num_heads=settings.num_heads, ffn_channels=head.encoder_ffn_channels)
-    settings_of_head = dict(
-        num_classes=head.num_classes,
-        num_queries=head.num_queries,
-        channels=head.channels,
-        pixel_decoder=pixel_decoder,
-        transformer_decoder=decoder,
-        criterion=dict(no_object_weight=settings.no_object_weight),
-    )
+    settings_of_head = dict(num_classes=head.num_classes, channels=head.channels, pixel_decoder=pixel_decoder)
+    if head.kind != 'per pixel':
+        settings_of_head['transformer_decoder'] = dict(
+            num_layers=head.decoder_layers, num_heads=settings.num_heads, ffn_channels=head.ffn_channels
+        )
+    if head.kind == 'mask':
+        settings_of_head['num_queries'] = head.num_queries
+        settings_of_head['criterion'] = dict(no_object_weight=settings.no_object_weight)
     padding = dict(size_divisor=settings.size_divisor, test_cfg=dict(size_divisor=settings.size_divisor))
     if task == 'panoptic':
         settings_of_head['things'] = _things(head.num_classes, settings)

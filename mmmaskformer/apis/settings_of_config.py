@@ -105,6 +105,8 @@ def _test_settings(config: Config) -> dict[str, Any]:
         edges = ' '.join(str(step.short_edge) for step in scales)
         limit = 'as long sides' if equal else f'long side at most {" ".join(map(str, sorted(long_sides)))}'
         found['test views'] = f'{edges}, {limit}, {words}'
+        before = [_size(step) for step in config.tta_pipeline if _short(step) == 'ResizeShortestEdge']
+        found['views start from'] = 'the image resized for the test' if before == sizes else 'the image file'
     return found
 
 
@@ -161,6 +163,9 @@ def steps_of(pipeline: Sequence[Mapping]) -> Iterator[str]:
 def _step(name: str, step: Mapping) -> str:
     if name == 'ResizeShortestEdge':
         return f'resize {_size(step)}'
+    if name == 'RandomCrop' and step.get('crop_type') == 'absolute_range':
+        side = f'{step["crop_size"][0]} to {step["crop_size"][1]}'
+        return f'crop {side} x {side}'
     if name == 'RandomCrop':
         limit = step.get('cat_max_ratio', 1.0)
         return f'crop {_pixels(step["crop_size"])}' + ('' if limit == 1.0 else f', one class at most {limit:g}')

@@ -191,7 +191,7 @@ def _accepted_names(built: type, cls: type) -> set[str] | None:
     for position, base in enumerate(order[:-1]):
         if '__init__' not in vars(base):
             continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(vars(base)['__init__']).parameters.values())[1:]
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if position >= order.index(cls) and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return names

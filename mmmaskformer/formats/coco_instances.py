@@ -85,7 +85,7 @@ def complete_instances(path: str, backend_args: dict | None = None) -> dict | No
     content, notes = _content(path, backend_args, what), Notes(what)
     categories = _categories(content['categories'], what, notes)
     images = {image['id']: image for image in content['images']}
-    rows = []
+    rows: list[dict] = []
     for number, row, kept in _usable_rows(content, categories, what, notes):
         given = row.get('area')
         is_area = isinstance(given, int | float) and not isinstance(given, bool) and given > 0

@@ -21,6 +21,7 @@ from mmmaskformer.core.checks import (
     refuse_unknown_keys,
     whole,
 )
+from mmmaskformer.core.training.points import SETTINGS as POINT_SETTINGS
 from mmmaskformer.registry import MODELS
 
 WEIGHT = number(0)
@@ -38,10 +39,12 @@ PART_SETTINGS: dict[str, Check] = {
     'loss_weights': mapping_of(WEIGHT).or_none(),
     'weights': mapping_of(WEIGHT).or_none(),
     'mask_loss': MAPPING.or_none(),
+    'box_loss': MAPPING.or_none(),
     'costs': list_of(MAPPING).or_none(),
     'assignment': MAPPING,
     'ignore_in_loss': BOOLEAN,
     'self_attention': BOOLEAN,
+    **POINT_SETTINGS,
     'loss_weight': WEIGHT,
     'class_mean_over_ranks': BOOLEAN,
 }

@@ -16,7 +16,7 @@ from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, sc
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
 from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_of, warn_of_range
-from mmmaskformer.hosts.windows import require_windows
+from mmmaskformer.hosts.windows import require_windows, window_shares, windows_of
 
 
 @checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_val=number(), seg_pad_val=whole())
@@ -242,8 +242,8 @@ class EncoderDecoder(HostEncoderDecoder):
     def _window_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
         require_windows(self.test_cfg)
         sides = zip(inputs.shape[2:], self.test_cfg['crop_size'], self.test_cfg['stride'], strict=True)
-        windows = [_windows(*side) for side in sides]
-        weights = tuple(_shares(axis, length) for axis, length in zip(windows, inputs.shape[2:], strict=True))
+        windows = [windows_of(*side) for side in sides]
+        weights = tuple(window_shares(axis, length) for axis, length in zip(windows, inputs.shape[2:], strict=True))
         views = [[] for _ in metas]
         for rows in windows[0]:
             for columns in windows[1]:
@@ -264,21 +264,6 @@ class EncoderDecoder(HostEncoderDecoder):
                         )
                     )
         return views
-
-
-def _windows(length: int, crop: int, stride: int) -> list[slice]:
-    """Where the host's windows lie along one axis; the last one ends with the axis."""
-    starts = range(0, max(length - crop, 0) + stride, stride)
-    starts = [min(start, max(length - crop, 0)) for start in starts]
-    return [slice(start, min(start + crop, length)) for start in starts]
-
-
-def _shares(windows: Sequence[slice], length: int) -> Tensor:
-    """Weight (length,) of each window at each position: one over the number of windows there."""
-    counts = torch.zeros(length)
-    for window in windows:
-        counts[window] += 1
-    return 1 / counts
 
 
 def _padding(meta: dict) -> Sequence[int]:

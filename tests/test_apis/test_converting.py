@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.foreign import CLASSES, SETTINGS, THINGS, architecture, host_model, weights_of, write_official
+from mmengine.config import Config
 from safetensors import safe_open
 
 from mmmaskformer.apis import cli
 from mmmaskformer.apis.converting import convert_checkpoint, read_source
-from mmmaskformer.apis.model_configs import host_config
+from mmmaskformer.apis.model_configs import host_config, own_config
 from mmmaskformer.apis.verifying import build
 from mmmaskformer.checkpoints import writers
 from mmmaskformer.checkpoints.convert import convert
@@ -75,8 +76,28 @@ def test_an_average_is_taken_when_asked_for(files, tmp_path):
         found = convert_checkpoint(tmp_path / 'run.pth', out, 'official', averaged=averaged).conversion.weights
         name = 'sem_seg_head.predictor.query_embed.weight'
         assert torch.equal(found[name], expected[name])
-    with pytest.raises(ValueError, match='--averaged: found none of ema_state_dict'):
+    # mmengine's hook swaps them when it saves: state_dict is the average
+    found = convert_checkpoint(files / 'mmseg.pth', tmp_path / 'swapped.pth', 'mmseg', averaged=True).conversion.weights
+    name = 'decode_head.query_embed.weight'
+    assert torch.equal(found[name], torch.load(files / 'mmseg.pth', weights_only=True)['state_dict'][name])
+    with pytest.raises(ValueError, match='--averaged: found none of model_ema'):
         convert_checkpoint(files / 'official.pkl', tmp_path / 'b.pth', 'official', averaged=True)
+
+
+def test_the_weight_of_no_object_is_kept(tmp_path):
+    weights = weights_of('official')
+    weights['criterion.empty_weight'][-1] = 0.25
+    write_official(tmp_path / 'a.pkl', weights)
+    convert_checkpoint(tmp_path / 'a.pkl', tmp_path / 'a.pth', 'mmmaskformer', num_heads=4)
+    assert torch.load(tmp_path / 'a.pth', weights_only=True)['meta']['no_object_weight'] == 0.25
+    found = convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pkl', 'official').conversion.weights
+    assert all(torch.equal(value, found[name]) for name, value in weights.items())
+
+
+def test_files_can_be_read_by_whom_the_user_lets(files, tmp_path):
+    (tmp_path / 'mine').touch()
+    convert_checkpoint(files / 'official.pkl', tmp_path / 'a.safetensors', 'mmmaskformer', num_heads=4)
+    assert (tmp_path / 'a.safetensors').stat().st_mode == (tmp_path / 'mine').stat().st_mode
 
 
 def test_files_for_detectron2_have_what_its_checkpointer_asks_for(files, tmp_path):
@@ -149,7 +170,25 @@ def test_other_heads_give_other_outputs(files, tmp_path):
 def test_without_the_source_package_weights_are_compared(files, tmp_path):
     report = convert_checkpoint(files / 'official.pkl', tmp_path / 'a.pth', 'mmmaskformer', verify=True, num_heads=4)
     (difference,) = report.differences
-    assert difference.largest == 0 and 'weights, converted back' in difference.what
+    assert difference.largest == 0
+    assert f'{len(weights_of("official")) - 1} weights, converted back' in difference.what
+
+
+@pytest.mark.parametrize('kind', ['per pixel', 'per pixel plus'])
+def test_per_pixel_baselines_go_to_the_published_code_and_back(tmp_path, kind):
+    shape = architecture(kind=kind)
+    torch.manual_seed(0)
+    weights = dict(build(own_config(shape, SETTINGS, 'semantic')).state_dict())
+    torch.save(dict(state_dict=weights, meta=dict(num_heads=4)), tmp_path / 'own.pth')
+    report = convert_checkpoint(tmp_path / 'own.pth', tmp_path / 'a.pkl', 'official', verify=True)
+    assert report.conversion.architecture == shape and report.differences[0].largest == 0
+    convert_checkpoint(tmp_path / 'a.pkl', tmp_path / 'b.pth', 'mmmaskformer', num_heads=4)
+    back = torch.load(tmp_path / 'b.pth', weights_only=True)
+    assert back['state_dict'].keys() == weights.keys()
+    assert all(torch.equal(value, back['state_dict'][name]) for name, value in weights.items())
+    model = build(Config.fromstring(back['meta']['cfg'], '.py'))
+    model.load_state_dict(back['state_dict'])
+    refused(tmp_path / 'own.pth', tmp_path, 'has no per-pixel baseline.*Fix: convert to mmmaskformer or', to='mmdet')
 
 
 def test_nothing_is_replaced_without_force(files, tmp_path, capsys):

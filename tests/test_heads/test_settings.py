@@ -27,7 +27,18 @@ PARTS = (
     'ClassCost',
     'HungarianMatcher',
     'SetMatcher',
+    'FixedMatcher',
+    'FixedAssignment',
+    'BoxMatcher',
+    'BoxCost',
+    'BoxLoss',
+    'PointMaskLoss',
+    'PointMaskCost',
     'SetCriterion',
+    'PerPixelClassifier',
+    'PerPixelPlusClassifier',
+    'PixelCrossEntropy',
+    'PixelMaskLosses',
 )
 LOADER, EVALUATOR = SimpleNamespace(dataset=SimpleNamespace()), SimpleNamespace(metrics=[])
 DERIVED = {
@@ -39,6 +50,7 @@ DERIVED = {
     'matcher',
     'pixel_decoder',
     'transformer_decoder',
+    'with_boxes',
 }
 """Settings of parts that follow from the head."""
 

@@ -56,3 +56,9 @@ def test_the_mask_head_of_detr_grows_with_the_queries(tmp_path):
     assert many['DETR']['GFLOP'] / few['DETR']['GFLOP'] > 3
     assert many['MaskFormer']['GFLOP'] / few['MaskFormer']['GFLOP'] < 1.1
     assert all(head[key] > 0 for head in (many['DETR'], many['MaskFormer']) for key in head if 'MiB' not in key)
+
+
+def test_the_loss_of_pixels_is_measured_both_ways(tmp_path):
+    arguments = ['--classes', '3', '9', '--size', '64', '96', '--rounds', '1', '--threads', '1']
+    out = runs.run_script(str(TOOLS / 'pixel_loss.py'), *arguments, cwd=tmp_path).stdout
+    assert re.findall(r'^\| (\d+) \| \S+ s, -?\d+ MiB \| \S+ s, -?\d+ MiB \|$', out, re.M) == ['3', '9']

@@ -41,7 +41,9 @@ class _OnePass(torch.autograd.Function):
     def forward(ctx, logits: Tensor, classes: Tensor, weight: Tensor):
         columns = interpolation_matrix(logits.shape[2], classes.shape[1], logits)
         rows = interpolation_matrix(logits.shape[1], classes.shape[0], logits)
-        step = chunk_rows(len(logits) * classes.shape[1], logits.device)
+        # At least the rows of two coarse ones: each band samples those at its border again.
+        fewest = 2 * -(-classes.shape[0] // logits.shape[1])
+        step = max(fewest, chunk_rows(len(logits) * classes.shape[1], logits.device))
         loss, grad = logits.new_zeros(()), torch.zeros_like(logits)
         for part, coarse in _bands(logits.shape[1], classes.shape[0], step):
             of_band = rows[part, coarse]

@@ -11,7 +11,7 @@ Source: Mask2Former, section 3.3; Kirillov et al., PointRend.
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.checks import FRACTION, checked, number, one_of, whole
+from mmmaskformer.core.checks import FRACTION, Check, checked, number, one_of, whole
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, Targets
 from mmmaskformer.core.training import equations
@@ -19,8 +19,15 @@ from mmmaskformer.core.training.pairwise import pairwise_point_costs
 from mmmaskformer.core.training.parts import Cost, MaskLoss, Pairs, by_layer
 from mmmaskformer.core.upsampling import sample_points
 
-KIND = one_of(*equations.PER_PIXEL)
-SEED = whole(0).or_none()
+SETTINGS: dict[str, Check] = {
+    'num_points': whole(1),
+    'oversample_ratio': number(1),
+    'importance_ratio': FRACTION,
+    'kind': one_of(*equations.PER_PIXEL),
+    'seed': whole(0).or_none(),
+}
+"""What the settings of losses and costs at points may be."""
+OF_COSTS = ('num_points', 'kind', 'seed')
 
 
 class RandomPoints:
@@ -45,7 +52,7 @@ class RandomPoints:
         return torch.rand(*shape, 2, device=device, generator=generator)
 
 
-@checked(num_points=whole(1), oversample_ratio=number(1), importance_ratio=FRACTION, kind=KIND, seed=SEED)
+@checked(**SETTINGS)
 class PointMaskLoss(MaskLoss):
     """Binary cross-entropy, averaged over points, and dice loss of points; in the place of `FocalDiceLoss`.
 
@@ -107,7 +114,7 @@ class PointMaskLoss(MaskLoss):
         return PointMaskCost(num_points=self.num_points, kind=self.kind, seed=self.points.seed)
 
 
-@checked(num_points=whole(1), kind=KIND, seed=SEED)
+@checked(**{key: SETTINGS[key] for key in OF_COSTS})
 class PointMaskCost(Cost):
     """Binary cross-entropy and dice loss of all pairs at random points of each image, `equations.soft_mask_losses`.
 

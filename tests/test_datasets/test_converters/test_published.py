@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import published
-from helpers.published import BUILDERS, DATA_SETS, IGNORED, SIZE, settings_of
+from helpers.host_tools import run_tool
+from helpers.prepared import DATA_SETS, settings_of
+from helpers.published import BUILDERS, IGNORED, SIZE
 from helpers.runs import ROOT
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, DefaultScope, init_default_scope
@@ -157,6 +159,37 @@ def test_shipped_config_reads_what_was_prepared(tree, capsys):
     sample = DATASETS.build(settings | dict(data_root=str(tree.root)))[0]  # through the shipped augmentation
     labels = sample['data_samples'].to_dict()
     assert sample['inputs'].dtype == torch.uint8 and {'gt_sem_seg', 'gt_panoptic_seg'} & set(labels)
+
+
+SMALL = dict(channels=16, num_queries=6)
+SMALL |= {'pixel_decoder.norm_groups': 4, 'transformer_decoder.num_layers': 1, 'transformer_decoder.num_heads': 2}
+SMALL_BACKBONE = dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None)
+
+
+@pytest.mark.parametrize('name, host, head, more', [
+    ('ade20k_full', 'mmseg', 'decode_head', {}),
+    ('cityscapes_panoptic', 'mmdet', 'panoptic_head',
+     {'pixel_decoder.num_layers': 1, 'pixel_decoder.num_heads': 2}),
+])  # fmt: skip
+def test_host_script_trains_and_evaluates(trees, tmp_path, name, host, head, more):
+    """With the shipped config, augmentation and checks; only the model is small."""
+    root = trees[name].root
+    options = {f'model.backbone.{key}': value for key, value in SMALL_BACKBONE.items()}
+    options |= {f'model.{head}.{key}': value for key, value in (SMALL | more).items()}
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        options |= {
+            f'{loader}.dataset.data_root': root,
+            f'{loader}.num_workers': 0,
+            f'{loader}.persistent_workers': False,
+        }
+    options |= {'train_cfg.max_iters': 1, 'train_cfg.val_interval': 1, 'default_hooks.logger.interval': 1}
+    config = ROOT / 'configs' / SHIPPED[name]
+    pairs = [f'{key}={value}' for key, value in options.items()]
+    printed = run_tool(host, 'train.py', config, '--work-dir', tmp_path, '--cfg-options', *pairs, cwd=tmp_path)
+    assert (
+        'Iter(train) [1/1]' in printed and f'Iter(val) [{len(trees[name].truth[DATA_SETS[name].splits[1]])}/' in printed
+    )
+    assert ('mIoU: ' if host == 'mmseg' else 'panoptic/PQ: ') in printed
 
 
 def test_folder_of_prepared_data(trees, tmp_path, capsys):
