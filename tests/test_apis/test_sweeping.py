@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,21 @@ def test_an_interrupted_sweep_goes_on_with_the_run_that_was_cut_off(config, tmp_
     assert [arguments[2].rpartition('/')[2] for arguments in calls] == ['20', '40']
     assert all('--resume' in arguments for arguments in calls)
     assert [row[1] for row in sweep.rows] == [1.0, 2.0, 3.0]
+
+
+def test_ending_the_command_ends_its_run(config, tmp_path, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def train(arguments):
+        """What `subprocess.run` does: an exception while it waits ends the process."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        raise AssertionError('the wait went on')
+
+    monkeypatch.setattr(sweeping, 'train', train)
+    command = ['sweep', str(config), '--key', 'queries', '--values', '5', '--work-dir', str(tmp_path)]
+    assert cli.main(command) == 130 and 'the same command goes on from here' in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_folder_of_other_settings_is_refused(config, tmp_path):

@@ -11,6 +11,7 @@ a row that changes several entries; with a name alone it is the config as it sta
 """
 
 import shlex
+import signal
 import sys
 
 EXAMPLE = (
@@ -58,11 +59,15 @@ def run(args) -> int:
             if finished(each) is None:
                 print(shlex.join(['mmmaskformer', 'train', *arguments_of(args.config, each)]))
         return 0
+    # A sweep that is ended must not leave its run training: the next one would train in the same folder.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sweep = run_sweep(args.config, runs, args.work_dir, args.metrics, args.key or 'case')
     except KeyboardInterrupt:
         print('stopped: the same command goes on from here', file=sys.stderr)
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     print('\n'.join([markdown_table(sweep.header, sweep.rows), *(f'{file}: written' for file in sweep.files)]))
     if sweep.failed:
         print('failed: ' + ', '.join(map(str, sweep.failed)), file=sys.stderr)
