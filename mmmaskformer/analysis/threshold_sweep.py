@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from mmmaskformer.analysis.nested import Assignment, nested_assignments
 from mmmaskformer.analysis.stored import StoredPrediction
 from mmmaskformer.analysis.tables import Cell
 from mmmaskformer.core.inference.panoptic import join_segments, keep_enough
-from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality
 from mmmaskformer.core.segments import VOID, Segments
 
@@ -44,9 +45,9 @@ class Best(NamedTuple):
 class ThresholdSweep:
     """Counts segments for every pair of thresholds, exactly as `panoptic_inference` with these thresholds would.
 
-    The network runs once. For an image, pixels are assigned once for each set of confident queries that a threshold
-    leaves, and segments are matched once for each set of queries that keep enough of their masks: most pairs of
-    thresholds share both.
+    The network runs once. The masks of an image are resized and compared once for all object thresholds, see
+    `nested_assignments`, and segments are matched once for each set of queries that keep enough of their masks, which
+    most overlap thresholds share.
 
     Args:
         object_thresholds: A of them, in [0, 1]; ascending after construction, each once.
@@ -93,30 +94,26 @@ class ThresholdSweep:
         """
         self.highest.append(prediction.highest)
         self.num_queries = prediction.num_queries
-        known: dict[int, list[tuple[SegmentCounts, int]]] = {}
-        for row, threshold in enumerate(self.object_thresholds):
-            number = len(confident_queries(prediction.class_logits, threshold)[0])
-            if number not in known:  # the sets of confident queries are nested
-                known[number] = self._count(prediction, threshold, truth, name)
-            for column, (counts, segments) in enumerate(known[number]):
+        found: dict[int, list[tuple[SegmentCounts, int]]] = {}
+        falling = list(reversed(list(enumerate(self.object_thresholds))))
+        assignments = nested_assignments(prediction, [threshold for _, threshold in falling])
+        for (row, _), assignment in zip(falling, assignments, strict=True):
+            number = len(assignment.labels)
+            if number not in found:  # each set of confident queries holds the one before it
+                found[number] = self._count(assignment, truth, name)
+            for column, (counts, segments) in enumerate(found[number]):
                 self._counts[row][column] = self._counts[row][column] + counts
                 self.segments[row, column] += segments
                 self.empty_images[row, column] += segments == 0
 
-    def _count(
-        self, prediction: StoredPrediction, threshold: float, truth: Segments[np.ndarray], name: str
-    ) -> list[tuple[SegmentCounts, int]]:
-        """Counts and number of segments of an image at one object threshold and every overlap threshold."""
-        masks = prediction.query_masks()
-        queries, labels, scores = confident_queries(prediction.class_logits, threshold)
-        if not len(queries):
-            void: Segments[np.ndarray] = Segments(
-                np.full(masks.out_size, VOID, np.int32), np.zeros(0, np.int64), np.zeros(0)
-            )
+    def _count(self, assignment: Assignment, truth: Segments[np.ndarray], name: str) -> list[tuple[SegmentCounts, int]]:
+        """Counts and number of segments of an image at every overlap threshold."""
+        labels, scores, winner, own_area = assignment
+        if winner is None:
+            void: Segments[np.ndarray] = Segments(np.full(truth.ids.shape, VOID, np.int32), np.zeros(0, np.int64))
             counts = count_segments(truth, void, num_classes=len(self.is_thing), name=name)
             return [(counts, 0)] * len(self.overlap_thresholds)
-        winner, own_area = assign_pixels(masks, queries, scores)
-        is_thing = labels.new_tensor(self.is_thing.tolist()).bool()
+        is_thing = torch.from_numpy(self.is_thing).to(labels.device)
         known: dict[bytes, tuple[SegmentCounts, int]] = {}
         found = []
         for overlap in self.overlap_thresholds:
