@@ -118,6 +118,15 @@ def test_ways_of_a_semantic_model_equal_the_hosts_tests(kinds, tmp_path):
     assert files[0].read_text().count('\n|') == 4
 
 
+def test_precision_is_that_of_the_hosts_test(kinds, tmp_path):
+    options = {'test_cfg.fp16': True}
+    found = as_dicts(*compare_inference(*kinds['semantic'], tmp_path, ['semantic'], options)[:2])
+    host = host_results(*kinds['semantic'], tmp_path / 'host', test_cfg__fp16=True)
+    assert found['semantic']['mIoU'] == pytest.approx(host['mIoU'], abs=1e-9)
+    exact = as_dicts(*compare_inference(*kinds['semantic'], tmp_path, ['semantic'])[:2])
+    assert found['semantic']['mIoU'] != exact['semantic']['mIoU'], 'precision matters'
+
+
 def test_sliding_windows_are_computed_once_for_all_ways(kinds, tmp_path):
     slide = dict(mode='slide', crop_size=(64, 64), stride=(48, 48))
     options = {f'model.test_cfg.{key}': value for key, value in slide.items()}

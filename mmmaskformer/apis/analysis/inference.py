@@ -142,7 +142,7 @@ def _of_detector(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | Non
     trained = load_config(cfg, checkpoint)
     counters = {mode: _Counter(kinds[mode].field, kinds[mode].form or '', trained) for mode in modes}
     for batch in track(trained.loader, description='images'):
-        with torch.no_grad():
+        with trained.testing():
             samples = trained.model.test_step(batch)
         for sample in samples:
             for counter in counters.values():
@@ -169,7 +169,7 @@ def _of_segmentor(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | No
     }
     counters = {mode: _Counter('pred_sem_seg', SEMANTIC, trained) for mode in modes}
     for batch in track(trained.loader, description='images'):
-        with network_once(model) as again, torch.no_grad():
+        with network_once(model) as again, trained.testing():
             for mode, counter in counters.items():
                 again()
                 model.test_cfg = ConfigDict(settings[mode])

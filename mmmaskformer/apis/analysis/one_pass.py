@@ -1,6 +1,7 @@
 """One pass of a trained model over the test set of its config, with what its queries predict."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, autocast
 from rich.progress import track
 from torch import Tensor
 
@@ -51,6 +52,12 @@ class Trained(NamedTuple):
     def is_thing(self) -> list[bool]:
         """K flags; all False for a semantic model."""
         return list(map(bool, getattr(self.head, 'is_thing', [False] * self.head.num_classes)))
+
+    @contextmanager
+    def testing(self) -> Iterator[None]:
+        """Without gradients, and in the precision of the host's test: ``test_cfg.fp16`` of the config."""
+        with torch.no_grad(), autocast(enabled=bool((self.config.get('test_cfg') or {}).get('fp16'))):
+            yield
 
 
 class ImagePrediction(NamedTuple):
@@ -120,13 +127,17 @@ def predict_image(trained: Trained, index: int) -> ImagePrediction:
     return predict_batch(trained, pseudo_collate([trained.dataset[index]]))[0]
 
 
-@torch.no_grad()
 def predict_batch(trained: Trained, batch: dict) -> list[ImagePrediction]:
     """Run the model on a batch as its data loader gives it.
 
     Raises:
         ValueError: if the model is the host's own `EncoderDecoder`, or slides a window.
     """
+    with trained.testing():
+        return _predict(trained, batch)
+
+
+def _predict(trained: Trained, batch: dict) -> list[ImagePrediction]:
     model = trained.model
     data = model.data_preprocessor(batch, False)
     inputs, samples = data['inputs'], data['data_samples']
