@@ -148,6 +148,7 @@ ARROWS = {
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
+    'hosts/vis_backends.py': {'numpy', 'mmengine', 'PIL', 'mmmaskformer.formats', 'mmmaskformer.registry'},
     'hosts/mmseg_drawing.py': {'mmseg', 'mmmaskformer.registry'},
     'hosts/tta.py': {'torch', 'mmengine', 'mmmaskformer.core', 'mmmaskformer.heads'},
     'hosts/checkpoint_checks.py': {

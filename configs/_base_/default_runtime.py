@@ -17,6 +17,7 @@ load_from = None
 resume = False
 tta_model = dict(type='mmmaskformer.SemanticTTAModel')
 custom_hooks = [
+    dict(type='mmmaskformer.CheckOutputsHook'),
     dict(type='mmmaskformer.CheckClassesHook'),
     dict(type='mmmaskformer.CheckDataHook'),
     dict(type='mmmaskformer.CheckBestKeyHook'),

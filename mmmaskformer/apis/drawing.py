@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import track
 
 from mmmaskformer.apis.trained import build_trained, read_config
+from mmmaskformer.formats.whole_files import require_writable
 from mmmaskformer.visualization.samples import (
     ClassList,
     class_list_of,
@@ -66,9 +67,11 @@ def draw_predictions(
         FileNotFoundError: if config or checkpoint does not exist.
         ValueError: if they do not fit each other, ``num`` is below 1, the model does not give ``field``, or the data
             cannot be drawn.
+        OSError: if ``out_dir`` cannot be written.
     """
     if num < 1:
         raise ValueError(f'num: found {num}, expected at least 1')
+    require_writable(out_dir, 'out_dir', folder=True)
     setup = load_setup(config, checkpoint, cfg_options)
     require_field(field)  # now that the config has imported the results of one's own
     chosen = track(spread_indices(len(setup.dataset), num), description='predictions')

@@ -9,6 +9,7 @@ import numpy as np
 from mmmaskformer.core.structures import NO_SEGMENT
 from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.formats.png_chunks import find_damage, is_png, read_header
+from mmmaskformer.formats.whole_files import explaining
 
 VOID_ID = 0
 FORM = dict(what='panoptic PNG', expected='an RGB PNG')
@@ -120,12 +121,14 @@ def write_ids(path: str | Path, ids: np.ndarray) -> None:
 
     Raises:
         ValueError: if an id is out of range.
+        OSError: if the file cannot be written.
     """
     try:
         colours = colours_of_ids(ids)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
-    Path(path).write_bytes(cv2.imencode('.png', colours[..., ::-1])[1].tobytes())
+    with explaining(path):
+        Path(path).write_bytes(cv2.imencode('.png', colours[..., ::-1])[1].tobytes())
 
 
 def replace_ids(

@@ -6,35 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import register_backend
-from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmmaskformer.formats.whole_files import remove_parts, write_whole
+from mmmaskformer.formats.whole_files import flush_folder, remove_parts, write_whole
 from mmmaskformer.hosts.checkpoint_files import POINTER, VALIDATED
+from mmmaskformer.hosts.file_backend import BACKEND
 from mmmaskformer.registry import HOOKS
 
-BACKEND = 'mmmaskformer.whole'
 OUTDATED = 'outdated_ckpts'
 """Key of mmengine's message hub: names of the files that a checkpoint replaces, removed once it is whole."""
-
-
-class WholeFileBackend(LocalBackend):
-    """mmengine's file backend for this machine's disks, whose files are whole or absent."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes, and the folder if it is missing."""
-        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(filepath, obj)
-
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text, and the folder if it is missing."""
-        self.put(obj.encode(encoding), filepath)
-
-
-register_backend(BACKEND, WholeFileBackend, force=True)
 
 
 @HOOKS.register_module()
@@ -75,8 +57,9 @@ class WholeCheckpointHook(CheckpointHook):
         self._outdated = list(info.get(OUTDATED, []))
         self._remove_outdated(runner)
         if is_main_process():
-            for part in [part for folder in {self.out_dir, runner.work_dir} for part in remove_parts(folder)]:
-                runner.logger.info(f'{part}, left by a killed run, is removed.')
+            for folder in {self.out_dir, runner.work_dir}:
+                for part in remove_parts(folder, of_any_machine=True):
+                    runner.logger.info(f'{part}, left by a killed run, is removed.')
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Save if it is time, or if a checkpoint waited for the end of the accumulation cycle."""
@@ -170,6 +153,8 @@ class WholeCheckpointHook(CheckpointHook):
     def _remove_outdated(self, runner: Runner) -> None:
         """Remove the outdated files, which all lie in the run's own folder."""
         outdated, self._outdated = self._outdated, []
+        if outdated and is_main_process():
+            flush_folder(self.out_dir)  # the new names are on the disk before an older file goes
         for path in [self.file_backend.join_path(self.out_dir, Path(name).name) for name in outdated]:
             if not is_main_process():
                 continue

@@ -6,6 +6,7 @@ from mmengine.logging import print_log
 from mmengine.structures import PixelData
 
 from mmmaskformer.formats.mmdet_codes import INSTANCE_OFFSET, with_void_restored
+from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
 
@@ -32,6 +33,7 @@ class DetLocalVisualizer(HostVisualizer):
     _told_one_of_two = False
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
+        write_host_files_whole()  # the pictures that the host's inferencers write, without a runner
         super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
 
     def add_datasample(self, name: str, image: np.ndarray, data_sample=None, *args, **kwargs) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
 
@@ -25,6 +26,7 @@ class SegLocalVisualizer(HostVisualizer):
     """
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
+        write_host_files_whole()  # the pictures that the host's inferencers write, without a runner
         super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
 
     def add_datasample(self, name: str, image: np.ndarray, *args, **kwargs) -> None:

@@ -41,6 +41,7 @@ from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segm
 from mmmaskformer.evaluation.coco_panoptic_files import panoptic_map
 from mmmaskformer.formats.mmdet_codes import count_codes
 from mmmaskformer.formats.panoptic_png import ids_of_colours, read_ids, write_ids
+from mmmaskformer.formats.whole_files import write_whole
 
 NUM_CLASSES = 133
 CATEGORIES = {label + 1: {'id': label + 1, 'isthing': label < 80} for label in range(NUM_CLASSES)}
@@ -321,7 +322,7 @@ def main() -> None:
             f'   {row["largest_difference"]:.0e}'
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + '\n')
+        write_whole(arguments.json, json.dumps(report, indent=1) + '\n')
 
 
 if __name__ == '__main__':
