@@ -14,7 +14,7 @@ from mmmaskformer.formats.coco_json import panoptic_text
 from mmmaskformer.formats.json_files import read_json
 from mmmaskformer.formats.panoptic_png import read_ids, write_ids
 from mmmaskformer.formats.result_names import result_names
-from mmmaskformer.formats.whole_files import whole_file, whole_folder
+from mmmaskformer.formats.whole_files import flush_files, whole_file, whole_folder
 
 
 class PanopticResultWriter:
@@ -70,6 +70,7 @@ class PanopticResultWriter:
                 for entry, name in zip(entries, names, strict=True):
                     (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                     (self.partial / _draft_name(entry['file_name'])).rename(fresh / name)
+                flush_files(fresh)
                 # From here to the end there is no JSON file: it never describes another folder.
                 self.json_file.resolve().unlink(missing_ok=True)
         # What is left comes from an earlier test that was interrupted.

@@ -176,9 +176,7 @@ def replace_folder(fresh: Path, path: Path) -> None:
         path: its name. If the renaming fails, the older folder keeps it.
     """
     old = path.with_name(f'.{path.name}.{MACHINE}-{os.getpid()}.old')
-    for file in fresh.rglob('*'):
-        if file.is_file():
-            _flush(file)
+    flush_files(fresh)
     if path.exists():
         path.rename(old)
     try:
@@ -189,6 +187,13 @@ def replace_folder(fresh: Path, path: Path) -> None:
         raise
     if old.exists():
         shutil.rmtree(old)
+
+
+def flush_files(folder: Path) -> None:
+    """Have the system write all files below a folder to disk."""
+    for file in folder.rglob('*'):
+        if file.is_file():
+            _flush(file)
 
 
 def _recover(path: Path) -> None:
