@@ -20,7 +20,7 @@ from mmmaskformer.formats.coco_json import write_panoptic
 from mmmaskformer.formats.images import write_photo
 from mmmaskformer.formats.label_maps import write_label_map
 from mmmaskformer.hosts.file_backend import write_host_files_whole
-from mmmaskformer.hosts.vis_backends import LocalVisBackend
+from mmmaskformer.hosts.vis_backends import WholeVisBackend
 from mmmaskformer.visualization.curve import plot_run
 from mmmaskformer.visualization.samples import ClassList, write_pictures
 from mmmaskformer.visualization.segments import Segments
@@ -108,8 +108,8 @@ def export(to: str):
     return lambda folder: write_file(Raw().eval(), 'raw', {}, to, folder / f'model.{to}')
 
 
-def backend(folder: Path) -> LocalVisBackend:
-    return LocalVisBackend(str(folder / 'vis'))
+def backend(folder: Path) -> WholeVisBackend:
+    return WholeVisBackend(str(folder / 'vis'))
 
 
 WRITING = {
@@ -175,4 +175,4 @@ def test_a_picture_of_the_visualizer(tmp_path):
     np.testing.assert_array_equal(read, PIXELS)
     (tmp_path / 'file').write_text('')
     with pytest.raises(FileExistsError, match=r'visualizer.save_dir: .*file: found a file, expected a folder'):
-        LocalVisBackend(str(tmp_path / 'file'))
+        WholeVisBackend(str(tmp_path / 'file'))

@@ -139,11 +139,14 @@ class MaskFormerFusionHead(BaseModule):
 
         Raises:
             ValueError: if the classes are not known.
+            NonFiniteLogitsError: if logits of the panoptic head are inf or NaN.
         """
         results = []
         for image, sample in enumerate(data_samples):
             masks = masks_of_image(mask_logits, image, sample.metainfo, rescale=rescale)
             results.append(self._answer(class_logits[image], masks, sample))
+        if isinstance(mask_logits, DeferredMaskLogits):
+            mask_logits.check()
         return results
 
     def settings(self, output: str) -> dict:

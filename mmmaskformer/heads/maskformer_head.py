@@ -15,9 +15,9 @@ from mmmaskformer.core.checks import checked, list_of, number, one_of, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskPrediction, Targets
 from mmmaskformer.core.training.criterion import SetCriterion
-from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.build import build_classifier, build_criterion, refuse_unknown_keys
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights

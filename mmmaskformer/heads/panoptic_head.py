@@ -9,7 +9,7 @@ from mmmaskformer.core.checks import whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.data_samples import targets_from_det_samples
-from mmmaskformer.heads.finite import require_finite
+from mmmaskformer.heads.finite import begin_finite_check
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 
 STOCK_COUNTS = ('num_things_classes', 'num_stuff_classes')
@@ -73,15 +73,18 @@ class MaskFormerPanopticHead(MaskFormerHead):
         Raises:
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``, or the weights of the head
                 were loaded in part.
-            NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
+            NonFiniteLogitsError: if logits are inf or NaN, naming image and file; on a GPU, the mask logits raise it
+                when they are used, our fusion head when it has its results.
         """
         self._require_all_weights()
         features = self.prepare(features)
         prediction = self._infer(features)
-        require_finite(prediction, [sample.metainfo for sample in data_samples])
+        check = begin_finite_check(prediction, [sample.metainfo for sample in data_samples])
+        if not prediction.class_logits.is_cuda:
+            check()
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
         self.feature_input.require_stride(features[0], [size], self.config_key)
-        return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
+        return prediction.class_logits, DeferredMaskLogits(prediction.masks, size, check)
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         size = tuple(data_samples[0].metainfo['batch_input_shape'])

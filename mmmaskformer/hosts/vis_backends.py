@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.visualization import LocalVisBackend as HostBackend
+from mmengine.visualization import LocalVisBackend
 from mmengine.visualization.vis_backend import force_init_env
 from PIL import Image
 
@@ -15,7 +15,7 @@ from mmmaskformer.registry import VISBACKENDS
 
 
 @VISBACKENDS.register_module()
-class LocalVisBackend(HostBackend):
+class WholeVisBackend(LocalVisBackend):
     """mmengine's local files, where pictures and the config are whole or absent.
 
     mmengine's own leaves half a picture if it is killed, and says nothing if the disk is full. Scalars are lines that
@@ -76,7 +76,7 @@ def writable_backends(vis_backends: Sequence | dict | None, save_dir: str | None
 def _whole(backend):
     """Ours in the place of mmengine's local files; it takes the same arguments and has the same name."""
     if isinstance(backend, dict) and backend.get('type') in ('LocalVisBackend', 'mmengine.LocalVisBackend'):
-        return dict(backend, type='mmmaskformer.LocalVisBackend')
+        return dict(backend, type='mmmaskformer.WholeVisBackend', name=backend.get('name', 'LocalVisBackend'))
     return backend
 
 

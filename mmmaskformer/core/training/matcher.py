@@ -3,6 +3,7 @@
 import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import cast
 
@@ -10,13 +11,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training.parts import ClassCost, Cost, FocalDiceLoss, MaskLoss, checked_weights
-
-
-class NonFiniteLogitsError(FloatingPointError):
-    """Class or mask logits hold inf or NaN, so that nothing can be matched."""
+from mmmaskformer.core.training.targets import check_labels, check_segments
 
 
 class HungarianMatcher(nn.Module):
@@ -69,12 +67,20 @@ class HungarianMatcher(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
+            ValueError: if predictions and targets do not fit together, or a label is not in [0, K).
         """
         layers, targets = Layers.of(predictions), Targets.of(targets)
+        _, batch, _, outputs = layers.class_logits.shape
+        if len(targets) != batch:
+            raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
+        check_segments(targets, outputs - 1)
         self._warn_if_queries_are_few(layers, targets)
+        unknown = (targets.labels < 0) | (targets.labels >= outputs - 1)
+        known = replace(targets, labels=targets.labels.clamp(0, outputs - 2))
         with torch.autocast(layers.device.type, enabled=False):
-            costs = self._costs(layers, targets).cpu()
-        _check_finite(costs, layers)
+            # labels of a GPU are judged on the host, in the one copy of the costs
+            costs = self._costs(layers, known).masked_fill_(unknown.any(), torch.nan).cpu()
+        _check_finite(costs, layers, targets)
         return _assign(costs, targets.counts)
 
     def _costs(self, layers: Layers, targets: Targets) -> Tensor:
@@ -113,9 +119,10 @@ def _assign(costs: Tensor, counts: Sequence[int]) -> Matches:
     )
 
 
-def _check_finite(costs: Tensor, layers: Layers) -> None:
+def _check_finite(costs: Tensor, layers: Layers, targets: Targets) -> None:
     wrong = (~costs.isfinite()).flatten(2).any(-1).nonzero()
     if len(wrong):
+        check_labels(targets.labels, layers.class_logits.shape[3] - 1)
         layer, image = min(wrong.tolist(), key=lambda found: found[::-1])
         raise NonFiniteLogitsError(_describe_non_finite(layers, layer, image))
 
