@@ -10,7 +10,9 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+Class = TypeVar('Class', bound=type)
 
 
 class Check(NamedTuple):
@@ -99,6 +101,7 @@ TEXT = Check('a text', lambda value: isinstance(value, str))
 PATH = Check('a path', lambda value: isinstance(value, str | PurePath) and str(value) != '')
 MAPPING = Check('a dict', lambda value: isinstance(value, Mapping))
 FRACTION = number(0, 1)
+WEIGHT = number(0)
 POSITIVE = Check('a number above 0', lambda value: number(0).accepts(value) and value > 0)
 
 
@@ -118,11 +121,12 @@ def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Ch
             raise ValueError(f'{where}.{key}: found {reprlib.repr(value)}, expected {checks[key].expected}')
 
 
-def checked(**checks: Check) -> Callable[[type], type]:
+def checked(**checks: Check) -> Callable[[Class], Class]:
     """Class decorator: the constructor checks its arguments before it does anything else.
 
     Messages name the class, or its attribute ``config_key``. Arguments that the constructor does not take are left to
-    Python's own error. A class derived from a checked one has both sets of checks.
+    Python's own error; where it takes none, that error does not name them, and a `TypeError` here does. A class derived
+    from a checked one has both sets of checks.
 
     Args:
         checks: what arguments may be, by name.
@@ -131,7 +135,7 @@ def checked(**checks: Check) -> Callable[[type], type]:
         The decorator, which raises a TypeError if a declared name is not an argument.
     """
 
-    def decorate(cls: Any) -> Any:
+    def decorate(cls: Class) -> Class:
         original = cls.__init__
         signature = inspect.signature(original)
         takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
@@ -142,14 +146,24 @@ def checked(**checks: Check) -> Callable[[type], type]:
         @functools.wraps(original)
         def checking_init(self, *args, **kwargs):
             where = getattr(type(self), 'config_key', type(self).__name__)
+            if original is object.__init__:
+                _refuse_settings(where, args, kwargs)
             check_settings(where, _arguments(signature, self, args, kwargs), checks)
             original(self, *args, **kwargs)
 
-        cls.__init__ = checking_init
-        cls.setting_checks = getattr(cls, 'setting_checks', {}) | checks
+        all_checks = getattr(cls, 'setting_checks', {}) | checks
+        for name, value in (('__init__', checking_init), ('setting_checks', all_checks)):
+            setattr(cls, name, value)
         return cls
 
     return decorate
+
+
+def _refuse_settings(where: str, args: tuple, kwargs: Mapping[str, Any]) -> None:
+    """Raise a `TypeError` if there are settings of what has none."""
+    if args or kwargs:
+        found = ', '.join([*map(repr, kwargs), *map(reprlib.repr, args)])
+        raise TypeError(f'{where} takes no settings; found {found}. Fix: leave it out')
 
 
 def _arguments(signature: inspect.Signature, self, args: tuple, kwargs: dict) -> dict[str, Any]:

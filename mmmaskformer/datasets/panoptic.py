@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, checked, whole
 from mmmaskformer.datasets.category_labels import labels_of_categories
+from mmmaskformer.datasets.checks import INDICES, PIPELINE
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.pipelines import check_pipelines
@@ -32,6 +33,9 @@ FILTERS = {'filter_empty_gt', 'min_size'}
     lazy_init=BOOLEAN,
     serialize_data=BOOLEAN,
     max_refetch=whole(0),
+    data_prefix=MAPPING,
+    indices=INDICES,
+    pipeline=PIPELINE,
 )
 class PanopticDataset(BaseDataset):
     """Images with panoptic segmentations in COCO's form: one JSON file and a folder of PNG files.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 
+from mmmaskformer.core.checks import BOOLEAN, checked, whole
 from mmmaskformer.registry import DATA_SAMPLERS
 
 
@@ -71,6 +72,7 @@ def seed_augmentation(seed: int, position: int) -> None:
 
 
 @DATA_SAMPLERS.register_module()
+@checked(shuffle=BOOLEAN, seed=whole(0).or_none())
 class ResumableSampler(InfiniteSampler):
     """mmengine's InfiniteSampler, in the same order, which can start anywhere and fixes the augmentation.
 

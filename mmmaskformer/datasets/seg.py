@@ -8,7 +8,8 @@ import numpy as np
 from mmengine import fileio
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, whole
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
+from mmmaskformer.datasets.checks import INDICES, PIPELINE
 from mmmaskformer.datasets.metainfo import load_metainfo, require_names
 from mmmaskformer.datasets.pairing import (
     candidates,
@@ -44,6 +45,11 @@ from mmseg.datasets import BaseSegDataset  # isort: skip
     lazy_init=BOOLEAN,
     serialize_data=BOOLEAN,
     max_refetch=whole(0),
+    data_prefix=MAPPING,
+    indices=INDICES,
+    pipeline=PIPELINE,
+    ann_file=PATH | one_of(''),
+    filter_cfg=MAPPING.or_none(),
 )
 class MaskFormerSegDataset(BaseSegDataset):
     """Images with label maps in two folders, checked when it is built: every image has its map and the reverse.

@@ -30,7 +30,9 @@ class MetricWithOthers(BaseMetric):
     def __init__(
         self, also: Sequence[dict | BaseMetric] | None = None, collect_device: str = 'cpu', prefix: str | None = None
     ) -> None:
-        if isinstance(also, dict | str):
+        if also is not None and not (
+            isinstance(also, list | tuple) and all(isinstance(metric, dict | BaseMetric) for metric in also)
+        ):
             raise TypeError(f'{type(self).__name__}.also: found {also!r}, expected a list of metrics. Fix: also=[...]')
         self.also: list[BaseMetric] = [ROOT_METRICS.build(m) if isinstance(m, dict) else m for m in also or ()]
         super().__init__(collect_device=collect_device, prefix=prefix)

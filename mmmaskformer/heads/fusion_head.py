@@ -11,7 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import checked, whole
+from mmmaskformer.core.checks import MAPPING, checked, list_of, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset
 from mmmaskformer.heads.build import refuse_unknown_keys
@@ -24,7 +24,11 @@ from mmmaskformer.heads.settings import check_result_settings
 HOST_KEYS = {'pred_panoptic_seg': 'pan_results', 'pred_instances': 'ins_results'}
 
 
-@checked(num_classes=whole(1).or_none())
+@checked(
+    num_classes=whole(1).or_none(),
+    test_cfg=MAPPING.or_none(),
+    init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
+)
 class MaskFormerFusionHead(BaseModule):
     """Turns the outputs of the last layer into every kind of result, several at once if wanted.
 

@@ -11,7 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import checked, list_of, number, one_of, whole
+from mmmaskformer.core.checks import MAPPING, checked, list_of, number, one_of, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, resize
 from mmmaskformer.core.inference.semantic import general_scores, scores_at_input
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
@@ -39,6 +39,7 @@ STRIDE = number(1)
     feature_strides=list_of(STRIDE).or_none(),
     ignore_index=whole(),
     on_class_mismatch=one_of('error', 'reinit'),
+    init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
 )
 class MaskFormerHead(BaseModule):
     """Mask classification for semantic segmentation.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import whole
+from mmmaskformer.core.checks import MAPPING, checked, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.data_samples import targets_from_det_samples
@@ -16,6 +16,7 @@ STOCK_COUNTS = ('num_things_classes', 'num_stuff_classes')
 """By what MMDetection's heads tell things from stuff."""
 
 
+@checked(train_cfg=MAPPING.or_none(), test_cfg=MAPPING.or_none())
 class MaskFormerPanopticHead(MaskFormerHead):
     """Mask classification for panoptic and instance segmentation: the model of `MaskFormerHead`, other data samples.
 

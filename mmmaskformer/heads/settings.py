@@ -12,33 +12,17 @@ from mmmaskformer.core.checks import (
     Check,
     check_settings,
     list_of,
-    mapping_of,
-    number,
     one_of,
     whole,
 )
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.registry import MODELS
 
-WEIGHT = number(0)
 PART_TYPE = Check(
     'the name of a part or its class', lambda value: callable(value) or (isinstance(value, str) and value)
 )
-PART_SETTINGS: dict[str, Check] = {
-    'norm_groups': whole(1),
-    'num_layers': whole(1),
-    'num_heads': whole(1),
-    'ffn_channels': whole(1),
-    'dropout': FRACTION,
-    'class_weight': (list_of(WEIGHT) | mapping_of(WEIGHT)).or_none(),
-    'no_object_weight': WEIGHT,
-    'loss_weights': mapping_of(WEIGHT).or_none(),
-    'weights': mapping_of(WEIGHT).or_none(),
-    'mask_loss': MAPPING.or_none(),
-    'costs': list_of(MAPPING).or_none(),
-    'ignore_in_loss': BOOLEAN,
-}
-"""Of the parts of a head, whichever part has them."""
+PARTS_OF_PARTS: dict[str, Check] = {'mask_loss': MAPPING.or_none(), 'costs': list_of(MAPPING).or_none()}
+"""What a part of ours takes as a module is in a config the dict that describes it."""
 
 RESULT_SETTINGS: dict[str, Check] = {
     'object_threshold': FRACTION,
@@ -86,7 +70,7 @@ def _check_part(where: str, part: Mapping[str, Any], channels: int) -> None:
     if not isinstance(cls, type):
         return
     is_own = cls.__module__.startswith('mmmaskformer.')
-    check_settings(where, part, PART_SETTINGS if is_own else getattr(cls, 'setting_checks', {}))
+    check_settings(where, part, getattr(cls, 'setting_checks', {}) | (PARTS_OF_PARTS if is_own else {}))
     taken = inspect.signature(cls).parameters
     if is_own and set(part) - {'type'} <= set(taken):
         for key in ('norm_groups', 'num_heads'):

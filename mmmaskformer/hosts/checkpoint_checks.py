@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.heads.checkpoint_layouts import SHOWN, require_finite_weights, require_own_weights
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.hooks import HEADS, bare_model
@@ -54,6 +55,7 @@ class Fit(NamedTuple):
 
 
 @HOOKS.register_module()
+@checked()
 class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, whatever loads it: load_from, resume, a test.
 

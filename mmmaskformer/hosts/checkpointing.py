@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, and the state that a resumed run needs beside the weights."""
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +11,36 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
 from mmmaskformer.formats.whole_files import flush_folder, remove_parts, write_whole
 from mmmaskformer.hosts.checkpoint_files import POINTER, VALIDATED
 from mmmaskformer.hosts.file_backend import BACKEND
 from mmmaskformer.registry import HOOKS
 
+NAMES = TEXT | list_of(TEXT)
 OUTDATED = 'outdated_ckpts'
 """Key of mmengine's message hub: names of the files that a checkpoint replaces, removed once it is whole."""
 
 
 @HOOKS.register_module()
+@checked(
+    interval=whole(1) | one_of(-1),
+    by_epoch=BOOLEAN,
+    save_optimizer=BOOLEAN,
+    save_param_scheduler=BOOLEAN,
+    out_dir=PATH.or_none(),
+    max_keep_ckpts=whole(-1),
+    save_last=BOOLEAN,
+    save_best=NAMES.or_none(),
+    rule=NAMES.or_none(),
+    greater_keys=NAMES.or_none(),
+    less_keys=NAMES.or_none(),
+    file_client_args=MAPPING.or_none(),
+    filename_tmpl=TEXT.or_none(),
+    backend_args=MAPPING.or_none(),
+    published_keys=NAMES.or_none(),
+    save_begin=whole(0),
+)
 class WholeCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, safe against a kill or a full disk at any moment.
 
@@ -33,9 +54,16 @@ class WholeCheckpointHook(CheckpointHook):
     Args:
         backend_args: of mmengine, for another place than a disk of this machine.
         kwargs: those of mmengine's hook.
+
+    Raises:
+        TypeError: if there is a key that mmengine's hook does not know.
     """
 
     def __init__(self, *args, backend_args: dict | None = None, **kwargs):
+        taken = set(inspect.signature(CheckpointHook).parameters) - {'kwargs'}
+        unknown = sorted(set(kwargs) - taken)
+        if unknown:  # mmengine would hand them on to the first checkpoint, which would fail
+            raise TypeError(f'{type(self).__name__} does not take the keys {unknown}; expected some of {sorted(taken)}')
         remote = kwargs.get('file_client_args') is not None or '://' in str(kwargs.get('out_dir'))
         if backend_args is None and not remote:
             backend_args = dict(backend=BACKEND)

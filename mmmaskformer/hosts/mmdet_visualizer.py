@@ -5,6 +5,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.structures import PixelData
 
+from mmmaskformer.core.checks import FRACTION, PATH, POSITIVE, TEXT, checked
 from mmmaskformer.formats.mmdet_codes import INSTANCE_OFFSET, with_void_restored
 from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.vis_backends import writable_backends
@@ -16,6 +17,7 @@ from mmdet.visualization.palette import get_palette  # isort: skip
 
 
 @VISUALIZERS.register_module()
+@checked(name=TEXT, save_dir=PATH.or_none(), alpha=FRACTION, line_width=POSITIVE)
 class DetLocalVisualizer(HostVisualizer):
     """MMDetection's visualizer, which also draws our ground truth and empty panoptic results.
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmmaskformer.core.checks import FRACTION, PATH, TEXT, checked
 from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
@@ -11,6 +12,7 @@ from mmseg.visualization import SegLocalVisualizer as HostVisualizer  # isort: s
 
 
 @VISUALIZERS.register_module()
+@checked(name=TEXT, save_dir=PATH.or_none(), alpha=FRACTION)
 class SegLocalVisualizer(HostVisualizer):
     """MMSegmentation's visualizer for images of any memory layout.
 

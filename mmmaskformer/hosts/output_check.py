@@ -8,6 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.formats.whole_files import require_writable
 from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.metrics import all_metrics
@@ -29,6 +30,7 @@ class Output(NamedTuple):
 
 
 @HOOKS.register_module()
+@checked()
 class CheckOutputsHook(Hook):
     """Refuses results that could not be written, and lets those of mmengine and the hosts be whole or absent.
 

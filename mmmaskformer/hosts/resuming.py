@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.datasets.samplers import ResumableSampler
 from mmmaskformer.hosts.checkpoint_files import (
     POINTER,
@@ -24,6 +25,7 @@ from mmmaskformer.registry import HOOKS
 
 
 @HOOKS.register_module()
+@checked()
 class ResumeHook(Hook):
     """Decides what ``--resume`` means and makes the resumed run equal one that was never interrupted.
 

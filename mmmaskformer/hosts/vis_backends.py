@@ -10,11 +10,13 @@ from mmengine.visualization import LocalVisBackend
 from mmengine.visualization.vis_backend import force_init_env
 from PIL import Image
 
+from mmmaskformer.core.checks import PATH, TEXT, checked
 from mmmaskformer.formats.whole_files import require_writable, write_whole
 from mmmaskformer.registry import VISBACKENDS
 
 
 @VISBACKENDS.register_module()
+@checked(save_dir=PATH.or_none(), img_save_dir=TEXT, config_save_file=TEXT, scalar_save_file=TEXT)
 class WholeVisBackend(LocalVisBackend):
     """mmengine's local files, where pictures and the config are whole or absent.
 

@@ -23,8 +23,8 @@ NOTHING_TO_LAUNCH = {
 class Counter(TorchDispatchMode):
     """Counts operators and waits on fake CUDA tensors.
 
-    A choice by value (`nonzero`) and a copy to the host are waits. A copy beside other work (``non_blocking``) is none, but
-    is listed as well. Whatever else needs values, such as `item`, raises: fake tensors have none.
+    A choice by value (`nonzero`) and a copy to the host are waits. A copy beside other work (``non_blocking``) is none,
+    but is listed as well. Whatever else needs values, such as `item`, raises: fake tensors have none.
 
     Attributes:
         waits: the operators that waited, in their order.

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import POSITIVE, checked, list_of, whole
+
 
 class FeatureMapError(ValueError):
     """A neck does not fit the backbone."""
 
 
+@checked(in_channels=whole(1), out_channels=whole(1), scales=list_of(POSITIVE), in_index=whole().or_none())
 class SimpleFeaturePyramid(nn.Module):
     """Several scales from one map: transposed convolutions up, max pooling down, two convolutions each.
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmmaskformer.core.checks import FRACTION, checked, list_of, whole
 from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.folding import LastConv, can_fold
 from mmmaskformer.core.modeling.channels_last import add_nearest_, prefers_channels_last
@@ -14,6 +15,7 @@ from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_pos
 from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, same_start_layers
 
 
+@checked(in_channels=list_of(whole(1)), channels=whole(1), mask_channels=whole(1), norm_groups=whole(1))
 class FPNPixelDecoder(Fusable):
     """Feature pyramid of 3x3 convolutions with GroupNorm, top-down by nearest up-sampling and addition.
 
@@ -88,6 +90,16 @@ class FPNPixelDecoder(Fusable):
         return PixelDecoderOutput(memory, conv(x), LastConv.of(conv, x))
 
 
+@checked(
+    in_channels=list_of(whole(1)),
+    channels=whole(1),
+    mask_channels=whole(1),
+    norm_groups=whole(1),
+    num_layers=whole(1),
+    num_heads=whole(1),
+    ffn_channels=whole(1),
+    dropout=FRACTION,
+)
 class TransformerEncoderPixelDecoder(nn.Module):
     """A transformer encoder on the coarsest feature, then the feature pyramid of `FPNPixelDecoder`.
 

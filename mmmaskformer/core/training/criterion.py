@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import BOOLEAN, WEIGHT, checked, list_of, mapping_of, whole
 from mmmaskformer.core.contracts import Matcher
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
@@ -15,6 +16,13 @@ from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, che
 from mmmaskformer.core.training.targets import check_segments
 
 
+@checked(
+    num_classes=whole(1),
+    loss_weights=mapping_of(WEIGHT).or_none(),
+    class_weight=(list_of(WEIGHT) | mapping_of(WEIGHT)).or_none(),
+    no_object_weight=WEIGHT,
+    ignore_in_loss=BOOLEAN,
+)
 class SetCriterion(nn.Module):
     """Matches every layer and sums classification loss and mask losses.
 

@@ -11,12 +11,14 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import WEIGHT, checked, mapping_of
 from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training.parts import ClassCost, Cost, FocalDiceLoss, MaskLoss, checked_weights
 from mmmaskformer.core.training.targets import check_labels, check_segments
 
 
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
 class HungarianMatcher(nn.Module):
     """Bipartite matching by a weighted sum of costs; as published, class + focal + dice.
 
