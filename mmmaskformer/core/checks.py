@@ -136,7 +136,7 @@ def checked(**checks: Check) -> Callable[[Class], Class]:
     """
 
     def decorate(cls: Class) -> Class:
-        original = cls.__init__
+        original = cls.__init__  # type: ignore[misc]  # that of a derived class is decorated itself
         signature = inspect.signature(original)
         takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
         unknown = set(checks) - set(signature.parameters)
