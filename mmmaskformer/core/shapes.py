@@ -110,5 +110,24 @@ def check_batch(
         )
 
 
+def check_features(where: str, features: Sequence[Tensor], in_channels: Sequence[int]) -> None:
+    """Check the features of a backbone.
+
+    Args:
+        where: what takes them, for messages.
+        features: one (B, C_i, h_i, w_i) per level.
+        in_channels: the channels C_i that are expected.
+
+    Raises:
+        ValueError: if there are more or fewer levels, or other channels.
+    """
+    found = [tuple(x.shape) for x in features]
+    if len(found) != len(in_channels) or any(len(x) != 4 or x[1] != c for x, c in zip(found, in_channels, strict=True)):
+        raise ValueError(
+            f'{where}: features have the shapes {found}; expected {len(in_channels)} levels (B, C, h, w) with the '
+            f'channels {list(in_channels)}, finest first. Fix: set in_channels to those of the backbone'
+        )
+
+
 def _form(tensor: Tensor) -> str:
     return f'{tuple(tensor.shape)} {str(tensor.dtype).removeprefix("torch.")}'
