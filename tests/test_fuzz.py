@@ -366,7 +366,7 @@ RESULTS = {
 DAMAGES = {
     'none': None,
     'NaN class': on('class_logits', with_one(NAN)),
-    'infinite class': on('class_logits', with_one(-INFINITE)),
+    'infinite class': on('class_logits', with_one(INFINITE)),
     'NaN mask': on('mask_logits', with_one(NAN)),
     'infinite mask': on('mask_logits', with_one(INFINITE)),
     'integer classes': on('class_logits', lambda x: x.long()),

@@ -47,9 +47,7 @@ class MaskFormer(nn.Module):
             ValueError: if images are not (B, 3, H, W) float, or the features do not fit the network.
         """
         if images.ndim != 4 or not images.is_floating_point():
-            raise ValueError(
-                f'images are {tuple(images.shape)} {images.dtype}; expected (B, 3, H, W) float, normalised'
-            )
+            raise ValueError(f'images are {tuple(images.shape)} {images.dtype}; expected (B, 3, H, W) float')
         return self.classifier(self.backbone(images), all_layers=all_layers)
 
     def loss(self, images: Tensor, targets: Targets | Sequence[MaskTarget]) -> dict[str, Tensor]:
@@ -95,8 +93,8 @@ class MaskFormer(nn.Module):
         out_sizes = image_sizes if out_sizes is None else out_sizes
         if not len(image_sizes) == len(out_sizes) == len(images):
             raise ValueError(
-                f'found {len(image_sizes)} image_sizes and {len(out_sizes)} out_sizes for {len(images)} images; expected '
-                'one each'
+                f'found {len(image_sizes)} image_sizes and {len(out_sizes)} out_sizes for {len(images)} images; '
+                'expected one each'
             )
         return [
             (class_logits, QueryMasks(prediction.masks.of_image(image), size, image_size, out_size))

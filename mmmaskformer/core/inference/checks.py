@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, whole
 from mmmaskformer.core.inference.query_masks import QueryMasks
-from mmmaskformer.core.numerics import NonFiniteLogitsError
+from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.torch_versions import is_compiling
 
 Arguments = ParamSpec('Arguments')
@@ -100,7 +100,8 @@ def _check_masks(where: str, masks: QueryMasks, queries: int) -> None:
 
 
 def _require_finite(where: str, class_logits: Tensor, masks: QueryMasks) -> None:
-    parts = {'class logits': class_logits, **masks.masks.parts(0)}
+    # -inf is a probability of 0, and right unless a query has nothing else
+    parts = {'class logits': at_least_float32(class_logits).softmax(-1), **masks.masks.parts(0)}
     # a sum is several times faster than `isfinite` of all
     sums = [part.sum(dtype=torch.promote_types(part.dtype, torch.float32)).double() for part in parts.values()]
     finite = torch.stack(sums).isfinite().tolist()
