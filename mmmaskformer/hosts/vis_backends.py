@@ -11,7 +11,7 @@ from mmengine.visualization.vis_backend import force_init_env
 from PIL import Image
 
 from mmmaskformer.core.checks import PATH, TEXT, checked
-from mmmaskformer.formats.whole_files import require_writable, write_whole
+from mmmaskformer.formats.whole_files import explaining, require_writable, write_whole
 from mmmaskformer.registry import VISBACKENDS
 
 
@@ -55,6 +55,11 @@ class WholeVisBackend(LocalVisBackend):
         Image.fromarray(np.ascontiguousarray(image)).save(content, format='PNG', compress_level=1)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, content.getvalue())
+
+    def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
+        """Add a line of scalars to a log."""
+        with explaining(file_path):
+            super()._dump(value_dict, file_path, file_format)
 
 
 def writable_backends(vis_backends: Sequence | dict | None, save_dir: str | None) -> list | None:
