@@ -4,8 +4,9 @@ from mmmaskformer.core.modeling.feature_pyramid import SimpleFeaturePyramid
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
+from mmmaskformer.core.training.assignment import HungarianAssignment
 from mmmaskformer.core.training.criterion import SetCriterion
-from mmmaskformer.core.training.matcher import HungarianMatcher
+from mmmaskformer.core.training.matcher import HungarianMatcher, SetMatcher
 from mmmaskformer.core.training.parts import (
     ClassCost,
     CrossEntropyDiceCost,
@@ -25,6 +26,8 @@ for part in (
     TransformerEncoderPixelDecoder,
     SimpleFeaturePyramid,
     TransformerDecoder,
+    SetMatcher,
+    HungarianAssignment,
     HungarianMatcher,
     ClassCost,
     FocalDiceCost,

@@ -1,6 +1,6 @@
 """Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
 
-Imported first by `mmmaskformer.registry`. It does five things and undoes nothing that works already:
+Imported first by `mmmaskformer.registry`. It does six things and undoes nothing that works already:
 
 1. mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
    MMDetection or MMSegmentation fails. A stand-in takes its place, only when the real one is absent; every op in it
@@ -11,6 +11,7 @@ Imported first by `mmmaskformer.registry`. It does five things and undoes nothin
 4. mmengine builds its own deprecated file client, which it does not use, for each checkpoint, and warns about it. It
    gets the successor instead.
 5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names. It gets them.
+6. mmengine's launchers of several processes need GPUs. On a machine without one they use the CPU; see `without_gpu`.
 """
 
 # lets a Python that is too old read this file for the doctor, and be told so
@@ -255,6 +256,12 @@ def replace_deprecated_file_client() -> None:
     client.infer_client = staticmethod(infer_client_or_backend)
 
 
+def _launch_without_gpu() -> None:
+    from mmmaskformer import without_gpu  # imports torch and mmengine
+
+    without_gpu.install()
+
+
 def apply() -> None:
     """Run the checks and all repairs but those of the inferencers, which are made when a model is built."""
     import torch
@@ -265,3 +272,4 @@ def apply() -> None:
     allow_mmengine_checkpoints()
     announce_configs()
     replace_deprecated_file_client()
+    _launch_without_gpu()

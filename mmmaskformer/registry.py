@@ -36,8 +36,8 @@ DATASETS = Registry(
     'dataset',
     parent=ROOT_DATASETS,
     scope=SCOPE,
-    locations=['mmmaskformer.datasets.panoptic']
-    + (['mmmaskformer.datasets.seg'] if has_host('mmseg') else [])
+    locations=['mmmaskformer.datasets.panoptic', 'mmmaskformer.datasets.panoptic_benchmarks']
+    + (['mmmaskformer.datasets.seg', 'mmmaskformer.datasets.benchmarks'] if has_host('mmseg') else [])
     + (['mmmaskformer.datasets.instance'] if has_host('mmdet') else []),
 )
 DATA_SAMPLERS = Registry(

@@ -4,6 +4,10 @@ A pickle may call any function. mmengine calls ``torch.load`` without ``weights_
 file asks for, newer releases do so if TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, and all of them do with files that
 mmengine downloads. Here ``weights_only=True`` is passed whenever mmengine reads a checkpoint. Before torch 2.6 that
 mode knows too few types for what mmengine stores; there a restricted unpickler with the same list of types reads.
+
+Files that mmengine cannot read, pickles of detectron2, safetensors and folders of transformers, are read here too.
+Those of a MaskFormer get the form of mmengine's checkpoints, with the names they have: the model renames them, see
+`mmmaskformer.heads.conversion`.
 """
 
 import codecs
@@ -11,6 +15,7 @@ import contextlib
 import functools
 import pickle
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +25,7 @@ from torch._weights_only_unpickler import _get_allowed_globals
 from torch.torch_version import TorchVersion
 
 from mmmaskformer import compat
+from mmmaskformer.checkpoints import loading, readers, transformers_files, writers
 
 _patching = threading.RLock()
 
@@ -35,8 +41,12 @@ def install() -> None:
 
     @functools.wraps(load_checkpoint)
     def load_safely(cls, filename, *args, **kwargs):
-        with _safe_torch_load(str(filename)):
-            return load_checkpoint(cls, filename, *args, **kwargs)
+        if readers.is_transformers_folder(filename):
+            content = read_folder(filename)
+        else:
+            with _safe_torch_load(str(filename)):
+                content = load_checkpoint(cls, filename, *args, **kwargs)
+        return loading.in_form_of_mmengine(content, str(filename))
 
     load_safely.is_safe = True
     CheckpointLoader.load_checkpoint = classmethod(load_safely)
@@ -77,6 +87,9 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
         ValueError: if the file cannot be read, or asks for anything beside tensors, numbers, texts, lists and dicts.
         OSError: if there is no file or it must not be read.
     """
+    special = _read_special(file, name)
+    if special is not None:
+        return special
     mode = dict(weights_only=True)
     if TorchVersion(torch.__version__) < compat.FIRST_CHECKING_TORCH:
         mode = dict(weights_only=False, pickle_module=RESTRICTED_PICKLE)
@@ -95,6 +108,44 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
             f'checkpoint {name}: it cannot be read ({type(error).__name__}: {_first_lines(error)}). Fix: the file is '
             'damaged, cut off or no checkpoint of torch; copy it again or take an earlier one.'
         ) from error
+
+
+def read_folder(folder: str | Path) -> dict:
+    """Read a model of transformers.
+
+    Args:
+        folder: with config.json and the weights, in one file or several.
+
+    Returns:
+        ``state_dict`` with the names of the files; ``meta`` with ``dataset_meta`` and ``settings``, what the files tell
+        beside the weights, as arguments of `transformers_files.Settings`.
+
+    Raises:
+        ValueError: if it is another model, or a file cannot be read.
+        FileNotFoundError: if there are no weights.
+    """
+    folder = Path(folder)
+    preprocessor = folder / writers.PREPROCESSOR
+    try:
+        settings = transformers_files.settings_of_hub(
+            readers.read_json(folder / readers.CONFIG),
+            readers.read_json(preprocessor) if preprocessor.is_file() else {},
+        )
+    except ValueError as error:
+        raise ValueError(f'checkpoint {folder}: {error}') from None
+    weights: dict = {}
+    for file in readers.weight_files(folder):
+        content = read_safely(file, 'cpu', name=str(file))
+        weights |= readers.tensors_of(content.get('state_dict', content))
+    return {'state_dict': weights, 'meta': {'dataset_meta': {'classes': settings['classes']}, 'settings': settings}}
+
+
+def _read_special(file, name: str) -> dict | None:
+    """What `readers.read_special` reads, from a path or a binary file; None for what torch reads."""
+    if isinstance(file, str | Path):
+        with open(file, 'rb') as stream:
+            return readers.read_special(stream, name)
+    return readers.read_special(file, name)
 
 
 class RestrictedUnpickler(pickle.Unpickler):

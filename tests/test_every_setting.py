@@ -15,6 +15,7 @@ from mmmaskformer import registry
 from mmmaskformer.core.checks import Check
 from mmmaskformer.evaluation import PanopticMetric, SemanticMetric
 from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
+from mmmaskformer.heads.mask_classification_head import MaskClassificationHead
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
 from mmmaskformer.hosts.mmdet import DetDataPreprocessor
 from mmmaskformer.hosts.tta import PanopticTTAModel, SemanticTTAModel
@@ -34,10 +35,11 @@ PARTS = {
 # (class, setting) → what looks at it, other than a declaration
 PART = 'a part: what describes or is one is looked at where it is built, see test_heads/test_settings.py'
 OTHERWISE = {
-    **{(cls, key): PART for cls in (MaskFormerHead,) for key in
+    **{(cls, key): PART for cls in (MaskClassificationHead,) for key in
        ('classifier', 'pixel_decoder', 'transformer_decoder', 'matcher', 'criterion')},
-    **{(cls, 'things'): 'thing_mask' for cls in (MaskFormerHead, MaskFormerFusionHead)},
+    **{(cls, 'things'): 'thing_mask' for cls in (MaskClassificationHead, MaskFormerFusionHead)},
     **{(cls, 'also'): 'MetricWithOthers' for cls in (SemanticMetric, PanopticMetric)},
+    **{(cls, 'destination'): 'output_dir and outfile_prefix' for cls in (SemanticMetric, PanopticMetric)},
     **{(cls, key): 'the host hands in the model' for cls in (SemanticTTAModel, PanopticTTAModel)
        for key in ('module', 'data_preprocessor')},
 }  # fmt: skip
@@ -45,6 +47,7 @@ BY_HOSTS = {
     'MaskClassifier': {'pixel_decoder', 'transformer_decoder'},
     'SetCriterion': {'matcher', 'mask_loss'},
     'HungarianMatcher': {'costs', 'mask_loss'},
+    'SetMatcher': {'assignment', 'costs', 'mask_loss'},
     'EncoderDecoder': {'backbone', 'decode_head', 'neck', 'auxiliary_head', 'train_cfg', 'test_cfg',
                        'data_preprocessor', 'pretrained', 'init_cfg'},
     'ResumableSampler': {'dataset'},
@@ -110,7 +113,7 @@ def test_misspelt_keys_are_named(cls):
 
 def needed(cls: type) -> dict:
     """Settings without which the class does not look at others."""
-    if issubclass(cls, MaskFormerHead):
+    if issubclass(cls, MaskClassificationHead):
         parts = dict(matcher=dict(type='HungarianMatcher'), criterion=dict(type='SetCriterion'))
         return dict(parts, num_classes=1, **({} if cls is MaskFormerHead else dict(things=[0])))
     if issubclass(cls, BaseDataset):

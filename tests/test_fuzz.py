@@ -311,10 +311,10 @@ def test_panoptic_codes(num_classes, codes):
         with pytest.raises(ValueError, match='expected label'):
             decode_panoptic(np.array([codes]), num_classes)
         return
-    segments, labels = decode_panoptic(np.array([codes]), num_classes)
-    for code, number in zip(codes, segments[0].tolist(), strict=True):
+    segments = decode_panoptic(np.array([codes]), num_classes)
+    for code, number in zip(codes, segments.ids[0].tolist(), strict=True):
         assert (number == 0) == (code % offset == num_classes)
-        assert number == 0 or labels[number - 1] == code % offset
+        assert number == 0 or segments.labels[number - 1] == code % offset
 
 
 @fuzz(100)
@@ -423,7 +423,7 @@ def test_results_of_an_image(function, damage, dtype, queries, num_classes, grid
     elif function is semantic_inference:
         torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5)
     elif function is not instance_inference:
-        maps = [getattr(result, 'segment_ids', result) for result in (found, exact)]
+        maps = [getattr(result, 'ids', result) for result in (found, exact)]
         assert maps[0].shape == out_size and (maps[0] == maps[1]).double().mean() > 0.9
     else:
         torch.testing.assert_close(found.scores.double(), exact.scores.double(), rtol=1e-3, atol=1e-4)

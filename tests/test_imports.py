@@ -26,7 +26,7 @@ ARROWS = {
     'core/training/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.training'},
     'core/modeling/': {'torch', *CORE_BASE, 'mmmaskformer.core.modeling'},
     'core/inference/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.inference'},
-    'core/quality/': {'numpy', 'mmmaskformer.core.quality'},
+    'core/quality/': {'numpy', 'mmmaskformer.core.quality', 'mmmaskformer.core.segments'},
     'core/__init__.py': {'mmmaskformer.core'},
     'core/model.py': {'torch', 'mmmaskformer.core'},
     'core/': {'torch', 'numpy', *CORE_BASE},
@@ -46,7 +46,15 @@ ARROWS = {
     },
     'registry.py': {'mmengine', 'mmmaskformer.compat'},
     'requirements.py': set(),
-    'compat.py': {'torch', 'numpy', 'mmengine', 'mmmaskformer.requirements', 'mmmaskformer.safe_loading'},
+    'compat.py': {
+        'torch',
+        'numpy',
+        'mmengine',
+        'mmmaskformer.requirements',
+        'mmmaskformer.safe_loading',
+        'mmmaskformer.without_gpu',
+    },
+    'without_gpu.py': {'torch', 'mmengine'},
     'safe_loading.py': {'torch', 'mmengine', 'mmmaskformer.compat'},
     'startup.py': {'mmmaskformer.compat', 'mmmaskformer.launcher'},
     'launcher.py': set(),
@@ -59,6 +67,7 @@ ARROWS = {
         'mmmaskformer.datasets',
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
+        'mmmaskformer.core.structures',
     },
     'datasets/transforms/': {
         'torch',
@@ -98,7 +107,17 @@ ARROWS = {
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
     },
-    'datasets/': {'numpy', 'PIL', 'mmengine', 'rich', 'mmmaskformer.datasets', 'mmmaskformer.formats'},
+    'datasets/benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
+    'datasets/panoptic_benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.registry'},
+    'datasets/': {
+        'numpy',
+        'PIL',
+        'mmengine',
+        'rich',
+        'mmmaskformer.core.segments',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+    },
     'evaluation/': {
         'numpy',
         'cv2',
@@ -206,6 +225,13 @@ ARROWS = {
         'mmmaskformer.doctor',
         'mmmaskformer.visualization',
     },
+    'apis/model_size.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.core.inference',
+        'mmmaskformer.export',
+        'mmmaskformer.registry',
+    },
     'apis/': {
         'torch',
         'mmengine',
@@ -246,7 +272,7 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'curve', 'doctor', 'draw', 'export', 'scenes')
+        for name in ('__init__', 'audit', 'curve', 'doctor', 'draw', 'export', 'scenes')
     },
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',

@@ -14,16 +14,16 @@ from mmengine.fileio import dump
 from PIL import Image
 from torch import nn
 
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter
 from mmmaskformer.export.files import write_file
 from mmmaskformer.formats.coco_json import write_panoptic
-from mmmaskformer.formats.images import write_photo
 from mmmaskformer.formats.label_maps import write_label_map
 from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.vis_backends import WholeVisBackend
 from mmmaskformer.visualization.curve import plot_run
 from mmmaskformer.visualization.samples import ClassList, write_pictures
-from mmmaskformer.visualization.segments import Segments
+from mmmaskformer.visualization.segments import Overlay
 from mmmaskformer.visualization.sheet import Example
 
 WRITERS = {'write_text', 'write_bytes', 'imwrite', 'savefig', 'save', 'dump', 'tofile', 'to_csv', 'copyfile', 'copy2',
@@ -40,7 +40,11 @@ INDIRECT = {
     ('mmmaskformer/apis/exporting.py', 'shutil.copyfile'): 'inside a whole_file',
     ('mmmaskformer/export/files.py', 'torch.jit.save'): 'into memory',
     ('mmmaskformer/export/files.py', 'torch.export.save'): 'into memory',
-    ('mmmaskformer/formats/images.py', 'Image.fromarray(pixels).save'): 'into memory',
+    ('mmmaskformer/checkpoints/writers.py', 'torch.save'): 'inside a whole_file',
+    ('mmmaskformer/checkpoints/writers.py', 'open'): 'inside a whole_file',
+    ('mmmaskformer/checkpoints/writers.py', 'pickle.dump'): 'inside a whole_file',
+    ('mmmaskformer/checkpoints/writers.py', '(folder / name).write_text'): 'inside a whole_folder',
+    ('tools/compatibility.py', 'open'): 'a log, line by line',
     ('mmmaskformer/hosts/vis_backends.py', 'Image.fromarray(np.ascontiguousarray(image)).save'): 'into memory',
     ('mmmaskformer/visualization/curve.py', 'FigureCanvasAgg(figure).print_png'): 'into memory',
     ('tools/efficientnet_lite_weights.py', 'torch.save'): 'into memory',
@@ -84,12 +88,13 @@ class Raw(nn.Module):
 
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+SEGMENTS = Segments(np.ones((2, 2), np.int64), np.array([0]))
 CLASSES = ClassList(['a'], [(1, 2, 3)], [True], 255)
 
 
 def write_result(folder: Path) -> None:
     writer = PanopticResultWriter(folder / 'result')
-    writer.finish([writer.add(1, 'a.jpg', PIXELS[..., 0], [7] * int(PIXELS[..., 0].max()))])
+    writer.finish([writer.add(1, 'a.jpg', SEGMENTS, [7])])
 
 
 def write_curve(folder: Path) -> None:
@@ -100,8 +105,7 @@ def write_curve(folder: Path) -> None:
 
 
 def draw(folder: Path) -> None:
-    segments = Segments(np.ones((2, 2), np.int64), np.array([0]))
-    write_pictures([('a', Example(PIXELS, None, segments))], CLASSES, folder / 'drawn')
+    write_pictures([('a', Example(PIXELS, None, Overlay(SEGMENTS.ids, SEGMENTS.labels)))], CLASSES, folder / 'drawn')
 
 
 def export(to: str):
@@ -114,7 +118,6 @@ def backend(folder: Path) -> WholeVisBackend:
 
 WRITING = {
     'label map': lambda folder: write_label_map(folder / 'labels.png', PIXELS[..., 0]),
-    'photo': lambda folder: write_photo(folder / 'photo.png', PIXELS),
     'panoptic JSON': lambda folder: write_panoptic(folder / 'a.json', []),
     'panoptic result': write_result,
     'curve': write_curve,

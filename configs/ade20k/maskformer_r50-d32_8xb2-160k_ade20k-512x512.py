@@ -1,7 +1,7 @@
 # Paper: mIoU 44.5 single scale, 46.7 multi scale.
 _base_ = [
     '../_base_/models/maskformer_r50.py',
-    '../_base_/datasets/ade20k_512.py',
+    '../_base_/datasets/ade20k.py',
     '../_base_/schedules/adamw_resnet.py',
     '../_base_/schedules/poly_160k.py',
     '../_base_/default_runtime.py',

@@ -1,7 +1,7 @@
 # Paper: mIoU 46.7 single scale, 48.8 multi scale.
 _base_ = [
     '../_base_/models/maskformer_swin-t.py',
-    '../_base_/datasets/ade20k_512.py',
+    '../_base_/datasets/ade20k.py',
     '../_base_/schedules/adamw_swin.py',
     '../_base_/schedules/poly_160k_warmup.py',
     '../_base_/default_runtime.py',

@@ -1,7 +1,7 @@
 # Paper: PQ 34.7.
 _base_ = [
     '../_base_/models/maskformer_r50-6enc_panoptic.py',
-    '../_base_/datasets/ade20k_panoptic_640.py',
+    '../_base_/datasets/ade20k_panoptic.py',
     '../_base_/schedules/adamw_resnet.py',
     '../_base_/schedules/poly_720k.py',
     '../_base_/default_runtime_mmdet.py',
@@ -11,6 +11,3 @@ model = dict(
     panoptic_head=dict(num_classes=_base_.num_classes, things=_base_.things),
     test_cfg=dict(panoptic=dict(object_threshold=0.7), semantic=dict()),
 )
-# As published, one test gives PQ and mIoU; here mIoU is taken from the panoptic ground truth too.
-val_evaluator = [dict(type='mmmaskformer.PanopticMetric'), dict(type='mmmaskformer.SemanticMetric')]
-test_evaluator = val_evaluator

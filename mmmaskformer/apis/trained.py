@@ -34,7 +34,7 @@ def load_trained(config: str | Path, checkpoint: str | Path, cfg_options: dict |
 
     Args:
         config: mmengine config file.
-        checkpoint: a file, or an address that mmengine can load.
+        checkpoint: a file, a folder of transformers, or an address that mmengine can load; also of another package.
         cfg_options: entries to replace in the config.
 
     Returns:
@@ -57,7 +57,7 @@ def read_config(
 
     Args:
         config: mmengine config file.
-        checkpoint: a file, or an address that mmengine can load.
+        checkpoint: a file, a folder of transformers, or an address that mmengine can load; also of another package.
         cfg_options: entries to replace in the config, such as {'test_dataloader.dataset.data_root': '/data'}.
         needs: keys that the config must have.
 
@@ -67,7 +67,7 @@ def read_config(
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
-    if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
+    if '://' not in str(checkpoint) and not Path(checkpoint).exists():
         raise FileNotFoundError(f'checkpoint: {checkpoint} does not exist; expected a .pth file of a training run')
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(cfg_options or {})
@@ -97,7 +97,7 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
 
     Args:
         cfg: of a training run.
-        checkpoint: a file, or an address that mmengine can load.
+        checkpoint: a file, a folder of transformers, or an address that mmengine can load; also of another package.
 
     Returns:
         The model in evaluation mode on the CPU, and the content of the checkpoint.
@@ -105,12 +105,7 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
     Raises:
         ValueError: if the weights do not fit, or one is inf or NaN.
     """
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    model_cfg = cfg.model.copy()
-    # The runner does the same: a config may name the preprocessor outside the model.
-    if cfg.get('data_preprocessor') is not None:
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(model_cfg)
+    model = build_model(cfg)
     try:
         content = load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
     except RuntimeError as error:
@@ -121,6 +116,20 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
         ) from error
     require_finite_weights(model.state_dict(), checkpoint)
     return model.eval(), content
+
+
+def build_model(cfg: Config) -> BaseModel:
+    """The model of a config, without weights.
+
+    Args:
+        cfg: of a training run.
+    """
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    model_cfg = cfg.model.copy()
+    # The runner does the same: a config may name the preprocessor outside the model.
+    if cfg.get('data_preprocessor') is not None:
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return MODELS.build(model_cfg)
 
 
 def _class_facts(head: Any, dataset_meta: dict) -> dict:

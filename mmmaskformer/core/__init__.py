@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmmaskformer.core.model import MaskFormer, build_maskformer
     from mmmaskformer.core.modeling.fuse import fuse_for_inference
     from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
+    from mmmaskformer.core.segments import Segments
     from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, Targets
     from mmmaskformer.core.training.criterion import SetCriterion
     from mmmaskformer.core.training.matcher import HungarianMatcher
@@ -30,6 +31,7 @@ __all__ = [
     'MaskTarget',
     'Matches',
     'QueryMasks',
+    'Segments',
     'SetCriterion',
     'Targets',
     'build_maskformer',
@@ -50,6 +52,7 @@ _MODULES = {
     'MaskTarget': 'structures',
     'Matches': 'structures',
     'QueryMasks': 'inference.query_masks',
+    'Segments': 'segments',
     'SetCriterion': 'training.criterion',
     'Targets': 'structures',
     'build_maskformer': 'model',

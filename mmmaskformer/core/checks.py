@@ -1,4 +1,4 @@
-"""Declared values of settings: what each may be is said once, beside its name.
+"""Declared settings: what each may be is stated once, beside its name.
 
 ``@checked(num=whole(1), field=one_of('a', 'b'))`` on a class checks the arguments of its constructor.
 """

@@ -1,8 +1,9 @@
-"""What the parts of the model promise each other; a part of one's own needs nothing but the method named here.
+"""The interfaces between the parts of the model; a part of your own needs only the method named here.
 
 In a config, a head builds the parts and gives them, by argument name, what follows from its own settings:
 ``in_channels``, ``num_classes``, ``num_queries``, ``channels`` and ``mask_channels``; a matcher also ``loss_weights``
-and ``mask_loss``. Mask losses and matching costs derive from `MaskLoss` and `Cost` in `core.training.parts`.
+and ``mask_loss``. Mask losses and matching costs derive from `MaskLoss` and `Cost` in `core.training.parts`. A matcher
+is usually a `SetMatcher` of `core.training.matcher`: a list of costs and an assignment.
 """
 
 from collections.abc import Sequence
@@ -77,3 +78,25 @@ class Matcher(Protocol):
 
     def __call__(self, layers: Layers, targets: Targets) -> Matches:
         """Match every layer and image; at most min(Q, M) pairs each, no query and no segment twice."""
+
+
+class Assignment(Protocol):
+    """How a `SetMatcher` chooses pairs, given the costs of all pairs.
+
+    Attributes:
+        uses_costs: whether it looks at the costs; a matcher computes none for an assignment that does not.
+    """
+
+    uses_costs: bool
+
+    def __call__(self, costs: Tensor, targets: Targets) -> Matches:
+        """Choose the pairs of every layer and image.
+
+        Args:
+            costs: (L, B, Q, M) float, finite, on the host, M being the most segments of an image; what is beyond an
+                image's own number of segments has no meaning. 0 if ``uses_costs`` is False.
+            targets: of the batch, on the device of the model.
+
+        Returns:
+            At most min(Q, M) pairs of each layer and image, no query and no segment twice, by query.
+        """

@@ -34,7 +34,7 @@ class LastConv(NamedTuple):
         In distributed training the weights are copied: if they are sharded, those of a module are freed where its
         forward pass ends.
         """
-        assert conv.bias is not None, '`can_fold` wants a bias'
+        assert conv.bias is not None, '`can_fold` requires a bias'
         if dist.is_available() and dist.is_initialized():
             return cls(x, conv.weight.clone(), conv.bias.clone())
         return cls(x, conv.weight, conv.bias)
@@ -65,7 +65,7 @@ class LastConv(NamedTuple):
 def can_fold(conv: nn.Module) -> bool:
     """Whether a module is nothing but a convolution that `LastConv` describes.
 
-    A module that was replaced, parametrised or sharded is not, nor is one with hooks: they want it to be called.
+    A module that was replaced, parametrised or sharded is not, nor is one with hooks, which need it to be called.
     """
     # A parametrised or sharded module is of a derived class.
     if type(conv) is not nn.Conv2d or conv.bias is None or conv.padding_mode != 'zeros':

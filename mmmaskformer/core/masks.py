@@ -93,15 +93,14 @@ class Plain(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.all_logits.shape[-2:]
-        return height, width
+        return _grid(self.all_logits)
 
     @property
     def like(self) -> Tensor:
         return self.all_logits
 
     def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
-        return self.all_logits[image] if query_idx is None else self.all_logits[image, query_idx]
+        return _rows(self.all_logits, image, query_idx)
 
     def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
         return at_least_float32(self.all_logits.flatten(0, 1).index_select(0, query))
@@ -121,7 +120,7 @@ class Plain(NamedTuple):
         return False
 
     def joined(self, others: Sequence['Plain']) -> 'Plain':
-        return Plain(torch.cat([self.all_logits, *(other.all_logits for other in others)], 1))
+        return Plain(torch.cat([masks.all_logits for masks in (self, *others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
         return {'mask logits': self.all_logits[image]}
@@ -149,15 +148,14 @@ class Product(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.features.shape[-2:]
-        return height, width
+        return _grid(self.features)
 
     @property
     def like(self) -> Tensor:
         return self.embed
 
     def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
-        embed = self.embed[image] if query_idx is None else self.embed[image, query_idx]
+        embed = _rows(self.embed, image, query_idx)
         if self.made_by is not None and _takes_fold():
             return FoldedProduct.apply(
                 *self.made_by.of_image(image), self.features[image, None].detach(), embed, [len(embed)]
@@ -185,7 +183,7 @@ class Product(NamedTuple):
         return isinstance(other, Product) and other.features is self.features
 
     def joined(self, others: Sequence['Product']) -> 'Product':
-        return self._replace(embed=torch.cat([self.embed, *(other.embed for other in others)], 1))
+        return self._replace(embed=torch.cat([masks.embed for masks in (self, *others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
         return {'mask embeddings': self.embed[image], 'mask features': self.features[image]}
@@ -208,16 +206,14 @@ class Folded(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.conv.x.shape[-2:]
-        return height, width
+        return _grid(self.conv.x)
 
     @property
     def like(self) -> Tensor:
         return self.embed
 
     def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
-        embed = self.embed[image] if query_idx is None else self.embed[image, query_idx]
-        return self.conv.of_image(image).mask_logits(embed)
+        return self.conv.of_image(image).mask_logits(_rows(self.embed, image, query_idx))
 
     def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
         embed = self.embed.flatten(0, 1).index_select(0, query).split(counts)
@@ -239,7 +235,7 @@ class Folded(NamedTuple):
         return isinstance(other, Folded) and other.conv.x is self.conv.x
 
     def joined(self, others: Sequence['Folded']) -> 'Folded':
-        return self._replace(embed=torch.cat([self.embed, *(other.embed for other in others)], 1))
+        return self._replace(embed=torch.cat([masks.embed for masks in (self, *others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
         return {'mask embeddings': self.embed[image], 'input of the last convolution': self.conv.x[image]}
@@ -261,6 +257,17 @@ def join_layers(layers: Sequence[Masks]) -> list[tuple[range, Masks]]:
             groups.append((range(start, stop), joined))
             start = stop
     return groups
+
+
+def _grid(maps: Tensor) -> tuple[int, int]:
+    """(h, w) of maps (..., h, w)."""
+    height, width = maps.shape[-2:]
+    return height, width
+
+
+def _rows(values: Tensor, image: int, query_idx: Tensor | None) -> Tensor:
+    """Values (m, ...) of some queries (m,) of one image, of (B, n, ...); all n if None."""
+    return values[image] if query_idx is None else values[image, query_idx]
 
 
 def _takes_fold() -> bool:

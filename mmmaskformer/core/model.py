@@ -137,47 +137,29 @@ def build_maskformer(
         norm_groups: groups of every GroupNorm; must divide ``channels``.
         mask_loss: see `SetCriterion`; the matcher's costs follow it.
         loss_weights: see `SetCriterion`; the matcher takes the same.
-        criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss.
+        criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss and so on.
 
     Raises:
         ValueError: if a value is out of range, see the parts.
     """
+    widths: dict[str, Any] = dict(channels=channels, mask_channels=channels)
+    layers: dict[str, Any] = dict(num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout)
+    pyramid: dict[str, Any] = dict(in_channels=in_channels, norm_groups=norm_groups, **widths)
     pixel_decoder: PixelDecoder
     if encoder_layers:
-        pixel_decoder = TransformerEncoderPixelDecoder(
-            in_channels=in_channels,
-            channels=channels,
-            mask_channels=channels,
-            norm_groups=norm_groups,
-            num_layers=encoder_layers,
-            num_heads=num_heads,
-            ffn_channels=ffn_channels,
-            dropout=dropout,
-        )
+        pixel_decoder = TransformerEncoderPixelDecoder(num_layers=encoder_layers, **pyramid, **layers)
     else:
-        pixel_decoder = FPNPixelDecoder(
-            in_channels=in_channels, channels=channels, mask_channels=channels, norm_groups=norm_groups
-        )
-    classifier = MaskClassifier(
-        pixel_decoder=pixel_decoder,
-        transformer_decoder=TransformerDecoder(
-            in_channels=pixel_decoder.memory_channels,
-            num_queries=num_queries,
-            channels=channels,
-            num_layers=decoder_layers,
-            num_heads=num_heads,
-            ffn_channels=ffn_channels,
-            dropout=dropout,
-        ),
-        num_classes=num_classes,
+        pixel_decoder = FPNPixelDecoder(**pyramid)
+    transformer_decoder = TransformerDecoder(
+        in_channels=pixel_decoder.memory_channels,
+        num_queries=num_queries,
         channels=channels,
-        mask_channels=channels,
+        num_layers=decoder_layers,
+        **layers,
     )
-    losses = SetCriterion(
-        num_classes=num_classes,
-        matcher=HungarianMatcher(mask_loss=mask_loss, loss_weights=loss_weights),
-        mask_loss=mask_loss,
-        loss_weights=loss_weights,
-        **criterion,
+    classifier = MaskClassifier(
+        pixel_decoder=pixel_decoder, transformer_decoder=transformer_decoder, num_classes=num_classes, **widths
     )
+    shared: dict[str, Any] = dict(mask_loss=mask_loss, loss_weights=loss_weights)
+    losses = SetCriterion(num_classes=num_classes, matcher=HungarianMatcher(**shared), **shared, **criterion)
     return MaskFormer(backbone=backbone, classifier=classifier, criterion=losses)

@@ -1,4 +1,4 @@
-"""Questions to torch that its versions since 2.1 answer under different names."""
+"""Functions of torch whose names have changed since version 2.1."""
 
 import torch
 

@@ -15,10 +15,12 @@ from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panopti
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
+from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
 from mmmaskformer.registry import DATASETS
 
 PER_CLASS = ('isthing', 'category_ids', 'palette')
 FILTERS = {'filter_empty_gt', 'min_size'}
+FOLDERS = {'img', 'seg', 'labels'}
 
 
 @DATASETS.register_module()
@@ -27,6 +29,7 @@ FILTERS = {'filter_empty_gt', 'min_size'}
     metainfo_file=PATH.or_none(),
     metainfo=MAPPING.or_none(),
     filter_cfg=MAPPING.or_none(),
+    reduce_zero_label=BOOLEAN,
     backend_args=MAPPING.or_none(),
     data_root=PATH.or_none(),
     test_mode=BOOLEAN,
@@ -50,7 +53,8 @@ class PanopticDataset(BaseDataset):
 
     An entry has img_id, img_path, height, width, seg_map_path, ``segments_info`` (a list of dicts: id, category (the
     label), is_thing (False for a crowd), iscrowd, area, a number or None) and ``void_ids``, the ids of segments of
-    left-out categories. Areas are not relied on: the pixels of the PNG count.
+    left-out categories. Areas are not relied on: the pixels of the PNG count. With a folder of label maps it also has
+    ``semantic_label_path``, ``reduce_zero_label`` and ``label_map``, by which `mmmaskformer.SemanticMetric` reads them.
 
     Differs from MMDetection's CocoPanopticDataset: that one numbers labels in the order of the file's categories, and
     takes the first ones for things. It needs neither things first nor the module panopticapi.
@@ -63,7 +67,9 @@ class PanopticDataset(BaseDataset):
             two optional: without category_ids, classes are found by name. A data set with a list of its own needs
             neither; ``dict(classes=...)`` with a part of its classes leaves the others out.
         data_prefix: the folders, ``dict(img=..., seg=...)``; without seg only with test_mode, for images without
-            ground truth.
+            ground truth. ``labels=...`` names a folder of semantic label maps (NAME.png for each image NAME): semantic
+            metrics then compare with these, not with the classes of the segments.
+        reduce_zero_label: whether ids in these label maps start at 1 and 0 is ignored.
         filter_cfg: for training only, ``dict(filter_empty_gt=True)`` leaves out images without a segment to learn
             (void, crowds and left-out categories do not count), ``min_size`` those with a side of fewer pixels. The
             number is logged. None keeps all, as published.
@@ -84,6 +90,7 @@ class PanopticDataset(BaseDataset):
         metainfo: Mapping | None = None,
         data_prefix: Mapping | None = None,
         filter_cfg: Mapping | None = None,
+        reduce_zero_label: bool = False,
         backend_args: dict | None = None,
         **kwargs,
     ) -> None:
@@ -95,13 +102,15 @@ class PanopticDataset(BaseDataset):
                     'Fix: remove one of the two.'
                 )
             metainfo = load_panoptic_metainfo(metainfo_file)
-        if not data_prefix or 'img' not in data_prefix or set(data_prefix) - {'img', 'seg'}:
+        if not data_prefix or 'img' not in data_prefix or set(data_prefix) - FOLDERS:
             raise ValueError(
                 f'{name}: data_prefix is {data_prefix}, expected dict(img=the folder of the images, seg=the folder of '
-                'the panoptic PNG files). Fix: set these two keys.'
+                'the panoptic PNG files), and optionally labels=the folder of semantic label maps. Fix: set these keys.'
             )
         if filter_cfg is not None and set(filter_cfg) - FILTERS:
             raise ValueError(f'{name}: filter_cfg is {filter_cfg}, expected only the keys {sorted(FILTERS)}.')
+        # Not by the name that data sets of label maps have, from which they are told.
+        self._labels_from_one = reduce_zero_label
         self.backend_args = backend_args
         super().__init__(
             ann_file=ann_file, metainfo=metainfo, data_prefix=dict(data_prefix), filter_cfg=filter_cfg, **kwargs
@@ -155,17 +164,32 @@ class PanopticDataset(BaseDataset):
         """Replace the names of images and PNG files by those they have below the folders of ``data_prefix``."""
         wanted = {'img': content.images} | ({'seg': list(content.annotations.values())} if with_segments else {})
         for key, rows in wanted.items():
-            located = locate_files(
-                [row['file_name'] for row in rows],
-                self.data_prefix[key],
-                listed_in=self.ann_file,
-                origin=f'{type(self).__name__}: data_prefix[{key!r}]',
-                notes=content.notes,
-                backend_args=self.backend_args,
-            )
+            located = self._located([row['file_name'] for row in rows], key, content)
             for row, name in zip(rows, located, strict=True):
                 row['file_name'] = name
             note_repeated(located, content.notes)
+        if 'labels' in self.data_prefix:
+            names = [osp.splitext(row['file_name'])[0] + '.png' for row in content.images]
+            for row, name in zip(content.images, self._located(names, 'labels', content), strict=True):
+                row['labels'] = name
+
+    def _located(self, names: list[str], key: str, content: PanopticFile) -> list[str]:
+        """Names of files below a folder of ``data_prefix``."""
+        return locate_files(
+            names,
+            self.data_prefix[key],
+            listed_in=self.ann_file,
+            origin=f'{type(self).__name__}: data_prefix[{key!r}]',
+            notes=content.notes,
+            backend_args=self.backend_args,
+        )
+
+    def _label_map(self) -> dict[int, int] | None:
+        """From the labels in semantic label maps to those of the chosen classes; None if these are all."""
+        every, chosen = self.METAINFO.get('classes', ()), self._metainfo['classes']
+        if not every or tuple(every) == tuple(chosen):
+            return None
+        return {label: chosen.index(name) if name in chosen else IGNORE_INDEX_8BIT for label, name in enumerate(every)}
 
     def _report(self, content: PanopticFile, labels: Mapping[int, int]) -> None:
         """Log which categories of the file are no class, and what was read although it is not as COCO writes it."""
@@ -189,6 +213,12 @@ class PanopticDataset(BaseDataset):
             'height': image['height'],
             'width': image['width'],
         }
+        if 'labels' in image:
+            entry |= {
+                'semantic_label_path': osp.join(self.data_prefix['labels'], image['labels']),
+                'reduce_zero_label': self._labels_from_one,
+                'label_map': self._label_map(),
+            }
         if annotation is None:
             return entry
         segments, void_ids = [], []
@@ -279,6 +309,7 @@ class ADE20KPanopticDataset(PanopticDataset):
         images/training/ images/validation/                       images
         ade20k_panoptic_train.json, ade20k_panoptic_val.json      categories 0 to 149
         ade20k_panoptic_train/, ade20k_panoptic_val/              PNG files
+        annotations/validation/                                   label maps of the semantic benchmark, ids 1 to 150
 
     Its files list some segments that others cover wholly; they stay targets with an empty mask, as published.
 
@@ -286,10 +317,14 @@ class ADE20KPanopticDataset(PanopticDataset):
     MMSegmentation.
 
     Args:
+        reduce_zero_label: whether ids in the label maps start at 1.
         **kwargs: see `PanopticDataset`.
     """
 
     METAINFO = load_panoptic_metainfo('ade20k_panoptic')
+
+    def __init__(self, reduce_zero_label: bool = True, **kwargs) -> None:
+        super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
 
 
 @DATASETS.register_module()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from mmmaskformer.doctor.stack import PROVIDERS, Stack
-from mmmaskformer.requirements import Requirement, requirements
+from mmmaskformer.doctor.versions import fits, in_words, release
+from mmmaskformer.requirements import requirements
 
 SUPPORTED = requirements()
 LITE = f"pip install '{SUPPORTED['mmcv-lite']}'"
@@ -169,7 +170,7 @@ def _ranges(stack: Stack) -> Iterator[Finding]:
         upstream = any(host in stack.versions for host in ('mmdet', 'mmsegmentation'))
         if name == 'mmcv-lite' and release(version) >= release(limits.too_new) and not upstream:
             continue
-        problem = f'{name} {version} does not fit; expected {_in_words(limits)}'
+        problem = f'{name} {version} does not fit; expected {in_words(limits)}'
         problem += ', the range that mmdet and mmsegmentation accept.' if name == 'mmcv-lite' else '.'
         yield Finding('error', problem, f"pip install '{limits}'")
     yield from _full_mmcv(stack)
@@ -183,21 +184,10 @@ def _full_mmcv(stack: Stack) -> Iterator[Finding]:
     if release(version) >= release(limits.too_new) and not upstream:
         return
     problem = (
-        f'mmcv {version} does not fit; expected {_in_words(limits)}, the range that mmdet and mmsegmentation accept. '
+        f'mmcv {version} does not fit; expected {in_words(limits)}, the range that mmdet and mmsegmentation accept. '
         'MaskFormer does not need its ops: the repair installs mmcv-lite.'
     )
     yield Finding('error', problem, f'pip uninstall -y mmcv && {LITE}')
-
-
-def fits(version: str, limits: Requirement) -> bool:
-    """Whether a version lies in the supported range."""
-    old = limits.oldest is not None and release(version) < release(limits.oldest)
-    return not old and (limits.too_new is None or release(version) < release(limits.too_new))
-
-
-def _in_words(limits: Requirement) -> str:
-    words = [f'at least {limits.oldest}' if limits.oldest else '', f'below {limits.too_new}' if limits.too_new else '']
-    return ' and '.join(filter(None, words))
 
 
 def _hosts(stack: Stack) -> Iterator[Finding]:
@@ -297,18 +287,3 @@ def _told_as_missing(error: str, stack: Stack) -> bool:
         return False
     installed = stack.providers(match[1]) if match[1] in PROVIDERS else match[1] in stack.versions
     return not installed and (match[1] in PROVIDERS or match[1] in needed())
-
-
-def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, without what follows them and without closing zeros: '2.10.0rc1+cu121' → (2, 10).
-
-    Raises:
-        ValueError: if the version does not start with a number.
-    """
-    match = re.match(r'\d+(\.\d+)*', version)
-    if match is None:
-        raise ValueError(f"version '{version}' was found; expected one that starts with a number, such as '2.1.0'")
-    numbers = [int(number) for number in match[0].split('.')]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)

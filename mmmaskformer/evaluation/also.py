@@ -6,7 +6,18 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmengine.registry import METRICS as ROOT_METRICS
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, TEXT, checked, one_of
+from mmmaskformer.evaluation.common import require_form
 
+
+@checked(
+    field=TEXT,
+    classwise=BOOLEAN,
+    format_only=BOOLEAN,
+    backend_args=MAPPING.or_none(),
+    collect_device=one_of('cpu', 'gpu'),
+    prefix=TEXT.or_none(),
+)
 class MetricWithOthers(BaseMetric):
     """Base of our metrics: one metric, and others that measure the same predictions.
 
@@ -16,24 +27,53 @@ class MetricWithOthers(BaseMetric):
     ``test_evaluator.also.0.classwise=True``.
 
     Args:
+        field: of the data samples, holding the prediction.
+        classwise: print a row for each class too.
+        destination: where results are written; None for nowhere.
+        format_only: write results and compare nothing; for a test set without annotations.
+        backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
+        collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
+        prefix: of the keys, to tell several metrics apart; None for ``default_prefix``.
         also: configs of the other metrics, of any package, or metrics; None for none. Their results stand in the same
             dict.
-        collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
-        prefix: of the keys.
 
     Raises:
         TypeError: if ``also`` is not a list.
+        ValueError: if ``format_only`` has no destination, or ``field`` is that of a result of another form.
     """
 
-    format_only = False
+    forms: Sequence[str] = ()
+    """Forms of results that the metric reads, see `mmmaskformer.heads.results.ResultKind`."""
+    destination_key = ''
+    """Argument that says where results are written, for messages."""
 
     def __init__(
-        self, also: Sequence[dict | BaseMetric] | None = None, collect_device: str = 'cpu', prefix: str | None = None
+        self,
+        *,
+        field: str,
+        classwise: bool,
+        destination: str | None,
+        format_only: bool = False,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        also: Sequence[dict | BaseMetric] | None = None,
     ) -> None:
+        name = type(self).__name__
+        require_form(name, field, self.forms)
+        if format_only and destination is None:
+            raise ValueError(
+                f'{name}: found format_only=True without {self.destination_key}, expected where to write. Fix: set '
+                f"{self.destination_key}, such as 'work_dirs/results'."
+            )
+        self.field = field
+        self.classwise = classwise
+        self.format_only = format_only
+        self.backend_args = backend_args
         if also is not None and not (
             isinstance(also, list | tuple) and all(isinstance(metric, dict | BaseMetric) for metric in also)
         ):
-            raise TypeError(f'{type(self).__name__}.also: found {also!r}, expected a list of metrics. Fix: also=[...]')
+            raise TypeError(f'{name}.also: found {also!r}, expected a list of metrics. Fix: also=[...]')
         self.also: list[BaseMetric] = [ROOT_METRICS.build(m) if isinstance(m, dict) else m for m in also or ()]
         super().__init__(collect_device=collect_device, prefix=prefix)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmaskformer.core.quality.panoptic_map import PanopticMap
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.coco_json import panoptic_text
 from mmmaskformer.formats.json_files import read_json
 from mmmaskformer.formats.panoptic_png import read_ids, write_ids
@@ -33,22 +33,22 @@ class PanopticResultWriter:
         self.json_file = Path(f'{prefix}.panoptic.json')
         self.partial = Path(f'{prefix}.panoptic.partial')
 
-    def add(self, image_id: int | str, image_path: str, ids: np.ndarray, category_ids: Sequence[int]) -> dict:
+    def add(self, image_id: int | str, image_path: str, segments: Segments, category_ids: Sequence[int]) -> dict:
         """Write the PNG of one image.
 
         Args:
             image_id: of the dataset.
             image_path: of the image.
-            ids: (H, W) integer, 0 for void, i + 1 for segment i.
-            category_ids: of the segments.
+            segments: of the image, with ids 1 to S.
+            category_ids: of the K classes.
 
         Returns:
             The entry of the image, for `finish`: with the path of the image as its 'file_name'.
         """
         self.partial.mkdir(parents=True, exist_ok=True)
-        write_ids(self.partial / _draft_name(image_path), ids)
-        segments = [{'id': i + 1, 'category_id': int(category)} for i, category in enumerate(category_ids)]
-        return {'image_id': image_id, 'file_name': image_path, 'segments_info': segments}
+        write_ids(self.partial / _draft_name(image_path), segments.ids)
+        rows = [{'id': i, 'category_id': int(category_ids[label])} for i, label in enumerate(segments.labels, 1)]
+        return {'image_id': image_id, 'file_name': image_path, 'segments_info': rows}
 
     def finish(self, entries: Sequence[dict]) -> None:
         """Write the JSON file and give everything its final name; called by one process.
@@ -138,12 +138,12 @@ def count_files(
         pair = []
         for folder, found in zip(folders, (entry, predictions[entry['image_id']]), strict=True):
             file = folder / found['file_name']
-            pair.append(panoptic_map(read_ids(str(file)), found['segments_info'], label_of, str(file)))
+            pair.append(segments_of_entry(read_ids(str(file)), found['segments_info'], label_of, str(file)))
         rows.append(count_segments(*pair, num_classes=len(label_of), name=str(folders[0] / entry['file_name'])).rows())
     return SegmentCounts.from_rows(rows, len(label_of)), truth['categories']
 
 
-def panoptic_map(ids: np.ndarray, segments: Sequence[dict], label_of: Mapping[int, int], name: str) -> PanopticMap:
+def segments_of_entry(ids: np.ndarray, segments: Sequence[dict], label_of: Mapping[int, int], name: str) -> Segments:
     """A picture with what the JSON file says about it.
 
     Args:
@@ -162,10 +162,10 @@ def panoptic_map(ids: np.ndarray, segments: Sequence[dict], label_of: Mapping[in
             f'{sorted(label_of)[:8]} …'
         )
     areas = [segment.get('area') for segment in segments]
-    return PanopticMap(
-        ids=ids,
-        segment_ids=np.array([segment['id'] for segment in segments], np.int64),
-        labels=np.array([label_of[segment['category_id']] for segment in segments], np.int64),
+    return Segments(
+        ids,
+        np.array([label_of[segment['category_id']] for segment in segments], np.int64),
+        listed_ids=np.array([segment['id'] for segment in segments], np.int64),
         is_crowd=np.array([segment.get('iscrowd', 0) for segment in segments], bool),
         areas=None if None in areas else np.array(areas, np.int64),
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from mmmaskformer.core.quality.panoptic_map import VOID, PanopticMap
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.panoptic_png import read_ids
 from mmmaskformer.heads.results import kind_of_field, result_kinds
 
@@ -75,7 +75,7 @@ def prediction_of(sample: Mapping, field: str, form: str) -> Mapping:
     return sample[field]
 
 
-def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict | None = None) -> PanopticMap:
+def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict | None = None) -> Segments:
     """The ground truth of an image at the size of its file.
 
     Args:
@@ -98,14 +98,12 @@ def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict
             'format_only=True.'
         )
     segments = sample['segments_info']
-    ids = read_ids(sample['seg_map_path'], backend_args)
-    if sample.get('void_ids'):
-        ids = np.where(np.isin(ids, sample['void_ids']), VOID, ids)
     labels = np.array([segment['category'] for segment in segments], np.int64)
-    return PanopticMap(
-        ids=ids,
-        segment_ids=np.array([segment['id'] for segment in segments], np.int64),
-        labels=labels,
+    return Segments(
+        read_ids(sample['seg_map_path'], backend_args),
+        labels,
+        void_ids=np.array(sample.get('void_ids') or [], np.int64),
+        listed_ids=np.array([segment['id'] for segment in segments], np.int64),
         is_crowd=np.array([_is_crowd(segment, is_thing) for segment in segments], bool),
     )
 

@@ -7,15 +7,12 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_of
-from mmmaskformer.core.quality.panoptic_quality import (
-    SegmentCounts,
-    mean_quality,
-    quality,
-)
+from mmmaskformer.core.checks import PATH, checked
+from mmmaskformer.core.quality.panoptic_map import numbered
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality, quality
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.evaluation.also import MetricWithOthers
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, require_different_ids
 from mmmaskformer.evaluation.common import (
@@ -26,9 +23,8 @@ from mmmaskformer.evaluation.common import (
     panoptic_truth,
     percent,
     prediction_of,
-    require_form,
 )
-from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic, with_void_restored
+from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.result_names import result_names
 from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.heads.results import PANOPTIC, SEMANTIC
@@ -36,16 +32,7 @@ from mmmaskformer.registry import METRICS
 
 
 @METRICS.register_module()
-@checked(
-    field=TEXT,
-    classwise=BOOLEAN,
-    format_only=BOOLEAN,
-    backend_args=MAPPING.or_none(),
-    collect_device=one_of('cpu', 'gpu'),
-    prefix=TEXT.or_none(),
-    outfile_prefix=PATH.or_none(),
-    image_table=PATH.or_none(),
-)
+@checked(outfile_prefix=PATH.or_none(), image_table=PATH.or_none())
 class PanopticMetric(MetricWithOthers):
     """PQ, SQ and RQ of all classes, things and stuff, in percent, equal to the official tool's.
 
@@ -63,15 +50,11 @@ class PanopticMetric(MetricWithOthers):
         field: of the data sample, holding ``sem_seg`` (1, H, W) in MMDetection's form: that of a result of panoptic
             form, see `mmmaskformer.heads.results`, such as 'pred_panoptic_seg' or 'pred_detr_seg'.
         classwise: print a row for each class too, with TP, FP and FN.
-        format_only: write results and compare nothing; for a test set without annotations.
         outfile_prefix: write results in COCO's format to ``PREFIX.panoptic/`` and ``PREFIX.panoptic.json``. PNG files
             are named as the images, with the folders below the one that holds all images. With several nodes it must be
             on a disk that they share.
-        backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
-        collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
-        prefix: of the keys instead of 'panoptic', to tell several metrics apart.
-        also: other metrics of the same predictions, see `MetricWithOthers`.
         image_table: write PQ, SQ, RQ, TP, FP and FN of each image to this CSV file, the worst image first.
+        settings: all other arguments of `MetricWithOthers`: format_only, backend_args, collect_device, prefix, also.
 
     Raises:
         ValueError: if ``format_only`` has no ``outfile_prefix``, or has an ``image_table``; or if ``field`` holds a
@@ -79,35 +62,23 @@ class PanopticMetric(MetricWithOthers):
     """
 
     default_prefix = 'panoptic'
+    forms = (PANOPTIC, SEMANTIC)
+    destination_key = 'outfile_prefix'
 
     def __init__(
         self,
         field: str = 'pred_panoptic_seg',
         classwise: bool = False,
-        format_only: bool = False,
         outfile_prefix: str | None = None,
-        backend_args: dict | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        also: Sequence[dict | BaseMetric] | None = None,
         image_table: str | None = None,
+        **settings,
     ) -> None:
-        super().__init__(also, collect_device=collect_device, prefix=prefix)
-        if format_only and outfile_prefix is None:
-            raise ValueError(
-                'PanopticMetric: found format_only=True without outfile_prefix, expected a path to write to. Fix: set '
-                "outfile_prefix, such as 'work_dirs/results'."
-            )
-        if format_only and image_table is not None:
+        super().__init__(field=field, classwise=classwise, destination=outfile_prefix, **settings)
+        if self.format_only and image_table is not None:
             raise ValueError(
                 f'PanopticMetric: found image_table={image_table!r} with format_only=True, which compares '
                 'nothing. Fix: leave out one of them.'
             )
-        require_form('PanopticMetric', field, (PANOPTIC, SEMANTIC))
-        self.field = field
-        self.classwise = classwise
-        self.format_only = format_only
-        self.backend_args = backend_args
         self.image_table = None if image_table is None else Path(image_table)
         self.outfile_prefix = outfile_prefix
         self.writer = None if outfile_prefix is None else PanopticResultWriter(outfile_prefix)
@@ -128,9 +99,9 @@ class PanopticMetric(MetricWithOthers):
 
     def process_sample(self, sample: dict) -> tuple:
         """Count and write the prediction of an image."""
-        encoded = self._prediction(sample)
-        rows = None if self.format_only else self._count(sample, encoded)
-        entry = None if self.writer is None else self._write(sample, encoded)
+        segments = self._prediction(sample)
+        rows = None if self.format_only else self._count(sample, segments)
+        entry = None if self.writer is None else self._write(sample, segments)
         return image_key(sample), rows, entry
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -180,22 +151,20 @@ class PanopticMetric(MetricWithOthers):
         write_whole(self.image_table, table.getvalue())
         print_log(f'PanopticMetric: wrote {self.image_table}', logger='current')
 
-    def _prediction(self, sample: Mapping) -> np.ndarray:
-        """The map (H, W) in MMDetection's form."""
+    def _prediction(self, sample: Mapping) -> Segments:
         found, num_classes = prediction_of(sample, self.field, PANOPTIC), len(self.dataset_meta['classes'])
+        listed = [segment['id'] for segment in found['segments']] if 'segments' in found else None
         encoded = found['sem_seg'].cpu().numpy()[0]
-        codes = [segment['id'] for segment in found['segments']] if 'segments' in found else None
-        return with_void_restored(encoded, codes, num_classes)
+        return segments_of_codes(encoded, num_classes, listed, f'{name_of(sample)}: panoptic map')
 
-    def _count(self, sample: Mapping, encoded: np.ndarray) -> np.ndarray:
+    def _count(self, sample: Mapping, segments: Segments) -> np.ndarray:
         is_thing = self._is_thing()
         truth = panoptic_truth(sample, is_thing, self.backend_args)
-        return count_codes(truth, encoded, num_classes=len(is_thing), name=name_of(sample)).rows()
+        return count_segments(truth, segments, num_classes=len(is_thing), name=name_of(sample)).rows()
 
-    def _write(self, sample: Mapping, encoded: np.ndarray) -> dict:
-        ids, labels = decode_panoptic(encoded, len(self.dataset_meta['classes']), f'{name_of(sample)}: panoptic map')
-        categories = np.array(self._meta('category_ids'))[labels]
-        return self.writer.add(sample['img_id'], sample['img_path'], ids, categories)
+    def _write(self, sample: Mapping, segments: Segments) -> dict:
+        table = numbered(segments, num_classes=len(self.dataset_meta['classes']), name=name_of(sample))
+        return self.writer.add(sample['img_id'], sample['img_path'], table, self._meta('category_ids'))
 
     def _is_thing(self) -> Sequence:
         """One flag for each class; MMDetection's datasets list the names of the things instead."""

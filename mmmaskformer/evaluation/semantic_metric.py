@@ -1,13 +1,12 @@
 """Measures of label maps, by pixels and by segments, as one metric of mmengine's evaluator."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_of, whole
+from mmmaskformer.core.checks import BOOLEAN, PATH, checked, whole
 from mmmaskformer.core.quality.panoptic_map import labels_of_pixels
 from mmmaskformer.core.quality.panoptic_quality import mean_quality, quality
 from mmmaskformer.core.quality.semantic_quality import LabelCounts, count_labels, pixel_quality
@@ -20,25 +19,14 @@ from mmmaskformer.evaluation.common import (
     panoptic_truth,
     percent,
     prediction_of,
-    require_form,
 )
-from mmmaskformer.formats.label_maps import require_ignore_index, result_name, write_label_map
+from mmmaskformer.formats.label_maps import load_labels, require_ignore_index, result_name, write_label_map
 from mmmaskformer.heads.results import SEMANTIC
 from mmmaskformer.registry import METRICS
 
 
 @METRICS.register_module()
-@checked(
-    field=TEXT,
-    classwise=BOOLEAN,
-    format_only=BOOLEAN,
-    backend_args=MAPPING.or_none(),
-    collect_device=one_of('cpu', 'gpu'),
-    prefix=TEXT.or_none(),
-    ignore_index=whole(),
-    output_dir=PATH.or_none(),
-    keep_results=BOOLEAN,
-)
+@checked(ignore_index=whole(), output_dir=PATH.or_none(), keep_results=BOOLEAN)
 class SemanticMetric(MetricWithOthers):
     """mIoU, mAcc, aAcc and frequency-weighted IoU, and the paper's PQ-St, in percent, from one pass.
 
@@ -47,8 +35,14 @@ class SemanticMetric(MetricWithOthers):
     under both hosts:
 
     - MMSegmentation: compares ``pred_sem_seg.data`` with ``gt_sem_seg.data``;
-    - MMDetection: compares ``FIELD.sem_seg`` with the panoptic PNG of the image, at its full size; void and crowds are
-      ignored. `panoptic_truth` says what it reads.
+    - MMDetection: compares ``FIELD.sem_seg`` with the label map in ``semantic_label_path`` if the data set has such
+      files (``data_prefix['labels']``; ADE20K panoptic is measured so, as published), else with the panoptic PNG of the
+      image, at its full size; void and crowds are ignored. `panoptic_truth` says what it reads.
+
+    mIoU is the mean of TP / (TP + FP + FN), summed over all images, over the classes that occur in the ground truth or
+    in a prediction: one that is predicted and never occurs counts as 0. That is the formula of the paper's time and of
+    MMSegmentation; detectron2 since July 2022 divides by the number of classes that occur. mAcc is the mean over the
+    classes that occur.
 
     Predicted labels outside the class list, as general inference gives where it finds nothing, are no class: the pixels
     are missed.
@@ -58,17 +52,13 @@ class SemanticMetric(MetricWithOthers):
             `mmmaskformer.heads.results`, such as 'pred_sem_seg' or 'pred_general_seg'.
         ignore_index: label of ignored pixels.
         classwise: print a row for each class too.
-        format_only: write results and compare nothing; for a test set without annotations.
         output_dir: write the predicted labels there as PNG, named as the images. Below ``image_root``, which
             `mmmaskformer.CheckDataHook` sets to the image folder of the data set, folders are kept. With
             ``reduce_zero_label`` of the dataset labels are 1 higher, as in its files. 8 bits, or 16 where 8 do not hold
             all classes.
-        backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
-        collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
-        prefix: of the keys, to tell several metrics apart.
-        also: other metrics of the same predictions, see `MetricWithOthers`.
         keep_results: MMSegmentation's test script passes True together with ``output_dir`` (``--out``). The label maps
             stay where they are written in any case, so False is refused.
+        settings: all other arguments of `MetricWithOthers`: format_only, backend_args, collect_device, prefix, also.
 
     Raises:
         ValueError: if ``format_only`` has no ``output_dir``, ``ignore_index`` is no label of a file, ``field`` is that
@@ -77,6 +67,8 @@ class SemanticMetric(MetricWithOthers):
 
     # No prefix; mmengine warns about None in every run.
     default_prefix = ''
+    forms = (SEMANTIC,)
+    destination_key = 'output_dir'
     image_root: str | None = None
     """Folder of the images; results keep the folders below it. None writes them side by side."""
 
@@ -85,33 +77,19 @@ class SemanticMetric(MetricWithOthers):
         field: str = 'pred_sem_seg',
         ignore_index: int = 255,
         classwise: bool = True,
-        format_only: bool = False,
         output_dir: str | None = None,
-        backend_args: dict | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        also: Sequence[dict | BaseMetric] | None = None,
         keep_results: bool = True,
+        **settings,
     ) -> None:
-        super().__init__(also, collect_device=collect_device, prefix=prefix)
+        super().__init__(field=field, classwise=classwise, destination=output_dir, **settings)
         if not keep_results:
             raise ValueError(
                 'SemanticMetric: found keep_results=False, expected True: the label maps in output_dir are kept. Fix: '
                 'leave out output_dir if you do not want them.'
             )
-        if format_only and output_dir is None:
-            raise ValueError(
-                'SemanticMetric: found format_only=True without output_dir, expected a folder to write to. Fix: set '
-                "output_dir, such as 'work_dirs/results'."
-            )
         require_ignore_index(ignore_index)
-        require_form('SemanticMetric', field, (SEMANTIC,))
-        self.field = field
         self.ignore_index = ignore_index
-        self.classwise = classwise
-        self.format_only = format_only
         self.output_dir = None if output_dir is None else Path(output_dir)
-        self.backend_args = backend_args
         self._image_of_file: dict[Path, str] = {}
 
     def process_sample(self, sample: dict) -> tuple:
@@ -164,6 +142,9 @@ class SemanticMetric(MetricWithOthers):
         """True labels, (H, W)."""
         if 'data' in sample.get('gt_sem_seg', {}):
             return sample['gt_sem_seg']['data'].cpu().numpy()[0]
+        if 'semantic_label_path' in sample:
+            info = dict(sample, seg_map_path=sample['semantic_label_path'])
+            return load_labels(info, self.ignore_index, self.backend_args)
         is_thing = self.dataset_meta.get('isthing', [False] * num_classes)
         panoptic = panoptic_truth(sample, is_thing, self.backend_args)
         return labels_of_pixels(panoptic, self.ignore_index, num_classes=num_classes, name=name)

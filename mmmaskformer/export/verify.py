@@ -178,7 +178,7 @@ def _panoptic_outputs(model: nn.Module, pairs: Sequence[tuple[Tensor, QueryMasks
     results = [panoptic_inference(*pair, **settings) for pair in pairs]
     rows = len(pairs[0][0])
     labels = [nn.functional.pad(result.labels, (0, rows - len(result.labels)), value=-1) for result in results]
-    return dict(segment_ids=torch.stack([result.segment_ids for result in results]), segment_labels=torch.stack(labels))
+    return dict(segment_ids=torch.stack([result.ids for result in results]), segment_labels=torch.stack(labels))
 
 
 def scene_miou(task: str, run: Runner, count: int = 40) -> float:

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmmaskformer.formats.coco_values import Notes, as_flag, as_number, as_size, as_whole
-from mmmaskformer.formats.json_files import read_json, require_different, require_keys, require_lists
+from mmmaskformer.formats.json_files import SHOWN, read_json, require_different, require_keys, require_lists
 from mmmaskformer.formats.panoptic_png import MAX_ID
 from mmmaskformer.formats.whole_files import write_whole
-
-SHOWN = 3
 
 
 class PanopticFile(NamedTuple):

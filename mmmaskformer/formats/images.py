@@ -1,4 +1,4 @@
-"""Pictures as files: their bytes, decoding without loss, what a header tells, and writing whole or not at all."""
+"""Pictures as files: their bytes, what a header tells, decoding without loss, and writing whole or not at all."""
 
 import os
 import struct
@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 from mmengine import fileio
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from mmmaskformer.formats.png_chunks import find_damage, is_png
 from mmmaskformer.formats.whole_files import write_whole
@@ -41,6 +41,7 @@ UNREADABLE = (
     struct.error,
     Image.DecompressionBombError,
 )
+"""What Pillow raises about a file that it cannot read."""
 
 _pixel_limit = threading.Lock()
 
@@ -55,7 +56,7 @@ class ImageHeader(NamedTuple):
         bits: per band.
         bands: number of bands; 1 for grey and palette files.
         is_colour: whether the first three bands are red, green and blue; False for the bands of other instruments, of
-            which OpenCV reads only one without a word.
+            which OpenCV silently reads only one.
         tiff_orientation: the same tag of a TIFF file, which OpenCV and Pillow apply whatever they are asked for; the
             sizes and ``orientation`` are those of the turned picture.
     """
@@ -114,7 +115,7 @@ def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tu
         damage = find_damage(content) if is_png(content) else None
         if damage is not None:
             raise ValueError(damage)
-        with _any_number_of_pixels():
+        with any_number_of_pixels():
             image = Image.open(BytesIO(content))
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f'{image.height} x {image.width} pixels, more than {MAX_PIXELS}')
@@ -161,7 +162,7 @@ def _require_one_page(image: Image.Image) -> None:
 
 
 @contextmanager
-def _any_number_of_pixels() -> Iterator[None]:
+def any_number_of_pixels() -> Iterator[None]:
     """Lift Pillow's limit of 179 million pixels, which aerial and medical images exceed."""
     with _pixel_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -184,18 +185,26 @@ def read_header(path: str, backend_args: dict | None = None) -> ImageHeader | No
     try:
         if backend_args is None and os.path.isfile(path):
             with open(path, 'rb') as stream:
-                return _header(stream)
-        return _header(BytesIO(fileio.get(path, backend_args=backend_args)))
+                return header_of(stream)
+        return header_of(BytesIO(fileio.get(path, backend_args=backend_args)))
     except UNREADABLE:
         return None
 
 
-def _header(stream: BinaryIO) -> ImageHeader:
+def header_of(stream: BinaryIO) -> ImageHeader:
+    """What a picture file tells without being decoded.
+
+    Args:
+        stream: the file, from its beginning.
+
+    Raises:
+        Exception: one of `UNREADABLE` if its format is unknown.
+    """
     start = stream.read(16)
     if start.startswith(TIFF_STARTS):
         return _tiff_header(stream, start)
     stream.seek(0)
-    with _any_number_of_pixels(), Image.open(stream) as image:
+    with any_number_of_pixels(), Image.open(stream) as image:
         orientation = orientation_of(image)
         stored = (image.height, image.width)
         upright = stored[::-1] if orientation >= 5 else stored
@@ -225,7 +234,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _bits(image: Image.Image, stream: BinaryIO) -> int:
-    """Bits per band in the file; Pillow decodes colours of 16 bits to 8 without telling."""
+    """Bits per band in the file; Pillow decodes colours of 16 bits to 8 silently."""
     if image.format == 'PNG':
         stream.seek(0)
         return stream.read(PNG_DEPTH + 1)[PNG_DEPTH]
@@ -238,45 +247,7 @@ def stored_bits(content: bytes) -> int:
     Args:
         content: of a file that Pillow can read.
     """
-    return _header(BytesIO(content)).bits
-
-
-def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read a photograph to draw on: upright as its EXIF orientation says, in colour, 8 bits.
-
-    Pictures of more bits are stretched from their smallest to their largest value, since 12 of 16 bits would be black.
-
-    Args:
-        path: of the file.
-        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
-        size: (height, width) of what will be drawn. If it is that of the stored pixels only, they are not turned.
-
-    Returns:
-        (H, W, 3) uint8, RGB.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be decoded.
-    """
-    form = dict(what='image', expected='a picture of one to four bands')
-    content = read_content(path, where='the path', backend_args=backend_args, **form)
-    try:
-        header = _header(BytesIO(content))
-    except UNREADABLE:
-        header = None
-    is_known = header is not None and header.bits <= 8 and header.is_colour
-    is_turned = header is not None and (size != header.stored_size or size == header.upright_size)
-    if is_known:
-        with _any_number_of_pixels():
-            image = Image.open(BytesIO(content))
-            return np.asarray((ImageOps.exif_transpose(image) if is_turned else image).convert('RGB'))
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError(
-            f'image {path}: {len(content)} bytes that OpenCV cannot decode, expected {form["expected"]}. Fix: convert '
-            'the file, for example to PNG.'
-        )
-    return _turned(_as_colours(pixels), header.orientation if header is not None and is_turned else 1)
+    return header_of(BytesIO(content)).bits
 
 
 def grey_levels(path: str) -> tuple[int, int] | None:
@@ -293,37 +264,6 @@ def grey_levels(path: str) -> tuple[int, int] | None:
     content = np.fromfile(path, np.uint8)
     whole, cut = (cv2.imdecode(content, flag) for flag in (cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR))
     return None if whole is None or cut is None else (np.unique(whole).size, np.unique(cut).size)
-
-
-def _as_colours(pixels: np.ndarray) -> np.ndarray:
-    """Three bands of 8 bits, RGB, of a picture of any bands and bits in OpenCV's order."""
-    bands = pixels.reshape(*pixels.shape[:2], -1)
-    bands = bands[..., 2::-1] if bands.shape[2] >= 3 else bands[..., [0, 0, 0]]
-    low, high = np.nanmin(bands), np.nanmax(bands)
-    stretched = (np.nan_to_num(bands.astype(np.float64), nan=float(low)) - low) * (255 / max(float(high - low), 1e-12))
-    return np.ascontiguousarray(stretched.round().astype(np.uint8))
-
-
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels as the EXIF orientation wants them seen."""
-    if orientation == 1:
-        return pixels
-    image, tag = Image.fromarray(pixels), Image.Exif()
-    tag[ORIENTATION] = orientation
-    image.info['exif'] = tag.tobytes()
-    return np.asarray(ImageOps.exif_transpose(image))
-
-
-def write_photo(file: str | Path, pixels: np.ndarray) -> None:
-    """Write a PNG; it appears under its name when it is complete.
-
-    Args:
-        file: to write; its folder is made.
-        pixels: (H, W, 3) uint8 RGB.
-    """
-    content = BytesIO()
-    Image.fromarray(pixels).save(content, format='PNG')
-    write_content(file, content.getvalue())
 
 
 def write_content(file: str | Path, content: bytes) -> None:

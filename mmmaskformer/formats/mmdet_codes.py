@@ -1,19 +1,21 @@
 """MMDetection's form of panoptic results: one number per pixel, label + 1000 * instance, K for void.
 
+Its metric and drawing demand it in ``sem_seg`` of a data sample. It is made and read here alone; everything else works
+on `mmmaskformer.core.segments.Segments`.
+
 That form holds 999 classes. With more, the factor is the next power of ten above K, 10,000 for 1,000 to 9,999 classes,
 which MMDetection's own metric and drawing cannot read.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.quality.panoptic_map import PanopticMap, joint_runs, shorten
-from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_values
+from mmmaskformer.core.quality.panoptic_map import joint_runs, numbered, shorten
+from mmmaskformer.core.segments import VOID, Segments
 
 INSTANCE_OFFSET = 1000
 MOST_CLASSES = INSTANCE_OFFSET - 1
@@ -48,76 +50,43 @@ def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
     return torch.where(codes == 0, offset, codes).to(torch.int32 if highest < 2**31 else torch.int64)
 
 
-def decode_panoptic(encoded: np.ndarray, num_classes: int, what: str = 'panoptic map') -> tuple[np.ndarray, np.ndarray]:
-    """Segments of a map in MMDetection's form.
+def encode_panoptic(segments: QuerySegments, is_thing: Tensor) -> tuple[Tensor, Tensor]:
+    """A panoptic result in MMDetection's form; does not synchronise with a GPU.
 
     Args:
-        encoded: (H, W) integer, label + offset * instance, see `instance_offset`; label K is void.
+        segments: of one image.
+        is_thing: (K,) bool.
+
+    Returns:
+        The map (H, W), K for void; and the code (n,) of each row, see `panoptic_codes`.
+    """
+    codes = panoptic_codes(segments, is_thing)
+    return segments.painted(codes, len(is_thing)), codes
+
+
+def segments_of_codes(
+    encoded: np.ndarray, num_classes: int, listed: Sequence[int] | None = None, what: str = 'panoptic map'
+) -> Segments[np.ndarray]:
+    """Segments of a map in MMDetection's form: the map stays as it is, the codes are the ids.
+
+    MMDetection's ``CocoPanopticMetric`` writes 0 into a map, in place, where there was void. Where the codes of the
+    segments are known, a 0 is read as void again.
+
+    Args:
+        encoded: (H, W) integer, label + offset * instance, see `instance_offset`; label K is void. It is not changed.
         num_classes: K.
+        listed: codes of the segments in the map; None if they are not known, as for MMDetection's own heads, whose map
+            is then taken as it is.
         what: is decoded, for messages.
 
     Returns:
-        Segments (H, W) int32 numbered from 1 in ascending order of their encoded value, 0 for void; and the label of
-        each, (S,) int64.
+        The segments that have pixels, in ascending order of their codes. A copy of the map is made only if 0 is the
+        code of a segment.
 
     Raises:
         ValueError: if a value is negative, or its label above K.
     """
-    values, _, lengths = joint_runs(encoded, encoded)
-    numbers, labels = number_codes(values, num_classes=num_classes, what=what)
-    return np.repeat(numbers.astype(np.int32), lengths).reshape(encoded.shape), labels
-
-
-def with_void_restored(encoded: np.ndarray, codes: Sequence[int] | None, num_classes: int) -> np.ndarray:
-    """Undo what MMDetection's ``CocoPanopticMetric`` does to a map in place: it writes 0 where there was void.
-
-    Args:
-        encoded: (H, W) integer, label + 1000 * instance.
-        codes: of the segments in the map; None if they are not known, as for MMDetection's own heads, whose map is
-            then taken as it is.
-        num_classes: K.
-
-    Returns:
-        The map itself, or a copy with K in place of each 0 that no segment has.
-    """
-    if codes is None or encoded.all() or 0 in codes:
-        return encoded
-    return np.where(encoded == 0, num_classes, encoded)
-
-
-def count_codes(truth: PanopticMap, encoded: np.ndarray, *, num_classes: int, name: str = 'image') -> SegmentCounts:
-    """`mmmaskformer.core.quality.panoptic_quality.count_segments` for a prediction in MMDetection's form.
-
-    Only the values that occur are decoded, not the map.
-
-    Args:
-        truth: as there.
-        encoded: (H, W) integer, label + offset * instance; label K is void.
-        num_classes: K.
-        name: of the image or file, for messages.
-
-    Raises:
-        ValueError: as there, or if a value is negative, or its label above K.
-    """
-    number = partial(number_codes, num_classes=num_classes, what=f'{name}: panoptic map')
-    return count_values(truth, encoded, number, num_classes=num_classes, name=name)
-
-
-def number_codes(values: np.ndarray, *, num_classes: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Number the segments that values in MMDetection's form stand for.
-
-    Args:
-        values: (R,) int64, label + offset * instance; label K is void.
-        num_classes: K.
-        what: is decoded, for messages.
-
-    Returns:
-        (R,) int64 number of each, 0 for void; and the label of each segment, (S,) int64, in ascending order of values.
-
-    Raises:
-        ValueError: if a value is negative, or its label above K.
-    """
-    codes = np.unique(values)
+    codes = np.unique(joint_runs(encoded, encoded)[0])
     offset = instance_offset(num_classes)
     labels = codes % offset
     unknown = (codes < 0) | (labels > num_classes)
@@ -128,5 +97,53 @@ def number_codes(values: np.ndarray, *, num_classes: int, what: str) -> tuple[np
             'trained with.'
         )
     is_segment = labels < num_classes
-    numbers = np.where(is_segment, np.cumsum(is_segment), 0)
-    return numbers[np.searchsorted(codes, values)], labels[is_segment]
+    if 0 in codes and listed is not None and 0 not in listed:
+        is_segment[0] = False
+    elif 0 in codes:
+        unused = codes[-1] + 1
+        encoded, codes = (np.where(values == VOID, unused, values) for values in (encoded, codes))
+    return Segments(encoded, labels[is_segment], listed_ids=codes[is_segment], void_ids=codes[~is_segment])
+
+
+def decode_panoptic(
+    encoded: np.ndarray, num_classes: int, listed: Sequence[int] | None = None, what: str = 'panoptic map'
+) -> Segments[np.ndarray]:
+    """`segments_of_codes` with ids 1 to S in a map of its own, int32; for arguments and errors see there."""
+    return numbered(segments_of_codes(encoded, num_classes, listed, what), num_classes=num_classes, name=what)
+
+
+def with_void_restored(encoded: np.ndarray, listed: Sequence[int] | None, num_classes: int) -> np.ndarray:
+    """A map for MMDetection's drawing, after its ``CocoPanopticMetric`` may have written 0 where there was void.
+
+    Args:
+        encoded: of any shape, as in `segments_of_codes`.
+        listed: as in `segments_of_codes`.
+        num_classes: K.
+
+    Returns:
+        The map itself, or a copy with K in place of each 0 that no segment has.
+    """
+    if listed is None or encoded.all() or 0 in listed:
+        return encoded
+    return np.where(encoded == 0, num_classes, encoded)
+
+
+def encode_index_map(segment_map: np.ndarray, labels: Sequence[int], num_classes: int) -> np.ndarray:
+    """Ground truth for MMDetection's drawing: every segment is an instance.
+
+    Args:
+        segment_map: integer, of any shape: index of the segment at each pixel, -1 for none.
+        labels: (M,) class of each segment.
+        num_classes: K.
+
+    Returns:
+        int32 of the same shape: label + 1000 * (index + 1), K for void.
+    """
+    classes = np.array(labels, np.int64)
+    codes = np.append(classes + INSTANCE_OFFSET * np.arange(1, len(classes) + 1), num_classes)
+    return codes[segment_map].astype(np.int32)  # the last one where the map is -1
+
+
+def has_segments(encoded: np.ndarray, num_classes: int) -> bool:
+    """Whether a map of codes with the factor 1000 is not void everywhere."""
+    return bool((encoded % INSTANCE_OFFSET < num_classes).any())

@@ -6,12 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmmaskformer.core.segments import VOID
 from mmmaskformer.core.structures import NO_SEGMENT
 from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.formats.png_chunks import find_damage, is_png, read_header
 from mmmaskformer.formats.whole_files import explaining
 
-VOID_ID = 0
+VOID_ID = VOID
 FORM = dict(what='panoptic PNG', expected='an RGB PNG')
 MAX_ID = 2**24 - 1
 READ_COLOURS, COLOURS_TO_RGBA = (

@@ -1,4 +1,4 @@
-"""Build the parts of a head from config dicts, refusing keys that nobody reads."""
+"""Build the parts of a head from config dicts, refusing keys that no part reads."""
 
 import difflib
 import inspect

@@ -1,72 +1,10 @@
-"""What a checkpoint looks like that does not fit: recognised by the names of its weights."""
+"""Checks of a checkpoint before a head takes its weights."""
 
-import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-SHOWN = 3
-
-
-class Layout(NamedTuple):
-    """A kind of checkpoint.
-
-    Attributes:
-        key: pattern of a name that this kind has and those further down the list have not, or need not have.
-        name: what it is.
-        fix: what to do with it.
-    """
-
-    key: str
-    name: str
-    fix: str
-
-
-CONVERT = 'convert its names to those of this model first, or start from its backbone alone'
-BACKBONE = (
-    "load it as the backbone's weights, model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...), "
-    "for a whole model's checkpoint with prefix='backbone.', and leave load_from alone"
-)
-LAYOUTS = (
-    Layout(r'(decode_head|panoptic_head)\.classifier\.', 'a MaskFormer of mmmaskformer for the other host',
-           "add dict(type='mmmaskformer.ShareWeightsHook') to custom_hooks, which renames its head"),
-    Layout(r'sem_seg_head\.predictor\.(level_embed|query_feat)', "detectron2's Mask2Former", CONVERT),
-    Layout(r'sem_seg_head\.predictor\.', "detectron2's MaskFormer, the published one", CONVERT),
-    Layout(r'sem_seg_head\.', 'a semantic model of detectron2', CONVERT),
-    Layout(r'model\.pixel_level_module\.encoder\.', "transformers' MaskFormer or Mask2Former", CONVERT),
-    Layout(r'(pixel_level_module|mask_embedder|class_predictor)\.', "transformers' MaskFormer or Mask2Former", CONVERT),
-    Layout(r'panoptic_head\.(query_feat|level_embed)\.', "MMDetection's Mask2Former", CONVERT),
-    Layout(r'panoptic_head\.(query_embed|cls_embed|pixel_decoder)\.', "MMDetection's MaskFormer", CONVERT),
-    Layout(r'decode_head\.(query_feat|level_embed)\.', "MMSegmentation's Mask2Former", CONVERT),
-    Layout(r'decode_head\.(query_embed|cls_embed|pixel_decoder)\.', "MMSegmentation's MaskFormer", CONVERT),
-    Layout(r'decode_head\.', 'a model of MMSegmentation with another decode head', BACKBONE),
-    Layout(r'(bbox_head|rpn_head|roi_head|mask_head)\.', 'another detector of MMDetection', BACKBONE),
-    Layout(r'(class_embed|bbox_embed)\.', 'DETR', CONVERT),
-    Layout(r'network\.|attn_mask_probs', 'EoMT or another Lightning module', CONVERT),
-    Layout(r'backbone\.', 'a backbone, with the names that it has in a whole model', BACKBONE),
-    Layout(r'(conv1|layer1\.0|stem|patch_embed|stages?|layers|blocks|features|norm1?|cls_token|head|fc)\b',
-           'a bare backbone', BACKBONE),
-)  # fmt: skip
-
-
-def describe_layout(keys: Iterable[str]) -> tuple[str, str]:
-    """What a checkpoint looks like.
-
-    Args:
-        keys: names of its weights.
-
-    Returns:
-        What it is, with some of its names; and what to do.
-    """
-    keys = sorted(re.sub(r'^module\.', '', str(key)) for key in keys)
-    if not keys:
-        return 'it has no weights at all', 'give a checkpoint that a finished save has written'
-    shown = f'{", ".join(keys[:SHOWN])}{f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""}'
-    for layout in LAYOUTS:
-        if any(re.match(layout.key, key) for key in keys):
-            return f'it looks like {layout.name} ({shown})', layout.fix
-    return f'its weights are {shown}', 'give a checkpoint of this model'
+from mmmaskformer.checkpoints.layouts import SHOWN, describe_layout
 
 
 def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:

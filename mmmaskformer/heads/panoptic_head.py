@@ -9,23 +9,22 @@ from mmmaskformer.core.checks import MAPPING, checked, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.data_samples import targets_from_det_samples
-from mmmaskformer.heads.finite import begin_finite_check
-from mmmaskformer.heads.maskformer_head import MaskFormerHead
+from mmmaskformer.heads.mask_classification_head import MaskClassificationHead
 
 STOCK_COUNTS = ('num_things_classes', 'num_stuff_classes')
 """By what MMDetection's heads tell things from stuff."""
 
 
 @checked(train_cfg=MAPPING.or_none(), test_cfg=MAPPING.or_none())
-class MaskFormerPanopticHead(MaskFormerHead):
-    """Mask classification for panoptic and instance segmentation: the model of `MaskFormerHead`, other data samples.
+class MaskFormerPanopticHead(MaskClassificationHead):
+    """Mask classification for panoptic and instance segmentation.
 
     Args:
         num_classes: K, things and stuff together, without "no object".
         things: labels of the thing classes, in any order; they need not come first. The others are stuff.
         train_cfg: of the detector; must be empty.
         test_cfg: of the detector; read by `MaskFormerFusionHead` only.
-        settings: all other arguments of `MaskFormerHead`.
+        settings: all other arguments of `MaskClassificationHead` and `FeatureHead`.
 
     Raises:
         TypeError: if a key is not known.
@@ -57,7 +56,7 @@ class MaskFormerPanopticHead(MaskFormerHead):
         self.num_stuff_classes = num_classes - self.num_things_classes
 
     def forward(self, features: Sequence[Tensor], data_samples: Sequence | None = None) -> tuple[Tensor, Tensor]:
-        """Raw outputs of the last layer, see `MaskFormerHead.forward`; the detector passes the samples as well."""
+        """See `MaskClassificationHead.forward`; the detector passes the samples as well."""
         return super().forward(features)
 
     @torch.no_grad()
@@ -77,12 +76,7 @@ class MaskFormerPanopticHead(MaskFormerHead):
             NonFiniteLogitsError: if logits are inf or NaN, naming image and file; on a GPU, the mask logits raise it
                 when they are used, our fusion head when it has its results.
         """
-        self._require_all_weights()
-        features = self.prepare(features)
-        prediction = self._infer(features)
-        check = begin_finite_check(prediction, [sample.metainfo for sample in data_samples])
-        if not prediction.class_logits.is_cuda:
-            check()
+        features, prediction, check = self._infer(features, [sample.metainfo for sample in data_samples])
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
         self.feature_input.require_stride(features[0], [size], self.config_key)
         return prediction.class_logits, DeferredMaskLogits(prediction.masks, size, check)

@@ -28,14 +28,15 @@ from mmmaskformer.core.inference.instance import InstanceResult, instance_infere
 from mmmaskformer.core.inference.labels.search import label_map, semantic_labels
 from mmmaskformer.core.inference.labels.views import score_view
 from mmmaskformer.core.inference.panoptic import (
-    PanopticResult,
     QuerySegments,
     general_inference,
     panoptic_query_segments,
 )
 from mmmaskformer.core.inference.pooling import SegmentPool
-from mmmaskformer.core.inference.query_masks import QueryMasks, best_query, confident_queries
-from mmmaskformer.formats.mmdet_codes import panoptic_codes
+from mmmaskformer.core.inference.queries import best_query, confident_queries
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.segments import Segments
+from mmmaskformer.formats.mmdet_codes import encode_panoptic
 from mmmaskformer.heads.data_samples import SegmentList
 
 PANOPTIC, SEMANTIC, INSTANCES = 'panoptic', 'semantic', 'instances'
@@ -113,7 +114,7 @@ class ResultKind:
 
     @property
     def takes_things(self) -> bool:
-        """Whether ``infer`` wants ``is_thing``."""
+        """Whether ``infer`` takes ``is_thing``."""
         return 'is_thing' in inspect.signature(self.infer).parameters
 
     def full_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,8 +187,8 @@ def pack_labels(labels: Tensor, classes: Classes) -> PixelData:
     return PixelData(metainfo=dict(ignore_index=classes.num_classes), sem_seg=labels[None].to(torch.int32))
 
 
-def pack_panoptic(result: PanopticResult | QuerySegments, classes: Classes) -> PixelData:
-    """A panoptic result in the host's form: ``sem_seg`` (1, H, W) int32, see `panoptic_codes`; K for void.
+def pack_panoptic(result: Segments | QuerySegments, classes: Classes) -> PixelData:
+    """A panoptic result in the host's form: ``sem_seg`` (1, H, W) int32, see `encode_panoptic`; K for void.
 
     Args:
         result: of one image.
@@ -196,9 +197,8 @@ def pack_panoptic(result: PanopticResult | QuerySegments, classes: Classes) -> P
     Returns:
         With the list ``segments``: id in the map, label and score of each.
     """
-    rows = _in_rows(result)
-    codes = panoptic_codes(rows, classes.is_thing)
-    encoded = rows.painted(codes, classes.num_classes)
+    rows = QuerySegments.of(result)
+    encoded, codes = encode_panoptic(rows, classes.is_thing)
     return PixelData(metainfo=dict(segments=SegmentList(rows, codes)), sem_seg=encoded[None])
 
 
@@ -208,14 +208,8 @@ def pack_instances(result: InstanceResult, classes: Classes) -> InstanceData:
     return InstanceData(bboxes=boxes, labels=labels, scores=scores, masks=binary)
 
 
-def _in_rows(result: PanopticResult | QuerySegments) -> QuerySegments:
-    if isinstance(result, QuerySegments):
-        return result
-    return QuerySegments(*result, torch.ones_like(result.labels, dtype=torch.bool))
-
-
 def why_no_segments(
-    result: PanopticResult | QuerySegments, class_logits: Tensor, settings: Mapping[str, Any], key: str
+    result: Segments | QuerySegments, class_logits: Tensor, settings: Mapping[str, Any], key: str
 ) -> str | None:
     """Name the threshold that left no segment of an image.
 
@@ -231,7 +225,7 @@ def why_no_segments(
     Returns:
         One or two sentences, with the key to change; None if there are segments.
     """
-    starts = _in_rows(result).starts
+    starts = QuerySegments.of(result).starts
     if len(starts) and (starts.device.type != 'cpu' or starts.any()):
         return None
     highest, threshold = float(best_query(class_logits)), settings['object_threshold']
@@ -258,7 +252,7 @@ PACKERS: dict[str, Callable[[Any, Classes], Any]] = {
     SEMANTIC: pack_labels,
     INSTANCES: pack_instances,
 }
-"""The forms of results: `PanopticResult` or `QuerySegments`, labels (H, W), `InstanceResult`."""
+"""The forms of results: `Segments` or `QuerySegments`, labels (H, W), `InstanceResult`."""
 
 # Unwrapped: the heads have checked the logits of the whole batch, which waits for a GPU once.
 for built_in in (

@@ -21,7 +21,11 @@ from mmmaskformer.registry import MODELS
 PART_TYPE = Check(
     'the name of a part or its class', lambda value: callable(value) or (isinstance(value, str) and value)
 )
-PARTS_OF_PARTS: dict[str, Check] = {'mask_loss': MAPPING.or_none(), 'costs': list_of(MAPPING).or_none()}
+PARTS_OF_PARTS: dict[str, Check] = {
+    'mask_loss': MAPPING.or_none(),
+    'costs': list_of(MAPPING).or_none(),
+    'assignment': MAPPING,
+}
 """What a part of ours takes as a module is in a config the dict that describes it."""
 
 RESULT_SETTINGS: dict[str, Check] = {
@@ -100,7 +104,7 @@ def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bo
         own_head: whether the head is ours. Another one may read other keys.
 
     Raises:
-        TypeError: if there is a key that nobody reads.
+        TypeError: if there is an unknown key.
         ValueError: naming the key with a wrong value.
     """
     test_cfg = test_cfg or {}

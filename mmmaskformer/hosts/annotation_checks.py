@@ -14,7 +14,7 @@ from mmmaskformer.registry import HOOKS
 @HOOKS.register_module()
 @checked()
 class CheckAnnotationsHook(Hook):
-    """Stops before the first step what would stop a run hours later, or in a worker without a name.
+    """Finds before the first step what would stop a run hours later, or in a worker process without naming the file.
 
     - An instance without an outline in a data set of MMDetection, whose LoadAnnotations ends with a KeyError there.
       `mmmaskformer.CocoInstanceDataset` leaves such instances out.

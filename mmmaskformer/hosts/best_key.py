@@ -16,9 +16,9 @@ from mmmaskformer.registry import HOOKS
 class CheckBestKeyHook(Hook):
     """Compares ``save_best`` and the monitor of early stopping with what the validation metrics give.
 
-    mmengine looks the key up after the first validation and ends in a bare KeyError there, hours into a training whose
-    ``val_evaluator`` was replaced. Here a key whose prefix no metric has ends the run before the first step, and one
-    that is absent at the first validation ends it with the keys there are.
+    mmengine looks the key up after the first validation and raises a bare KeyError there, hours into a training run
+    whose ``val_evaluator`` was replaced. Here a key whose prefix no metric has stops the run before the first step, and
+    one that is absent at the first validation stops it with the keys that there are.
     """
 
     priority = 'HIGH'  # before CheckpointHook and EarlyStoppingHook

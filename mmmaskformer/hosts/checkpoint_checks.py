@@ -10,15 +10,13 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmmaskformer.checkpoints.layouts import NESTED, SHOWN
 from mmmaskformer.core.checks import checked
-from mmmaskformer.heads.checkpoint_layouts import SHOWN, require_finite_weights, require_own_weights
+from mmmaskformer.heads.checkpoint_layouts import require_finite_weights, require_own_weights
+from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.hooks import HEADS, bare_model
 from mmmaskformer.registry import HOOKS
-
-NESTED = ('state_dict', 'model', 'model_state_dict', 'teacher', 'student')
-"""Keys under which programs keep the weights; mmengine reads the first only."""
-
 
 MEASURES_CHANCE = 'A test of such a model measures random weights.'
 
@@ -59,6 +57,7 @@ class Fit(NamedTuple):
 class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, whatever loads it: load_from, resume, a test.
 
+    The MaskFormer of another package is converted in memory, with one line in the log; see docs/checkpoints.md.
     No weight of the head in it is an error that says what the checkpoint looks like. A part of the weights is reported
     in training, with numbers and names, and is an error in a validation, a test or a resumed run: the others would be
     random. mmengine logs the names alone, all of them, and goes on. A weight that is inf or NaN is an error. A model
@@ -86,8 +85,9 @@ class CheckCheckpointHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare names and shapes."""
+        """Rename the weights of another package's MaskFormer, then compare names and shapes."""
         model = bare_model(runner.model)
+        convert_checkpoint(model, checkpoint)
         if any(SHARDED in name for name, _ in model.named_parameters()):
             return
         weights = {key.removeprefix('module.'): value for key, value in _weights_read_by_mmengine(checkpoint).items()}

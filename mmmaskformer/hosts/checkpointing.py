@@ -219,9 +219,9 @@ class WholeCheckpointHook(CheckpointHook):
             yield
         except OSError as error:
             raise OSError(
-                f'{self.out_dir}: a checkpoint of iteration {runner.iter} could not be written ({error.__cause__ or error}). '
-                f'The newest whole one is {self.last_ckpt}. Fix: make room or make the folder writable, then continue '
-                'with --resume.'
+                f'{self.out_dir}: a checkpoint of iteration {runner.iter} could not be written '
+                f'({error.__cause__ or error}). The newest whole one is {self.last_ckpt}. Fix: make room or make the '
+                'folder writable, then continue with --resume.'
             ) from error
 
 

@@ -20,15 +20,15 @@ class NonFiniteImageError(FloatingPointError):
 @HOOKS.register_module()
 @checked(on_non_finite=one_of('stop', 'skip'))
 class CheckImagesHook(Hook):
-    """Looks at the images of every training batch before the model does: one NaN would become that of all weights.
+    """Checks the images of every training batch before the model uses them: one NaN would spread to all weights.
 
-    Images of integers are passed at once. Batch norms would mix a NaN into all images of its batch, so that the logits
+    Images of integers are not looked at. Batch norms would mix a NaN into all images of its batch, so that the logits
     no longer tell which image it was.
 
     Args:
         on_non_finite: 'stop' raises; 'skip' leaves the whole step out, on all processes, with a warning. The iteration
             counts, weights and statistics of norm layers stay as they are, and a step left out does not count for
-            accumulated gradients. With several processes 'skip' makes them compare notes once per step.
+            accumulated gradients. With several processes, 'skip' exchanges one flag per step.
 
     Raises:
         ValueError: if ``on_non_finite`` is another value.

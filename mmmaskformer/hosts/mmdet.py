@@ -1,4 +1,4 @@
-"""MMDetection classes with the smallest change that helps; `mmmaskformer.catalog` imports them when they are built."""
+"""Small subclasses of MMDetection's classes; `mmmaskformer.catalog` imports them when they are built."""
 
 from collections.abc import Sequence
 

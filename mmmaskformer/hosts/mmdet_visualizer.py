@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 from mmengine.structures import PixelData
 
 from mmmaskformer.core.checks import FRACTION, PATH, POSITIVE, TEXT, checked
-from mmmaskformer.formats.mmdet_codes import INSTANCE_OFFSET, with_void_restored
+from mmmaskformer.formats.mmdet_codes import encode_index_map, has_segments, with_void_restored
 from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
@@ -66,7 +66,7 @@ class DetLocalVisualizer(HostVisualizer):
             if key not in sample:
                 continue
             codes = panoptic_map(sample.get(key), num_classes)
-            if (codes % INSTANCE_OFFSET < num_classes).any():
+            if has_segments(codes, num_classes):
                 data = codes if key.startswith('gt_') else torch.from_numpy(codes)
                 setattr(sample, key, PixelData(sem_seg=data))
             else:
@@ -94,8 +94,6 @@ def panoptic_map(panoptic: PixelData, num_classes: int) -> np.ndarray:
         (1, H, W) int32 numpy array, label + 1000 * instance, K for void.
     """
     if 'segment_map' in panoptic:
-        labels = np.array(panoptic.labels, np.int64)
-        codes = np.append(labels + INSTANCE_OFFSET * np.arange(1, len(labels) + 1), num_classes)
-        return codes[np.asarray(panoptic.segment_map)].astype(np.int32)  # the last one where the map is -1
+        return encode_index_map(np.asarray(panoptic.segment_map), panoptic.labels, num_classes)
     listed = [segment['id'] for segment in panoptic.segments] if 'segments' in panoptic else None
     return with_void_restored(np.asarray(torch.as_tensor(panoptic.sem_seg).cpu()), listed, num_classes).astype(np.int32)

@@ -1,4 +1,4 @@
-"""MMSegmentation classes that differ from the published behaviour, with the smallest change that mends them."""
+"""Small subclasses of MMSegmentation's classes that restore the published behaviour."""
 
 from collections.abc import Sequence
 
@@ -148,7 +148,7 @@ class EncoderDecoder(HostEncoderDecoder):
         settings: all other arguments of the host's class.
 
     Raises:
-        TypeError: if ``test_cfg`` has a key that nobody reads.
+        TypeError: if ``test_cfg`` has an unknown key.
         ValueError: if a value of ``test_cfg`` is wrong, or ``train_cfg`` is not empty.
     """
 

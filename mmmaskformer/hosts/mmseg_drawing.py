@@ -18,7 +18,7 @@ from mmseg.engine.hooks import SegVisualizationHook as HostHook  # isort: skip
     backend_args=MAPPING.or_none(),
 )
 class SegVisualizationHook(HostHook):
-    """MMSegmentation's hook, which stays silent where nobody asked for pictures.
+    """MMSegmentation's hook, which does not warn where no pictures were asked for.
 
     The host's scripts need it in every config, for ``--show-dir``; without that option the host warns in every run that
     it draws nothing.

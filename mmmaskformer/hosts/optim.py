@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
 from mmmaskformer.core.checks import MAPPING, check_settings, checked, number, whole
@@ -40,6 +41,9 @@ class PublishedOptimWrapperConstructor:
     Swin's tables are not decayed; biases are. mmengine's own constructor cannot say this for a backbone that has norm
     layers and a learning rate of its own.
 
+    Under FSDP, ``clip_grad=dict(max_norm=…)`` takes the norm of the whole gradient; mmengine alone would clip the shard
+    of each process by the norm of that shard.
+
     Args:
         optim_wrapper_cfg: mmengine's config, with ``optimizer``.
         paramwise_cfg: ``dict(backbone_lr_mult=…)``.
@@ -69,6 +73,7 @@ class PublishedOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optim wrapper of ``model``."""
+        sharded = model if isinstance(model, FullyShardedDataParallel) else None
         model = getattr(model, 'module', model)
         lr, decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
         groups = defaultdict(list)
@@ -78,7 +83,10 @@ class PublishedOptimWrapperConstructor:
         groups = [dict(params=params, lr=lr, weight_decay=wd) for (lr, wd), params in groups.items()]
         optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
         wrapper_cfg = self._without_gpu_scaling(dict(type='OptimWrapper') | self.optim_wrapper_cfg)
-        return OPTIM_WRAPPERS.build(dict(wrapper_cfg, optimizer=optimizer))
+        wrapper = OPTIM_WRAPPERS.build(dict(wrapper_cfg, optimizer=optimizer))
+        if sharded is not None and getattr(wrapper, 'clip_func', None) is nn.utils.clip_grad_norm_:
+            wrapper.clip_func = lambda parameters, **limits: sharded.clip_grad_norm_(**limits)
+        return wrapper
 
     @staticmethod
     def _without_gpu_scaling(cfg: dict) -> dict:

@@ -205,7 +205,7 @@ def _require_torch_file(path: Path) -> None:
 
 
 def _require_training_state(runner: Runner, checkpoint: dict) -> None:
-    """Raise a `ValueError` if a checkpoint lacks what mmengine would silently start anew."""
+    """Raise a `ValueError` if a checkpoint lacks what mmengine would silently re-initialise."""
     meta = checkpoint.get('meta')
     missing = [] if isinstance(meta, dict) and 'iter' in meta and 'message_hub' in checkpoint else ['iteration']
     missing += ['optimizer state'] * ('optimizer' not in checkpoint)

@@ -2,12 +2,14 @@
 
 import colorsys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.visualization.names import Name, place_names
-from mmmaskformer.visualization.segments import Segments, require_integer_map, require_segments
+from mmmaskformer.visualization.segments import Overlay, require_integer_map, require_segments
 
 PAPER, INK, CHALK = (255, 255, 255), (30, 30, 30), (185, 185, 185)
 # Between colours darker than this a dark line would not be seen.
@@ -92,7 +94,7 @@ def segment_borders(labels: np.ndarray) -> np.ndarray:
 
 
 def blend(image: np.ndarray, colours: np.ndarray, opacity: float = OPACITY) -> np.ndarray:
-    """Lay colours over the brightness of an image; its own colours are dropped, so that they mislead nobody.
+    """Lay colours over the brightness of an image, whose own colours would be taken for those of classes.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -116,7 +118,7 @@ def blend(image: np.ndarray, colours: np.ndarray, opacity: float = OPACITY) -> n
 
 def draw_segments(
     image: np.ndarray,
-    segments: Segments,
+    segments: Overlay,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     height: int = PANEL_HEIGHT,
@@ -145,7 +147,7 @@ def draw_segments(
         ((np.arange(new) + 0.5) * old // new).astype(int)
         for new, old in zip(large_image.shape[:2], segments.ids.shape, strict=True)
     )
-    large = segments._replace(ids=segments.ids[np.ix_(rows, columns)])
+    large = replace(segments, ids=segments.ids[np.ix_(rows, columns)])
     fill = np.concatenate([np.zeros((1, 3), np.uint8), colours])[large.ids]
     empty = large.ids == 0
     fill[empty] = hatch(*empty.shape)[empty]

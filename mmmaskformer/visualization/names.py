@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ImageFont
 
-from mmmaskformer.visualization.segments import Segments
+from mmmaskformer.core.segments import Segments
 
 # Largest first; below the smallest a name cannot be read, so it is left to the legend.
 NAME_SIZES = (16, 14, 12, 11)

@@ -12,16 +12,16 @@ from mmengine import fileio
 from PIL import Image
 from pycocotools.mask import decode, frPyObjects, merge
 
-from mmmaskformer.formats.images import read_photo
 from mmmaskformer.formats.label_maps import load_labels
 from mmmaskformer.formats.mmdet_codes import decode_panoptic
 from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
+from mmmaskformer.formats.photos import read_photo
 from mmmaskformer.formats.whole_files import require_writable, whole_file
 from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, result_kinds
 from mmmaskformer.visualization.draw import distinct_colours
 from mmmaskformer.visualization.segments import (
-    VOID,
-    Segments,
+    VOID_NAME,
+    Overlay,
     keep_classes,
     merge_classes,
     segments_of_labels,
@@ -142,16 +142,18 @@ def read_example(
     return Path(sample.img_path).stem, Example(image, truth, prediction)
 
 
-def _prediction(packed: Any, form: str, num_classes: int) -> Segments:
+def _prediction(packed: Any, form: str, num_classes: int) -> Overlay:
     if form == INSTANCES:
         found = packed.cpu()
         sure = found.scores >= MIN_SCORE
         return segments_of_masks(*(values[sure].numpy() for values in (found.masks, found.labels, found.scores)))
     encoded = _map_of(packed)
     if form == PANOPTIC:
-        return Segments(*decode_panoptic(encoded, num_classes))
+        listed = [segment['id'] for segment in packed.segments] if 'segments' in packed else None
+        segments = decode_panoptic(encoded, num_classes, listed)
+        return Overlay(segments.ids, segments.labels)
     # K stands for nothing; a semantic model never predicts it.
-    return segments_of_labels(encoded, num_classes, VOID)
+    return segments_of_labels(encoded, num_classes, VOID_NAME)
 
 
 def _map_of(field: Any) -> np.ndarray:
@@ -160,7 +162,7 @@ def _map_of(field: Any) -> np.ndarray:
     return values.squeeze(0).cpu().numpy()
 
 
-def _ground_truth(sample: Any, info: Mapping, classes: ClassList) -> Segments | None:
+def _ground_truth(sample: Any, info: Mapping, classes: ClassList) -> Overlay | None:
     path = info.get('seg_map_path')
     readable = path is not None and fileio.exists(path)
     if readable and info.get('segments_info') is not None:
@@ -173,7 +175,7 @@ def _ground_truth(sample: Any, info: Mapping, classes: ClassList) -> Segments | 
     return segments_of_labels(load_labels(info, classes.ignore_label), classes.ignore_label) if readable else None
 
 
-def _true_instances(sample: Any, info: Mapping) -> Segments | None:
+def _true_instances(sample: Any, info: Mapping) -> Overlay | None:
     """Ground truth in MMDetection's form: masks of the sample, or outlines of the data set's entry, without crowds."""
     if 'gt_instances' in sample and 'masks' in sample.gt_instances:
         masks = sample.gt_instances.masks.to_ndarray().astype(bool)
@@ -195,7 +197,7 @@ def _mask_of(outline: Sequence | Mapping, height: int, width: int) -> np.ndarray
     return decode(merge(parts) if isinstance(parts, list) else parts).astype(bool)
 
 
-def _read_panoptic(path: str, segments_info: Sequence[Mapping]) -> Segments:
+def _read_panoptic(path: str, segments_info: Sequence[Mapping]) -> Overlay:
     """Segments of a COCO panoptic PNG; crowds are void, as they are in training and in the metric."""
     rows = [row for row in segments_info if not row.get('iscrowd')]
     numbers = {row['id']: index for index, row in enumerate(rows)}
@@ -203,19 +205,19 @@ def _read_panoptic(path: str, segments_info: Sequence[Mapping]) -> Segments:
     return _segments_of_map(segment_map, [row['category'] for row in rows])
 
 
-def _segments_of_map(segment_map: np.ndarray, labels: Sequence[int]) -> Segments:
+def _segments_of_map(segment_map: np.ndarray, labels: Sequence[int]) -> Overlay:
     """Segments of a map of indices, (H, W) int16 with -1 for void."""
-    return Segments(segment_map.astype(np.int64) + 1, np.array(labels, np.int64))
+    return Overlay(segment_map.astype(np.int64) + 1, np.array(labels, np.int64))
 
 
-def _as_form(truth: Segments, form: str, classes: ClassList) -> Segments:
+def _as_form(truth: Overlay, form: str, classes: ClassList) -> Overlay:
     """The part of the ground truth that a prediction of this form is compared with."""
     if form == SEMANTIC:
         return merge_classes(truth)
     return keep_classes(truth, classes.is_thing) if form == INSTANCES else truth
 
 
-def _check_size(key: str, segments: Segments, image: np.ndarray, path: str) -> None:
+def _check_size(key: str, segments: Overlay, image: np.ndarray, path: str) -> None:
     if segments.ids.shape != image.shape[:2]:
         raise ValueError(
             f'{key}: found size {segments.ids.shape}, expected that of {path}, {image.shape[:2]}. '

@@ -4,34 +4,33 @@ numpy only. Class indices may be of any integer type, so 847 classes work.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
-IGNORED, VOID = 'ignored', 'void'
+from mmmaskformer.core.segments import Segments
+
+IGNORED_NAME, VOID_NAME = 'ignored', 'void'
 
 
-class Segments(NamedTuple):
-    """Segments that do not overlap.
+@dataclass(frozen=True, eq=False)
+class Overlay(Segments[np.ndarray]):
+    """Segments to draw, with ids 1 to S; a segment may have no pixel.
 
     Attributes:
-        ids: (H, W) int, i + 1 for segment i, 0 where there is none.
-        labels: (S,) int class of each segment; a segment may have no pixel.
         void: what the legend calls the pixels of no segment, which are hatched; None leaves them as they are.
     """
 
-    ids: np.ndarray
-    labels: np.ndarray
-    void: str | None = VOID
+    void: str | None = VOID_NAME
 
 
-def segments_of_labels(labels: np.ndarray, ignore_label: int, void: str | None = IGNORED) -> Segments:
+def segments_of_labels(labels: np.ndarray, ignore_label: int, void: str | None = IGNORED_NAME) -> Overlay:
     """Segments of a label map, one per class present.
 
     Args:
         labels: (H, W) int, class index or ``ignore_label``.
         ignore_label: label of pixels of no segment.
-        void: see `Segments`.
+        void: see `Overlay`.
 
     Returns:
         Segments in ascending order of their class.
@@ -44,10 +43,10 @@ def segments_of_labels(labels: np.ndarray, ignore_label: int, void: str | None =
     present = present[present != ignore_label].astype(np.int64)
     ids = np.searchsorted(present, labels) + 1
     ids[labels == ignore_label] = 0
-    return Segments(ids, present, void)
+    return Overlay(ids, present, void=void)
 
 
-def segments_of_masks(masks: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Segments:
+def segments_of_masks(masks: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Overlay:
     """Segments of masks that may overlap: the one with the highest score lies on top.
 
     Args:
@@ -61,16 +60,16 @@ def segments_of_masks(masks: np.ndarray, labels: np.ndarray, scores: np.ndarray)
     ids = np.zeros(masks.shape[1:], np.int32)
     for index in np.argsort(scores, kind='stable'):
         ids[masks[index]] = index + 1
-    return Segments(ids, labels, None)
+    return Overlay(ids, labels, void=None)
 
 
-def merge_classes(segments: Segments, void: str | None = IGNORED) -> Segments:
+def merge_classes(segments: Segments, void: str | None = IGNORED_NAME) -> Overlay:
     """One segment for all segments of a class, as in semantic segmentation."""
     present, merged = np.unique(segments.labels, return_inverse=True)
-    return Segments(np.append(0, merged + 1)[segments.ids], present, void)
+    return Overlay(np.append(0, merged + 1)[segments.ids], present, void=void)
 
 
-def keep_classes(segments: Segments, kept: Sequence[bool]) -> Segments:
+def keep_classes(segments: Segments, kept: Sequence[bool]) -> Overlay:
     """Only the segments of some classes; all other pixels are left as they are.
 
     Args:
@@ -79,7 +78,7 @@ def keep_classes(segments: Segments, kept: Sequence[bool]) -> Segments:
     """
     chosen = np.asarray(kept, bool)[segments.labels]
     numbers = np.append(0, np.cumsum(chosen) * chosen)
-    return Segments(numbers[segments.ids], segments.labels[chosen], None)
+    return Overlay(numbers[segments.ids], segments.labels[chosen], void=None)
 
 
 def require_integer_map(key: str, values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mmmaskformer.visualization.draw import INK, PANEL_HEIGHT, PAPER, draw_segments, enlarge, hatch
-from mmmaskformer.visualization.segments import Segments
+from mmmaskformer.visualization.segments import Overlay
 
 FONT_SIZE, TITLE_SIZE, GAP = 15, 17, 10
 
@@ -22,8 +22,8 @@ class Example(NamedTuple):
     """
 
     image: np.ndarray
-    ground_truth: Segments | None
-    prediction: Segments
+    ground_truth: Overlay | None
+    prediction: Overlay
 
 
 def legend(
@@ -117,11 +117,11 @@ def contact_sheet(examples: Sequence[Example], classes: Sequence[str], palette: 
 def _panel(
     key: str,
     image: np.ndarray,
-    segments: Segments,
+    segments: Overlay,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
 ) -> Image.Image:
-    """`draw_segments` with a check that names the culprit."""
+    """`draw_segments` with a check that names the wrong argument."""
     if np.shape(segments.ids) != image.shape[:2]:
         raise ValueError(f'{key}: found size {np.shape(segments.ids)}, expected that of its image, {image.shape[:2]}')
     return draw_segments(image, segments, classes, palette)

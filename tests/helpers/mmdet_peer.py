@@ -1,46 +1,19 @@
-"""MMDetection's own MaskFormer head of toy width, and its parameter names in ours: an oracle where it is right.
+"""MMDetection's own MaskFormer head of toy width: an oracle where it is right.
 
 It is right when no image of the batch is padded, things come first and no image has more segments than queries.
 """
-
-import re
 
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-# MMDetection's name -> ours in `MaskFormerPanopticHead`.
-RULES = (
-    (r'^pixel_decoder\.encoder_in_proj\.', 'pixel_decoder.memory_proj.'),
-    (r'^pixel_decoder\.encoder_out_proj\.', 'pixel_decoder.pyramid.top_conv.'),
-    (r'^pixel_decoder\.encoder\.layers\.', 'pixel_decoder.layers.'),
-    (r'^pixel_decoder\.(lateral_convs|output_convs)\.', r'pixel_decoder.pyramid.\1.'),
-    (r'^pixel_decoder\.mask_feature\.', 'pixel_decoder.pyramid.mask_conv.'),
-    (r'^query_embed\.', 'transformer_decoder.query_embed.'),
-    (r'^transformer_decoder\.post_norm\.', 'transformer_decoder.norm.'),
-    (r'^cls_embed\.', 'class_embed.'),
-    (r'^mask_embed\.0\.', 'mask_embed.layers.0.'),
-    (r'^mask_embed\.2\.', 'mask_embed.layers.1.'),
-    (r'^mask_embed\.4\.', 'mask_embed.layers.2.'),
-    (r'\.gn\.', '.norm.'),
-    (r'_attn\.attn\.', '_attn.'),
-    (r'\.ffn\.layers\.0\.0\.', '.linear1.'),
-    (r'\.ffn\.layers\.1\.', '.linear2.'),
-    (r'\.norms\.0\.', '.norm1.'),
-    (r'\.norms\.1\.', '.norm2.'),
-    (r'\.norms\.2\.', '.norm3.'),
-)
+from mmmaskformer.checkpoints.convert import renamed
 
 
 def our_state_dict(peer: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of our head from the peer's."""
-    renamed = {}
-    for key, value in peer.items():
-        name = key
-        for pattern, replacement in RULES:
-            name = re.sub(pattern, replacement, name)
-        renamed[f'classifier.{name}'] = value
-    return renamed
+    names = renamed([f'panoptic_head.{key}' for key in peer], 'mmdet', 'mmmaskformer-panoptic')
+    return {names[f'panoptic_head.{key}'].removeprefix('panoptic_head.'): value for key, value in peer.items()}
 
 
 def make_head(*, num_things: int = 2, num_stuff: int = 3, encoder_layers: int = 1, num_layers: int = 2) -> nn.Module:

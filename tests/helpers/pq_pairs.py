@@ -1,14 +1,15 @@
 """Random pairs of panoptic maps, the official tool's counts of them, and a slow count by definition."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from panopticapi.evaluation import PQStat, pq_compute_single_core
 from PIL import Image
 
-from mmmaskformer.core.quality.panoptic_map import PanopticMap
+from mmmaskformer.core.segments import Segments
 
-Pair = tuple[PanopticMap, PanopticMap]
+Pair = tuple[Segments, Segments]
 
 
 def random_pair(rng: np.random.Generator, num_classes: int = 6, size: tuple[int, int] = (18, 26)) -> Pair:
@@ -18,32 +19,32 @@ def random_pair(rng: np.random.Generator, num_classes: int = 6, size: tuple[int,
     """
     truth = _random_map(rng, num_classes - 1, size)
     is_crowd = rng.random(len(truth.labels)) < 0.25
-    areas = np.array([np.count_nonzero(truth.ids == one) for one in truth.segment_ids])
-    truth = truth._replace(is_crowd=is_crowd, areas=areas)
+    areas = np.array([np.count_nonzero(truth.ids == one) for one in truth.listed_ids])
+    truth = replace(truth, is_crowd=is_crowd, areas=areas)
     other = _random_map(rng, num_classes - 1, size)
-    ids, segment_ids, labels = other.ids.copy(), list(other.segment_ids), list(other.labels)
-    for true_id, label in zip(truth.segment_ids, truth.labels, strict=True):
+    ids, segment_ids, labels = other.ids.copy(), list(other.listed_ids), list(other.labels)
+    for true_id, label in zip(truth.listed_ids, truth.labels, strict=True):
         if rng.random() < 0.6:  # keep most of the segment under another id, sometimes as another class
             ids[(truth.ids == true_id) & (rng.random(size) < rng.choice([0.5, 0.8, 1.0]))] = true_id ^ 1 << 23
             segment_ids.append(true_id ^ 1 << 23)
             labels.append(label if rng.random() < 0.8 else rng.integers(num_classes - 1))
-    return truth, _only_visible(PanopticMap(ids, np.array(segment_ids), np.array(labels)))
+    return truth, _only_visible(Segments(ids, np.array(labels), listed_ids=np.array(segment_ids)))
 
 
-def _random_map(rng: np.random.Generator, num_classes: int, size: tuple[int, int]) -> PanopticMap:
+def _random_map(rng: np.random.Generator, num_classes: int, size: tuple[int, int]) -> Segments:
     """Rectangles over void, the later ones over the earlier ones."""
     ids = np.zeros(size, np.uint32)
     segment_ids = rng.choice(2**23 - 1, rng.integers(1, 9), replace=False) + 1
     for segment_id in segment_ids:
         top, left = rng.integers(0, size[0] - 2), rng.integers(0, size[1] - 2)
         ids[top : top + rng.integers(2, size[0]), left : left + rng.integers(2, size[1])] = segment_id
-    return PanopticMap(ids, segment_ids, rng.integers(0, num_classes, len(segment_ids)))
+    return Segments(ids, rng.integers(0, num_classes, len(segment_ids)), listed_ids=segment_ids)
 
 
-def _only_visible(panoptic: PanopticMap) -> PanopticMap:
+def _only_visible(panoptic: Segments) -> Segments:
     """Without the segments that have no pixel."""
-    seen = np.isin(panoptic.segment_ids, panoptic.ids)
-    return PanopticMap(panoptic.ids, panoptic.segment_ids[seen], panoptic.labels[seen])
+    seen = np.isin(panoptic.listed_ids, panoptic.ids)
+    return Segments(panoptic.ids, panoptic.labels[seen], listed_ids=panoptic.listed_ids[seen])
 
 
 def official_stat(pairs: list[Pair], num_classes: int, folder: Path) -> PQStat:
@@ -60,10 +61,10 @@ def official_stat(pairs: list[Pair], num_classes: int, folder: Path) -> PQStat:
     return pq_compute_single_core(0, entries, str(folder / 'truth'), str(folder / 'result'), categories(num_classes))
 
 
-def describe(panoptic: PanopticMap) -> list[dict]:
+def describe(panoptic: Segments) -> list[dict]:
     """``segments_info`` of a map, with category id = label + 1; with crowds and areas if it has them."""
     rows = []
-    for index, (segment_id, label) in enumerate(zip(panoptic.segment_ids, panoptic.labels, strict=True)):
+    for index, (segment_id, label) in enumerate(zip(panoptic.listed_ids, panoptic.labels, strict=True)):
         row = {'id': int(segment_id), 'category_id': int(label) + 1}
         if panoptic.is_crowd is not None:
             row |= {'iscrowd': int(panoptic.is_crowd[index]), 'area': int(panoptic.areas[index])}
@@ -76,11 +77,11 @@ def categories(num_classes: int) -> dict[int, dict]:
     return {label + 1: {'id': label + 1, 'isthing': label % 2} for label in range(num_classes)}
 
 
-def counts_by_definition(truth: PanopticMap, prediction: PanopticMap, num_classes: int) -> np.ndarray:
+def counts_by_definition(truth: Segments, prediction: Segments, num_classes: int) -> np.ndarray:
     """TP, FP, FN and sum of IoUs per class, (K, 4), from sets of pixels, one pair of segments after the other."""
     counts = np.zeros((num_classes, 4))
-    true_pixels = [set(np.flatnonzero(truth.ids == one)) for one in truth.segment_ids]
-    pred_pixels = [set(np.flatnonzero(prediction.ids == one)) for one in prediction.segment_ids]
+    true_pixels = [set(np.flatnonzero(truth.ids == one)) for one in truth.listed_ids]
+    pred_pixels = [set(np.flatnonzero(prediction.ids == one)) for one in prediction.listed_ids]
     void = set(np.flatnonzero(truth.ids == 0))
     rows = list(zip(truth.labels, true_pixels, truth.is_crowd, strict=True))
     crowds = {label: pixels for label, pixels, crowd in rows if crowd}

@@ -1,34 +1,55 @@
 """The dataset bases: each builds, and its pipelines and loaders run on invented files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.panoptic import write_instances, write_panoptic
+from helpers.panoptic import write_instances, write_json, write_panoptic
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATA_SAMPLERS, DATASETS, METRICS, TRANSFORMS, DefaultScope
+from mmengine.registry import DATA_SAMPLERS, DATASETS, METRICS, DefaultScope
 from PIL import Image
 
 import mmmaskformer.registry  # noqa: F401
 from mmmaskformer.evaluation.semantic_metric import SemanticMetric
+from mmmaskformer.formats.label_maps import write_label_map
 from mmmaskformer.heads.data_samples import targets_from_det_samples
 
 BASES = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
-# image size, suffix, sub-folders of each loader, and the labels in a file
+# image size, what images and label maps end in, and the first and last class and the ignored label in a file
 SETS = {
-    'ade20k_512': ((72, 96), '.jpg', ('training', 'validation', 'validation'), (0, 1, 150)),
-    'camvid': ((360, 480), '.jpg', ('train', 'val', 'test'), (0, 10, 255)),
-    'scenes': ((80, 112), '.png', ('train', 'val', 'val'), (0, 8, 255)),
+    'ade20k': ((72, 96), '.jpg', '.png', (1, 150, 0)),
+    'ade20k_640': ((72, 96), '.jpg', '.png', (1, 150, 0)),
+    'ade20k_full': ((72, 96), '.jpg', '.png', (0, 846, 65535)),
+    'camvid': ((360, 480), '.jpg', '.png', (0, 10, 255)),
+    'cityscapes': ((64, 128), '_leftImg8bit.png', '_gtFine_labelTrainIds.png', (0, 18, 255)),
+    'cocostuff10k': ((72, 96), '.jpg', '_labelTrainIds.png', (1, 171, 0)),
+    'mapillary': ((24, 32), '.jpg', '.png', (0, 64, 65)),
+    'scenes': ((80, 112), '.png', '.png', (0, 8, 255)),
+}
+# short edges of the published views; Mapillary's are long ones
+VIEWS = {
+    'ade20k': [256, 384, 512, 640, 768, 896],
+    'ade20k_640': [320, 480, 640, 800, 960, 1120],
+    'ade20k_full': [400, 500, 600, 700, 800, 900, 1000, 1100, 1200],
+    'camvid': [180, 270, 360, 450, 540, 630],
+    'cityscapes': [512, 768, 1024, 1280, 1536, 1792],
+    'cocostuff10k': [320, 480, 640, 800, 960, 1120],
+    'mapillary': [768, 1536, 2304],
+    'scenes': [72, 96, 128],
 }
 # image size and suffix, and the size of training samples, None where it varies
 PANOPTIC = {
-    'ade20k_panoptic_640': ((72, 96), '.jpg', (640, 640)),
+    'ade20k_panoptic': ((72, 96), '.jpg', (640, 640)),
     'camvid_panoptic': ((360, 480), '.jpg', (360, 480)),
+    'cityscapes_panoptic': ((64, 128), '.png', (512, 1024)),
     'coco_panoptic': ((90, 120), '.jpg', None),
+    'mapillary_panoptic': ((24, 32), '.jpg', (1280, 1280)),
     'scenes_panoptic': ((80, 112), '.png', (96, 96)),
 }
+KEEPS_EMPTY = {'ade20k_panoptic', 'cityscapes_panoptic', 'coco_panoptic', 'mapillary_panoptic'}
 HOSTS = {'mmengine', 'mmcv', 'mmseg', 'mmmaskformer'}
 
 
@@ -49,18 +70,16 @@ def under_mmdet(under_mmseg):
 @pytest.fixture(params=sorted(SETS))
 def base(request, tmp_path) -> tuple[str, Config]:
     """Name and content of a base, its data_root moved to a folder with two images in each split."""
-    (height, width), suffix, splits, labels = SETS[request.param]
-    rng = np.random.default_rng(0)
-    for split in set(splits):
-        for kind in ('images', 'annotations'):
-            (tmp_path / kind / split).mkdir(parents=True)
-        for name in 'pq':
-            image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-            Image.fromarray(image).save(tmp_path / 'images' / split / f'{name}{suffix}')
-            mask = rng.choice(np.array(labels, np.uint8), (height, width))
-            Image.fromarray(mask).save(tmp_path / 'annotations' / split / f'{name}.png')
+    (height, width), image_suffix, label_suffix, labels = SETS[request.param]
     config = Config.fromfile(BASES / f'{request.param}.py')
+    rng = np.random.default_rng(0)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        images, maps = (tmp_path / config[loader].dataset.data_prefix[key] for key in ('img_path', 'seg_map_path'))
+        for name in 'pq':
+            images.mkdir(parents=True, exist_ok=True)
+            image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(image).save(images / f'{name}{image_suffix}')
+            write_label_map(maps / f'{name}{label_suffix}', rng.choice(labels, (height, width)), wide=max(labels) > 255)
         config[loader].dataset.data_root = str(tmp_path)
     return request.param, config
 
@@ -95,15 +114,21 @@ def test_training_samples(base):
     dataset = DATASETS.build(config.train_dataloader.dataset)
     assert config.num_classes == len(dataset.metainfo['classes'])
     np.random.seed(0)
-    for index in range(6):
+    for index in range({'cityscapes': 2, 'mapillary': 1}.get(name, 4)):
         sample = dataset[index % 2]
         assert sample['inputs'].shape == (3, *config.crop_size) and sample['inputs'].dtype == torch.uint8
         labels = sample['data_samples'].gt_sem_seg.data
         assert labels.shape == (1, *config.crop_size)
-        assert set(labels.unique().tolist()) <= set(range(config.num_classes)) | {255}
-        if name == 'ade20k_512':
-            # 0 is the background there, 150 the last class
-            assert set(labels.unique().tolist()) <= {0, 149, 255}
+        assert set(labels.unique().tolist()) == {0, config.num_classes - 1, config.get('ignore_index', 255)}
+
+
+def require_test_size(config: Config, sample: dict) -> None:
+    """Short and long side of a test image are those of the base."""
+    short, long = sorted(sample['inputs'].shape[1:])
+    if 'test_long_edge' in config:
+        assert long == config.test_long_edge
+    else:
+        assert short == config.test_short_edge and long <= config.max_size
 
 
 @pytest.mark.parametrize('loader', ['val_dataloader', 'test_dataloader'])
@@ -112,8 +137,7 @@ def test_testing_samples_keep_the_labels_of_the_file(base, loader):
     (height, width) = SETS[name][0]
     sample = DATASETS.build(config[loader].dataset)[0]
     meta = sample['data_samples']
-    short, long = sorted(sample['inputs'].shape[1:])
-    assert short == config.test_short_edge and long <= config.max_size
+    require_test_size(config, sample)
     assert meta.ori_shape == (height, width) and meta.gt_sem_seg.data.shape == (1, height, width)
     assert meta.img_shape == tuple(sample['inputs'].shape[1:])
 
@@ -124,8 +148,7 @@ def test_views_for_testing(base):
     dataset.pipeline = config.tta_pipeline
     views = DATASETS.build(dataset)[0]
     heights = [image.shape[1] for image in views['inputs']]
-    edges = {'ade20k_512': [256, 384, 512, 640, 768, 896], 'camvid': [180, 270, 360, 450, 540, 630]}
-    assert heights == [edge for edge in edges.get(name, [72, 96, 128]) for _ in range(2)]
+    assert heights == [edge for edge in VIEWS[name] for _ in range(2)]
     assert [sample.flip for sample in views['data_samples']] == [False, True] * (len(heights) // 2)
     assert {sample.ori_shape for sample in views['data_samples']} == {SETS[name][0]}
     assert torch.equal(views['inputs'][0].flip(-1), views['inputs'][1])
@@ -142,28 +165,14 @@ def test_samplers_batches_and_evaluators(base):
         assert loader.batch_size == 1
         assert not DATA_SAMPLERS.build(loader.sampler, default_args=dict(dataset=dataset)).shuffle
     for evaluator in (config.val_evaluator, config.test_evaluator):
-        assert isinstance(METRICS.build(evaluator), SemanticMetric)
+        metric = METRICS.build(evaluator)
+        assert isinstance(metric, SemanticMetric) and metric.ignore_index == dataset.ignore_index
 
 
 def test_config_survives_a_dump(base):
     _, config = base
     again = Config.fromstring(config.pretty_text, '.py')
     assert again.train_dataloader == config.train_dataloader and again.tta_pipeline == config.tta_pipeline
-
-
-def test_ade20k_is_the_published_recipe():
-    config = Config.fromfile(BASES / 'ade20k_512.py')
-    names = [step['type'].split('.')[-1] for step in config.train_pipeline]
-    assert names == ['LoadImageFromFile', 'LoadSegAnnotations', 'ResizeShortestEdge', 'RandomCrop', 'ColorJitterSSD',
-                     'RandomFlip', 'PadToSize', 'PackSegInputs']  # fmt: skip
-    resize = config.train_pipeline[2]
-    assert resize.short_edge == [256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024]
-    assert resize.max_size == 2048 and config.train_pipeline[3].crop_size == (512, 512)
-    assert config.train_pipeline[5].prob == 0.5
-    assert config.train_pipeline[6].size == (512, 512) and config.train_pipeline[6].image_value == 128
-    assert config.tta_pipeline[1] == dict(type='mmmaskformer.ResizeShortestEdge', short_edge=512, max_size=2048)
-    assert {step.max_size for step in config.tta_pipeline[2].transforms[0]} == {3584}
-    assert config.train_dataloader.batch_size * 8 == 16
 
 
 # --- panoptic ---
@@ -177,11 +186,15 @@ def panoptic(request, tmp_path, under_mmdet) -> tuple[str, Config]:
     stuff = next(label for label in range(config.num_classes) if label not in config.things)
     for loader in ('train_dataloader', 'val_dataloader'):
         dataset = config[loader].dataset
+        if 'labels' in dataset.data_prefix:
+            for name in 'pq':
+                write_label_map(tmp_path / dataset.data_prefix.labels / f'{name}.png', np.ones(size, np.uint8))
         write_panoptic(
             tmp_path,
             DATASETS.get(dataset.type).METAINFO,
             ann_file=dataset.ann_file,
-            **dataset.data_prefix,
+            img=dataset.data_prefix.img,
+            seg=dataset.data_prefix.seg,
             suffix=suffix,
             size=size,
             labels=(config.things[0], stuff, config.things[-1]),
@@ -204,7 +217,7 @@ def test_panoptic_training_samples(panoptic):
     dataset = DATASETS.build(config.train_dataloader.dataset)
     expected = tuple(dataset.get_cat_ids(0))
     np.random.seed(0)
-    for index in range(8):
+    for index in range(2 if 'mapillary' in name or 'cityscapes' in name else 8):
         sample = dataset[index % 2]
         size = tuple(sample['inputs'].shape[1:])
         assert sample['inputs'].dtype == torch.uint8 and size == (PANOPTIC[name][2] or size)
@@ -212,7 +225,7 @@ def test_panoptic_training_samples(panoptic):
         assert truth.segment_map.shape == (1, *size) and truth.segment_map.dtype == torch.int16
         assert meta.img_shape == size and meta.img_id in (1, 2) and 'flip' in meta
         seen = set(truth.segment_map.unique().tolist()) - {-1}
-        if name in ('ade20k_panoptic_640', 'coco_panoptic'):
+        if name in KEEPS_EMPTY:
             # as published, segments outside the crop stay
             assert truth.labels == expected and seen <= {0, 1, 2}
         else:
@@ -234,8 +247,7 @@ def test_panoptic_testing_samples_keep_the_segments_of_the_file(panoptic):
         assert loader.batch_size == 1 and loader.dataset.test_mode
         sample = DATASETS.build(loader.dataset)[1]
         meta = sample['data_samples']
-        short, long = sorted(sample['inputs'].shape[1:])
-        assert short == config.test_short_edge and long <= config.max_size
+        require_test_size(config, sample)
         assert meta.ori_shape == (height, width) and meta.img_shape == tuple(sample['inputs'].shape[1:])
         segments = meta.gt_panoptic_seg.segment_map[0]
         areas = [int((segments == index).sum()) for index in range(3)]
@@ -244,38 +256,30 @@ def test_panoptic_testing_samples_keep_the_segments_of_the_file(panoptic):
 
 
 def test_panoptic_config_survives_a_dump(panoptic):
-    _, config = panoptic
+    name, config = panoptic
     again = Config.fromstring(config.pretty_text, '.py')
     assert again.train_dataloader == config.train_dataloader
+    also = dict(also=[dict(type='mmmaskformer.SemanticMetric')]) if name == 'ade20k_panoptic' else {}
     for evaluator in (config.val_evaluator, config.test_evaluator):
-        assert evaluator == dict(type='mmmaskformer.PanopticMetric')
+        assert evaluator == dict(type='mmmaskformer.PanopticMetric', **also)
 
 
-def test_ade20k_panoptic_is_the_published_recipe():
-    config = Config.fromfile(BASES / 'ade20k_panoptic_640.py')
-    names = [step['type'].split('.')[-1] for step in config.train_pipeline]
-    assert names == ['LoadImageFromFile', 'LoadPanopticAnnotations', 'ResizeShortestEdge', 'RandomCrop',
-                     'ColorJitterSSD', 'RandomFlip', 'PadToSize', 'PackPanopticInputs']  # fmt: skip
-    resize, crop, flip, pad, pack = (config.train_pipeline[index] for index in (2, 3, 5, 6, 7))
-    assert resize.short_edge == [320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960, 1024, 1088, 1152, 1216, 1280]
-    assert resize.max_size == 2560 and crop.crop_size == pad.size == (640, 640) and pad.image_value == 128
-    assert TRANSFORMS.build(crop).cat_max_ratio == 1.0
-    assert flip.prob == 0.5 and pack.keep_vanished
-    assert config.test_pipeline[1] == dict(type='mmmaskformer.ResizeShortestEdge', short_edge=640, max_size=2560)
-    assert config.train_dataloader.batch_size * 8 == 16 and config.train_dataloader.dataset.get('filter_cfg') is None
-
-
-def test_coco_panoptic_is_the_published_recipe():
-    config = Config.fromfile(BASES / 'coco_panoptic.py')
-    names = [step['type'].split('.')[-1] for step in config.train_pipeline]
-    assert names == ['LoadImageFromFile', 'LoadPanopticAnnotations', 'RandomFlip', 'RandomChoice', 'PackPanopticInputs']
-    assert config.train_pipeline[2].prob == 0.5 and config.train_pipeline[3].prob == [0.5, 0.5]
-    (alone,), (before, crop, after) = config.train_pipeline[3].transforms
-    assert alone == after and alone.short_edge == list(range(480, 801, 32)) and alone.max_size == 1333
-    assert before.short_edge == [400, 500, 600] and before.max_size is None
-    assert (crop.min_size, crop.max_size) == (384, 600) and config.train_pipeline[4].keep_vanished
-    assert config.test_pipeline[1] == dict(type='mmmaskformer.ResizeShortestEdge', short_edge=800, max_size=1333)
-    assert config.train_dataloader.batch_size * 64 == 64 and config.train_dataloader.dataset.get('filter_cfg') is None
+def test_listed_segments_without_pixels_are_learnt_as_empty_ones(panoptic, tmp_path):
+    """As published, from the file to the targets."""
+    name, config = panoptic
+    file = tmp_path / config.train_dataloader.dataset.ann_file
+    content = json.loads(file.read_text())
+    hidden = dict(content['annotations'][0]['segments_info'][0], id=77, area=5)
+    content['annotations'][0]['segments_info'].append(hidden)
+    write_json(file, content)
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    np.random.seed(0)
+    truth = dataset[0]['data_samples'].gt_panoptic_seg
+    if name in KEEPS_EMPTY:
+        assert len(truth.labels) == 4 and truth.labels[3] == truth.labels[0]
+        assert 3 not in truth.segment_map.unique().tolist()
+    else:
+        assert len(truth.labels) == len(set(truth.segment_map.unique().tolist()) - {-1}) <= 3
 
 
 # --- instances, with the host's data set and transforms ---

@@ -10,6 +10,7 @@ from mmmaskformer.datasets.metainfo import (
     check_panoptic_metainfo,
     load_metainfo,
     load_panoptic_metainfo,
+    load_source_ids,
 )
 
 GOOD = {'classes': ['a', 'b'], 'palette': [[1, 2, 3], [4, 5, 6]]}
@@ -72,7 +73,9 @@ def test_defects(content, message):
 PANOPTIC = {'classes': ['a', 'b', 'c'], 'isthing': [0, True, False], 'category_ids': [9, 2, 4]}
 
 
-@pytest.mark.parametrize('name', ['camvid', 'coco_panoptic', 'ade20k_panoptic'])
+@pytest.mark.parametrize(
+    'name', ['camvid', 'coco_panoptic', 'ade20k_panoptic', 'cityscapes_panoptic', 'mapillary_panoptic']
+)
 def test_panoptic_lists_of_the_package(name):
     metainfo = load_panoptic_metainfo(name)
     count = len(metainfo['classes'])
@@ -117,3 +120,42 @@ def test_panoptic_list_without_a_key(key):
     content = {name: value for name, value in PANOPTIC.items() if name != key}
     with pytest.raises(ValueError, match=f"class list mine: no '{key}'. Fix: set metainfo=dict"):
         check_panoptic_metainfo(content, 'mine')
+
+
+@pytest.mark.parametrize(
+    'name, classes, things',
+    [
+        ('coco_panoptic', 133, 80),
+        ('ade20k_panoptic', 150, 100),
+        ('cityscapes_panoptic', 19, 8),
+        ('mapillary_panoptic', 65, 37),
+        ('ade20k_full', 847, None),
+        ('cocostuff10k', 171, 80),
+        ('cityscapes', 19, None),
+        ('mapillary', 65, None),
+    ],
+)
+def test_numbers_of_classes_are_the_published_ones(name, classes, things):
+    assert len(load_metainfo(name)['classes']) == classes
+    if things is None:
+        with pytest.raises(ValueError, match="no 'isthing'"):
+            load_panoptic_metainfo(name)
+    else:
+        assert sum(load_panoptic_metainfo(name)['isthing']) == things
+
+
+@pytest.mark.parametrize('name', ['cityscapes', 'mapillary'])
+def test_panoptic_list_has_the_classes_of_the_semantic_one(name):
+    panoptic = load_panoptic_metainfo(f'{name}_panoptic')
+    assert {key: panoptic[key] for key in ('classes', 'palette')} == load_metainfo(name)
+
+
+def test_source_ids():
+    # the ids that COCO-Stuff leaves out, and the evaluated ones of Cityscapes
+    absent = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91}
+    assert load_source_ids('cocostuff10k') == tuple(sorted(set(range(1, 183)) - absent))
+    assert load_source_ids('cityscapes') == load_panoptic_metainfo('cityscapes_panoptic')['category_ids']
+    full = dict(zip(load_metainfo('ade20k_full')['classes'], load_source_ids('ade20k_full'), strict=True))
+    assert full['wall'] == 2978 and full['building, edifice'] == 312 and len(full) == 847
+    with pytest.raises(ValueError, match=r"camvid\.json: 'source_ids' is \(\), expected 11 different integers"):
+        load_source_ids('camvid')

@@ -4,6 +4,7 @@ import copy
 import json
 from unittest import mock
 
+import numpy as np
 import pytest
 from helpers.panoptic import CROWD, write_json, write_panoptic
 from mmengine.registry import DefaultScope
@@ -11,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmmaskformer.datasets.inspection import inspect_data
 from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.formats.label_maps import write_label_map
 from mmmaskformer.registry import DATASETS
 
 # Neither things first nor ids in order.
@@ -420,3 +422,34 @@ def test_class_list_that_does_not_fit(tmp_path, content):
         ValueError, match="do not fit the class list: expected class 'person' with category id 1, found"
     ):
         build(tmp_path, 'CocoPanopticDataset')
+
+
+def test_semantic_label_maps_beside_the_segments(content, tmp_path):
+    folders = dict(img='images', seg='segments', labels='labels')
+    with pytest.raises(FileNotFoundError, match=r"data_prefix\['labels'\] is the folder .*labels.*does not exist"):
+        build(tmp_path, data_prefix=folders)
+    for name in 'pq':
+        write_label_map(tmp_path / f'labels/{name}.png', np.zeros((40, 60), np.uint8))
+    entry = build(tmp_path, data_prefix=folders, test_mode=True, reduce_zero_label=True)[0]
+    assert entry['semantic_label_path'] == str(tmp_path / 'labels/p.png')
+    assert entry['reduce_zero_label'] is True and entry['label_map'] is None
+    (tmp_path / 'labels/q.png').unlink()
+    with pytest.raises(ValueError, match=r"1 of 2 files .* are missing in .*labels.*: q\.png.*data_prefix\['labels'\]"):
+        build(tmp_path, data_prefix=folders)
+
+
+def test_semantic_label_maps_follow_the_chosen_classes(tmp_path):
+    """Label files are in the order of the whole class list, the model's classes are a part of it."""
+    write_scenes(tmp_path, 1, 1)
+    folders = dict(img='images/val', seg='panoptic_val', labels='annotations/val')
+    every = scenes.METAINFO['classes']
+    dataset = build(
+        tmp_path,
+        'ScenesPanopticDataset',
+        ann_file='panoptic_val.json',
+        data_prefix=folders,
+        metainfo=dict(classes=(every[4], every[1])),
+        test_mode=True,
+    )
+    expected = dict.fromkeys(range(len(every)), 255) | {4: 0, 1: 1}
+    assert dataset[0]['label_map'] == expected

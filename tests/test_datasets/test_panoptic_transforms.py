@@ -82,13 +82,6 @@ def assert_moved_together(results: dict) -> None:
     assert np.array_equal(shown, segments)
 
 
-def test_no_segment_is_that_of_the_core():
-    from mmmaskformer.core import structures
-    from mmmaskformer.datasets.transforms import common
-
-    assert common.NO_SEGMENT == structures.NO_SEGMENT
-
-
 # --- LoadPanopticAnnotations ---
 
 

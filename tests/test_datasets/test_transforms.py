@@ -59,6 +59,23 @@ def test_sizes_are_the_official_ones(official):
         assert shortest_edge_size(height, width, short, longest) == (new_height, new_width)
 
 
+@pytest.mark.parametrize('short, longest', [(800, 1333), (512, 2048), (2048, 2048)])
+def test_sizes_are_the_official_ones_for_every_image_up_to_640(short, longest):
+    """detectron2's get_output_shape, written out for all sizes at once: the same operations in double precision."""
+    from mmmaskformer.datasets.transforms.geometry import shortest_edge_size
+
+    height, width = np.meshgrid(np.arange(1.0, 641), np.arange(1.0, 641), indexing='ij')
+    scale = short / np.minimum(height, width)
+    wide = height < width
+    new_height, new_width = np.where(wide, short, scale * height), np.where(wide, scale * width, short)
+    shrink = np.minimum(longest / np.maximum(new_height, new_width), 1.0)
+    official = [np.maximum((side * shrink + 0.5).astype(int), 1) for side in (new_height, new_width)]
+    known = {800: (666, 1333), 512: (512, 1024), 2048: (1024, 2048)}  # of 176 x 352
+    assert (official[0][175, 351], official[1][175, 351]) == known[short]
+    ours = [[shortest_edge_size(h, w, short, longest) for w in range(1, 641)] for h in range(1, 641)]
+    np.testing.assert_array_equal(np.array(ours), np.stack(official, -1))
+
+
 @pytest.mark.parametrize('short', [45, 100, 30])
 def test_resize_equals_official_pipeline(official, short):
     (expected,) = [value for key, value in official['resized'].items() if key.startswith(f'{short}x')]

@@ -7,6 +7,7 @@ import pytest
 from helpers.pq_pairs import categories, counts_by_definition, describe, random_pair
 
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files
 from mmmaskformer.formats.panoptic_png import read_ids, write_ids
 
@@ -63,7 +64,9 @@ def test_results_that_do_not_fit(tmp_path, change, message):
 
 def write(prefix, names):
     writer = PanopticResultWriter(prefix)
-    writer.finish([writer.add(number, f'images/{name}.jpg', IDS * 0 + 1, [3]) for number, name in enumerate(names)])
+    writer.finish(
+        [writer.add(number, f'images/{name}.jpg', Segments(IDS * 0 + 1, [0]), [3]) for number, name in enumerate(names)]
+    )
 
 
 def listing(folder):
@@ -79,7 +82,7 @@ def test_a_new_result_replaces_an_older_one_as_a_whole(tmp_path):
 
 
 def test_an_interrupted_test_leaves_no_result_and_no_pictures_in_the_next(tmp_path):
-    PanopticResultWriter(tmp_path / 'result').add(1, 'old.jpg', IDS, [3])
+    PanopticResultWriter(tmp_path / 'result').add(1, 'old.jpg', Segments(IDS, [0]), [3])
     assert len(listing(tmp_path)) == 2 and listing(tmp_path)[0] == 'result.panoptic.partial'
     write(tmp_path / 'result', ['a'])
     assert listing(tmp_path) == ['result.panoptic', 'result.panoptic.json', 'result.panoptic/a.png']
@@ -88,7 +91,9 @@ def test_an_interrupted_test_leaves_no_result_and_no_pictures_in_the_next(tmp_pa
 def test_images_of_one_name_in_several_folders_keep_their_folders(tmp_path):
     writer = PanopticResultWriter(tmp_path / 'result')
     paths = ['data/val/berlin/1.jpg', 'data/val/bonn/1.jpg', 'data/val/bonn/1.tif', 'data/val/2.jpg']
-    writer.finish([writer.add(number, path, IDS * 0 + number, [3]) for number, path in enumerate(paths, 1)])
+    writer.finish(
+        [writer.add(number, path, Segments(IDS * 0 + number, [0]), [3]) for number, path in enumerate(paths, 1)]
+    )
     entries = json.loads((tmp_path / 'result.panoptic.json').read_text())['annotations']
     names = ['berlin/1.png', 'bonn/1.jpg.png', 'bonn/1.tif.png', '2.png']
     assert [entry['file_name'] for entry in entries] == names
@@ -102,5 +107,5 @@ def test_two_images_of_one_id_or_path_are_refused(tmp_path):
         write(tmp_path / 'result', ['a', 'a'])
     writer = PanopticResultWriter(tmp_path / 'result')
     with pytest.raises(ValueError, match='1 image ids belong to several images, such as 7, expected different ones'):
-        writer.finish([writer.add(7, f'{name}.jpg', IDS, [3]) for name in 'ab'])
+        writer.finish([writer.add(7, f'{name}.jpg', Segments(IDS, [0]), [3]) for name in 'ab'])
     assert not (tmp_path / 'result.panoptic.json').exists()

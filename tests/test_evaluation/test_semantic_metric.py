@@ -14,6 +14,7 @@ from mmengine.structures import PixelData
 
 from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.evaluation import SemanticMetric
+from mmmaskformer.formats.label_maps import write_label_map
 
 # After our registry, which makes mmseg importable with mmcv-lite.
 from mmseg.structures import SegDataSample  # isort: skip
@@ -104,6 +105,30 @@ def test_same_numbers_under_both_hosts(scenes, ignore_index):
     metric = dict(type='mmmaskformer.SemanticMetric', ignore_index=ignore_index)
     assert evaluate(samples, metric, scope='mmdet', **scenes.meta) == expected
     assert 20 < expected['mIoU'] < 95
+
+
+def test_label_files_win_over_the_panoptic_ground_truth(scenes, tmp_path):
+    """As published for ADE20K panoptic: things without instances are void in the PNG, not in the label files."""
+    samples, truths = scenes.samples(), []
+    rng = np.random.default_rng(0)
+    for index, sample in enumerate(samples):
+        truths.append(rng.integers(0, 9, sample.pred_sem_seg.sem_seg[0].shape).astype(np.uint8))
+        truths[-1][:3] = 255
+        path = tmp_path / f'{index}.png'
+        write_label_map(path, truths[-1] + np.uint8(1))  # 255 + 1 is 0, the ignored label of such files
+        sample.set_metainfo(dict(semantic_label_path=str(path), reduce_zero_label=True, label_map=None))
+    as_mmseg = seg_samples(truths, [sample.pred_sem_seg.sem_seg[0].numpy() for sample in samples])
+    expected = evaluate(as_mmseg, dict(type='mmmaskformer.SemanticMetric'), **scenes.meta)
+    found = evaluate(samples, dict(type='mmmaskformer.SemanticMetric'), scope='mmdet', **scenes.meta)
+    assert found == expected and 0 < found['mIoU'] < 30
+
+
+def test_a_class_that_is_only_predicted_counts_as_0():
+    """The formula of the paper's time: 2 classes are there, 3 are there or predicted."""
+    truth = np.array([[0, 0, 0, 1]])
+    found = evaluate(seg_samples([truth], [np.array([[0, 0, 2, 1]])]), dict(type='mmmaskformer.SemanticMetric'))
+    assert found['mIoU'] == pytest.approx(100 * (2 / 3 + 1 + 0) / 3)
+    assert found['mAcc'] == pytest.approx(100 * (2 / 3 + 1) / 2)
 
 
 def test_another_field_and_prefix(scenes):

@@ -35,12 +35,12 @@ def test_panoptic_equals_mmdetection(size):
     image, sample = make_panoptic_sample(size)
     found = model.test_step(dict(inputs=[image], data_samples=[sample]))[0].pred_panoptic_seg.sem_seg[0].numpy()
     ids, labels, _, valid, _, _ = export_module(model, 'panoptic')(as_rgb(image))
-    expected_ids, expected_labels = decode_panoptic(found, 5)
-    assert valid.sum() == len(expected_labels) > 1
-    pairs = np.unique(np.stack([ids[0].numpy(), expected_ids]).reshape(2, -1), axis=1)
+    expected = decode_panoptic(found, 5)
+    assert valid.sum() == len(expected.labels) > 1
+    pairs = np.unique(np.stack([ids[0].numpy(), expected.ids]).reshape(2, -1), axis=1)
     assert len(pairs[0]) == len(set(pairs[0])) == len(set(pairs[1]))  # the same segments, whatever their numbers
     names = labels_of('panoptic', dict(segment_ids=ids.numpy(), segment_labels=labels.numpy()))[0]
-    assert np.array_equal(names, np.concatenate([[-1], expected_labels])[expected_ids])
+    assert np.array_equal(names, np.concatenate([[-1], expected.labels])[expected.ids])
 
 
 @pytest.mark.parametrize('model', [small_segmentor, small_detector])

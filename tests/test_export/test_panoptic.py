@@ -27,7 +27,7 @@ def check(class_logits, mask_logits, **settings):
         masks = QueryMasks.of_logits(mask_logits[image], PADDED, SIZE, SIZE)
         expected = panoptic_inference(class_logits[image], masks, is_thing=IS_THING, **settings)
         count = len(expected.labels)
-        assert torch.equal(found.segment_ids[image, : SIZE[0], : SIZE[1]], expected.segment_ids)
+        assert torch.equal(found.segment_ids[image, : SIZE[0], : SIZE[1]], expected.ids)
         assert found.valid[image].tolist() == [True] * count + [False] * (len(class_logits[image]) - count)
         assert found.labels[image, :count].tolist() == expected.labels.tolist()
         assert torch.equal(found.scores[image, :count], expected.scores)

@@ -8,13 +8,13 @@ import torch
 from helpers.pq_pairs import random_pair
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.quality.panoptic_map import PanopticMap
 from mmmaskformer.core.quality.panoptic_quality import count_segments
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.mmdet_codes import (
     INSTANCE_OFFSET,
     MOST_CLASSES,
-    count_codes,
     decode_panoptic,
+    encode_panoptic,
     instance_offset,
     panoptic_codes,
 )
@@ -27,13 +27,13 @@ K = 6
 def test_decode_segment_by_segment(seed, dtype):
     rng = np.random.default_rng(seed)
     codes = rng.choice([0, 3, 5, 9, 1002, 2002, 1009, 7009, 123004], (6, 7)).astype(dtype)
-    segments, labels = decode_panoptic(codes, 9)
+    segments = decode_panoptic(codes, 9)
     expected = sorted(code for code in set(codes.ravel().tolist()) if code % 1000 < 9)
-    assert labels.tolist() == [code % 1000 for code in expected]
-    assert segments.dtype == np.int32
+    assert segments.labels.tolist() == [code % 1000 for code in expected]
+    assert segments.ids.dtype == np.int32
     for number, code in enumerate(expected, 1):
-        assert np.array_equal(segments == number, codes == code)
-    assert np.array_equal(segments == 0, codes % 1000 >= 9)
+        assert np.array_equal(segments.ids == number, codes == code)
+    assert np.array_equal(segments.ids == 0, codes % 1000 >= 9)
 
 
 def test_same_offset_as_mmdet():
@@ -45,10 +45,10 @@ def test_same_offset_as_mmdet():
 
 
 def test_edges():
-    segments, labels = decode_panoptic(np.full((2, 3), 4), 4)
-    assert not segments.any() and not labels.size
-    segments, labels = decode_panoptic(np.zeros((0, 3), int), 4)
-    assert segments.shape == (0, 3) and not labels.size
+    segments = decode_panoptic(np.full((2, 3), 4), 4)
+    assert not segments.ids.any() and not segments.labels.size
+    segments = decode_panoptic(np.zeros((0, 3), int), 4)
+    assert segments.ids.shape == (0, 3) and not segments.labels.size
     with pytest.raises(ValueError, match=r'found \[-2\], expected label'):
         decode_panoptic(np.array([[1, -2]]), 4)
 
@@ -58,11 +58,8 @@ def test_a_class_that_nobody_knows_is_an_error_and_no_void(value):
     encoded = np.full((2, 3), K)
     encoded[1, 2] = value
     message = rf'a.png: panoptic map: found \[{value}\], expected .* labels from 0 to 5, or 6 for void. Fix: evaluate'
-    truth = PanopticMap(np.ones((2, 3), int), np.array([1]), np.array([2]))
     with pytest.raises(ValueError, match=message):
-        count_codes(truth, encoded, num_classes=K, name='a.png')
-    with pytest.raises(ValueError, match=message):
-        decode_panoptic(encoded, K, 'a.png: panoptic map')
+        decode_panoptic(encoded, K, what='a.png: panoptic map')
 
 
 def test_round_trip():
@@ -70,9 +67,22 @@ def test_round_trip():
     segments = QuerySegments(ids, torch.tensor([2, 0, 2, 5]), torch.ones(4), torch.ones(4, dtype=torch.bool))
     codes = panoptic_codes(segments, torch.tensor([False, True, True, False, True, False]))
     assert codes.tolist() == [1002, 1000, 2002, 5]
-    found, labels = decode_panoptic(segments.painted(codes, K).numpy(), K)
+    encoded, again = encode_panoptic(segments, torch.tensor([False, True, True, False, True, False]))
+    assert torch.equal(again, codes) and encoded.tolist() == [[K, 1002, 1002], [1000, 2002, 5]]
+    found = decode_panoptic(encoded.numpy(), K)
     # Numbered in the order of the codes: 5, 1000, 1002, 2002.
-    assert found.tolist() == [[0, 3, 3], [2, 4, 1]] and labels.tolist() == [5, 0, 2, 2]
+    assert found.ids.tolist() == [[0, 3, 3], [2, 4, 1]] and found.labels.tolist() == [5, 0, 2, 2]
+
+
+def test_void_that_mmdetections_metric_wrote_over_is_restored():
+    encoded = np.array([[0, 3, 0], [1000, 3, K]])
+    given = encoded.copy()
+    found = decode_panoptic(encoded, K, listed=[3, 1000])
+    assert found.ids.tolist() == [[0, 1, 0], [2, 1, 0]] and found.labels.tolist() == [3, 0]
+    assert np.array_equal(encoded, given)
+    # Without a list, and for a head that lists a code of 0, class 0 it is.
+    for listed in (None, [0, 3, 1000]):
+        assert decode_panoptic(encoded, K, listed).labels.tolist() == [0, 3, 0]
 
 
 @pytest.mark.parametrize('seed', range(10))
@@ -81,23 +91,24 @@ def test_predictions_in_mmdetections_form_count_alike(seed, dtype):
     truth, prediction = random_pair(np.random.default_rng(seed), K)
     encoded = np.full(prediction.ids.shape, K, dtype)
     encoded[0] = K + 3 * INSTANCE_OFFSET  # void, whatever the instance
-    for i, (segment, label) in enumerate(zip(prediction.segment_ids, prediction.labels, strict=True)):
+    for i, (segment, label) in enumerate(zip(prediction.listed_ids, prediction.labels, strict=True)):
         encoded[prediction.ids == segment] = label + INSTANCE_OFFSET * i
     ids = np.where(encoded % INSTANCE_OFFSET < K, prediction.ids, 0)
-    seen = np.isin(prediction.segment_ids, ids)
-    prediction = PanopticMap(ids, prediction.segment_ids[seen], prediction.labels[seen])
-    found, expected = count_codes(truth, encoded, num_classes=K), count_segments(truth, prediction, num_classes=K)
+    seen = np.isin(prediction.listed_ids, ids)
+    prediction = Segments(ids, prediction.labels[seen], listed_ids=prediction.listed_ids[seen])
+    found = count_segments(truth, decode_panoptic(encoded, K), num_classes=K)
+    expected = count_segments(truth, prediction, num_classes=K)
     for key in ('tp', 'fp', 'fn'):
         assert np.array_equal(getattr(found, key), getattr(expected, key))
     np.testing.assert_allclose(found.iou_sum, expected.iou_sum, rtol=0, atol=1e-12)
 
 
 def test_wrong_predictions_in_mmdetections_form_are_named():
-    truth = PanopticMap(np.repeat([[1, 0]], [5, 15], axis=1), np.array([1]), np.array([2]))
+    truth = Segments(np.repeat([[1, 0]], [5, 15], axis=1), np.array([2]))
     with pytest.raises(ValueError, match=r'a.png: the prediction is \(1, 19\)'):
-        count_codes(truth, np.zeros((1, 19), np.int32), num_classes=K, name='a.png')
+        count_segments(truth, decode_panoptic(np.zeros((1, 19), np.int32), K), num_classes=K, name='a.png')
     with pytest.raises(ValueError, match=r'found \[-3\], expected label'):
-        count_codes(truth, np.full((1, 20), -3), num_classes=K)
+        decode_panoptic(np.full((1, 20), -3), K)
 
 
 @pytest.mark.parametrize(
@@ -123,15 +134,14 @@ def test_codes_of_many_classes_lead_back(num_classes, offset):
         fusion = MaskFormerFusionHead(num_classes=num_classes, things=things)
         (found,) = fusion.predict(class_logits, mask_logits, [sample])
         encoded = found['pan_results'].sem_seg[0].numpy()
-        segments, labels = decode_panoptic(encoded, num_classes)
-        assert labels[segments - 1].tolist() == [wanted] * 4
-        truth = PanopticMap(segments, np.arange(1, len(labels) + 1), labels)
-        counts = count_codes(truth, encoded, num_classes=num_classes)
-        assert counts.tp.sum() == len(labels) and counts.fp.sum() == counts.fn.sum() == 0
+        segments = decode_panoptic(encoded, num_classes)
+        assert segments.labels[segments.ids - 1].tolist() == [wanted] * 4
+        counts = count_segments(segments, decode_panoptic(encoded, num_classes), num_classes=num_classes)
+        assert counts.tp.sum() == len(segments.labels) and counts.fp.sum() == counts.fn.sum() == 0
         class_logits[..., :num_classes] = -20.0
         class_logits[..., num_classes] = 20
         (nothing,) = fusion.predict(class_logits, mask_logits, [sample])
-        assert not decode_panoptic(nothing['pan_results'].sem_seg[0].numpy(), num_classes)[1].size
+        assert not decode_panoptic(nothing['pan_results'].sem_seg[0].numpy(), num_classes).labels.size
 
 
 def test_codes_beyond_32_bits_do_not_wrap():

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmmaskformer.core.inference.panoptic import QuerySegments
 from mmmaskformer.core.structures import IGNORED, NO_SEGMENT
 from mmmaskformer.formats.label_maps import write_label_map
-from mmmaskformer.formats.mmdet_codes import decode_panoptic, panoptic_codes
+from mmmaskformer.formats.mmdet_codes import decode_panoptic, encode_panoptic
 from mmmaskformer.heads.data_samples import SegmentList, targets_from_det_samples, targets_from_seg_samples
 
 IS_THING = torch.tensor([False, True, False, True, False])
@@ -104,16 +104,15 @@ def test_segments_survive_the_way_through_mmdetections_form(seed):
     starts[torch.randperm(60, generator=generator)[:43]] = True
     rows = torch.randint(0, 5, (60,), generator=generator).masked_scatter_(starts, labels)
     segments = QuerySegments(segment_ids, rows, torch.zeros(60), starts)
-    codes = panoptic_codes(segments, IS_THING)
-    encoded = segments.painted(codes, 5).numpy()
-    codes = codes[starts]
+    encoded, codes = encode_panoptic(segments, IS_THING)
+    encoded, codes = encoded.numpy(), codes[starts]
     assert len(set(codes.tolist())) == 43 and 0 not in codes, 'the host takes 0 for void'
     assert ((encoded == 5) == (segment_ids == 0).numpy()).all()
     assert torch.equal(torch.from_numpy(encoded)[segment_ids > 0], codes[segment_ids[segment_ids > 0] - 1])
-    ids, found = decode_panoptic(encoded, 5)
-    assert ids.dtype == np.int32 and ids.max() == len(found) == 43
-    for number, label in enumerate(found, start=1):
-        original = segment_ids.numpy()[ids == number]
+    found = decode_panoptic(encoded, 5)
+    assert found.ids.dtype == np.int32 and found.ids.max() == len(found.labels) == 43
+    for number, label in enumerate(found.labels, start=1):
+        original = segment_ids.numpy()[found.ids == number]
         assert len(set(original.tolist())) == 1 and labels[original[0] - 1] == label
 
 

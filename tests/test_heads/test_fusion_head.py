@@ -95,17 +95,18 @@ def test_results_equal_the_core_image_by_image(rescale):
         logits = class_logits[image]
         for found, function in ((result['pan_results'], panoptic_inference), (sample.pred_detr_seg, detr_inference)):
             expected = function(logits, masks, is_thing=IS_THING)
-            ids, labels = decode_panoptic(found.sem_seg[0].numpy(), 5)
+            decoded = decode_panoptic(found.sem_seg[0].numpy(), 5)
+            ids, labels = decoded.ids, decoded.labels
             assert len(expected.labels) > 1
             assert sorted(labels.tolist()) == sorted(expected.labels.tolist())
             rows = {segment['id']: segment for segment in found.segments}
             assert list(rows) == [segment['id'] for segment in found.segments], 'ids are never used twice'
             for number, segment in enumerate(found.segments, start=1):
                 mask = found.sem_seg[0] == segment['id']
-                assert torch.equal(mask, expected.segment_ids == number)
+                assert torch.equal(mask, expected.ids == number)
                 assert segment['label'] == int(expected.labels[number - 1]) == segment['id'] % 1000
                 assert (segment['id'] >= 1000) == bool(IS_THING[segment['label']] or segment['label'] == 0)
-            assert ((ids == 0) == (expected.segment_ids == 0).numpy()).all()
+            assert ((ids == 0) == (expected.ids == 0).numpy()).all()
         general = general_inference(logits, masks)
         assert torch.equal(sample.pred_general_seg.sem_seg[0], general.to(torch.int32))
         semantic = semantic_inference(logits, masks, resize_masks_first=True).argmax(0)

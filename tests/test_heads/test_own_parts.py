@@ -10,6 +10,7 @@ from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.masks import Product
 from mmmaskformer.core.structures import MaskPrediction, Matches
 from mmmaskformer.core.training.criterion import SetCriterion
+from mmmaskformer.core.training.matcher import SetMatcher
 from mmmaskformer.core.training.parts import Cost, MaskLoss
 from mmmaskformer.registry import MODELS
 
@@ -40,6 +41,42 @@ class MatcherInOrder(nn.Module):
     def forward(self, layers, targets):
         pairs = [(range(min(count, self.num_queries)),) * 2 for count in targets.counts]
         return Matches.of([pairs] * len(layers.class_logits))
+
+
+@MODELS.register_module()
+class AssignmentByClass:
+    """A segment goes to the query of its class; it is told the number of queries and asks for no costs."""
+
+    uses_costs = False
+
+    def __init__(self, num_queries):
+        self.num_queries = num_queries
+
+    def __call__(self, costs, targets):
+        assert costs.shape[2:] == (self.num_queries, max(targets.counts)) and not costs.any()
+        pairs = [
+            [(q, m) for q in range(self.num_queries) for m in (t.labels == q).nonzero()[:1, 0].tolist()]
+            for t in targets
+        ]
+        columns = [tuple(zip(*image, strict=True)) or ((), ()) for image in pairs]
+        return Matches.of([columns] * len(costs))
+
+
+@MODELS.register_module()
+class GreedyAssignment:
+    """Each segment in turn takes the cheapest query that is left."""
+
+    uses_costs = True
+
+    def __call__(self, costs, targets):
+        def pairs(cost, count):
+            taken = []
+            for segment in range(count):
+                order = cost[:, segment].argsort().tolist()
+                taken.append(next(query for query in order if query not in taken))
+            return taken, range(count)
+
+        return Matches.of([[pairs(*of_image) for of_image in zip(x, targets.counts, strict=True)] for x in costs])
 
 
 @MODELS.register_module()
@@ -139,6 +176,34 @@ def test_a_matching_cost(host):
     _, head, _ = losses_of(host, matcher=matcher)
     assert head.criterion.matcher.weights == dict(cls=1.0, favourite=9.0)
     assert head.criterion.matcher.costs[1].num_queries == 7
+
+
+@BOTH
+@pytest.mark.parametrize('assignment, num_costs', [('AssignmentByClass', 0), ('GreedyAssignment', 2)])
+def test_an_assignment(host, assignment, num_costs):
+    _, head, losses = losses_of(host, matcher=dict(type='SetMatcher', assignment=dict(type=assignment)))
+    assert type(head.criterion.matcher.assignment).__name__ == assignment
+    assert len(head.criterion.matcher.costs) == num_costs
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert_trained(head.classifier.mask_embed)
+
+
+def test_the_pairs_of_an_assignment_are_those_that_are_trained():
+    predictions, target = toy.make_predictions(num_queries=6, batch=1, dtype=torch.float64), toy.make_target(3)
+    by_class = SetMatcher(assignment=AssignmentByClass(6))(predictions, [target])
+    for layer in range(len(predictions)):
+        query, segment = by_class.pairs(layer, 0)
+        assert torch.equal(query, target.labels[segment]) and len(query) == len(target.labels.unique())
+    criterion = SetCriterion(num_classes=5, matcher=SetMatcher(assignment=AssignmentByClass(6)))
+    for key, value in oracles.set_loss(predictions, [target], by_class).items():
+        torch.testing.assert_close(criterion(predictions, [target])[key], value)
+
+
+def test_costs_that_an_assignment_does_not_use_are_refused():
+    with pytest.raises(ValueError, match=r'matcher.costs: found 1, but AssignmentByClass uses none. Fix: leave'):
+        SetMatcher(assignment=AssignmentByClass(6), costs=[FavouriteQuery(6)])
+    with pytest.raises(ValueError, match=r'matcher.costs: found 0, but GreedyAssignment uses costs'):
+        SetMatcher(assignment=GreedyAssignment(), costs=[])
 
 
 @BOTH

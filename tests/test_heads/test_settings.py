@@ -46,6 +46,10 @@ def test_every_setting_of_every_result_is_declared(output):
         ),
         (dict(pixel_decoder=encoder(num_heads=3)), r'pixel_decoder.num_heads: found 3, expected a divisor'),
         (dict(matcher=dict(type='mmmaskformer.HungarianMatcher', weights=3)), r'matcher.weights: found 3'),
+        (
+            dict(matcher=dict(type='SetMatcher', assignment='Greedy')),
+            r"matcher.assignment: found 'Greedy', expected a d",
+        ),
         (dict(criterion=dict(type='SetCriterion', no_object_weight=NAN)), r'criterion.no_object_weight: found nan'),
         (dict(criterion=dict(type='SetCriterion', no_object_weight=-1)), r'criterion.no_object_weight: found -1'),
         (dict(criterion=dict(type='SetCriterion', no_object_weight='0.1')), r"criterion.no_object_weight: found '0.1'"),

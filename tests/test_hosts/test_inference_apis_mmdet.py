@@ -23,7 +23,7 @@ from mmmaskformer.datasets.scenes.files import write_scenes
 from mmdet.apis import det_inferencer, inference_detector, init_detector  # isort: skip
 
 FAMILIES = {
-    'ade20k_panoptic_640': (640, 720),
+    'ade20k_panoptic': (640, 720),
     'camvid_panoptic': (360, 405),
     'coco_instance': (800, 900),
     'coco_panoptic': (800, 900),

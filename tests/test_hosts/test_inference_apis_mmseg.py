@@ -14,7 +14,7 @@ from mmmaskformer.datasets.scenes.files import write_scenes
 
 from mmseg.apis import MMSegInferencer, inference_model, init_model, show_result_pyplot  # isort: skip
 
-FAMILIES = {'ade20k_512': (512, 768), 'camvid': (360, 540), 'scenes': (96, 144)}
+FAMILIES = {'ade20k': (512, 768), 'camvid': (360, 540), 'scenes': (96, 144)}
 """Semantic dataset bases, and the size at which they test an image of 64 x 96 pixels."""
 
 

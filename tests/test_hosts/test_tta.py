@@ -81,7 +81,7 @@ def test_panoptic_views_are_pooled_and_scores_averaged_at_the_original_size():
     assert merged.pred_panoptic_seg.sem_seg.shape == (1, 75, 113)
     for number, segment in enumerate(merged.pred_panoptic_seg.segments, start=1):
         found = merged.pred_panoptic_seg.sem_seg[0] == segment['id']
-        assert torch.equal(found, expected.segment_ids == number)
+        assert torch.equal(found, expected.ids == number)
     assert torch.equal(merged.pred_sem_seg.sem_seg[0], total.argmax(0).int())
     assert merged.seg_map_path == 'panoptic/a.png'
 

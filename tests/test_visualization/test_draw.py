@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.visualization.draw import (
     CHALK,
     HATCH_DARK,
@@ -20,7 +21,7 @@ from mmmaskformer.visualization.draw import (
     segment_colours,
 )
 from mmmaskformer.visualization.names import place_names
-from mmmaskformer.visualization.segments import Segments
+from mmmaskformer.visualization.segments import Overlay
 
 CLASSES = ('wall', 'floor', 'bed')
 PALETTE = [[200, 0, 0], [0, 220, 0], [120, 200, 250]]
@@ -119,7 +120,7 @@ def drawn(ids, labels, void='void', value=100, palette=PALETTE):
     """Pixels of segments drawn at their own size, which leaves no room for names if they are small."""
     ids = np.asarray(ids)
     picture = draw_segments(
-        grey(*ids.shape, value), Segments(ids, np.array(labels), void), CLASSES, palette, ids.shape[0]
+        grey(*ids.shape, value), Overlay(ids, np.array(labels), void=void), CLASSES, palette, ids.shape[0]
     )
     return np.asarray(picture)
 
@@ -160,7 +161,7 @@ def test_void_is_hatched():
 def test_pixels_of_no_instance_show_the_image():
     image = np.zeros((10, 20, 3), np.uint8)
     image[:, :, 0] = 100
-    picture = draw_segments(image, Segments(blocks(1, 0), np.array([0]), None), CLASSES, PALETTE, 10)
+    picture = draw_segments(image, Overlay(blocks(1, 0), np.array([0]), void=None), CLASSES, PALETTE, 10)
     assert picture.getpixel((15, 5)) == (30, 30, 30), 'its brightness'
 
 
@@ -182,7 +183,7 @@ def test_names_are_written_in_their_box_in_black_or_white(colour, ink):
 
 def test_enlarging_keeps_pixels_square_and_crisp():
     ids = np.array([[1, 2], [2, 1], [1, 1]])
-    picture = np.asarray(draw_segments(grey(3, 2), Segments(ids, np.array([0, 1])), CLASSES, PALETTE, 15))
+    picture = np.asarray(draw_segments(grey(3, 2), Overlay(ids, np.array([0, 1])), CLASSES, PALETTE, 15))
     assert picture.shape == (15, 10, 3)
     large = ids.repeat(5, 0).repeat(5, 1)
     for row, column in [(2, 2), (2, 7), (7, 2), (12, 8)]:
@@ -191,13 +192,13 @@ def test_enlarging_keeps_pixels_square_and_crisp():
 
 
 def test_large_images_shrink():
-    picture = draw_segments(grey(900, 600), Segments(np.ones((900, 600), int), np.array([1])), CLASSES, PALETTE, 90)
+    picture = draw_segments(grey(900, 600), Overlay(np.ones((900, 600), int), np.array([1])), CLASSES, PALETTE, 90)
     assert picture.size == (60, 90)
     assert picture.getpixel((5, 5)) == over_grey(PALETTE[1])
 
 
 def test_input_is_left_alone():
-    image, segments = grey(), Segments(blocks(1, 0), np.array([0]))
+    image, segments = grey(), Overlay(blocks(1, 0), np.array([0]))
     copies = image.copy(), segments.ids.copy()
     assert isinstance(draw_segments(image, segments, CLASSES, PALETTE), Image.Image)
     np.testing.assert_array_equal(copies[0], image)

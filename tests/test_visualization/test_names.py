@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.visualization.names import CLEARANCE, NAME_SIZES, inner_box, place_names
-from mmmaskformer.visualization.segments import Segments
 
 CLASSES = ('sky', 'a thing with a very long name')
 

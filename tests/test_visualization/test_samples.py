@@ -1,5 +1,7 @@
 """Reading what to draw from data samples of both hosts' forms, built by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -243,7 +245,7 @@ def test_pictures_of_equal_names_do_not_overwrite_each_other(image_path, tmp_pat
 
 def test_a_picture_that_fails_leaves_no_file(image_path, tmp_path):
     _, example = read_example(make_sample(image_path, pred_panoptic_seg=map_field(PANOPTIC)), CLASSES)
-    bad = example._replace(prediction=example.prediction._replace(labels=np.array([9, 9, 9])))
+    bad = example._replace(prediction=replace(example.prediction, labels=np.array([9, 9, 9])))
     with pytest.raises(ValueError, match='labels: found class 9'):
         write_pictures([('good', example), ('bad', bad)], CLASSES, tmp_path / 'out')
     assert [file.name for file in (tmp_path / 'out').iterdir()] == ['good.png']

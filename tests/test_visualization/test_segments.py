@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.visualization.segments import (
-    Segments,
     keep_classes,
     merge_classes,
     require_segments,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmmaskformer.visualization.draw import HATCH_DARK, HATCH_LIGHT, INK, OPACITY, PANEL_HEIGHT, PAPER
-from mmmaskformer.visualization.segments import Segments, segments_of_labels
+from mmmaskformer.visualization.segments import Overlay, segments_of_labels
 from mmmaskformer.visualization.sheet import GAP, TITLE_SIZE, Example, contact_sheet, legend
 
 CLASSES = ('wall', 'floor', 'a thing with a long name')
@@ -86,14 +86,14 @@ def test_legend_lists_what_occurs():
 
 
 def test_legend_leaves_out_segments_without_pixels_and_plain_background():
-    instances = Segments(np.where(halves().ids == 1, 2, 0), np.array([2, 0]), None)
+    instances = Overlay(np.where(halves().ids == 1, 2, 0), np.array([2, 0]), void=None)
     page = contact_sheet([Example(grey(), None, instances)], CLASSES, PALETTE)
     assert tuple(PALETTE[0]) in colours_of(page)
     assert not {tuple(PALETTE[2]), (HATCH_DARK,) * 3} & colours_of(page)
 
 
 def test_nothing_found():
-    empty = Segments(np.zeros((10, 20), int), np.zeros(0, int))
+    empty = Overlay(np.zeros((10, 20), int), np.zeros(0, int))
     page = contact_sheet([Example(grey(), empty, empty)], CLASSES, PALETTE)
     assert page.getpixel(panel_point(2, 0, 0.5)) in (over_grey([HATCH_LIGHT] * 3), over_grey([HATCH_DARK] * 3))
 

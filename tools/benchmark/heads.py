@@ -20,24 +20,11 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from mmmaskformer.checkpoints.convert import renamed
+
 IN_CHANNELS = (256, 512, 1024, 2048)
 STRIDES = (4, 8, 16, 32)
 IGNORED = 65535
-
-# Our parameter names in MMDetection's and MMSegmentation's head. Patterns see the name without 'classifier.'.
-PEER_NAMES = (
-    (r'pixel_decoder\.top_conv\.norm', 'pixel_decoder.last_feat_conv.gn'),
-    (r'pixel_decoder\.top_conv', 'pixel_decoder.last_feat_conv'),
-    (r'pixel_decoder\.(\w+_convs\.\d)\.norm', r'pixel_decoder.\1.gn'),
-    (r'pixel_decoder\.mask_conv', 'pixel_decoder.mask_feature'),
-    (r'transformer_decoder\.memory_proj', 'decoder_input_proj'),
-    (r'transformer_decoder\.query_embed', 'query_embed'),
-    (r'transformer_decoder\.norm\b', 'transformer_decoder.post_norm'),
-    (r'(transformer_decoder\.layers\.\d+\.\w+_attn)', r'\1.attn'),
-    (r'(transformer_decoder\.layers\.\d+)\.linear1', r'\1.ffn.layers.0.0'),
-    (r'(transformer_decoder\.layers\.\d+)\.linear2', r'\1.ffn.layers.1'),
-    (r'class_embed', 'cls_embed'),
-)
 
 
 class Case(NamedTuple):
@@ -185,25 +172,18 @@ def _det_sample(label_map: Tensor) -> DetDataSample:
 
 def with_our_weights(peer: nn.Module, ours: nn.Module) -> dict[str, nn.Parameter]:
     """Copy the weights into the peer and return its parameters under our names."""
-    theirs = dict(peer.named_parameters())
-    renamed = {}
-    for name, value in ours.named_parameters():
-        name = name.removeprefix('classifier.')
-        renamed[name] = theirs.pop(_peer_name(name))
-        renamed[name].data.copy_(value.data)
+    theirs, own = dict(peer.named_parameters()), dict(ours.named_parameters())
+    prefix = 'panoptic_head.'
+    # Both hosts' heads have MMDetection's names. Ours has the same names in both.
+    names = renamed([prefix + name for name in own], 'mmmaskformer-panoptic', 'mmdet')
+    found = {}
+    for name, value in own.items():
+        parameter = theirs.pop(names[prefix + name].removeprefix(prefix))
+        parameter.data.copy_(value.data)
+        found[name.removeprefix('classifier.')] = parameter
     if theirs:
         raise RuntimeError(f'parameters of the peer without a counterpart: {sorted(theirs)}')
-    return renamed
-
-
-def _peer_name(name: str) -> str:
-    name = re.sub(r'mask_embed\.layers\.(\d)', lambda match: f'mask_embed.{2 * int(match[1])}', name)
-    name = re.sub(r'(transformer_decoder\.layers\.\d+)\.norm(\d)', lambda m: f'{m[1]}.norms.{int(m[2]) - 1}', name)
-    for pattern, replacement in PEER_NAMES:
-        name, count = re.subn(f'^{pattern}', replacement, name)
-        if count:
-            break
-    return name
+    return found
 
 
 BUILDERS = {'ours': _ours, 'mmdet': _mmdet, 'mmseg': _mmseg, 'transformers': _transformers}

@@ -25,9 +25,9 @@ from inference_heads import Case, Head, build_heads, make_features
 from memory import peak_memory, printed_memory
 from plot import plot
 
-from mmmaskformer.core.quality.panoptic_map import PanopticMap
+from mmmaskformer.core.quality.panoptic_quality import count_segments
 from mmmaskformer.core.quality.semantic_quality import count_labels
-from mmmaskformer.formats.mmdet_codes import count_codes, decode_panoptic
+from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.whole_files import write_whole
 
 PEERS = {'semantic': 'mmseg', 'panoptic': 'mmdet'}
@@ -135,8 +135,7 @@ def evaluation_seconds(result: np.ndarray, case: Case, clock) -> float:
     if case.task == 'semantic':
         count_labels(truth, result, num_classes=case.classes, ignore_index=65535)
     else:
-        ids, labels = decode_panoptic(truth, case.classes)
-        count_codes(PanopticMap(ids, np.arange(1, len(labels) + 1), labels), result, num_classes=case.classes)
+        count_segments(*(segments_of_codes(one, case.classes) for one in (truth, result)), num_classes=case.classes)
     return clock() - start
 
 

@@ -36,10 +36,11 @@ from mmengine.registry import METRICS
 from panopticapi import evaluation as official
 from PIL import Image
 
-from mmmaskformer.core.quality.panoptic_map import VOID, joint_runs
+from mmmaskformer.core.quality.panoptic_map import joint_runs
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
-from mmmaskformer.evaluation.coco_panoptic_files import panoptic_map
-from mmmaskformer.formats.mmdet_codes import count_codes
+from mmmaskformer.core.segments import VOID
+from mmmaskformer.evaluation.coco_panoptic_files import segments_of_entry
+from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.panoptic_png import ids_of_colours, read_ids, write_ids
 from mmmaskformer.formats.whole_files import write_whole
 
@@ -103,7 +104,7 @@ def theirs(pair: Pair, folder: Path) -> official.PQStat:
 def ours(pair: Pair, truth: np.ndarray, result: np.ndarray) -> SegmentCounts:
     """Counts of one image by mmmaskformer, from the two maps of ids."""
     maps = [
-        panoptic_map(ids, entry['segments_info'], LABEL_OF, entry['file_name'])
+        segments_of_entry(ids, entry['segments_info'], LABEL_OF, entry['file_name'])
         for ids, entry in zip((truth, result), pair, strict=True)
     ]
     return count_segments(*maps, num_classes=NUM_CLASSES, name=pair[0]['file_name'])
@@ -156,8 +157,9 @@ def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
 
     def read_and_count(pair: Pair) -> SegmentCounts:
         truth = read_ids(str(folder / 'truth' / pair[0]['file_name']))
-        truth = panoptic_map(truth, pair[0]['segments_info'], LABEL_OF, pair[0]['file_name'])
-        return count_codes(truth, encoded[pair[1]['file_name']], num_classes=NUM_CLASSES)
+        truth = segments_of_entry(truth, pair[0]['segments_info'], LABEL_OF, pair[0]['file_name'])
+        prediction = segments_of_codes(encoded[pair[1]['file_name']], NUM_CLASSES)
+        return count_segments(truth, prediction, num_classes=NUM_CLASSES)
 
     return compare(recoded, rounds, write_and_count, read_and_count)
 

@@ -2,11 +2,10 @@
 # defects of a file counted. Not in the paper.
 # The augmentation of coco_panoptic.py with the host's transforms, which also move boxes and masks.
 # A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+_base_ = '../pipelines/loaders.py'
 # K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
 num_classes = 80
 things = list(range(80))
-data_root = 'data/coco'
-short_edges = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 max_size = 1333
 
 # No prefix: the hosts' inference functions look for this very name.
@@ -15,7 +14,7 @@ load_instances = dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=Tr
 resize = dict(
     type='mmcv.RandomChoiceResize',
     resize_type='mmdet.Resize',
-    scales=[(max_size, edge) for edge in short_edges],
+    scales=[(max_size, edge) for edge in range(480, 801, 32)],
     keep_ratio=True,
     backend='pillow',
 )
@@ -49,36 +48,14 @@ test_pipeline = [
 
 # 64 GPUs x 1 = a batch of 64, as for panoptic, which the learning rate is for.
 auto_scale_lr = dict(enable=False, base_batch_size=64)
+data = dict(type='mmmaskformer.CocoInstanceDataset', data_root='data/coco')
+training = dict(ann_file='annotations/instances_train2017.json', data_prefix=dict(img='train2017'))
+validation = dict(ann_file='annotations/instances_val2017.json', data_prefix=dict(img='val2017'))
+filter_cfg = dict(filter_empty_gt=True, min_size=32)
 train_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='mmmaskformer.ResumableSampler', shuffle=True),
-    dataset=dict(
-        type='mmmaskformer.CocoInstanceDataset',
-        data_root=data_root,
-        ann_file='annotations/instances_train2017.json',
-        data_prefix=dict(img='train2017'),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline,
-    ),
+    batch_size=1, num_workers=2, dataset=dict(**data, **training, filter_cfg=filter_cfg, pipeline=train_pipeline)
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='mmmaskformer.CocoInstanceDataset',
-        data_root=data_root,
-        ann_file='annotations/instances_val2017.json',
-        data_prefix=dict(img='val2017'),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+val_dataloader = dict(num_workers=2, dataset=dict(**data, **validation, test_mode=True, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    type='mmdet.CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric=['segm']
-)
+val_evaluator = dict(type='mmdet.CocoMetric', ann_file='data/coco/' + validation['ann_file'], metric=['segm'])
 test_evaluator = val_evaluator

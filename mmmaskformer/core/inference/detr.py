@@ -4,14 +4,16 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.checks import checked_inference
-from mmmaskformer.core.inference.panoptic import PanopticResult, count_pixels, nothing_found, segment_groups
-from mmmaskformer.core.inference.query_masks import QueryMasks, assign_pixels, confident_queries
+from mmmaskformer.core.inference.panoptic import count_pixels, nothing_found, segment_groups
+from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.segments import Segments
 
 
 @checked_inference
 def detr_inference(
     class_logits: Tensor, masks: QueryMasks, *, is_thing: Tensor, object_threshold: float = 0.85, min_area: int = 5
-) -> PanopticResult:
+) -> Segments[Tensor]:
     """Panoptic segmentation of one image by a soft-max of the mask logits over the confident queries.
 
     Every pixel goes to the confident query with the largest mask logit, however small; class probabilities play no
@@ -29,7 +31,7 @@ def detr_inference(
         min_area: pixels that a segment needs.
 
     Returns:
-        Segments in query order.
+        Segments in query order, ids int32.
 
     Raises:
         ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
@@ -44,7 +46,7 @@ def detr_inference(
         winner = joined[assign_pixels(masks, query_idx, None)[0]]
         enough = count_pixels(winner, len(query_idx)) >= min_area
         if enough.all():
-            return PanopticResult((winner + 1).to(torch.int32), labels, scores)
+            return Segments((winner + 1).to(torch.int32), labels, scores)
         query_idx, labels, scores = query_idx[enough], labels[enough], scores[enough]
         joined = torch.arange(len(query_idx), device=labels.device)
     return nothing_found(masks.out_size, scores)

@@ -6,50 +6,47 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.checks import checked_inference
-from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks, assign_pixels, confident_queries
-
-
-class PanopticResult(NamedTuple):
-    """The segments of one image; they do not overlap.
-
-    Attributes:
-        segment_ids: (H, W) int32; segment i + 1, or 0 for void.
-        labels: (S,) int64 class of each segment.
-        scores: (S,) float, probability of the class; of the first query where several of a stuff class are joined.
-    """
-
-    segment_ids: Tensor
-    labels: Tensor
-    scores: Tensor
+from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
+from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
+from mmmaskformer.core.segments import VOID, Segments
 
 
 class QuerySegments(NamedTuple):
-    """The same with a row per confident query, whether it became a segment or not.
+    """`Segments` on their way: a row per confident query, whether it became a segment or not.
 
     The number of segments depends on the pixels, that of rows only on the class logits: code that works with rows does
     not synchronise with the GPU.
 
     Attributes:
-        segment_ids: (H, W) int32; segment i + 1, or 0 for void.
+        ids: (H, W) int32; i + 1 for the segment of the i-th row that starts one, or `VOID`.
         labels: (n,) int64 class of each query.
         scores: (n,) float, its probability.
         starts: (n,) bool, whether a new segment begins with the query; not for dropped and for joined ones.
     """
 
-    segment_ids: Tensor
+    ids: Tensor
     labels: Tensor
     scores: Tensor
     starts: Tensor
 
-    def compact(self) -> PanopticResult:
-        """The segments alone."""
-        return PanopticResult(self.segment_ids, self.labels[self.starts], self.scores[self.starts])
+    @classmethod
+    def of(cls, segments: 'QuerySegments | Segments[Tensor]') -> 'QuerySegments':
+        """The rows of segments with scores and ids 1 to S; rows stay as they are."""
+        if isinstance(segments, QuerySegments):
+            return segments
+        assert segments.scores is not None and segments.listed_ids is None
+        starts = torch.ones_like(segments.labels, dtype=torch.bool)
+        return cls(segments.ids, segments.labels, segments.scores, starts)
+
+    def compact(self) -> Segments[Tensor]:
+        """The segments alone; synchronises with a GPU."""
+        return Segments(self.ids, self.labels[self.starts], self.scores[self.starts])
 
     def painted(self, values: Tensor, void: int) -> Tensor:
         """Map (H, W) of a value (n,) per row, with another one for void."""
         table = values.new_full((len(values) + 1,), void)
         number = self.starts.cumsum(0) * self.starts  # rows that are no segment write to void
-        return table.scatter_(0, number, torch.where(self.starts, values, void))[self.segment_ids]
+        return table.scatter_(0, number, torch.where(self.starts, values, void))[self.ids]
 
 
 @checked_inference
@@ -60,7 +57,7 @@ def panoptic_inference(
     is_thing: Tensor,
     object_threshold: float = 0.8,
     overlap_threshold: float = 0.8,
-) -> PanopticResult:
+) -> Segments[Tensor]:
     """Panoptic segmentation of one image.
 
     Confident queries compete for each pixel with class probability times mask probability. A query keeps what it won,
@@ -76,7 +73,7 @@ def panoptic_inference(
             more.
 
     Returns:
-        Segments in query order. Only confident queries are multiplied out, a few at a time.
+        Segments in query order, ids int32. Only confident queries are multiplied out, a few at a time.
 
     Raises:
         ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
@@ -103,7 +100,7 @@ def panoptic_query_segments(
     """The same as `panoptic_inference`, in rows; only choosing the confident queries synchronises with a GPU."""
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     if not len(query_idx):
-        return QuerySegments(*nothing_found(masks.out_size, scores), labels.bool())
+        return QuerySegments.of(nothing_found(masks.out_size, scores))
     winner, own_area = assign_pixels(masks, query_idx, scores)
     return join_segments(winner, own_area, labels, scores, is_thing=is_thing, overlap_threshold=overlap_threshold)
 
@@ -156,10 +153,10 @@ def count_pixels(winner: Tensor, num_queries: int) -> Tensor:
     return torch.cat([(winner == part[:, None, None]).sum((1, 2)) for part in numbers.split(step)])
 
 
-def nothing_found(size: tuple[int, int], scores: Tensor) -> PanopticResult:
+def nothing_found(size: tuple[int, int], scores: Tensor) -> Segments[Tensor]:
     """All void, no segments, at a size (H, W); ``scores`` gives device and dtype."""
-    segment_ids = torch.zeros(size, dtype=torch.int32, device=scores.device)
-    return PanopticResult(segment_ids, scores.new_zeros(0, dtype=torch.long), scores.new_zeros(0))
+    ids = torch.full(size, VOID, dtype=torch.int32, device=scores.device)
+    return Segments(ids, scores.new_zeros(0, dtype=torch.long), scores.new_zeros(0))
 
 
 @checked_inference

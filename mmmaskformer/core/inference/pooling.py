@@ -10,13 +10,14 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import (
-    PanopticResult,
+    QuerySegments,
     join_segments,
     keep_enough,
     nothing_found,
     segment_groups,
 )
-from mmmaskformer.core.inference.query_masks import QueryMasks, assign_pixels, confident_queries
+from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
+from mmmaskformer.core.inference.query_masks import QueryMasks
 
 MIN_IOU = 0.5
 """Things of two views are one segment if their masks overlap by more than this."""
@@ -71,8 +72,8 @@ class SegmentPool:
         self.labels = torch.cat([self.labels, labels[new]])
         self.num_views += 1
 
-    def result(self) -> PanopticResult:
-        """The segments of the views added so far, with their mean class probabilities.
+    def result(self) -> QuerySegments:
+        """The segments of the views added so far, with their mean class probabilities; in rows, as one view gives them.
 
         Raises:
             RuntimeError: if no view was added.
@@ -82,14 +83,14 @@ class SegmentPool:
         scores = self.scores / self.num_views
         kept = scores > self.object_threshold / 2
         if not kept.any():
-            return nothing_found((self.masks.shape[1], self.masks.shape[2]), scores)
+            return QuerySegments.of(nothing_found((self.masks.shape[1], self.masks.shape[2]), scores))
         labels, scores = self.labels[kept], scores[kept]
         probs = self.masks[kept] / self.counts[kept, None, None]
         own_area = (probs >= 0.5).flatten(1).sum(1)
         winner = probs.mul_(scores[:, None, None]).argmax(0)
         return join_segments(
             winner, own_area, labels, scores, is_thing=self.is_thing, overlap_threshold=self.overlap_threshold
-        ).compact()
+        )
 
     def _segments_of_view(self, class_logits: Tensor, masks: QueryMasks) -> tuple[Tensor, Tensor, Tensor]:
         """Labels (n,), class probabilities (n,) and mask probabilities (n, H, W) of the segments of one view."""

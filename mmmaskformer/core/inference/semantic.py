@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.checks import checked_inference
-from mmmaskformer.core.inference.query_masks import QueryMasks, confident_queries, crop_and_resize, resize
+from mmmaskformer.core.inference.queries import confident_queries
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.inference.resize import crop_and_resize, resize
 from mmmaskformer.core.numerics import at_least_float32
 
 

@@ -8,7 +8,7 @@ from mmmaskformer.core.modeling.fuse import Fusable
 from mmmaskformer.core.torch_versions import is_compiling, is_cpu_autocast
 
 STRIP_PIXELS = 1024
-"""Pixels whose mean and variance are taken in float32; those of the strips are put together in float64."""
+"""Pixels whose mean and variance are taken in float32; those of the strips are combined in float64."""
 
 
 class PointwiseConv(Fusable, nn.Conv2d):

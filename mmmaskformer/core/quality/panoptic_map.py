@@ -1,38 +1,21 @@
-"""Maps of segments: the form in which ground truth and predictions are compared."""
+"""Maps of segments, checked and counted pixel by pixel."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-VOID = 0
-"""Id of pixels that belong to no segment."""
+from mmmaskformer.core.segments import VOID, Segments
+
 HASH_BITS = 12
 """The hash table has 2 ** HASH_BITS cells: some hundred pairs seldom meet in them, and they fit the first cache."""
 
 
-class PanopticMap(NamedTuple):
-    """The segments of one image, as the ground truth or a prediction gives them.
-
-    Attributes:
-        ids: (H, W) integer, `VOID` or the id of the segment that the pixel belongs to.
-        segment_ids: (M,) integer, above 0, each one once.
-        labels: (M,) integer in [0, K), the class of each segment.
-        is_crowd: (M,) bool, groups of things whose members are not told apart; None for no crowds.
-        areas: (M,) integer, in pixels, if they are known from elsewhere; None to count them in ``ids``.
-    """
-
-    ids: np.ndarray
-    segment_ids: np.ndarray
-    labels: np.ndarray
-    is_crowd: np.ndarray | None = None
-    areas: np.ndarray | None = None
-
-
 class CheckedMap(NamedTuple):
-    """A `PanopticMap` that was checked: int64 arrays, (M,) but for ``ids``, and always with ``is_crowd``."""
+    """`Segments` that were checked: int64 arrays; only ``areas`` may be None."""
 
     ids: np.ndarray
-    segment_ids: np.ndarray
+    listed_ids: np.ndarray
+    void_ids: np.ndarray
     labels: np.ndarray
     is_crowd: np.ndarray
     areas: np.ndarray | None
@@ -41,8 +24,8 @@ class CheckedMap(NamedTuple):
 def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stretches of pixels, row by row, over which both maps stay the same.
 
-    A map of segments has some thousand of them where it has some hundred thousand pixels, so that whatever counts
-    pixels is cheap on runs.
+    A map of segments has some thousand of them where it has some hundred thousand pixels, so that counting over runs is
+    cheap.
 
     Args:
         first: (H, W) integer.
@@ -79,8 +62,9 @@ def _run_starts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def joint_areas(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How many pixels have which pair of values.
 
-    The runs of a pair are added up in the cell of a small hash table. Runs that meet another pair in their cell stay
-    alone, so that some pairs are listed more than once, and the sum over a pair is exact.
+    The plain computation is ``np.unique`` over the pairs, with counts. Here the runs of a pair are added up in the cell
+    of a small hash table. Runs that meet another pair in their cell stay apart, so that some pairs are listed more than
+    once; the sum over a pair is exact.
 
     Args:
         first: (H, W) integer.
@@ -105,11 +89,13 @@ def joint_areas(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
     return first[chosen], second[chosen], np.concatenate([areas[occupied], lengths[alone]])
 
 
-def labels_of_pixels(panoptic: PanopticMap, ignore_index: int, *, num_classes: int, name: str = 'image') -> np.ndarray:
+def labels_of_pixels(
+    segments: Segments[np.ndarray], ignore_index: int, *, num_classes: int, name: str = 'image'
+) -> np.ndarray:
     """The class of every pixel.
 
     Args:
-        panoptic: segments of an image.
+        segments: of an image.
         ignore_index: what void and crowds become.
         num_classes: K.
         name: of the image or file, for messages.
@@ -120,15 +106,35 @@ def labels_of_pixels(panoptic: PanopticMap, ignore_index: int, *, num_classes: i
     Raises:
         ValueError: if ids or labels do not fit, as in `count_segments`.
     """
-    checked = checked_map(panoptic, num_classes, name)
+    checked = checked_map(segments, num_classes, name)
     ids, _, lengths = joint_runs(checked.ids, checked.ids)
     table = np.concatenate([[ignore_index], np.where(checked.is_crowd, ignore_index, checked.labels)])
     return np.repeat(table[segment_positions(ids, checked, name)], lengths).reshape(checked.ids.shape)
 
 
-def segment_positions(ids: np.ndarray, panoptic: CheckedMap, what: str) -> np.ndarray:
+def numbered(segments: Segments[np.ndarray], *, num_classes: int, name: str = 'image') -> Segments[np.ndarray]:
+    """The same segments with ids 1 to S in the map, as tables and pictures want them.
+
+    Args:
+        segments: of an image.
+        num_classes: K.
+        name: of the image or file, for messages.
+
+    Returns:
+        With ids int32; labels and scores are the same arrays.
+
+    Raises:
+        ValueError: if ids or labels do not fit, as in `count_segments`.
+    """
+    checked = checked_map(segments, num_classes, name)
+    ids, _, lengths = joint_runs(checked.ids, checked.ids)
+    positions = segment_positions(ids, checked, name).astype(np.int32)
+    return Segments(np.repeat(positions, lengths).reshape(checked.ids.shape), segments.labels, segments.scores)
+
+
+def segment_positions(ids: np.ndarray, checked: CheckedMap, what: str) -> np.ndarray:
     """Where the ids (R,) are listed: 0 for void, 1 + position otherwise."""
-    listed = np.concatenate([[VOID], panoptic.segment_ids])
+    listed = np.concatenate([[VOID], checked.listed_ids, checked.void_ids])
     order = np.argsort(listed)
     places = np.searchsorted(listed[order], ids)
     positions = order[np.minimum(places, len(listed) - 1)]
@@ -137,50 +143,50 @@ def segment_positions(ids: np.ndarray, panoptic: CheckedMap, what: str) -> np.nd
         unknown = np.unique(ids[~is_known])
         raise ValueError(
             f'{what} has pixels of segment ids {shorten(unknown)} that segments_info does not list; expected '
-            f'{VOID} (void) or one of {shorten(listed[1:])}. Fix: let map and list come from one source; a map of '
-            'colours must be stored without loss, as PNG.'
+            f'{VOID} (void) or one of {shorten(checked.listed_ids)}. Fix: let map and list come from one source; a map '
+            'of colours must be stored without loss, as PNG.'
         )
-    return positions
+    return np.where(positions > len(checked.listed_ids), 0, positions)
 
 
-def checked_map(panoptic: PanopticMap, num_classes: int, what: str) -> CheckedMap:
+def checked_map(segments: Segments[np.ndarray], num_classes: int, what: str) -> CheckedMap:
     """Check what can be checked without looking at the pixels.
 
     Args:
-        panoptic: lists are as good as arrays.
+        segments: lists are as good as arrays.
         num_classes: K.
         what: is checked, for messages.
 
     Returns:
-        The same with int64 arrays and with ``is_crowd``.
+        The same with int64 arrays and without None, but for ``areas``.
 
     Raises:
         ValueError: if shapes, ids or labels do not fit.
     """
-    ids = np.asarray(panoptic.ids)
+    ids = np.asarray(segments.ids)
     if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f'{what}: found a map of shape {ids.shape} and {ids.dtype}, expected (height, width) integers')
-    segment_ids, labels = np.asarray(panoptic.segment_ids, np.int64), np.asarray(panoptic.labels, np.int64)
-    is_crowd = np.zeros(len(labels), bool) if panoptic.is_crowd is None else np.asarray(panoptic.is_crowd, bool)
-    areas = None if panoptic.areas is None else np.asarray(panoptic.areas, np.int64)
+    labels = np.asarray(segments.labels, np.int64)
+    listed = np.arange(1, len(labels) + 1) if segments.listed_ids is None else np.asarray(segments.listed_ids, np.int64)
+    void_ids = np.zeros(0, np.int64) if segments.void_ids is None else np.asarray(segments.void_ids, np.int64)
+    is_crowd = np.zeros(len(labels), bool) if segments.is_crowd is None else np.asarray(segments.is_crowd, bool)
+    areas = None if segments.areas is None else np.asarray(segments.areas, np.int64)
     for key, values in (('labels', labels), ('is_crowd', is_crowd), ('areas', areas)):
-        if values is not None and values.shape != segment_ids.shape:
-            raise ValueError(
-                f'{what}: found {key} of shape {values.shape}, expected {segment_ids.shape} as segment_ids'
-            )
-    _require_known(segment_ids, labels, num_classes, what)
-    return CheckedMap(ids, segment_ids, labels, is_crowd, areas)
+        if values is not None and values.shape != listed.shape:
+            raise ValueError(f'{what}: found {key} of shape {values.shape}, expected {listed.shape} as listed_ids')
+    _require_known(listed, labels, num_classes, what)
+    return CheckedMap(ids, listed, void_ids, labels, is_crowd, areas)
 
 
-def _require_known(segment_ids: np.ndarray, labels: np.ndarray, num_classes: int, what: str) -> None:
+def _require_known(listed_ids: np.ndarray, labels: np.ndarray, num_classes: int, what: str) -> None:
     """Check that labels are classes, and that ids are above 0 and all different."""
     unknown = (labels < 0) | (labels >= num_classes)
     if unknown.any():
         raise ValueError(
-            f'{what}: segments {shorten(segment_ids[unknown])} have unknown categories {shorten(labels[unknown])}, '
+            f'{what}: segments {shorten(listed_ids[unknown])} have unknown categories {shorten(labels[unknown])}, '
             f'expected labels from 0 to {num_classes - 1}. Fix: check the class list of the dataset.'
         )
-    ordered = np.sort(segment_ids)
+    ordered = np.sort(listed_ids)
     if (ordered <= VOID).any():
         raise ValueError(f'{what}: found segment id {ordered[0]}, expected ids above {VOID}, which is void')
     is_repeated = ordered[1:] == ordered[:-1]

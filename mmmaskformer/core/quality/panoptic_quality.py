@@ -1,6 +1,6 @@
 """Panoptic quality: from two maps of segments to counts per class, and from counts to PQ, SQ and RQ."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from mmmaskformer.core.quality.panoptic_map import (
     CheckedMap,
-    PanopticMap,
     checked_map,
     joint_areas,
     segment_positions,
     shorten,
 )
+from mmmaskformer.core.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class MeanQuality(NamedTuple):
 
 
 def count_segments(
-    truth: PanopticMap, prediction: PanopticMap, *, num_classes: int, name: str = 'image'
+    truth: Segments[np.ndarray], prediction: Segments[np.ndarray], *, num_classes: int, name: str = 'image'
 ) -> SegmentCounts:
     """Match the segments of one image and count.
 
@@ -119,34 +119,6 @@ def count_segments(
     return _count(true, predicted.labels, overlaps, num_classes, name)
 
 
-def count_values(
-    truth: PanopticMap,
-    values: np.ndarray,
-    number: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    *,
-    num_classes: int,
-    name: str = 'image',
-) -> SegmentCounts:
-    """The same as `count_segments` for a prediction whose pixel values tell segment and class at once.
-
-    Args:
-        truth: as there.
-        values: (H, W) integer; equal values are one segment.
-        number: what values mean: gets those that occur, (P,) int64, some more than once; returns the number of the
-            segment of each, (P,) int64, 0 for void, and the label of each segment, (S,) int64.
-        num_classes: K.
-        name: of the image or file, for messages.
-
-    Raises:
-        ValueError: as there, or what ``number`` raises.
-    """
-    true = checked_map(truth, num_classes, f'{name}: ground truth')
-    true_ids, found, areas = _areas(true.ids, values, name)
-    columns, labels = number(found)
-    overlaps = _overlaps(true, true_ids, columns, areas, len(labels), name)
-    return _count(true, labels, overlaps, num_classes, name)
-
-
 def _count(
     truth: CheckedMap, pred_labels: np.ndarray, overlaps: np.ndarray, num_classes: int, name: str
 ) -> SegmentCounts:
@@ -155,7 +127,7 @@ def _count(
     pred_areas = overlaps.sum(axis=0)[1:]
     true_areas = overlaps.sum(axis=1)[1:] if truth.areas is None else truth.areas
     iou = segment_iou(inside, pred_areas, true_areas[:, None], on_void)
-    _require_iou(iou, truth.segment_ids, true_areas, name)
+    _require_iou(iou, truth.listed_ids, true_areas, name)
     match = (iou > 0.5) & (truth.labels[:, None] == pred_labels) & ~truth.is_crowd[:, None]
     found, used = match.any(axis=1), match.any(axis=0)
     ignored = (on_void + _pixels_on_crowd(truth, inside, pred_labels, num_classes)) / pred_areas > 0.5
@@ -240,7 +212,7 @@ def _overlaps(
         name: of the image or file, for messages.
     """
     rows = segment_positions(true_ids, truth, f'{name}: ground truth')
-    shape = (1 + len(truth.segment_ids), 1 + num_predicted)
+    shape = (1 + len(truth.listed_ids), 1 + num_predicted)
     pixels = np.bincount(rows * shape[1] + columns, weights=areas, minlength=shape[0] * shape[1])
     return pixels.reshape(shape)
 
@@ -259,18 +231,18 @@ def _pixels_on_crowd(truth: CheckedMap, inside: np.ndarray, pred_labels: np.ndar
 def _require_pixels(prediction: CheckedMap, overlaps: np.ndarray, name: str) -> None:
     seen = overlaps[:, 1:].any(axis=0)
     if not seen.all():
-        missing = prediction.segment_ids[~seen]
+        missing = prediction.listed_ids[~seen]
         raise ValueError(
             f'{name}: prediction lists segment ids {shorten(missing)} in segments_info that no pixel has; expected at '
             'least one pixel each. Fix: leave such segments out.'
         )
 
 
-def _require_iou(iou: np.ndarray, segment_ids: np.ndarray, true_areas: np.ndarray, name: str) -> None:
+def _require_iou(iou: np.ndarray, listed_ids: np.ndarray, true_areas: np.ndarray, name: str) -> None:
     """The IoU exceeds 1 only if an area from elsewhere is smaller than the segment is in the map."""
     wrong = (iou > 1).any(axis=1)
     if wrong.any():
-        ids, areas = segment_ids[wrong], true_areas[wrong]
+        ids, areas = listed_ids[wrong], true_areas[wrong]
         raise ValueError(
             f'{name}: ground truth segments {shorten(ids)} have the areas {shorten(areas)} in segments_info, fewer '
             'pixels than the map has. Fix: write the areas that the map has.'

@@ -72,16 +72,17 @@ def class_cost(class_logits: Tensor, labels: Tensor) -> Tensor:
     return -class_logits.softmax(-1)[..., labels]
 
 
-def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
+def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor, total: Tensor | None = None) -> Tensor:
     """Cross-entropy over queries, the mean weighted by class.
 
     Args:
         class_logits: (..., N, K + 1) float; leading dimensions, such as the layers, stay apart.
         classes: (..., N) int64, the class to learn; K for "no object".
         weight: (K + 1,) float.
+        total: (...) float, divides in place of the sum of the weights of these queries.
 
     Returns:
         (...): the sum of weight * loss divided by the sum of weights.
     """
     losses = F.cross_entropy(class_logits.flatten(0, -2), classes.flatten(), weight, reduction='none')
-    return losses.view(classes.shape).sum(-1) / weight[classes].sum(-1)
+    return losses.view(classes.shape).sum(-1) / (weight[classes].sum(-1) if total is None else total)

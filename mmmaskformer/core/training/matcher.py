@@ -1,33 +1,121 @@
-"""Assignment of queries to true segments."""
+"""Matching of queries and true segments: a list of costs, and an assignment that chooses pairs from their sum."""
 
 import operator
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import cast
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mmmaskformer.core.checks import WEIGHT, checked, mapping_of
+from mmmaskformer.core.contracts import Assignment
 from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
+from mmmaskformer.core.training.assignment import HungarianAssignment
 from mmmaskformer.core.training.parts import ClassCost, Cost, FocalDiceLoss, MaskLoss, checked_weights
 from mmmaskformer.core.training.targets import check_labels, check_segments
 
 
 @checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
-class HungarianMatcher(nn.Module):
-    """Bipartite matching by a weighted sum of costs; as published, class + focal + dice.
+class SetMatcher(nn.Module):
+    """Matching by a weighted sum of costs and an assignment that chooses pairs from it.
 
     Args:
-        costs: the parts of the cost; None for the classification cost and what belongs to the mask loss.
+        assignment: chooses the pairs.
+        costs: the parts of the cost; None for the classification cost and what belongs to the mask loss, or no cost
+            at all where the assignment uses none.
         weights: of the costs that should differ from ``loss_weights``, by name.
         loss_weights: of the losses, by name; a head derives them from the criterion. Published ones where none is
             given.
         mask_loss: the mask loss of the criterion, likewise; `FocalDiceLoss` if None.
+
+    Raises:
+        ValueError: if ``weights`` has a name that no cost has, or costs are given to an assignment that uses none.
+
+    Source: paper, section 3.2 (matching) and the ablation of matchings, table 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        assignment: Assignment,
+        costs: Sequence[Cost] | None = None,
+        weights: Mapping[str, float] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        mask_loss: MaskLoss | None = None,
+    ):
+        super().__init__()
+        self.assignment = assignment
+        if costs is None:
+            costs = [ClassCost(), (mask_loss or FocalDiceLoss()).matching_cost()] if assignment.uses_costs else []
+        if bool(costs) != assignment.uses_costs:
+            raise ValueError(
+                f'matcher.costs: found {len(costs)}, but {type(assignment).__name__} uses '
+                f'{"costs" if assignment.uses_costs else "none"}. Fix: leave costs out'
+            )
+        self.costs = nn.ModuleList(costs)
+        names = tuple(name for cost in costs for name in cost.names)
+        shared = {name: weight for name, weight in (loss_weights or {}).items() if name in names}
+        self.weights = checked_weights(shared | dict(weights or {}), names, 'matcher.weights')
+
+    @torch.no_grad()
+    def forward(
+        self, predictions: Layers | Sequence[MaskPrediction], targets: Targets | Sequence[MaskTarget]
+    ) -> Matches:
+        """Match every layer and image on its own.
+
+        Args:
+            predictions: of L layers and B images.
+            targets: of the B images, on any grid.
+
+        Returns:
+            The pairs that the assignment chooses.
+
+        Raises:
+            NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
+            ValueError: if predictions and targets do not fit together, or a label is not in [0, K).
+        """
+        layers, targets = Layers.of(predictions), Targets.of(targets)
+        _, batch, _, outputs = layers.class_logits.shape
+        if len(targets) != batch:
+            raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
+        check_segments(targets, outputs - 1)
+        unknown = (targets.labels < 0) | (targets.labels >= outputs - 1)
+        known = replace(targets, labels=targets.labels.clamp(0, outputs - 2))
+        with torch.autocast(layers.device.type, enabled=False):
+            # labels of a GPU are judged on the host, in the one copy of the costs
+            costs = self._costs(layers, known).masked_fill_(unknown.any(), torch.nan).cpu()
+        _check_finite(costs, layers, targets)
+        return self.assignment(costs[..., :-1], targets)
+
+    def _costs(self, layers: Layers, targets: Targets) -> Tensor:
+        """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64, M being the most segments of an image.
+
+        The last column belongs to no segment: it shows class logits that are not finite where there is no segment.
+        """
+        costs = cast('Iterable[Cost]', self.costs)  # to torch, what a ModuleList holds is any module
+        weighted = [
+            self.weights[name] * values
+            for cost in costs
+            for name, values in zip(cost.names, cost(layers, targets), strict=True)
+        ]
+        of_no_segment = at_least_float32(layers.class_logits).sum(-1, keepdim=True)
+        if not weighted:
+            weighted = [of_no_segment.new_zeros(()).expand(*of_no_segment.shape[:3], max(targets.counts))]
+        return torch.cat([reduce(operator.add, weighted), of_no_segment], -1)
+
+
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
+class HungarianMatcher(SetMatcher):
+    """Bipartite matching as published: the pairs of the smallest sum of class, focal and dice costs.
+
+    Args:
+        costs: see `SetMatcher`.
+        weights: see `SetMatcher`.
+        loss_weights: see `SetMatcher`.
+        mask_loss: see `SetMatcher`.
 
     Raises:
         ValueError: if ``weights`` has a name that no cost has.
@@ -43,82 +131,13 @@ class HungarianMatcher(nn.Module):
         loss_weights: Mapping[str, float] | None = None,
         mask_loss: MaskLoss | None = None,
     ):
-        super().__init__()
-        if costs is None:
-            costs = [ClassCost(), (mask_loss or FocalDiceLoss()).matching_cost()]
-        self.costs = nn.ModuleList(costs)
-        names = tuple(name for cost in costs for name in cost.names)
-        shared = {name: weight for name, weight in (loss_weights or {}).items() if name in names}
-        self.weights = checked_weights(shared | dict(weights or {}), names, 'matcher.weights')
-        self._warned = False
-
-    @torch.no_grad()
-    def forward(
-        self, predictions: Layers | Sequence[MaskPrediction], targets: Targets | Sequence[MaskTarget]
-    ) -> Matches:
-        """Match every layer and image on its own.
-
-        With more segments than queries the Q best pairs are matched and a warning says so once.
-
-        Args:
-            predictions: of L layers and B images.
-            targets: of the B images, on any grid.
-
-        Returns:
-            min(Q, M) pairs of each layer and image.
-
-        Raises:
-            NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
-            ValueError: if predictions and targets do not fit together, or a label is not in [0, K).
-        """
-        layers, targets = Layers.of(predictions), Targets.of(targets)
-        _, batch, _, outputs = layers.class_logits.shape
-        if len(targets) != batch:
-            raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
-        check_segments(targets, outputs - 1)
-        self._warn_if_queries_are_few(layers, targets)
-        unknown = (targets.labels < 0) | (targets.labels >= outputs - 1)
-        known = replace(targets, labels=targets.labels.clamp(0, outputs - 2))
-        with torch.autocast(layers.device.type, enabled=False):
-            # labels of a GPU are judged on the host, in the one copy of the costs
-            costs = self._costs(layers, known).masked_fill_(unknown.any(), torch.nan).cpu()
-        _check_finite(costs, layers, targets)
-        return _assign(costs, targets.counts)
-
-    def _costs(self, layers: Layers, targets: Targets) -> Tensor:
-        """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64, M being the most segments of an image.
-
-        The last column belongs to no segment: it shows class logits that are not finite where there is no segment.
-        """
-        costs = cast('Iterable[Cost]', self.costs)  # to torch, what a ModuleList holds is any module
-        weighted = (
-            self.weights[name] * values
-            for cost in costs
-            for name, values in zip(cost.names, cost(layers, targets), strict=True)
+        super().__init__(
+            assignment=HungarianAssignment(),
+            costs=costs,
+            weights=weights,
+            loss_weights=loss_weights,
+            mask_loss=mask_loss,
         )
-        total = reduce(operator.add, weighted)
-        return torch.cat([total, at_least_float32(layers.class_logits).sum(-1, keepdim=True)], -1)
-
-    def _warn_if_queries_are_few(self, layers: Layers, targets: Targets) -> None:
-        most, num_queries = max(targets.counts), layers.class_logits.shape[2]
-        if most > num_queries and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f'an image has {most} segments but the model only {num_queries} queries: the best '
-                f'{num_queries} are matched and the others are not learnt. Fix: set num_queries to at '
-                f'least {most}.',
-                stacklevel=2,
-            )
-
-
-def _assign(costs: Tensor, counts: Sequence[int]) -> Matches:
-    """Cheapest pairs of each layer and image from costs (L, B, Q, at least M) on the host."""
-    return Matches.of(
-        [
-            [linear_sum_assignment(cost[:, :count]) for cost, count in zip(layer, counts, strict=True)]
-            for layer in costs.numpy()
-        ]
-    )
 
 
 def _check_finite(costs: Tensor, layers: Layers, targets: Targets) -> None:

@@ -1,6 +1,6 @@
-"""What a criterion and a matcher are put together from: losses of matched masks, and costs of all pairs.
+"""The parts of criterion and matcher: losses of matched masks, and costs of all pairs.
 
-A part of one's own is a class like the ones here, registered under a name that a config can give.
+A part of your own is a class like these, registered under a name that a config can give.
 """
 
 from collections.abc import Mapping

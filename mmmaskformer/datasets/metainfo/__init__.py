@@ -7,7 +7,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 REQUIRED = {'classes', 'palette'}
 PANOPTIC = {'isthing', 'category_ids'}
-OPTIONAL = {'about', *PANOPTIC}
+SOURCE_IDS = 'source_ids'
+OPTIONAL = {'about', SOURCE_IDS, *PANOPTIC}
 
 
 def load_metainfo(name_or_path: str | Path) -> dict:
@@ -16,7 +17,8 @@ def load_metainfo(name_or_path: str | Path) -> dict:
     Args:
         name_or_path: name of a list of this package, such as 'camvid', or path of a JSON file with the keys
             'classes' (names, in the order of the label ids), 'palette' (one [R, G, B] in [0, 255] each) and
-            optionally 'about' (free text) and the keys of `load_panoptic_metainfo`, which are left out here.
+            optionally 'about' (free text) and the keys of `load_panoptic_metainfo` and `load_source_ids`, which are
+            left out here.
 
     Returns:
         {'classes': tuple of str, 'palette': list of [R, G, B]}, as mmengine's ``metainfo``.
@@ -44,6 +46,24 @@ def load_panoptic_metainfo(name_or_path: str | Path) -> dict:
     content, origin = _read(name_or_path)
     panoptic = {key: content[key] for key in PANOPTIC if key in content}
     return check_panoptic_metainfo(check_metainfo(content, origin) | panoptic, origin)
+
+
+def load_source_ids(name_or_path: str | Path) -> tuple[int, ...]:
+    """Read which ids the classes of a list have in the label files of their publishers.
+
+    Args:
+        name_or_path: see `load_metainfo`; the file has the key 'source_ids' (one integer for each class).
+
+    Returns:
+        The id of each class, in the order of the labels.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_metainfo`; also if the ids are missing, not different or not as many as
+            the classes.
+    """
+    content, origin = _read(name_or_path)
+    count = len(check_metainfo(content, origin)['classes'])
+    return _different_ids(content.get(SOURCE_IDS, ()), count, origin, SOURCE_IDS)
 
 
 def _read(name_or_path: str | Path) -> tuple[Mapping, str]:
@@ -124,20 +144,19 @@ def check_panoptic_metainfo(content: Mapping, origin: str) -> dict:
         )
     checked = dict(content, classes=tuple(classes), isthing=tuple(bool(flag) for flag in isthing))
     if 'category_ids' in content:
-        checked['category_ids'] = _different_ids(content['category_ids'], len(classes), origin)
+        checked['category_ids'] = _different_ids(content['category_ids'], len(classes), origin, 'category_ids')
     for key, wanted in (('thing_classes', True), ('stuff_classes', False)):
         checked[key] = tuple(name for name, flag in zip(classes, isthing, strict=True) if bool(flag) is wanted)
     return checked
 
 
-def _different_ids(category_ids: Sequence, count: int, origin: str) -> tuple[int, ...]:
-    integers = _is_list(category_ids) and all(isinstance(number, int) for number in category_ids)
-    if not integers or not len(set(category_ids)) == len(category_ids) == count:
+def _different_ids(ids: Sequence, count: int, origin: str, key: str) -> tuple[int, ...]:
+    integers = _is_list(ids) and all(isinstance(number, int) for number in ids)
+    if not integers or not len(set(ids)) == len(ids) == count:
         raise ValueError(
-            f"class list {origin}: 'category_ids' is {category_ids!r:.80}, expected {count} different integers, one "
-            'for each class.'
+            f'class list {origin}: {key!r} is {ids!r:.80}, expected {count} different integers, one for each class.'
         )
-    return tuple(category_ids)
+    return tuple(ids)
 
 
 def _is_list(value: Sequence) -> bool:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mmmaskformer.core.segments import VOID
+
 SUPERSAMPLING = 4
-VOID_ID = 0
 
 
 class Shape(NamedTuple):
@@ -101,7 +102,7 @@ class Canvas:
         """Start black and void; ``size`` is (height, width) in pixels."""
         self.size = size
         self.image = np.zeros((*size, 3), np.float32)
-        self.ids = np.full(size, VOID_ID, np.int32)
+        self.ids = np.full(size, VOID, np.int32)
         self.labels: list[int] = []
 
     def new_segment(self, label: int) -> int:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmmaskformer.datasets.scenes.painting import VOID_ID, Canvas, Shape, coverage, hsv, smooth_noise
+from mmmaskformer.core.segments import VOID
+from mmmaskformer.datasets.scenes.painting import Canvas, Shape, coverage, hsv, smooth_noise
 from mmmaskformer.datasets.scenes.things import PAINTERS
 
 
@@ -224,7 +225,7 @@ def _paint_ignored(rng: np.random.Generator, canvas: Canvas) -> None:
         texture = np.where(letters[..., None] > 0, 255 - texture, texture)
         if rng.random() < 0.5:
             alpha, texture = alpha[::-1, ::-1], texture[::-1, ::-1]
-    canvas.paint(alpha, texture, VOID_ID)
+    canvas.paint(alpha, texture, VOID)
 
 
 def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -240,7 +241,7 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def _label(rng: np.random.Generator, image: np.ndarray, canvas: Canvas) -> Scene:
     """Drop what is hardly seen and number the rest near the colours of their classes, as COCO does."""
     semantic = np.full(canvas.size, IGNORE_LABEL, np.uint8)
-    panoptic = np.full(canvas.size, VOID_ID, np.int32)
+    panoptic = np.full(canvas.size, VOID, np.int32)
     segments: list[SceneSegment] = []
     for number, label in enumerate(canvas.labels, start=1):
         seen = canvas.ids == number

@@ -6,7 +6,8 @@ map in ``seg_fields``, panoptic ones too. `packing`, which makes MMDetection's d
 """
 
 from mmmaskformer.datasets.transforms.color import ColorJitterSSD
-from mmmaskformer.datasets.transforms.geometry import PadToSize, RandomCropRange, ResizeShortestEdge
+from mmmaskformer.datasets.transforms.framing import PadToSize, RandomCropRange
+from mmmaskformer.datasets.transforms.geometry import ResizeShortestEdge
 from mmmaskformer.datasets.transforms.loading import LoadSegAnnotations
 from mmmaskformer.datasets.transforms.panoptic_loading import LoadPanopticAnnotations
 

@@ -18,9 +18,6 @@ FIRST_SEGMENT = 256
 SEGMENT_LABELS = 'gt_segment_labels'
 """Key of the labels (M,) int64 of the segments; a sample that has it is a panoptic one."""
 
-NO_SEGMENT = -1
-"""The value of `mmmaskformer.core.structures.NO_SEGMENT`."""
-
 
 class LoadedPair(NamedTuple):
     """What the results held when the segments were loaded; `require_together` compares with it.

@@ -1,4 +1,4 @@
-"""Resizing, cropping and padding of images and label maps as in the published recipe."""
+"""Resizing of images and label maps as in the published recipe."""
 
 from collections.abc import Sequence
 
@@ -9,23 +9,17 @@ from mmcv.transforms.utils import cache_randomness
 from PIL import Image
 from torch.nn import functional as F
 
-from mmmaskformer.core.checks import SIZE, checked, list_of, number, whole
-from mmmaskformer.datasets.transforms.common import (
-    FILL,
-    PANOPTIC_MAP,
-    ignore_index_of,
-    is_panoptic,
-    label_map_keys,
-)
+from mmmaskformer.core.checks import checked, list_of, whole
+from mmmaskformer.datasets.transforms.common import PANOPTIC_MAP, is_panoptic, label_map_keys
 from mmmaskformer.datasets.transforms.loading import warn_of_lost_bits
-from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.registry import TRANSFORMS
 
 
 def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int | None) -> tuple[int, int]:
     """Size with a given short side, or with the longest side allowed if that is smaller.
 
-    Source: detectron2, ResizeShortestEdge, as used by the official mappers.
+    Source: detectron2, ResizeShortestEdge.get_output_shape, as used by the official mappers: the same operations in the
+    same order, since their rounding decides some sizes.
 
     Args:
         height: of the image, in pixels.
@@ -38,10 +32,12 @@ def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int |
         last row, on which detectron2 ends.
     """
     scale = short_edge / min(height, width)
-    new_height, new_width = scale * height, scale * width
-    if max_size is not None and max(new_height, new_width) > max_size:
-        shrink = max_size / max(new_height, new_width)
-        new_height, new_width = new_height * shrink, new_width * shrink
+    # The short side is set, not computed: scale * side may differ from it in the last bit, and where the limit shrinks
+    # it to a half, that decides how it is rounded.
+    new_height, new_width = (short_edge, scale * width) if height < width else (scale * height, short_edge)
+    longest = max(new_height, new_width)
+    if max_size is not None and longest > max_size:
+        new_height, new_width = new_height * (max_size / longest), new_width * (max_size / longest)
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
@@ -178,143 +174,3 @@ class ResizeShortestEdge(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(short_edge={self.short_edges}, max_size={self.max_size})'
-
-
-@TRANSFORMS.register_module()
-@checked(
-    min_size=whole(1),
-    max_size=whole(1),
-)
-class RandomCropRange(BaseTransform):
-    """Crop the image and every map in ``seg_fields`` to a random size at a random place.
-
-    Height and width are drawn independently and uniformly from ``[min(min_size, side), min(max_size, side)]``, the
-    place uniformly. Writes ``img``, the maps and ``img_shape``. A segment may lose all its pixels.
-
-    Source: detectron2, RandomCrop of type 'absolute_range', as set up by the official detr_panoptic mapper.
-
-    Args:
-        min_size: least height and width in pixels.
-        max_size: largest height and width in pixels.
-
-    Raises:
-        ValueError: if not ``1 <= min_size <= max_size``; when called, if the results hold boxes or instance masks.
-    """
-
-    def __init__(self, min_size: int, max_size: int) -> None:
-        if min_size > max_size:
-            raise ValueError(f'RandomCropRange.max_size: found {max_size}, expected at least min_size={min_size}')
-        self.min_size = min_size
-        self.max_size = max_size
-
-    @cache_randomness
-    def _draw(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns to keep."""
-        sizes = [np.random.randint(min(side, self.min_size), min(side, self.max_size) + 1) for side in (height, width)]
-        starts = [np.random.randint(side - size + 1) for side, size in zip((height, width), sizes, strict=True)]
-        rows, columns = (slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
-        return rows, columns
-
-    def transform(self, results: dict) -> dict:
-        """Crop the image and the label maps of the results dict and return it."""
-        keys = label_map_keys(results, type(self).__name__)
-        rows, columns = self._draw(*results['img'].shape[:2])
-        for key in ['img', *keys]:
-            results[key] = results[key][rows, columns]
-        results['img_shape'] = results['img'].shape[:2]
-        return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(min_size={self.min_size}, max_size={self.max_size})'
-
-
-@TRANSFORMS.register_module()
-@checked(
-    size=SIZE,
-    image_value=number() | list_of(number()),
-    ignore_index=whole().or_none(),
-)
-class PadToSize(BaseTransform):
-    """Pad the image and every map in ``seg_fields`` on the right and at the bottom to a fixed size.
-
-    The segment map of a panoptic sample is padded with 255, no segment there.
-
-    Writes ``img``, the maps, ``img_shape`` and ``pad_shape``, as mmcv's ``Pad`` does. Padding comes before the
-    normalization, so 128 is near the mean colour, not exactly on it.
-
-    Source: official code, mask_former_semantic mapper (SIZE_DIVISIBILITY). Differs: a larger image raises; there it
-    is cropped silently, in mmcv's ``Pad`` it stays as it is, beside other sizes in the same batch.
-
-    Args:
-        size: (height, width) in pixels.
-        image_value: of the padded pixels, in the range of the image: one for all bands, or one for each.
-        ignore_index: label of the padded pixels. None: the dataset's, 255 if it tells none.
-
-    Raises:
-        ValueError: if ``size`` is not two positive integers or ``ignore_index`` no label of a file; when called, if the
-            image is larger, has another number of bands than ``image_value`` or cannot hold it, a label map cannot
-            hold ``ignore_index``, or the results hold boxes or instance masks.
-    """
-
-    def __init__(
-        self, size: Sequence[int], image_value: float | Sequence[float] = 128, ignore_index: int | None = None
-    ) -> None:
-        if ignore_index is not None:
-            require_ignore_index(ignore_index)
-        self.size = tuple(size)
-        self.image_value = image_value
-        self.ignore_index = ignore_index
-
-    def transform(self, results: dict) -> dict:
-        """Pad the image and the label maps of the results dict and return it."""
-        name = type(self).__name__
-        keys = label_map_keys(results, name)
-        ignore_index = ignore_index_of(self.ignore_index, results, name)
-        height, width = results['img'].shape[:2]
-        if height > self.size[0] or width > self.size[1]:
-            raise ValueError(
-                f'PadToSize: image {results.get("img_path")} has {height} x {width} pixels (height x width), more than '
-                f'size={self.size}. Fix: put mmseg.RandomCrop with crop_size={self.size} before, or raise size.'
-            )
-        for key in keys:
-            no_label = FILL if key == PANOPTIC_MAP and is_panoptic(results) else ignore_index
-            results[key] = self._pad_labels(results[key], no_label, key)
-        results['img'] = _pad(results['img'], self.size, self._pad_value(results))
-        results['img_shape'] = self.size
-        results['pad_shape'] = results['img'].shape
-        return results
-
-    def _pad_value(self, results: dict) -> float | Sequence[float]:
-        image, values = results['img'], np.atleast_1d(self.image_value)
-        if values.size not in (1, image.shape[2] if image.ndim == 3 else 1):
-            raise ValueError(
-                f'PadToSize: image_value has {values.size} values, but image {results.get("img_path")} has shape '
-                f'{image.shape}. Fix: give one value, or one for each band.'
-            )
-        if np.issubdtype(image.dtype, np.integer):
-            limits = np.iinfo(image.dtype)
-            if values.min() < limits.min or values.max() > limits.max:
-                raise ValueError(
-                    f'PadToSize: image_value={self.image_value}, but image {results.get("img_path")} is {image.dtype}, '
-                    f'{limits.min} to {limits.max}. Fix: give a value in that range.'
-                )
-        return self.image_value
-
-    def _pad_labels(self, labels: np.ndarray, ignore_index: int, key: str) -> np.ndarray:
-        if np.issubdtype(labels.dtype, np.integer) and ignore_index > np.iinfo(labels.dtype).max:
-            raise ValueError(
-                f'PadToSize: {key} is a label map of {labels.dtype}, which cannot hold ignore_index={ignore_index}. '
-                'Fix: load it with mmmaskformer.LoadSegAnnotations.'
-            )
-        return _pad(labels, self.size, ignore_index)
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(size={self.size}, image_value={self.image_value}, ignore_index={self.ignore_index})'
-        )
-
-
-def _pad(array: np.ndarray, size: tuple[int, int], value: float | Sequence[float]) -> np.ndarray:
-    padded = np.full((*size, *array.shape[2:]), value, array.dtype)
-    padded[: array.shape[0], : array.shape[1]] = array
-    return padded

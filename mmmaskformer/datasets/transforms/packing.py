@@ -8,10 +8,10 @@ from mmcv.transforms import BaseTransform
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.checks import BOOLEAN, TEXT, checked, list_of
+from mmmaskformer.core.structures import NO_SEGMENT
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,
-    NO_SEGMENT,
     PANOPTIC_MAP,
     SEGMENT_LABELS,
     is_panoptic,
@@ -33,6 +33,9 @@ META_KEYS = (
     'seg_map_path',
     'segments_info',
     'void_ids',
+    'semantic_label_path',
+    'reduce_zero_label',
+    'label_map',
 )
 
 

@@ -34,17 +34,17 @@ def test_random_outputs_follow_the_rule(seed):
     min_area = 5 * (seed % 5)
     found = detr_inference(class_logits, masks, is_thing=is_thing, object_threshold=0.4, min_area=min_area)
     expected, labels = plain_detr(class_logits, masks.logits(), is_thing, 0.4, min_area)
-    assert torch.equal(found.segment_ids, expected.to(torch.int32))
+    assert torch.equal(found.ids, expected.to(torch.int32))
     assert found.labels.tolist() == labels
 
 
 def test_no_pixel_is_void_where_a_query_is_confident():
     masks = QueryMasks.of_logits(torch.full((1, 3, 4), -9.0), (3, 4), (3, 4), (3, 4))
     found = detr_inference(torch.tensor([[9.0, 0.0]]), masks, is_thing=torch.tensor([True]))
-    assert (found.segment_ids == 1).all() and found.labels.tolist() == [0]
+    assert (found.ids == 1).all() and found.labels.tolist() == [0]
 
 
 def test_nothing_confident_is_void():
     masks = QueryMasks.of_logits(torch.zeros(1, 3, 4), (3, 4), (3, 4), (6, 8))
     found = detr_inference(torch.tensor([[0.0, 9.0]]), masks, is_thing=torch.tensor([True]))
-    assert found.segment_ids.shape == (6, 8) and not found.segment_ids.any() and not len(found.labels)
+    assert found.ids.shape == (6, 8) and not found.ids.any() and not len(found.labels)

@@ -64,8 +64,8 @@ def test_segments_equal_the_published_ones(reference, name, limit, monkeypatch):
         object_threshold=case['object_mask_threshold'],
         overlap_threshold=case['overlap_threshold'],
     )
-    assert found.segment_ids.dtype == torch.int32
-    assert torch.equal(found.segment_ids, case['panoptic_seg'])
+    assert found.ids.dtype == torch.int32
+    assert torch.equal(found.ids, case['panoptic_seg'])
     assert found.labels.tolist() == [segment['category_id'] for segment in case['segments_info']]
     assert len(found.scores) == len(found.labels)
 
@@ -82,7 +82,7 @@ def test_random_outputs_follow_the_published_rule(seed):
         class_logits, masks, is_thing=is_thing, object_threshold=0.4, overlap_threshold=0.1 * (seed % 8)
     )
     expected, segments = plain_panoptic(class_logits, masks.logits(), is_thing, 0.4, 0.1 * (seed % 8))
-    assert torch.equal(found.segment_ids, expected)
+    assert torch.equal(found.ids, expected)
     assert found.labels.tolist() == [label for label, _ in segments]
     torch.testing.assert_close(found.scores.tolist(), [score for _, score in segments])
 

@@ -25,7 +25,7 @@ def pooled(*views, **settings):
     pool = SegmentPool(is_thing=IS_THING, **settings)
     for class_logits, masks in views:
         pool.add(class_logits, masks)
-    return pool.result()
+    return pool.result().compact()
 
 
 STUFF = (0, 0.9, 0, 0, 8, 12)
@@ -47,7 +47,7 @@ def test_equal_views_give_the_answer_of_one(times, seed):
     found = pooled(*[(class_logits, masks)] * times, **settings)
     assert len(expected.labels) > 2
     assert sorted(found.labels.tolist()) == sorted(expected.labels.tolist())
-    pairs = torch.stack([found.segment_ids, expected.segment_ids], -1).flatten(0, 1).unique(dim=0)
+    pairs = torch.stack([found.ids, expected.ids], -1).flatten(0, 1).unique(dim=0)
     assert len(pairs) == len(expected.labels), 'the same segments, numbered otherwise'
 
 
@@ -62,7 +62,7 @@ def test_a_segment_that_a_view_misses_is_kept_if_enough_views_have_it():
 def test_the_pixels_of_a_thing_are_those_of_the_mean_mask():
     views = [view(STUFF, (1, 0.96, 2, 2, 6, right)) for right in (5, 6, 6)]
     found = pooled(*views)
-    thing = found.segment_ids == 1 + found.labels.tolist().index(1)
+    thing = found.ids == 1 + found.labels.tolist().index(1)
     assert thing[2:6, 2:6].all() and thing.sum() == 16
 
 
@@ -71,7 +71,7 @@ def test_things_apart_stay_apart_and_classes_do_not_mix():
     other = view((2, 0.9, 0, 8, 8, 12), (1, 0.9, 0, 4, 8, 8), (1, 0.9, 0, 0, 8, 4))
     found = pooled(one, other)
     assert found.labels.tolist().count(1) == 2 and found.labels.tolist().count(2) == 1
-    assert len(found.segment_ids.unique()) == 3
+    assert len(found.ids.unique()) == 3
     torch.testing.assert_close(found.scores, torch.full((3,), 0.9))
 
 
@@ -88,7 +88,7 @@ def test_stuff_in_two_places_is_one_segment():
 def test_nothing_in_any_view_is_void():
     nothing = view((1, 0.5, 0, 0, 4, 4))
     found = pooled(nothing, nothing)
-    assert found.segment_ids.shape == SIZE and not found.segment_ids.any() and not len(found.labels)
+    assert found.ids.shape == SIZE and not found.ids.any() and not len(found.labels)
 
 
 def test_a_pool_without_views_is_refused():

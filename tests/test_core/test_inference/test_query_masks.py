@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from helpers import oracles
 
 from mmmaskformer.core.inference import query_masks
-from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks, assign_pixels, confident_queries
+from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.core.masks import Plain, Product
 
 

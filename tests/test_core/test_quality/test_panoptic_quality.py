@@ -1,13 +1,15 @@
 """Counts against the official tool, a count by definition, and cases small enough to work out by hand."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.pq_pairs import categories, counts_by_definition, official_stat, random_pair
 
-from mmmaskformer.core.quality.panoptic_map import PanopticMap, joint_areas, joint_runs, labels_of_pixels
+from mmmaskformer.core.quality.panoptic_map import joint_areas, joint_runs, labels_of_pixels, numbered
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality, quality
+from mmmaskformer.core.segments import Segments
 
 K = 6
 IS_THING = np.arange(K) % 2 == 1
@@ -22,8 +24,8 @@ def strips(*runs: tuple[int, int]) -> np.ndarray:
 def count(truth: np.ndarray, true_labels, prediction: np.ndarray, pred_labels, crowd=None, areas=None) -> tuple:
     """(tp, fp, fn) and sum of IoUs of segments 1, 2, …, over all classes."""
     counts = count_segments(
-        PanopticMap(truth, np.arange(1, len(true_labels) + 1), true_labels, crowd, areas),
-        PanopticMap(prediction, np.arange(1, len(pred_labels) + 1), pred_labels),
+        Segments(truth, true_labels, is_crowd=crowd, areas=areas),
+        Segments(prediction, pred_labels),
         num_classes=K,
     )
     return (counts.tp.sum(), counts.fp.sum(), counts.fn.sum()), counts.iou_sum.sum()
@@ -143,16 +145,16 @@ def test_any_integer_and_any_memory_layout(dtype):
     expected = count_segments(truth, prediction, num_classes=K).rows()
     ids, dense = np.unique(truth.ids, return_inverse=True)
     dense = np.asfortranarray(dense.reshape(truth.ids.shape).astype(dtype))
-    visible = np.searchsorted(ids, truth.segment_ids)
+    visible = np.searchsorted(ids, truth.listed_ids)
     visible[truth.areas == 0] = np.arange(1000, 1000 + (truth.areas == 0).sum())
-    again = count_segments(truth._replace(ids=dense, segment_ids=visible), prediction, num_classes=K).rows()
+    again = count_segments(replace(truth, ids=dense, listed_ids=visible), prediction, num_classes=K).rows()
     assert np.array_equal(again, expected)
 
 
 def test_order_of_the_lists_does_not_matter():
     truth, prediction = random_pair(np.random.default_rng(5), K)
     expected = count_segments(truth, prediction, num_classes=K).rows()
-    turned = PanopticMap(prediction.ids, prediction.segment_ids[::-1].tolist(), prediction.labels[::-1].tolist())
+    turned = Segments(prediction.ids, prediction.labels[::-1].tolist(), listed_ids=prediction.listed_ids[::-1].tolist())
     np.testing.assert_allclose(count_segments(truth, turned, num_classes=K).rows(), expected, rtol=0, atol=1e-14)
 
 
@@ -199,29 +201,49 @@ def test_areas_merge_the_runs_of_a_pair():
 def test_labels_of_pixels():
     truth, _ = random_pair(np.random.default_rng(2), K)
     expected = np.full(truth.ids.shape, 255)
-    for segment_id, label, crowd in zip(truth.segment_ids, truth.labels, truth.is_crowd, strict=True):
+    for segment_id, label, crowd in zip(truth.listed_ids, truth.labels, truth.is_crowd, strict=True):
         expected[truth.ids == segment_id] = 255 if crowd else label
     assert truth.is_crowd.any() and len(np.unique(expected)) > 2
     assert np.array_equal(labels_of_pixels(truth, 255, num_classes=K), expected)
 
 
-GOOD = PanopticMap(strips((7, 8), (9, 5)), [7, 9], [1, 2])
+def test_ids_that_stand_for_void_count_as_void():
+    truth, prediction = random_pair(np.random.default_rng(4), K)
+    other = np.where(truth.ids == 0, np.arange(truth.ids.size).reshape(truth.ids.shape) % 2 * 2**24, truth.ids)
+    assert {0, 2**24} < set(other.ravel().tolist())
+    expected = count_segments(truth, prediction, num_classes=K).rows()
+    again = replace(truth, ids=other, void_ids=np.array([2**24, 2**25]))
+    assert np.array_equal(count_segments(again, prediction, num_classes=K).rows(), expected)
+    assert np.array_equal(labels_of_pixels(again, 255, num_classes=K), labels_of_pixels(truth, 255, num_classes=K))
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_numbered_segments_are_the_same_segments(seed):
+    truth, _ = random_pair(np.random.default_rng(seed), K)
+    found = numbered(truth, num_classes=K)
+    assert found.ids.dtype == np.int32 and found.listed_ids is None and found.labels is truth.labels
+    assert np.array_equal(found.ids == 0, truth.ids == 0)
+    for number, segment_id in enumerate(truth.listed_ids, 1):
+        assert np.array_equal(found.ids == number, truth.ids == segment_id)
+
+
+GOOD = Segments(strips((7, 8), (9, 5)), [1, 2], listed_ids=[7, 9])
 
 
 @pytest.mark.parametrize(
     ('truth', 'prediction', 'message'),
     [
-        (GOOD, GOOD._replace(ids=strips((7, 8), (9, 5)).T), r'the prediction is \(20, 1\).*expected \(1, 20\)'),
-        (GOOD._replace(labels=[1, K]), GOOD, r'ground truth: segments \[9\] have unknown categories \[6\]'),
-        (GOOD, GOOD._replace(labels=[-1, 1]), r'prediction: segments \[7\] have unknown categories \[-1\]'),
-        (GOOD._replace(segment_ids=[7, 8]), GOOD, r'ground truth has pixels of segment ids \[9\]'),
-        (GOOD, GOOD._replace(segment_ids=[8, 9]), r'prediction has pixels of segment ids \[7\]'),
-        (GOOD, PanopticMap(GOOD.ids, [7, 9, 11], [1, 2, 2]), r'prediction lists segment ids \[11\].*no pixel'),
-        (GOOD._replace(segment_ids=[7, 7]), GOOD, r'ground truth: segment ids \[7\] are listed more than once'),
-        (GOOD, GOOD._replace(segment_ids=[0, 9]), r'prediction: found segment id 0'),
-        (GOOD, GOOD._replace(ids=GOOD.ids / 2), r'prediction: found a map of shape \(1, 20\) and float64'),
-        (GOOD._replace(labels=[1]), GOOD, r'found labels of shape \(1,\), expected \(2,\)'),
-        (GOOD._replace(areas=[8, 0]), GOOD, r'ground truth segments \[9\] have the areas \[0\]'),
+        (GOOD, replace(GOOD, ids=strips((7, 8), (9, 5)).T), r'the prediction is \(20, 1\).*expected \(1, 20\)'),
+        (replace(GOOD, labels=[1, K]), GOOD, r'ground truth: segments \[9\] have unknown categories \[6\]'),
+        (GOOD, replace(GOOD, labels=[-1, 1]), r'prediction: segments \[7\] have unknown categories \[-1\]'),
+        (replace(GOOD, listed_ids=[7, 8]), GOOD, r'ground truth has pixels of segment ids \[9\]'),
+        (GOOD, replace(GOOD, listed_ids=[8, 9]), r'prediction has pixels of segment ids \[7\]'),
+        (GOOD, Segments(GOOD.ids, [1, 2, 2], listed_ids=[7, 9, 11]), r'prediction lists segment ids \[11\].*no pixel'),
+        (replace(GOOD, listed_ids=[7, 7]), GOOD, r'ground truth: segment ids \[7\] are listed more than once'),
+        (GOOD, replace(GOOD, listed_ids=[0, 9]), r'prediction: found segment id 0'),
+        (GOOD, replace(GOOD, ids=GOOD.ids / 2), r'prediction: found a map of shape \(1, 20\) and float64'),
+        (replace(GOOD, labels=[1]), GOOD, r'found labels of shape \(1,\), expected \(2,\)'),
+        (replace(GOOD, areas=[8, 0]), GOOD, r'ground truth segments \[9\] have the areas \[0\]'),
     ],
 )
 def test_what_does_not_fit_is_told_with_the_name(truth, prediction, message):
@@ -230,6 +252,6 @@ def test_what_does_not_fit_is_told_with_the_name(truth, prediction, message):
 
 
 def test_long_lists_are_shortened():
-    truth = PanopticMap(np.arange(1, 31)[None], [1], [0])
+    truth = Segments(np.arange(1, 31)[None], [0])
     with pytest.raises(ValueError, match=r'\[2, 3, 4, 5, 6, 7, 8, 9, … 21 more\]'):
         count_segments(truth, truth, num_classes=K)

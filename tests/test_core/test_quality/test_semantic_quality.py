@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers.official import load
 
-from mmmaskformer.core.quality.panoptic_map import PanopticMap
 from mmmaskformer.core.quality.panoptic_quality import count_segments, mean_quality, quality
 from mmmaskformer.core.quality.semantic_quality import LabelCounts, count_labels, pixel_quality
+from mmmaskformer.core.segments import Segments
 
 K = 8
 
@@ -51,8 +51,10 @@ def test_equal_to_the_official_numbers(official):
 def test_pq_st_is_pq_with_a_segment_for_each_class(seed):
     truth, prediction = random_labels(seed)
     labels = [np.unique(one[one < K]) for one in (truth, prediction)]
-    maps = [PanopticMap(np.where(one < K, one + 1, 0), ids + 1, ids)
-            for one, ids in zip((truth, prediction), labels, strict=True)]  # fmt: skip
+    maps = [
+        Segments(np.where(one < K, one + 1, 0), ids, listed_ids=ids + 1)
+        for one, ids in zip((truth, prediction), labels, strict=True)
+    ]
     expected = count_segments(*maps, num_classes=K)
     counts = count_labels(truth, prediction, num_classes=K, ignore_index=255)
     for key in ('tp', 'fp', 'fn', 'iou_sum'):

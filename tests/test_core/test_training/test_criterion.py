@@ -11,6 +11,7 @@ from mmmaskformer.core.masks import Folded, Plain, Product
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training import criterion, matcher, parts
+from mmmaskformer.core.training.assignment import HungarianAssignment
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import HungarianMatcher
 from mmmaskformer.core.training.parts import ClassCost, CrossEntropyDiceCost, CrossEntropyDiceLoss
@@ -187,7 +188,7 @@ def test_targets_that_do_not_fit_the_predictions_are_refused():
 def test_a_gpu_is_waited_for_once_and_gets_few_large_kernels(monkeypatch, batch, limit):
     """Six layers of 100 queries and 9 segments per image, forwards, without the inside of the mask loss."""
     pairs = Matches.of([[(range(9), range(9))] * batch] * 6)
-    monkeypatch.setattr(matcher, '_assign', lambda costs, counts: pairs)
+    monkeypatch.setattr(HungarianAssignment, '__call__', lambda self, costs, targets: pairs)
     monkeypatch.setattr(matcher, '_check_finite', lambda costs, predictions, targets: None)
     monkeypatch.setattr(
         parts, 'batch_mask_losses', lambda logits, targets, counts, idx, kind: (logits.sum((1, 2)),) * 2

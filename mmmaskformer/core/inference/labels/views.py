@@ -68,7 +68,7 @@ class Axis(NamedTuple):
         return len((self.after or self.before).inputs)
 
     def mirrored(self) -> 'Axis':
-        """The same with the output turned round."""
+        """The same with the output reversed."""
         order = torch.arange(self.size - 1, -1, -1, device=self.before.inputs.device)
         return Axis(self.before.rows(order)) if self.after is None else Axis(self.before, self.after.rows(order))
 

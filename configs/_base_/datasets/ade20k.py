@@ -1,0 +1,32 @@
+# ADE20K, 150 classes: the published recipe for 512 x 512 crops (paper, implementation details; official configs).
+# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+_base_ = '../pipelines/semantic.py'
+# K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
+num_classes = 150
+crop_size = (512, 512)
+test_short_edge = crop_size[0]
+max_size = 4 * test_short_edge
+
+resize = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=test_short_edge, max_size=max_size)
+sizes = dict(
+    ResizeShortestEdge=dict(short_edge=[int(test_short_edge * x * 0.1) for x in range(5, 21)], max_size=max_size),
+    RandomCrop=dict(crop_size=crop_size),
+    PadToSize=dict(size=crop_size),
+)
+train_pipeline = [dict(step, **sizes.get(step.type.split('.')[-1], {})) for step in _base_.train_pipeline]
+test_pipeline = [_base_.load_image, resize, *_base_.after_resize]
+# Published: each of the six scales, plain and flipped, is made of the image already resized for testing.
+scales = [
+    dict(resize, short_edge=int(factor * test_short_edge), max_size=7 * test_short_edge)
+    for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+]
+tta_pipeline = [_base_.load_image, resize, dict(type='mmcv.TestTimeAug', transforms=[scales, *_base_.views])]
+
+# 8 GPUs x 2 = the published batch of 16, which the learning rate is for.
+auto_scale_lr = dict(enable=False, base_batch_size=16)
+data = dict(type='mmmaskformer.ADE20KDataset', data_root='data/ade/ADEChallengeData2016')
+training = dict(img_path='images/training', seg_map_path='annotations/training')
+validation = dict(img_path='images/validation', seg_map_path='annotations/validation')
+train_dataloader = dict(dataset=dict(**data, data_prefix=training, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(**data, data_prefix=validation, test_mode=True, pipeline=test_pipeline))
+test_dataloader = val_dataloader

@@ -1,0 +1,9 @@
+# Paper: mIoU 51.1 single scale, 52.3 multi scale.
+_base_ = [
+    '../_base_/models/maskformer_swin-b-in1k.py',
+    '../_base_/datasets/ade20k_640.py',
+    '../_base_/schedules/adamw_swin.py',
+    '../_base_/schedules/poly_160k_warmup.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(decode_head=dict(num_classes=_base_.num_classes))

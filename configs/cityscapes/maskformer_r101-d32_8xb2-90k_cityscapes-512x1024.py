@@ -1,0 +1,9 @@
+# Paper: mIoU 78.5 single scale, 80.3 multi scale.
+_base_ = [
+    '../_base_/models/maskformer_r101.py',
+    '../_base_/datasets/cityscapes.py',
+    '../_base_/schedules/adamw_resnet.py',
+    '../_base_/schedules/poly_90k.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(decode_head=dict(num_classes=_base_.num_classes))

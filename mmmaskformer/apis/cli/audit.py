@@ -1,0 +1,32 @@
+"""Print the settings of configs beside the published ones: schedule, augmentation, test, parameters, FLOPs.
+
+Without a config all shipped ones are compared, which takes about a minute. The exit status is 1 if a setting differs
+without a listed reason.
+"""
+
+import logging
+from pathlib import Path
+
+EXAMPLE = 'mmmaskformer audit configs/ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
+
+
+def add_arguments(parser):
+    """Describe the arguments."""
+    parser.add_argument('configs', nargs='*', metavar='config', help='config files (default: all that are shipped)')
+    parser.add_argument('--differences', action='store_true', help='print only what is not equal')
+
+
+def run(args) -> int:
+    """Compare and print."""
+    from mmmaskformer.apis.audit import audit, shipped_configs, table
+
+    logging.disable(logging.WARNING)  # every model would report its features
+    wrong = 0
+    for path in map(Path, args.configs or shipped_configs()):
+        rows = audit(path)
+        wrong += sum(row.verdict == 'differs' for row in rows)
+        shown = [row for row in rows if row.verdict in ('differs', 'listed')] if args.differences else rows
+        if shown:
+            print(table(path.stem, shown), end='\n\n')
+    print(f'{wrong} settings differ from the published ones without a listed reason')
+    return 1 if wrong else 0

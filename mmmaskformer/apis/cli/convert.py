@@ -1,0 +1,40 @@
+"""Convert a checkpoint of MaskFormer from any package to any other.
+
+IN is recognised by the names of its weights: the published code (detectron2), MMDetection, MMSegmentation, transformers
+(a folder) or this package. Every weight is used or listed with the reason, or nothing is written.
+"""
+
+EXAMPLE = (
+    'mmmaskformer convert work_dirs/quickstart/semantic/iter_800.pth work_dirs/converted.safetensors --to mmmaskformer'
+)
+
+
+def add_arguments(parser):
+    """Describe the arguments; `mmmaskformer.apis.converting` checks the choices."""
+    parser.add_argument('source', metavar='IN', help='file, or folder of transformers')
+    parser.add_argument('out', metavar='OUT', help='file to write, or folder for transformers')
+    parser.add_argument(
+        '--to',
+        required=True,
+        metavar='PACKAGE',
+        help='mmmaskformer (.pth, .safetensors), mmdet, mmseg (.pth), official (.pkl, .pth) or transformers (a folder)',
+    )
+    parser.add_argument('--config', help='config of the model that the result is for; checked, and stored with it')
+    parser.add_argument(
+        '--classes', metavar='LIST', help='class list of the result: a name such as coco_panoptic, or a JSON file'
+    )
+    parser.add_argument('--task', help='semantic or panoptic: the host that a checkpoint for mmmaskformer is for')
+    parser.add_argument('--averaged', action='store_true', help='take the moving average that the file also holds')
+    parser.add_argument('--num-heads', type=int, help='attention heads, which no weight tells (default: 8)')
+    parser.add_argument('--verify', action='store_true', help='compare the outputs of both models on an image')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
+
+
+def run(args) -> int:
+    """Convert and report."""
+    from mmmaskformer.apis.converting import convert_checkpoint
+
+    options = {key: value for key, value in vars(args).items() if key not in ('source', 'out', 'to')}
+    report = convert_checkpoint(args.source, args.out, args.to, **options)
+    print('\n'.join(report.lines()))
+    return 0

@@ -1,0 +1,315 @@
+"""Convert a checkpoint of any package to one of any other: whole, or nothing is written."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+from torch import Tensor
+
+import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
+from mmmaskformer import __version__
+from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config
+from mmmaskformer.apis.source_facts import guess_task, settings_of
+from mmmaskformer.apis.trained import build_model
+from mmmaskformer.apis.verifying import Difference, compare_outputs, compare_weights
+from mmmaskformer.checkpoints import classes as orders
+from mmmaskformer.checkpoints.convert import Conversion, ConversionError, convert, read_neutral
+from mmmaskformer.checkpoints.key_maps import NAMES
+from mmmaskformer.checkpoints.layouts import describe_layout, package_of, take_apart
+from mmmaskformer.checkpoints.readers import is_transformers_folder, weight_files
+from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
+from mmmaskformer.checkpoints.writers import (
+    ENDINGS,
+    require_writable,
+    write_checkpoint,
+    write_official,
+    write_transformers,
+)
+from mmmaskformer.safe_loading import read_folder, read_safely
+
+TARGETS = tuple(ENDINGS)
+TASKS = ('semantic', 'panoptic')
+LICENCES = {'official': 'CC BY-NC 4.0'}
+"""Of the weights that a package's authors have published."""
+
+UNKNOWN_LICENCE = 'that of the source, which the file does not name'
+
+
+class Source(NamedTuple):
+    """A checkpoint that was read.
+
+    Attributes:
+        path: of the file or folder.
+        package: that wrote it, a key of `key_maps.NAMES`.
+        weights: by name.
+        meta: what it holds beside them.
+        rest: what of it is no weight of the model: name to what it is.
+        sha256: of the file, or of the files of a folder one after the other.
+    """
+
+    path: Path
+    package: str
+    weights: dict[str, Tensor]
+    meta: dict
+    rest: dict[str, str]
+    sha256: str
+
+
+class Report(NamedTuple):
+    """What was done.
+
+    Attributes:
+        source: what was read.
+        conversion: of its weights.
+        out: what was written.
+        settings: what the weights do not tell, as it was used.
+        notes: sentences on what was assumed or changed.
+        differences: of the outputs of both models, or of their weights; empty if not asked for.
+    """
+
+    source: Source
+    conversion: Conversion
+    out: Path
+    settings: Settings
+    notes: list[str]
+    differences: list[Difference]
+
+    def lines(self) -> list[str]:
+        """What a user wants to know, a line each."""
+        title = NAMES[self.source.package].title
+        found = [f'{self.source.path}: {title}, {self.conversion.architecture.describe()}']
+        used = len(self.source.weights) - sum(name in self.source.weights for name in self.conversion.dropped)
+        found.append(f'{used} of its {len(self.source.weights)} weights are used')
+        for verb, reasons in (('dropped', self.conversion.dropped), ('computed', self.conversion.made)):
+            for reason, count in Counter(reasons.values()).items():
+                example = next(name for name, other in reasons.items() if other == reason)
+                found.append(f'{count} {verb}: {reason} ({example}{", …" if count > 1 else ""})')
+        found += [f'left out: {name}, a {what}' for name, what in self.source.rest.items()]
+        found += self.notes
+        found += [difference.describe() for difference in self.differences]
+        return [*found, f'{self.out}: {len(self.conversion.weights)} weights written']
+
+
+def convert_checkpoint(
+    source: str | Path,
+    out: str | Path,
+    to: str,
+    *,
+    config: str | Path | None = None,
+    classes: str | None = None,
+    task: str | None = None,
+    averaged: bool = False,
+    num_heads: int | None = None,
+    verify: bool = False,
+    force: bool = False,
+) -> Report:
+    """Convert a checkpoint and write it.
+
+    Args:
+        source: file, or folder of transformers; what wrote it is recognised by the names of its weights.
+        out: file, or folder for transformers.
+        to: the package, one of `TARGETS`.
+        config: of the model of this package that the result is for; one is made if it is left out.
+        classes: class list of the result, a name of ours or a JSON file; classes of the source in another order are
+            put in its order. Left out, the class list of the source is taken.
+        task: 'semantic' or 'panoptic': the host that a checkpoint of this package is for.
+        averaged: take the average of the weights that the file holds beside them.
+        num_heads: attention heads, which no weight tells; taken from the source if it knows, else 8, as published.
+        verify: compare the outputs of both models on an image, where their packages can be imported, else weights.
+        force: replace an output that exists.
+
+    Raises:
+        ValueError: if the source is damaged, of another architecture or incomplete, or the target cannot express it.
+        FileExistsError: if the output exists.
+        OSError: if it cannot be read or written.
+    """
+    source, out = Path(source), Path(out)
+    _require_choice('--to', to, TARGETS)
+    if task is not None:
+        _require_choice('--task', task, TASKS)
+    require_writable(out, to, force)
+    read = read_source(source, averaged)
+    task = task or guess_task(read.package, read.meta, read.weights)
+    settings, notes = settings_of(read.meta, read.package, read.weights, num_heads)
+    target = 'mmmaskformer-panoptic' if to == 'mmmaskformer' and task == 'panoptic' else to
+    try:
+        neutral = read_neutral(read.weights, read.package)
+        if not any(name.startswith('backbone.') for name in neutral.weights):
+            raise ConversionError('it has no backbone. Fix: give the checkpoint of a whole model')
+        settings, order, more = _ordered(settings, neutral.architecture.head.num_classes, read.package, to, classes)
+        conversion = convert(
+            read.weights, read.package, target, permutation=order, no_object_weight=settings.no_object_weight
+        )
+        hub = hub_config(conversion.architecture, settings) if to == 'transformers' else {}
+        cfg = _config_of(config, to, conversion, settings, task, notes)
+    except ValueError as error:
+        raise ValueError(f'{source}: it is {NAMES[read.package].title}, and cannot be converted: {error}') from None
+    notes += more
+    differences = []
+    if verify:
+        pair = ((read.package, read.weights), (target, conversion.weights))
+        differences = compare_outputs(*pair, conversion.architecture, settings, order)
+        differences = differences or compare_weights(pair[0], conversion, target, order)
+    if to == 'transformers':
+        write_transformers(out, conversion.weights, hub, hub_preprocessor(settings))
+    elif to == 'official':
+        write_official(out, conversion.weights)
+    else:
+        write_checkpoint(out, conversion.weights, _more_of(read, settings, order, conversion, cfg))
+    return Report(read, conversion, out, settings, notes, differences)
+
+
+def read_source(path: Path, averaged: bool = False) -> Source:
+    """Read a checkpoint and recognise what wrote it.
+
+    Args:
+        path: file, or folder of transformers.
+        averaged: see `convert_checkpoint`.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it cannot be read, or is no MaskFormer.
+    """
+    if is_transformers_folder(path):
+        content, files = read_folder(path), weight_files(path)
+    elif path.is_file():
+        content, files = read_safely(path, 'cpu', name=str(path)), [path]
+    elif path.is_dir():
+        raise FileNotFoundError(f'{path}: a folder without config.json, expected one of transformers, or a file')
+    else:
+        raise FileNotFoundError(f'{path}: no such file. Fix: correct the path; a model of the hub is downloaded first')
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{path}: it holds a {type(content).__name__}, expected a dict of weights')
+    found = take_apart(content, averaged)
+    package = package_of(found.weights)
+    if package is None:
+        what, fix = describe_layout(found.weights)
+        raise ValueError(f'{path}: no MaskFormer; {what}. Fix: {fix}.')
+    return Source(path, package, found.weights, found.meta, found.rest, _sha256(files))
+
+
+def _require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f'{key}: found {value!r}, expected one of {", ".join(choices)}')
+
+
+def _sha256(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, 'rb') as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _ordered(
+    settings: Settings, num_classes: int, package: str, to: str, wanted: str | None
+) -> tuple[Settings, list[int] | None, list[str]]:
+    """Settings with the class list of the result, its order in that of the source, and what there is to say."""
+    facts, source = dict(settings.dataset_meta), list(settings.classes)
+    if source and len(source) != num_classes:
+        return (
+            replace(settings, classes=(), dataset_meta={}),
+            None,
+            [f'the class list of the source has {len(source)} names for {num_classes} classes and is not kept'],
+        )
+    facts_of_target = _wanted_classes(wanted, source, facts, num_classes, to)
+    if facts_of_target is None:
+        return settings, None, [] if source else ['the source does not name its classes. Fix, if wanted: --classes']
+    names = list(facts_of_target['classes'])
+    order = orders.find_permutation(source, names) if source else None
+    if source and order is None:
+        raise ConversionError(
+            f"the classes of the source are others than those of --classes {wanted}: class 0 is '{source[0]}' and "
+            f"'{names[0]}'. Fix: another class list"
+        )
+    kept = {key: facts_of_target[key] for key in ('palette', 'isthing', 'ignore_index') if key in facts_of_target}
+    settings = replace(settings, classes=tuple(names), dataset_meta=facts | kept)
+    if order is None or order == list(range(num_classes)):
+        return settings, None, []
+    moved = sum(label != other for label, other in enumerate(order))
+    return settings, order, [f'{moved} of the {num_classes} classes stand at another place than in the source']
+
+
+def _wanted_classes(wanted: str | None, source: list[str], facts: dict, num_classes: int, to: str) -> dict | None:
+    """The class list of the result; None to keep what the source has."""
+    found: dict | None = None
+    if wanted is not None:
+        found = orders.facts_of(orders.read_class_list(wanted))
+        if len(found['classes']) != num_classes:
+            raise ConversionError(
+                f'--classes {wanted} has {len(found["classes"])} classes, the model has {num_classes}. Fix: the class '
+                'list that it was trained with'
+            )
+    elif source and to == 'mmmaskformer' and (known := orders.list_of_same_classes(source)):
+        found = orders.facts_of(known)
+    elif source and facts.get('isthing'):
+        found = {**facts, 'classes': source}
+    if found is not None and to == 'mmdet' and found.get('isthing'):
+        found = orders.permuted(found, orders.things_first(found['isthing']))
+    return found
+
+
+def _config_of(
+    config: str | Path | None, to: str, conversion: Conversion, settings: Settings, task: str, notes: list[str]
+) -> Config | None:
+    """Config of the result, checked against its weights if it is the user's; None if none is known."""
+    if config is not None:
+        return _checked_config(config, conversion)
+    if to not in ('mmmaskformer', 'mmseg', 'mmdet'):
+        return None
+    try:
+        if to == 'mmmaskformer':
+            return own_config(conversion.architecture, settings, task)
+        return host_config(to, conversion.architecture, settings)
+    except NoConfigError as error:
+        notes.append(f'the checkpoint holds no config: {error}')
+        return None
+
+
+def _checked_config(config: str | Path, conversion: Conversion) -> Config:
+    """The user's config, whose model must have the names and shapes of the result."""
+    if not Path(config).is_file():
+        raise FileNotFoundError(f'--config {config}: no such file')
+    cfg = Config.fromfile(config)
+    wanted = {name: tuple(value.shape) for name, value in build_model(cfg).state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in conversion.weights.items()}
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ConversionError(
+            f'{len(wrong)} weights do not fit the model of {config}: {name} is {found.get(name, "absent")}, expected '
+            f'{wanted.get(name, "no such weight")}; the checkpoint is {conversion.architecture.describe()}. Fix: '
+            'the config of that model'
+        )
+    return cfg
+
+
+def _more_of(
+    source: Source, settings: Settings, order: list[int] | None, conversion: Conversion, cfg: Config | None
+) -> dict[str, Any]:
+    """What a checkpoint holds beside the weights: plain values, so that it can stand in the header of a safetensors."""
+    licence = source.meta.get('licence') or LICENCES.get(source.package, UNKNOWN_LICENCE)
+    meta: dict[str, Any] = {
+        'licence': licence,
+        'source': {
+            'package': source.package,
+            'file': source.path.name,
+            'sha256': source.sha256,
+            'model': conversion.architecture.describe(),
+        },
+        'mmmaskformer_version': __version__,
+        'no_object_weight': settings.no_object_weight,
+        'num_heads': settings.num_heads,
+    }
+    if settings.classes:
+        meta['dataset_meta'] = {'classes': list(settings.classes), **settings.dataset_meta}
+    if order is not None:
+        meta['label_in_source'] = order
+    if cfg is not None:
+        meta['cfg'] = cfg.pretty_text
+    return {'meta': meta}

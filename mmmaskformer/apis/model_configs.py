@@ -1,0 +1,182 @@
+"""Configs of models whose weights are known: of this package, with the shipped configs as base, and of the hosts."""
+
+from mmengine.config import Config
+
+from mmmaskformer.apis.scripts import SHIPPED
+from mmmaskformer.checkpoints.sizes import Architecture, ResNet, Swin
+from mmmaskformer.checkpoints.transformers_files import Settings
+
+DEPTHS: dict[tuple[bool, tuple[int, ...]], int] = {
+    (True, (3, 4, 6, 3)): 50,
+    (True, (3, 4, 23, 3)): 101,
+    (True, (3, 8, 36, 3)): 152,
+    (False, (2, 2, 2, 2)): 18,
+    (False, (3, 4, 6, 3)): 34,
+}
+"""Depth of a ResNet of the hosts by kind and number of blocks."""
+
+BASES = {
+    'semantic': ('models/maskformer_r50.py', 'default_runtime.py'),
+    'panoptic': ('models/maskformer_r50-6enc_panoptic.py', 'default_runtime_mmdet.py'),
+}
+
+
+class NoConfigError(ValueError):
+    """The model cannot be written as a config."""
+
+
+def own_config(architecture: Architecture, settings: Settings, task: str) -> Config:
+    """Config of a model of this package that predicts without any data set on disk.
+
+    Args:
+        architecture: of the model.
+        settings: what the weights do not tell.
+        task: 'semantic' for MMSegmentation, 'panoptic' for MMDetection.
+
+    Raises:
+        NoConfigError: if the backbone has no config that is known.
+    """
+    head = architecture.head
+    lines = [f'_base_ = {[str(SHIPPED / "_base_" / base) for base in BASES[task]]!r}']
+    decoder = dict(num_layers=head.decoder_layers, num_heads=settings.num_heads, ffn_channels=head.ffn_channels)
+    pixel_decoder = dict(_delete_=True, type='mmmaskformer.FPNPixelDecoder', norm_groups=settings.norm_groups)
+    if head.encoder_layers:
+        pixel_decoder |= dict(type='mmmaskformer.TransformerEncoderPixelDecoder', num_layers=head.encoder_layers)
+        pixel_decoder |= dict(num_heads=settings.num_heads, ffn_channels=head.encoder_ffn_channels)
+    settings_of_head = dict(
+        num_classes=head.num_classes,
+        num_queries=head.num_queries,
+        channels=head.channels,
+        pixel_decoder=pixel_decoder,
+        transformer_decoder=decoder,
+        criterion=dict(no_object_weight=settings.no_object_weight),
+    )
+    padding = dict(size_divisor=settings.size_divisor, test_cfg=dict(size_divisor=settings.size_divisor))
+    if task == 'panoptic':
+        settings_of_head['things'] = _things(head.num_classes, settings)
+        padding = dict(pad_size_divisor=max(1, settings.size_divisor))
+    preprocessor = dict(mean=list(settings.mean), std=list(settings.std), **padding)
+    key = 'panoptic_head' if task == 'panoptic' else 'decode_head'
+    backbone = dict(_delete_=True, **backbone_config(architecture, settings))
+    model = dict(data_preprocessor=preprocessor, backbone=backbone)
+    lines.append(f'model = {dict(model, **{key: settings_of_head})!r}')
+    lines.append(_data_of(task, settings, head.num_classes))
+    return Config.fromstring('\n'.join(lines), '.py')
+
+
+def host_config(package: str, architecture: Architecture, settings: Settings) -> Config:
+    """Config of the model of a host's own MaskFormer.
+
+    Args:
+        package: 'mmseg' or 'mmdet'.
+        architecture: of the model.
+        settings: what the weights do not tell.
+
+    Raises:
+        NoConfigError: if the backbone has no config that is known.
+    """
+    head = architecture.head
+    bases = {
+        'mmseg': 'mmseg::maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py',
+        'mmdet': 'mmdet::maskformer/maskformer_r50_ms-16xb1-75e_coco.py',
+    }
+    cfg = Config.fromstring(f'_base_ = {bases[package]!r}\n', '.py')
+    model = cfg.model
+    own = model.decode_head if package == 'mmseg' else model.panoptic_head
+    model.backbone = backbone_config(architecture, settings)
+    own.update(in_channels=list(head.widths), feat_channels=head.channels, out_channels=head.channels)
+    own.num_queries = head.num_queries
+    own.loss_cls.class_weight = [1.0] * head.num_classes + [settings.no_object_weight]
+    own.positional_encoding.num_feats = head.channels // 2
+    own.enforce_decoder_input_project = head.projects_memory and head.widths[-1] == head.channels
+    prefix = 'mmdet.' if package == 'mmseg' else ''
+    norm = dict(type='GN', num_groups=settings.norm_groups)
+    own.pixel_decoder = dict(type=f'{prefix}PixelDecoder', norm_cfg=norm, act_cfg=dict(type='ReLU'))
+    if head.encoder_layers:
+        attention = dict(embed_dims=head.channels, num_heads=settings.num_heads, dropout=0.1, batch_first=True)
+        layer = dict(self_attn_cfg=attention, ffn_cfg=_ffn(head.channels, head.encoder_ffn_channels))
+        own.pixel_decoder |= dict(
+            type=f'{prefix}TransformerEncoderPixelDecoder',
+            encoder=dict(num_layers=head.encoder_layers, layer_cfg=layer),
+            positional_encoding=dict(num_feats=head.channels // 2, normalize=True),
+        )
+    own.transformer_decoder.num_layers = head.decoder_layers
+    layer = own.transformer_decoder.layer_cfg
+    for attention in (layer.self_attn_cfg, layer.cross_attn_cfg):
+        attention.update(embed_dims=head.channels, num_heads=settings.num_heads)
+    layer.ffn_cfg.update(embed_dims=head.channels, feedforward_channels=head.ffn_channels)
+    if package == 'mmseg':
+        own.num_classes = head.num_classes
+    else:
+        things = len(_things(head.num_classes, settings))
+        for part in (own, model.panoptic_fusion_head):
+            part.update(num_things_classes=things, num_stuff_classes=head.num_classes - things)
+    return cfg
+
+
+def backbone_config(architecture: Architecture, settings: Settings) -> dict:
+    """The ``backbone`` of a config, for either host.
+
+    Raises:
+        NoConfigError: if none is known.
+    """
+    net = architecture.backbone
+    if isinstance(net, Swin):
+        return dict(
+            type='mmseg.SwinTransformer',
+            embed_dims=net.channels,
+            depths=net.blocks,
+            num_heads=net.heads,
+            window_size=net.window,
+            patch_size=net.patch,
+            mlp_ratio=int(net.mlp_ratio) if net.mlp_ratio == int(net.mlp_ratio) else net.mlp_ratio,
+            strides=(net.patch, 2, 2, 2),
+            drop_path_rate=0.3,
+        )
+    if isinstance(net, ResNet) and (net.bottleneck, net.blocks) in DEPTHS:
+        config = dict(
+            type='mmseg.ResNetV1c' if len(net.stem) > 1 else 'mmseg.ResNet',
+            depth=DEPTHS[net.bottleneck, net.blocks],
+            base_channels=net.planes,
+            stem_channels=net.stem[-1],
+            out_indices=(0, 1, 2, 3),
+            norm_cfg=dict(type='BN', requires_grad=False),
+            norm_eval=True,
+            style='pytorch',
+        )
+        return config | (dict(multi_grid=settings.dilations) if set(settings.dilations) != {1} else {})
+    what = 'no backbone' if net is None else net.describe()
+    raise NoConfigError(f'{what}: no config of it is known. Fix: give yours with --config')
+
+
+def _things(num_classes: int, settings: Settings) -> list[int]:
+    flags = settings.dataset_meta.get('isthing')
+    return [label for label, flag in enumerate(flags) if flag] if flags else list(range(num_classes))
+
+
+def _ffn(channels: int, hidden: int) -> dict:
+    act = dict(type='ReLU', inplace=True)
+    return dict(embed_dims=channels, feedforward_channels=hidden, num_fcs=2, ffn_drop=0.1, act_cfg=act)
+
+
+def _data_of(task: str, settings: Settings, num_classes: int) -> str:
+    """Lines with a test pipeline for single images and a data set that has a class list and no files."""
+    resize = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=settings.short_edge, max_size=settings.max_size)
+    pack = dict(type='mmseg.PackSegInputs') if task == 'semantic' else dict(type='mmmaskformer.PackPanopticInputs')
+    classes = settings.classes or tuple(f'class {label}' for label in range(num_classes))
+    metainfo: dict = dict(classes=classes)
+    if settings.dataset_meta.get('palette'):
+        metainfo['palette'] = settings.dataset_meta['palette']
+    if task == 'semantic':
+        dataset = dict(type='mmseg.BaseSegDataset', data_prefix=dict(img_path='', seg_map_path=''))
+    else:
+        things = set(_things(num_classes, settings))
+        metainfo['isthing'] = [label in things for label in range(num_classes)]
+        dataset = dict(type='mmmaskformer.PanopticDataset', ann_file='', data_prefix=dict(img=''))
+    return '\n'.join(
+        (
+            f'test_pipeline = {[dict(type="LoadImageFromFile"), resize, pack]!r}',
+            f'test_dataset = {dict(dataset, metainfo=metainfo, test_mode=True, lazy_init=True)!r}',
+            'test_dataloader = dict(batch_size=1, num_workers=0, dataset=dict(test_dataset, pipeline=test_pipeline))',
+        )
+    )

@@ -1,0 +1,174 @@
+"""Compare a checkpoint with what it was converted to: outputs of both models where their packages are installed."""
+
+import tempfile
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config
+from mmmaskformer.checkpoints.classes import inverse
+from mmmaskformer.checkpoints.convert import Conversion, convert
+from mmmaskformer.checkpoints.sizes import Architecture
+from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
+from mmmaskformer.checkpoints.writers import write_transformers
+
+IMAGE_SIZE = (96, 160)
+"""(H, W) of the image, no multiple of most windows."""
+
+HOSTS = {'mmseg': 'mmseg', 'mmdet': 'mmdet', 'mmmaskformer': 'mmseg', 'mmmaskformer-panoptic': 'mmdet'}
+
+
+class Outputs(NamedTuple):
+    """Logits of one image: class logits (Q, K + 1), mask logits (Q, h, w)."""
+
+    class_logits: Tensor
+    mask_logits: Tensor
+
+
+class Difference(NamedTuple):
+    """One line of a comparison.
+
+    Attributes:
+        what: was compared.
+        largest: absolute difference.
+        scale: largest absolute value.
+    """
+
+    what: str
+    largest: float
+    scale: float
+
+    def describe(self) -> str:
+        """One line."""
+        return f'verified: {self.what} differ by at most {self.largest:.1e}, values up to {self.scale:.1f}'
+
+
+def compare_outputs(
+    source: tuple[str, Mapping[str, Tensor]],
+    target: tuple[str, Mapping[str, Tensor]],
+    architecture: Architecture,
+    settings: Settings,
+    order: list[int] | None,
+) -> list[Difference]:
+    """Run both models on one image.
+
+    Args:
+        source: its package and weights.
+        target: likewise.
+        architecture: of both.
+        settings: of both, with the classes of the target.
+        order: for each class of the target its label in the source; None if they are the same.
+
+    Returns:
+        The differences of class logits and of mask logits; none if a package is not installed or has no config.
+    """
+    image = make_image()
+    one, other = (outputs(package, weights, architecture, settings, image) for package, weights in (source, target))
+    if one is None or other is None:
+        return []
+    if order is not None:
+        one = one._replace(class_logits=one.class_logits[:, [*order, len(order)]])
+    return [
+        Difference(name.replace('_', ' '), float((a - b).abs().max()), float(a.abs().max()))
+        for name, a, b in zip(Outputs._fields, one, other, strict=True)
+    ]
+
+
+def compare_weights(
+    source: tuple[str, Mapping[str, Tensor]], conversion: Conversion, target: str, order: list[int] | None
+) -> list[Difference]:
+    """Convert back and compare every weight that was used, for packages that are not installed.
+
+    Args:
+        source: its package and weights.
+        conversion: of them.
+        target: its package.
+        order: see `compare_outputs`.
+
+    Returns:
+        One difference, 0 if all are equal bit for bit.
+    """
+    package, weights = source
+    undone = convert(conversion.weights, target, package, permutation=None if order is None else inverse(order))
+    # Names of released files of the published code are shorter than those of its models in memory.
+    pairs = [(weights[name], undone.weights[name]) for name in weights if name in undone.weights]
+    largest = max(float((a.double() - b.double()).abs().max()) for a, b in pairs if a.numel())
+    scale = max(float(a.double().abs().max()) for a, _ in pairs if a.numel())
+    return [Difference(f'{len(pairs)} weights, converted back,', largest, scale)]
+
+
+def make_image() -> Tensor:
+    """A normalised image of noise, (1, 3, H, W)."""
+    return torch.randn(1, 3, *IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def outputs(
+    package: str, weights: Mapping[str, Tensor], architecture: Architecture, settings: Settings, image: Tensor
+) -> Outputs | None:
+    """What a model of a package answers.
+
+    Args:
+        package: a key of `key_maps.NAMES`.
+        weights: by name there.
+        architecture: of the model.
+        settings: what the weights do not tell.
+        image: (1, 3, H, W).
+
+    Returns:
+        None if the package is not installed, or the model has no config.
+    """
+    if package == 'transformers':
+        return _hub_outputs(weights, architecture, settings, image) if find_spec('transformers') else None
+    host = HOSTS.get(package)
+    if host is None or find_spec(host) is None:
+        return None
+    try:
+        model = _host_model(package, architecture, settings)
+    except NoConfigError:
+        return None
+    model.load_state_dict(dict(weights))
+    size = tuple(image.shape[2:])
+    sample = BaseDataElement(metainfo=dict(img_shape=size, batch_input_shape=size, pad_shape=size, ori_shape=size))
+    head: Any = getattr(model, 'decode_head', None) or model.panoptic_head
+    features = model.extract_feat(image)  # type: ignore[operator]
+    if package == host:  # whose own head wants samples and gives all layers
+        class_logits, mask_logits = head(features, [sample])
+        return Outputs(class_logits[-1][0], mask_logits[-1][0])
+    class_logits, mask_logits = head(features)
+    return Outputs(class_logits[0], mask_logits[0])
+
+
+def build(cfg: Config) -> nn.Module:
+    """The model of a config in evaluation mode, without loading any weights of a backbone."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
+        return MODELS.build(cfg.model).eval()
+
+
+def _host_model(package: str, architecture: Architecture, settings: Settings) -> nn.Module:
+    if package in ('mmseg', 'mmdet'):
+        import_module(f'{package}.models')
+        return build(host_config(package, architecture, settings))
+    task = 'panoptic' if package.endswith('panoptic') else 'semantic'
+    import_module(f'{HOSTS[package]}.models')
+    return build(own_config(architecture, settings, task))
+
+
+def _hub_outputs(
+    weights: Mapping[str, Tensor], architecture: Architecture, settings: Settings, image: Tensor
+) -> Outputs:
+    library = import_module('transformers')
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'model'
+        write_transformers(path, weights, hub_config(architecture, settings), hub_preprocessor(settings))
+        model = library.MaskFormerForInstanceSegmentation.from_pretrained(str(path)).eval()
+        found = model(pixel_values=image)
+    return Outputs(found.class_queries_logits[0], found.masks_queries_logits[0])

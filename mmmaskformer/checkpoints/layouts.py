@@ -1,0 +1,165 @@
+"""What a checkpoint holds: which package wrote it, where its weights are and what else is in it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mmmaskformer.checkpoints.readers import tensors_of
+
+SHOWN = 3
+
+
+class Layout(NamedTuple):
+    """A kind of checkpoint.
+
+    Attributes:
+        key: pattern of a name that this kind has and those further down the list have not, or need not have.
+        name: what it is.
+        fix: what to do with it where it does not fit.
+        package: key of `key_maps.NAMES` if its names are known, so that it can be converted.
+    """
+
+    key: str
+    name: str
+    fix: str
+    package: str | None = None
+
+
+OTHER_MODEL = 'give a checkpoint of MaskFormer; this one has another architecture, which no renaming can change'
+CONVERT = "give the config of that model, or look at the file with 'mmmaskformer convert'"
+SHARE = "add dict(type='mmmaskformer.ShareWeightsHook') to custom_hooks, which renames its head"
+BACKBONE = (
+    "load it as the backbone's weights, model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...), "
+    "for a whole model's checkpoint with prefix='backbone.', and leave load_from alone"
+)
+LAYOUTS = (
+    Layout(r'decode_head\.classifier\.', 'a MaskFormer of mmmaskformer for the other host', SHARE, 'mmmaskformer'),
+    Layout(r'panoptic_head\.classifier\.', 'a MaskFormer of mmmaskformer for the other host', SHARE,
+           'mmmaskformer-panoptic'),
+    Layout(r'sem_seg_head\.predictor\.(level_embed|query_feat|static_query)', "detectron2's Mask2Former", OTHER_MODEL),
+    Layout(r'sem_seg_head\.pixel_decoder\.(transformer\.level_embed|input_proj\.\d)', "detectron2's Mask2Former",
+           OTHER_MODEL),
+    Layout(r'sem_seg_head\.predictor\.', "detectron2's MaskFormer, the published one", CONVERT, 'official'),
+    Layout(r'sem_seg_head\.', 'a semantic model of detectron2', OTHER_MODEL),
+    Layout(r'model\.(transformer_module\.level_embed|transformer_module\.queries_features)',
+           "transformers' Mask2Former", OTHER_MODEL),
+    Layout(r'(class_predictor|mask_embedder)\.', "transformers' MaskFormer", CONVERT, 'transformers'),
+    Layout(r'(model\.)?(pixel_level_module|transformer_module)\.',
+           "transformers' MaskFormerModel or Mask2Former, without the classes of a MaskFormerForInstanceSegmentation",
+           OTHER_MODEL),
+    Layout(r'panoptic_head\.(query_feat|level_embed)\.', "MMDetection's Mask2Former", OTHER_MODEL),
+    Layout(r'panoptic_head\.(query_embed|cls_embed|pixel_decoder)\.', "MMDetection's MaskFormer", CONVERT, 'mmdet'),
+    Layout(r'decode_head\.(query_feat|level_embed)\.', "MMSegmentation's Mask2Former", OTHER_MODEL),
+    Layout(r'decode_head\.(query_embed|cls_embed|pixel_decoder)\.', "MMSegmentation's MaskFormer", CONVERT, 'mmseg'),
+    Layout(r'decode_head\.', 'a model of MMSegmentation with another decode head', BACKBONE),
+    Layout(r'(bbox_head|rpn_head|roi_head|mask_head)\.', 'another detector of MMDetection', BACKBONE),
+    Layout(r'(class_embed|bbox_embed)\.', 'DETR', OTHER_MODEL),
+    Layout(r'network\.|attn_mask_probs', 'EoMT or another Lightning module', OTHER_MODEL),
+    Layout(r'backbone\.', 'a backbone, with the names that it has in a whole model', BACKBONE),
+    Layout(r'(conv1|layer1\.0|stem|patch_embed|stages?|layers|blocks|features|norm1?|cls_token|head|fc)\b',
+           'a bare backbone', BACKBONE),
+)  # fmt: skip
+NESTED = ('state_dict', 'model', 'model_state_dict', 'module', 'teacher', 'student')
+"""Keys under which programs keep the weights, in the order in which they are looked for."""
+
+AVERAGES = ('ema_state_dict', 'model_ema', 'ema_state', 'state_dict_ema', 'ema')
+"""Keys under which programs keep an average of the weights beside them."""
+
+
+class Content(NamedTuple):
+    """A checkpoint taken apart.
+
+    Attributes:
+        weights: by name, those that the package that wrote the file would use.
+        meta: what is known of the model beside them, such as ``dataset_meta``.
+        rest: name of everything else in the file, with what it is.
+    """
+
+    weights: dict[str, Tensor]
+    meta: dict
+    rest: dict[str, str]
+
+
+def bare_name(name: str) -> str:
+    """A name without the prefixes of distributed and compiled models."""
+    return re.sub(r'^((module|_orig_mod)\.)+', '', str(name))
+
+
+def find_layout(names: Iterable[str]) -> Layout | None:
+    """The kind of a checkpoint.
+
+    Args:
+        names: of its weights.
+
+    Returns:
+        None if it is of no known kind.
+    """
+    names = [bare_name(name) for name in names]
+    return next((layout for layout in LAYOUTS if any(re.match(layout.key, name) for name in names)), None)
+
+
+def package_of(names: Iterable[str]) -> str | None:
+    """The package, a key of `key_maps.NAMES`, whose MaskFormer has these names; None if none has."""
+    layout = find_layout(names)
+    return layout.package if layout else None
+
+
+def describe_layout(keys: Iterable[str]) -> tuple[str, str]:
+    """What a checkpoint looks like.
+
+    Args:
+        keys: names of its weights.
+
+    Returns:
+        What it is, with some of its names; and what to do.
+    """
+    keys = sorted(map(bare_name, keys))
+    if not keys:
+        return 'it has no weights at all', 'give a checkpoint that a finished save has written'
+    shown = f'{", ".join(keys[:SHOWN])}{f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""}'
+    layout = find_layout(keys)
+    if layout is not None:
+        return f'it looks like {layout.name} ({shown})', layout.fix
+    return f'its weights are {shown}', 'give a checkpoint of this model'
+
+
+def take_apart(content: Mapping, averaged: bool = False) -> Content:
+    """Find the weights in what a file holds.
+
+    Args:
+        content: of the file.
+        averaged: take the average that the file holds beside the weights. Files of mmengine need no such thing: with an
+            EMA hook, their ``state_dict`` is the average.
+
+    Raises:
+        ValueError: if an average is wanted and there is none.
+    """
+    key = next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)
+    if averaged:
+        found = next((name for name in AVERAGES if isinstance(content.get(name), Mapping)), None)
+        if found is None:
+            raise ValueError(
+                f'--averaged: found none of {", ".join(AVERAGES)} in the file, only {", ".join(map(str, content))}; '
+                'expected averaged weights. Fix: leave --averaged out'
+            )
+        key = found
+    nested: Any = content if key is None else content[key]
+    if key is not None and isinstance(nested.get('state_dict'), Mapping):
+        nested = nested['state_dict']
+    meta = dict(content['meta']) if isinstance(content.get('meta'), Mapping) else {}
+    hub = content.get('message_hub')
+    info = hub.get('runtime_info') if isinstance(hub, Mapping) else None
+    if isinstance(info, Mapping) and isinstance(info.get('cfg'), str):  # where mmengine keeps the config
+        meta.setdefault('cfg', info['cfg'])
+    rest = {str(name): _what(value) for name, value in content.items() if name not in (key, 'meta')}
+    if key is None:
+        rest = {str(name): _what(value) for name, value in content.items() if not isinstance(value, Tensor)}
+    weights = {name.removeprefix('module.'): value for name, value in tensors_of(nested).items()}
+    return Content(weights, meta, rest)
+
+
+def _what(value: Any) -> str:
+    size = f' with {len(value)} entries' if isinstance(value, Mapping | list | tuple) else ''
+    return f'{type(value).__name__}{size}, no weights of the model'

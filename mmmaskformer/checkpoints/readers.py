@@ -1,0 +1,256 @@
+"""Files of weights of every package, read without running code from them."""
+
+import codecs
+import io
+import json
+import pickle
+import struct
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+try:
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_safetensors
+except ImportError:  # huggingface_hub, which timm needs, brings it
+    load_safetensors = SafetensorError = None
+
+HEADER_LIMIT = 100_000_000
+"""Bytes; safetensors itself allows no longer header."""
+
+CONFIG = 'config.json'
+WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
+INDICES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
+META = 'mmmaskformer'
+"""Key in the header of safetensors files under which this package keeps what a checkpoint holds beside the weights."""
+
+TORCH_LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+"""How files of torch before 1.6 begin; other pickles do not."""
+
+
+class UnreadableError(ValueError):
+    """A file that is damaged, no checkpoint, or asks for code to be run."""
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Reads numpy arrays, numbers, texts and plain containers; anything else is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The object of that name.
+
+        Raises:
+            pickle.UnpicklingError: if it is not on the list.
+        """
+        full_name = f'{module}.{name}'.replace('__builtin__.', 'builtins.')
+        if full_name not in ALLOWED:
+            raise pickle.UnpicklingError(f'it asks for {full_name}')
+        return ALLOWED[full_name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse objects that are stored elsewhere.
+
+        Raises:
+            pickle.UnpicklingError: always.
+        """
+        raise pickle.UnpicklingError(f'it asks for an object outside the file, {pid!r}')
+
+
+def _allowed() -> dict[str, Any]:
+    core = np.core if np.lib.NumpyVersion(np.__version__) < '2.0.0' else np._core  # type: ignore[attr-defined]
+    found: dict[str, Any] = {
+        'collections.OrderedDict': OrderedDict,
+        'collections.defaultdict': defaultdict,
+        'builtins.set': set,
+        'builtins.dict': dict,
+        'builtins.list': list,
+        'builtins.int': int,
+        'builtins.float': float,
+        'numpy.ndarray': np.ndarray,
+        'numpy.dtype': np.dtype,
+        # how pickle writes the bytes of arrays under protocol 2
+        '_codecs.encode': codecs.encode,
+    }
+    for package in ('numpy.core', 'numpy._core'):
+        found[f'{package}.multiarray._reconstruct'] = core.multiarray._reconstruct
+        found[f'{package}.multiarray.scalar'] = core.multiarray.scalar
+        found[f'{package}.numeric._frombuffer'] = core.numeric._frombuffer
+    kinds = {type(np.dtype(kind)) for kind in ('f8', 'f4', 'f2', 'i8', 'i4', 'i2', 'i1', 'u8', 'u4', 'u2', 'u1', '?')}
+    return found | {f'{kind.__module__}.{kind.__qualname__}': kind for kind in kinds}
+
+
+ALLOWED = _allowed()
+
+
+def kind_of(stream: IO[bytes]) -> str:
+    """What a file is, told from its first bytes; the stream is left at its start.
+
+    Returns:
+        'torch' (zip or legacy), 'pickle', 'safetensors', 'page' (HTML or XML), 'pointer' (of Git LFS), 'text',
+        'empty' or 'unknown'.
+    """
+    start = stream.read(512)
+    stream.seek(0)
+    stripped = start.lstrip(b'\xef\xbb\xbf \t\r\n')
+    if not start:
+        return 'empty'
+    if start.startswith((b'PK\x03\x04', TORCH_LEGACY)):
+        return 'torch'
+    if stripped[:1] == b'<':
+        return 'page'
+    if start.startswith(b'version https://git-lfs'):
+        return 'pointer'
+    if start[8:9] == b'{' and struct.unpack('<Q', start[:8])[0] <= HEADER_LIMIT:
+        return 'safetensors'
+    if start[:1] == b'\x80' and start[1:2] in (b'\x02', b'\x03', b'\x04', b'\x05'):
+        return 'pickle'
+    return 'text' if all(byte >= 32 or byte in b'\t\r\n' for byte in start) else 'unknown'
+
+
+NOT_A_CHECKPOINT = {
+    'empty': ('has no bytes', 'download or copy it again'),
+    'page': ('is a web page, not a checkpoint', 'download the file itself; the address may have led to an error page'),
+    'pointer': ('is a pointer of Git LFS, not the file', "fetch the file with 'git lfs pull'"),
+    'text': ('is a text, not a checkpoint', 'give a file of weights'),
+}
+"""Kinds that hold no weights: what is wrong and the fix."""
+
+
+def read_special(stream: IO[bytes], name: str) -> dict | None:
+    """Read what `torch.load` cannot: pickles of numpy arrays and safetensors.
+
+    Args:
+        stream: of the file, at its start.
+        name: of the file, for messages.
+
+    Returns:
+        The content as a dict; arrays as tensors. None for a file of torch, and for one that nothing is known about.
+
+    Raises:
+        UnreadableError: if it is damaged, no checkpoint, or asks for code to be run.
+    """
+    kind = kind_of(stream)
+    if kind in NOT_A_CHECKPOINT:
+        what, fix = NOT_A_CHECKPOINT[kind]
+        raise UnreadableError(f'checkpoint {name}: it {what}; expected weights. Fix: {fix}.')
+    if kind == 'pickle':
+        return read_pickle(stream, name)
+    return read_safetensors(stream, name) if kind == 'safetensors' else None
+
+
+def read_pickle(stream: IO[bytes], name: str) -> dict:
+    """Read a pickle of plain values and numpy arrays, such as detectron2's; see `read_special`."""
+    try:
+        content = RestrictedUnpickler(stream, encoding='latin1').load()
+    except MemoryError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise UnreadableError(
+            f'checkpoint {name}: it is damaged, or asks for code to be run, and is not read: {error}. Fix: take a file '
+            'that holds numpy arrays and plain values only, from its original place.'
+        ) from None
+    except Exception as error:  # a damaged file can raise anything
+        raise UnreadableError(
+            f'checkpoint {name}: it cannot be read ({type(error).__name__}: {error}). Fix: the file is damaged or cut '
+            'off; download or copy it again.'
+        ) from None
+    if not isinstance(content, Mapping):
+        raise UnreadableError(
+            f'checkpoint {name}: it holds a {type(content).__name__}, expected a dict of weights. Fix: give a '
+            "checkpoint, such as detectron2's model_final_….pkl."
+        )
+    return as_tensors(content)
+
+
+def read_safetensors(stream: IO[bytes], name: str) -> dict:
+    """Read a safetensors file, with what this package stored in its header; see `read_special`.
+
+    Returns:
+        ``state_dict``, and ``meta`` and others if this package wrote the file.
+    """
+    if load_safetensors is None:
+        raise ImportError(f"{name} is a safetensors file, which needs a package. Fix: pip install 'safetensors>=0.4'")
+    content = stream.read()
+    try:
+        weights = load_safetensors(content)
+        (length,) = struct.unpack('<Q', content[:8])
+        header = json.loads(content[8 : 8 + length]).get('__metadata__') or {}
+        more = json.loads(header[META]) if META in header else {}
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise UnreadableError(
+            f'checkpoint {name}: it begins like a safetensors file but cannot be read ({error}). Fix: the file is '
+            'damaged or cut off; download or copy it again.'
+        ) from None
+    return {'state_dict': weights, **more}
+
+
+def as_tensors(content: Any) -> Any:
+    """Containers with tensors in the place of arrays."""
+    if isinstance(content, np.ndarray):
+        if content.dtype.kind not in 'fiub':
+            return content.tolist()
+        # Arrays of a pickle are read-only, and may have the byte order of another machine.
+        return torch.from_numpy(np.array(content, dtype=content.dtype.newbyteorder('='), copy=True))
+    if isinstance(content, Mapping):
+        return {key: as_tensors(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [as_tensors(value) for value in content]
+    return content
+
+
+def is_transformers_folder(path: str | Path) -> bool:
+    """Whether a path is a folder with a model of transformers."""
+    return Path(path).is_dir() and (Path(path) / CONFIG).is_file()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with the weights of a folder of transformers, all that its index names if it has one.
+
+    Raises:
+        FileNotFoundError: if there are none, or one that the index names is missing.
+    """
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return [folder / name]
+    for name in INDICES:
+        if (folder / name).is_file():
+            index = json.loads((folder / name).read_text(encoding='utf-8'))
+            files = [folder / file for file in sorted(set(index['weight_map'].values()))]
+            for file in files:
+                if not file.is_file():
+                    raise FileNotFoundError(f'{file}: {folder / name} names it, but it is missing. Fix: download it')
+            return files
+    raise FileNotFoundError(
+        f'{folder}: found a {CONFIG} but no weights, expected {" or ".join(WEIGHTS)}. Fix: download them into it'
+    )
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object of a folder of transformers.
+
+    Raises:
+        UnreadableError: if it is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, OSError) as error:
+        raise UnreadableError(f'{path}: it cannot be read as JSON ({error}). Fix: download it again') from None
+    if not isinstance(content, dict):
+        raise UnreadableError(f'{path}: found a {type(content).__name__}, expected an object with settings')
+    return content
+
+
+def stream_of(file: Any) -> IO[bytes]:
+    """A binary stream of a path, of bytes, or of what is one already."""
+    if isinstance(file, bytes):
+        return io.BytesIO(file)
+    return open(file, 'rb') if isinstance(file, str | Path) else file
+
+
+def tensors_of(content: Mapping) -> dict[str, Tensor]:
+    """The entries of a dict that are tensors, by name as text."""
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

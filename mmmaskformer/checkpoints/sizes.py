@@ -1,0 +1,360 @@
+"""The architecture that neutral weights make up, and the name and shape of every weight of it."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmmaskformer.checkpoints.names import KINDS, Names, find_row
+from mmmaskformer.core.modeling.layers import MLP
+from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
+from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
+
+Shapes = dict[str, tuple[int, ...]]
+COUNTER = '.num_batches_tracked'
+"""End of the names of counters that evaluation does not read; files of some packages lack them."""
+
+
+class SizesError(ValueError):
+    """The weights are not those of a model that the tables describe."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What follows the backbone.
+
+    Attributes:
+        num_classes: K.
+        num_queries: Q; 0 without a transformer decoder.
+        channels: C of pixel decoder, transformer decoder and mask embeddings.
+        widths: channels of the features, finest first.
+        decoder_layers: L; 0 without a transformer decoder.
+        ffn_channels: of the decoder; 0 without one.
+        encoder_layers: of the pixel decoder; 0 without an encoder.
+        encoder_ffn_channels: likewise.
+        projects_memory: whether the decoder has a projection of the memory.
+        kind: one of `KINDS`.
+    """
+
+    num_classes: int
+    num_queries: int
+    channels: int
+    widths: tuple[int, ...]
+    decoder_layers: int
+    ffn_channels: int
+    encoder_layers: int
+    encoder_ffn_channels: int
+    projects_memory: bool
+    kind: str = KINDS[0]
+
+    def describe(self) -> str:
+        """In words."""
+        if self.kind == 'per pixel':
+            return f'per-pixel baseline, {self.num_classes} classes'
+        if self.kind == 'per pixel plus':
+            return f'per-pixel baseline plus, {self.num_classes} classes, {self.decoder_layers} decoder layers'
+        encoder = f', {self.encoder_layers} encoder layers' if self.encoder_layers else ''
+        return f'{self.num_classes} classes, {self.num_queries} queries, {self.decoder_layers} decoder layers{encoder}'
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """A ResNet.
+
+    Attributes:
+        blocks: of each stage.
+        planes: width within the blocks of the first stage.
+        bottleneck: whether blocks have three convolutions.
+        stem: widths of the stem's convolutions; three of them make the stem of DeepLab.
+    """
+
+    blocks: tuple[int, ...]
+    planes: int
+    bottleneck: bool
+    stem: tuple[int, ...]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the features, finest first."""
+        return tuple(self.planes * 2**stage * (4 if self.bottleneck else 1) for stage in range(len(self.blocks)))
+
+    def describe(self) -> str:
+        """In words."""
+        depth = sum(self.blocks) * (3 if self.bottleneck else 2) + 2
+        stem = ' with a stem of three convolutions' if len(self.stem) > 1 else ''
+        return f'ResNet-{depth}{stem}'
+
+
+@dataclass(frozen=True)
+class Swin:
+    """A Swin transformer.
+
+    Attributes:
+        channels: of the first stage.
+        blocks: of each stage.
+        heads: of each stage.
+        window: side of a window in tokens.
+        patch: side of a patch in pixels.
+        mlp_ratio: hidden width of the feed-forward parts over that of the tokens.
+    """
+
+    channels: int
+    blocks: tuple[int, ...]
+    heads: tuple[int, ...]
+    window: int
+    patch: int
+    mlp_ratio: float
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the features, finest first."""
+        return tuple(self.channels * 2**stage for stage in range(len(self.blocks)))
+
+    def describe(self) -> str:
+        """In words."""
+        return f'Swin with {self.channels} channels, blocks {self.blocks}, window {self.window}'
+
+
+@dataclass(frozen=True)
+class OtherBackbone:
+    """A backbone that no table knows, which MMSegmentation, MMDetection and this package share.
+
+    Attributes:
+        names: how many weights it has.
+    """
+
+    names: int
+
+    def describe(self) -> str:
+        """In words."""
+        return f'a backbone that no table describes, with {self.names} weights'
+
+
+Backbone = ResNet | Swin | OtherBackbone
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A whole model; ``backbone`` is None for a head alone."""
+
+    head: Head
+    backbone: Backbone | None
+
+    def describe(self) -> str:
+        """In words."""
+        backbone = 'no backbone' if self.backbone is None else self.backbone.describe()
+        return f'{backbone}; {self.head.describe()}'
+
+
+def measure(weights: Mapping[str, Tensor], kinds: tuple[str, ...] = KINDS) -> Architecture:
+    """Find out the architecture of neutral weights.
+
+    Args:
+        weights: by neutral name.
+        kinds: which of `KINDS` the package has.
+
+    Raises:
+        SizesError: if weights that tell it are missing.
+    """
+    return Architecture(_head(weights, kinds), _backbone(weights))
+
+
+def expected_shapes(architecture: Architecture, ours: Names) -> Shapes:
+    """Name and shape of every weight, without those of a backbone that no table knows and without counters.
+
+    Args:
+        architecture: of the model.
+        ours: the table of this package, whose own modules say what the head holds.
+    """
+    shapes = head_shapes(architecture.head, ours)
+    if isinstance(architecture.backbone, ResNet):
+        shapes |= resnet_shapes(architecture.backbone)
+    if isinstance(architecture.backbone, Swin):
+        shapes |= swin_shapes(architecture.backbone)
+    return shapes
+
+
+def head_shapes(head: Head, ours: Names) -> Shapes:
+    """Shapes of the weights of a head by neutral name, read off the modules of this package."""
+    values = {f'decode_head.classifier.{name}': value for name, value in _modules(head).state_dict().items()}
+    rows = ours.rows_of(values, neutral=False)
+    shapes = {}
+    for name, value in values.items():
+        found = find_row(rows, name, neutral=False)
+        assert found is not None, f'{name} has no row in the table of this package'
+        (neutral,) = found.row.neutral.fill(found.match.indices)
+        shapes[neutral] = tuple(value.shape)
+    if head.projects_memory:  # some models project a memory that has the right width already
+        shapes['memory_proj.weight'] = (head.channels, head.channels if head.encoder_layers else head.widths[-1], 1, 1)
+        shapes['memory_proj.bias'] = (head.channels,)
+    return shapes
+
+
+def _modules(head: Head) -> nn.ModuleDict:
+    """The modules of a head, without values, by their names in `MaskClassifier` and its per-pixel sisters."""
+    pyramid = dict(in_channels=head.widths, channels=head.channels, mask_channels=head.channels, norm_groups=1)
+    parts: dict[str, nn.Module] = {}
+    with torch.device('meta'):
+        pixel_decoder: FPNPixelDecoder | TransformerEncoderPixelDecoder
+        if head.encoder_layers:
+            encoder = dict(num_layers=head.encoder_layers, num_heads=1, ffn_channels=head.encoder_ffn_channels)
+            pixel_decoder = TransformerEncoderPixelDecoder(**pyramid, **encoder)
+        else:
+            pixel_decoder = FPNPixelDecoder(**pyramid)
+        if head.kind == 'per pixel':
+            parts['pixel_classifier'] = nn.Conv2d(head.channels, head.num_classes, 1)
+        else:
+            parts['transformer_decoder'] = TransformerDecoder(
+                in_channels=pixel_decoder.memory_channels,
+                num_queries=head.num_queries,
+                channels=head.channels,
+                num_layers=head.decoder_layers,
+                num_heads=1,
+                ffn_channels=head.ffn_channels,
+            )
+            parts['mask_embed'] = MLP(head.channels, head.channels, head.channels, 3)
+        if head.kind == 'mask':
+            parts['class_embed'] = nn.Linear(head.channels, head.num_classes + 1)
+    return nn.ModuleDict({'pixel_decoder': pixel_decoder, **parts})
+
+
+def resnet_shapes(net: ResNet) -> Shapes:
+    """Shapes of the weights of a ResNet by neutral name."""
+    shapes: Shapes = {}
+
+    def conv(name: str, norm: str, out_channels: int, in_channels: int, side: int) -> None:
+        shapes[f'backbone.{name}.weight'] = (out_channels, in_channels, side, side)
+        for kind in ('weight', 'bias', 'running_mean', 'running_var'):
+            shapes[f'backbone.{norm}.{kind}'] = (out_channels,)
+
+    if len(net.stem) == 1:
+        conv('conv1', 'bn1', net.stem[0], 3, 7)
+    else:
+        for index, (before, after) in enumerate(zip((3, *net.stem), net.stem, strict=False)):
+            conv(f'stem.{3 * index}', f'stem.{3 * index + 1}', after, before, 3)
+    width = net.stem[-1]
+    sides = (1, 3, 1) if net.bottleneck else (3, 3)
+    for stage, blocks in enumerate(net.blocks):
+        planes, out_channels = net.planes * 2**stage, net.widths[stage]
+        for block in range(blocks):
+            name = f'layer{stage + 1}.{block}'
+            if block == 0 and (stage > 0 or width != out_channels):
+                conv(f'{name}.downsample.0', f'{name}.downsample.1', out_channels, width, 1)
+            for index, side in enumerate(sides):
+                after = out_channels if index == len(sides) - 1 else planes
+                conv(f'{name}.conv{index + 1}', f'{name}.bn{index + 1}', after, width, side)
+                width = after
+    return shapes
+
+
+def swin_shapes(net: Swin) -> Shapes:
+    """Shapes of the weights of a Swin by neutral name."""
+    shapes: Shapes = {}
+
+    def linear(name: str, out_channels: int, in_channels: int) -> None:
+        shapes[f'backbone.{name}.weight'] = (out_channels, in_channels)
+        shapes[f'backbone.{name}.bias'] = (out_channels,)
+
+    def norm(name: str, channels: int) -> None:
+        shapes[f'backbone.{name}.weight'] = shapes[f'backbone.{name}.bias'] = (channels,)
+
+    shapes['backbone.patch_embed.projection.weight'] = (net.channels, 3, net.patch, net.patch)
+    shapes['backbone.patch_embed.projection.bias'] = (net.channels,)
+    norm('patch_embed.norm', net.channels)
+    for stage, (width, blocks, heads) in enumerate(zip(net.widths, net.blocks, net.heads, strict=True)):
+        norm(f'norm{stage}', width)
+        if stage < len(net.blocks) - 1:
+            norm(f'stages.{stage}.downsample.norm', 4 * width)
+            shapes[f'backbone.stages.{stage}.downsample.reduction.weight'] = (2 * width, 4 * width)
+        for block in range(blocks):
+            name = f'stages.{stage}.blocks.{block}'
+            hidden = int(net.mlp_ratio * width)
+            norm(f'{name}.norm1', width)
+            norm(f'{name}.norm2', width)
+            table = ((2 * net.window - 1) ** 2, heads)
+            shapes[f'backbone.{name}.attn.w_msa.relative_position_bias_table'] = table
+            linear(f'{name}.attn.w_msa.qkv', 3 * width, width)
+            linear(f'{name}.attn.w_msa.proj', width, width)
+            linear(f'{name}.ffn.layers.0.0', hidden, width)
+            linear(f'{name}.ffn.layers.1', width, hidden)
+    return shapes
+
+
+def _head(weights: Mapping[str, Tensor], kinds: tuple[str, ...]) -> Head:
+    levels = _count(weights, r'lateral\.(\d+)\.')
+    encoder_layers = _count(weights, r'encoder\.(\d+)\.')
+    top = 'encoder_proj.weight' if encoder_layers or 'encoder_proj.weight' in weights else 'top.conv.weight'
+    laterals = [f'lateral.{level}.conv.weight' for level in range(levels)]
+    kind = _kind(weights, kinds)
+    has_decoder = kind != 'per pixel'
+    classes, others = {'mask': ('class_embed', 1), 'per pixel': ('pixel_classifier', 0)}.get(kind, ('query_embed', 0))
+    return Head(
+        num_classes=_size(weights, f'{classes}.weight', 0) - others,
+        num_queries=_size(weights, 'query_embed.weight', 0) if has_decoder else 0,
+        channels=_size(weights, 'top.conv.weight', 0),
+        widths=tuple(_size(weights, name, 1) for name in (*laterals, top)),
+        decoder_layers=_count(weights, r'decoder\.(\d+)\.'),
+        ffn_channels=_size(weights, 'decoder.0.linear.0.weight', 0) if has_decoder else 0,
+        encoder_layers=encoder_layers,
+        encoder_ffn_channels=_size(weights, 'encoder.0.linear.0.weight', 0) if encoder_layers else 0,
+        projects_memory='memory_proj.weight' in weights,
+        kind=kind,
+    )
+
+
+def _kind(weights: Mapping[str, Tensor], kinds: tuple[str, ...]) -> str:
+    if 'per pixel' in kinds and 'pixel_classifier.weight' in weights:
+        return 'per pixel'
+    absent = 'class_embed.weight' not in weights and 'class_embed.bias' not in weights
+    return 'per pixel plus' if 'per pixel plus' in kinds and absent else 'mask'
+
+
+def _backbone(weights: Mapping[str, Tensor]) -> Backbone | None:
+    names = [name for name in weights if name.startswith(('backbone.', 'neck.'))]
+    if not names:
+        return None
+    if 'backbone.patch_embed.projection.weight' in weights and 'backbone.stages.0.blocks.0.norm1.weight' in weights:
+        return _swin(weights)
+    if 'backbone.layer1.0.conv1.weight' in weights:
+        return _resnet(weights)
+    return OtherBackbone(len(names))
+
+
+def _resnet(weights: Mapping[str, Tensor]) -> ResNet:
+    stem = ['conv1'] if 'backbone.conv1.weight' in weights else ['stem.0', 'stem.3', 'stem.6']
+    stages = _count(weights, r'backbone\.layer(\d+)\.') - 1
+    return ResNet(
+        blocks=tuple(_count(weights, rf'backbone\.layer{stage + 1}\.(\d+)\.') for stage in range(stages)),
+        planes=_size(weights, 'backbone.layer1.0.conv1.weight', 0),
+        bottleneck='backbone.layer1.0.conv3.weight' in weights,
+        stem=tuple(_size(weights, f'backbone.{name}.weight', 0) for name in stem),
+    )
+
+
+def _swin(weights: Mapping[str, Tensor]) -> Swin:
+    stages = range(_count(weights, r'backbone\.stages\.(\d+)\.'))
+    tables = [f'backbone.stages.{stage}.blocks.0.attn.w_msa.relative_position_bias_table' for stage in stages]
+    channels = _size(weights, 'backbone.patch_embed.projection.weight', 0)
+    return Swin(
+        channels=channels,
+        blocks=tuple(_count(weights, rf'backbone\.stages\.{stage}\.blocks\.(\d+)\.') for stage in stages),
+        heads=tuple(_size(weights, name, 1) for name in tables),
+        window=(math.isqrt(_size(weights, tables[0], 0)) + 1) // 2,
+        patch=_size(weights, 'backbone.patch_embed.projection.weight', 2),
+        mlp_ratio=_size(weights, 'backbone.stages.0.blocks.0.ffn.layers.0.0.weight', 0) / channels,
+    )
+
+
+def _size(weights: Mapping[str, Tensor], name: str, dim: int) -> int:
+    if name not in weights or weights[name].dim() <= dim:
+        raise SizesError(name)
+    return weights[name].shape[dim]
+
+
+def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """One more than the largest index in names that begin with a pattern."""
+    found = (re.match(pattern, name) for name in weights)
+    return max((int(match[1]) for match in found if match), default=-1) + 1

@@ -1,0 +1,183 @@
+"""config.json and preprocessor_config.json of transformers, from what is known of a model, and back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mmmaskformer.checkpoints.sizes import Architecture, ResNet, Swin
+
+MODEL_TYPE = 'maskformer'
+STAGES = ['stage1', 'stage2', 'stage3', 'stage4']
+HUB_GROUPS = 32
+"""Groups of every GroupNorm in transformers, which no setting changes."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What weights do not tell.
+
+    Attributes:
+        num_heads: attention heads of encoder and decoder.
+        norm_groups: of the GroupNorms of the pixel decoder.
+        dilations: of the 3x3 convolutions of the last stage of a ResNet.
+        classes: K names; empty if unknown.
+        dataset_meta: what else is known of the classes.
+        short_edge: to which images are resized, in pixels.
+        max_size: limit of the long edge, in pixels.
+        size_divisor: to a multiple of which images are padded.
+        mean: of the normalisation, for values from 0 to 255, red first.
+        std: likewise.
+        no_object_weight: of the loss.
+    """
+
+    num_heads: int = 8
+    norm_groups: int = 32
+    dilations: tuple[int, ...] = (1, 1, 1)
+    classes: tuple[str, ...] = ()
+    dataset_meta: dict = field(default_factory=dict)
+    short_edge: int = 512
+    max_size: int = 2048
+    size_divisor: int = 32
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    no_object_weight: float = 0.1
+
+
+def hub_config(architecture: Architecture, settings: Settings) -> dict:
+    """The content of config.json.
+
+    Args:
+        architecture: of the model.
+        settings: the rest.
+
+    Raises:
+        ValueError: if transformers cannot express the model.
+    """
+    head = architecture.head
+    if settings.norm_groups != HUB_GROUPS:
+        raise ValueError(
+            f'transformers has {HUB_GROUPS} groups in every GroupNorm of the pixel decoder, the model has '
+            f'norm_groups={settings.norm_groups}. Fix: convert to another package'
+        )
+    names = settings.classes or tuple(f'class {label}' for label in range(head.num_classes))
+    return {
+        'architectures': ['MaskFormerForInstanceSegmentation'],
+        'model_type': MODEL_TYPE,
+        'backbone_config': _backbone_config(architecture),
+        'decoder_config': {
+            'model_type': 'detr',
+            'd_model': head.channels,
+            'num_queries': head.num_queries,
+            'decoder_layers': head.decoder_layers,
+            'decoder_attention_heads': settings.num_heads,
+            'decoder_ffn_dim': head.ffn_channels,
+            'encoder_layers': 0,
+            'encoder_attention_heads': settings.num_heads,
+            'encoder_ffn_dim': head.ffn_channels,
+            'activation_function': 'relu',
+            'dropout': 0.1,
+            'attention_dropout': 0.1,
+            'activation_dropout': 0.1,
+        },
+        'fpn_feature_size': head.channels,
+        'mask_feature_size': head.channels,
+        'no_object_weight': settings.no_object_weight,
+        'cross_entropy_weight': 1.0,
+        'mask_weight': 20.0,
+        'dice_weight': 1.0,
+        'id2label': {str(label): name for label, name in enumerate(names)},
+        'label2id': {name: label for label, name in enumerate(names)},
+        'torch_dtype': 'float32',
+    }
+
+
+def hub_preprocessor(settings: Settings) -> dict:
+    """The content of preprocessor_config.json."""
+    return {
+        'image_processor_type': 'MaskFormerImageProcessor',
+        'do_resize': True,
+        'size': {'shortest_edge': settings.short_edge, 'longest_edge': settings.max_size},
+        'size_divisor': settings.size_divisor,
+        'resample': 2,
+        'do_rescale': True,
+        'rescale_factor': 1 / 255,
+        'do_normalize': True,
+        'image_mean': [value / 255 for value in settings.mean],
+        'image_std': [value / 255 for value in settings.std],
+        'ignore_index': int(settings.dataset_meta.get('ignore_index', 255)),
+        'do_reduce_labels': False,
+    }
+
+
+def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
+    """What the files of a folder tell, as arguments of `Settings`.
+
+    Args:
+        config: of config.json.
+        preprocessor: of preprocessor_config.json; empty if there is none.
+
+    Raises:
+        ValueError: if it is another model.
+    """
+    if config.get('model_type') != MODEL_TYPE:
+        raise ValueError(
+            f'config.json has model_type={config.get("model_type")!r}, expected {MODEL_TYPE!r}. Fix: give the folder '
+            'of a MaskFormerForInstanceSegmentation; other architectures cannot be converted'
+        )
+    labels = config.get('id2label') or {}
+    found: dict = {
+        'classes': tuple(str(labels[key]) for key in sorted(labels, key=int)),
+        'num_heads': (config.get('decoder_config') or {}).get('decoder_attention_heads', 8),
+        'norm_groups': HUB_GROUPS,
+        'no_object_weight': config.get('no_object_weight', 0.1),
+    }
+    if isinstance(size := preprocessor.get('size'), Mapping):
+        found |= {
+            ours: size[theirs]
+            for ours, theirs in (('short_edge', 'shortest_edge'), ('max_size', 'longest_edge'))
+            if size.get(theirs)
+        }
+    elif isinstance(size, int):  # as older files have it
+        found |= {'short_edge': size, 'max_size': preprocessor.get('max_size', 1333)}
+    if preprocessor.get('size_divisor'):
+        found['size_divisor'] = int(preprocessor['size_divisor'])
+    for ours, theirs in (('mean', 'image_mean'), ('std', 'image_std')):
+        values = preprocessor.get(theirs)
+        if isinstance(values, Sequence):
+            found[ours] = tuple(round(255 * value, 4) for value in values)
+    return found
+
+
+def _backbone_config(architecture: Architecture) -> dict:
+    net = architecture.backbone
+    if isinstance(net, Swin):
+        return {
+            'model_type': 'swin',
+            'image_size': 384 if net.window == 12 else 224,
+            'patch_size': net.patch,
+            'num_channels': 3,
+            'embed_dim': net.channels,
+            'depths': list(net.blocks),
+            'num_heads': list(net.heads),
+            'window_size': net.window,
+            'mlp_ratio': net.mlp_ratio,
+            'qkv_bias': True,
+            'drop_path_rate': 0.3,
+            'hidden_act': 'gelu',
+            'layer_norm_eps': 1e-5,
+            'use_absolute_embeddings': False,
+            'out_features': STAGES[: len(net.blocks)],
+        }
+    if isinstance(net, ResNet) and len(net.stem) == 1:
+        return {
+            'model_type': 'resnet',
+            'num_channels': 3,
+            'embedding_size': net.stem[0],
+            'hidden_sizes': list(net.widths),
+            'depths': list(net.blocks),
+            'layer_type': 'bottleneck' if net.bottleneck else 'basic',
+            'hidden_act': 'relu',
+            'downsample_in_first_stage': False,
+            'out_features': STAGES[: len(net.blocks)],
+        }
+    what = 'no backbone' if net is None else net.describe()
+    raise ValueError(f'transformers has Swin and ResNet with a plain stem, the model has {what}')

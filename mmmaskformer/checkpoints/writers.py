@@ -1,0 +1,151 @@
+"""Files of weights in the formats of every package, whole or absent."""
+
+import errno
+import json
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.checkpoints.readers import CONFIG, META, WEIGHTS
+from mmmaskformer.formats.whole_files import whole_file, whole_folder
+
+try:
+    from safetensors.torch import save_file
+except ImportError:  # huggingface_hub, which timm needs, brings it
+    save_file = None
+
+ENDINGS = {
+    'mmmaskformer': ('.pth', '.safetensors'),
+    'mmseg': ('.pth',),
+    'mmdet': ('.pth',),
+    'official': ('.pkl', '.pth'),
+    'transformers': (),
+}
+"""Endings of the files that a package reads; transformers reads folders."""
+
+PREPROCESSOR = 'preprocessor_config.json'
+SPARE = 1.05
+"""Room that is asked for, over the size of the weights."""
+
+
+def require_writable(path: Path, package: str, force: bool) -> None:
+    """Check an output before any work is done.
+
+    Args:
+        path: file or folder to write.
+        package: key of `ENDINGS`.
+        force: whether it may replace what is there.
+
+    Raises:
+        ValueError: if the ending is not one that the package reads.
+        FileExistsError: if it exists.
+        FileNotFoundError: if its folder does not exist.
+        ImportError: if the format needs a package that is not installed.
+    """
+    endings = ENDINGS[package]
+    if endings and path.suffix not in endings:
+        raise ValueError(
+            f'{path}: found the ending {path.suffix!r}, expected {" or ".join(endings)}, which {package} reads. '
+            'Fix: change the ending'
+        )
+    if not endings and path.suffix in ('.pth', '.pkl', '.safetensors', '.bin'):
+        raise ValueError(f'{path}: transformers reads folders, found the name of a file. Fix: give a folder')
+    if path.exists() and not force:
+        raise FileExistsError(f'{path} exists already and is left as it is. Fix: another name, or --force')
+    if path.exists() and path.is_dir() == bool(endings):
+        kinds = ('a file', 'a folder') if endings else ('a folder', 'a file')
+        raise FileExistsError(f'{path} is {kinds[1]}; expected {kinds[0]} or nothing. Fix: another name')
+    if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
+        raise FileExistsError(f'{path} is a folder without {CONFIG}: it is not replaced. Fix: another name')
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'{path.parent}: the folder does not exist. Fix: create it')
+    if path.suffix == '.safetensors' or not endings:
+        _require_safetensors(path)
+
+
+def require_room(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Check that the disk has room for the weights.
+
+    Raises:
+        OSError: if it has not, with the bytes that are needed.
+    """
+    needed = int(SPARE * sum(value.numel() * value.element_size() for value in weights.values()))
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f'{path}: {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free; nothing is written. '
+            'Fix: make room',
+        )
+
+
+def write_checkpoint(path: Path, weights: Mapping[str, Tensor], more: Mapping[str, Any]) -> None:
+    """Write a file that mmengine reads: ``.pth``, or ``.safetensors`` with everything else in its header.
+
+    Args:
+        path: of the file.
+        weights: the state dict.
+        more: what else the checkpoint holds, such as ``meta``: plain values.
+
+    Raises:
+        OSError: if it cannot be written; an older file stays.
+    """
+    require_room(path, weights)
+    with whole_file(path) as part:
+        if path.suffix == '.safetensors':
+            _save_safetensors(weights, part, {META: json.dumps(more)})
+        else:
+            torch.save({'state_dict': dict(weights), **more}, part)
+
+
+def write_official(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a file that detectron2 reads: a pickle of numpy arrays, or a ``.pth`` file.
+
+    The names are those of released files, into which the published code puts ``pixel_decoder.`` when it loads them.
+
+    Raises:
+        OSError: if it cannot be written; an older file stays.
+    """
+    require_room(path, weights)
+    with whole_file(path) as part:
+        if path.suffix == '.pth':
+            torch.save({'model': dict(weights)}, part)
+            return
+        # Without an author detectron2 takes the file for one of Caffe2 and guesses which weight is which.
+        content = {'model': {name: value.numpy() for name, value in weights.items()}, '__author__': 'mmmaskformer'}
+        with open(part, 'wb') as stream:
+            pickle.dump(content, stream, protocol=4)
+
+
+def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mapping, preprocessor: Mapping) -> None:
+    """Write a folder that ``from_pretrained`` reads.
+
+    Args:
+        path: of the folder.
+        weights: by their names in the files of transformers.
+        config: of config.json.
+        preprocessor: of preprocessor_config.json.
+
+    Raises:
+        OSError: if it cannot be written; an older folder stays.
+    """
+    require_room(path, weights)
+    with whole_folder(path) as folder:
+        _save_safetensors(weights, folder / WEIGHTS[0], {})
+        for name, content in ((CONFIG, config), (PREPROCESSOR, preprocessor)):
+            (folder / name).write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+
+
+def _save_safetensors(weights: Mapping[str, Tensor], path: Path, header: dict[str, str]) -> None:
+    _require_safetensors(path)
+    save_file({name: value.contiguous() for name, value in weights.items()}, path, {'format': 'pt', **header})
+
+
+def _require_safetensors(path: Path) -> None:
+    if save_file is None:
+        raise ImportError(f"{path}: safetensors files need a package. Fix: pip install 'safetensors>=0.4'")

@@ -1,0 +1,72 @@
+"""Photographs to draw on."""
+
+from io import BytesIO
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmmaskformer.formats.images import (
+    ORIENTATION,
+    UNREADABLE,
+    any_number_of_pixels,
+    header_of,
+    read_content,
+)
+
+
+def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a photograph to draw on: upright as its EXIF orientation says, in colour, 8 bits.
+
+    Pictures of more bits are stretched from their smallest to their largest value, since 12 of 16 bits would be black.
+
+    Args:
+        path: of the file.
+        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+        size: (height, width) of what will be drawn. If it is that of the stored pixels only, they are not turned.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be decoded.
+    """
+    form = dict(what='image', expected='a picture of one to four bands')
+    content = read_content(path, where='the path', backend_args=backend_args, **form)
+    try:
+        header = header_of(BytesIO(content))
+    except UNREADABLE:
+        header = None
+    is_known = header is not None and header.bits <= 8 and header.is_colour
+    is_turned = header is not None and (size != header.stored_size or size == header.upright_size)
+    if is_known:
+        with any_number_of_pixels():
+            image = Image.open(BytesIO(content))
+            return np.asarray((ImageOps.exif_transpose(image) if is_turned else image).convert('RGB'))
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError(
+            f'image {path}: {len(content)} bytes that OpenCV cannot decode, expected {form["expected"]}. Fix: convert '
+            'the file, for example to PNG.'
+        )
+    return _turned(_as_colours(pixels), header.orientation if header is not None and is_turned else 1)
+
+
+def _as_colours(pixels: np.ndarray) -> np.ndarray:
+    """Three bands of 8 bits, RGB, of a picture of any bands and bits in OpenCV's order."""
+    bands = pixels.reshape(*pixels.shape[:2], -1)
+    bands = bands[..., 2::-1] if bands.shape[2] >= 3 else bands[..., [0, 0, 0]]
+    low, high = np.nanmin(bands), np.nanmax(bands)
+    stretched = (np.nan_to_num(bands.astype(np.float64), nan=float(low)) - low) * (255 / max(float(high - low), 1e-12))
+    return np.ascontiguousarray(stretched.round().astype(np.uint8))
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels, turned as the EXIF orientation says."""
+    if orientation == 1:
+        return pixels
+    image, tag = Image.fromarray(pixels), Image.Exif()
+    tag[ORIENTATION] = orientation
+    image.info['exif'] = tag.tobytes()
+    return np.asarray(ImageOps.exif_transpose(image))

@@ -1,0 +1,190 @@
+"""What all heads share: the features that they get, and the checkpoints that they are loaded from."""
+
+import inspect
+import logging
+from collections.abc import Sequence
+from numbers import Real
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmaskformer import compat
+from mmmaskformer.core.checks import MAPPING, checked, list_of, number, one_of, whole
+from mmmaskformer.heads.build import refuse_unknown_keys
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights
+from mmmaskformer.heads.conversion import convert_on_loading
+from mmmaskformer.heads.feature_input import FeatureInput
+from mmmaskformer.heads.features import watch_registration
+
+
+@checked(
+    in_channels=list_of(whole(1)).or_none(),
+    num_classes=whole(1),
+    feature_strides=list_of(number(1)).or_none(),
+    on_class_mismatch=one_of('error', 'reinit'),
+    init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
+)
+class FeatureHead(BaseModule):
+    """Base of the heads: a network behind the features of backbone and neck, ``classifier``.
+
+    A derived head sets up what `_build_classifier` needs and, if ``in_channels`` is given, calls it at the end of its
+    constructor; otherwise it is called as soon as the features have been measured.
+
+    Args:
+        in_channels: channels of the features of backbone and neck, in their order. Left out, they are measured when
+            the head becomes a part of a model, by one forward pass of a small image.
+        num_classes: K, without "no object".
+        feature_strides: strides of the features in input pixels, in the same order. Left out, they are measured too;
+            for a head without a model around it they are 4, 8, 16, ….
+        on_class_mismatch: what to do with a checkpoint whose classifier has another number of classes: 'error', or
+            'reinit' to keep the freshly initialised classifier (fine-tuning on other classes).
+        init_cfg: mmengine's, of type 'Pretrained' only: the parts initialise themselves as published.
+        unknown: is refused.
+
+    Raises:
+        TypeError: if a key is not known.
+        ValueError: if a value is out of range.
+    """
+
+    config_key = 'model.decode_head'  # for messages
+    class_layer = 'classifier.class_embed'
+    """The layer that has a row of weights for each class."""
+    other_rows = 1
+    """Its rows beside those of the K classes: one for "no object"."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int] | None = None,
+        num_classes: int,
+        feature_strides: Sequence[Real] | None = None,
+        on_class_mismatch: str = 'error',
+        init_cfg: dict | None = None,
+        **unknown,
+    ):
+        refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
+        super().__init__(init_cfg)
+        _require_no_other_init(init_cfg)
+        self.feature_input = FeatureInput(in_channels, feature_strides)
+        self.num_classes = self.out_channels = num_classes
+        self.on_class_mismatch = on_class_mismatch
+        self.classifier: nn.Module | None = None
+        self._absent: set[str] | None = None
+        watch_registration(FeatureHead)
+        compat.complete_function_registries()  # by now, the host whose inferencer may be at work is imported
+
+    @property
+    def in_channels(self) -> list[int] | None:
+        """Channels of the features, finest first; None until they are measured."""
+        return self.feature_input.channels
+
+    @property
+    def feature_strides(self) -> list[Real] | None:
+        """Strides of the features, finest first; None until they are measured."""
+        return self.feature_input.strides
+
+    def attach_to(self, model: nn.Module, name: str) -> None:
+        """Measure the features of the model that this head has become a part of; see `watch_registration`.
+
+        From then on the model also takes checkpoints of other packages, see `heads.conversion`.
+
+        Args:
+            model: what the head was assigned to.
+            name: as which attribute.
+
+        Raises:
+            ValueError: if the features do not suit the head, or if ``in_channels`` is left out and the model has none.
+        """
+        if hasattr(model, 'backbone') and hasattr(model, 'extract_feat'):
+            self.feature_input.fit(model, f'model.{name}')
+        convert_on_loading(model)
+        if self.classifier is None:
+            self._require_channels(f'{type(model).__name__} has no backbone with features')
+            self._build_classifier()
+
+    def prepare(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features of the model as the classifier takes them: (B, C_i, h_i, w_i), finest first.
+
+        Args:
+            features: as the model's ``extract_feat`` gives them.
+
+        Raises:
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
+        """
+        self._require_channels('the head is not part of a model that it could be measured in')
+        return self.feature_input.prepare(features, self.config_key)
+
+    def _build_classifier(self) -> None:
+        """Set ``classifier``, for features of ``in_channels``."""
+        raise NotImplementedError
+
+    def _require_channels(self, why: str) -> None:
+        if self.in_channels is None:
+            raise ValueError(
+                f'{self.config_key}.in_channels is left out, but {why}. Fix: set in_channels and feature_strides to '
+                'the channels and strides of the features, in their order'
+            )
+
+    def _require_all_weights(self) -> None:
+        """Raise if weights were loaded, but not all: the others are those of an untrained model."""
+        absent = sorted(self._absent or ())
+        if absent and not self.training:
+            shown = ', '.join(absent[:3])
+            raise ValueError(
+                f'{self.config_key}: the checkpoint that was loaded lacks {len(absent)} of the '
+                f'{len(list(self.parameters()))} weights of the head, or has them in another shape: {shown}, … Fix: '
+                'give the config and the checkpoint of one training run'
+            )
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Check the head of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        own = [f'{prefix}{name}' for name, _ in self.named_parameters()]
+        require_own_weights(own, state_dict, self.config_key, state_dict)
+        self._check_class_layer(state_dict, f'{prefix}{self.class_layer}')
+        absent = {
+            name
+            for name, weight in self.named_parameters()
+            if getattr(state_dict.get(f'{prefix}{name}'), 'shape', None) != weight.shape
+        }
+        self._absent = absent if self._absent is None else self._absent & absent
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _check_class_layer(self, state_dict: dict, key: str) -> None:
+        """Refuse a classifier of another number of classes, or put the initial one in its place."""
+        if f'{key}.weight' not in state_dict:
+            return
+        found = len(state_dict[f'{key}.weight']) - self.other_rows
+        if found == self.num_classes:
+            return
+        if self.on_class_mismatch == 'error':
+            raise ValueError(
+                f"the checkpoint's {key}.weight is for {found} classes, but the model has "
+                f'num_classes={self.num_classes}. Fix: set num_classes={found} to use this checkpoint, or, to '
+                f"fine-tune it on other classes, {self.config_key}.on_class_mismatch='reinit'."
+            )
+        print_log(
+            f'{key}.weight: {found} classes in the checkpoint, {self.num_classes} in the model; the classifier is '
+            're-initialised',
+            logger='current',
+            level=logging.WARNING,
+        )
+        for name, parameter in self.get_submodule(self.class_layer).named_parameters():
+            state_dict[f'{key}.{name}'] = parameter.detach()
+
+
+def _keywords(head: type) -> list[str]:
+    """All keyword arguments of a head and of the heads it derives from."""
+    classes = [cls for cls in head.__mro__ if issubclass(cls, FeatureHead)]
+    parameters = [p for cls in classes for p in inspect.signature(cls.__init__).parameters.values()]
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def _require_no_other_init(init_cfg) -> None:
+    configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
+    for cfg in configs:
+        if cfg.get('type') != 'Pretrained':
+            raise ValueError(
+                f'init_cfg type={cfg.get("type")!r} would overwrite the published initialisation; expected '
+                "'Pretrained' or None"
+            )

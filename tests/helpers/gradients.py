@@ -1,0 +1,28 @@
+"""An mmengine hook for training runs of tests: it keeps losses and gradients."""
+
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RecordGradients(Hook):
+    """Writes ``rankR.pt`` into the work folder: a list of losses and one of gradients by name, one entry a step."""
+
+    def before_train(self, runner):
+        self.losses, self.gradients = [], []
+        model = getattr(runner.model, 'module', runner.model)
+
+        def record(optimizer, args, kwargs):
+            named = model.named_parameters()
+            self.gradients.append({name: value.grad.clone() for name, value in named if value.grad is not None})
+
+        runner.optim_wrapper.optimizer.register_step_pre_hook(record)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.losses.append({key: float(value) for key, value in outputs.items()})
+
+    def after_train(self, runner):
+        torch.save((self.losses, self.gradients), Path(runner.work_dir) / f'rank{runner.rank}.pt')
