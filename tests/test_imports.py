@@ -177,6 +177,7 @@ ARROWS = {
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
+    'hosts/image_check.py': {'cv2', 'torch', 'mmengine', 'mmmaskformer.core.checks', 'mmmaskformer.registry'},
     'hosts/vis_backends.py': {
         'numpy',
         'mmengine',
