@@ -52,8 +52,8 @@ class CheckImagesHook(Hook):
         if version < REFUSES_HALF_FILES:
             print_log(
                 f'OpenCV {cv2.__version__} reads truncated JPEG files as whole pictures, grey from where they '
-                f'end; expected {".".join(map(str, REFUSES_HALF_FILES))} or newer, which refuses them. Fix: pip install '
-                "'opencv-python>=4.11'",
+                f'end; expected {".".join(map(str, REFUSES_HALF_FILES))} or newer, which refuses them. Fix: '
+                "pip install 'opencv-python>=4.11'",
                 logger='current',
                 level=logging.WARNING,
             )
