@@ -14,6 +14,7 @@ from torch import nn
 from mmmaskformer import registry
 from mmmaskformer.core.checks import Check
 from mmmaskformer.evaluation import PanopticMetric, SemanticMetric
+from mmmaskformer.heads.base import FeatureHead
 from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
 from mmmaskformer.heads.mask_classification_head import MaskClassificationHead
 from mmmaskformer.heads.maskformer_head import MaskFormerHead
@@ -35,7 +36,7 @@ PARTS = {
 # (class, setting) → what looks at it, other than a declaration
 PART = 'a part: what describes or is one is looked at where it is built, see test_heads/test_settings.py'
 OTHERWISE = {
-    **{(cls, key): PART for cls in (MaskClassificationHead,) for key in
+    **{(cls, key): PART for cls in (FeatureHead,) for key in
        ('classifier', 'pixel_decoder', 'transformer_decoder', 'matcher', 'criterion')},
     **{(cls, 'things'): 'thing_mask' for cls in (MaskClassificationHead, MaskFormerFusionHead)},
     **{(cls, 'also'): 'MetricWithOthers' for cls in (SemanticMetric, PanopticMetric)},
@@ -45,9 +46,12 @@ OTHERWISE = {
 }  # fmt: skip
 BY_HOSTS = {
     'MaskClassifier': {'pixel_decoder', 'transformer_decoder'},
-    'SetCriterion': {'matcher', 'mask_loss'},
+    'SetCriterion': {'matcher', 'mask_loss', 'box_loss'},
     'HungarianMatcher': {'costs', 'mask_loss'},
     'SetMatcher': {'assignment', 'costs', 'mask_loss'},
+    'PerPixelClassifier': {'pixel_decoder'},
+    'PerPixelPlusClassifier': {'pixel_decoder', 'transformer_decoder'},
+    'PixelMaskLosses': {'mask_loss'},
     'EncoderDecoder': {'backbone', 'decode_head', 'neck', 'auxiliary_head', 'train_cfg', 'test_cfg',
                        'data_preprocessor', 'pretrained', 'init_cfg'},
     'ResumableSampler': {'dataset'},
@@ -95,7 +99,7 @@ def test_every_setting_is_declared_and_wrong_values_are_named(cls):
     checks = getattr(cls, 'setting_checks', {})
     assert parameters(cls) - named(cls) <= set(checks)
     where = getattr(cls, 'config_key', cls.__name__)
-    for key, check in checks.items():
+    for key, check in ((key, checks[key]) for key in set(checks) & parameters(cls)):
         assert isinstance(check, Check) and not check.accepts(math.nan) and not check.accepts(object())
         for value in WRONG:
             if not check.accepts(value):
@@ -116,6 +120,8 @@ def needed(cls: type) -> dict:
     if issubclass(cls, MaskClassificationHead):
         parts = dict(matcher=dict(type='HungarianMatcher'), criterion=dict(type='SetCriterion'))
         return dict(parts, num_classes=1, **({} if cls is MaskFormerHead else dict(things=[0])))
+    if issubclass(cls, FeatureHead):
+        return dict(num_classes=1, pixel_decoder=dict(type='FPNPixelDecoder'))
     if issubclass(cls, BaseDataset):
         meta, prefix = dict(classes=('a',), isthing=(True,)), dict(img='', seg='')
         return dict(metainfo=meta, ann_file='a', data_prefix=prefix, lazy_init=True)

@@ -480,8 +480,11 @@ def test_losses_of_a_batch(damage, dtype, batch, segments, seed):
         return
     found = criterion(predictions, targets)
     exact = [
-        MaskPrediction(logits.double(), Product(masks.embed.double(), masks.features.double()))
-        for logits, masks in predictions
+        MaskPrediction(
+            prediction.class_logits.double(),
+            Product(prediction.masks.embed.double(), prediction.masks.features.double()),
+        )
+        for prediction in predictions
     ]
     shared = exact[0].masks.features
     exact = [prediction._replace(masks=prediction.masks._replace(features=shared)) for prediction in exact]

@@ -33,11 +33,16 @@ ARROWS = {
     'formats/mmdet_codes.py': {'torch', 'numpy', 'mmmaskformer.core'},
     'formats/coco_instances.py': {'numpy', 'pycocotools', 'mmmaskformer.formats'},
     'formats/': {'numpy', 'PIL', 'cv2', 'mmengine.fileio', 'mmmaskformer.core', 'mmmaskformer.formats'},
+    'checkpoints/sizes.py': {'torch', 'mmmaskformer.checkpoints', 'mmmaskformer.core.modeling'},
+    'checkpoints/writers.py': {'torch', 'safetensors', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
+    'checkpoints/readers.py': {'torch', 'numpy', 'safetensors', 'mmmaskformer.checkpoints'},
+    'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints'},
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
     'heads/': {
         'torch',
         'numpy',
         'mmengine',
+        'mmmaskformer.checkpoints',
         'mmmaskformer.compat',
         'mmmaskformer.core',
         'mmmaskformer.formats',
@@ -55,7 +60,7 @@ ARROWS = {
         'mmmaskformer.without_gpu',
     },
     'without_gpu.py': {'torch', 'mmengine'},
-    'safe_loading.py': {'torch', 'mmengine', 'mmmaskformer.compat'},
+    'safe_loading.py': {'torch', 'mmengine', 'mmmaskformer.checkpoints', 'mmmaskformer.compat'},
     'startup.py': {'mmmaskformer.compat', 'mmmaskformer.launcher'},
     'launcher.py': set(),
     'datasets/transforms/packing.py': {
@@ -91,7 +96,6 @@ ARROWS = {
         'mmmaskformer.registry',
         'mmmaskformer.core.checks',
     },
-    'datasets/checks.py': {'mmmaskformer.core.checks'},
     'datasets/instance.py': {
         'mmmaskformer.core.checks',
         'mmengine',
@@ -109,6 +113,17 @@ ARROWS = {
     },
     'datasets/benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.formats', 'mmmaskformer.registry'},
     'datasets/panoptic_benchmarks.py': {'mmmaskformer.datasets', 'mmmaskformer.registry'},
+    'datasets/settings.py': {'mmmaskformer.core.checks'},
+    'datasets/converters/': {
+        'numpy',
+        'PIL',
+        'cv2',
+        'scipy',
+        'h5py',
+        'rich',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+    },
     'datasets/': {
         'numpy',
         'PIL',
@@ -192,7 +207,9 @@ ARROWS = {
         'mmmaskformer.core.checks',
         'torch',
         'mmengine',
+        'mmmaskformer.checkpoints.layouts',
         'mmmaskformer.heads.checkpoint_layouts',
+        'mmmaskformer.heads.conversion',
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
@@ -237,7 +254,10 @@ ARROWS = {
         'torch',
         'mmengine',
         'rich',
+        'mmmaskformer.__version__',
+        'mmmaskformer.checkpoints',
         'mmmaskformer.compat',
+        'mmmaskformer.safe_loading',
         'mmmaskformer.apis',
         'mmmaskformer.datasets',
         'mmmaskformer.export',
@@ -273,8 +293,9 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'audit', 'curve', 'doctor', 'draw', 'export', 'scenes')
+        for name in ('__init__', 'audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes')
     },
+    ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one data set only',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',
     ('export/files.py', 'onnxruntime'): 'the same',

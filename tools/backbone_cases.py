@@ -65,6 +65,19 @@ MMSEG_CONFIGS = {
 }
 """Folders of MMSegmentation's configs, each with a config of every kind of backbone and neck in it."""
 
+PUBLISHED = {
+    'R101c of the paper': dict(
+        type='ResNetV1c',
+        depth=50,
+        stem_channels=128,
+        multi_grid=(1, 2, 4),
+        contract_dilation=False,
+        strides=(1, 2, 2, 2),
+        dilations=(1, 1, 1, 1),
+    ),
+}
+"""Backbones of the paper that no config of MMSegmentation has: a deep stem, multi-grid, strides up to 32."""
+
 _MAPS_ALONE = (dict(output_cls_token=False), 'with `output_cls_token=False`')
 CHANGES = {'dpt': _MAPS_ALONE, 'san': _MAPS_ALONE}
 """What a user of a family changes in the backbone, and how the table says so."""

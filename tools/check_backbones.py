@@ -31,7 +31,7 @@ from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.heads.features import OneMapError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from backbone_cases import CHANGES, MMDET, MMSEG_CONFIGS, SMALL, TIMM, TIMM_OF_ONE_SIZE  # noqa: E402
+from backbone_cases import CHANGES, MMDET, MMSEG_CONFIGS, PUBLISHED, SMALL, TIMM, TIMM_OF_ONE_SIZE  # noqa: E402
 
 NUM_CLASSES, THINGS = 5, [1, 3]
 HEAD = dict(
@@ -103,6 +103,7 @@ def _cases(group: str, only: str) -> Iterator[Case]:
         for family, names in MMSEG_CONFIGS.items():
             if only in family:
                 yield from (_mmseg_case(family, name) for name in names)
+        yield from (Case('mmseg', name, backbone, None) for name, backbone in PUBLISHED.items())
 
 
 def config_folder() -> Path:

@@ -9,10 +9,10 @@ A name is STACK-pyPYTHON-TORCH-numpyNUMPY; patterns choose some of them. STACK i
 wheel that you have) or onedl (the maintained forks). TORCH is newest (the newest that pip finds), oldest (the oldest
 that exists for this Python and this numpy) or given (the one that the mmcv wheel was built for).
 
-Each combination is installed from the last commit of this clone, then runs the doctor, the core tests, and for each
-host 20 training iterations through the host's own train.py: once in one go, and once interrupted after 10 and resumed,
-which has to give the same weights. The results go into docs/compatibility.json and into the table of
-docs/compatibility.md. A combination with a row is not run again unless --again is given; one that was interrupted
+Each combination is installed from the last commit of this clone, then runs the doctor, for each host 20 training
+iterations through the host's own train.py, once in one go and once interrupted after 10 and resumed, which has to give
+the same weights, and the core tests. After each step the results go into docs/compatibility.json and into the table of
+docs/compatibility.md. A combination with a whole row is not run again unless --again is given; one that was interrupted
 continues at the step where it stopped. Environments (up to 7 GB) are removed one after the other; logs stay in --work.
 """
 
@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -69,31 +70,35 @@ def execute(run: Run, name: str) -> dict:
     return dict(passed=passed, seconds=round(time.monotonic() - began), last=lines[-1].strip() if lines else '')
 
 
-def try_out(combination: Combination, interpreter: str, args: argparse.Namespace) -> dict:
+def try_out(combination: Combination, interpreter: str, args: argparse.Namespace) -> Iterator[dict]:
     """Run all steps of a combination that are not done yet, and remove its environment.
 
-    Returns:
-        Its row of the table.
+    Yields:
+        Its row of the table, after each step.
     """
     run = Run(combination, Path(args.work).resolve() / combination.name, args)
     state = run.folder / 'state.json'
     row = json.loads(state.read_text()) if state.is_file() else None
     if row is None or not Path(run.python).exists():
         row = prepare(run, interpreter)
-    for name in STEPS:
-        if name not in row['steps']:
-            print(f'{combination.name}: {name} …', flush=True)
-            row['steps'][name] = execute(run, name)
-            print('   ', row['steps'][name], flush=True)
-            if name == 'install':
-                command = [run.python, '-c', _VERSIONS, *SHOWN]
-                row['versions'] = json.loads(subprocess.check_output(command, cwd=run.folder, env=environment(run)))
-            write_whole(state, json.dumps(row, indent=1))
-        if name == 'install' and not row['steps'][name]['passed']:
-            break
+    while not is_complete(row):
+        name = next(name for name in STEPS if name not in row['steps'])
+        print(f'{combination.name}: {name} …', flush=True)
+        row['steps'][name] = execute(run, name)
+        print('   ', row['steps'][name], flush=True)
+        if name == 'install':
+            command = [run.python, '-c', _VERSIONS, *SHOWN]
+            row['versions'] = json.loads(subprocess.check_output(command, cwd=run.folder, env=environment(run)))
+        write_whole(state, json.dumps(row, indent=1))
+        yield row
     for name in ('environment', 'source', *(f'train_{host}' for host in HOSTS)):
         shutil.rmtree(run.folder / name, ignore_errors=True)
-    return row
+
+
+def is_complete(row: dict) -> bool:
+    """Whether all steps of a row were run, or the first has failed."""
+    steps = row['steps']
+    return all(name in steps for name in STEPS) or ('install' in steps and not steps['install']['passed'])
 
 
 def prepare(run: Run, interpreter: str) -> dict:
@@ -184,19 +189,20 @@ def main(arguments: list[str] | None = None) -> int:
     results = report.with_suffix('.json')
     for combination in chosen:
         rows = read_rows(results)
-        if args.list or (combination.name in rows and not args.again):
-            print(combination.name, '(has a row)' if combination.name in rows else '')
+        complete = combination.name in rows and is_complete(rows[combination.name])
+        if args.list or (complete and not args.again):
+            print(combination.name, '(has a row)' if complete else '')
             continue
         interpreter = find_python(combination.python, args.python)
         if interpreter is None:
             print(f'{combination.name}: no Python {combination.python} found. Fix: --python FILE', file=sys.stderr)
             failed = True
             continue
-        row = try_out(combination, interpreter, args)
+        for row in try_out(combination, interpreter, args):
+            rows = read_rows(results) | {combination.name: row}  # read again: another process may have added one
+            write_whole(results, json.dumps([rows[name] for name in sorted(rows)], indent=1) + '\n')
+            write_report(report, list(rows.values()))
         failed |= not all(result['passed'] for result in row['steps'].values())
-        rows = read_rows(results) | {combination.name: row}  # read again: another process may have added one
-        write_whole(results, json.dumps([rows[name] for name in sorted(rows)], indent=1) + '\n')
-        write_report(report, list(rows.values()))
     return int(failed)
 
 

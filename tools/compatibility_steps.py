@@ -29,9 +29,14 @@ HOSTS = {
     'mmseg': ('decode_head', 'configs/scenes/maskformer_tiny_1xb8-800_scenes.py'),
     'mmdet': ('panoptic_head', 'configs/scenes/maskformer_tiny_1xb4-2600_scenes-panoptic.py'),
 }
-_FIND_SCRIPT = (
-    'import sys; from mmmaskformer.apis.scripts import host_script; print(host_script(sys.argv[1], "train.py"))'
-)
+# where pip has put the scripts of a host, and where they are in an editable installation
+_FIND_SCRIPT = """
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+root = Path(find_spec(sys.argv[1]).submodule_search_locations[0])
+print(next(path for path in (root / ".mim/tools/train.py", root.parent / "tools/train.py") if path.is_file()))
+"""
 _SAME_WEIGHTS = """
 import sys, torch
 first, second = (torch.load(path, weights_only=False, map_location="cpu")["state_dict"] for path in sys.argv[1:])
@@ -104,7 +109,7 @@ def combinations(mmcv_wheel: str | None = None) -> list[Combination]:
 
 def install(run: Run) -> Commands:
     """Commands that fill the environment; those of onedl are those of docs/install.md."""
-    combination, pip = run.combination, [run.python, '-m', 'pip', 'install', '--no-input']
+    combination, pip = run.combination, [run.python, '-m', 'pip', 'install', '--no-input', '--no-compile']
     torch, vision = {
         'newest': ('torch', 'torchvision'),
         'given': (f'torch==={run.args.mmcv_torch}', 'torchvision'),
@@ -172,9 +177,9 @@ def settings(head: str, iterations: int) -> list[str]:
 STEPS: dict[str, Callable[[Run], Commands]] = {
     'install': install,
     'doctor': doctor,
-    'core tests': core_tests,
     'MMSegmentation': train('mmseg'),
     'MMDetection': train('mmdet'),
+    'core tests': core_tests,
 }
 
 

@@ -26,12 +26,23 @@ def table(models: list[dict]) -> str:
         models: its entries, in the order of the rows.
 
     Returns:
-        Lines joined by newlines. Columns: backbone, crop, batch, iterations, parameters, FLOPs, each metric, config,
-        zoo name. A column that no model fills is left out.
+        Lines joined by newlines. Columns: backbone, model (if there are others than MaskFormer), crop, batch,
+        iterations, parameters, FLOPs, each metric, config, zoo name. A column that no model fills is left out.
     """
     metrics = list(dict.fromkeys(name for model in models for name in _metrics(model)))
-    header = ['backbone', *COLUMNS.values(), 'parameters', 'FLOPs', *metrics, 'config', 'name in the zoo of the paper']
+    header = [
+        'backbone',
+        'model',
+        *COLUMNS.values(),
+        'parameters',
+        'FLOPs',
+        *metrics,
+        'config',
+        'name in the zoo of the paper',
+    ]
     rows = [_row(model, metrics) for model in models]
+    if all(row[1] == 'MaskFormer' for row in rows):
+        rows = [[row[0], '', *row[2:]] for row in rows]
     filled = [index for index in range(len(header)) if any(row[index] for row in rows)]
     lines = [[header[index] for index in filled], ['---'] * len(filled)]
     lines += [[row[index] or '–' for index in filled] for row in rows]
@@ -45,6 +56,7 @@ def _row(model: dict, metrics: list[str]) -> list[str]:
     file = Path(model['Config']).name
     return [
         metadata['Architecture'][0],
+        ', '.join(metadata['Architecture'][1:]),
         *(str(metadata.get(key, '')) for key in COLUMNS),
         *sizes,
         *(str(values.get(name, '')) for name in metrics),

@@ -217,9 +217,18 @@ def _ordered(
             None,
             [f'the class list of the source has {len(source)} names for {num_classes} classes and is not kept'],
         )
+    notes = []
+    if not source and wanted is None:
+        wanted, note = _published_list(package, num_classes)
+        notes.append(note)
+    if not source and wanted is not None:  # then the source has these classes, in the order of its package
+        assumed = orders.facts_of(orders.read_class_list(wanted))
+        if package == 'mmdet' and assumed.get('isthing'):
+            assumed = orders.permuted(assumed, orders.things_first(assumed['isthing']))
+        source = list(assumed['classes'])
     facts_of_target = _wanted_classes(wanted, source, facts, num_classes, to)
     if facts_of_target is None:
-        return settings, None, [] if source else ['the source does not name its classes. Fix, if wanted: --classes']
+        return settings, None, notes
     names = list(facts_of_target['classes'])
     order = orders.find_permutation(source, names) if source else None
     if source and order is None:
@@ -230,9 +239,18 @@ def _ordered(
     kept = {key: facts_of_target[key] for key in ('palette', 'isthing', 'ignore_index') if key in facts_of_target}
     settings = replace(settings, classes=tuple(names), dataset_meta=facts | kept)
     if order is None or order == list(range(num_classes)):
-        return settings, None, []
+        return settings, None, notes
     moved = sum(label != other for label, other in enumerate(order))
-    return settings, order, [f'{moved} of the {num_classes} classes stand at another place than in the source']
+    notes.append(f'{moved} of the {num_classes} classes stand at another place than in the source')
+    return settings, order, notes
+
+
+def _published_list(package: str, num_classes: int) -> tuple[str | None, str]:
+    """Name of the class list of a released file, which names none; and what there is to say."""
+    known = orders.list_of_published(num_classes) if package == 'official' else None
+    if known is None:
+        return None, 'the source does not name its classes. Fix, if wanted: --classes'
+    return known[0], f'its classes are taken to be those of {known[0]}, by their number. Fix, if others: --classes'
 
 
 def _wanted_classes(wanted: str | None, source: list[str], facts: dict, num_classes: int, to: str) -> dict | None:

@@ -172,7 +172,7 @@ def _data_of(task: str, settings: Settings, num_classes: int) -> str:
     else:
         things = set(_things(num_classes, settings))
         metainfo['isthing'] = [label in things for label in range(num_classes)]
-        dataset = dict(type='mmmaskformer.PanopticDataset', ann_file='', data_prefix=dict(img=''))
+        dataset = dict(type='mmmaskformer.PanopticDataset', ann_file='panoptic.json', data_prefix=dict(img='.'))
     return '\n'.join(
         (
             f'test_pipeline = {[dict(type="LoadImageFromFile"), resize, pack]!r}',

@@ -72,5 +72,8 @@ def flops_of(model: nn.Module, size: tuple[int, int], output_size: tuple[int, in
         # With gradients on, mask features are computed, not folded away.
         features = model.eval().extract_feat(torch.zeros(1, 3, *size))  # type: ignore[operator]
         prediction = head.classifier(features, all_layers=False)[-1]  # type: ignore[operator]
-        scores_at_input(prediction.class_logits[0], prediction.mask_logits(0), output_size or size)
+        if getattr(head, 'has_class_logits', True):
+            scores_at_input(prediction.class_logits[0], prediction.mask_logits(0), output_size or size)
+        else:
+            prediction.multiplied_out()  # the logits of a per-pixel model are the scores
     return counter.get_total_flops() / 2

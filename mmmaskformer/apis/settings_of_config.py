@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 NAME = re.compile(r'_(?P<gpus>\d+)xb(?P<batch>\d+)')
 """What a config's name says of the batch, as in OpenMMLab: 8xb2 is 8 GPUs with 2 images each."""
+LOSSES = {'cls': 'class', 'mask': 'mask', 'dice': 'dice'}
 IDLE = ('LoadImageFromFile', 'LoadSegAnnotations', 'LoadPanopticAnnotations', 'PackSegInputs', 'PackPanopticInputs')
 """Steps of a pipeline that change no pixel."""
 
@@ -111,29 +112,39 @@ def _model_settings(config: Config) -> dict[str, Any]:
     model, preprocessor = config.model, config.model.data_preprocessor
     semantic = 'decode_head' in model
     head = model.decode_head if semantic else model.panoptic_head
-    decoder, criterion = head.transformer_decoder, head.criterion
-    weights = criterion.loss_weights
     found = {
         'classes': head.num_classes,
-        'queries': head.num_queries,
         'channels': head.channels,
         'encoder layers': head.pixel_decoder.get('num_layers', 0),
-        'decoder layers': decoder.num_layers,
-        'heads': decoder.num_heads,
-        'feed-forward channels': decoder.ffn_channels,
-        'dropout': decoder.dropout,
         'drop path': model.backbone.get('drop_path_rate', 'none'),
-        'loss weights': (
-            f'class {weights.cls:g}, mask {weights.mask:g}, dice {weights.dice:g}, '
-            f'no object {criterion.no_object_weight:g}'
-        ),
+        'loss weights': _loss_weights(head.criterion),
     }
+    if 'transformer_decoder' in head:
+        decoder = head.transformer_decoder
+        found |= {
+            'queries': head.get('num_queries', head.num_classes),  # a per-pixel model has one for each class
+            'decoder layers': decoder.num_layers,
+            'heads': decoder.num_heads,
+            'feed-forward channels': decoder.ffn_channels,
+            'dropout': decoder.dropout,
+        }
     if semantic:
         ignored = head.get('ignore_index', 255)
         return found | {'ignored label': ignored, 'size divisor': preprocessor.test_cfg.size_divisor}
     panoptic = model.test_cfg.get('panoptic') or {}
     thresholds = {f'{key} threshold': panoptic.get(f'{key}_threshold', 0.8) for key in ('object', 'overlap')}
     return found | {'size divisor': preprocessor.pad_size_divisor} | (thresholds if panoptic else {})
+
+
+def _loss_weights(criterion: Mapping) -> str:
+    """Weights of the losses in words."""
+    if _short(criterion) == 'PixelCrossEntropy':
+        return f'cross-entropy {criterion["loss_weight"]:g}'
+    weights = criterion['loss_weights']
+    words = [f'{word} {weights[name]:g}' for name, word in LOSSES.items() if name in weights]
+    if 'no_object_weight' in criterion:
+        words.append(f'no object {criterion["no_object_weight"]:g}')
+    return ', '.join(words)
 
 
 def steps_of(pipeline: Sequence[Mapping]) -> Iterator[str]:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.config import Config
 from torch import Tensor
 
 from mmmaskformer.checkpoints.classes import facts_of
+from mmmaskformer.checkpoints.config_text import lookup, read_config_text
 from mmmaskformer.checkpoints.transformers_files import Settings
 
 HEADS = ('decode_head', 'panoptic_head')
@@ -39,9 +39,8 @@ def settings_of(
     if package == 'official' and any(name.startswith('backbone.stem.conv2.') for name in weights):
         known['dilations'] = (1, 2, 4)  # as every published model with this stem has them
     if package == 'mmdet' and known['classes'] and 'isthing' not in facts:
-        facts['isthing'] = _things_of_mmdet(meta, len(known['classes']))
-        if facts['isthing'] is None:
-            del facts['isthing']
+        things = _things_of_mmdet(meta, len(known['classes']))
+        facts |= {} if things is None else {'isthing': things}
     notes = []
     if num_heads is not None:
         known['num_heads'] = num_heads
@@ -62,40 +61,38 @@ def guess_task(package: str, meta: Mapping, weights: Mapping[str, Tensor]) -> st
 
 
 def _settings_of_config(text: str) -> dict:
-    """What a config in a checkpoint tells; nothing if it cannot be read."""
-    try:
-        cfg = Config.fromstring(text, '.py', import_custom_modules=False)
-    except Exception:  # the config of another release may hold anything
-        return {}
-    model = cfg.get('model') or {}
-    head: Any = next((model[key] for key in HEADS if model.get(key)), {})
-    decoder = head.get('transformer_decoder') or {}
-    attention = (decoder.get('layer_cfg') or {}).get('self_attn_cfg') or {}
-    pixel_decoder = head.get('pixel_decoder') or {}
-    norm = pixel_decoder.get('norm_cfg') or {}
-    preprocessor = model.get('data_preprocessor') or {}
-    backbone = model.get('backbone') or {}
+    """What a config in a checkpoint tells."""
+    cfg = read_config_text(text)
+    model = lookup(cfg, 'model')
+    head: dict = next((found for key in HEADS if (found := lookup(model, key))), {})
+    preprocessor = lookup(model, 'data_preprocessor') or lookup(cfg, 'data_preprocessor')
     found = {
-        'num_heads': decoder.get('num_heads') or attention.get('num_heads'),
-        'norm_groups': pixel_decoder.get('norm_groups') or norm.get('num_groups'),
-        'dilations': backbone.get('multi_grid') and tuple(backbone['multi_grid']),
-        'mean': preprocessor.get('mean') and tuple(preprocessor['mean']),
-        'std': preprocessor.get('std') and tuple(preprocessor['std']),
-        'size_divisor': preprocessor.get('size_divisor') or preprocessor.get('pad_size_divisor'),
-        'no_object_weight': (head.get('criterion') or {}).get('no_object_weight'),
+        'num_heads': lookup(head, 'transformer_decoder', 'num_heads')
+        or lookup(head, 'transformer_decoder', 'layer_cfg', 'self_attn_cfg', 'num_heads'),
+        'norm_groups': lookup(head, 'pixel_decoder', 'norm_groups')
+        or lookup(head, 'pixel_decoder', 'norm_cfg', 'num_groups'),
+        'dilations': _numbers(lookup(model, 'backbone', 'multi_grid')),
+        'mean': _numbers(lookup(preprocessor, 'mean')),
+        'std': _numbers(lookup(preprocessor, 'std')),
+        'size_divisor': lookup(preprocessor, 'size_divisor') or lookup(preprocessor, 'pad_size_divisor'),
+        'no_object_weight': lookup(head, 'criterion', 'no_object_weight'),
     }
-    pipeline = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline') or cfg.get('test_pipeline')
-    for transform in pipeline or ():
-        if str(transform.get('type', '')).endswith('ResizeShortestEdge'):
-            found |= {'short_edge': transform.get('short_edge'), 'max_size': transform.get('max_size')}
+    pipeline = lookup(cfg, 'test_dataloader', 'dataset', 'pipeline') or lookup(cfg, 'test_pipeline')
+    for transform in pipeline if isinstance(pipeline, list) else ():
+        if str(lookup(transform, 'type')).endswith('ResizeShortestEdge'):
+            found |= {'short_edge': lookup(transform, 'short_edge'), 'max_size': lookup(transform, 'max_size')}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _numbers(value: Any) -> tuple | None:
+    """A list of numbers as a tuple; None for anything else."""
+    if isinstance(value, list | tuple) and value and all(isinstance(item, int | float) for item in value):
+        return tuple(value)
+    return None
 
 
 def _things_of_mmdet(meta: Mapping, num_classes: int) -> list[bool] | None:
     """Things come first in MMDetection; their number stands in the config."""
-    try:
-        cfg = Config.fromstring(meta['cfg'], '.py', import_custom_modules=False)
-        things = cfg.model.panoptic_head.num_things_classes
-    except Exception:  # no config, or that of another release
-        return None
-    return [label < things for label in range(num_classes)]
+    cfg = read_config_text(meta.get('cfg', ''))
+    things = lookup(cfg, 'model', 'panoptic_head', 'num_things_classes')
+    return [label < things for label in range(num_classes)] if isinstance(things, int) else None

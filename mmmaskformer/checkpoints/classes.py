@@ -5,8 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LISTS = Path(__file__).parents[1] / 'datasets/metainfo'
-SYNONYMS = (('plane', 'airplane'),)
-"""Names of one class that lists of the same data set do not share."""
+SYNONYMS = (
+    ('plane', 'airplane'),
+    ('window', 'windowpane'),
+    ('tub', 'bathtub'),
+    ('rail', 'railing'),
+    ('street lamp', 'streetlight'),
+    ('tv', 'television receiver'),
+    ('clothes', 'apparel'),
+    ('trash can', 'ashcan'),
+    ('pool', 'swimming pool'),
+    ('falls', 'waterfall'),
+)
+"""Names of one class in different lists of ADE20K: the published one beside those of MMSegmentation, MMDetection."""
 
 
 def class_lists() -> dict[str, dict]:
@@ -41,6 +52,27 @@ def list_of_same_classes(classes: Sequence[str]) -> dict | None:
         if find_permutation(classes, entry['classes']) is not None:
             return entry
     return None
+
+
+def list_of_published(num_classes: int, isthing: Sequence[bool] | None = None) -> tuple[str, dict] | None:
+    """The class list of the only data set here with so many classes: released files of the published code name none.
+
+    Args:
+        num_classes: K.
+        isthing: which classes are things, if known.
+
+    Returns:
+        Name and content; None if there is no list, or lists of different classes.
+    """
+    found = {
+        name: entry
+        for name, entry in class_lists().items()
+        if len(entry['classes']) == num_classes
+        and (isthing is None or list(map(bool, entry.get('isthing', ()))) == list(map(bool, isthing)))
+    }
+    if len({tuple(entry['classes']) for entry in found.values()}) != 1:
+        return None
+    return next(iter(found.items()))
 
 
 def find_permutation(source: Sequence[str], target: Sequence[str]) -> list[int] | None:

@@ -1,21 +1,25 @@
 """Weights of one package to those of another, by the tables of names: whole or not at all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmmaskformer.checkpoints.key_maps import NAMES
+from mmmaskformer.checkpoints.key_maps import LOSS_REASON, NAMES
 from mmmaskformer.checkpoints.made import NO_OBJECT_WEIGHT, make
 from mmmaskformer.checkpoints.names import KINDS, Names, Row, find_row
 from mmmaskformer.checkpoints.sizes import (
     COUNTER,
     Architecture,
+    Backbone,
     OtherBackbone,
+    Shapes,
     SizesError,
+    backbone_shapes,
     expected_shapes,
     measure,
+    measure_backbone,
 )
 
 SHOWN = 5
@@ -130,36 +134,38 @@ def read_neutral(weights: Mapping[str, Tensor], source: str) -> Neutral:
         ConversionError: see `convert`.
     """
     names = NAMES[source]
-    weights = _spelt_as_in_table(weights, names)
-    rows = names.rows_of(weights, neutral=False)
-    levels = _levels(weights, rows, neutral=False)
-    found: dict[str, dict[int, Tensor]] = {}
-    used: dict[str, Row] = {}
-    dropped: dict[str, str] = {}
-    unknown = []
-    for name, value in weights.items():
-        if fits := find_row(rows, name, neutral=False, levels=levels):
-            (neutral,) = fits.row.neutral.fill(fits.match.indices)
-            found.setdefault(neutral, {})[fits.match.part] = value
-            used[neutral] = fits.row
-        elif reason := next((made.reason for made in names.made if made.theirs.match(name)), None):
-            dropped[name] = reason
-        elif names.open_backbone and name.startswith(('backbone.', 'neck.')):
-            found[name] = {0: value}
-        else:
-            unknown.append(name)
-    if unknown:
-        raise ConversionError(
-            f'{len(unknown)} of its {len(weights)} weights have names that {names.title} has not: {_some(unknown)}; '
-            'expected no others. Fix: give the checkpoint of an unchanged MaskFormer'
-        )
-    neutral_weights = {name: _joined(name, parts, used.get(name)) for name, parts in found.items()}
-    architecture = _checked_architecture(neutral_weights, used, names)
-    if architecture.head.kind == 'per pixel plus' and any(
-        made.theirs.match(name) for name in dropped for made in names.made if made.kind == 'class_weights'
-    ):
+    taken = _take(weights, names)
+    architecture = _checked_architecture(taken, names)
+    without_classes = architecture.head.kind == 'per pixel plus' and LOSS_REASON in taken.dropped.values()
+    if without_classes:
         raise ConversionError('it has class weights of the loss, but no class_embed. Fix: copy the file again')
-    return Neutral(neutral_weights, dropped, architecture)
+    return Neutral(taken.weights, taken.dropped, architecture)
+
+
+def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights, dict[str, str], Backbone]:
+    """Weights of a backbone alone by neutral names, complete and of consistent shapes.
+
+    Args:
+        weights: by name in the package, with its prefix of backbones.
+        names: of the package: a table of `key_maps.NAMES`, or one with rows of backbones only.
+
+    Returns:
+        The weights, what was not read with the reason, and the kind of backbone.
+
+    Raises:
+        ConversionError: see `convert`.
+    """
+    taken = _take(weights, names)
+    try:
+        backbone = measure_backbone(taken.weights)
+    except SizesError as error:
+        raise ConversionError(f'{error} is missing or has too few dimensions') from None
+    if backbone is None or isinstance(backbone, OtherBackbone):
+        raise ConversionError(f'no ResNet or Swin is among its weights: {_some(list(weights))}')
+    problems = _problems(taken.weights, backbone_shapes(backbone), backbone.describe(), str)
+    if problems:
+        raise ConversionError(f'it is no whole {backbone.describe()}: {_some(problems, "; ")}')
+    return taken.weights, taken.dropped, backbone
 
 
 def write_neutral(
@@ -230,6 +236,42 @@ def permute_classes(weights: Weights, permutation: list[int], kind: str = KINDS[
     return weights | {name: weights[name][index] for name in names}
 
 
+class _Taken(NamedTuple):
+    """Weights by neutral name, the row of each that has one, and what was not read with the reason."""
+
+    weights: Weights
+    rows: dict[str, Row]
+    dropped: dict[str, str]
+
+
+def _take(weights: Mapping[str, Tensor], names: Names) -> _Taken:
+    """Every weight by its neutral name, or dropped with a reason, or an error."""
+    weights = _spelt_as_in_table(weights, names)
+    rows = names.rows_of(weights, neutral=False)
+    levels = _levels(weights, rows, neutral=False)
+    parts: dict[str, dict[int, Tensor]] = {}
+    used: dict[str, Row] = {}
+    dropped: dict[str, str] = {}
+    unknown = []
+    for name, value in weights.items():
+        if found := find_row(rows, name, neutral=False, levels=levels):
+            (neutral,) = found.row.neutral.fill(found.match.indices)
+            parts.setdefault(neutral, {})[found.match.part] = value
+            used[neutral] = found.row
+        elif reason := next((made.reason for made in names.made if made.theirs.match(name)), None):
+            dropped[name] = reason
+        elif names.open_backbone and name.startswith(('backbone.', 'neck.')):
+            parts[name] = {0: value}
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ConversionError(
+            f'{len(unknown)} of its {len(weights)} weights have names that {names.title} has not: {_some(unknown)}; '
+            'expected no others. Fix: give the checkpoint of an unchanged MaskFormer'
+        )
+    return _Taken({name: _joined(name, found, used.get(name)) for name, found in parts.items()}, used, dropped)
+
+
 def _spelt_as_in_table(weights: Mapping[str, Tensor], names: Names) -> Weights:
     """Weights with the names of the table, without the prefixes of wrappers."""
     spelt: Weights = {}
@@ -251,9 +293,11 @@ def _spelt_as_in_table(weights: Mapping[str, Tensor], names: Names) -> Weights:
 
 def _levels(names: Mapping[str, Tensor], rows: tuple[Row, ...], neutral: bool) -> int:
     """Number of lateral levels."""
-    row = next(row for row in rows if row.neutral.text == 'lateral.{l}.conv.weight')
-    template = row.neutral if neutral else row.theirs
-    return sum(template.match(name) is not None for name in names)
+    for row in rows:
+        if row.neutral.text == 'lateral.{l}.conv.weight':
+            template = row.neutral if neutral else row.theirs
+            return sum(template.match(name) is not None for name in names)
+    return 0
 
 
 def _joined(name: str, parts: dict[int, Tensor], row: Row | None) -> Tensor:
@@ -287,14 +331,16 @@ def _with_counters(weights: Weights, rows: tuple[Row, ...]) -> tuple[Weights, se
     return weights | {name: torch.tensor(0) for name in sorted(absent)}, absent
 
 
-def _checked_architecture(weights: Weights, used: dict[str, Row], names: Names) -> Architecture:
+def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
     """The architecture, after comparing every weight with it."""
+    weights = taken.weights
+    rows = names.rows_of(weights, neutral=True)
+    levels = _levels(weights, rows, neutral=True)
 
     def theirs(neutral: str) -> str:
-        fits = find_row(names.rows_of(weights, neutral=True), neutral, neutral=True)
-        return fits.row.theirs.fill(fits.match.indices, levels)[0] if fits else neutral
+        found = find_row(rows, neutral, neutral=True)
+        return found.row.theirs.fill(found.match.indices, levels)[0] if found else neutral
 
-    levels = _levels(weights, names.rows_of(weights, True), neutral=True)
     try:
         architecture = measure(weights, names.kinds)
     except SizesError as error:
@@ -302,28 +348,35 @@ def _checked_architecture(weights: Weights, used: dict[str, Row], names: Names) 
             f'{theirs(str(error))} is missing or has too few dimensions; expected {names.title}, complete. Fix: copy '
             'the file again, or give one of a whole model'
         ) from None
-    in_tables = {name for name in weights if name in used and not name.endswith(COUNTER)}
-    if names.open_backbone and len(in_tables) < sum(not name.endswith(COUNTER) for name in weights):
+    others = [name for name in weights if name not in taken.rows and not name.endswith(COUNTER)]
+    compared = weights
+    if others:  # of a backbone that no table knows, though some of its names may be those of a ResNet
         backbone = [name for name in weights if name.startswith(('backbone.', 'neck.'))]
         architecture = Architecture(architecture.head, OtherBackbone(len(backbone)))
-        in_tables -= set(backbone)
+        compared = {name: value for name, value in weights.items() if name not in backbone}
     expected = expected_shapes(architecture, NAMES['mmmaskformer'])
-    problems = [f'{theirs(name)} is missing' for name in expected if name not in weights]
-    problems += [
-        f'{theirs(name)} is not part of {architecture.describe()}' for name in in_tables if name not in expected
-    ]
-    problems += [
-        f'{theirs(name)} has the shape {tuple(weights[name].shape)} instead of {shape}'
-        for name, shape in expected.items()
-        if name in weights and tuple(weights[name].shape) != shape
-    ]
-    problems += _width_problems(architecture)
+    problems = _problems(compared, expected, architecture.describe(), theirs) + _width_problems(architecture)
     if problems:
         raise ConversionError(
             f'the weights do not make up a whole {names.title}: {_some(problems, "; ")}. Fix: copy the file again, or '
             'give one of an unchanged model'
         )
     return architecture
+
+
+def _problems(weights: Weights, expected: Shapes, what: str, theirs: Callable[[str], str]) -> list[str]:
+    """What is missing, too much or of another shape, under the names of the package."""
+    problems = [f'{theirs(name)} is missing' for name in expected if name not in weights]
+    problems += [
+        f'{theirs(name)} is not part of {what}'
+        for name in weights
+        if name not in expected and not name.endswith(COUNTER)
+    ]
+    return problems + [
+        f'{theirs(name)} has the shape {tuple(weights[name].shape)} instead of {shape}'
+        for name, shape in expected.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
 
 
 def _width_problems(architecture: Architecture) -> list[str]:

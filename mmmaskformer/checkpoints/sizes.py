@@ -159,7 +159,26 @@ def measure(weights: Mapping[str, Tensor], kinds: tuple[str, ...] = KINDS) -> Ar
     Raises:
         SizesError: if weights that tell it are missing.
     """
-    return Architecture(_head(weights, kinds), _backbone(weights))
+    return Architecture(_head(weights, kinds), measure_backbone(weights))
+
+
+def measure_backbone(weights: Mapping[str, Tensor]) -> Backbone | None:
+    """Find out the architecture of the backbone of neutral weights; None without one.
+
+    Args:
+        weights: by neutral name.
+
+    Raises:
+        SizesError: if weights that tell it are missing.
+    """
+    names = [name for name in weights if name.startswith(('backbone.', 'neck.'))]
+    if not names:
+        return None
+    if 'backbone.patch_embed.projection.weight' in weights and 'backbone.stages.0.blocks.0.norm1.weight' in weights:
+        return _swin(weights)
+    if 'backbone.layer1.0.conv1.weight' in weights:
+        return _resnet(weights)
+    return OtherBackbone(len(names))
 
 
 def expected_shapes(architecture: Architecture, ours: Names) -> Shapes:
@@ -169,12 +188,14 @@ def expected_shapes(architecture: Architecture, ours: Names) -> Shapes:
         architecture: of the model.
         ours: the table of this package, whose own modules say what the head holds.
     """
-    shapes = head_shapes(architecture.head, ours)
-    if isinstance(architecture.backbone, ResNet):
-        shapes |= resnet_shapes(architecture.backbone)
-    if isinstance(architecture.backbone, Swin):
-        shapes |= swin_shapes(architecture.backbone)
-    return shapes
+    return head_shapes(architecture.head, ours) | backbone_shapes(architecture.backbone)
+
+
+def backbone_shapes(backbone: Backbone | None) -> Shapes:
+    """Name and shape of every weight of a backbone, without counters; none for one that no table knows."""
+    if isinstance(backbone, ResNet):
+        return resnet_shapes(backbone)
+    return swin_shapes(backbone) if isinstance(backbone, Swin) else {}
 
 
 def head_shapes(head: Head, ours: Names) -> Shapes:
@@ -310,17 +331,6 @@ def _kind(weights: Mapping[str, Tensor], kinds: tuple[str, ...]) -> str:
         return 'per pixel'
     absent = 'class_embed.weight' not in weights and 'class_embed.bias' not in weights
     return 'per pixel plus' if 'per pixel plus' in kinds and absent else 'mask'
-
-
-def _backbone(weights: Mapping[str, Tensor]) -> Backbone | None:
-    names = [name for name in weights if name.startswith(('backbone.', 'neck.'))]
-    if not names:
-        return None
-    if 'backbone.patch_embed.projection.weight' in weights and 'backbone.stages.0.blocks.0.norm1.weight' in weights:
-        return _swin(weights)
-    if 'backbone.layer1.0.conv1.weight' in weights:
-        return _resnet(weights)
-    return OtherBackbone(len(names))
 
 
 def _resnet(weights: Mapping[str, Tensor]) -> ResNet:

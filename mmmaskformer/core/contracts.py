@@ -2,8 +2,9 @@
 
 In a config, a head builds the parts and gives them, by argument name, what follows from its own settings:
 ``in_channels``, ``num_classes``, ``num_queries``, ``channels`` and ``mask_channels``; a matcher also ``loss_weights``
-and ``mask_loss``. Mask losses and matching costs derive from `MaskLoss` and `Cost` in `core.training.parts`. A matcher
-is usually a `SetMatcher` of `core.training.matcher`: a list of costs and an assignment.
+and ``mask_loss``, a network ``with_boxes`` (whether the criterion uses boxes). Mask losses and matching costs derive
+from `MaskLoss` and `Cost` in `core.training.parts`. A matcher is usually a `SetMatcher` of `core.training.matcher`: a
+list of costs and an assignment.
 """
 
 from collections.abc import Sequence
@@ -73,8 +74,23 @@ class Network(Protocol):
         """
 
 
+class PixelNetwork(Protocol):
+    """The whole model behind the backbone of a per-pixel model."""
+
+    def __call__(self, features: Sequence[Tensor], *, all_layers: bool) -> Sequence[Masks]:
+        """Classify pixels; arguments as `Network`.
+
+        Returns:
+            Logits (B, K, h, w) of each layer, as the masks of K queries, the last one final.
+        """
+
+
 class Matcher(Protocol):
-    """Assignment of queries to true segments."""
+    """Assignment of queries to true segments.
+
+    A matcher with an attribute ``uses_boxes`` that is true makes the criterion train boxes and the network predict
+    them.
+    """
 
     def __call__(self, layers: Layers, targets: Targets) -> Matches:
         """Match every layer and image; at most min(Q, M) pairs each, no query and no segment twice."""

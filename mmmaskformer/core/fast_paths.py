@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 FAST_PATHS = {
     'chunked_costs': 'matching costs a few pixels at a time, instead of mask by mask',
-    'one_pass_loss': 'mask losses and their gradients in one pass over the full resolution',
+    'one_pass_loss': 'losses of masks and of pixels, and their gradients, in one pass over the full resolution',
     'fused_inference': 'what `fuse_for_inference` switches on',
     'folded_gradient': 'the backward pass of the mask logits of a few queries through the folded last convolution',
     'triton_kernels': 'on a GPU, the mask loss in two kernels instead of tensor operations',

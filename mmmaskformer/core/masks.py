@@ -20,6 +20,7 @@ from torch import Tensor
 from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.folding import FoldedProduct, LastConv, multiply_out
 from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.upsampling import sample_points
 
 Alike = TypeVar('Alike', bound='Masks')
 """One of the forms: only masks of the same form share features and are joined."""
@@ -60,6 +61,16 @@ class Masks(Protocol):
 
         Returns:
             Tensors (b, p, n) float32 or float64, which may be overwritten; p is ``step`` or less, h * w in all.
+        """
+
+    def at_points(self, points: Tensor) -> 'Masks':
+        """The same at some points of each image instead of the grid, without gradients.
+
+        Args:
+            points: (B, P, 2), (x, y) in [0, 1]; see `sample_points`.
+
+        Returns:
+            Mask logits (B, n, 1, P) float32 or float64.
         """
 
     def of_image(self, image: int) -> 'Masks':
@@ -109,6 +120,9 @@ class Plain(NamedTuple):
         for part in self.all_logits[images].detach().flatten(2).split(step, 2):
             part = part.transpose(1, 2)
             yield part.clone() if at_least_float32(part) is part else part.float()
+
+    def at_points(self, points: Tensor) -> 'Plain':
+        return Plain(_sampled(self.all_logits, points))
 
     def of_image(self, image: int) -> 'Plain':
         return Plain(self.all_logits[image, None])
@@ -172,6 +186,9 @@ class Product(NamedTuple):
     def pixel_chunks(self, images: slice, step: int) -> Iterator[Tensor]:
         return _product_chunks(self.embed[images].detach(), self.features[images].detach(), step)
 
+    def at_points(self, points: Tensor) -> 'Product':
+        return Product(self.embed.detach(), _sampled(self.features, points))
+
     def of_image(self, image: int) -> 'Product':
         made_by = None if self.made_by is None else self.made_by.of_image(image)
         return Product(self.embed[image, None], self.features[image, None], made_by)
@@ -225,6 +242,10 @@ class Folded(NamedTuple):
             features = self.conv._replace(x=self.conv.x[images]).mask_features()
         return _product_chunks(self.embed[images].detach(), features, step)
 
+    def at_points(self, points: Tensor) -> Product:
+        with torch.no_grad():
+            return Product(self.embed.detach(), _sampled(self.conv.mask_features(), points))
+
     def of_image(self, image: int) -> 'Folded':
         return Folded(self.embed[image, None], self.conv.of_image(image))
 
@@ -274,6 +295,11 @@ def _takes_fold() -> bool:
     """Whether the backward pass of a product goes through the convolution that made its features, if it is known."""
     # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
     return is_fast('folded_gradient') and not torch.jit.is_tracing()
+
+
+def _sampled(maps: Tensor, points: Tensor) -> Tensor:
+    """Values (B, n, 1, P) float32 or float64 of maps (B, n, h, w) at points (B, P, 2), without gradients."""
+    return sample_points(at_least_float32(maps.detach()), points)[:, :, None]
 
 
 def _product_chunks(embed: Tensor, features: Tensor, step: int) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.contracts import PixelDecoder
+from mmmaskformer.core.contracts import Matcher, PixelDecoder
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
@@ -25,13 +25,18 @@ class MaskFormer(nn.Module):
         backbone: maps images (B, 3, H, W) to features (B, C_i, h_i, w_i), finest first.
         classifier: maps the features to predictions, see `core.contracts.Network`.
         criterion: maps predictions and targets to losses.
+        deep_supervision: whether the predictions of all decoder layers are trained, as published, or those of the last
+            one only.
     """
 
-    def __init__(self, *, backbone: nn.Module, classifier: nn.Module, criterion: nn.Module):
+    def __init__(
+        self, *, backbone: nn.Module, classifier: nn.Module, criterion: nn.Module, deep_supervision: bool = True
+    ):
         super().__init__()
         self.backbone = backbone
         self.classifier = classifier
         self.criterion = criterion
+        self.deep_supervision = deep_supervision
 
     def forward(self, images: Tensor, *, all_layers: bool = True) -> Sequence[MaskPrediction]:
         """Predict segments.
@@ -60,7 +65,7 @@ class MaskFormer(nn.Module):
         Returns:
             Scalars, see `SetCriterion.forward`.
         """
-        return self.criterion(self(images), targets)
+        return self.criterion(self(images, all_layers=self.deep_supervision), targets)
 
     @torch.no_grad()
     def predict(
@@ -117,6 +122,9 @@ def build_maskformer(
     ffn_channels: int = 2048,
     dropout: float = 0.1,
     norm_groups: int = 32,
+    self_attention: bool = True,
+    deep_supervision: bool = True,
+    matcher: Matcher | None = None,
     mask_loss: MaskLoss | None = None,
     loss_weights: dict[str, float] | None = None,
     **criterion: Any,
@@ -135,6 +143,9 @@ def build_maskformer(
         ffn_channels: hidden width of the feed-forward parts.
         dropout: probability, in encoder and decoder.
         norm_groups: groups of every GroupNorm; must divide ``channels``.
+        self_attention: see `TransformerDecoder`.
+        deep_supervision: see `MaskFormer`.
+        matcher: `HungarianMatcher`, as published, if None; `FixedMatcher` and `BoxMatcher` are others.
         mask_loss: see `SetCriterion`; the matcher's costs follow it.
         loss_weights: see `SetCriterion`; the matcher takes the same.
         criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss and so on.
@@ -142,6 +153,9 @@ def build_maskformer(
     Raises:
         ValueError: if a value is out of range, see the parts.
     """
+    shared: dict[str, Any] = dict(mask_loss=mask_loss, loss_weights=loss_weights)
+    matcher = HungarianMatcher(**shared) if matcher is None else matcher
+    losses = SetCriterion(num_classes=num_classes, matcher=matcher, **shared, **criterion)
     widths: dict[str, Any] = dict(channels=channels, mask_channels=channels)
     layers: dict[str, Any] = dict(num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout)
     pyramid: dict[str, Any] = dict(in_channels=in_channels, norm_groups=norm_groups, **widths)
@@ -155,11 +169,14 @@ def build_maskformer(
         num_queries=num_queries,
         channels=channels,
         num_layers=decoder_layers,
+        self_attention=self_attention,
         **layers,
     )
     classifier = MaskClassifier(
-        pixel_decoder=pixel_decoder, transformer_decoder=transformer_decoder, num_classes=num_classes, **widths
+        pixel_decoder=pixel_decoder,
+        transformer_decoder=transformer_decoder,
+        num_classes=num_classes,
+        with_boxes=losses.uses_boxes,
+        **widths,
     )
-    shared: dict[str, Any] = dict(mask_loss=mask_loss, loss_weights=loss_weights)
-    losses = SetCriterion(num_classes=num_classes, matcher=HungarianMatcher(**shared), **shared, **criterion)
-    return MaskFormer(backbone=backbone, classifier=classifier, criterion=losses)
+    return MaskFormer(backbone=backbone, classifier=classifier, criterion=losses, deep_supervision=deep_supervision)

@@ -24,7 +24,8 @@ def check_layers(predictions: Sequence[Any]) -> None:
     if not len(predictions):
         raise ValueError('there are no predictions; expected one per decoder layer')
     first = predictions[0].class_logits
-    for layer, (class_logits, masks) in enumerate(predictions):
+    for layer, prediction in enumerate(predictions):
+        class_logits, masks = prediction.class_logits, prediction.masks
         where = f'decoder layer {layer + 1} of {len(predictions)}'
         shape = tuple(class_logits.shape)
         if len(shape) != 3 or not class_logits.is_floating_point() or 0 in shape or shape[2] < 2:

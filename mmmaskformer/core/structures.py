@@ -31,12 +31,15 @@ class MaskPrediction(NamedTuple):
         class_logits: (B, Q, K + 1) float, before softmax.
         masks: the mask logits (B, Q, h, w) of the same queries, not multiplied out: for every layer they would be most
             of the memory of a training step.
+        boxes_cxcywh: (B, Q, 4) float in [0, 1], of a network that is matched or trained by boxes: centre x, centre y,
+            width and height as fractions of the padded input. None for others.
 
     Source: paper, section 3.2 (mask classification) and figure 2.
     """
 
     class_logits: Tensor
     masks: Masks
+    boxes_cxcywh: Tensor | None = None
 
     @property
     def num_queries(self) -> int:
@@ -60,10 +63,12 @@ class Layers(NamedTuple):
         class_logits: (L, B, Q, K + 1) float.
         groups: runs of layers whose masks share their features, and the masks of each, see `join_layers`. Usually all
             layers are one run.
+        boxes_cxcywh: (L, B, Q, 4) float, see `MaskPrediction`; None if a layer has none.
     """
 
     class_logits: Tensor
     groups: list[tuple[range, Masks]]
+    boxes_cxcywh: Tensor | None = None
 
     @classmethod
     def of(cls, predictions: 'Layers | Sequence[MaskPrediction]') -> 'Layers':
@@ -77,7 +82,9 @@ class Layers(NamedTuple):
         check_layers(predictions)
         with torch.autocast(predictions[0].class_logits.device.type, enabled=False):
             class_logits = torch.stack([prediction.class_logits for prediction in predictions])
-            return cls(class_logits, join_layers([prediction.masks for prediction in predictions]))
+            boxes = [prediction.boxes_cxcywh for prediction in predictions if prediction.boxes_cxcywh is not None]
+            stacked = torch.stack(boxes) if len(boxes) == len(predictions) else None
+            return cls(class_logits, join_layers([prediction.masks for prediction in predictions]), stacked)
 
     @property
     def device(self) -> torch.device:

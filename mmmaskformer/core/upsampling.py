@@ -1,4 +1,4 @@
-"""Bilinear up-sampling and its adjoint, one axis after the other; sampling of the nearest pixel."""
+"""Bilinear up-sampling and its adjoint, one axis after the other; sampling at points and of the nearest pixel."""
 
 import torch
 import torch.nn.functional as F
@@ -73,3 +73,17 @@ def _nearest_index(source: int, wanted: int, device: torch.device) -> Tensor:
     """Source index of each of ``wanted`` positions; torch itself computes it, so that rounding agrees with torch's."""
     positions = torch.arange(source, dtype=torch.float32, device=device)
     return F.interpolate(positions[None, None], size=wanted, mode='nearest')[0, 0].long()
+
+
+def sample_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of maps at points; what lies outside of a map is 0.
+
+    Args:
+        maps: (B, n, h, w) float32 or float64.
+        points: (B, P, 2), (x, y) in [0, 1], of the edges of a map.
+
+    Returns:
+        (B, n, P).
+    """
+    grid = (2 * points - 1).to(maps.dtype)[:, None]
+    return F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)[:, :, 0]

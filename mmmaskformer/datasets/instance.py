@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_of, whole
-from mmmaskformer.datasets.checks import INDICES, PIPELINE
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import require_names
+from mmmaskformer.datasets.settings import INDICES, PIPELINE
 from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
 from mmmaskformer.registry import DATASETS
 

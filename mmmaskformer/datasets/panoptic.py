@@ -1,4 +1,4 @@
-"""Datasets in COCO panoptic format, for MMDetection; a registry location for `DATASETS`."""
+"""The base of datasets in COCO panoptic format, for MMDetection; a registry location for `DATASETS`."""
 
 import logging
 from collections.abc import Mapping
@@ -7,13 +7,12 @@ from os import path as osp
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, checked, whole
+from mmmaskformer.core.checks import MAPPING, PATH, checked
 from mmmaskformer.datasets.category_labels import labels_of_categories
-from mmmaskformer.datasets.checks import INDICES, PIPELINE
 from mmmaskformer.datasets.files import locate_files, note_repeated
-from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, load_panoptic_metainfo
+from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, chosen_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.pipelines import check_pipelines
-from mmmaskformer.datasets.scenes import scenes
+from mmmaskformer.datasets.settings import DATASET_SETTINGS
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
 from mmmaskformer.registry import DATASETS
@@ -24,22 +23,7 @@ FOLDERS = {'img', 'seg', 'labels'}
 
 
 @DATASETS.register_module()
-@checked(
-    ann_file=PATH,
-    metainfo_file=PATH.or_none(),
-    metainfo=MAPPING.or_none(),
-    filter_cfg=MAPPING.or_none(),
-    reduce_zero_label=BOOLEAN,
-    backend_args=MAPPING.or_none(),
-    data_root=PATH.or_none(),
-    test_mode=BOOLEAN,
-    lazy_init=BOOLEAN,
-    serialize_data=BOOLEAN,
-    max_refetch=whole(0),
-    data_prefix=MAPPING,
-    indices=INDICES,
-    pipeline=PIPELINE,
-)
+@checked(ann_file=PATH, filter_cfg=MAPPING.or_none(), **DATASET_SETTINGS)
 class PanopticDataset(BaseDataset):
     """Images with panoptic segmentations in COCO's form: one JSON file and a folder of PNG files.
 
@@ -95,13 +79,7 @@ class PanopticDataset(BaseDataset):
         **kwargs,
     ) -> None:
         name = type(self).__name__
-        if metainfo_file is not None:
-            if metainfo is not None:
-                raise ValueError(
-                    f'{name}: found both metainfo_file={metainfo_file!r} and metainfo, expected one class list. '
-                    'Fix: remove one of the two.'
-                )
-            metainfo = load_panoptic_metainfo(metainfo_file)
+        metainfo = chosen_metainfo(name, metainfo_file, metainfo, load_panoptic_metainfo)
         if not data_prefix or 'img' not in data_prefix or set(data_prefix) - FOLDERS:
             raise ValueError(
                 f'{name}: data_prefix is {data_prefix}, expected dict(img=the folder of the images, seg=the folder of '
@@ -281,81 +259,3 @@ class PanopticDataset(BaseDataset):
 
 def _labels_of(entry: Mapping) -> list[int]:
     return [segment['category'] for segment in entry.get('segments_info', []) if not segment['iscrowd']]
-
-
-@DATASETS.register_module()
-class CocoPanopticDataset(PanopticDataset):
-    """COCO panoptic: 133 classes, the 80 things first, in the order of MMDetection.
-
-    Expects, below ``data_root``, COCO's own layout::
-
-        train2017/ val2017/                                       images
-        annotations/panoptic_train2017.json, _val2017.json
-        annotations/panoptic_train2017/, panoptic_val2017/        PNG files
-
-    Args:
-        **kwargs: see `PanopticDataset`.
-    """
-
-    METAINFO = load_panoptic_metainfo('coco_panoptic')
-
-
-@DATASETS.register_module()
-class ADE20KPanopticDataset(PanopticDataset):
-    """ADE20K panoptic: the 150 classes of the semantic benchmark in their order, 100 of them things.
-
-    Expects, below ``data_root`` (ADEChallengeData2016), the folders that the published preparation script makes::
-
-        images/training/ images/validation/                       images
-        ade20k_panoptic_train.json, ade20k_panoptic_val.json      categories 0 to 149
-        ade20k_panoptic_train/, ade20k_panoptic_val/              PNG files
-        annotations/validation/                                   label maps of the semantic benchmark, ids 1 to 150
-
-    Its files list some segments that others cover wholly; they stay targets with an empty mask, as published.
-
-    Differs from MMDetection's ADE20KPanopticDataset, which puts the 100 things first; class names are those of
-    MMSegmentation.
-
-    Args:
-        reduce_zero_label: whether ids in the label maps start at 1.
-        **kwargs: see `PanopticDataset`.
-    """
-
-    METAINFO = load_panoptic_metainfo('ade20k_panoptic')
-
-    def __init__(self, reduce_zero_label: bool = True, **kwargs) -> None:
-        super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
-
-
-@DATASETS.register_module()
-class CamVidPanopticDataset(PanopticDataset):
-    """CamVid with 11 classes and approximate instances: connected components of car, pedestrian and bicyclist.
-
-    Expects, below ``data_root``::
-
-        images/train/ images/val/                                 images
-        panoptic_train.json, panoptic_val.json                    categories 1 to 11
-        panoptic_train/, panoptic_val/                            PNG files
-
-    Args:
-        **kwargs: see `PanopticDataset`.
-    """
-
-    METAINFO = load_panoptic_metainfo('camvid')
-
-
-@DATASETS.register_module()
-class ScenesPanopticDataset(PanopticDataset):
-    """The invented scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, things and stuff mixed.
-
-    Expects, below ``data_root``, what `mmmaskformer.datasets.scenes.files.write_scenes` writes::
-
-        images/train/ images/val/                                 images
-        panoptic_train.json, panoptic_val.json                    categories 1 to 9
-        panoptic_train/, panoptic_val/                            PNG files
-
-    Args:
-        **kwargs: see `PanopticDataset`.
-    """
-
-    METAINFO = dict(scenes.METAINFO, category_ids=tuple(range(1, len(scenes.CLASSES) + 1)))

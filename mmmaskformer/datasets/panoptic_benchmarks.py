@@ -1,11 +1,90 @@
-"""Published panoptic benchmarks beside COCO and ADE20K, for MMDetection; a registry location for `DATASETS`.
+"""The panoptic data sets, each with its class list, for MMDetection; a registry location for `DATASETS`.
 
-docs/datasets.md says where to download them and what `mmmaskformer data prepare` writes.
+docs/datasets.md says where to download the published ones and what `mmmaskformer data prepare` writes.
 """
 
 from mmmaskformer.datasets.metainfo import load_panoptic_metainfo
 from mmmaskformer.datasets.panoptic import PanopticDataset
+from mmmaskformer.datasets.scenes import scenes
 from mmmaskformer.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CocoPanopticDataset(PanopticDataset):
+    """COCO panoptic: 133 classes, the 80 things first, in the order of MMDetection.
+
+    Expects, below ``data_root``, COCO's own layout::
+
+        train2017/ val2017/                                       images
+        annotations/panoptic_train2017.json, _val2017.json
+        annotations/panoptic_train2017/, panoptic_val2017/        PNG files
+
+    Args:
+        **kwargs: see `PanopticDataset`.
+    """
+
+    METAINFO = load_panoptic_metainfo('coco_panoptic')
+
+
+@DATASETS.register_module()
+class ADE20KPanopticDataset(PanopticDataset):
+    """ADE20K panoptic: the 150 classes of the semantic benchmark in their order, 100 of them things.
+
+    Expects, below ``data_root`` (ADEChallengeData2016), the folders that the published preparation script makes::
+
+        images/training/ images/validation/                       images
+        ade20k_panoptic_train.json, ade20k_panoptic_val.json      categories 0 to 149
+        ade20k_panoptic_train/, ade20k_panoptic_val/              PNG files
+        annotations/validation/                                   label maps of the semantic benchmark, ids 1 to 150
+
+    Its files list some segments that others cover wholly; they stay targets with an empty mask, as published.
+
+    Differs from MMDetection's ADE20KPanopticDataset, which puts the 100 things first; class names are those of
+    MMSegmentation.
+
+    Args:
+        reduce_zero_label: whether ids in the label maps start at 1.
+        **kwargs: see `PanopticDataset`.
+    """
+
+    METAINFO = load_panoptic_metainfo('ade20k_panoptic')
+
+    def __init__(self, reduce_zero_label: bool = True, **kwargs) -> None:
+        super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
+
+
+@DATASETS.register_module()
+class CamVidPanopticDataset(PanopticDataset):
+    """CamVid with 11 classes and approximate instances: connected components of car, pedestrian and bicyclist.
+
+    Expects, below ``data_root``::
+
+        images/train/ images/val/                                 images
+        panoptic_train.json, panoptic_val.json                    categories 1 to 11
+        panoptic_train/, panoptic_val/                            PNG files
+
+    Args:
+        **kwargs: see `PanopticDataset`.
+    """
+
+    METAINFO = load_panoptic_metainfo('camvid')
+
+
+@DATASETS.register_module()
+class ScenesPanopticDataset(PanopticDataset):
+    """The invented scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, things and stuff mixed.
+
+    Expects, below ``data_root``, what `mmmaskformer.datasets.scenes.files.write_scenes` writes::
+
+        images/train/ images/val/                                 images
+        panoptic_train.json, panoptic_val.json                    categories 1 to 9
+        panoptic_train/, panoptic_val/                            PNG files
+
+    Args:
+        **kwargs: see `PanopticDataset`.
+    """
+
+    METAINFO = dict(scenes.METAINFO, category_ids=tuple(range(1, len(scenes.CLASSES) + 1)))
 
 
 @DATASETS.register_module()

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
-from mmmaskformer.datasets.checks import INDICES, PIPELINE
+from mmmaskformer.core.checks import MAPPING, PATH, TEXT, checked, list_of, one_of, whole
 from mmmaskformer.datasets.folders import LabelledFolders
-from mmmaskformer.datasets.metainfo import load_metainfo, require_names
+from mmmaskformer.datasets.metainfo import chosen_metainfo, load_metainfo, require_names
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.scenes import scenes
+from mmmaskformer.datasets.settings import DATASET_SETTINGS
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
 from mmmaskformer.registry import DATASETS
 
@@ -22,23 +22,12 @@ from mmseg.datasets import BaseSegDataset  # isort: skip
 
 @DATASETS.register_module()
 @checked(
-    metainfo_file=PATH.or_none(),
-    metainfo=MAPPING.or_none(),
-    ignore_index=whole(),
-    reduce_zero_label=BOOLEAN,
-    img_suffix=TEXT | list_of(TEXT),
-    seg_map_suffix=TEXT,
-    backend_args=MAPPING.or_none(),
-    data_root=PATH.or_none(),
-    test_mode=BOOLEAN,
-    lazy_init=BOOLEAN,
-    serialize_data=BOOLEAN,
-    max_refetch=whole(0),
-    data_prefix=MAPPING,
-    indices=INDICES,
-    pipeline=PIPELINE,
     ann_file=PATH | one_of(''),
     filter_cfg=MAPPING.or_none(),
+    ignore_index=whole(),
+    img_suffix=TEXT | list_of(TEXT),
+    seg_map_suffix=TEXT,
+    **DATASET_SETTINGS,
 )
 class MaskFormerSegDataset(BaseSegDataset):
     """Images with label maps in two folders, checked when it is built: every image has its map and the reverse.
@@ -76,13 +65,7 @@ class MaskFormerSegDataset(BaseSegDataset):
         img_suffix: str | Sequence[str] = '.jpg',
         **kwargs,
     ) -> None:
-        if metainfo_file is not None:
-            if metainfo is not None:
-                raise ValueError(
-                    f'{type(self).__name__}: found both metainfo_file={metainfo_file!r} and metainfo, expected one '
-                    'class list. Fix: remove one of the two.'
-                )
-            metainfo = load_metainfo(metainfo_file)
+        metainfo = chosen_metainfo(type(self).__name__, metainfo_file, metainfo, load_metainfo)
         super().__init__(metainfo=metainfo, img_suffix=img_suffix, **kwargs)
         require_ignore_index(self.ignore_index, len(self.metainfo['classes']))
         check_pipelines(self)

@@ -191,7 +191,11 @@ def head_of(model: nn.Module) -> nn.Module:
 
 def _settings(model: nn.Module, task: str) -> dict:
     """Settings of panoptic inference; for the other tasks only a check that the graph gives what the model gives."""
-    head_of(model)
+    if not getattr(head_of(model), 'has_class_logits', True):
+        raise ValueError(
+            f'model.decode_head: {type(model.decode_head).__name__} is a per-pixel model without queries that have '
+            "classes, which is not exported. Expected a mask classification head, such as 'mmmaskformer.MaskFormerHead'"
+        )
     fusion = getattr(model, 'panoptic_fusion_head', None)
     if fusion is None:
         if task == 'panoptic':

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mmmaskformer.formats.coco_values import Notes, as_flag, as_number, as_size, as_whole
 from mmmaskformer.formats.json_files import SHOWN, read_json, require_different, require_keys, require_lists
 from mmmaskformer.formats.panoptic_png import MAX_ID
@@ -90,6 +92,26 @@ def panoptic_text(
     """The content of a COCO panoptic JSON file; arguments as in `write_panoptic`."""
     parts = {'images': images, 'annotations': annotations, 'categories': categories}
     return json.dumps({key: list(rows) for key, rows in parts.items() if rows is not None})
+
+
+def segment_row(mask: np.ndarray, number: int, category_id: int, iscrowd: bool = False) -> dict:
+    """A row of 'segments_info'.
+
+    Args:
+        mask: (H, W) bool, its pixels, at least one.
+        number: its id.
+        category_id: of its class in the file.
+        iscrowd: whether it stands for several instances.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = int(rows[0]), int(columns[0])
+    return {
+        'id': number,
+        'category_id': category_id,
+        'area': int(np.count_nonzero(mask)),
+        'bbox': [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
+        'iscrowd': int(iscrowd),
+    }
 
 
 def plain_name(name: Any, notes: Notes, where: str) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.quality.panoptic_map import joint_runs, numbered, shorten
+from mmmaskformer.core.quality.panoptic_map import distinct_values, numbered, shorten
 from mmmaskformer.core.segments import VOID, Segments
 
 INSTANCE_OFFSET = 1000
@@ -86,7 +86,7 @@ def segments_of_codes(
     Raises:
         ValueError: if a value is negative, or its label above K.
     """
-    codes = np.unique(joint_runs(encoded, encoded)[0])
+    codes = distinct_values(encoded)
     offset = instance_offset(num_classes)
     labels = codes % offset
     unknown = (codes < 0) | (labels > num_classes)

@@ -113,6 +113,18 @@ def colours_of_ids(ids: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(ids.astype('<u4')[..., None].view(np.uint8)[..., :3])
 
 
+def encode_ids(ids: np.ndarray) -> bytes:
+    """The bytes of a panoptic PNG.
+
+    Args:
+        ids: (H, W) integer in [0, 2**24).
+
+    Raises:
+        ValueError: if an id is out of range.
+    """
+    return cv2.imencode('.png', colours_of_ids(ids)[..., ::-1])[1].tobytes()
+
+
 def write_ids(path: str | Path, ids: np.ndarray) -> None:
     """Write a panoptic PNG. Sets of them are written in a `mmmaskformer.formats.whole_files.whole_folder`.
 
@@ -125,11 +137,11 @@ def write_ids(path: str | Path, ids: np.ndarray) -> None:
         OSError: if the file cannot be written.
     """
     try:
-        colours = colours_of_ids(ids)
+        content = encode_ids(ids)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
     with explaining(path):
-        Path(path).write_bytes(cv2.imencode('.png', colours[..., ::-1])[1].tobytes())
+        Path(path).write_bytes(content)
 
 
 def replace_ids(

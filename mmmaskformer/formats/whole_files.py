@@ -259,14 +259,19 @@ def _is_left_behind(part: Path, of_any_machine: bool = False) -> bool:
     if not process.isdigit():
         return False
     if machine in ('', MACHINE):
-        return not _is_running(int(process))
+        return not is_running(int(process))
     try:
         return of_any_machine or time.time() - part.stat().st_mtime > FOREIGN_AGE
     except FileNotFoundError:
         return False
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether there is another process of that number on this machine.
+
+    Args:
+        process: its number.
+    """
     if process == os.getpid():
         return False  # a number used again: this process writes nothing yet
     try:

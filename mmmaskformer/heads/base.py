@@ -1,32 +1,38 @@
-"""What all heads share: the features that they get, and the checkpoints that they are loaded from."""
+"""What all heads share: the features that they get, the training step, and the checkpoints they are loaded from."""
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
+from typing import Any
 
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import MAPPING, checked, list_of, number, one_of, whole
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, list_of, number, one_of, whole
+from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.numerics import NonFiniteLogitsError
+from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.build import refuse_unknown_keys
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.conversion import convert_on_loading
 from mmmaskformer.heads.feature_input import FeatureInput
 from mmmaskformer.heads.features import watch_registration
+from mmmaskformer.heads.finite import begin_finite_check, file_of
 
 
 @checked(
     in_channels=list_of(whole(1)).or_none(),
     num_classes=whole(1),
     feature_strides=list_of(number(1)).or_none(),
+    deep_supervision=BOOLEAN,
     on_class_mismatch=one_of('error', 'reinit'),
     init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
 )
 class FeatureHead(BaseModule):
-    """Base of the heads: a network behind the features of backbone and neck, ``classifier``.
+    """Base of the heads: a network behind the features of backbone and neck, ``classifier``, and a ``criterion``.
 
     A derived head sets up what `_build_classifier` needs and, if ``in_channels`` is given, calls it at the end of its
     constructor; otherwise it is called as soon as the features have been measured.
@@ -37,6 +43,8 @@ class FeatureHead(BaseModule):
         num_classes: K, without "no object".
         feature_strides: strides of the features in input pixels, in the same order. Left out, they are measured too;
             for a head without a model around it they are 4, 8, 16, ….
+        deep_supervision: whether the predictions of all decoder layers are trained, as published, or those of the last
+            one only.
         on_class_mismatch: what to do with a checkpoint whose classifier has another number of classes: 'error', or
             'reinit' to keep the freshly initialised classifier (fine-tuning on other classes).
         init_cfg: mmengine's, of type 'Pretrained' only: the parts initialise themselves as published.
@@ -52,6 +60,8 @@ class FeatureHead(BaseModule):
     """The layer that has a row of weights for each class."""
     other_rows = 1
     """Its rows beside those of the K classes: one for "no object"."""
+    has_class_logits = True
+    """Whether queries have classes; in a per-pixel model, masks are those of the classes."""
 
     def __init__(
         self,
@@ -59,6 +69,7 @@ class FeatureHead(BaseModule):
         in_channels: Sequence[int] | None = None,
         num_classes: int,
         feature_strides: Sequence[Real] | None = None,
+        deep_supervision: bool = True,
         on_class_mismatch: str = 'error',
         init_cfg: dict | None = None,
         **unknown,
@@ -68,6 +79,7 @@ class FeatureHead(BaseModule):
         _require_no_other_init(init_cfg)
         self.feature_input = FeatureInput(in_channels, feature_strides)
         self.num_classes = self.out_channels = num_classes
+        self.deep_supervision = deep_supervision
         self.on_class_mismatch = on_class_mismatch
         self.classifier: nn.Module | None = None
         self._absent: set[str] | None = None
@@ -114,6 +126,59 @@ class FeatureHead(BaseModule):
         """
         self._require_channels('the head is not part of a model that it could be measured in')
         return self.feature_input.prepare(features, self.config_key)
+
+    def loss(self, features: Sequence[Tensor], data_samples: Sequence, train_cfg: dict | None = None) -> dict:
+        """Training losses of a batch.
+
+        Args:
+            features: as the model's ``extract_feat`` gives them.
+            data_samples: B samples with ground truth at the padded input size.
+            train_cfg: not used; part of the signature of MMSegmentation.
+
+        Returns:
+            Scalars, see the criterion, such as `SetCriterion.forward`.
+
+        Raises:
+            ValueError: if features or labels do not fit the head.
+            NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
+        """
+        self._absent = None
+        features = self.prepare(features)
+        predictions = self.classifier(features, all_layers=self.deep_supervision)
+        targets = self._targets(features, data_samples)
+        self.feature_input.require_stride(features[0], [targets.size], self.config_key)
+        try:
+            return self.criterion(predictions, targets)
+        except NonFiniteLogitsError as error:
+            iteration = MessageHub.get_current_instance().get_info('iter', 0)
+            metas = [sample.metainfo for sample in data_samples]
+            files = ', '.join(f'{image}: {file_of(metas, image)}' for image in range(len(metas)))
+            raise NonFiniteLogitsError(f'iteration {iteration + 1}, {error} Images of the batch: {files}') from None
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Tell the criterion the class names (K,), for weights that are given by name; see `SetCriterion`."""
+        if hasattr(self.criterion, 'name_classes'):
+            self.criterion.name_classes(names)
+
+    def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
+        """The segments of the samples, at the padded input size."""
+        raise NotImplementedError
+
+    def _infer(self, features: Sequence[Tensor], metas: Sequence[dict]) -> tuple[list[Tensor], Any, Callable[[], None]]:
+        """Prepared features, what the last layer makes of them, and what ends the check that it is finite.
+
+        On a CPU, the check has ended; see `MaskFormerHead.predict_masks` for errors. In evaluation mode
+        `fuse_for_inference` is called first.
+        """
+        self._require_all_weights()
+        features = self.prepare(features)
+        if not self.classifier.training:
+            fuse_for_inference(self.classifier)
+        prediction = self.classifier(features, all_layers=False)[-1]
+        check = begin_finite_check(prediction, metas)
+        if not features[0].is_cuda:
+            check()
+        return features, prediction, check
 
     def _build_classifier(self) -> None:
         """Set ``classifier``, for features of ``in_channels``."""

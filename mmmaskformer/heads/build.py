@@ -63,7 +63,8 @@ def build_classifier(
         classifier: config of the network; `MaskClassifier` if None.
         pixel_decoder: config of its pixel decoder, for a network that takes one.
         transformer_decoder: config of its transformer decoder, likewise.
-        derived: ``in_channels``, ``num_classes``, ``num_queries`` and ``channels`` of the head.
+        derived: ``in_channels``, ``num_classes``, ``num_queries`` and ``channels`` of the head, and for mask
+            classification ``with_boxes``.
 
     Raises:
         TypeError: see `build_part`; or if the network does not take a decoder that is given.

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmmaskformer.checkpoints.classes import inverse, permuted, things_first
+from mmmaskformer.checkpoints.classes import facts_of, inverse, list_of_published, permuted, things_first
 from mmmaskformer.checkpoints.convert import Conversion, ConversionError, convert
 from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.layouts import package_of
@@ -70,10 +70,11 @@ def rename_weights(model: nn.Module, state: MutableMapping[str, Tensor], metadat
         raise ValueError(f'{origin}it is {NAMES[package].title}, and cannot be converted: {error}') from None
     state.clear()
     state.update(conversion.weights)
-    dataset_meta = note.get('meta', {}).get('dataset_meta')
-    if order is not None and dataset_meta:
-        note['meta']['dataset_meta'] = permuted(dataset_meta, order)
-    print_log(f'{origin}{describe(package, conversion, order is not None)}', logger='current')
+    meta = note.get('meta', {})
+    if order is not None and meta.get('dataset_meta'):
+        meta['dataset_meta'] = permuted(meta['dataset_meta'], order)
+    named = '' if 'dataset_meta' in meta or 'CLASSES' in meta else _name_classes(meta, getattr(model, key))
+    print_log(f'{origin}{describe(package, conversion, order is not None)}{named}', logger='current')
 
 
 def describe(package: str, conversion: Conversion, reordered: bool) -> str:
@@ -105,6 +106,18 @@ def _order_of_classes(package: str, head: nn.Module) -> list[int] | None:
         return None
     order = inverse(things_first(is_thing.tolist()))
     return None if order == list(range(len(order))) else order
+
+
+def _name_classes(meta: dict, head: nn.Module) -> str:
+    """Name the classes of a checkpoint that does not: the hosts would take those of COCO or Cityscapes."""
+    is_thing = getattr(head, 'is_thing', None)
+    flags = None if is_thing is None else is_thing.tolist()
+    known = list_of_published(head.num_classes, flags)
+    if known is not None:
+        meta['dataset_meta'] = facts_of(known[1])
+        return f'; classes taken to be those of {known[0]}, by their number'
+    meta['dataset_meta'] = {'classes': [f'class {label}' for label in range(head.num_classes)]}
+    return '; its classes have no names'
 
 
 def _require_backbone(model: nn.Module, conversion: Conversion) -> None:

@@ -6,16 +6,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.masks import Masks
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.torch_versions import is_compiling
 
 
-def require_finite(prediction: MaskPrediction, metas: Sequence[Mapping]) -> None:
+def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> None:
     """Check the logits of a batch; labels found from NaN look like any others. A GPU is waited for once.
 
     Args:
-        prediction: of the last layer.
+        prediction: of the last layer; of a per-pixel model, its masks.
         metas: meta information of the B samples; may be shorter, or know no file.
 
     Raises:
@@ -25,15 +26,17 @@ def require_finite(prediction: MaskPrediction, metas: Sequence[Mapping]) -> None
 
 
 @torch.no_grad()
-def begin_finite_check(prediction: MaskPrediction, metas: Sequence[Mapping]) -> Callable[[], None]:
+def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> Callable[[], None]:
     """Begin the check of `require_finite`; on a GPU it runs beside what the caller does next.
 
     All class logits are looked at, and the mask logits of one query per image: a NaN in the mask features shows in
-    those of every query. On a GPU the answer is copied to the host without waiting. Where the caller has to wait for
-    the results of an image anyway, it has arrived by then, so that the check adds no wait.
+    those of every query. Of masks alone, all that they are made of is looked at.
+
+    On a GPU the answer is copied to the host without waiting. Where the caller has to wait for the results of an image
+    anyway, it has arrived by then, so that the check adds no wait.
 
     Args:
-        prediction: of the last layer.
+        prediction: of the last layer; of a per-pixel model, its masks.
         metas: meta information of the B samples; may be shorter, or know no file.
 
     Returns:
@@ -41,12 +44,7 @@ def begin_finite_check(prediction: MaskPrediction, metas: Sequence[Mapping]) -> 
     """
     if torch.jit.is_tracing() or is_compiling():
         return _nothing
-    class_logits = prediction.class_logits
-    first = torch.zeros(1, dtype=torch.long, device=class_logits.device)
-    sums = [
-        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, first).sum(dtype=torch.float32)
-        for image, logits in enumerate(class_logits)
-    ]
+    sums = _sums(prediction) if isinstance(prediction, MaskPrediction) else _sums_of_masks(prediction)
     if not sums:
         return _nothing
     finite = torch.stack(sums).isfinite()
@@ -76,6 +74,19 @@ def _refuse(finite: Tensor, copied: torch.cuda.Event | None, metas: Sequence[Map
             f'the logits of {named} are inf or NaN: any labels would be chance. Fix: look for inf or NaN in that file '
             'and in the weights; with float16, predict with bfloat16 or float32.'
         )
+
+
+def _sums(prediction: MaskPrediction) -> list[Tensor]:
+    first = torch.zeros(1, dtype=torch.long, device=prediction.class_logits.device)
+    return [
+        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, first).sum(dtype=torch.float32)
+        for image, logits in enumerate(prediction.class_logits)
+    ]
+
+
+def _sums_of_masks(masks: Masks) -> list[Tensor]:
+    parts = [masks.parts(image).values() for image in range(len(masks.like))]
+    return [torch.stack([part.sum(dtype=torch.float32) for part in of_image]).sum() for of_image in parts]
 
 
 def file_of(metas: Sequence[Mapping], image: int) -> str:

@@ -1,7 +1,7 @@
 """What the settings of models may be: those of the parts of a head, and those of ``test_cfg``."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmmaskformer.core.checks import (
@@ -38,11 +38,14 @@ RESULT_SETTINGS: dict[str, Check] = {
 }
 """Of the entries of a panoptic model's ``test_cfg``, whichever entry has them."""
 
+INFERENCE = ('semantic', 'general')
+"""What ``test_cfg.inference`` of a semantic model may be."""
+
 SEGMENTOR_TEST_CFG: dict[str, Check] = {
     'mode': one_of('whole', 'slide'),
     'crop_size': SIZE,
     'stride': SIZE,
-    'inference': one_of('semantic', 'general'),
+    'inference': one_of(*INFERENCE),
     'object_threshold': FRACTION,
 }
 """Of a semantic model's ``test_cfg``: the first three are the host's."""
@@ -96,12 +99,15 @@ def check_result_settings(test_cfg: Mapping[str, Mapping[str, Any]]) -> None:
         check_settings(f'model.test_cfg.{key}', settings, RESULT_SETTINGS)
 
 
-def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bool = True) -> None:
+def check_segmentor_test_cfg(
+    test_cfg: Mapping[str, Any] | None, *, own_head: bool = True, inference: Sequence[str] = INFERENCE
+) -> None:
     """Check keys and values of a semantic model's ``test_cfg``.
 
     Args:
         test_cfg: of the segmentor.
         own_head: whether the head is ours. Another one may read other keys.
+        inference: what the head can do.
 
     Raises:
         TypeError: if there is an unknown key.
@@ -110,4 +116,4 @@ def check_segmentor_test_cfg(test_cfg: Mapping[str, Any] | None, *, own_head: bo
     test_cfg = test_cfg or {}
     if own_head:
         refuse_unknown_keys('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
-    check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG)
+    check_settings('model.test_cfg', test_cfg, SEGMENTOR_TEST_CFG | {'inference': one_of(*inference)})

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, POSITIVE, SIZE, checked, list_of, number, whole
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
 from mmmaskformer.hosts.bands import require_bands, statistics_of, warn_of_range
 from mmmaskformer.hosts.windows import require_windows
@@ -144,7 +145,7 @@ class EncoderDecoder(HostEncoderDecoder):
     what the host does.
 
     Args:
-        decode_head: a `MaskFormerHead`; with any other head this is the host's class.
+        decode_head: a `MaskFormerHead` or `PerPixelHead`; with any other head this is the host's class.
         settings: all other arguments of the host's class.
 
     Raises:
@@ -209,11 +210,18 @@ class EncoderDecoder(HostEncoderDecoder):
         return [[_mirrored_back(view, meta) for view in views] for views, meta in found]
 
     def _whole_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
-        class_logits, masks = self.decode_head.predict_masks(self.extract_feat(inputs), metas, sliding=False)
+        class_logits, masks = self._outputs(inputs, metas, sliding=False)
         return [
             [score_view(class_logits[i], masks.of_image(i, _image_size(meta, inputs), tuple(meta['ori_shape'][:2])))]
             for i, meta in enumerate(metas)
         ]
+
+    def _outputs(
+        self, inputs: Tensor, metas: Sequence[dict], *, sliding: bool
+    ) -> tuple[Sequence[Tensor | None], DeferredMaskLogits]:
+        """Class logits of each image, None for a per-pixel head, and the masks of the batch."""
+        class_logits, masks = self.decode_head.predict_masks(self.extract_feat(inputs), metas, sliding=sliding)
+        return [None] * len(masks) if class_logits is None else class_logits, masks
 
     def _window_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
         require_windows(self.test_cfg)
@@ -225,12 +233,13 @@ class EncoderDecoder(HostEncoderDecoder):
             for columns in windows[1]:
                 crop = inputs[:, :, rows, columns]
                 window = [dict(img_shape=tuple(crop.shape[2:]), img_path=meta.get('img_path')) for meta in metas]
-                class_logits, masks = self.decode_head.predict_masks(self.extract_feat(crop), window, sliding=True)
+                class_logits, masks = self._outputs(crop, window, sliding=True)
                 for i, (meta, found) in enumerate(zip(metas, views, strict=True)):
                     found.append(
                         window_view(
                             class_logits[i],
                             masks.coarse_logits(i),
+                            padded_size=masks.input_size,
                             rows=rows,
                             columns=columns,
                             weights=weights,

@@ -47,9 +47,13 @@ def head_config(**changes) -> dict:
 
 
 def make_segmentor(
-    backbone: dict | None = None, test_cfg: dict | None = None, segmentor: str = 'EncoderDecoder', **head
+    backbone: dict | None = None,
+    test_cfg: dict | None = None,
+    segmentor: str = 'EncoderDecoder',
+    whole_head: dict | None = None,
+    **head,
 ):
-    """A toy `EncoderDecoder` in evaluation mode."""
+    """A toy `EncoderDecoder` in evaluation mode; ``head`` are changes to `head_config`, ``whole_head`` replaces it."""
     init_default_scope('mmseg')
     torch.manual_seed(0)
     model = MODELS.build(
@@ -57,7 +61,7 @@ def make_segmentor(
             type=segmentor,
             data_preprocessor=PREPROCESSOR,
             backbone=backbone or TINY_RESNET,
-            decode_head=head_config(**head),
+            decode_head=whole_head or head_config(**head),
             train_cfg=dict(),
             test_cfg=test_cfg or dict(mode='whole'),
         )

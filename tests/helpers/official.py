@@ -1,5 +1,6 @@
 """Reference tensors of the published system, and its parameter names in ours."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,15 +15,21 @@ ENCODER = 'sem_seg_head.input_proj.weight'
 
 
 def our_name(official: str, *, encoder: bool = False) -> str:
-    """Name in `MaskClassifier` of a parameter of the official head, with or without transformer encoder."""
+    """Name in `MaskClassifier` or a per-pixel network of a parameter of the official head, with or without encoder."""
     return our_full_name(f'sem_seg_head.{official}', encoder=encoder).removeprefix('decode_head.classifier.')
 
 
 def our_full_name(official: str, *, panoptic: bool = False, encoder: bool = False) -> str:
     """Name in our `EncoderDecoder`, or `MaskFormer` detector, of a parameter of the whole official model."""
-    name = official.replace('sem_seg_head.pixel_decoder.', 'sem_seg_head.')  # as released files have it
+    return our_full_names([official], panoptic=panoptic, encoder=encoder)[official]
+
+
+def our_full_names(official: Sequence[str], *, panoptic: bool = False, encoder: bool = False) -> dict[str, str]:
+    """The same for several names, which together tell what stem the backbone has."""
+    released = {name: name.replace('sem_seg_head.pixel_decoder.', 'sem_seg_head.') for name in official}
     target = 'mmmaskformer-panoptic' if panoptic else 'mmmaskformer'
-    return renamed([name, ENCODER] if encoder else [name], 'official', target)[name]
+    ours = renamed([*released.values(), ENCODER] if encoder else released.values(), 'official', target)
+    return {name: ours[other] for name, other in released.items()}
 
 
 def our_state_dict(official: dict[str, Tensor], *, encoder: bool = False) -> dict[str, Tensor]:
@@ -37,7 +44,7 @@ def load(name: str) -> dict:
 
 def our_losses(official: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
     """Loss names in our criterion from the official ones."""
-    names = {'loss_ce': 'loss_cls', 'loss_mask': 'loss_mask', 'loss_dice': 'loss_dice'}
+    names = {'loss_ce': 'loss_cls', 'loss_mask': 'loss_mask', 'loss_dice': 'loss_dice', 'loss_sem_seg': 'loss_ce'}
     renamed = {}
     for key, value in official.items():
         kind, _, layer = key.rpartition('_') if key[-1].isdigit() else (key, '', '')

@@ -41,7 +41,8 @@ def test_config_is_the_published_one(path):
     verdicts = {row.key: row.verdict for row in rows}
     assert {'iterations', 'batch', 'augmentation', 'test size', 'groups', 'parameters'} <= verdicts.keys()
     compared = [key for key, verdict in verdicts.items() if verdict != 'not published']
-    assert len(compared) >= 24, 'nearly everything is compared'
+    # PerPixelBaseline has no decoder, so nothing to compare of it
+    assert len(compared) >= (19 if path.stem.startswith('per-pixel-baseline_') else 24), 'nearly everything is compared'
 
 
 def test_every_listed_difference_is_one():

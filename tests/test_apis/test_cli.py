@@ -14,7 +14,7 @@ from mmmaskformer.apis import cli
 from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.datasets.scenes.files import write_scenes
 
-COMMANDS = ['audit', 'curve', 'doctor', 'draw', 'export', 'scenes', 'test', 'train']
+COMMANDS = ['audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes', 'test', 'train']
 HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'matplotlib', 'PIL', 'rich')
 # so that a training run ends after one iteration instead of 800
 SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2']
@@ -82,13 +82,14 @@ def test_the_example_of_a_command_works_as_printed(root, name):
     arguments = example_of(name) + (SHORT if name == 'train' else [])
     done = runs.run_script(str(runs.ROOT / 'mmmaskformer/__main__.py'), *arguments, cwd=root, pythonpath=runs.ROOT)
     found = dict(
+        convert=root / 'work_dirs/converted.safetensors',
         curve=root / 'work_dirs/curve.png',
         draw=root / 'work_dirs/pictures/overview.png',
         export=root / 'work_dirs/model.pt',
         scenes=root / 'work_dirs/few_scenes/scenes.json',
         train=root / 'work_dirs/scenes/iter_1.pth',
     )
-    printed = dict(audit='0 settings differ').get(name, 'mIoU')
+    printed = dict(audit='0 settings differ', data='train_dataloader: ScenesDataset, 4 images').get(name, 'mIoU')
     assert found[name].is_file() if name in found else printed in done.stdout
 
 

@@ -1,17 +1,32 @@
 """The shipped configs: they build, their parts are ours, and they are short."""
 
+import importlib.util
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from helpers import official
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from mmmaskformer.apis.model_size import build_on_meta
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SHIPPED = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+TOOL = CONFIGS.parent / 'tools/deeplab_r103_weights.py'
 BASES = sorted((CONFIGS / '_base_').rglob('*.py'))
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location('deeplab_r103_weights', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tool = load_tool()
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
@@ -20,10 +35,14 @@ def test_config_builds_from_parts_of_this_package(path):
     model = build_on_meta(config)
     scope, key = ('mmdet', 'panoptic_head') if 'panoptic_head' in config.model else ('mmseg', 'decode_head')
     head = getattr(model, key)
-    parts = [head, head.classifier, head.criterion, head.criterion.matcher, *head.classifier.children()]
-    ours = [part for part in parts if not isinstance(part, torch.nn.Linear)]
+    parts = [head, head.classifier, head.criterion, *head.criterion.children(), *head.classifier.children()]
+    ours = [part for part in parts if not isinstance(part, torch.nn.Linear | torch.nn.Conv2d)]
     assert all(type(part).__module__.startswith('mmmaskformer.') for part in ours)
-    assert head.criterion.matcher.weights == head.criterion.loss_weights
+    if 'per-pixel' not in path.stem:
+        weights = head.criterion.matcher.weights
+        if 'matching' not in path.stem:
+            assert weights == head.criterion.loss_weights
+        assert weights.items() <= head.criterion.loss_weights.items()
     assert config.default_scope == scope
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         with DefaultScope.overwrite_default_scope(scope):
@@ -38,7 +57,8 @@ def test_config_builds_from_parts_of_this_package(path):
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
 def test_class_count_is_not_repeated_in_the_config_file(path):
-    lines = [line.strip() for line in path.read_text().splitlines() if 'num_classes' in line]
+    text = path.read_text().replace('num_queries=_base_.num_classes', '')  # of fixed matching: as many as classes
+    lines = [line.strip() for line in text.splitlines() if 'num_classes' in line]
     semantic = ('model = dict(decode_head=dict(num_classes=_base_.num_classes))',
                 'decode_head=dict(num_classes=_base_.num_classes, ignore_index=_base_.ignore_index),')  # fmt: skip
     panoptic = 'panoptic_head=dict(num_classes=_base_.num_classes, things=_base_.things)'
@@ -63,3 +83,51 @@ def test_a_crop_size_stands_once_in_each_base():
         for line in stated if 'scenes' not in path.stem else ():
             height = line.split('(')[1].split(',')[0]
             assert sum(f'{height},' in other or f'{height})' in other for other in code) == 1, path
+
+
+NARROW = """
+_base_ = {base!r}
+model = dict(backbone=dict(depth=50, base_channels=4, stem_channels=16))
+"""
+
+
+def test_r101c_is_the_published_backbone(tmp_path, capsys):
+    """The backbone of the config, narrower and less deep, with the weights and features of the published code.
+
+    The weights come as detectron2 stores those that training starts from, through the tool.
+    """
+    case = official.load('backbones')['cases']['resnet50_deeplab_multigrid']
+    path = CONFIGS / 'ade20k/maskformer_r101c-d32_8xb2-160k_ade20k-512x512.py'
+    (tmp_path / 'narrow.py').write_text(NARROW.format(base=str(path)))
+    arrays = {key: value.numpy() for key, value in case['state_dict'].items()} | {'stem.fc.bias': np.zeros(3)}
+    (tmp_path / 'R-103.pkl').write_bytes(pickle.dumps({'model': arrays, '__author__': 'someone'}))
+    arguments = [str(tmp_path / name) for name in ('R-103.pkl', 'weights/r103.pth')]
+    assert tool.main([*arguments, '--config', str(tmp_path / 'narrow.py')]) == 0
+    assert 'left out: backbone.stem.fc.bias' in capsys.readouterr().out
+    config = Config.fromfile(tmp_path / 'narrow.py').model.backbone
+    config.init_cfg.checkpoint = arguments[1]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        backbone = MODELS.build(config)
+    backbone.init_weights()
+    backbone.eval()
+    with torch.no_grad():
+        features = backbone(case['image'])
+    for found, expected in zip(features, case['features'].values(), strict=True):
+        assert found.shape == expected.shape
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+    assert tool.main(arguments) == 2
+    assert 'weights of ResNet-101c are missing, such as' in capsys.readouterr().err
+
+
+def test_r101c_dilates_nothing_but_its_last_stage():
+    path = CONFIGS / 'cityscapes/maskformer_r101c-d32_8xb2-90k_cityscapes-512x1024.py'
+    backbone = build_on_meta(Config.fromfile(path)).backbone
+    stages = [getattr(backbone, name) for name in backbone.res_layers]
+    dilations = [[block.conv2.dilation[0] for block in stage] for stage in stages]
+    assert dilations == [[1] * 3, [1] * 4, [1] * 23, [1, 2, 4]]
+    assert [stage[0].conv2.stride[0] for stage in stages] == [1, 2, 2, 2]
+    convolutions = [module for module in backbone.stem if isinstance(module, torch.nn.Conv2d)]
+    assert [(conv.out_channels, conv.stride[0]) for conv in convolutions] == [(64, 2), (64, 1), (128, 1)]
+    backbone.train()
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 106 and not any(norm.training or norm.weight.requires_grad for norm in norms)

@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch.nn import functional as F
 
+from mmmaskformer.apis.audit import published, published_settings
 from mmmaskformer.registry import TRANSFORMS
 
 PREFIX = 'mmmaskformer.'
@@ -136,8 +137,12 @@ def test_resize_draws_every_edge_about_equally_often():
 
 
 def test_published_short_edges(official):
-    (edges,) = official['min_size_train'].values()
-    assert [int(512 * x * 0.1) for x in range(5, 21)] == edges
+    """Those of the audit, which compares them with the configs."""
+    models = published()['models']
+    for config, edges in official['min_size_train'].items():
+        (name, *_) = [name for name, model in models.items() if model['config'] == config]
+        steps = published_settings(name)['augmentation']
+        assert any(f'resize {" ".join(map(str, edges))}, long side' in step for step in steps)
 
 
 @pytest.mark.parametrize('options', [dict(short_edge=[], max_size=9), dict(short_edge=[8, 0], max_size=9),

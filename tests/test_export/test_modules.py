@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.exports import SETTINGS, small_detector, small_segmentor
-from helpers.hosts import make_panoptic_sample, make_sample
+from helpers.hosts import make_panoptic_sample, make_sample, make_segmentor
 from torch import nn
 
 from mmmaskformer.export.attention import PortableAttention, make_portable
@@ -123,3 +123,11 @@ def test_foreign_model_is_refused():
 
 def test_thresholds_are_those_of_the_config():
     assert export_module(small_detector(), 'panoptic').thresholds == SETTINGS
+
+
+def test_per_pixel_models_are_refused():
+    pixel_decoder = dict(type='mmmaskformer.FPNPixelDecoder', norm_groups=4)
+    head = dict(type='mmmaskformer.PerPixelHead', num_classes=5, channels=16, pixel_decoder=pixel_decoder)
+    for task in ('semantic', 'raw'):
+        with pytest.raises(ValueError, match='PerPixelHead is a per-pixel model .* not exported. Expected'):
+            export_module(make_segmentor(whole_head=head), task)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 ADE20K, COCO = 'configs/ade20k/maskformer_', 'configs/coco_panoptic/maskformer_'
 CASES = {
     f'{ADE20K}r50-d32_8xb2-160k_ade20k-512x512.py': 'ade20k-150/maskformer_R50_bs16_160k.yaml',
+    f'{ADE20K}r101c-d32_8xb2-160k_ade20k-512x512.py': 'ade20k-150/maskformer_R101c_bs16_160k.yaml',
     f'{ADE20K}swin-t_8xb2-160k_ade20k-512x512.py': 'ade20k-150/swin/maskformer_swin_tiny_bs16_160k.yaml',
     f'{COCO}r50-6enc_64xb1-554k_coco-panoptic.py': 'coco-panoptic/maskformer_panoptic_R50_bs64_554k.yaml',
     f'{COCO}swin-t_64xb1-554k_coco-panoptic.py': 'coco-panoptic/swin/maskformer_panoptic_swin_tiny_bs64_554k.yaml',
@@ -48,13 +49,13 @@ def test_groups_equal_the_published_ones(name, published):
         assert group['betas'] == tuple(expected['betas']) and group['eps'] == expected['eps']
         for parameter in group['params']:
             found[names[parameter]] = (group['lr'], group['weight_decay'])
-    wanted = {}
-    for group in expected['groups'].values():
-        for key in group['names']:
-            wanted[official.our_full_name(key, panoptic='panoptic' in name, encoder='6enc' in name)] = (
-                group['lr'],
-                group['weight_decay'],
-            )
+    keys = [key for group in expected['groups'].values() for key in group['names']]
+    ours = official.our_full_names(keys, panoptic='panoptic' in name, encoder='6enc' in name)
+    wanted = {
+        ours[key]: (group['lr'], group['weight_decay'])
+        for group in expected['groups'].values()
+        for key in group['names']
+    }
     assert found == wanted
 
 

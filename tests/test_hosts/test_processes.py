@@ -125,16 +125,19 @@ def test_two_processes_train_and_validate_as_one_with_the_joined_batch(kind, lau
         torch.testing.assert_close(two.gradients[0][name], gradient, rtol=1e-3, atol=1e-6, msg=name)
     # The three validated images, too, are two on one rank and one on the other, which repeats one.
     expected = scores(two.work_dir)
+    assert max(expected.values()) > 0
     test = [host_tools.script(HOSTS[kind], 'test.py'), str(two.config), str(next(two.work_dir.glob('best_*.pth')))]
     runs.run_script(*test, '--work-dir', 'one', cwd=tmp_path, pythonpath=runs.ROOT / 'tests')
-    ranks.run_ranks(*test, '--work-dir', 'two', cwd=tmp_path, launcher=launcher)
-    assert scores(tmp_path / 'one') == scores(tmp_path / 'two') == expected
+    assert scores(tmp_path / 'one') == expected
+    if kind == 'panoptic':
+        ranks.run_ranks(*test, '--work-dir', 'two', cwd=tmp_path, launcher=launcher)
+        assert scores(tmp_path / 'two') == expected
+        compare_with_the_published_class_loss(mean_losses(one), data, tmp_path)
 
 
-def test_as_published_each_process_takes_the_class_loss_of_its_own_queries(data, tmp_path):
-    two = train_uneven('panoptic', data, tmp_path, count=2, over_ranks=False)
-    one = train_uneven('panoptic', data, tmp_path, count=1, over_ranks=False)
-    published, joined = mean_losses(two), mean_losses(one)
+def compare_with_the_published_class_loss(joined, data, folder):
+    """As published, each process takes the mean over its own queries; the other losses do not change."""
+    published = mean_losses(train_uneven('panoptic', data, folder, count=2, over_ranks=False))
     for key, loss in joined.items():
         if 'mask' in key or 'dice' in key:
             assert published[key] == pytest.approx(loss, rel=1e-5)
@@ -148,13 +151,12 @@ def with_torchrun(*arguments, cwd):
     return runs.run('-m', 'torch.distributed.run', *options, *arguments, '--launcher', 'pytorch', cwd=cwd)
 
 
-@pytest.mark.parametrize('kind, resume', [('semantic', with_torchrun), ('panoptic', ranks.run_ranks)])
-def test_two_processes_without_a_gpu_are_resumed_as_if_never_interrupted(kind, resume, scenes, tmp_path):
-    config = runs.write_config(tmp_path / 'config.py', scenes, panoptic=kind == 'panoptic', iters=4)
-    start = [host_tools.script(HOSTS[kind], 'train.py'), str(config), '--work-dir']
+def test_two_processes_without_a_gpu_are_resumed_as_if_never_interrupted(scenes, tmp_path):
+    config = runs.write_config(tmp_path / 'config.py', scenes, iters=4)
+    start = [host_tools.script('mmseg', 'train.py'), str(config), '--work-dir']
     ranks.run_ranks(*start, 'whole', cwd=tmp_path)
     ranks.run_ranks(*start, 'parts', '--cfg-options', 'train_cfg.max_iters=2', cwd=tmp_path)
-    done = resume(*start, 'parts', '--resume', cwd=tmp_path)
+    done = with_torchrun(*start, 'parts', '--resume', cwd=tmp_path)
     output = done.stdout + done.stderr
     assert output.count('No GPU is visible: 2 processes run on the CPU, with the backend gloo') == 1
     assert 'Iter(val) [2/2]' in output

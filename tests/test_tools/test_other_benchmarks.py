@@ -46,3 +46,13 @@ def test_bfloat16_is_compared_with_float32(panoptic, tmp_path):
     shares = [float(share) for share in re.findall(r'pred_\w+: (\S+) of the pixels', out)]
     assert shares[: len(shares) // 2] == [0] * (2 if panoptic else 1) and max(shares) < 0.2
     assert ('panoptic/PQ' in out) == panoptic and 'mIoU' in out
+
+
+def test_the_mask_head_of_detr_grows_with_the_queries(tmp_path):
+    arguments = ['--queries', '2', '8', '--size', '64', '96', '--rounds', '1', '--threads', '1', '--json', 'a.json']
+    out = runs.run_script(str(TOOLS / 'mask_heads.py'), *arguments, cwd=tmp_path).stdout
+    assert '| 8 | DETR |' in out and '| 8 | ratio |' in out
+    few, many = json.loads((tmp_path / 'a.json').read_text())
+    assert many['DETR']['GFLOP'] / few['DETR']['GFLOP'] > 3
+    assert many['MaskFormer']['GFLOP'] / few['MaskFormer']['GFLOP'] < 1.1
+    assert all(head[key] > 0 for head in (many['DETR'], many['MaskFormer']) for key in head if 'MiB' not in key)

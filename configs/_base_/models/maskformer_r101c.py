@@ -1,5 +1,6 @@
 # MaskFormer with ResNet-101c, as published: a stem of three convolutions, the last of 128 channels, and dilations 1, 2
 # and 4 in the three blocks of the last stage, whose stride stays 32.
+# tools/deeplab_r103_weights.py writes its ImageNet weights, which are detectron2's, to the file named here.
 _base_ = './maskformer_r101.py'
 model = dict(
     backbone=dict(

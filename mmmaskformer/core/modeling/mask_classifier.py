@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import checked, whole
+from mmmaskformer.core.checks import BOOLEAN, checked, whole
 from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.structures import MaskPrediction
 
 
-@checked(num_classes=whole(1), channels=whole(1), mask_channels=whole(1))
+@checked(num_classes=whole(1), channels=whole(1), mask_channels=whole(1), with_boxes=BOOLEAN)
 class MaskClassifier(nn.Module):
     """Pixel decoder and transformer decoder joined by the class head and the mask embedding head.
 
@@ -20,8 +20,10 @@ class MaskClassifier(nn.Module):
         num_classes: K; the class head has one more output, "no object", at index K.
         channels: width of the decoder states.
         mask_channels: width C of the per-pixel embeddings.
+        with_boxes: predict boxes as well, as in DETR, for matching by boxes; a head derives it from the criterion.
 
-    Source: paper, section 3.4 and figure 2; official code, MaskFormerHead and TransformerPredictor.
+    Source: paper, section 3.4 and figure 2; official code, MaskFormerHead and TransformerPredictor. Box head: paper,
+    section 4.3; DETR.
     """
 
     def __init__(
@@ -32,12 +34,14 @@ class MaskClassifier(nn.Module):
         num_classes: int,
         channels: int = 256,
         mask_channels: int = 256,
+        with_boxes: bool = False,
     ):
         super().__init__()
         self.pixel_decoder = pixel_decoder
         self.transformer_decoder = transformer_decoder
         self.class_embed = nn.Linear(channels, num_classes + 1)
         self.mask_embed = MLP(channels, channels, mask_channels, 3)
+        self.box_embed = MLP(channels, channels, 4, 3) if with_boxes else None
 
     def forward(self, features: Sequence[Tensor], *, all_layers: bool) -> list[MaskPrediction]:
         """Predict segments.
@@ -54,4 +58,11 @@ class MaskClassifier(nn.Module):
         states = self.transformer_decoder(pixels.memory)
         if not all_layers:
             states = states[-1:]
-        return [MaskPrediction(self.class_embed(state), pixels.masks(self.mask_embed(state))) for state in states]
+        return [
+            MaskPrediction(
+                self.class_embed(state),
+                pixels.masks(self.mask_embed(state)),
+                None if self.box_embed is None else self.box_embed(state).sigmoid(),
+            )
+            for state in states
+        ]

@@ -65,24 +65,29 @@ class TransformerEncoderLayer(nn.Module):
 
 
 class TransformerDecoderLayer(nn.Module):
-    """Self-attention of the queries, cross-attention to the memory, feed-forward; a LayerNorm after each.
+    """Self-attention of the queries (if wanted), cross-attention to the memory, feed-forward; a LayerNorm after each.
 
     Args:
         channels: width of queries and memory.
         num_heads: attention heads; must divide ``channels``.
         ffn_channels: hidden width of the feed-forward part.
         dropout: probability, for attention weights, the hidden feed-forward layer and each residual.
+        self_attention: False leaves the self-attention and its LayerNorm out.
 
     Source: paper, section 3.4 (transformer module); official code, TransformerDecoderLayer.forward_post.
     """
 
-    def __init__(self, *, channels: int, num_heads: int, ffn_channels: int, dropout: float):
+    def __init__(
+        self, *, channels: int, num_heads: int, ffn_channels: int, dropout: float, self_attention: bool = True
+    ):
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(channels, num_heads, dropout, batch_first=True)
+        self.self_attn = None
+        if self_attention:
+            self.self_attn = nn.MultiheadAttention(channels, num_heads, dropout, batch_first=True)
         self.cross_attn = nn.MultiheadAttention(channels, num_heads, dropout, batch_first=True)
         self.linear1 = nn.Linear(channels, ffn_channels)
         self.linear2 = nn.Linear(ffn_channels, channels)
-        self.norm1 = nn.LayerNorm(channels)
+        self.norm1 = nn.LayerNorm(channels) if self_attention else None
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
         self.dropout = nn.Dropout(dropout)
@@ -99,8 +104,9 @@ class TransformerDecoderLayer(nn.Module):
         Returns:
             (B, Q, channels) float.
         """
-        placed = x + query_pos
-        x = self.norm1(x + self.dropout(self.self_attn(placed, placed, x, need_weights=False)[0]))
+        if self.self_attn is not None and self.norm1 is not None:
+            placed = x + query_pos
+            x = self.norm1(x + self.dropout(self.self_attn(placed, placed, x, need_weights=False)[0]))
         attended = self.cross_attn(x + query_pos, memory + memory_pos, memory, need_weights=False)[0]
         x = self.norm2(x + self.dropout(attended))
         hidden = self.dropout(relu_after(self.linear1, self.linear1(x)))

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import FRACTION, checked, whole
+from mmmaskformer.core.checks import BOOLEAN, FRACTION, checked, whole
 from mmmaskformer.core.modeling.layers import caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, same_start_layers
 
@@ -15,6 +15,7 @@ from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, same
     num_heads=whole(1),
     ffn_channels=whole(1),
     dropout=FRACTION,
+    self_attention=BOOLEAN,
 )
 class TransformerDecoder(nn.Module):
     """Queries attend to the memory through a stack of layers; one shared LayerNorm ends each layer's output.
@@ -30,11 +31,13 @@ class TransformerDecoder(nn.Module):
         num_heads: attention heads.
         ffn_channels: hidden width of the feed-forward parts.
         dropout: probability.
+        self_attention: whether queries attend to each other, as published; False is an ablation of the paper.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``channels`` or a count is below 1.
 
-    Source: paper, section 3.4 (transformer module); official code, TransformerPredictor.
+    Source: paper, section 3.4 (transformer module) and appendix D (depth, no self-attention); official code,
+    TransformerPredictor.
     """
 
     def __init__(
@@ -47,10 +50,14 @@ class TransformerDecoder(nn.Module):
         num_heads: int = 8,
         ffn_channels: int = 2048,
         dropout: float = 0.1,
+        self_attention: bool = True,
     ):
         super().__init__()
         if num_queries < 1 or num_layers < 1:
-            raise ValueError(f'num_queries={num_queries} and num_layers={num_layers} must be at least 1')
+            raise ValueError(
+                f'num_queries={num_queries} and num_layers={num_layers} must be at least 1: without a query there are '
+                'no masks, and without a layer no query sees the image'
+            )
         if channels % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
         self.channels = channels
@@ -60,7 +67,11 @@ class TransformerDecoder(nn.Module):
             caffe2_xavier_(self.memory_proj)
         self.query_embed = nn.Embedding(num_queries, channels)
         layer = TransformerDecoderLayer(
-            channels=channels, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout
+            channels=channels,
+            num_heads=num_heads,
+            ffn_channels=ffn_channels,
+            dropout=dropout,
+            self_attention=self_attention,
         )
         self.layers = same_start_layers(layer, num_layers)
         self.norm = nn.LayerNorm(channels)

@@ -8,6 +8,8 @@ from mmmaskformer.core.segments import VOID, Segments
 
 HASH_BITS = 12
 """The hash table has 2 ** HASH_BITS cells: some hundred pairs seldom meet in them, and they fit the first cache."""
+LARGEST_TABLE = 1 << 20
+"""Values below it are marked in a table of so many cells, instead of sorted."""
 
 
 class CheckedMap(NamedTuple):
@@ -43,6 +45,23 @@ def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
     lengths[:-1] = starts[1:]
     lengths -= starts
     return first[starts].astype(np.int64), second[starts].astype(np.int64), lengths
+
+
+def distinct_values(ids: np.ndarray) -> np.ndarray:
+    """The values that occur in a map, ascending: what ``np.unique`` gives, without sorting pixels.
+
+    Args:
+        ids: (H, W) integer.
+
+    Returns:
+        (V,) int64.
+    """
+    values = joint_runs(ids, ids)[0]
+    if not values.size or values.min() < 0 or values.max() >= LARGEST_TABLE:
+        return np.unique(values)
+    seen = np.zeros(values.max() + 1, bool)
+    seen[values] = True
+    return np.flatnonzero(seen)
 
 
 def _run_starts(first: np.ndarray, second: np.ndarray) -> np.ndarray:

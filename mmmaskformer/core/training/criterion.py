@@ -12,6 +12,8 @@ from mmmaskformer.core.contracts import Matcher
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training import equations
+from mmmaskformer.core.training.boxes import BoxLoss, predicted_boxes
+from mmmaskformer.core.training.class_weights import ClassWeights
 from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, checked_weights
 from mmmaskformer.core.training.targets import check_segments
 
@@ -44,14 +46,16 @@ class SetCriterion(nn.Module):
         class_mean_over_ranks: divide the classification loss by the sum of class weights of all queries, averaged over
             ranks, so that losses and gradients of several processes, averaged, equal those of one process with the
             joined batch. As published each rank divides by the sum of its own queries. One small exchange per step.
+        box_loss: losses of the boxes of matched queries; None for `BoxLoss` if the matcher uses boxes, else for none.
+
+    Attributes:
+        uses_boxes: whether the network has to predict boxes.
 
     Raises:
         ValueError: if a weight is given for a loss that there is not, or ``class_weight`` has not K entries.
 
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
-
-    class_weight: Tensor
 
     def __init__(
         self,
@@ -63,46 +67,30 @@ class SetCriterion(nn.Module):
         class_weight: Sequence[float] | Mapping[str, float] | None = None,
         no_object_weight: float = 0.1,
         ignore_in_loss: bool = False,
+        box_loss: BoxLoss | None = None,
         class_mean_over_ranks: bool = False,
     ):
         super().__init__()
         self.num_classes = num_classes
         self.matcher = matcher
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss
-        self.loss_weights = checked_weights(loss_weights, ('cls', *self.mask_loss.names), 'criterion.loss_weights')
+        self.box_loss = BoxLoss() if box_loss is None and getattr(matcher, 'uses_boxes', False) else box_loss
+        self.uses_boxes = self.box_loss is not None
+        names = ('cls', *self.mask_loss.names, *(self.box_loss.names if self.box_loss else ()))
+        self.loss_weights = checked_weights(loss_weights, names, 'criterion.loss_weights')
         self.ignore_in_loss = ignore_in_loss
+        self.class_weights = ClassWeights(class_weight, num_classes)
         self.class_mean_over_ranks = class_mean_over_ranks
-        self._named_weights = dict(class_weight) if isinstance(class_weight, Mapping) else {}
-        if self._named_weights or class_weight is None:
-            class_weight = [1.0] * num_classes
-        if len(class_weight) != num_classes:
-            raise ValueError(
-                f'criterion.class_weight has {len(class_weight)} entries; expected {num_classes}, one per class. The '
-                'weight of "no object" is no_object_weight'
-            )
         self.no_object_weight = no_object_weight
-        # Not in checkpoints: it follows from the config.
-        self.register_buffer('class_weight', torch.tensor(list(class_weight), dtype=torch.float32), persistent=False)
+
+    @property
+    def class_weight(self) -> Tensor:
+        """Weights (K,) float32 of the classes in the classification loss."""
+        return self.class_weights.values
 
     def name_classes(self, names: Sequence[str]) -> None:
-        """Look up the weights that are given by class name.
-
-        Args:
-            names: K class names, in the order of the labels.
-
-        Raises:
-            ValueError: if a weight is given for a class that there is not, or names are not K.
-        """
-        if len(names) != self.num_classes:
-            raise ValueError(f'{len(names)} class names were given for num_classes={self.num_classes}')
-        for name, weight in self._named_weights.items():
-            if name not in names:
-                raise ValueError(
-                    f'criterion.class_weight names the class {name!r}; expected one of {list(names)}. The weight of '
-                    '"no object" is no_object_weight'
-                )
-            self.class_weight[list(names).index(name)] = weight
-        self._named_weights = {}
+        """Look up the weights that are given by class name; see `ClassWeights.name_classes`."""
+        self.class_weights.name_classes(names)
 
     def forward(
         self, predictions: Layers | Sequence[MaskPrediction], targets: Targets | Sequence[MaskTarget]
@@ -114,8 +102,9 @@ class SetCriterion(nn.Module):
             targets: of the B images, at the network's input size (padded where an image is).
 
         Returns:
-            Scalars ``loss_cls``, ``loss_mask``, ``loss_dice`` of the final layer and ``d0.loss_cls`` … of the
-            earlier ones, first layer first; weighted, float32 or float64. Their sum is the training loss.
+            Scalars ``loss_cls``, ``loss_mask``, ``loss_dice``, with boxes ``loss_box`` and ``loss_giou``, of the final
+            layer and ``d0.loss_cls`` … of the earlier ones, first layer first; weighted, float32 or float64. Their sum
+            is the training loss.
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
@@ -127,7 +116,8 @@ class SetCriterion(nn.Module):
         normaliser = mean_num_segments(targets, layers.device)
         with torch.autocast(layers.device.type, enabled=False):
             values = [self._class_losses(layers, targets, matches)]
-            values += [value / normaliser for value in self._mask_losses(layers, targets, matches)]
+            sums = [*self._mask_losses(layers, targets, matches), *self._box_losses(layers, targets, matches)]
+            values += [value / normaliser for value in sums]
         by_name = {name: self.loss_weights[name] * value for name, value in zip(self.loss_weights, values, strict=True)}
         num_layers = len(layers.class_logits)
         prefixes = [*(f'd{layer}.' for layer in range(num_layers - 1)), '']
@@ -139,11 +129,7 @@ class SetCriterion(nn.Module):
 
     def _check(self, layers: Layers, targets: Targets) -> None:
         """Refuse targets that do not fit; labels are looked at only where that costs no synchronisation."""
-        if self._named_weights:
-            raise ValueError(
-                f'criterion.class_weight names {list(self._named_weights)}, but the class list is not known. '
-                "Fix: keep custom_hooks' CheckClassesHook, which tells it, or give class_weight as a list"
-            )
+        self.class_weights.require_names()
         batch = layers.class_logits.shape[1]
         if len(targets) != batch:
             raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
@@ -188,6 +174,23 @@ class SetCriterion(nn.Module):
             losses = self.mask_loss(logits, targets, Pairs(counts, segment))
             sums = [total.index_add(0, layer, loss) for total, loss in zip(sums, losses, strict=True)]
         return sums
+
+    def _box_losses(self, layers: Layers, targets: Targets, matches: Matches) -> list[Tensor]:
+        """Box losses (L,) of the layers, one per name, summed over matched pairs."""
+        if self.box_loss is None:
+            return []
+        boxes = predicted_boxes(layers)
+        num_layers, batch, num_queries, _ = boxes.shape
+        query, layer, segment = _to_device(
+            [
+                (matches.layer * batch + matches.image) * num_queries + matches.query,
+                matches.layer,
+                np.array(targets.starts)[matches.image] + matches.segment,
+            ],
+            boxes.device,
+        )
+        losses = self.box_loss(boxes.flatten(0, 2).index_select(0, query), targets, segment)
+        return [loss.new_zeros(num_layers).index_add(0, layer, loss) for loss in losses]
 
 
 def _to_device(columns: Sequence[np.ndarray], device: torch.device) -> Sequence[Tensor]:

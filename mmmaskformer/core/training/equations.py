@@ -57,6 +57,25 @@ def mask_losses(logits: Tensor, masks: Tensor, counted: Tensor, kind: str) -> tu
     return per_pixel.sum(-1) / counted.sum(-1).clamp(min=1), dice(logits, masks, counted)
 
 
+def soft_mask_losses(logits: Tensor, truth: Tensor, counted: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """`mask_losses` where a pixel may belong to a segment in part: the loss of both cases, weighted.
+
+    Args:
+        logits: (..., P) float, before sigmoid.
+        truth: (..., P) float in [0, 1], broadcastable.
+        counted: (..., P) bool, broadcastable.
+        kind: a key of `PER_PIXEL`.
+
+    Returns:
+        (mask, dice): (...) float each.
+    """
+    inside, outside = (PER_PIXEL[kind](logits, torch.tensor(side, device=logits.device)) for side in (True, False))
+    per_pixel, truth = (truth * inside + (1 - truth) * outside) * counted, truth * counted
+    probs = logits.sigmoid() * counted
+    dice = dice_from_sums((probs * truth).sum(-1), probs.sum(-1), truth.sum(-1))
+    return per_pixel.sum(-1) / counted.sum(-1).clamp(min=1), dice
+
+
 def upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Mask logits (n, h, w) at the size (H, W) of the targets; bilinear."""
     return F.interpolate(logits[:, None], size=size, mode='bilinear', align_corners=False)[:, 0]
@@ -86,3 +105,43 @@ def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor, total: Ten
     """
     losses = F.cross_entropy(class_logits.flatten(0, -2), classes.flatten(), weight, reduction='none')
     return losses.view(classes.shape).sum(-1) / (weight[classes].sum(-1) if total is None else total)
+
+
+def pixel_class_loss(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of the pixels of an image, summed: the loss of the per-pixel baselines.
+
+    Args:
+        logits: (K, h, w) float; up-sampled to the size of ``classes``.
+        classes: (H, W) int64, negative where a pixel does not count.
+        weight: (K,) float of the classes.
+
+    Returns:
+        A scalar, the sum of weight times loss.
+    """
+    logits = F.interpolate(logits[None], size=tuple(classes.shape), mode='bilinear', align_corners=False)
+    return F.cross_entropy(logits, classes[None].clamp(min=-1), weight, ignore_index=-1, reduction='sum')
+
+
+def box_losses(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """L1 distance of boxes, and 1 less their generalised IoU.
+
+    Generalised IoU is the IoU, less the share of the smallest box around both that belongs to neither.
+
+    Args:
+        boxes: (..., 4) float, (centre x, centre y, width, height).
+        truth: (..., 4) float, broadcastable.
+
+    Returns:
+        (...) float each; the second in [0, 2].
+
+    Source: DETR, section 3.1 and A.2; Rezatofighi et al., Generalized intersection over union.
+    """
+    (low, high), (true_low, true_high) = (
+        (box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2) for box in (boxes, truth)
+    )
+    overlap = (torch.minimum(high, true_high) - torch.maximum(low, true_low)).clamp(min=0).prod(-1)
+    around = (torch.maximum(high, true_high) - torch.minimum(low, true_low)).prod(-1)
+    union = boxes[..., 2:].prod(-1) + truth[..., 2:].prod(-1) - overlap
+    tiny = torch.finfo(boxes.dtype).tiny
+    giou = overlap / union.clamp(min=tiny) - (around - union) / around.clamp(min=tiny)
+    return (boxes - truth).abs().sum(-1), 1 - giou

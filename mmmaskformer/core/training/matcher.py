@@ -9,11 +9,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import WEIGHT, checked, mapping_of
+from mmmaskformer.core.checks import WEIGHT, checked, mapping_of, whole
 from mmmaskformer.core.contracts import Assignment
 from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
-from mmmaskformer.core.training.assignment import HungarianAssignment
+from mmmaskformer.core.training.assignment import FixedAssignment, HungarianAssignment
+from mmmaskformer.core.training.boxes import BoxCost
 from mmmaskformer.core.training.parts import ClassCost, Cost, FocalDiceLoss, MaskLoss, checked_weights
 from mmmaskformer.core.training.targets import check_labels, check_segments
 
@@ -102,9 +103,16 @@ class SetMatcher(nn.Module):
             for name, values in zip(cost.names, cost(layers, targets), strict=True)
         ]
         of_no_segment = at_least_float32(layers.class_logits).sum(-1, keepdim=True)
+        if not any(cost.uses_masks for cost in costs):
+            of_no_segment = of_no_segment + _mask_sums(layers)
         if not weighted:
             weighted = [of_no_segment.new_zeros(()).expand(*of_no_segment.shape[:3], max(targets.counts))]
         return torch.cat([reduce(operator.add, weighted), of_no_segment], -1)
+
+    @property
+    def uses_boxes(self) -> bool:
+        """Whether the network has to predict boxes."""
+        return any(cost.uses_boxes for cost in cast('Iterable[Cost]', self.costs))
 
 
 @checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
@@ -138,6 +146,59 @@ class HungarianMatcher(SetMatcher):
             loss_weights=loss_weights,
             mask_loss=mask_loss,
         )
+
+
+@checked(num_queries=whole(1).or_none(), num_classes=whole(1).or_none())
+class FixedMatcher(SetMatcher):
+    """Fixed matching: the segment of class k goes to query k; for semantic segmentation with Q = K.
+
+    Args:
+        num_queries: see `FixedAssignment`.
+        num_classes: see `FixedAssignment`.
+
+    Raises:
+        ValueError: if the two are given and differ.
+
+    Source: paper, section 3.2 and table 4 (MaskFormer-fixed).
+    """
+
+    def __init__(self, *, num_queries: int | None = None, num_classes: int | None = None):
+        super().__init__(assignment=FixedAssignment(num_queries=num_queries, num_classes=num_classes))
+
+
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
+class BoxMatcher(SetMatcher):
+    """Bipartite matching by class and box, as in DETR; the criterion then trains boxes as well.
+
+    Args:
+        weights: see `SetMatcher`.
+        loss_weights: see `SetMatcher`.
+
+    Raises:
+        ValueError: if ``weights`` has a name that no cost has.
+
+    Source: paper, section 4.3 and table 5 (box-based matching); DETR, section 3.1.
+    """
+
+    def __init__(self, *, weights: Mapping[str, float] | None = None, loss_weights: Mapping[str, float] | None = None):
+        super().__init__(
+            assignment=HungarianAssignment(),
+            costs=[ClassCost(), BoxCost()],
+            weights=weights,
+            loss_weights=loss_weights,
+        )
+
+
+def _mask_sums(layers: Layers) -> Tensor:
+    """Sums (1, B, 1, 1) of all that the masks of an image are made of: inf or NaN if one of them is."""
+    batch = range(layers.class_logits.shape[1])
+    sums = [
+        torch.stack(
+            [at_least_float32(part).sum() for _, masks in layers.groups for part in masks.parts(image).values()]
+        )
+        for image in batch
+    ]
+    return torch.stack(sums).sum(1)[None, :, None, None]
 
 
 def _check_finite(costs: Tensor, layers: Layers, targets: Targets) -> None:

@@ -39,12 +39,45 @@ def pairwise_mask_costs(masks: Masks, targets: Targets, kind: str = 'focal') -> 
     if not is_fast('chunked_costs'):
         return _plain_costs(masks, targets, kind)
     members, counted = _members(targets, masks.size)
+    return _chunked(masks, members, counted, max(targets.counts), kind)
+
+
+@torch.no_grad()
+def pairwise_point_costs(
+    masks: Masks, members: Tensor, counted: Tensor | None, kind: str = 'bce'
+) -> tuple[Tensor, Tensor]:
+    """The same at points, which may belong to a segment in part: `equations.soft_mask_losses` of every pair.
+
+    Args:
+        masks: of n queries of each of B images, on a grid of P points.
+        members: (B, M, P) float in [0, 1].
+        counted: (B, P) bool, the points that take part; None for all.
+        kind: a key of `equations.PER_PIXEL`.
+
+    Returns:
+        (mask, dice): (B, n, M) float32 or float64 each.
+
+    Source: Mask2Former, section 3.3 (importance sampling; its matching cost samples uniformly).
+    """
+    if counted is not None:
+        members = members * counted[:, None]
+    if is_fast('chunked_costs'):
+        return _chunked(masks, members, counted, members.shape[1], kind)
+    logits = at_least_float32(torch.stack([masks.logits(image) for image in range(len(members))])).flatten(2)
+    of_pairs = torch.ones_like(members, dtype=torch.bool) if counted is None else counted[:, None].expand_as(members)
+    return equations.soft_mask_losses(logits[:, :, None], members[:, None], of_pairs[:, None], kind)
+
+
+def _chunked(
+    masks: Masks, members: Tensor, counted: Tensor | None, num_segments: int, kind: str
+) -> tuple[Tensor, Tensor]:
+    """Costs (B, n, M) of all images, some at a time; arguments as `_costs`."""
     count = chunk_rows(masks.num_queries * FEWEST_PIXELS, masks.like.device)
     parts = []
-    for start in range(0, len(targets), count):
+    for start in range(0, len(members), count):
         images = slice(start, start + count)
         weights = None if counted is None else counted[images]
-        parts.append(_costs(masks, images, members[images], weights, max(targets.counts), kind))
+        parts.append(_costs(masks, images, members[images], weights, num_segments, kind))
     mask, dice = (torch.cat(part).transpose(1, 2) for part in zip(*parts, strict=True))
     return mask, dice
 

@@ -3,7 +3,7 @@
 A part of your own is a class like these, registered under a name that a config can give.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,8 +16,8 @@ from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.one_pass import batch_mask_losses
 from mmmaskformer.core.training.pairwise import pairwise_mask_costs
 
-LOSS_WEIGHTS = {'cls': 1.0, 'mask': 20.0, 'dice': 1.0}
-"""Published weights of classification loss, focal loss and dice loss, and of the matching costs."""
+LOSS_WEIGHTS = {'cls': 1.0, 'mask': 20.0, 'dice': 1.0, 'box': 5.0, 'giou': 2.0}
+"""Published weights of classification loss, focal loss and dice loss, and of the matching costs; DETR's of boxes."""
 
 
 class Pairs(NamedTuple):
@@ -65,9 +65,13 @@ class Cost(nn.Module):
 
     Attributes:
         names: of the costs that it gives; they name their weights.
+        uses_masks: whether inf or NaN in any mask shows in the costs; if none of a matcher does, it looks at the masks.
+        uses_boxes: whether the network has to predict boxes.
     """
 
     names: tuple[str, ...] = ()
+    uses_masks = False
+    uses_boxes = False
 
     def forward(self, layers: Layers, targets: Targets) -> tuple[Tensor, ...]:
         """Costs of all pairs; called without gradients and without autocast.
@@ -128,7 +132,9 @@ class ClassCost(Cost):
     def forward(self, layers: Layers, targets: Targets) -> tuple[Tensor]:
         """See `Cost.forward`; float32 or float64."""
         class_probs = at_least_float32(layers.class_logits).softmax(-1)
-        columns = _padded_labels(targets)[None, :, None].expand(*class_probs.shape[:1], -1, class_probs.shape[2], -1)
+        columns = targets.labels[padded_index(targets)][None, :, None].expand(
+            *class_probs.shape[:1], -1, class_probs.shape[2], -1
+        )
         return (-class_probs.gather(-1, columns),)
 
 
@@ -137,22 +143,27 @@ class FocalDiceCost(Cost):
 
     names = ('mask', 'dice')
     kind = 'focal'
+    uses_masks = True
 
     def forward(self, layers: Layers, targets: Targets) -> tuple[Tensor, Tensor]:
         """See `Cost.forward`; float32 or float64."""
-        queries = layers.class_logits.shape[2]
-        costs = [pairwise_mask_costs(masks, targets, self.kind) for _, masks in layers.groups]
-        mask, dice = (
-            torch.cat([cost.unflatten(1, (-1, queries)).transpose(0, 1) for cost in of_groups])
-            for of_groups in zip(*costs, strict=True)
-        )
-        return mask, dice
+        return by_layer(layers, [pairwise_mask_costs(masks, targets, self.kind) for _, masks in layers.groups])
 
 
 class CrossEntropyDiceCost(FocalDiceCost):
     """Binary cross-entropy per pixel in the place of the focal loss."""
 
     kind = 'bce'
+
+
+def by_layer(layers: Layers, costs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Costs (L, B, Q, M) from those (B, number of layers * Q, M) of each group of ``layers.groups``."""
+    queries = layers.class_logits.shape[2]
+    mask, dice = (
+        torch.cat([cost.unflatten(1, (-1, queries)).transpose(0, 1) for cost in of_groups])
+        for of_groups in zip(*costs, strict=True)
+    )
+    return mask, dice
 
 
 def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], where: str) -> dict[str, float]:
@@ -168,8 +179,8 @@ def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], w
     return {name: float(given.get(name, LOSS_WEIGHTS.get(name, 1.0))) for name in names}
 
 
-def _padded_labels(targets: Targets) -> Tensor:
-    """Labels (B, M) of all images; what is beyond an image's own segments is a label of another one."""
+def padded_index(targets: Targets) -> Tensor:
+    """Positions (B, M) int64 of each image's segments among those of the batch; beyond its own, those of others."""
     index = torch.tensor(targets.starts)[:, None] + torch.arange(max(targets.counts))
     index = index.clamp(max=max(0, len(targets.labels) - 1))
-    return targets.labels[index.to(targets.labels.device, non_blocking=True)]
+    return index.to(targets.labels.device, non_blocking=True)

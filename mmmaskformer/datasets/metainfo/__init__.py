@@ -1,7 +1,7 @@
 """Class lists as data files, ``NAME.json`` beside this module, and the function that reads and checks them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -203,3 +203,30 @@ def _is_colour(colour: Sequence) -> bool:
         and len(colour) == 3
         and all(isinstance(value, int) and 0 <= value <= 255 for value in colour)
     )
+
+
+def chosen_metainfo(
+    owner: str, metainfo_file: str | None, metainfo: Mapping | None, load: Callable[[str], dict]
+) -> Mapping | None:
+    """The class list of a data set, given as a file or by itself.
+
+    Args:
+        owner: class of the data set, for the message.
+        metainfo_file: name or path of the list.
+        metainfo: the list.
+        load: reads ``metainfo_file``.
+
+    Returns:
+        The list; None if neither is given.
+
+    Raises:
+        ValueError: if both are given.
+    """
+    if metainfo_file is None:
+        return metainfo
+    if metainfo is not None:
+        raise ValueError(
+            f'{owner}: found both metainfo_file={metainfo_file!r} and metainfo, expected one class list. Fix: remove '
+            'one of the two.'
+        )
+    return load(metainfo_file)

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.progress import track
 
 from mmmaskformer.datasets.scenes.scenes import CLASSES, Scene, make_scene
-from mmmaskformer.formats.coco_json import write_panoptic
+from mmmaskformer.formats.coco_json import segment_row, write_panoptic
 from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.formats.whole_files import whole_folder
 
@@ -115,21 +115,7 @@ def _write_split(root: Path, split: str, count: int, seed: int) -> None:
 
 def describe_segments(scene: Scene) -> list[dict]:
     """COCO ``segments_info`` of a scene: id, category_id, area in pixels, bbox [x, y, width, height], iscrowd."""
-    described = []
-    for segment in scene.segments:
-        seen = scene.panoptic == segment.id
-        rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-        top, left = int(rows[0]), int(columns[0])
-        described.append(
-            {
-                'id': segment.id,
-                'category_id': segment.label + 1,
-                'area': int(np.count_nonzero(seen)),
-                'bbox': [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
-                'iscrowd': 0,
-            }
-        )
-    return described
+    return [segment_row(scene.panoptic == segment.id, segment.id, segment.label + 1) for segment in scene.segments]
 
 
 def coco_categories() -> list[dict]:

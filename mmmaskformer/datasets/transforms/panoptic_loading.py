@@ -9,7 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
-from mmmaskformer.datasets.checks import LABELS
+from mmmaskformer.datasets.settings import LABELS
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.pq_pairs import categories, counts_by_definition, official_stat, random_pair
 
-from mmmaskformer.core.quality.panoptic_map import joint_areas, joint_runs, labels_of_pixels, numbered
+from mmmaskformer.core.quality.panoptic_map import distinct_values, joint_areas, joint_runs, labels_of_pixels, numbered
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality, quality
 from mmmaskformer.core.segments import Segments
 
@@ -190,6 +190,14 @@ def test_runs_of_a_map_with_itself_are_its_own():
     ids = np.random.default_rng(0).integers(0, 3, (7, 11))
     own, again = joint_runs(ids, ids), joint_runs(ids, ids.copy())
     assert all(map(np.array_equal, own, again)) and np.array_equal(np.repeat(own[0], own[2]), ids.ravel())
+
+
+@pytest.mark.parametrize('low, high', [(0, 5), (0, 300_000), (-3, 3), (2**30, 2**30 + 9), (0, 1)])
+@pytest.mark.parametrize('size', [(0, 4), (1, 1), (9, 13)])
+def test_distinct_values(low, high, size):
+    ids = np.random.default_rng(0).integers(low, high, size).astype(np.int32)
+    found = distinct_values(ids)
+    assert found.dtype == np.int64 and np.array_equal(found, np.unique(ids))
 
 
 def test_areas_merge_the_runs_of_a_pair():

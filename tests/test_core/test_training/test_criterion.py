@@ -116,6 +116,13 @@ def test_a_rank_without_targets_shares_normaliser_and_gradients():
     assert losses['loss_dice'] == pytest.approx(2 * float(alone['loss_dice'].detach()), rel=1e-5)
 
 
+def test_in_one_process_the_mean_over_ranks_is_its_own():
+    predictions, targets = toy.make_predictions(), [toy.make_target(3), toy.make_target(0)]
+    expected = toy.make_criterion()(predictions, targets)
+    found = toy.make_criterion(class_mean_over_ranks=True)(predictions, targets)
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 @pytest.mark.parametrize(
     'build, message',
     [

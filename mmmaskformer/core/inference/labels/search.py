@@ -56,9 +56,9 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
     Returns:
         (H, W) int32; where scores are equal to rounding, any of their classes. 0 everywhere if there are no queries.
     """
-    device = views[0].class_probs.device
+    device = views[0].mask_logits.device
     height, width = views[0].rows.size, views[0].columns.size
-    if not any(len(view.class_probs) for view in views):
+    if not any(view.mask_logits.shape[2] for view in views):
         return torch.zeros(height, width, dtype=torch.int32, device=device)
     grid = [torch.arange(-(-side // TILE_SIZES[0]), device=device) for side in (height, width)]
     labels = torch.empty([len(x) * TILE_SIZES[0] for x in grid], dtype=torch.int32, device=device)
@@ -73,6 +73,8 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
 
 def strong_part(view: ScoreView) -> tuple[ScoreView, Tensor]:
     """A view without its faint queries, if these are the most; and what they add at most to each class (K,)."""
+    if view.class_probs is None:
+        return view, view.mask_logits.new_zeros(view.num_classes)
     reach = view.mask_logits.amax((0, 1)).sigmoid()[:, None] * view.class_probs
     strong = reach.amax(1) > FAINT
     chosen = strong.nonzero()[:, 0]
@@ -84,7 +86,7 @@ def strong_part(view: ScoreView) -> tuple[ScoreView, Tensor]:
 
 def _band_height(views: Sequence[ScoreView]) -> int:
     """Number of rows of the largest tiles whose bounds are held at a time."""
-    limit = CHUNK_ELEMENTS.get(views[0].class_probs.device.type, CHUNK_ELEMENTS['cuda'])
+    limit = CHUNK_ELEMENTS.get(views[0].mask_logits.device.type, CHUNK_ELEMENTS['cuda'])
     widest = max(view.mask_logits[0].numel() for view in views)
     return max(1, limit * TILE_SIZES[-1] // (TILE_SIZES[0] * widest))
 
@@ -139,7 +141,7 @@ def _write(labels: Tensor, tiles: Tensor, values: Tensor, side: int) -> None:
 def _chunk_size(summands: Sequence[Tiled], classes: Tensor) -> int:
     """Number of the smallest tiles to compute at a time."""
     limit = CHUNK_ELEMENTS.get(classes.device.type, CHUNK_ELEMENTS['cuda'])
-    widest = max(len(classes), *(len(summand.view.class_probs) for summand in summands))
+    widest = max(len(classes), *(summand.num_masks(classes) for summand in summands))
     return max(1, limit // (TILE_SIZES[-1] ** 2 * widest))
 
 
@@ -149,8 +151,8 @@ def _bound(summands: Sequence[Tiled], rest: Tensor, tiles: Tensor, classes: Tens
     lower = torch.zeros_like(upper)
     for summand in summands:
         low, high = summand.mask_bounds(tiles)
-        class_probs = summand.view.class_probs[:, classes]
-        lower, upper = lower + low @ class_probs, upper + high @ class_probs
+        lower = lower + summand.view.of_classes(low, classes)
+        upper = upper + summand.view.of_classes(high, classes)
     most, best = lower.max(1)
     rivals = upper >= most[:, None] - SLACK
     decided = rivals.scatter(1, best[:, None], False).any(1).logical_not()
@@ -165,7 +167,7 @@ def _scores(summands: Sequence[Tiled], tiles: Tensor, classes: Tensor) -> Tensor
 def _scores_of(summand: Tiled, tiles: Tensor, classes: Tensor) -> Tensor:
     """What one view adds to the scores, 0 in tiles that it does not see."""
     seen = summand.sees(tiles)
-    found = summand.masks(tiles[seen]) @ summand.view.class_probs[:, classes]
+    found = summand.scores(tiles[seen], classes)
     if len(found) == len(tiles):
         return found
     return found.new_zeros(len(tiles), *found.shape[1:]).masked_scatter_(seen[:, None, None, None], found)

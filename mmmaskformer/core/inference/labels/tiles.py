@@ -61,15 +61,16 @@ class Tiled:
         self.rows, self.columns = Windows(view.rows, side), Windows(view.columns, side)
 
     def mask_bounds(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """Lowest and highest resized mask probability (n, Q) in each of some tiles (n, 2)."""
+        """Lowest and highest value (n, Q) of each mask, as it enters the scores, in each of some tiles (n, 2)."""
         rows, columns = tiles.unbind(1)
         pooled_rows, place = rows.unique(return_inverse=True)
         bounds = []
-        for i, pick in enumerate((torch.minimum, torch.maximum)):
+        for pick in (torch.minimum, torch.maximum):
             tall = _pool(self.view.mask_logits, self.rows.index[pooled_rows], pick)
             extreme = _pool(tall.transpose(0, 1), self.columns.index, pick)
-            weight = self.rows.weight[i][rows] * self.columns.weight[i][columns]
-            bounds.append(extreme[columns, place].sigmoid_() * weight[:, None])
+            values = self.view.activated(extreme[columns, place])
+            weighted = [values * (self.rows.weight[j][rows] * self.columns.weight[j][columns])[:, None] for j in (0, 1)]
+            bounds.append(pick(*weighted))
         return bounds[0], bounds[1]
 
     def sees(self, tiles: Tensor) -> Tensor:
@@ -77,15 +78,29 @@ class Tiled:
         rows, columns = tiles.unbind(1)
         return (self.rows.weight[1][rows] > 0) & (self.columns.weight[1][columns] > 0)
 
-    def masks(self, tiles: Tensor) -> Tensor:
-        """Resized mask probabilities (n, side, side, Q) in some tiles (n, 2)."""
+    def num_masks(self, classes: Tensor) -> int:
+        """How many masks the scores of some classes (k,) are made of."""
+        return len(classes) if self.view.class_probs is None else len(self.view.class_probs)
+
+    def scores(self, tiles: Tensor, classes: Tensor) -> Tensor:
+        """Scores (n, side, side, k) of some classes (k,) in some tiles (n, 2)."""
+        if self.view.class_probs is None:
+            return self.masks(tiles, classes)
+        return self.masks(tiles) @ self.view.class_probs[:, classes]
+
+    def masks(self, tiles: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Some resized masks (n, side, side, q), all Q if None, as they enter the scores, in some tiles (n, 2)."""
         rows, columns = tiles.unbind(1)
-        patches = self.view.mask_logits[self.rows.index[rows][:, :, None], self.columns.index[columns][:, None]]
-        probs = _resample(patches, self.rows.before[rows], self.columns.before[columns]).sigmoid_()
+        index = self.rows.index[rows][:, :, None], self.columns.index[columns][:, None]
+        if chosen is None:
+            patches = self.view.mask_logits[index]
+        else:
+            patches = self.view.mask_logits[index[0][..., None], index[1][..., None], chosen]
+        masks = self.view.activated(_resample(patches, self.rows.before[rows], self.columns.before[columns]))
         if self.rows.after is None:
-            return probs
+            return masks
         assert self.columns.after is not None, 'a view is resized along both axes or neither'
-        return _resample(probs, self.rows.after[rows], self.columns.after[columns])
+        return _resample(masks, self.rows.after[rows], self.columns.after[columns])
 
 
 def _pool(maps: Tensor, index: Tensor, pick) -> Tensor:

@@ -77,21 +77,38 @@ class ScoreView(NamedTuple):
     """One summand of the class scores of an image: a whole view, or one window of it.
 
     Attributes:
-        class_probs: (Q, K) float, without "no object".
+        class_probs: (Q, K) float, without "no object". None for a per-pixel model: the masks are those of the classes
+            (Q is K), and their resized logits are the scores, without a sigmoid.
         mask_logits: (h, w, Q) float.
         rows: from h rows to those of the output.
         columns: from w columns to those of the output.
     """
 
-    class_probs: Tensor
+    class_probs: Tensor | None
     mask_logits: Tensor
     rows: Axis
     columns: Axis
 
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.mask_logits.shape[2] if self.class_probs is None else self.class_probs.shape[1]
+
+    def activated(self, logits: Tensor) -> Tensor:
+        """What masks add to the scores before they are weighted: their probabilities; ``logits`` may be overwritten."""
+        return logits if self.class_probs is None else logits.sigmoid_()
+
+    def of_classes(self, masks: Tensor, classes: Tensor) -> Tensor:
+        """Scores (..., k) of some classes (k,) from what all masks (..., Q) add."""
+        return masks[..., classes] if self.class_probs is None else masks @ self.class_probs[:, classes]
+
 
 @torch.compiler.disable  # part of `label_map`, which cannot be compiled
-def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> ScoreView:
-    """What `label_map` needs of one view of an image; arguments as in `semantic_labels`."""
+def score_view(class_logits: Tensor | None, masks: QueryMasks, *, resize_masks_first: bool = False) -> ScoreView:
+    """What `label_map` needs of one view of an image; arguments as in `semantic_labels`.
+
+    Without class logits the masks are those of the classes, see `ScoreView`.
+    """
     logits = masks.coarse_logits().permute(1, 2, 0).contiguous()
     axes = []
     for coarse, padded, image, out in zip(
@@ -104,12 +121,12 @@ def score_view(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: b
         axes = [Axis(axis.before) for axis in axes]
     if masks.flipped:
         axes[1] = axes[1].mirrored()
-    return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
+    return ScoreView(_class_probs(class_logits), logits, *axes)
 
 
 @torch.compiler.disable  # part of `label_map`, which cannot be compiled
 def window_view(
-    class_logits: Tensor,
+    class_logits: Tensor | None,
     mask_logits: Tensor,
     *,
     rows: slice,
@@ -117,11 +134,12 @@ def window_view(
     weights: tuple[Tensor, Tensor],
     image_size: tuple[int, int],
     out_size: tuple[int, int],
+    padded_size: tuple[int, int] | None = None,
 ) -> ScoreView:
     """What `label_map` needs of one window of a sliding model; its scores are weighted and added to the others'.
 
     Args:
-        class_logits: (Q, K + 1) float.
+        class_logits: (Q, K + 1) float, or None, see `score_view`.
         mask_logits: (Q, h, w) float, of the window.
         rows: where the window lies in the padded input, start and stop.
         columns: the same.
@@ -129,18 +147,22 @@ def window_view(
             product of the two.
         image_size: (height, width) of the image within the padded input, at the top left.
         out_size: (height, width) wanted.
+        padded_size: (height, width) to which the logits are up-sampled, if that is more than the window; the rest is
+            cut off.
     """
+    if padded_size is None:
+        padded_size = (rows.stop - rows.start, columns.stop - columns.start)
     logits = at_least_float32(mask_logits).permute(1, 2, 0).contiguous()
     axes = []
-    for coarse, window, weight, image, out in zip(
-        logits.shape[:2], (rows, columns), weights, image_size, out_size, strict=True
+    for coarse, padded, window, weight, image, out in zip(
+        logits.shape[:2], padded_size, (rows, columns), weights, image_size, out_size, strict=True
     ):
         index, share = Taps.bilinear(image, out, logits)
         inside = (index >= window.start) & (index < window.stop)
         length = window.stop - window.start
         to_output = Taps((index - window.start).clamp(0, length - 1), share * weight.to(logits)[index] * inside)
-        axes.append(Axis(Taps.bilinear(coarse, length, logits), to_output))
-    return ScoreView(at_least_float32(class_logits).softmax(-1)[:, :-1], logits, *axes)
+        axes.append(Axis(Taps.bilinear(coarse, padded, logits).rows(slice(length)), to_output))
+    return ScoreView(_class_probs(class_logits), logits, *axes)
 
 
 @torch.no_grad()
@@ -154,12 +176,19 @@ def class_scores(views: Sequence[ScoreView]) -> Tensor:
         (K, H, W) float, the sum over the views.
     """
     total: Tensor | None = None
-    with torch.autocast(views[0].class_probs.device.type, enabled=False):
+    with torch.autocast(views[0].mask_logits.device.type, enabled=False):
         for view in views:
-            masks = view.columns.before.applied(view.rows.before.applied(view.mask_logits, 0), 1).sigmoid()
+            masks = view.activated(view.columns.before.applied(view.rows.before.applied(view.mask_logits, 0), 1))
             for axis, side in enumerate((view.rows, view.columns)):
                 masks = masks if side.after is None else side.after.applied(masks, axis)
-            scores = torch.einsum('hwq,qk->khw', masks, view.class_probs)
+            if view.class_probs is None:
+                scores = masks.permute(2, 0, 1)
+            else:
+                scores = torch.einsum('hwq,qk->khw', masks, view.class_probs)
             total = scores if total is None else total + scores
     assert total is not None, 'there is at least one view'
     return total
+
+
+def _class_probs(class_logits: Tensor | None) -> Tensor | None:
+    return None if class_logits is None else at_least_float32(class_logits).softmax(-1)[:, :-1]

@@ -7,7 +7,8 @@ from helpers import hosts
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
-from mmmaskformer.heads.checkpoint_layouts import describe_layout, require_own_weights
+from mmmaskformer.checkpoints.layouts import describe_layout
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 
 SEMANTIC = ('model.decode_head', 'decode_head.classifier.class_embed.bias')
 PANOPTIC = ('model.panoptic_head', 'panoptic_head.classifier.class_embed.bias')
@@ -20,9 +21,10 @@ NAMES = {
     'a semantic model of detectron2': ['sem_seg_head.predictor2.weight', 'backbone.stem.conv1.weight'],
     "MMDetection's Mask2Former": ['panoptic_head.query_feat.weight', 'panoptic_head.query_embed.weight'],
     "MMSegmentation's Mask2Former": ['decode_head.query_feat.weight', 'decode_head.query_embed.weight'],
-    "transformers' MaskFormer or Mask2Former": [
+    "transformers' MaskFormer": [
         'class_predictor.weight', 'mask_embedder.0.0.weight',
         'model.pixel_level_module.encoder.embeddings.norm.weight'],
+    "transformers' Mask2Former": ['class_predictor.weight', 'model.transformer_module.queries_features.weight'],
     'DETR': ['transformer.encoder.layers.0.linear1.weight', 'class_embed.weight', 'bbox_embed.layers.0.weight'],
     'a bare backbone': ['module.layer1.0.conv1.weight', 'module.fc.bias'],
     'a backbone, with the names that it has in a whole model': ['backbone.layer1.0.conv1.weight'],
@@ -73,12 +75,15 @@ def test_whatever_loads_a_foreign_checkpoint_is_stopped(tmp_path, panoptic, stri
     """`load_checkpoint` is what both hosts' `init_model`, `init_detector` and inferencers call."""
     model = hosts.make_detector() if panoptic else hosts.make_segmentor()
     head, first = PANOPTIC if panoptic else SEMANTIC
-    count = len(list(getattr(model, head.removeprefix('model.')).parameters()))
-    peer = "MMDetection's MaskFormer" if panoptic else "MMSegmentation's MaskFormer"
-    for key, what in (
-        ('backbone.conv1.weight', "no name begins with '.*_head.'"),
-        (f'{head.removeprefix("model.")}.query_embed.weight', f'it looks like {peer}'),
+    key = head.removeprefix('model.')
+    count = len(list(getattr(model, key).parameters()))
+    peer = "MMDetection's Ma" if panoptic else "MMSegmentation's Ma"
+    none = f'none of the {count} weights of {head} is in it, .* {first}; '
+    for name, message in (
+        ('backbone.conv1.weight', f"{none}no name begins with '.*_head.'"),
+        (f'{key}.query_feat.weight', f'{none}it looks like {peer}sk2Former'),
+        (f'{key}.query_embed.weight', f'a.pth: it is {peer}skFormer, and cannot be converted: .*missing'),
     ):
-        torch.save(dict(state_dict={key: torch.zeros(3)}), tmp_path / 'a.pth')
-        with pytest.raises(ValueError, match=f'none of the {count} weights of {head} is in it, .* {first}; {what}'):
+        torch.save(dict(state_dict={name: torch.zeros(3, 2)}), tmp_path / 'a.pth')
+        with pytest.raises(ValueError, match=message):
             load_checkpoint(model, str(tmp_path / 'a.pth'), strict=strict)

@@ -1,0 +1,58 @@
+"""Prepare a published data set, or check that one can be trained on.
+
+``data prepare NAME`` checks the files of the publishers, converts what has to be converted, and reports images and
+classes beside the published numbers. It may be run again at any time: it goes on where it stopped, and keeps what is
+complete. NAME is one of: ade20k, ade20k_full, cocostuff10k, cityscapes, mapillary, coco_panoptic, ade20k_panoptic,
+cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download and where to unpack it.
+
+``data check CONFIG`` builds the data sets of a config and looks at their files, as a training run does at its start.
+``data check NAME`` compares a prepared data set with its record.
+"""
+
+import sys
+
+EXAMPLE = 'mmmaskformer data check configs/scenes/maskformer_tiny_1xb8-800_scenes.py'
+INTERRUPTED = 130
+"""The status by which shells know that a command was ended by Ctrl-C."""
+
+
+def add_arguments(parser):
+    """Describe the arguments."""
+    actions = parser.add_subparsers(dest='action', metavar='prepare|check', required=True)
+    prepare = actions.add_parser('prepare', help='prepare a published data set')
+    prepare.add_argument('name', help='of the data set, see mmmaskformer data --help')
+    prepare.add_argument('--root', help='where the data set goes (default: the data_root of the configs)')
+    prepare.add_argument('--source', help='where the files of the publishers are unpacked, if not in the root')
+    prepare.add_argument('--workers', type=int, help='number of processes (default: one for each core)')
+    prepare.add_argument(
+        '--partial', action='store_true', help='accept a part of the data: other numbers of images than published'
+    )
+    prepare.add_argument(
+        '--overwrite', action='store_true', help='do everything again and replace files that are there already'
+    )
+    check = actions.add_parser('check', help='look at the files of a data set without training')
+    check.add_argument('target', help='a config file, or the name of a prepared data set')
+    check.add_argument('--root', help='of the prepared data set (default: the data_root of the configs)')
+    check.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries of the config to replace')
+
+
+def run(args) -> int:
+    """Prepare or check."""
+    from mmmaskformer.apis.data_sets import check_config, check_prepared, prepare_data
+
+    if args.action == 'prepare':
+        flags = dict(workers=args.workers, partial_set=args.partial, overwrite=args.overwrite)
+        try:
+            print(prepare_data(args.name, args.root, args.source, **flags))
+        except KeyboardInterrupt:
+            print('stopped: nothing is finished yet, and the same command goes on from here', file=sys.stderr)
+            return INTERRUPTED
+        return 0
+    if not args.target.endswith('.py'):
+        print(check_prepared(args.target, args.root))
+        return 0
+    from mmmaskformer.apis.trained import parse_options
+
+    lines = check_config(args.target, parse_options(args.cfg_options))
+    print('\n'.join(lines))
+    return 0

@@ -1,0 +1,59 @@
+"""Configs that checkpoints hold as text, read without running them: a config is Python code, a file may hold any."""
+
+import ast
+from typing import Any
+
+UNKNOWN = None
+"""In the place of what is no plain value."""
+
+
+def read_config_text(text: str) -> dict[str, Any]:
+    """The plain values of a config: numbers, texts, lists, tuples and dicts, as mmengine writes them.
+
+    Args:
+        text: of the config.
+
+    Returns:
+        Values by name, `UNKNOWN` where something would have to be computed; empty if it is no Python.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    return {
+        target.id: _value(node.value)
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def lookup(values: Any, *path: str) -> Any:
+    """The value at a path of keys; `UNKNOWN` if there is none."""
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else UNKNOWN
+    return values
+
+
+def _value(node: ast.AST) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.List):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        return {_value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if _plain(key)}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        given = [_value(argument) for argument in node.args]  # of names that are no words
+        named = {item.arg: _value(item.value) for item in node.keywords if item.arg}
+        return {key: value for values in given if isinstance(values, dict) for key, value in values.items()} | named
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        number = _value(node.operand)
+        return -number if isinstance(number, int | float) else UNKNOWN
+    return UNKNOWN
+
+
+def _plain(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant)

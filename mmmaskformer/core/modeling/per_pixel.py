@@ -1,0 +1,102 @@
+"""The paper's per-pixel baselines: the same networks, with one map of logits per class instead of queries with a class.
+
+Both give `Masks` of K "queries": the mask logits of query k are the logits of class k at every pixel.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmmaskformer.core.checks import checked, whole
+from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
+from mmmaskformer.core.folding import LastConv, can_fold
+from mmmaskformer.core.masks import Masks, Plain
+from mmmaskformer.core.modeling.layers import MLP
+
+
+@checked(num_classes=whole(1), mask_channels=whole(1))
+class PerPixelClassifier(nn.Module):
+    """PerPixelBaseline: the pixel decoder and a 1x1 convolution to K logits per pixel.
+
+    Args:
+        pixel_decoder: maps the features to a `PixelDecoderOutput`; its memory is not used.
+        num_classes: K.
+        mask_channels: width C of the per-pixel embeddings.
+
+    Source: paper, section 4 (baseline models); official code, PerPixelBaselineHead.
+    """
+
+    def __init__(self, *, pixel_decoder: PixelDecoder, num_classes: int, mask_channels: int = 256):
+        super().__init__()
+        self.pixel_decoder = pixel_decoder
+        self.pixel_classifier = nn.Conv2d(mask_channels, num_classes, 1)
+        nn.init.kaiming_normal_(self.pixel_classifier.weight, mode='fan_out', nonlinearity='relu')
+        assert self.pixel_classifier.bias is not None
+        nn.init.zeros_(self.pixel_classifier.bias)
+
+    def forward(self, features: Sequence[Tensor], *, all_layers: bool) -> list[Masks]:
+        """Classify pixels.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            all_layers: without meaning: there is one layer.
+
+        Returns:
+            One `Plain` of the logits (B, K, h, w).
+        """
+        found = self.pixel_decoder(features).mask_features
+        conv = self.pixel_classifier
+        if not isinstance(found, LastConv):
+            return [Plain(conv(found))]
+        if not can_fold(conv):
+            return [Plain(conv(found.mask_features()))]
+        assert conv.bias is not None, '`can_fold` wants a bias'
+        # Fused: two convolutions in a row are one, with K kernels instead of C.
+        logits = [found.of_image(image).mask_logits(conv.weight.flatten(1)) for image in range(len(found.x))]
+        return [Plain(torch.stack(logits) + conv.bias[:, None, None])]
+
+
+@checked(channels=whole(1), mask_channels=whole(1))
+class PerPixelPlusClassifier(nn.Module):
+    """PerPixelBaseline+: MaskFormer without its class head, whose query k makes the logits of class k.
+
+    Args:
+        pixel_decoder: maps the features to a `PixelDecoderOutput`.
+        transformer_decoder: maps the memory to L states (B, K, channels); it has K queries.
+        channels: width of the decoder states.
+        mask_channels: width C of the per-pixel embeddings.
+
+    Source: paper, section 4 (baseline models); official code, PerPixelBaselinePlusHead.
+    """
+
+    def __init__(
+        self,
+        *,
+        pixel_decoder: PixelDecoder,
+        transformer_decoder: TransformerDecoder,
+        channels: int = 256,
+        mask_channels: int = 256,
+    ):
+        super().__init__()
+        self.pixel_decoder = pixel_decoder
+        self.transformer_decoder = transformer_decoder
+        self.mask_embed = MLP(channels, channels, mask_channels, 3)
+
+    def forward(self, features: Sequence[Tensor], *, all_layers: bool) -> list[Masks]:
+        """Classify pixels.
+
+        Args:
+            features: backbone features (B, C_i, h_i, w_i), finest first.
+            all_layers: True for the logits of all L layers (training), False for those of the last one only.
+
+        Returns:
+            Logits (B, K, h, w) of each layer as masks of K queries, the last one final.
+        """
+        # The logits of all K classes of all layers are wanted: then the backward pass through the mask features, once
+        # for all layers, is cheaper than one through the folded convolution for each.
+        pixels = self.pixel_decoder(features)._replace(made_by=None)
+        states = self.transformer_decoder(pixels.memory)
+        if not all_layers:
+            states = states[-1:]
+        return [pixels.masks(self.mask_embed(state)) for state in states]

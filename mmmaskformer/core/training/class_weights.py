@@ -1,0 +1,68 @@
+"""Weights of classes in a classification loss, given by position or by name."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class ClassWeights(nn.Module):
+    """The weight of every class; not in checkpoints, since it follows from the config.
+
+    Args:
+        given: a list of K, or by class name those that are not 1, for which `name_classes` must be called. 1 each if
+            None.
+        num_classes: K.
+
+    Attributes:
+        values: (K,) float32.
+
+    Raises:
+        ValueError: if the list has not K entries.
+    """
+
+    values: Tensor
+
+    def __init__(self, given: Sequence[float] | Mapping[str, float] | None, num_classes: int):
+        super().__init__()
+        self._named = dict(given) if isinstance(given, Mapping) else {}
+        weights = [1.0] * num_classes if given is None or isinstance(given, Mapping) else list(given)
+        if len(weights) != num_classes:
+            raise ValueError(
+                f'criterion.class_weight has {len(weights)} entries; expected {num_classes}, one per class. The '
+                'weight of "no object" is no_object_weight'
+            )
+        self.are_equal = not self._named and all(weight == 1 for weight in weights)
+        self.register_buffer('values', torch.tensor(weights, dtype=torch.float32), persistent=False)
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Look up the weights that are given by class name.
+
+        Args:
+            names: K class names, in the order of the labels.
+
+        Raises:
+            ValueError: if a weight is given for a class that there is not, or names are not K.
+        """
+        if len(names) != len(self.values):
+            raise ValueError(f'{len(names)} class names were given for num_classes={len(self.values)}')
+        for name, weight in self._named.items():
+            if name not in names:
+                raise ValueError(
+                    f'criterion.class_weight names the class {name!r}; expected one of {list(names)}. The weight of '
+                    '"no object" is no_object_weight'
+                )
+            self.values[list(names).index(name)] = weight
+        self._named = {}
+
+    def require_names(self) -> None:
+        """Check that the weights that are given by name were looked up.
+
+        Raises:
+            ValueError: if they were not.
+        """
+        if self._named:
+            raise ValueError(
+                f'criterion.class_weight names {list(self._named)}, but the class list is not known. '
+                "Fix: keep custom_hooks' CheckClassesHook, which tells it, or give class_weight as a list"
+            )

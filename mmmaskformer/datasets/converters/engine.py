@@ -1,0 +1,238 @@
+"""Prepares a data set: looks at everything first, works in parallel, names nothing as finished before all of it is."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from mmmaskformer.datasets.converters.processes import number_of_cores, work_on
+from mmmaskformer.datasets.converters.progress import show_progress
+from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
+from mmmaskformer.datasets.converters.records import Record, read_record, record_path, write_record
+from mmmaskformer.datasets.converters.searching import some
+from mmmaskformer.datasets.converters.staging import Staging, write_target
+from mmmaskformer.datasets.converters.unpacking import unpack
+from mmmaskformer.formats.images import decode_picture
+from mmmaskformer.formats.whole_files import write_whole
+
+VERSION = 1
+"""Raised whenever the same files would give other ones, so that unfinished work of an older release is not used."""
+SAMPLE = 8
+"""Images of each split that are converted before anything is written: a wrong release shows in seconds, not hours."""
+
+
+class Prepared(NamedTuple):
+    """What `prepare` did.
+
+    Attributes:
+        record: counts of the complete data set.
+        root: where it is.
+        kept: whether it was there already.
+    """
+
+    record: Record
+    root: Path
+    kept: bool
+
+
+def prepare(
+    recipe: Recipe,
+    root: str | Path | None = None,
+    source: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    partial_set: bool = False,
+    overwrite: bool = False,
+) -> Prepared:
+    """Prepare a data set, or go on where an earlier call was interrupted, or keep what is complete.
+
+    Args:
+        recipe: of the data set.
+        root: where it goes; None for the place that the configs expect, below the working directory.
+        source: where the files of its publishers are unpacked, if that is not the root; None for the usual place.
+        workers: processes; None for one for each core.
+        partial_set: accept other numbers of images than the published ones.
+        overwrite: do everything again, and replace files that differ.
+
+    Returns:
+        What there is now.
+
+    Raises:
+        FileNotFoundError: if files of the publishers are missing.
+        ValueError: if they are damaged, of another release or number, hold unknown ids, or files that are there already
+            and were not made by this function differ from what it would write.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f'workers: found {workers}, expected at least 1')
+    if source is not None and recipe.source is None:
+        raise ValueError(
+            f'source: found {source}, but {recipe.title} stays where it is unpacked. Expected no source. Fix: give '
+            'that folder as the root (--root).'
+        )
+    root = Path(root or recipe.root).expanduser().resolve()
+    source = Path(source or recipe.source or root).expanduser().resolve()
+    record = None if overwrite else read_record(root, recipe.name, VERSION)
+    if record is not None and record.targets:
+        record.require_targets(root)
+        # to a part of the data, the rest may have been added
+        if record.images == recipe.images or not source.is_dir():
+            return Prepared(record, root, kept=True)
+    items = recipe.find(source, root)
+    require_published_numbers(recipe, items, partial_set, root)
+    _require_own_targets(recipe, items)
+    if record is not None and record.images == Counter(item.split for item in items):
+        return Prepared(record, root, kept=True)
+    staging = Staging(root, recipe.name, [VERSION, str(source)])
+    if not staging.is_publishing:
+        if record is None and not overwrite:
+            _require_free_names(recipe, items, root)
+        _try_sample(recipe, items, root, overwrite)
+    with staging.locked():
+        unpack(recipe, root, staging.folder)
+        notes = _convert_all(recipe, items, staging, workers or number_of_cores(), overwrite)
+        record = _finish(recipe, items, notes, staging)
+        staging.remove()
+    return Prepared(record, root, kept=False)
+
+
+def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set: bool, root: Path) -> None:
+    """Check that there are as many images as were published.
+
+    Raises:
+        ValueError: if a split has another number, which an archive that was not unpacked wholly has too.
+    """
+    found = Counter(item.split for item in items)
+    empty = [split for split in recipe.images if not found[split]]
+    wrong = {split: number for split, number in recipe.images.items() if found[split] != number}
+    if empty or (wrong and not partial_set):
+        numbers = ', '.join(f'{split} {found[split]} (published: {number})' for split, number in wrong.items())
+        raise ValueError(
+            f'{recipe.title}: found these numbers of images: {numbers}. Expected the published ones. Fix: download '
+            f'and unpack again: {recipe.files} from {recipe.address}; an archive was perhaps not unpacked wholly. To '
+            f'use a part of the data on purpose, at least one image of each split, add --partial. Nothing was written '
+            f'to {root}.'
+        )
+
+
+def _require_own_targets(recipe: Recipe, items: Sequence[Item]) -> None:
+    """Raise if two images would get one file."""
+    number = Counter(target for item in items for target in item.targets)
+    twice = [target for target, count in number.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f'{recipe.title}: {len(twice)} files would be written twice: {some(twice)}. Expected images of different '
+            'names. Fix: remove the copies of these images.'
+        )
+
+
+def _require_free_names(recipe: Recipe, items: Sequence[Item], root: Path) -> None:
+    """Raise if a JSON file is there that this function did not make."""
+    there = [root / name for name in recipe.json_files.values() if (root / name).exists()]
+    if there and any(item.targets for item in items):
+        raise ValueError(
+            f'{recipe.title}: {there[0]} is there, and nothing says that this command made it and that it is complete. '
+            'Expected no such file. Fix: move it away to have it made, or replace it with --overwrite.'
+        )
+
+
+def _try_sample(recipe: Recipe, items: Sequence[Item], root: Path, overwrite: bool) -> None:
+    """Convert a few images of each split, spread evenly, and write nothing."""
+    for split in recipe.images:
+        ours = [item for item in items if item.split == split]
+        for item in ours[:: max(1, len(ours) // SAMPLE)]:
+            if any(not path.is_file() for path in item.sources):
+                continue  # still in an archive
+            contents = recipe.convert(item).contents
+            _require_same_targets(item, contents, root, overwrite)
+
+
+Convert = Callable[[Item], Outcome]
+
+
+def _convert_all(
+    recipe: Recipe, items: Sequence[Item], staging: Staging, workers: int, overwrite: bool
+) -> dict[tuple[str, str], dict]:
+    """Convert the images that an earlier process did not; returns the notes of all."""
+    notes = staging.read_journal()
+    done = {
+        item[:2] for item in items if item[:2] in notes and all(map(staging.has, notes[item[:2]].get('written', ())))
+    }
+    if staging.is_publishing:
+        done = set(notes)
+    todo = [item for item in items if item[:2] not in done]
+    work = partial(_convert_one, recipe.convert, staging.root, staging.files, overwrite)
+    progress = show_progress(f'{recipe.name}: images', len(items), len(items) - len(todo))
+    with staging.journal() as note, progress as advance:
+        for item, content in work_on(work, todo, workers):
+            note(item.split, item.name, content)
+            notes[item[:2]] = content
+            advance()
+    return notes
+
+
+def _convert_one(convert: Convert, root: Path, files: Path, overwrite: bool, item: Item) -> dict:
+    """Convert one image and write its files; runs in a process of its own."""
+    outcome = convert(item)
+    written = _require_same_targets(item, outcome.contents, root, overwrite)
+    for target, content in zip(item.targets, outcome.contents, strict=True):
+        if target in written:
+            write_target(files / target, content)
+    counts = {str(label): int(count) for label, count in outcome.counts.items()}
+    return {'counts': counts, 'entry': outcome.entry, 'written': written}
+
+
+def _require_same_targets(item: Item, contents: Sequence[bytes | Path], root: Path, overwrite: bool) -> list[str]:
+    """The files that are to be written; raises if one is there and differs."""
+    wanted = []
+    for target, content in zip(item.targets, contents, strict=True):
+        path = root / target
+        if overwrite or not path.exists():
+            wanted.append(target)
+        elif not _is_same(path, content):
+            raise ValueError(
+                f'{path}: this file is there already and differs from what would be written. Expected the same, or no '
+                'such file. Fix: move it away, or replace all files that differ with --overwrite.'
+            )
+    return wanted
+
+
+def _is_same(path: Path, content: bytes | Path) -> bool:
+    """Whether a file has these bytes, or these pixels."""
+    mine = content if isinstance(content, bytes) else content.read_bytes()
+    theirs = path.read_bytes()
+    if mine == theirs:
+        return True
+    form = dict(what='file', expected='a picture without loss')
+    try:
+        (ours, mode), (other, other_mode) = (decode_picture(each, str(path), **form) for each in (mine, theirs))
+    except ValueError:
+        return False
+    return mode == other_mode and ours.shape == other.shape and bool((ours == other).all())
+
+
+def _finish(recipe: Recipe, items: Sequence[Item], notes: dict[tuple[str, str], dict], staging: Staging) -> Record:
+    """Write the JSON files and the record, and give everything its final name."""
+    counts = {split: Counter[int]() for split in recipe.images}
+    for item in items:
+        counts[item.split].update({int(label): count for label, count in notes[item[:2]]['counts'].items()})
+    if recipe.describe is not None:
+        for split, name in recipe.json_files.items():
+            entries = [notes[item[:2]]['entry'] for item in items if item.split == split]
+            path = staging.files / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, recipe.describe(split, entries))
+    json_files = list(recipe.json_files.values()) if recipe.describe is not None else []
+    targets = [target for item in items for target in item.targets]
+    record_path(staging.root, recipe.name).unlink(missing_ok=True)
+    staging.publish(last=json_files)
+    record = Record(
+        name=recipe.name,
+        version=VERSION,
+        images=Counter(item.split for item in items),
+        counts=counts,
+        targets=targets + json_files,
+    )
+    record.require_targets(staging.root)
+    write_record(staging.root, record)
+    return record

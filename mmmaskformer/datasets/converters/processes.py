@@ -1,0 +1,73 @@
+"""Does the same work on many things in several processes, which end with the one that started them."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from typing import TypeVar
+
+FEW = 32
+"""Things below which starting processes takes longer than the work."""
+
+Thing = TypeVar('Thing')
+Done = TypeVar('Done')
+
+
+def number_of_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def work_on(work: Callable[[Thing], Done], things: Sequence[Thing], workers: int) -> Iterator[tuple[Thing, Done]]:
+    """Do the work on all things, in this process if there are few.
+
+    Args:
+        work: a function that can be pickled.
+        things: which can be pickled.
+        workers: number of processes.
+
+    Yields:
+        Each thing with what the work on it gave, in their order.
+
+    Raises:
+        ValueError: if a process was killed; also whatever the work raises.
+    """
+    if workers == 1 or len(things) < FEW:
+        for thing in things:
+            yield thing, work(thing)
+        return
+    with _pool(workers) as pool:
+        try:
+            yield from zip(things, pool.map(work, things, chunksize=4), strict=True)
+        except BrokenProcessPool as error:
+            raise ValueError(
+                f'one of {workers} processes was killed, probably for lack of memory. Expected all to end. Fix: run '
+                f'the command again, which goes on where it stopped, with --workers {max(1, workers // 2)}.'
+            ) from error
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that start from scratch, since a copy of this one may hold locks of its threads."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'), initializer=_end_with_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is killed, and leave Ctrl-C to that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None, 'runs in processes that multiprocessing started'
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,30 @@
+"""All data sets that can be prepared."""
+
+from mmmaskformer.datasets.converters import ade20k, ade20k_full, cityscapes, coco, coco_stuff, mapillary
+from mmmaskformer.datasets.converters.recipe import Recipe
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        ade20k.SEMANTIC,
+        ade20k_full.RECIPE,
+        coco_stuff.RECIPE,
+        cityscapes.SEMANTIC,
+        mapillary.SEMANTIC,
+        coco.RECIPE,
+        ade20k.PANOPTIC,
+        cityscapes.PANOPTIC,
+        mapillary.PANOPTIC,
+    )
+}
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe of a data set.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    if name not in RECIPES:
+        raise ValueError(f'data set {name!r}: not known. Expected one of {", ".join(RECIPES)}. Fix: correct the name.')
+    return RECIPES[name]

@@ -1,0 +1,52 @@
+"""The report at the end of a preparation, and on one that is there already."""
+
+from mmmaskformer.datasets.converters.recipe import Recipe
+from mmmaskformer.datasets.converters.records import Record
+
+MAX_NAME = 40
+
+
+def report(recipe: Recipe, record: Record, root: object) -> str:
+    """Numbers of images beside the published ones, and pixels or segments of each class.
+
+    Args:
+        recipe: of the data set.
+        record: of the complete data set.
+        root: where it is.
+
+    Returns:
+        Lines of text.
+    """
+    splits = list(recipe.images)
+    lines = [f'{recipe.title}: complete in {root}', '', _row('images', splits)]
+    lines.append(_row('found', [f'{record.images.get(split, 0):,}' for split in splits]))
+    lines.append(_row('published', [f'{recipe.images[split]:,}' for split in splits]))
+    seen = {split: {label for label, count in record.counts.get(split, {}).items() if count} for split in splits}
+    classes = len(recipe.classes)
+    lines.append(_row('classes that occur', [f'{len(seen[split])} of {classes}' for split in splits]))
+    lines += ['', _row(f'{recipe.unit} of each class', splits)]
+    for label, name in enumerate(recipe.classes):
+        counts = [f'{record.counts.get(split, {}).get(label, 0):,}' for split in splits]
+        lines.append(_row(f'{label:>3} {name}', counts))
+    return '\n'.join([*lines, '', *_remarks(recipe, record, seen)]).rstrip()
+
+
+def _row(name: str, cells: list[str]) -> str:
+    short = name if len(name) <= MAX_NAME else f'{name[: MAX_NAME - 3]}...'
+    return f'{short:<{MAX_NAME}}' + ''.join(f'{cell:>20}' for cell in cells)
+
+
+def _remarks(recipe: Recipe, record: Record, seen: dict[str, set[int]]) -> list[str]:
+    """What differs from the published data."""
+    remarks = []
+    for split, published in recipe.images.items():
+        found = record.images.get(split, 0)
+        if found != published:
+            remarks.append(f'Not the published number: {split} has {found:,} images, {published:,} were published.')
+    first = next(iter(recipe.images))
+    absent = [name for label, name in enumerate(recipe.classes) if label not in seen[first]]
+    if absent:
+        shown = ', '.join(absent[:8])
+        more = f' and {len(absent) - 8} more' if len(absent) > 8 else ''
+        remarks.append(f'{len(absent)} classes have no {recipe.unit} in {first}: {shown}{more}.')
+    return remarks

@@ -1,0 +1,167 @@
+"""Where a preparation keeps its work until all of it is done, and how that work gets its final names."""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmmaskformer.formats.whole_files import is_running, whole_file, write_whole
+
+JOURNAL, LOCK, PUBLISHING, FILES = 'journal.jsonl', 'lock', 'publishing', 'files'
+
+
+class Staging:
+    """A hidden folder in the data set, ``.NAME.preparing``: finished files, and a journal with a line for each image.
+
+    If the process is killed, the next one finds there what is done. Nothing outside the folder is touched before
+    `publish`, which only renames.
+
+    Args:
+        root: of the data set; created when the first file is written.
+        name: of the data set.
+        version: work of another version is thrown away.
+    """
+
+    def __init__(self, root: Path, name: str, version: Any) -> None:
+        self.root = root
+        self.folder = root / f'.{name}.preparing'
+        self.files = self.folder / FILES
+        self._journal = self.folder / JOURNAL
+        self._header = json.dumps({'name': name, 'version': version}, sort_keys=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder.
+
+        Raises:
+            ValueError: if another one is at work on it.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f'{self.folder}: this folder cannot be made ({error.strerror}). Expected a data set to which files can '
+                'be added. Fix: make it writable, or give another folder with --root.'
+            ) from error
+        lock = self.folder / LOCK
+        try:
+            with open(lock, 'x', encoding='utf-8') as stream:
+                stream.write(f'{os.getpid()} {socket.gethostname()}')
+        except FileExistsError:
+            owner = lock.read_text(encoding='utf-8')
+            if _may_be_at_work(owner):
+                raise ValueError(
+                    f'{lock}: another preparation is at work here (process and host: {owner}), expected none. Fix: '
+                    'wait for it; if there is no such process any more, remove that file.'
+                ) from None
+            write_whole(lock, f'{os.getpid()} {socket.gethostname()}')
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+    def read_journal(self) -> dict[tuple[str, str], Any]:
+        """What earlier processes finished: split and name of an image to what was noted of it.
+
+        A last line that was cut off is ignored, and so is a journal of another version, whose files are removed.
+        """
+        try:
+            header, *lines = self._journal.read_text(encoding='utf-8').split('\n')
+        except FileNotFoundError:
+            header, lines = '', []
+        if header != self._header:
+            shutil.rmtree(self.files, ignore_errors=True)
+            (self.folder / PUBLISHING).unlink(missing_ok=True)
+            write_whole(self._journal, f'{self._header}\n')
+            return {}
+        whole, rest = lines[:-1], lines[-1] if lines else ''
+        if rest:  # cut off: what follows would stand in the same line
+            write_whole(self._journal, '\n'.join([header, *whole, '']))
+        rows = map(json.loads, whole)
+        return {(row['split'], row['name']): row['note'] for row in rows}
+
+    @contextmanager
+    def journal(self):
+        """Opens the journal to add to; yields a function ``note(split, name, content)``."""
+        with open(self._journal, 'a', encoding='utf-8') as stream:
+
+            def note(split: str, name: str, content: Any) -> None:
+                stream.write(json.dumps({'split': split, 'name': name, 'note': content}) + '\n')
+                stream.flush()
+
+            yield note
+
+    def has(self, target: str) -> bool:
+        """Whether a file is finished here."""
+        return (self.files / target).is_file()
+
+    @property
+    def is_publishing(self) -> bool:
+        """Whether a process was killed while it renamed finished files: they may lie here or in their places."""
+        return (self.folder / PUBLISHING).is_file()
+
+    def publish(self, last: list[str]) -> None:
+        """Move all finished files to their places, in one renaming where a folder is new.
+
+        Args:
+            last: files that readers take for the sign that the others are there; moved after them.
+        """
+        for part in self.files.rglob('.*.part'):  # of processes that were killed while they wrote
+            part.unlink()
+        write_whole(self.folder / PUBLISHING, '')
+        kept = self.folder / 'last'
+        for name in last:
+            if self.has(name):
+                (kept / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self.files / name, kept / name)
+        for tree in (self.files, kept):
+            if tree.is_dir():
+                _move_into(tree, self.root)
+
+    def remove(self) -> None:
+        """Remove the folder, when all is done."""
+        shutil.rmtree(self.folder)
+
+
+def write_target(path: Path, content: bytes | Path) -> None:
+    """Write a finished file, whole or not at all.
+
+    Args:
+        path: of the file; its folder is created.
+        content: its bytes, or a file of which it is a copy: a hard link on the same disk, which takes no space.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        write_whole(path, content)
+        return
+    with whole_file(path) as part:
+        part.unlink(missing_ok=True)
+        try:
+            os.link(content.resolve(), part)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(content, part)
+
+
+def _move_into(source: Path, target: Path) -> None:
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+        return
+    for entry in sorted(source.iterdir()):
+        place = target / entry.name
+        if entry.is_dir():
+            _move_into(entry, place)
+        else:
+            os.replace(entry, place)
+
+
+def _may_be_at_work(owner: str) -> bool:
+    """Whether the process of a lock may still be at work; of other machines nothing is known."""
+    number, _, host = owner.partition(' ')
+    if host != socket.gethostname() or not number.isdigit():
+        return bool(owner)
+    return is_running(int(number))

@@ -1,0 +1,42 @@
+"""Unpacks archives inside a data set; each folder appears when it is complete."""
+
+import os
+import zipfile
+from pathlib import Path
+
+from mmmaskformer.datasets.converters.progress import show_progress
+from mmmaskformer.datasets.converters.recipe import Recipe
+
+
+def unpack(recipe: Recipe, root: Path, staging: Path) -> None:
+    """Unpack the archives of a data set that are not unpacked yet.
+
+    Args:
+        recipe: of the data set.
+        root: of the data set.
+        staging: folder for what is not complete; files that are whole there are not unpacked again.
+
+    Raises:
+        ValueError: if an archive is damaged.
+    """
+    for archive in recipe.archives:
+        path = root / archive.path
+        folder = path.parent / archive.folder
+        if folder.exists() or not path.is_file():
+            continue
+        staged = staging / 'unpacked'
+        try:
+            with zipfile.ZipFile(path) as stream:
+                members = [name for name in stream.infolist() if name.filename.startswith(f'{archive.folder}/')]
+                with show_progress(f'unpacking {path.name}', len(members)) as advance:
+                    for member in members:
+                        unpacked = staged / member.filename
+                        if not unpacked.is_file() or unpacked.stat().st_size != member.file_size:
+                            stream.extract(member, staged)
+                        advance()
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(
+                f'{recipe.title}: {path} is damaged ({error}), expected a whole zip file. Fix: download '
+                f'{recipe.files} again from {recipe.address}.'
+            ) from error
+        os.replace(staged / archive.folder, folder)
