@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmmaskformer.checkpoints.layouts import NESTED, SHOWN
+from mmmaskformer.core.checks import checked
 from mmmaskformer.heads.checkpoint_layouts import require_finite_weights, require_own_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
@@ -52,6 +53,7 @@ class Fit(NamedTuple):
 
 
 @HOOKS.register_module()
+@checked()
 class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, whatever loads it: load_from, resume, a test.
 

@@ -2,10 +2,21 @@
 
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import BOOLEAN, FRACTION, checked, whole
 from mmmaskformer.core.modeling.layers import caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, same_start_layers
 
 
+@checked(
+    in_channels=whole(1),
+    num_queries=whole(1),
+    channels=whole(1),
+    num_layers=whole(1),
+    num_heads=whole(1),
+    ffn_channels=whole(1),
+    dropout=FRACTION,
+    self_attention=BOOLEAN,
+)
 class TransformerDecoder(nn.Module):
     """Queries attend to the memory through a stack of layers; one shared LayerNorm ends each layer's output.
 
