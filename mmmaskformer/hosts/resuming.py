@@ -113,7 +113,10 @@ def _start_within_epoch(loop: EpochBasedTrainLoop, sampler: ResumableSampler | N
 
 
 class _AfterSkipping:
-    """An iterator before which ``count`` values of None come, in the place of batches that are not read."""
+    """An iterator before which ``count`` values of None come, in the place of batches that are not read.
+
+    mmengine takes these values one by one to reach the iteration; onedl-mmengine calls `skip_iter` to do so.
+    """
 
     def __init__(self, iterator, count: int):
         self._iterator = iterator
@@ -127,6 +130,10 @@ class _AfterSkipping:
             self._count -= 1
             return None
         return next(self._iterator)
+
+    def skip_iter(self, count: int) -> None:
+        """Pass over batches that are not read."""
+        self._count = max(self._count - count, 0)
 
 
 def _choose_checkpoint(runner: Runner, folder: CheckpointFolder) -> tuple[str | None, bool]:
