@@ -14,6 +14,7 @@ from mmengine.fileio import dump
 from PIL import Image
 from torch import nn
 
+from mmmaskformer.checkpoints.writers import write_checkpoint, write_official, write_transformers
 from mmmaskformer.core.segments import Segments
 from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter
 from mmmaskformer.export.files import write_file
@@ -40,15 +41,16 @@ INDIRECT = {
     ('mmmaskformer/apis/exporting.py', 'shutil.copyfile'): 'inside a whole_file',
     ('mmmaskformer/export/files.py', 'torch.jit.save'): 'into memory',
     ('mmmaskformer/export/files.py', 'torch.export.save'): 'into memory',
-    ('mmmaskformer/checkpoints/writers.py', 'torch.save'): 'inside a whole_file',
-    ('mmmaskformer/checkpoints/writers.py', 'open'): 'inside a whole_file',
-    ('mmmaskformer/checkpoints/writers.py', 'pickle.dump'): 'inside a whole_file',
+    ('mmmaskformer/checkpoints/writers.py', 'torch.save'): 'into memory',
+    ('mmmaskformer/checkpoints/writers.py', 'save'): 'into memory',
+    ('mmmaskformer/checkpoints/writers.py', '(folder / WEIGHTS[0]).write_bytes'): 'inside a whole_folder',
     ('mmmaskformer/checkpoints/writers.py', '(folder / name).write_text'): 'inside a whole_folder',
+    ('mmmaskformer/evaluation/instance_metric.py', 'file.write_text'): 'in a temporary folder that is removed',
     ('tools/compatibility.py', 'open'): 'a log, line by line',
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copyfile'): 'to a name that is replaced in one step',
     ('mmmaskformer/datasets/converters/staging.py', 'open'): 'a lock, and a journal, line by line',
     ('mmmaskformer/datasets/converters/ade20k_full.py', 'Image.fromarray(image).save'): 'into memory',
-    ('tools/deeplab_r103_weights.py', 'torch.save'): 'inside a whole_file',
+    ('tools/deeplab_r103_weights.py', 'torch.save'): 'into memory',
     ('mmmaskformer/hosts/vis_backends.py', 'Image.fromarray(np.ascontiguousarray(image)).save'): 'into memory',
     ('mmmaskformer/visualization/curve.py', 'FigureCanvasAgg(figure).print_png'): 'into memory',
     ('tools/efficientnet_lite_weights.py', 'torch.save'): 'into memory',
@@ -91,6 +93,7 @@ class Raw(nn.Module):
         return images.float().mean(1)
 
 
+WEIGHTS = {'a.weight': torch.zeros(2)}
 PIXELS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 SEGMENTS = Segments(np.ones((2, 2), np.int64), np.array([0]))
 CLASSES = ClassList(['a'], [(1, 2, 3)], [True], 255)
@@ -128,6 +131,10 @@ WRITING = {
     'pictures': draw,
     'TorchScript': export('torchscript'),
     'torch.export': export('torch-export'),
+    'converted .pth': lambda folder: write_checkpoint(folder / 'a.pth', WEIGHTS, {}),
+    'converted .safetensors': lambda folder: write_checkpoint(folder / 'a.safetensors', WEIGHTS, {}),
+    'converted .pkl': lambda folder: write_official(folder / 'a.pkl', WEIGHTS),
+    'converted folder': lambda folder: write_transformers(folder / 'hub', WEIGHTS, {}, {}),
     'show-dir': lambda folder: backend(folder).add_image('name/of', PIXELS),
     'config of the visualizer': lambda folder: backend(folder).add_config(Config(dict(a=1))),
     'config of the work dir': lambda folder: Config(dict(a=1)).dump(str(folder / 'config.py')),

@@ -6,6 +6,7 @@ python tools/deeplab_r103_weights.py R-103.pkl checkpoints/deeplab_r103.pth
 
 import argparse
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from mmmaskformer.apis.model_size import build_on_meta
 from mmmaskformer.checkpoints.convert import renamed
 from mmmaskformer.checkpoints.readers import read_pickle, tensors_of
-from mmmaskformer.formats.whole_files import whole_file
+from mmmaskformer.formats.whole_files import write_whole
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs/ade20k/maskformer_r101c-d32_8xb2-160k_ade20k-512x512.py'
 
@@ -67,8 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f'error: {args.source}: {error}', file=sys.stderr)
         return 2
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(args.out) as part:
-        torch.save(weights, part)
+    content = BytesIO()
+    torch.save(weights, content)
+    write_whole(args.out, content.getvalue())
     print(f'{args.out}: {len(weights)} tensors; left out: {", ".join(left_out) or "none"}')
     return 0
 
