@@ -125,7 +125,7 @@ class TransformerEncoderPixelDecoder(nn.Module):
 
     Raises:
         ValueError: if there are fewer than two levels, a width is not divided by its heads or groups, or
-            ``num_layers`` is below 1.
+            ``num_layers`` is below 1; without an encoder, use `FPNPixelDecoder`.
 
     Source: paper, section 4.2 (panoptic models, "+ 6 Enc"); official code, TransformerEncoderPixelDecoder.
     """
@@ -143,8 +143,6 @@ class TransformerEncoderPixelDecoder(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f'num_layers={num_layers} must be at least 1. Fix: FPNPixelDecoder has no encoder')
         if channels % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
         *lateral, top = self.in_channels = tuple(in_channels)

@@ -34,7 +34,8 @@ class TransformerDecoder(nn.Module):
         self_attention: whether queries attend to each other, as published; False is an ablation of the paper.
 
     Raises:
-        ValueError: if ``num_heads`` does not divide ``channels`` or a count is below 1.
+        ValueError: if ``num_heads`` does not divide ``channels`` or a count is below 1: without a query there are no
+            masks, and without a layer no query sees the image.
 
     Source: paper, section 3.4 (transformer module) and appendix D (depth, no self-attention); official code,
     TransformerPredictor.
@@ -53,11 +54,6 @@ class TransformerDecoder(nn.Module):
         self_attention: bool = True,
     ):
         super().__init__()
-        if num_queries < 1 or num_layers < 1:
-            raise ValueError(
-                f'num_queries={num_queries} and num_layers={num_layers} must be at least 1: without a query there are '
-                'no masks, and without a layer no query sees the image'
-            )
         if channels % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
         self.channels = channels
