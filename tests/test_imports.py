@@ -214,7 +214,7 @@ ARROWS = {
         'mmmaskformer.core.checks',
         'torch',
         'mmengine',
-        'mmmaskformer.checkpoints.layouts',
+        'mmmaskformer.checkpoints',
         'mmmaskformer.heads.checkpoint_layouts',
         'mmmaskformer.heads.conversion',
         'mmmaskformer.hosts',

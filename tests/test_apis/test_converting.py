@@ -147,8 +147,9 @@ def test_published_files_name_no_classes_and_mmdetection_wants_the_things_first(
     assert back['meta']['dataset_meta']['classes'][:2] == ['wall', 'building']
 
 
-@pytest.mark.parametrize('name', ['mmseg.pth', 'mmdet.pth'])
-@pytest.mark.parametrize('to', ['mmmaskformer', 'mmdet', 'mmseg'])
+@pytest.mark.parametrize(
+    'name, to', [('mmseg.pth', 'mmmaskformer'), ('mmdet.pth', 'mmmaskformer'), ('mmdet.pth', 'mmseg')]
+)
 def test_outputs_are_those_of_the_source_packages_own_model(files, tmp_path, name, to):
     """Without padding, where MMDetection's head equals the published one."""
     report = convert_checkpoint(files / name, tmp_path / 'a.pth', to, verify=True, num_heads=4)
