@@ -30,6 +30,7 @@ ARROWS = {
     'core/__init__.py': {'mmmaskformer.core'},
     'core/model.py': {'torch', 'mmmaskformer.core'},
     'core/': {'torch', 'numpy', *CORE_BASE},
+    'analysis/': {'torch', 'numpy', 'mmmaskformer.analysis', 'mmmaskformer.core', 'mmmaskformer.formats'},
     'formats/mmdet_codes.py': {'torch', 'numpy', 'mmmaskformer.core'},
     'formats/coco_instances.py': {'numpy', 'pycocotools', 'mmmaskformer.formats'},
     'formats/': {'numpy', 'PIL', 'cv2', 'mmengine.fileio', 'mmmaskformer.core', 'mmmaskformer.formats'},
@@ -245,6 +246,7 @@ ARROWS = {
     },
     'apis/cli/__init__.py': {'mmmaskformer.__version__', 'mmmaskformer.apis.scripts'},
     'apis/cli/': {
+        'mmmaskformer.analysis',
         'mmmaskformer.apis',
         'mmmaskformer.datasets.scenes',
         'mmmaskformer.doctor',
@@ -256,6 +258,27 @@ ARROWS = {
         'mmmaskformer.core.inference',
         'mmmaskformer.export',
         'mmmaskformer.registry',
+    },
+    'apis/analysis/': {
+        'torch',
+        'mmengine',
+        'rich',
+        'mmmaskformer.analysis',
+        'mmmaskformer.apis',
+        'mmmaskformer.core',
+        'mmmaskformer.datasets',
+        'mmmaskformer.evaluation',
+        'mmmaskformer.export.modules',
+        'mmmaskformer.formats',
+        'mmmaskformer.heads',
+        'mmmaskformer.visualization',
+    },
+    'apis/sweeping.py': {
+        'mmengine',
+        'mmmaskformer.analysis',
+        'mmmaskformer.apis',
+        'mmmaskformer.formats',
+        'mmmaskformer.visualization',
     },
     'apis/': {
         'torch',
@@ -300,7 +323,19 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes')
+        for name in (
+            '__init__',
+            'analyze',
+            'audit',
+            'convert',
+            'curve',
+            'data',
+            'doctor',
+            'draw',
+            'export',
+            'scenes',
+            'sweep',
+        )
     },
     ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one data set only',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
