@@ -33,7 +33,7 @@ ARROWS = {
     'formats/mmdet_codes.py': {'torch', 'numpy', 'mmmaskformer.core'},
     'formats/coco_instances.py': {'numpy', 'pycocotools', 'mmmaskformer.formats'},
     'formats/': {'numpy', 'PIL', 'cv2', 'mmengine.fileio', 'mmmaskformer.core', 'mmmaskformer.formats'},
-    'checkpoints/sizes.py': {'torch', 'mmmaskformer.checkpoints', 'mmmaskformer.core.modeling'},
+    'checkpoints/shapes.py': {'torch', 'mmmaskformer.checkpoints', 'mmmaskformer.core.modeling'},
     'checkpoints/writers.py': {'torch', 'safetensors', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
     'checkpoints/readers.py': {'torch', 'numpy', 'safetensors', 'mmmaskformer.checkpoints'},
     'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints'},

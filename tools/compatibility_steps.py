@@ -41,7 +41,9 @@ _SAME_WEIGHTS = """
 import sys, torch
 first, second = (torch.load(path, weights_only=False, map_location="cpu")["state_dict"] for path in sys.argv[1:])
 different = [key for key in first if not torch.equal(first[key], second[key])]
-sys.exit(f"the resumed run has other weights: {different[:3]}" if different else 0)
+if different:
+    sys.exit(f"Error: the resumed run has other weights: {different[:3]}")
+print("the resumed run has the weights of the uninterrupted one")
 """
 
 

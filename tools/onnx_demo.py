@@ -45,7 +45,7 @@ def pictures(source: Path, out: Path) -> list[tuple[Path, Path]]:
     if not source.is_dir():
         if out.suffix.lower() not in readable or readable[out.suffix.lower()] not in Image.SAVE:
             raise ValueError(f'--out {out}: no picture format ends in {out.suffix!r}. Fix: end it in .png or .jpg')
-        return [(source, out)]
+        return without_originals([(source, out)])
     files = sorted(path for path in source.rglob('*') if path.suffix.lower() in readable and path.is_file())
     jobs = [(file, out / file.relative_to(source).with_suffix('.png')) for file in files]
     if not jobs:
@@ -53,6 +53,15 @@ def pictures(source: Path, out: Path) -> list[tuple[Path, Path]]:
     if len({target for _, target in jobs}) < len(jobs):
         # a.jpg and a.png: keep the whole name
         jobs = [(file, target.with_name(f'{file.name}.png')) for file, target in jobs]
+    return without_originals(jobs)
+
+
+def without_originals(jobs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """The same, if no picture to write would replace one to read."""
+    originals = {file.resolve() for file, _ in jobs}
+    replaced = next((target for _, target in jobs if target.resolve() in originals), None)
+    if replaced is not None:
+        raise ValueError(f'--out: {replaced} is a picture to look at, which would be replaced. Fix: give another name')
     return jobs
 
 

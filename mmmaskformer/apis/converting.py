@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +11,15 @@ from torch import Tensor
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer import __version__
+from mmmaskformer.apis.class_orders import order_classes
 from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config
 from mmmaskformer.apis.source_facts import guess_task, settings_of
 from mmmaskformer.apis.trained import build_model
 from mmmaskformer.apis.verifying import Difference, compare_outputs, compare_weights
-from mmmaskformer.checkpoints import classes as orders
-from mmmaskformer.checkpoints.convert import Conversion, ConversionError, convert, read_neutral
+from mmmaskformer.checkpoints.convert import Conversion, convert
 from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.layouts import describe_layout, package_of, take_apart
+from mmmaskformer.checkpoints.neutral import ConversionError, read_neutral
 from mmmaskformer.checkpoints.readers import is_transformers_folder, weight_files
 from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
 from mmmaskformer.checkpoints.writers import (
@@ -144,7 +144,9 @@ def convert_checkpoint(
         neutral = read_neutral(read.weights, read.package)
         if not any(name.startswith('backbone.') for name in neutral.weights):
             raise ConversionError('it has no backbone. Fix: give the checkpoint of a whole model')
-        settings, order, more = _ordered(settings, neutral.architecture.head.num_classes, read.package, to, classes)
+        settings, order, more = order_classes(
+            settings, neutral.architecture.head.num_classes, read.package, to, classes
+        )
         conversion = convert(
             read.weights, read.package, target, permutation=order, no_object_weight=settings.no_object_weight
         )
@@ -208,72 +210,6 @@ def _sha256(files: list[Path]) -> str:
             while block := stream.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _ordered(
-    settings: Settings, num_classes: int, package: str, to: str, wanted: str | None
-) -> tuple[Settings, list[int] | None, list[str]]:
-    """Settings with the class list of the result, its order in that of the source, and what there is to say."""
-    facts, source = dict(settings.dataset_meta), list(settings.classes)
-    if source and len(source) != num_classes:
-        return (
-            replace(settings, classes=(), dataset_meta={}),
-            None,
-            [f'the class list of the source has {len(source)} names for {num_classes} classes and is not kept'],
-        )
-    notes = []
-    if not source and wanted is None:
-        wanted, note = _published_list(package, num_classes)
-        notes.append(note)
-    if not source and wanted is not None:  # then the source has these classes, in the order of its package
-        assumed = orders.facts_of(orders.read_class_list(wanted))
-        if package == 'mmdet' and assumed.get('isthing'):
-            assumed = orders.permuted(assumed, orders.things_first(assumed['isthing']))
-        source = list(assumed['classes'])
-    facts_of_target = _wanted_classes(wanted, source, facts, num_classes, to)
-    if facts_of_target is None:
-        return settings, None, notes
-    names = list(facts_of_target['classes'])
-    order = orders.find_permutation(source, names) if source else None
-    if source and order is None:
-        raise ConversionError(
-            f"the classes of the source are others than those of --classes {wanted}: class 0 is '{source[0]}' and "
-            f"'{names[0]}'. Fix: another class list"
-        )
-    kept = {key: facts_of_target[key] for key in ('palette', 'isthing', 'ignore_index') if key in facts_of_target}
-    settings = replace(settings, classes=tuple(names), dataset_meta=facts | kept)
-    if order is None or order == list(range(num_classes)):
-        return settings, None, notes
-    moved = sum(label != other for label, other in enumerate(order))
-    notes.append(f'{moved} of the {num_classes} classes stand at another place than in the source')
-    return settings, order, notes
-
-
-def _published_list(package: str, num_classes: int) -> tuple[str | None, str]:
-    """Name of the class list of a released file, which names none; and what there is to say."""
-    known = orders.list_of_published(num_classes) if package == 'official' else None
-    if known is None:
-        return None, 'the source does not name its classes. Fix, if wanted: --classes'
-    return known[0], f'its classes are taken to be those of {known[0]}, by their number. Fix, if others: --classes'
-
-
-def _wanted_classes(wanted: str | None, source: list[str], facts: dict, num_classes: int, to: str) -> dict | None:
-    """The class list of the result; None to keep what the source has."""
-    found: dict | None = None
-    if wanted is not None:
-        found = orders.facts_of(orders.read_class_list(wanted))
-        if len(found['classes']) != num_classes:
-            raise ConversionError(
-                f'--classes {wanted} has {len(found["classes"])} classes, the model has {num_classes}. Fix: the class '
-                'list that it was trained with'
-            )
-    elif source and to == 'mmmaskformer' and (known := orders.list_of_same_classes(source)):
-        found = orders.facts_of(known)
-    elif source and facts.get('isthing'):
-        found = {**facts, 'classes': source}
-    if found is not None and to == 'mmdet' and found.get('isthing'):
-        found = orders.permuted(found, orders.things_first(found['isthing']))
-    return found
 
 
 def _config_of(

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config
 from mmmaskformer.checkpoints.classes import inverse
 from mmmaskformer.checkpoints.convert import Conversion, convert
+from mmmaskformer.checkpoints.key_maps import NAMES
+from mmmaskformer.checkpoints.neutral import spelt_as_in_table
 from mmmaskformer.checkpoints.sizes import Architecture
 from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
 from mmmaskformer.checkpoints.writers import write_transformers
@@ -98,11 +100,13 @@ def compare_weights(
     """
     package, weights = source
     undone = convert(conversion.weights, target, package, permutation=None if order is None else inverse(order))
-    # Names of released files of the published code are shorter than those of its models in memory.
-    pairs = [(weights[name], undone.weights[name]) for name in weights if name in undone.weights]
-    largest = max(float((a.double() - b.double()).abs().max()) for a, b in pairs if a.numel())
-    scale = max(float(a.double().abs().max()) for a, _ in pairs if a.numel())
-    return [Difference(f'{len(pairs)} weights, converted back,', largest, scale)]
+    weights = spelt_as_in_table(weights, NAMES[package])
+    pairs = [
+        (value.double(), undone.weights[name].double()) for name, value in weights.items() if name in undone.weights
+    ]
+    largest = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
+    scale = max((float(a.abs().max()) for a, _ in pairs), default=0.0)
+    return [Difference(f'{len(pairs)} of {len(weights)} weights, converted back,', largest, scale)]
 
 
 def make_image() -> Tensor:

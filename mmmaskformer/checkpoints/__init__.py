@@ -3,7 +3,8 @@
 - `layouts`: what a file holds, told from the names of its weights
 - `readers`: pickles of detectron2, safetensors, folders of transformers
 - `templates`, `key_maps`: names of every package in neutral names, and back
-- `sizes`: the architecture that neutral weights make up, and the shape of each of them
+- `sizes`, `shapes`: the architecture that neutral weights make up, and the shape of each weight of it
+- `neutral`: weights of a package by neutral names, complete
 - `classes`: orders of classes
 - `convert`: weights of one package to those of another, whole or not at all
 - `writers`, `transformers_files`: files and folders that are whole or absent

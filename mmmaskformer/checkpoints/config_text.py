@@ -44,7 +44,8 @@ def _value(node: ast.AST) -> Any:
     if isinstance(node, ast.Tuple):
         return tuple(_value(item) for item in node.elts)
     if isinstance(node, ast.Dict):
-        return {_value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if _plain(key)}
+        pairs = zip(node.keys, node.values, strict=True)
+        return {key.value: _value(value) for key, value in pairs if isinstance(key, ast.Constant)}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
         given = [_value(argument) for argument in node.args]  # of names that are no words
         named = {item.arg: _value(item.value) for item in node.keywords if item.arg}
@@ -53,7 +54,3 @@ def _value(node: ast.AST) -> Any:
         number = _value(node.operand)
         return -number if isinstance(number, int | float) else UNKNOWN
     return UNKNOWN
-
-
-def _plain(node: ast.AST | None) -> bool:
-    return isinstance(node, ast.Constant)

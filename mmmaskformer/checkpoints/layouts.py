@@ -64,8 +64,11 @@ LAYOUTS = (
 NESTED = ('state_dict', 'model', 'model_state_dict', 'module', 'teacher', 'student')
 """Keys under which programs keep the weights, in the order in which they are looked for."""
 
-AVERAGES = ('ema_state_dict', 'model_ema', 'ema_state', 'state_dict_ema', 'ema')
+AVERAGES = ('model_ema', 'ema_state', 'state_dict_ema', 'ema')
 """Keys under which programs keep an average of the weights beside them."""
+
+SWAPPED = 'ema_state_dict'
+"""Key under which mmengine's EMA hook keeps the weights as they are; then ``state_dict`` is their average."""
 
 
 class Content(NamedTuple):
@@ -130,14 +133,14 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
 
     Args:
         content: of the file.
-        averaged: take the average that the file holds beside the weights. Files of mmengine need no such thing: with an
-            EMA hook, their ``state_dict`` is the average.
+        averaged: take the average of the weights, where the file holds both. Files of mmengine with an EMA hook need no
+            such thing: their ``state_dict`` is the average.
 
     Raises:
         ValueError: if an average is wanted and there is none.
     """
     key = next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)
-    if averaged:
+    if averaged and SWAPPED not in content:
         found = next((name for name in AVERAGES if isinstance(content.get(name), Mapping)), None)
         if found is None:
             raise ValueError(

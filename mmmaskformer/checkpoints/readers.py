@@ -12,13 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
 from torch import Tensor
-
-try:
-    from safetensors import SafetensorError
-    from safetensors.torch import load as load_safetensors
-except ImportError:  # huggingface_hub, which timm needs, brings it
-    load_safetensors = SafetensorError = None
 
 HEADER_LIMIT = 100_000_000
 """Bytes; safetensors itself allows no longer header."""
@@ -172,8 +168,6 @@ def read_safetensors(stream: IO[bytes], name: str) -> dict:
     Returns:
         ``state_dict``, and ``meta`` and others if this package wrote the file.
     """
-    if load_safetensors is None:
-        raise ImportError(f"{name} is a safetensors file, which needs a package. Fix: pip install 'safetensors>=0.4'")
     content = stream.read()
     try:
         weights = load_safetensors(content)

@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmmaskformer.checkpoints.readers import CONFIG, META, WEIGHTS
 from mmmaskformer.formats.whole_files import whole_file, whole_folder
-
-try:
-    from safetensors.torch import save_file
-except ImportError:  # huggingface_hub, which timm needs, brings it
-    save_file = None
 
 ENDINGS = {
     'mmmaskformer': ('.pth', '.safetensors'),
@@ -45,7 +41,6 @@ def require_writable(path: Path, package: str, force: bool) -> None:
         ValueError: if the ending is not one that the package reads.
         FileExistsError: if it exists.
         FileNotFoundError: if its folder does not exist.
-        ImportError: if the format needs a package that is not installed.
     """
     endings = ENDINGS[package]
     if endings and path.suffix not in endings:
@@ -64,8 +59,6 @@ def require_writable(path: Path, package: str, force: bool) -> None:
         raise FileExistsError(f'{path} is a folder without {CONFIG}: it is not replaced. Fix: another name')
     if not path.parent.is_dir():
         raise FileNotFoundError(f'{path.parent}: the folder does not exist. Fix: create it')
-    if path.suffix == '.safetensors' or not endings:
-        _require_safetensors(path)
 
 
 def require_room(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -142,10 +135,4 @@ def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mappin
 
 
 def _save_safetensors(weights: Mapping[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    _require_safetensors(path)
     save_file({name: value.contiguous() for name, value in weights.items()}, path, {'format': 'pt', **header})
-
-
-def _require_safetensors(path: Path) -> None:
-    if save_file is None:
-        raise ImportError(f"{path}: safetensors files need a package. Fix: pip install 'safetensors>=0.4'")

@@ -8,10 +8,11 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmmaskformer.checkpoints.classes import facts_of, inverse, list_of_published, permuted, things_first
-from mmmaskformer.checkpoints.convert import Conversion, ConversionError, convert
+from mmmaskformer.checkpoints.convert import Conversion, convert
 from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.layouts import package_of
 from mmmaskformer.checkpoints.loading import NOTE
+from mmmaskformer.checkpoints.neutral import ConversionError
 
 OWN = {'decode_head': 'mmmaskformer', 'panoptic_head': 'mmmaskformer-panoptic'}
 """Names of this package by the attribute of the model that holds the head."""

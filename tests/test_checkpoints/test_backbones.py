@@ -6,8 +6,8 @@ from helpers import official
 from mmengine.registry import MODELS
 
 import mmmaskformer.registry  # noqa: F401  must come before the hosts where mmcv-lite is installed
-from mmmaskformer.checkpoints.convert import ConversionError, read_backbone
 from mmmaskformer.checkpoints.key_maps import NAMES
+from mmmaskformer.checkpoints.neutral import ConversionError, read_backbone
 
 import mmseg.models  # noqa: F401  # isort: skip
 

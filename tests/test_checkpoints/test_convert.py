@@ -5,8 +5,9 @@ import torch
 from helpers.foreign import weights_of
 
 from mmmaskformer.checkpoints.classes import inverse
-from mmmaskformer.checkpoints.convert import COUNTER_REASON, ConversionError, convert, read_neutral
+from mmmaskformer.checkpoints.convert import COUNTER_REASON, convert
 from mmmaskformer.checkpoints.made import position_index
+from mmmaskformer.checkpoints.neutral import ConversionError, read_neutral
 
 PACKAGES = ['mmmaskformer', 'mmmaskformer-panoptic', 'mmseg', 'mmdet', 'transformers', 'official']
 

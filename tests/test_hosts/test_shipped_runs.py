@@ -1,9 +1,10 @@
-"""The hosts' own train.py and test.py with shipped configs that write files for test servers, on tiny data.
+"""The hosts' train.py and test.py with shipped configs: files for test servers, label maps beside segments, 16 bits.
 
 Only the model is smaller, and one iteration long: data, pipelines, loaders and metrics are those of the config.
 """
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mmmaskformer.datasets.metainfo import load_panoptic_metainfo
 from mmmaskformer.formats.label_maps import write_label_map
 from mmmaskformer.formats.panoptic_png import read_ids
 
+CELL = re.compile(r'-|\d+\.\d\d')
 SMALL = """
 _base_ = {base!r}
 model = dict(
@@ -50,6 +52,12 @@ def write_images(folder, names, size=(60, 80)):
     for seed, name in enumerate(names):
         pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f'{name}.jpg')
+
+
+def accuracies(printed: str) -> dict[str, str]:
+    """The column Acc of the last table of classes in a log, '-' for a class that is not in the ground truth."""
+    rows = [line.rsplit(maxsplit=5) for line in printed.rpartition('RQ-St\n')[2].partition('mIoU ')[0].splitlines()]
+    return {row[0].strip(): row[2] for row in rows if len(row) == 6 and all(map(CELL.fullmatch, row[1:]))}
 
 
 def test_ade20k_test_server(tmp_path, small, monkeypatch):
@@ -112,6 +120,33 @@ def test_ade20k_panoptic_measures_miou_against_the_label_maps(tmp_path, small):
     config = small('ade20k_panoptic/maskformer_r50-6enc_8xb2-720k_ade20k-panoptic-640x640.py', 'panoptic_head')
     printed = run_tool('mmdet', 'train.py', config, '--work-dir', 'out', cwd=tmp_path)
     assert 'panoptic/PQ' in printed and 'mIoU' in printed
-    rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.startswith(('wall', 'flag', 'bed'))}
-    accuracy = {name: row[2] for name, row in rows.items() if len(row) == 6}
+    accuracy = accuracies(printed)
     assert accuracy['flag'] != '-' and accuracy['bed'] == '-', 'class 149 is there, class 7 is not'
+
+
+IGNORED = {
+    'ade20k_full/maskformer_r50-d32_8xb2-200k_ade20k-full-512x512.py': (
+        'data/ade20k_full/images/{}',
+        'data/ade20k_full/annotations/{}',
+        (0, 300, 846, 65535),
+    ),
+    'mapillary/maskformer_r50-d32_8xb2-300k_mapillary-1280x1280.py': (
+        'data/mapillary/{}/images',
+        'data/mapillary/{}/labels',
+        (0, 1, 64, 65),
+    ),
+}
+
+
+@pytest.mark.parametrize('name', IGNORED)
+def test_ignored_labels_other_than_255(tmp_path, small, name):
+    """16-bit labels with 65535, and 8-bit ones with 65: data, preprocessor, head and metric agree, or the run stops."""
+    images, maps, labels = IGNORED[name]
+    for split in ('training', 'validation'):
+        write_images(tmp_path / images.format(split), ['a'], size=(24, 32))
+        pixels = np.repeat(np.array(labels), 6)[:, None].repeat(32, 1)
+        write_label_map(tmp_path / maps.format(split) / 'a.png', pixels, wide=max(labels) > 255)
+    printed = run_tool('mmseg', 'train.py', small(name, 'decode_head'), '--work-dir', 'out', cwd=tmp_path)
+    accuracy = accuracies(printed)
+    assert len(accuracy) == max(labels[:3]) + 1
+    assert sum(value != '-' for value in accuracy.values()) == 3, 'the ignored label is not measured'

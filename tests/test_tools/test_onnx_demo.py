@@ -46,3 +46,14 @@ def test_narrow_segments_get_no_name(demo):
     segment = rows(0, HEIGHT)
     segment[:, 5:] = False
     assert not written(demo, segment).any()
+
+
+def test_pictures_to_look_at_are_not_replaced(demo, tmp_path):
+    for name in ('a.jpg', 'b.png'):
+        Image.new('RGB', (4, 4)).save(tmp_path / name)
+    assert demo.pictures(tmp_path / 'a.jpg', tmp_path / 'seen.jpg') == [(tmp_path / 'a.jpg', tmp_path / 'seen.jpg')]
+    for source, out in ((tmp_path / 'a.jpg', tmp_path / '.' / 'a.jpg'), (tmp_path, tmp_path)):
+        with pytest.raises(
+            ValueError, match='is a picture to look at, which would be replaced. Fix: give another name'
+        ):
+            demo.pictures(source, out)

@@ -1,0 +1,88 @@
+"""Which classes a converted checkpoint has, and in which order."""
+
+from dataclasses import replace
+
+from mmmaskformer.checkpoints import classes as orders
+from mmmaskformer.checkpoints.neutral import ConversionError
+from mmmaskformer.checkpoints.transformers_files import Settings
+
+
+def order_classes(
+    settings: Settings, num_classes: int, package: str, to: str, wanted: str | None
+) -> tuple[Settings, list[int] | None, list[str]]:
+    """Find the class list of the result, and where its classes stand in the source.
+
+    Args:
+        settings: of the source.
+        num_classes: K of its weights.
+        package: of the source.
+        to: package of the result.
+        wanted: class list of the result, if the user names one.
+
+    Returns:
+        Settings with the class list of the result; for each of its classes the label in the source, None if the order
+        is the same; and what there is to say.
+
+    Raises:
+        ValueError: if the list that is wanted does not fit.
+    """
+    facts, source = dict(settings.dataset_meta), list(settings.classes)
+    if source and len(source) != num_classes:
+        return (
+            replace(settings, classes=(), dataset_meta={}),
+            None,
+            [f'the class list of the source has {len(source)} names for {num_classes} classes and is not kept'],
+        )
+    notes = []
+    if not source and wanted is None:
+        wanted, note = _published_list(package, num_classes)
+        notes.append(note)
+    if not source and wanted is not None:  # then the source has these classes, in the order of its package
+        assumed = orders.facts_of(orders.read_class_list(wanted))
+        if package == 'mmdet' and assumed.get('isthing'):
+            assumed = orders.permuted(assumed, orders.things_first(assumed['isthing']))
+        source = list(assumed['classes'])
+    facts_of_target = _wanted_classes(wanted, source, facts, num_classes, to)
+    if facts_of_target is None:
+        return settings, None, notes
+    names = list(facts_of_target['classes'])
+    order = orders.find_permutation(source, names) if source else None
+    if source and order is None:
+        raise ConversionError(
+            f"the classes of the source are others than those of --classes {wanted}: class 0 is '{source[0]}' and "
+            f"'{names[0]}'. Fix: another class list"
+        )
+    kept = {key: facts_of_target[key] for key in ('palette', 'isthing', 'ignore_index') if key in facts_of_target}
+    settings = replace(settings, classes=tuple(names), dataset_meta=facts | kept)
+    if order is None or order == list(range(num_classes)):
+        return settings, None, notes
+    moved = sum(label != other for label, other in enumerate(order))
+    notes.append(f'{moved} of the {num_classes} classes stand at another place than in the source')
+    return settings, order, notes
+
+
+def _published_list(package: str, num_classes: int) -> tuple[str | None, str]:
+    """Name of the class list of a released file, which names none; and what there is to say."""
+    known = orders.list_of_published(num_classes) if package == 'official' else None
+    if known is None:
+        return None, 'the source does not name its classes. Fix, if wanted: --classes'
+    return known[0], f'its classes are taken to be those of {known[0]}, by their number. Fix, if others: --classes'
+
+
+def _wanted_classes(wanted: str | None, source: list[str], facts: dict, num_classes: int, to: str) -> dict | None:
+    """The class list of the result; None to keep what the source has."""
+    found: dict | None = None
+    if wanted is not None:
+        found = orders.facts_of(orders.read_class_list(wanted))
+        if len(found['classes']) != num_classes:
+            raise ConversionError(
+                f'--classes {wanted} has {len(found["classes"])} classes, the model has {num_classes}. Fix: the class '
+                'list that it was trained with'
+            )
+    elif source and to == 'mmmaskformer' and (known := orders.list_of_same_classes(source)):
+        found = orders.facts_of(known)
+    elif source and facts.get('isthing'):
+        found = {**facts, 'classes': source}
+    if found is not None and to == 'mmdet' and found.get('isthing'):
+        found = orders.permuted(found, orders.things_first(found['isthing']))
+    return found
