@@ -35,6 +35,8 @@ ARROWS = {
     'formats/': {'numpy', 'PIL', 'cv2', 'mmengine.fileio', 'mmmaskformer.core', 'mmmaskformer.formats'},
     'checkpoints/shapes.py': {'torch', 'mmmaskformer.checkpoints', 'mmmaskformer.core.modeling'},
     'checkpoints/writers.py': {'torch', 'safetensors', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
+    'checkpoints/zoo.py': set(),
+    'checkpoints/downloads.py': set(),
     'checkpoints/readers.py': {'torch', 'numpy', 'safetensors', 'mmmaskformer.checkpoints'},
     'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints'},
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
@@ -60,7 +62,13 @@ ARROWS = {
         'mmmaskformer.without_gpu',
     },
     'without_gpu.py': {'torch', 'mmengine'},
-    'safe_loading.py': {'torch', 'mmengine', 'mmmaskformer.checkpoints', 'mmmaskformer.compat'},
+    'safe_loading.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.apis.zoo_files',
+        'mmmaskformer.checkpoints',
+        'mmmaskformer.compat',
+    },
     'startup.py': {'mmmaskformer.compat', 'mmmaskformer.launcher'},
     'launcher.py': set(),
     'datasets/transforms/packing.py': {
@@ -228,9 +236,17 @@ ARROWS = {
     'apis/cli/__init__.py': {'mmmaskformer.__version__', 'mmmaskformer.apis.scripts'},
     'apis/cli/': {
         'mmmaskformer.apis',
+        'mmmaskformer.checkpoints.zoo',
         'mmmaskformer.datasets.scenes',
         'mmmaskformer.doctor',
         'mmmaskformer.visualization',
+    },
+    'apis/zoo_files.py': {
+        'filelock',
+        'mmengine',
+        'mmmaskformer.__version__',
+        'mmmaskformer.apis',
+        'mmmaskformer.checkpoints',
     },
     'apis/model_size.py': {
         'torch',
@@ -282,9 +298,10 @@ IMPORTS_IN_FUNCTIONS = {
     ('compat.py', 'mmmaskformer'): 'the same',
     **{
         (f'apis/cli/{name}.py', 'mmmaskformer'): 'so that --help answers at once'
-        for name in ('__init__', 'audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes')
+        for name in ('__init__', 'audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'models', 'scenes')
     },
     ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one data set only',
+    ('safe_loading.py', 'mmmaskformer'): 'zoo:// converts files, which imports this file and more',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',
     ('export/files.py', 'onnxruntime'): 'the same',

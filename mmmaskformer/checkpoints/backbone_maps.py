@@ -1,6 +1,6 @@
 """The names that other packages give to the weights of backbones alone, as tables of names; see `key_maps`.
 
-Sources: detectron2 02b5c4e; Swin-Transformer v1.0.0; timm 1.0; torchvision 0.20; dinov2 as its released files name them.
+Sources: detectron2 02b5c4e; Swin-Transformer v1.0.0; timm 1.0; torchvision 0.20; the released files of DINOv2.
 """
 
 from collections.abc import Iterable

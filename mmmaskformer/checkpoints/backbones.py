@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.checkpoints.backbone_maps import BACKBONES, kind_of_backbone
-from mmmaskformer.checkpoints.convert import ConversionError, read_backbone
 from mmmaskformer.checkpoints.layouts import describe_layout
 from mmmaskformer.checkpoints.names import Names
+from mmmaskformer.checkpoints.neutral import ConversionError, read_backbone
 from mmmaskformer.checkpoints.vit import read_vit
 
 PREFIX = 'backbone.'

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mmmaskformer.checkpoints.convert import ConversionError
 from mmmaskformer.checkpoints.names import Names, find_row
+from mmmaskformer.checkpoints.neutral import ConversionError
 
 SHOWN = 5
 SCALED = {'ls1': 'attn.proj', 'ls2': 'mlp.fc2'}

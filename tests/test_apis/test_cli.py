@@ -14,7 +14,7 @@ from mmmaskformer.apis import cli
 from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.datasets.scenes.files import write_scenes
 
-COMMANDS = ['audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes', 'test', 'train']
+COMMANDS = ['audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'models', 'scenes', 'test', 'train']
 HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'matplotlib', 'PIL', 'rich')
 # so that a training run ends after one iteration instead of 800
 SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2']

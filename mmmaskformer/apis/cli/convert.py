@@ -21,8 +21,8 @@ def add_arguments(parser):
         '--to',
         required=True,
         metavar='PACKAGE',
-        help='mmmaskformer (.pth, .safetensors), mmdet, mmseg (.pth), official (.pkl, .pth), transformers (a folder) or '
-        'backbone (.pth, .safetensors)',
+        help='mmmaskformer (.pth, .safetensors), mmdet, mmseg (.pth), official (.pkl, .pth), transformers (a folder), '
+        'or backbone (.pth, .safetensors)',
     )
     parser.add_argument('--config', help='config of the model that the result is for; checked, and stored with it')
     parser.add_argument(
