@@ -39,6 +39,10 @@ class _BrokenError(Exception):
     """A transfer that ended early, or did not begin."""
 
 
+class _BusyError(_BrokenError):
+    """A server that may serve the file a moment later."""
+
+
 class _Answer(NamedTuple):
     response: http.client.HTTPResponse
     start: int
@@ -114,7 +118,7 @@ def _fetch_all(address: str, part: Path, path: Path, report: Report) -> None:
             if now > before:
                 pauses = iter(PAUSES)
             pause = next(pauses, None)
-            if pause is None or now == 0:
+            if pause is None or (now == 0 and not isinstance(error, _BusyError)):
                 raise DownloadError(by_hand(address, path, str(error))) from None
             report(f'{path.name}: the transfer broke after {now / 1e6:.1f} MB ({error}); it goes on from there')
             time.sleep(pause)
@@ -173,7 +177,7 @@ def _ask(address: str, part: Path) -> _Answer | None:
             part.unlink()  # longer than the file: of something else
             return _ask(address, part)
         if error.code in BUSY:
-            raise _BrokenError(f'HTTP {error.code} {error.reason}') from None
+            raise _BusyError(f'HTTP {error.code} {error.reason}') from None
         kind = AbsentError if error.code in (404, 410) else DownloadError
         raise kind(
             f'{address}: the server answers HTTP {error.code} {error.reason}. Fix: look for the file at its publisher, '
