@@ -133,7 +133,7 @@ def read_folder(folder: str | Path) -> dict:
         ValueError: if it is another model, or a file cannot be read.
         FileNotFoundError: if there are no weights.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     preprocessor = folder / writers.PREPROCESSOR
     try:
         settings = transformers_files.settings_of_hub(

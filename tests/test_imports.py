@@ -204,7 +204,7 @@ ARROWS = {
     'hosts/checkpoint_checks.py': {
         'torch',
         'mmengine',
-        'mmmaskformer.checkpoints.layouts',
+        'mmmaskformer.checkpoints',
         'mmmaskformer.heads.checkpoint_layouts',
         'mmmaskformer.heads.conversion',
         'mmmaskformer.hosts',

@@ -135,4 +135,7 @@ def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mappin
 
 
 def _save_safetensors(weights: Mapping[str, Tensor], path: Path, header: dict[str, str]) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # of a file of this user; safetensors makes one that nobody else can read
     save_file({name: value.contiguous() for name, value in weights.items()}, path, {'format': 'pt', **header})
+    path.chmod(mode)

@@ -82,7 +82,10 @@ class ResumeHook(Hook):
 
 
 class _AfterSkipping:
-    """An iterator before which ``count`` values of None come, in the place of batches that are not read."""
+    """An iterator before which ``count`` values of None come, in the place of batches that are not read.
+
+    mmengine takes these values one by one to reach the iteration; onedl-mmengine calls `skip_iter` to do so.
+    """
 
     def __init__(self, iterator, count: int):
         self._iterator = iterator
@@ -96,6 +99,10 @@ class _AfterSkipping:
             self._count -= 1
             return None
         return next(self._iterator)
+
+    def skip_iter(self, count: int) -> None:
+        """Pass over batches that are not read."""
+        self._count = max(self._count - count, 0)
 
 
 def _choose_checkpoint(runner: Runner, folder: CheckpointFolder) -> tuple[str | None, bool]:

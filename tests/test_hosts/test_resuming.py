@@ -10,6 +10,7 @@ from helpers.toy_runs import make_runner
 from mmengine.dataset import RepeatDataset
 
 from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.hosts.resuming import _AfterSkipping
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +53,14 @@ def resume(work_dir, **kwargs):
     runner = make_runner(work_dir, resume=True, **kwargs)
     runner.train()
     return runner
+
+
+def test_the_loop_of_the_maintained_fork_skips_what_is_not_read():
+    batches = _AfterSkipping(iter(['third', 'fourth']), 2)
+    batches.skip_iter(2)
+    assert list(batches) == ['third', 'fourth']
+    batches = _AfterSkipping(iter(['third']), 2)
+    assert list(batches) == [None, None, 'third']
 
 
 @pytest.mark.parametrize('workers', [0, 2])
