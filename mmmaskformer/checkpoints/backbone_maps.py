@@ -61,9 +61,10 @@ def _torchvision_swin() -> tuple[Row, ...]:
         ours, theirs = f'backbone.stages.{stage}', f'features.{2 * stage + 1}'
         rows += [(f'{ours}.blocks.{{b}}.{one}', f'{theirs}.{{b}}.{other}') for one, other in TORCHVISION_BLOCK]
         below = f'features.{2 * stage + 2}'
-        pairs = ((f'{ours}.downsample.norm.{{wb}}', f'{below}.norm.{{wb}}'),)
-        pairs += ((f'{ours}.downsample.reduction.weight', f'{below}.reduction.weight'),)
-        merging += [Row(Template(one), Template(other), True) for one, other in pairs]
+        merging += [
+            Row(Template(f'{ours}.downsample.{name}'), Template(f'{below}.{name}'), True)
+            for name in ('norm.{wb}', 'reduction.weight')
+        ]
     return table(tuple(rows), backbone='') + tuple(merging)
 
 

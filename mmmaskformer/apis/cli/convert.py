@@ -44,15 +44,15 @@ def run(args) -> int:
     from mmmaskformer.checkpoints.zoo import find_model, is_name
 
     options = {key: value for key, value in vars(args).items() if key not in ('source', 'out', 'to', 'offline')}
-    source = args.source
-    if is_name(source):
-        source, options['licence'] = original_file(source), find_model(source).licence
+    named = is_name(args.source)
+    source = original_file(args.source) if named else args.source
+    licence = find_model(args.source).licence if named else None
     if args.to == 'backbone':
-        unused = [f'--{key.replace("_", "-")}' for key, value in options.items() if value and key in MODEL_OPTIONS]
+        unused = [f'--{key.replace("_", "-")}' for key in MODEL_OPTIONS if options[key]]
         if unused:
             raise ValueError(f'--to backbone: found {", ".join(unused)}, which is for whole models. Fix: leave it out')
-        report = convert_backbone(source, args.out, licence=options.get('licence'), force=args.force)
+        lines = convert_backbone(source, args.out, licence=licence, force=args.force).lines()
     else:
-        report = convert_checkpoint(source, args.out, args.to, **options)
-    print('\n'.join(report.lines()))
+        lines = convert_checkpoint(source, args.out, args.to, licence=licence, **options).lines()
+    print('\n'.join(lines))
     return 0
