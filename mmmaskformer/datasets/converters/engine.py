@@ -1,5 +1,6 @@
 """Prepares a data set: looks at everything first, works in parallel, names nothing as finished before all of it is."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -87,6 +88,7 @@ def prepare(
     if not staging.is_publishing:
         if record is None and not overwrite:
             _require_free_names(recipe, items, root)
+        _require_writable(recipe, items, root, overwrite)
         _try_sample(recipe, items, root, overwrite)
     with staging.locked():
         unpack(recipe, root, staging.folder)
@@ -134,6 +136,23 @@ def _require_free_names(recipe: Recipe, items: Sequence[Item], root: Path) -> No
             f'{recipe.title}: {there[0]} is there, and nothing says that this command made it and that it is complete. '
             'Expected no such file. Fix: move it away to have it made, or replace it with --overwrite.'
         )
+
+
+def _require_writable(recipe: Recipe, items: Sequence[Item], root: Path, overwrite: bool) -> None:
+    """Raise if a folder does not take the files that it lacks, before hours of work."""
+    targets = [target for item in items for target in item.targets]
+    folders = {(root / name).parent for name in targets if overwrite or not (root / name).exists()}
+    if targets:
+        folders |= {(root / name).parent for name in recipe.json_files.values()}
+    folders |= {(root / archive.path).parent for archive in recipe.archives if not archive.is_unpacked(root)}
+    for folder in sorted(folders):
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ValueError(
+                f'{recipe.title}: {there} cannot be written to, and files of the data set go there. Expected a folder '
+                'to which files can be added. Fix: make it writable; or give another folder with --root, with links to '
+                'the files of the publishers.'
+            )
 
 
 def _try_sample(recipe: Recipe, items: Sequence[Item], root: Path, overwrite: bool) -> None:

@@ -1,5 +1,6 @@
 """Looks for the files of a data set, and says what is missing, where it should be and how to get it."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -60,10 +61,16 @@ def list_files(folder: Path, ending: str) -> Listing:
     """Files below a folder that end so. Hidden ones are left out, such as those that macOS puts beside others.
 
     Args:
-        folder: absolute path; subfolders are read too.
+        folder: absolute path; subfolders are read too, also where they are links, as the data sets of a run do.
         ending: such as '.png'.
     """
-    paths = sorted(path for path in folder.rglob(f'*{ending}') if not path.name.startswith('.'))
+    walk = os.walk(folder, followlinks=True)
+    paths = sorted(
+        Path(parent, name)
+        for parent, _, names in walk
+        for name in names
+        if name.endswith(ending) and not name.startswith('.')
+    )
     return Listing(folder, ending, {path.relative_to(folder).as_posix()[: -len(ending)]: path for path in paths})
 
 
