@@ -83,7 +83,8 @@ def panoptic_truth(
     Args:
         sample: with ``seg_map_path`` (a panoptic PNG, id = R + 256 G + 65536 B) and ``segments_info``: dicts of ``id``,
             ``category`` (the label) and ``iscrowd``. MMDetection's own dataset leaves out the last: there a crowd is a
-            segment of a thing class with ``is_thing`` False. The ids in ``void_ids``, if there are any, are void: segments of classes that the class list leaves out.
+            segment of a thing class with ``is_thing`` False. The ids in ``void_ids``, if there are any, are void:
+            segments of classes that the class list leaves out.
         is_thing: K flags.
         backend_args: of `mmengine.fileio.get`.
         listed_areas: take the ``area`` of the segments, where it is a number, instead of their pixels in the PNG.
