@@ -76,13 +76,14 @@ def prepare(
     record = None if overwrite else read_record(root, recipe.name, VERSION)
     if record is not None and record.targets:
         record.require_targets(root)
-        # to a part of the data, the rest may have been added
-        if record.images == recipe.images or not source.is_dir():
+        # of files that lie elsewhere nothing is needed any more; to a part of the data, the rest may have been added
+        if recipe.source is not None and (record.images == recipe.images or not source.is_dir()):
             return Prepared(record, root, kept=True)
     items = recipe.find(source, root)
     require_published_numbers(recipe, items, partial_set, root)
     _require_own_targets(recipe, items)
-    if record is not None and record.images == Counter(item.split for item in items):
+    is_unpacked = all(archive.is_unpacked(root) for archive in recipe.archives)
+    if record is not None and is_unpacked and record.images == Counter(item.split for item in items):
         return Prepared(record, root, kept=True)
     staging = Staging(root, recipe.name, [VERSION, str(source)])
     if not staging.is_publishing:
@@ -96,6 +97,30 @@ def prepare(
         record = _finish(recipe, items, notes, staging)
         staging.remove()
     return Prepared(record, root, kept=False)
+
+
+def require_complete(recipe: Recipe, record: Record, root: Path) -> None:
+    """Check that the files of a prepared data set are still there: those that were written, and those that stayed.
+
+    Args:
+        recipe: of the data set.
+        record: of the complete data set.
+        root: where it is.
+
+    Raises:
+        FileNotFoundError, ValueError: naming what is missing.
+    """
+    record.require_targets(root)
+    if recipe.source is not None:
+        return
+    found = Counter(item.split for item in recipe.find(root, root))
+    packed = [archive.path for archive in recipe.archives if not archive.is_unpacked(root)]
+    if packed or found != record.images:
+        what = f'{packed[0]} is not unpacked' if packed else f'found these numbers of images: {dict(found)}'
+        raise ValueError(
+            f'{recipe.title}: {what} in {root}, expected {dict(record.images)}, as when it was prepared. Fix: '
+            f'mmmaskformer data prepare {recipe.name}, which brings the data set up to date.'
+        )
 
 
 def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set: bool, root: Path) -> None:
