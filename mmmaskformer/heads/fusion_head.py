@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import checked, refuse_unknown_keys, whole
+from mmmaskformer.core.checks import MAPPING, checked, list_of, refuse_unknown_keys, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset
 from mmmaskformer.heads.features import watch_registration
@@ -24,7 +24,11 @@ from mmmaskformer.heads.settings import check_result_settings
 HOST_KEYS = {'pred_panoptic_seg': 'pan_results', 'pred_instances': 'ins_results'}
 
 
-@checked(num_classes=whole(1).or_none())
+@checked(
+    num_classes=whole(1).or_none(),
+    test_cfg=MAPPING.or_none(),
+    init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
+)
 class MaskFormerFusionHead(BaseModule):
     """Turns the outputs of the last layer into every kind of result, several at once if wanted.
 
@@ -140,11 +144,14 @@ class MaskFormerFusionHead(BaseModule):
 
         Raises:
             ValueError: if the classes are not known.
+            NonFiniteLogitsError: if logits of the panoptic head are inf or NaN.
         """
         results = []
         for image, sample in enumerate(data_samples):
             masks = masks_of_image(mask_logits, image, sample.metainfo, rescale=rescale)
             results.append(self._answer(class_logits[image], masks, sample))
+        if isinstance(mask_logits, DeferredMaskLogits):
+            mask_logits.check()
         return results
 
     def settings(self, output: str) -> dict:

@@ -255,6 +255,7 @@ PACKERS: dict[str, Callable[[Any, Classes], Any]] = {
 }
 """The forms of results: `Segments` or `QuerySegments`, labels (H, W), `InstanceResult`."""
 
+# Unwrapped: the heads have checked the logits of the whole batch, which waits for a GPU once.
 for built_in in (
     ResultKind(
         'panoptic',
@@ -266,7 +267,7 @@ for built_in in (
     ),
     ResultKind(
         'detr',
-        detr_inference,
+        inspect.unwrap(detr_inference),
         field='pred_detr_seg',
         form=PANOPTIC,
         stands_in_for='pred_panoptic_seg',
@@ -274,14 +275,20 @@ for built_in in (
     ),
     ResultKind(
         'semantic',
-        semantic_labels,
+        inspect.unwrap(semantic_labels),
         field='pred_sem_seg',
         form=SEMANTIC,
         merge=ScoreViews,
         # Panoptic models resize masks before they mix them, as published.
         defaults={'resize_masks_first': True},
     ),
-    ResultKind('general', general_inference, field='pred_general_seg', form=SEMANTIC, stands_in_for='pred_sem_seg'),
-    ResultKind('instance', instance_inference, field='pred_instances', form=INSTANCES),
+    ResultKind(
+        'general',
+        inspect.unwrap(general_inference),
+        field='pred_general_seg',
+        form=SEMANTIC,
+        stands_in_for='pred_sem_seg',
+    ),
+    ResultKind('instance', inspect.unwrap(instance_inference), field='pred_instances', form=INSTANCES),
 ):
     register_result(built_in)

@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
 from torch import Tensor
 
-from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, POSITIVE, SIZE, checked, list_of, number, whole
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
@@ -19,7 +19,18 @@ from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_o
 from mmmaskformer.hosts.windows import require_windows, window_shares, windows_of
 
 
-@checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_val=number(), seg_pad_val=whole())
+@checked(
+    mean=list_of(number()).or_none(),
+    std=list_of(POSITIVE).or_none(),
+    size=SIZE.or_none(),
+    size_divisor=whole(1).or_none(),
+    pad_val=number(),
+    seg_pad_val=whole(),
+    bgr_to_rgb=BOOLEAN,
+    rgb_to_bgr=BOOLEAN,
+    batch_augments=list_of(MAPPING).or_none(),
+    test_cfg=MAPPING.or_none(),
+)
 class SegDataPreProcessor(HostDataPreProcessor):
     """MMSegmentation's data preprocessor that also takes test batches of images of different sizes.
 

@@ -23,6 +23,7 @@ COMMANDS = [
     'doctor',
     'draw',
     'export',
+    'models',
     'scenes',
     'sweep',
     'test',
