@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import yaml
-from helpers.fresh import ROOT
+from helpers.fresh import ROOT, run_python
 
 from mmmaskformer.apis import cli
 from mmmaskformer.checkpoints import zoo
@@ -62,6 +62,12 @@ def test_the_command_lists_and_filters(capsys, monkeypatch, tmp_path):
     assert 'zoo://maskformer_swin-t_ade20k' in out and 'mIoU 46.7, mIoU, several scales 48.8  [CC BY-NC 4.0]' in out
     assert 'model_final_8657a5.pkl' in out and 'md5:8657a5' in out and '2 models' in out
     assert cli.main(['models', 'nothing']) == 2 and "no model has all of 'nothing'" in capsys.readouterr().err
+
+
+def test_the_list_needs_nothing_but_python():
+    hidden = ('torch', 'numpy', 'mmengine', 'filelock')
+    done = run_python("from mmmaskformer.apis.cli import main; main(['models'])", hide=hidden)
+    assert done.returncode == 0 and f'{len(MODELS)} models' in done.stdout, done.stderr
 
 
 def test_names_are_found_or_others_are_offered():
