@@ -93,6 +93,8 @@ def test_lists_of_your_own(monkeypatch, tmp_path):
         "ours has the unknown key 'adress'": ENTRY | dict(adress='x'),
         "package='detectron', expected one of official": ENTRY | dict(package='detectron'),
         "task='instance', expected one of semantic": ENTRY | dict(task='instance'),
+        "address='nonsense', expected scheme": ENTRY | dict(address='nonsense'),
+        "address='http://a/b.pkl', expected": ENTRY | dict(package='transformers'),
         "checksum='abc', expected md5": ENTRY | dict(checksum='abc'),
     }
     for message, entry in wrong.items():
