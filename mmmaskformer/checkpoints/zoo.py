@@ -151,7 +151,7 @@ def _model(name: str, entry: dict, path: Path) -> ZooModel:
             raise ValueError(f'{path}: {name} has {key}={entry[key]!r}, expected one of {", ".join(choices)}')
     if '://' not in entry['address'] or entry['address'].endswith('/') != (entry['package'] == 'transformers'):
         raise ValueError(
-            f'{path}: {name} has address={entry["address"]!r}, expected scheme://…: of a file, or for transformers of a '
+            f'{path}: {name} has address={entry["address"]!r}, expected scheme://… of a file, or for transformers of a '
             'folder, with a slash at its end'
         )
     if Path(name).name != name or name.startswith('.'):
