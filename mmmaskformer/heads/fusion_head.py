@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmaskformer import compat
@@ -176,12 +177,15 @@ class MaskFormerFusionHead(BaseModule):
 
         Args:
             found: what `ResultKind.infer` gave for each output.
-            class_logits: (Q, K + 1), to log once why there may be nothing in a result.
+            class_logits: (Q, K + 1), to explain why there may be nothing in a result.
         """
         kinds, classes, fields = result_kinds(), Classes(self.num_classes, self.is_thing), {}
         for output, result in found.items():
-            self._warn_if_empty(output, result, class_logits)
-            fields[kinds[output].field] = kinds[output].pack(result, classes)
+            packed = kinds[output].pack(result, classes)
+            reason = self._why_empty(output, result, class_logits)
+            if reason is not None and isinstance(packed, BaseDataElement):
+                packed.set_metainfo(dict(why_empty=reason))
+            fields[kinds[output].field] = packed
         for output in found:
             kind = kinds[output]
             if kind.stands_in_for is not None:
@@ -200,20 +204,21 @@ class MaskFormerFusionHead(BaseModule):
                 setattr(sample, field, packed)
         return results
 
-    def _warn_if_empty(self, output: str, result, class_logits: Tensor) -> None:
-        """Log once which threshold emptied a result; an untrained model and a threshold too high look the same."""
+    def _why_empty(self, output: str, result, class_logits: Tensor) -> str | None:
+        """Which threshold emptied a result, logged once: an untrained model and a threshold too high look the same."""
         kind = result_kinds()[output]
-        if self._warned_nothing_found or kind.why_empty is None:
-            return
+        if kind.why_empty is None:
+            return None
         settings = kind.full_settings(self.outputs[output])
         reason = kind.why_empty(result, class_logits, settings, f'model.test_cfg.{output}')
-        if reason is not None:
+        if reason is not None and not self._warned_nothing_found:
             self._warned_nothing_found = True
             print_log(
                 f'No segment was found in an image: {reason} Further empty images are not logged.',
                 logger='current',
                 level=logging.WARNING,
             )
+        return reason
 
 
 def _contradiction(name: str, key: str, found, expected) -> str:

@@ -80,8 +80,9 @@ class ResultKind:
         merge: makes a `ViewMerger` from the settings, for test-time augmentation; None if views cannot be merged.
         stands_in_for: a field that it fills as well if no other result asked for does, for the hosts' metrics.
         defaults: settings that differ from the defaults of ``infer``.
-        why_empty: explains once why there is nothing in an image, ``why_empty(found, class_logits, settings, key)``
-            with the full settings and their config key; gives None if there is something.
+        why_empty: explains why there is nothing in an image, ``why_empty(found, class_logits, settings, key)`` with the
+            full settings and their config key; gives None if there is something. The first explanation of a run is
+            logged, and each one is kept in the packed result's metainfo as ``why_empty``, which pictures show.
 
     Raises:
         ValueError: if there is neither a known form nor ``pack``.
@@ -231,8 +232,8 @@ def why_no_segments(
     highest, threshold = float(best_query(class_logits)), settings['object_threshold']
     if highest <= threshold:
         return (
-            f'the highest class probability of a query is {highest:.3f}, expected more than {key}.object_threshold='
-            f'{threshold}. Unless the model is untrained, lower that threshold.'
+            f'0 of {len(class_logits)} queries are above {key}.object_threshold={threshold}; the highest class '
+            f'probability is {highest:.3f}. Unless the model is untrained, lower that threshold.'
         )
     if not len(confident_queries(class_logits, threshold)[0]):
         return (

@@ -152,7 +152,9 @@ def _prediction(packed: Any, form: str, num_classes: int) -> Overlay:
     if form == PANOPTIC:
         listed = [segment['id'] for segment in packed.segments] if 'segments' in packed else None
         segments = decode_panoptic(encoded, num_classes, listed)
-        return Overlay(segments.ids, segments.labels)
+        reason = packed.get('why_empty')
+        # The legend of an empty picture says why it is empty.
+        return Overlay(segments.ids, segments.labels, void=f'{VOID_NAME}: {reason}' if reason else VOID_NAME)
     # K stands for nothing; a semantic model never predicts it.
     return segments_of_labels(encoded, num_classes, VOID_NAME)
 

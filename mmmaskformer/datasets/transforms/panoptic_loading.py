@@ -174,7 +174,10 @@ class LoadPanopticAnnotations(BaseTransform):
         if wrong:
             found = _some(f'{number}: {listed[number]} (the PNG has {areas[number]} px)' for number in wrong)
             text = f'{len(wrong)} of {len(listed)} areas that segments_info lists are wrong, those of the ids {found}'
-            check = 'The PNG counts. If most files are like this, check that JSON and PNG folder belong together'
+            check = (
+                'The PNG counts, except in a PanopticMetric with listed_areas=True. ADE20K panoptic is published like '
+                'this; if most files of other data are, check that JSON and PNG folder belong together'
+            )
             self._report('areas', f'{text}. {check}', results)
 
     def _report(self, kind: str, text: str, results: Mapping) -> None:
