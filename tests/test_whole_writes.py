@@ -57,7 +57,6 @@ INDIRECT = {
     ('mmmaskformer/apis/analysis/thresholds.py', 'entry.prediction.save'): 'its own function, the row above',
     ('mmmaskformer/apis/analysis/class_masks.py', 'mask_sheet(…).save'): 'inside a whole_file',
     ('mmmaskformer/visualization/analysis_plots.py', 'FigureCanvasAgg(figure).print_png'): 'inside a whole_file',
-    ('mmmaskformer/checkpoints/downloads.py', 'open'): 'a part that is checked before it gets its name',
     ('mmmaskformer/datasets/converters/ade20k_full.py', 'Image.fromarray(image).save'): 'into memory',
     ('mmmaskformer/hosts/vis_backends.py', 'Image.fromarray(np.ascontiguousarray(image)).save'): 'into memory',
     ('mmmaskformer/visualization/curve.py', 'FigureCanvasAgg(figure).print_png'): 'into memory',
