@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.masks import Masks
+from mmmaskformer.core.masks import Masks, Plain
 from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.torch_versions import is_compiling
 from mmmaskformer.core.training.matcher import NonFiniteLogitsError
@@ -16,8 +16,8 @@ def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping])
     """Check the logits of a batch; labels found from NaN look like any others.
 
     All class logits are looked at, and the mask logits of one query per image: a NaN in the mask features shows in
-    those of every query. Of masks alone, everything they are made of is looked at. Synchronises with a GPU once per
-    batch.
+    those of every query. Mask logits that a network computes itself are all looked at. Of masks alone, everything they
+    are made of is looked at. Synchronises with a GPU once per batch.
 
     Args:
         prediction: of the last layer; of a per-pixel model, its masks.
@@ -43,8 +43,9 @@ def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping])
 
 def _sums(prediction: MaskPrediction) -> list[Tensor]:
     first = torch.zeros(1, dtype=torch.long, device=prediction.class_logits.device)
+    queries = None if isinstance(prediction.masks, Plain) else first
     return [
-        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, first).sum(dtype=torch.float32)
+        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, queries).sum(dtype=torch.float32)
         for image, logits in enumerate(prediction.class_logits)
     ]
 

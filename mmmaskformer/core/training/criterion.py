@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import check_settings, number
 from mmmaskformer.core.contracts import Matcher
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
@@ -42,7 +43,8 @@ class SetCriterion(nn.Module):
         uses_boxes: whether the network has to predict boxes.
 
     Raises:
-        ValueError: if a weight is given for a loss that there is not, or ``class_weight`` has not K entries.
+        ValueError: if a weight is given for a loss that there is not, a weight is negative or not finite, or
+            ``class_weight`` has not K entries.
 
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
@@ -71,6 +73,7 @@ class SetCriterion(nn.Module):
         self.ignore_in_loss = ignore_in_loss
         self.class_weights = ClassWeights(class_weight, num_classes)
         self.class_mean_over_ranks = class_mean_over_ranks
+        check_settings('criterion', {'no_object_weight': no_object_weight}, {'no_object_weight': number(0)})
         self.no_object_weight = no_object_weight
 
     @property
@@ -98,18 +101,21 @@ class SetCriterion(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if the numbers of predicted and true images differ, or a label is not in [0, K).
+            ValueError: if the numbers of predicted and true images differ, a label is not in [0, K), or the matcher
+                gives a pair that there is not.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets).leaving_out_ignored(self.ignore_in_loss)
         self._check(layers, targets)
-        matches = self.matcher(layers, targets)
+        num_layers, _, num_queries, _ = layers.class_logits.shape
+        matches = self.matcher(layers, targets).ordered(
+            num_layers, num_queries, targets.counts, type(self.matcher).__name__
+        )
         normaliser = mean_num_segments(targets, layers.device)
         with torch.autocast(layers.device.type, enabled=False):
             values = [self._class_losses(layers, targets, matches)]
             sums = [*self._mask_losses(layers, targets, matches), *self._box_losses(layers, targets, matches)]
             values += [value / normaliser for value in sums]
         by_name = {name: self.loss_weights[name] * value for name, value in zip(self.loss_weights, values, strict=True)}
-        num_layers = len(layers.class_logits)
         prefixes = [*(f'd{layer}.' for layer in range(num_layers - 1)), '']
         return {
             f'{prefix}loss_{name}': losses[layer]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmaskformer.core.contracts import Assignment
+from mmmaskformer.core.masks import Masks
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training.assignment import FixedAssignment, HungarianAssignment
@@ -76,11 +77,14 @@ class SetMatcher(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
+            ValueError: if costs are inf or NaN though logits are not, naming the cost.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets)
         with torch.autocast(layers.device.type, enabled=False):
             costs = self._costs(layers, targets).cpu()
-        _check_finite(costs, layers)
+            for image, count in enumerate(targets.counts):
+                costs[:, image, :, count:-1] = 0  # what has no meaning may be inf or NaN
+            self._check_finite(costs, layers, targets)
         return self.assignment(costs[..., :-1], targets)
 
     def _costs(self, layers: Layers, targets: Targets) -> Tensor:
@@ -100,6 +104,27 @@ class SetMatcher(nn.Module):
         if not weighted:
             weighted = [of_no_segment.new_zeros(()).expand(*of_no_segment.shape[:3], max(targets.counts))]
         return torch.cat([reduce(operator.add, weighted), of_no_segment], -1)
+
+    def _check_finite(self, costs: Tensor, layers: Layers, targets: Targets) -> None:
+        wrong = (~costs.isfinite()).flatten(2).any(-1).nonzero()
+        if not len(wrong):
+            return
+        layer, image = min(wrong.tolist(), key=lambda found: found[::-1])
+        masks, first = _masks_of(layers, layer)
+        queries = torch.arange(first, first + layers.class_logits.shape[2], device=layers.device)
+        logits = layers.class_logits[layer, image], at_least_float32(masks.logits(image, queries))
+        if not all(values.isfinite().all() for values in logits):
+            raise NonFiniteLogitsError(_describe_non_finite(layers, layer, image))
+        for cost in cast('Iterable[Cost]', self.costs):
+            for name, values in zip(cost.names, cost(layers, targets), strict=True):
+                of_image = values.expand(costs[..., :-1].shape)[layer, image, :, : targets.counts[image]]
+                if count := int((~of_image.isfinite()).sum()):
+                    raise ValueError(
+                        f'the matching cost {name!r} of {type(cost).__name__} is inf or NaN for {count} of '
+                        f'{of_image.numel()} pairs of decoder layer {layer + 1}, image {image} of the batch; expected '
+                        'finite values. Fix: give pairs that must not be matched a large cost, such as 1e6'
+                    )
+        raise NonFiniteLogitsError(_describe_non_finite(layers, layer, image))
 
     @property
     def uses_boxes(self) -> bool:
@@ -190,17 +215,15 @@ def _mask_sums(layers: Layers) -> Tensor:
     return torch.stack(sums).sum(1)[None, :, None, None]
 
 
-def _check_finite(costs: Tensor, layers: Layers) -> None:
-    wrong = (~costs.isfinite()).flatten(2).any(-1).nonzero()
-    if len(wrong):
-        layer, image = min(wrong.tolist(), key=lambda found: found[::-1])
-        raise NonFiniteLogitsError(_describe_non_finite(layers, layer, image))
+def _masks_of(layers: Layers, layer: int) -> tuple[Masks, int]:
+    """The masks that a layer is part of, and the position of its first query in them."""
+    run, masks = next((run, masks) for run, masks in layers.groups if layer in run)
+    return masks, (layer - run.start) * layers.class_logits.shape[2]
 
 
 def _describe_non_finite(layers: Layers, layer: int, image: int) -> str:
     num_layers, _, num_queries, _ = layers.class_logits.shape
-    run, masks = next((run, masks) for run, masks in layers.groups if layer in run)
-    first = (layer - run.start) * num_queries
+    masks, first = _masks_of(layers, layer)
     parts = {'class logits': layers.class_logits[layer, image]}
     for name, part in masks.parts(image).items():
         of_queries = len(part) == masks.num_queries and name in ('mask embeddings', 'mask logits')

@@ -39,12 +39,18 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
 
     Raises:
         TypeError: if the maps are not integer.
+        ValueError: if ``ignore_index`` is a class.
         LabelRangeError: if an id is neither in [0, K) nor ``ignore_index``.
 
     Source: paper, section 3.2; official code, MaskFormerSemanticDatasetMapper.
     """
     if label_maps.is_floating_point():
         raise TypeError(f'label_maps are {label_maps.dtype}; expected integer class ids. Fix: label_maps.long()')
+    if 0 <= ignore_index < num_classes:
+        raise ValueError(
+            f'ignore_index={ignore_index} is one of the {num_classes} classes; expected a value outside of 0 to '
+            f'{num_classes - 1}. Fix: ignore_index=65535, with label maps that mark ignored pixels so'
+        )
     batch = len(label_maps)
     labels = label_maps.reshape(batch, -1).long()
     # Columns of the table: K classes, then "ignored", then "out of range".

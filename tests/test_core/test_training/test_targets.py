@@ -86,5 +86,5 @@ def test_maps_that_are_not_integer_are_refused():
 
 
 def test_more_classes_than_fit_16_bits_keep_their_index():
-    targets = semantic_targets(torch.arange(40000).view(1, 200, 200), num_classes=40000)
+    targets = semantic_targets(torch.arange(40000).view(1, 200, 200), num_classes=40000, ignore_index=65535)
     assert torch.equal(targets.segment_maps.flatten(), torch.arange(40000, dtype=torch.int32))
