@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import number
-
 
 class ClassWeights(nn.Module):
     """The weight of every class; not in checkpoints, since it follows from the config.
@@ -20,7 +18,7 @@ class ClassWeights(nn.Module):
         values: (K,) float32.
 
     Raises:
-        ValueError: if the list has not K entries, or a weight is not a number of at least 0.
+        ValueError: if the list has not K entries.
     """
 
     values: Tensor
@@ -28,16 +26,12 @@ class ClassWeights(nn.Module):
     def __init__(self, given: Sequence[float] | Mapping[str, float] | None, num_classes: int):
         super().__init__()
         self._named = dict(given) if isinstance(given, Mapping) else {}
-        given = given.tolist() if isinstance(given, Tensor) else given
         weights = [1.0] * num_classes if given is None or isinstance(given, Mapping) else list(given)
         if len(weights) != num_classes:
             raise ValueError(
                 f'criterion.class_weight has {len(weights)} entries; expected {num_classes}, one per class. The '
                 'weight of "no object" is no_object_weight'
             )
-        for name, weight in self._named.items() if self._named else enumerate(weights):
-            if not number(0).accepts(weight):
-                raise ValueError(f'criterion.class_weight[{name!r}]: found {weight!r}, expected a number of at least 0')
         self.are_equal = not self._named and all(weight == 1 for weight in weights)
         self.register_buffer('values', torch.tensor(weights, dtype=torch.float32), persistent=False)
 

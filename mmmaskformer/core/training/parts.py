@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import check_settings, number
 from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, Targets
@@ -171,13 +170,12 @@ def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], w
     """The weight of every name: the given one, else the published one, else 1.
 
     Raises:
-        ValueError: if a weight is given for a name that there is not, or is not a number of at least 0.
+        ValueError: if a weight is given for a name that there is not.
     """
     given = dict(given or {})
     for name in given:
         if name not in names:
             raise ValueError(f'{where} has a weight for {name!r}; expected {", ".join(map(repr, names))}')
-    check_settings(where, given, dict.fromkeys(names, number(0)))
     return {name: float(given.get(name, LOSS_WEIGHTS.get(name, 1.0))) for name in names}
 
 
