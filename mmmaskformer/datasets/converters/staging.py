@@ -45,8 +45,8 @@ class Staging:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
-                f'{self.folder}: this folder cannot be made ({error.strerror}). Expected a data set to which files can '
-                'be added. Fix: make it writable, or give another folder with --root.'
+                f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a data set to which files '
+                'can be added. Fix: make it writable, or give another folder with --root.'
             ) from error
         lock = self.folder / LOCK
         try:
