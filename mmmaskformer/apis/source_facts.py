@@ -10,6 +10,8 @@ from mmmaskformer.checkpoints.config_text import lookup, read_config_text
 from mmmaskformer.checkpoints.transformers_files import Settings
 
 HEADS = ('decode_head', 'panoptic_head')
+CLASS_WEIGHTS = 'criterion.empty_weight'
+"""Weights of the classes in the loss, "no object" last, as the published code and transformers store them."""
 
 
 def settings_of(
@@ -36,6 +38,8 @@ def settings_of(
     known['dataset_meta'] = facts
     if isinstance(meta.get('cfg'), str):
         known |= _settings_of_config(meta['cfg'])
+    if CLASS_WEIGHTS in weights:
+        known['no_object_weight'] = round(float(weights[CLASS_WEIGHTS][-1]), 6)  # 0.1 is stored in float32
     if package == 'official' and any(name.startswith('backbone.stem.conv2.') for name in weights):
         known['dilations'] = (1, 2, 4)  # as every published model with this stem has them
     if package == 'mmdet' and known['classes'] and 'isthing' not in facts:

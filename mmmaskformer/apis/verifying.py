@@ -101,12 +101,11 @@ def compare_weights(
     package, weights = source
     undone = convert(conversion.weights, target, package, permutation=None if order is None else inverse(order))
     weights = spelt_as_in_table(weights, NAMES[package])
-    pairs = [
-        (value.double(), undone.weights[name].double()) for name, value in weights.items() if name in undone.weights
-    ]
+    used = {name: value for name, value in weights.items() if name not in conversion.dropped}
+    pairs = [(value.double(), undone.weights[name].double()) for name, value in used.items()]
     largest = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
     scale = max((float(a.abs().max()) for a, _ in pairs), default=0.0)
-    return [Difference(f'{len(pairs)} of {len(weights)} weights, converted back,', largest, scale)]
+    return [Difference(f'{len(pairs)} weights, converted back,', largest, scale)]
 
 
 def make_image() -> Tensor:

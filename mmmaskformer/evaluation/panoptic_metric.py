@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from mmmaskformer.evaluation.common import (
 )
 from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.result_names import result_names
+from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.heads.results import PANOPTIC, SEMANTIC
 from mmmaskformer.registry import METRICS
 
@@ -82,6 +84,7 @@ class PanopticMetric(MetricWithOthers):
                 'nothing. Fix: leave out one of them.'
             )
         self.image_table = None if image_table is None else Path(image_table)
+        self.outfile_prefix = outfile_prefix
         self.listed_areas = listed_areas
         self.writer = None if outfile_prefix is None else PanopticResultWriter(outfile_prefix)
 
@@ -147,9 +150,10 @@ class PanopticMetric(MetricWithOthers):
             totals = [int(total.sum()) for total in (counts.tp, counts.fp, counts.fn)]
             rows.append([key and (key[1] or key[0]), *(100 * value for value in mean[:3]), *totals])
         rows.sort(key=lambda row: (math.isnan(row[1]), row[1]))
+        table = StringIO(newline='')
+        csv.writer(table).writerows([['image', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'], *rows])
         self.image_table.parent.mkdir(parents=True, exist_ok=True)
-        with self.image_table.open('w', newline='', encoding='utf-8') as file:
-            csv.writer(file).writerows([['image', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'], *rows])
+        write_whole(self.image_table, table.getvalue())
         print_log(f'PanopticMetric: wrote {self.image_table}', logger='current')
 
     def _prediction(self, sample: Mapping) -> Segments:

@@ -214,3 +214,21 @@ def test_images_of_one_name_are_kept_apart_in_mmdet(kinds, twins, folder):
     over = [config, checkpoint, '--work-dir', 'twins_o', '--show-dir', folder / 'twins/images/000001', '--cfg-options']
     out = run_tool('mmdet', 'test.py', *over, *options, cwd=folder, check=False)
     assert 'could replace files of the data set' in out.splitlines()[-1]
+
+
+def test_instance_files_with_defects_are_trained_on_and_measured(kinds, folder):
+    config = kinds['instance'].config
+    root = config.parent / 'coco'
+    content = json.loads((root / 'instances.json').read_text())
+    good = content['annotations'][0]
+    bare = {key: value for key, value in good.items() if key not in ('area', 'iscrowd', 'bbox')}
+    broken = [[], [[10, 10, 20, 20]], None, dict(size=[64, 96], counts=[5, 5])]
+    content['annotations'] += [dict(bare, id=0)]
+    content['annotations'] += [dict(good, id=100 + n, segmentation=outline) for n, outline in enumerate(broken)]
+    (root / 'defects.json').write_text(json.dumps(content))
+    options = [f'{split}_dataloader.dataset.ann_file=defects.json' for split in ('train', 'val')]
+    options += ['train_cfg.max_iters=1', 'train_cfg.val_interval=1', f'val_evaluator.ann_file={root}/defects.json']
+    out = run_tool('mmdet', 'train.py', config, '--work-dir', 'defects', '--cfg-options', *options, cwd=folder)
+    for text in ('3 annotations without a usable outline', '1 annotations whose run lengths do not add up to'):
+        assert f'defects.json: {text}' in out
+    assert 'CocoInstanceMetric: ' in out and 'coco/segm_mAP:' in out

@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
+from mmmaskformer.datasets.settings import LABELS
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,
@@ -36,6 +37,7 @@ MOST_SEGMENTS = 2**15 - FIRST_SEGMENT
     allow_hidden=BOOLEAN,
     allow_missing=BOOLEAN,
     backend_args=MAPPING.or_none(),
+    things=LABELS.or_none(),
 )
 class LoadPanopticAnnotations(BaseTransform):
     """Load the segments of an image from its panoptic PNG, and check them against the dataset's entry.
