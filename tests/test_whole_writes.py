@@ -48,6 +48,7 @@ INDIRECT = {
     ('mmmaskformer/evaluation/instance_metric.py', 'file.write_text'): 'in a temporary folder that is removed',
     ('tools/compatibility.py', 'open'): 'a log, line by line',
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copyfile'): 'to a name that is replaced in one step',
+    ('mmmaskformer/datasets/converters/staging.py', 'shutil.copytree'): 'inside a whole_folder',
     ('mmmaskformer/datasets/converters/staging.py', 'open'): 'a lock, and a journal, line by line',
     ('mmmaskformer/datasets/converters/ade20k_full.py', 'Image.fromarray(image).save'): 'into memory',
     ('mmmaskformer/hosts/vis_backends.py', 'Image.fromarray(np.ascontiguousarray(image)).save'): 'into memory',
