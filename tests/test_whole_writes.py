@@ -45,6 +45,7 @@ INDIRECT = {
     ('mmmaskformer/checkpoints/writers.py', 'save'): 'into memory',
     ('mmmaskformer/checkpoints/writers.py', '(folder / WEIGHTS[0]).write_bytes'): 'inside a whole_folder',
     ('mmmaskformer/checkpoints/writers.py', '(folder / name).write_text'): 'inside a whole_folder',
+    ('mmmaskformer/checkpoints/downloads.py', 'open'): 'what has come so far, renamed when it is whole',
     ('mmmaskformer/evaluation/instance_metric.py', 'file.write_text'): 'in a temporary folder that is removed',
     ('tools/compatibility.py', 'open'): 'a log, line by line',
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copyfile'): 'to a name that is replaced in one step',
