@@ -54,6 +54,13 @@ INDIRECT = {
     ('mmmaskformer/datasets/converters/ade20k_full.py', 'Image.fromarray(image).save'): 'into memory',
     ('mmmaskformer/hosts/vis_backends.py', 'Image.fromarray(np.ascontiguousarray(image)).save'): 'into memory',
     ('mmmaskformer/visualization/curve.py', 'FigureCanvasAgg(figure).print_png'): 'into memory',
+    ('mmmaskformer/datasets/converters/staging.py', 'move'): 'renames, or copies whole to another disk',
+    ('mmmaskformer/datasets/converters/staging.py', 'shutil.copytree'): 'inside a whole_folder',
+    ('mmmaskformer/datasets/converters/unpacking.py', 'move'): 'renames, or copies whole to another disk',
+    ('mmmaskformer/analysis/stored.py', 'open'): 'inside a whole_file',
+    ('mmmaskformer/apis/analysis/thresholds.py', 'entry.prediction.save'): 'the row above; inside a whole_folder',
+    ('mmmaskformer/apis/analysis/class_masks.py', 'Image.fromarray(…).save'): 'inside a whole_file',
+    ('mmmaskformer/visualization/analysis_plots.py', 'FigureCanvasAgg(figure).print_png'): 'inside a whole_file',
     ('tools/efficientnet_lite_weights.py', 'torch.save'): 'into memory',
     ('tools/benchmark/plot.py', 'figure.savefig'): 'into memory',
     ('tools/onnx_demo.py', 'save'): 'its own function, the next row',
@@ -74,7 +81,8 @@ def writes(file: Path) -> set[str]:
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, 'id', '')
-        modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        constants = [part for arg in node.args for part in ast.walk(arg) if isinstance(part, ast.Constant)]
+        modes = [constant.value for constant in constants if isinstance(constant.value, str)]
         if name in WRITERS or (name == 'open' and any(set(mode) <= set('rwabx+t') - {'r'} for mode in modes if mode)):
             found.add(ast.unparse(node.func))
     return found
