@@ -49,6 +49,7 @@ INDIRECT = {
     ('mmmaskformer/evaluation/instance_metric.py', 'file.write_text'): 'in a temporary folder that is removed',
     ('tools/compatibility.py', 'open'): 'a log, line by line',
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copyfile'): 'to a name that is replaced in one step',
+    ('mmmaskformer/datasets/converters/staging.py', 'shutil.copytree'): 'inside a whole_folder',
     ('mmmaskformer/datasets/converters/staging.py', 'open'): 'a lock, and a journal, line by line',
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copytree'): 'inside a whole_folder',
     ('mmmaskformer/datasets/converters/staging.py', 'move'): 'its own function: a renaming, or one of the rows above',
