@@ -7,7 +7,7 @@ mode knows too few types for what mmengine stores; there a restricted unpickler 
 
 Files that mmengine cannot read, pickles of detectron2, safetensors and folders of transformers, are read here too.
 Those of a MaskFormer get the form of mmengine's checkpoints, with the names they have: the model renames them, see
-`mmmaskformer.heads.conversion`.
+`mmmaskformer.heads.conversion`. Names of the zoo, ``zoo://NAME``, stand for files that are fetched and converted first.
 """
 
 import codecs
@@ -25,7 +25,7 @@ from torch._weights_only_unpickler import _get_allowed_globals
 from torch.torch_version import TorchVersion
 
 from mmmaskformer import compat
-from mmmaskformer.checkpoints import loading, readers, transformers_files, writers
+from mmmaskformer.checkpoints import loading, readers, transformers_files, writers, zoo
 
 _patching = threading.RLock()
 
@@ -41,6 +41,8 @@ def install() -> None:
 
     @functools.wraps(load_checkpoint)
     def load_safely(cls, filename, *args, **kwargs):
+        if zoo.is_name(filename):
+            filename = _file_of_the_zoo(filename)
         if readers.is_transformers_folder(filename):
             content = read_folder(filename)
         else:
@@ -50,6 +52,13 @@ def install() -> None:
 
     load_safely.is_safe = True
     CheckpointLoader.load_checkpoint = classmethod(load_safely)
+
+
+def _file_of_the_zoo(name: str) -> str:
+    """The file of a name that begins with ``zoo://``, fetched and converted if that was not done yet."""
+    from mmmaskformer.apis.zoo_files import converted_file  # it imports what reads files, so it cannot stand above
+
+    return str(converted_file(name))
 
 
 @contextlib.contextmanager
@@ -124,7 +133,7 @@ def read_folder(folder: str | Path) -> dict:
         ValueError: if it is another model, or a file cannot be read.
         FileNotFoundError: if there are no weights.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     preprocessor = folder / writers.PREPROCESSOR
     try:
         settings = transformers_files.settings_of_hub(

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [[ -z "${VIRTUAL_ENV:-}" && "${CONDA_DEFAULT_ENV:-base}" == base && -x .venv/bin/python ]]; then
     export PATH="$PWD/.venv/bin:$PATH"
 fi
-if ! python -I -c 'import pytest, xdist, hypothesis, psutil, seaborn, mmmaskformer.registry'; then
+if ! python -I -c 'import pytest, xdist, hypothesis, psutil, seaborn, transformers, mmmaskformer.registry'; then
     echo "Fix: pip install -c constraints.txt -e '.[lite,mim,test,demo]'" >&2
     exit 2
 fi

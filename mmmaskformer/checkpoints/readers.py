@@ -198,7 +198,7 @@ def as_tensors(content: Any) -> Any:
 
 def is_transformers_folder(path: str | Path) -> bool:
     """Whether a path is a folder with a model of transformers."""
-    return Path(path).is_dir() and (Path(path) / CONFIG).is_file()
+    return (Path(path).expanduser() / CONFIG).is_file()
 
 
 def weight_files(folder: Path) -> list[Path]:

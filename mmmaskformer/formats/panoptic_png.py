@@ -10,6 +10,7 @@ from mmmaskformer.core.segments import VOID
 from mmmaskformer.core.structures import NO_SEGMENT
 from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.formats.png_chunks import find_damage, is_png, read_header
+from mmmaskformer.formats.whole_files import explaining
 
 VOID_ID = VOID
 FORM = dict(what='panoptic PNG', expected='an RGB PNG')
@@ -133,12 +134,14 @@ def write_ids(path: str | Path, ids: np.ndarray) -> None:
 
     Raises:
         ValueError: if an id is out of range.
+        OSError: if the file cannot be written.
     """
     try:
         content = encode_ids(ids)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
-    Path(path).write_bytes(content)
+    with explaining(path):
+        Path(path).write_bytes(content)
 
 
 def replace_ids(

@@ -11,6 +11,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmmaskformer.checkpoints.layouts import NESTED, SHOWN
+from mmmaskformer.checkpoints.readers import is_transformers_folder
+from mmmaskformer.core.checks import checked
 from mmmaskformer.heads.checkpoint_layouts import require_finite_weights, require_own_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
@@ -52,6 +54,7 @@ class Fit(NamedTuple):
 
 
 @HOOKS.register_module()
+@checked()
 class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, whatever loads it: load_from, resume, a test.
 
@@ -69,21 +72,22 @@ class CheckCheckpointHook(Hook):
         self._origin: str | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse a path that is no file; mmengine names the path alone. DeepSpeed, a strategy, has folders.
+        """Refuse a path that is no checkpoint; mmengine names the path alone. DeepSpeed, a strategy, has folders.
 
         Raises:
-            FileNotFoundError: if load_from, or the checkpoint of a test, is a path on disk that does not exist.
+            FileNotFoundError: if load_from, or the checkpoint of a test, is a path on disk that does not exist, or a
+                folder that is not one of transformers.
         """
         path = getattr(runner, '_load_from', None)
-        if not path or '://' in str(path) or Path(path).expanduser().is_file():
+        if not path or '://' in str(path) or Path(path).expanduser().is_file() or is_transformers_folder(path):
             return
         is_folder = Path(path).expanduser().is_dir()
         if not (is_folder and hasattr(runner, 'strategy')):
             raise FileNotFoundError(
                 f'load_from={str(path)!r}: found {"a folder" if is_folder else "no such file"}, expected a checkpoint, '
-                'such as the iter_*.pth of a work dir. Fix: correct load_from in the '
-                'config, or the path of the checkpoint on the command line; relative paths start at the working '
-                'directory.'
+                'such as the iter_*.pth of a work dir, or a folder of transformers with config.json. Fix: correct '
+                'load_from in the config, or the path of the checkpoint on the command line; relative paths start at '
+                'the working directory.'
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

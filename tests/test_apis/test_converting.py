@@ -1,6 +1,7 @@
 """The command and function that convert checkpoints: what is written, what is said, what is refused."""
 
 import json
+import os
 import pickle
 import shutil
 from dataclasses import replace
@@ -146,8 +147,9 @@ def test_published_files_name_no_classes_and_mmdetection_wants_the_things_first(
     assert back['meta']['dataset_meta']['classes'][:2] == ['wall', 'building']
 
 
-@pytest.mark.parametrize('name', ['mmseg.pth', 'mmdet.pth'])
-@pytest.mark.parametrize('to', ['mmmaskformer', 'mmdet', 'mmseg'])
+@pytest.mark.parametrize(
+    'name, to', [('mmseg.pth', 'mmmaskformer'), ('mmdet.pth', 'mmmaskformer'), ('mmdet.pth', 'mmseg')]
+)
 def test_outputs_are_those_of_the_source_packages_own_model(files, tmp_path, name, to):
     """Without padding, where MMDetection's head equals the published one."""
     report = convert_checkpoint(files / name, tmp_path / 'a.pth', to, verify=True, num_heads=4)
@@ -289,8 +291,7 @@ def test_a_full_disk_leaves_nothing(files, tmp_path, monkeypatch, to, name):
     def full(*args, **kwargs):
         raise OSError(28, 'No space left on device')
 
-    for owner, function in ((torch, 'save'), (pickle, 'dump'), (writers, 'save_file')):
-        monkeypatch.setattr(owner, function, full)
+    monkeypatch.setattr(os, 'fsync', full)
     refused(files / 'official.pkl', tmp_path, 'No space left on device', to, name)
 
 

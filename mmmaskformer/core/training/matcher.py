@@ -2,24 +2,24 @@
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import WEIGHT, checked, mapping_of, whole
 from mmmaskformer.core.contracts import Assignment
-from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training.assignment import FixedAssignment, HungarianAssignment
 from mmmaskformer.core.training.boxes import BoxCost
 from mmmaskformer.core.training.parts import ClassCost, Cost, FocalDiceLoss, MaskLoss, checked_weights
+from mmmaskformer.core.training.targets import check_labels, check_segments
 
 
-class NonFiniteLogitsError(FloatingPointError):
-    """Class logits, mask logits or boxes hold inf or NaN, so that nothing can be matched."""
-
-
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
 class SetMatcher(nn.Module):
     """Matching by a weighted sum of costs and an assignment that chooses pairs from it.
 
@@ -76,11 +76,19 @@ class SetMatcher(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
+            ValueError: if predictions and targets do not fit together, or a label is not in [0, K).
         """
         layers, targets = Layers.of(predictions), Targets.of(targets)
+        _, batch, _, outputs = layers.class_logits.shape
+        if len(targets) != batch:
+            raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
+        check_segments(targets, outputs - 1)
+        unknown = (targets.labels < 0) | (targets.labels >= outputs - 1)
+        known = replace(targets, labels=targets.labels.clamp(0, outputs - 2))
         with torch.autocast(layers.device.type, enabled=False):
-            costs = self._costs(layers, targets).cpu()
-        _check_finite(costs, layers)
+            # labels of a GPU are judged on the host, in the one copy of the costs
+            costs = self._costs(layers, known).masked_fill_(unknown.any(), torch.nan).cpu()
+        _check_finite(costs, layers, targets)
         return self.assignment(costs[..., :-1], targets)
 
     def _costs(self, layers: Layers, targets: Targets) -> Tensor:
@@ -110,6 +118,7 @@ class SetMatcher(nn.Module):
         return any(cost.uses_boxes for cost in cast('Iterable[Cost]', self.costs))
 
 
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
 class HungarianMatcher(SetMatcher):
     """Bipartite matching as published: the pairs of the smallest sum of class, focal and dice costs.
 
@@ -142,6 +151,7 @@ class HungarianMatcher(SetMatcher):
         )
 
 
+@checked(num_queries=whole(1).or_none(), num_classes=whole(1).or_none())
 class FixedMatcher(SetMatcher):
     """Fixed matching: the segment of class k goes to query k; for semantic segmentation with Q = K.
 
@@ -159,6 +169,7 @@ class FixedMatcher(SetMatcher):
         super().__init__(assignment=FixedAssignment(num_queries=num_queries, num_classes=num_classes))
 
 
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
 class BoxMatcher(SetMatcher):
     """Bipartite matching by class and box, as in DETR; the criterion then trains boxes as well.
 
@@ -193,9 +204,10 @@ def _mask_sums(layers: Layers) -> Tensor:
     return torch.stack(sums).sum(1)[None, :, None, None]
 
 
-def _check_finite(costs: Tensor, layers: Layers) -> None:
+def _check_finite(costs: Tensor, layers: Layers, targets: Targets) -> None:
     wrong = (~costs.isfinite()).flatten(2).any(-1).nonzero()
     if len(wrong):
+        check_labels(targets.labels, layers.class_logits.shape[3] - 1)
         layer, image = min(wrong.tolist(), key=lambda found: found[::-1])
         raise NonFiniteLogitsError(_describe_non_finite(layers, layer, image))
 

@@ -44,7 +44,7 @@ def find(source: Path, root: Path) -> list[Item]:
     for split, folder in FOLDERS.items():
         listed = source / 'imageLists' / f'{split}.txt'
         require_file(listed, TITLE, FIX)
-        for name in listed.read_text(encoding='utf-8').split():
+        for name in listed.read_text(encoding='utf-8-sig').split():
             missing += [
                 str(found.folder / f'{name}{found.ending}') for found in (images, labels) if name not in found.paths
             ]

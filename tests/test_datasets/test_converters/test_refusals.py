@@ -211,6 +211,27 @@ def test_archive_beside_the_missing_folder_is_named(tmp_path):
         prepare(RECIPES['ade20k'], tmp_path / 'ADEChallengeData2016')
 
 
+@pytest.mark.parametrize('name', BUILDERS)
+def test_an_archive_that_got_a_folder_of_its_own(tmp_path, name):
+    """Unpacked with a double click, all lies one folder deeper."""
+    tree = BUILDERS[name](tmp_path / 'data')
+    place = tree.source or tree.root
+    place.rename(tmp_path / 'outer')
+    place.mkdir()
+    (tmp_path / 'outer').rename(place / 'outer')
+    with pytest.raises(FileNotFoundError, match=rf'{place}/outer: move the content of that folder to {place}\.'):
+        prepare(RECIPES[name], tree.root, tree.source, workers=1, partial_set=True)
+
+
+def test_folders_above_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'iterdir', refuse)
+    with pytest.raises(FileNotFoundError, match='found no folder .*images/training, expected it. Fix: download'):
+        prepare(RECIPES['ade20k'], tmp_path / 'data', workers=1)
+
+
 def test_unknown_names_and_numbers(capsys):
     assert cli.main(['data', 'prepare', 'ade']) == 2
     assert "data set 'ade': not known. Expected one of ade20k, " in capsys.readouterr().err
