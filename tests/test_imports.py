@@ -235,6 +235,7 @@ ARROWS = {
         'mmengine',
         'mmmaskformer.datasets',
         'mmmaskformer.core.checks',
+        'mmmaskformer.core.training.points',
         'mmmaskformer.formats',
         'mmmaskformer.heads.settings',
         'mmmaskformer.heads.panoptic_head',

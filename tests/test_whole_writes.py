@@ -45,10 +45,18 @@ INDIRECT = {
     ('mmmaskformer/checkpoints/writers.py', 'save'): 'into memory',
     ('mmmaskformer/checkpoints/writers.py', '(folder / WEIGHTS[0]).write_bytes'): 'inside a whole_folder',
     ('mmmaskformer/checkpoints/writers.py', '(folder / name).write_text'): 'inside a whole_folder',
+    ('mmmaskformer/checkpoints/downloads.py', 'open'): 'what has come so far, renamed when it is whole',
     ('mmmaskformer/evaluation/instance_metric.py', 'file.write_text'): 'in a temporary folder that is removed',
     ('tools/compatibility.py', 'open'): 'a log, line by line',
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copyfile'): 'to a name that is replaced in one step',
+    ('mmmaskformer/datasets/converters/staging.py', 'shutil.copytree'): 'inside a whole_folder',
     ('mmmaskformer/datasets/converters/staging.py', 'open'): 'a lock, and a journal, line by line',
+    ('mmmaskformer/datasets/converters/staging.py', 'move'): 'its own function: a renaming, or one of the rows above',
+    ('mmmaskformer/datasets/converters/unpacking.py', 'move'): 'the same',
+    ('mmmaskformer/analysis/stored.py', 'open'): 'inside a whole_file',
+    ('mmmaskformer/apis/analysis/thresholds.py', 'entry.prediction.save'): 'its own function, the row above',
+    ('mmmaskformer/apis/analysis/class_masks.py', 'mask_sheet(…).save'): 'inside a whole_file',
+    ('mmmaskformer/visualization/analysis_plots.py', 'FigureCanvasAgg(figure).print_png'): 'inside a whole_file',
     ('mmmaskformer/datasets/converters/ade20k_full.py', 'Image.fromarray(image).save'): 'into memory',
     ('mmmaskformer/hosts/vis_backends.py', 'Image.fromarray(np.ascontiguousarray(image)).save'): 'into memory',
     ('mmmaskformer/visualization/curve.py', 'FigureCanvasAgg(figure).print_png'): 'into memory',
@@ -72,7 +80,8 @@ def writes(file: Path) -> set[str]:
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, 'id', '')
-        modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        values = [part for arg in [*node.args, *node.keywords] for part in ast.walk(arg)]
+        modes = [part.value for part in values if isinstance(part, ast.Constant) and isinstance(part.value, str)]
         if name in WRITERS or (name == 'open' and any(set(mode) <= set('rwabx+t') - {'r'} for mode in modes if mode)):
             found.add(ast.unparse(node.func))
     return found
@@ -81,7 +90,9 @@ def writes(file: Path) -> set[str]:
 def test_nothing_is_written_past_whole_files():
     files = [*(ROOT / 'mmmaskformer').rglob('*.py'), *(ROOT / 'tools').rglob('*.py')]
     found = {(path.relative_to(ROOT).as_posix(), call) for path in files for call in writes(path)}
-    shortened = {(file, call if len(call) < 60 else 'Image.fromarray(…).save') for file, call in found}
+    shortened = {
+        (file, call if len(call) < 60 else f'{call.split("(")[0]}(…){call[call.rindex(".") :]}') for file, call in found
+    }
     assert shortened == set(INDIRECT)
 
 

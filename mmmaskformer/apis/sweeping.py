@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -193,7 +194,7 @@ def run_sweep(
     metrics: Sequence[str] | None = None,
     setting: str = 'case',
     trainer: Trainer | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
 ) -> Sweep:
     """Train what is not finished, and write the table after each run.
 
@@ -206,12 +207,13 @@ def run_sweep(
         metrics: columns; None for the usual ones, see `metric_columns`.
         setting: what is changed, the head of the first column.
         trainer: trains with these arguments of ``mmmaskformer train`` and gives the exit status; `train` if None.
-        say: takes a line of progress.
+        say: takes a line of progress; None prints it at once.
 
     Raises:
         ValueError: if a folder has the results of other settings, or a run has no validation.
     """
     trainer = trainer or train
+    say = say or partial(print, flush=True)  # before the output of the run
     results = {run.folder: finished(run) for run in runs}  # all folders are checked before the first training
     failed: list[Path] = []
     for number, run in enumerate(runs, start=1):

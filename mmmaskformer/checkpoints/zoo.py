@@ -149,6 +149,11 @@ def _model(name: str, entry: dict, path: Path) -> ZooModel:
     for key, choices in (('package', PACKAGES), ('task', TASKS)):
         if entry[key] not in choices:
             raise ValueError(f'{path}: {name} has {key}={entry[key]!r}, expected one of {", ".join(choices)}')
+    if '://' not in entry['address'] or entry['address'].endswith('/') != (entry['package'] == 'transformers'):
+        raise ValueError(
+            f'{path}: {name} has address={entry["address"]!r}, expected scheme://… of a file, or for transformers of a '
+            'folder, with a slash at its end'
+        )
     if Path(name).name != name or name.startswith('.'):
         raise ValueError(f'{path}: {name!r} is no name of a folder. Fix: letters, digits, hyphens')
     if entry.get('checksum') and not entry['checksum'].startswith(('md5:', 'sha256:')):

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import yaml
-from helpers.fresh import ROOT
+from helpers.fresh import ROOT, run_python
 
 from mmmaskformer.apis import cli
 from mmmaskformer.checkpoints import zoo
@@ -64,6 +64,12 @@ def test_the_command_lists_and_filters(capsys, monkeypatch, tmp_path):
     assert cli.main(['models', 'nothing']) == 2 and "no model has all of 'nothing'" in capsys.readouterr().err
 
 
+def test_the_list_needs_nothing_but_python():
+    hidden = ('torch', 'numpy', 'mmengine', 'filelock')
+    done = run_python("from mmmaskformer.apis.cli import main; main(['models'])", hide=hidden)
+    assert done.returncode == 0 and f'{len(MODELS)} models' in done.stdout, done.stderr
+
+
 def test_names_are_found_or_others_are_offered():
     assert zoo.find_model('zoo://maskformer_r50_ade20k').checksum == 'md5:d8dbeb'
     assert zoo.find_model('semantic-ade20k/maskformer_R50_bs16_160k').name == 'maskformer_r50_ade20k'
@@ -87,6 +93,8 @@ def test_lists_of_your_own(monkeypatch, tmp_path):
         "ours has the unknown key 'adress'": ENTRY | dict(adress='x'),
         "package='detectron', expected one of official": ENTRY | dict(package='detectron'),
         "task='instance', expected one of semantic": ENTRY | dict(task='instance'),
+        "address='nonsense', expected scheme": ENTRY | dict(address='nonsense'),
+        "address='http://a/b.pkl', expected": ENTRY | dict(package='transformers'),
         "checksum='abc', expected md5": ENTRY | dict(checksum='abc'),
     }
     for message, entry in wrong.items():

@@ -4,7 +4,7 @@ They are fetched and converted at their first use, and kept in ~/.cache/mmmaskfo
 MMMASKFORMER_CACHE names. Each entry has a licence of its own; that of the published zoo is CC BY-NC 4.0.
 """
 
-EXAMPLE = 'mmmaskformer models swin coco'
+EXAMPLE = 'mmmaskformer models swin ade20k'
 
 
 def add_arguments(parser):
