@@ -55,6 +55,7 @@ ARROWS = {
         'torch',
         'numpy',
         'mmengine',
+        'mmmaskformer.checkpoints',
         'mmmaskformer.requirements',
         'mmmaskformer.safe_loading',
         'mmmaskformer.without_gpu',

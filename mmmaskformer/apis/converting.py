@@ -13,7 +13,7 @@ import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv
 from mmmaskformer import __version__
 from mmmaskformer.apis.class_orders import order_classes
 from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config
-from mmmaskformer.apis.source_facts import guess_task, settings_of
+from mmmaskformer.checkpoints.source_facts import guess_task, settings_of
 from mmmaskformer.apis.trained import build_model
 from mmmaskformer.apis.verifying import Difference, compare_outputs, compare_weights
 from mmmaskformer.checkpoints.convert import Conversion, convert
