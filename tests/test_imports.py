@@ -207,6 +207,7 @@ ARROWS = {
         'torch',
         'numpy',
         'mmengine',
+        'mmmaskformer.checkpoints',
         'mmmaskformer.datasets',
         'mmmaskformer.core.checks',
         'mmmaskformer.formats',

@@ -163,12 +163,14 @@ def read_safetensors(stream: IO[bytes], name: str) -> dict:
         (length,) = struct.unpack('<Q', content[:8])
         header = json.loads(content[8 : 8 + length]).get('__metadata__') or {}
         more = json.loads(header[META]) if META in header else {}
+        if not isinstance(more, dict):
+            raise ValueError(f'{META} in its header is a {type(more).__name__}, expected an object')
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise UnreadableError(
             f'checkpoint {name}: it begins like a safetensors file but cannot be read ({error}). Fix: the file is '
             'damaged or cut off; download or copy it again.'
         ) from None
-    return {'state_dict': weights, **more}
+    return {**more, 'state_dict': weights}
 
 
 def as_tensors(content: Any) -> Any:

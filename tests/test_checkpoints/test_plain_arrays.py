@@ -101,7 +101,9 @@ def test_arrays_of_numpy_are_read_bit_for_bit(tmp_path, array, protocol):
     for other in found:
         np.testing.assert_array_equal(other, array)
         # numpy swaps the bytes of another machine when it reads them
-        assert other.dtype == array.dtype.newbyteorder('=') and np.isfortran(other) == np.isfortran(array)
+        assert other.dtype.newbyteorder('=') == array.dtype.newbyteorder('=') and np.isfortran(other) == np.isfortran(
+            array
+        )
 
 
 def test_what_is_read_is_stored_as_an_array_of_numpy(tmp_path):
