@@ -19,6 +19,7 @@ from mmengine.registry import MODELS as ROOT_MODELS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS  # noqa: E402
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS  # noqa: E402
+from mmengine.registry import VISBACKENDS as ROOT_VISBACKENDS  # noqa: E402
 from mmengine.registry import VISUALIZERS as ROOT_VISUALIZERS  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
 
@@ -68,6 +69,7 @@ HOOKS = Registry(
         'mmmaskformer.hosts.resuming',
         'mmmaskformer.hosts.config_check',
         'mmmaskformer.hosts.data_check',
+        'mmmaskformer.hosts.output_check',
         'mmmaskformer.hosts.best_key',
         'mmmaskformer.visualization.hook',
     ]
@@ -87,6 +89,9 @@ VISUALIZERS = Registry(
     parent=ROOT_VISUALIZERS,
     scope=SCOPE,
     locations=[f'mmmaskformer.hosts.{host}_visualizer' for host in ('mmseg', 'mmdet') if has_host(host)],
+)
+VISBACKENDS = Registry(
+    'vis_backend', parent=ROOT_VISBACKENDS, scope=SCOPE, locations=['mmmaskformer.hosts.vis_backends']
 )
 
 # What is inherited from a config of this package by name, `_base_ = 'mmmaskformer::…'`, is built in the scope of this

@@ -7,7 +7,7 @@ mode knows too few types for what mmengine stores; there a restricted unpickler 
 
 Files that mmengine cannot read, pickles of detectron2, safetensors and folders of transformers, are read here too.
 Those of a MaskFormer get the form of mmengine's checkpoints, with the names they have: the model renames them, see
-`mmmaskformer.heads.conversion`.
+`mmmaskformer.heads.conversion`. Names of the zoo, ``zoo://NAME``, stand for files that are fetched and converted first.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from torch._weights_only_unpickler import _get_allowed_globals
 from torch.torch_version import TorchVersion
 
 from mmmaskformer import compat
-from mmmaskformer.checkpoints import loading, plain_arrays, readers, transformers_files, writers
+from mmmaskformer.checkpoints import loading, plain_arrays, readers, transformers_files, writers, zoo
 
 _patching = threading.RLock()
 
@@ -40,6 +40,8 @@ def install() -> None:
 
     @functools.wraps(load_checkpoint)
     def load_safely(cls, filename, *args, **kwargs):
+        if zoo.is_name(filename):
+            filename = _file_of_the_zoo(filename)
         if readers.is_transformers_folder(filename):
             content = read_folder(filename)
         else:
@@ -49,6 +51,13 @@ def install() -> None:
 
     load_safely.is_safe = True
     CheckpointLoader.load_checkpoint = classmethod(load_safely)
+
+
+def _file_of_the_zoo(name: str) -> str:
+    """The file of a name that begins with ``zoo://``, fetched and converted if that was not done yet."""
+    from mmmaskformer.apis.zoo_files import converted_file  # it imports what reads files, so it cannot stand above
+
+    return str(converted_file(name))
 
 
 @contextlib.contextmanager

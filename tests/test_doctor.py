@@ -226,9 +226,9 @@ CONFLICTS = {
         "pip install 'numpy<2'",
     ),
     'more compiled for numpy 1': (
-        dict(versions={'pycocotools': '2.0.7', 'opencv-python': '4.9.0.80'}),
+        dict(versions={'pycocotools': '2.0.7', 'matplotlib': '3.8.4'}),
         'error',
-        ['pycocotools 2.0.7', 'opencv-python 4.9.0.80'],
+        ['pycocotools 2.0.7', 'matplotlib 3.8.4'],
         "pip install 'numpy<2'",
     ),
     'torch too old': (

@@ -1,10 +1,11 @@
 """Generated input: whatever comes in, either the right answer comes out or an error that the function documents.
 
-By default the same inputs are drawn each time, some 2,000. ``FUZZ=10 pytest tests/test_fuzz.py`` draws ten times as
+By default the same inputs are drawn each time, some 2,500. ``FUZZ=10 pytest tests/test_fuzz.py`` draws ten times as
 many, others each time. Inputs that once found a fault are kept as examples.
 """
 
 import copy
+import inspect
 import io
 import json
 import math
@@ -14,7 +15,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from helpers import hosts
+from helpers import hosts, toy
 from helpers.checkpoints import Attack, content
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,14 @@ from mmengine.registry import METRICS, TRANSFORMS
 from PIL import Image
 from test_formats.test_coco_json import CONTENT as PANOPTIC
 
+from mmmaskformer.core.inference.detr import detr_inference
+from mmmaskformer.core.inference.instance import instance_inference
+from mmmaskformer.core.inference.labels.search import semantic_labels
+from mmmaskformer.core.inference.panoptic import general_inference, panoptic_inference
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.inference.semantic import semantic_inference
+from mmmaskformer.core.masks import Product
+from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.training.targets import LabelRangeError, semantic_targets
 from mmmaskformer.formats.coco_json import read_panoptic
 from mmmaskformer.formats.label_maps import decode_label_map
@@ -312,6 +321,10 @@ def test_panoptic_codes(num_classes, codes):
 @given(st.integers(1, 300), st.lists(st.integers(-3, 310), min_size=4, max_size=4), st.sampled_from([255, 0, 65535]))
 def test_semantic_targets(num_classes, values, ignore_index):
     labels = torch.tensor(values).reshape(1, 2, 2)
+    if ignore_index < num_classes:
+        with pytest.raises(ValueError, match=f'ignore_index={ignore_index} is one of the'):
+            semantic_targets(labels, num_classes=num_classes, ignore_index=ignore_index)
+        return
     wrong = [value for value in values if not 0 <= value < num_classes and value != ignore_index]
     try:
         found = semantic_targets(labels, num_classes=num_classes, ignore_index=ignore_index)
@@ -320,3 +333,163 @@ def test_semantic_targets(num_classes, values, ignore_index):
     else:
         assert not wrong
         assert int((found.segment_maps >= 0).sum()) == sum(0 <= value < num_classes for value in values)
+
+
+DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64])
+SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+
+
+def on(name: str, change) -> tuple:
+    """A damage: the argument that is changed, and how."""
+    return name, change
+
+
+def with_one(value: float):
+    """Replace one value."""
+
+    def change(x):
+        x = x.clone()
+        x.view(-1)[x.numel() // 2] = value
+        return x
+
+    return change
+
+
+RESULTS = {
+    semantic_labels: {},
+    semantic_inference: {},
+    general_inference: dict(object_threshold=0.3),
+    panoptic_inference: dict(object_threshold=0.3),
+    detr_inference: dict(object_threshold=0.3),
+    instance_inference: {},
+}
+DAMAGES = {
+    'none': None,
+    'NaN class': on('class_logits', with_one(NAN)),
+    'infinite class': on('class_logits', with_one(INFINITE)),
+    'NaN mask': on('mask_logits', with_one(NAN)),
+    'infinite mask': on('mask_logits', with_one(INFINITE)),
+    'integer classes': on('class_logits', lambda x: x.long()),
+    'integer masks': on('mask_logits', lambda x: x.long()),
+    'a batch': on('class_logits', lambda x: x[None]),
+    'no class': on('class_logits', lambda x: x[:, :1]),
+    'other queries': on('mask_logits', lambda x: torch.cat([x, x[:1]])),
+    'no grid': on('mask_logits', lambda x: x[:, :0]),
+    'no pixels': on('out_size', lambda size: (0, size[1])),
+    'half pixels': on('out_size', lambda size: (1.5, size[1])),
+    'image beyond its padding': on('image_size', lambda size: (size[0] + 99, size[1])),
+    'too few things': on('is_thing', lambda x: x[1:]),
+    'things as numbers': on('is_thing', lambda x: x.long()),
+    'NaN threshold': on('object_threshold', lambda _: NAN),
+    'percent': on('object_threshold', lambda _: 30),
+    'no instances': on('max_per_image', lambda _: 0),
+}
+
+
+@fuzz(250)
+@given(
+    st.sampled_from(list(RESULTS)), st.sampled_from(['none', *DAMAGES]), DTYPES, st.integers(0, 6), st.integers(1, 4),
+    SIZES, SIZES, st.integers(0, 10**6),
+)  # fmt: skip
+@example(semantic_labels, 'NaN mask', torch.float32, 3, 2, (4, 4), (8, 8), 0)
+@example(semantic_labels, 'NaN class', torch.float16, 3, 2, (4, 4), (8, 8), 0)
+def test_results_of_an_image(function, damage, dtype, queries, num_classes, grid, out_size, seed):
+    """Every dtype gives the result of the same numbers in float64; what cannot be right is a ValueError."""
+    generator = torch.Generator().manual_seed(seed)
+    given = dict(
+        class_logits=(3 * torch.randn(queries, num_classes + 1, generator=generator)).to(dtype),
+        mask_logits=(3 * torch.randn(queries, *grid, generator=generator)).to(dtype),
+        input_size=(2 * grid[0], 2 * grid[1]), image_size=(2 * grid[0] - 1, 2 * grid[1]), out_size=out_size,
+        is_thing=torch.arange(num_classes) % 2 == 0, **RESULTS[function],
+    )  # fmt: skip
+    taken = inspect.signature(function).parameters
+    if DAMAGES[damage] is not None:
+        name, change = DAMAGES[damage]
+        is_setting = name in ('is_thing', 'object_threshold', 'max_per_image')
+        if (is_setting and name not in taken) or ('logits' in name and not queries):
+            damage = 'none'
+        else:
+            given[name] = change(given.get(name))
+    if damage != 'none':
+        with pytest.raises(ValueError):
+            call(function, given, taken)
+        return
+    found = call(function, given, taken)
+    exact = call(function, {key: value.double() if 'logits' in key else value for key, value in given.items()}, taken)
+    if function is semantic_labels:
+        scores = call(semantic_inference, given, taken)
+        chosen = scores.gather(0, found[None].long())
+        assert found.shape == out_size and (chosen >= scores.amax(0) - 1e-4).all()
+    elif function is semantic_inference:
+        torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5)
+    elif function is not instance_inference:
+        maps = [getattr(result, 'ids', result) for result in (found, exact)]
+        assert maps[0].shape == out_size and (maps[0] == maps[1]).double().mean() > 0.9
+    else:
+        torch.testing.assert_close(found.scores.double(), exact.scores.double(), rtol=1e-3, atol=1e-4)
+
+
+def call(function, given: dict, taken):
+    """Call a function of `RESULTS` with what it takes."""
+    masks = QueryMasks.of_logits(*(given[key] for key in ('mask_logits', 'input_size', 'image_size', 'out_size')))
+    settings = {key: given[key] for key in set(given) & set(taken) - {'class_logits', 'masks'}}
+    return function(given['class_logits'], masks, **settings)
+
+
+def replaced(**changes):
+    """A damage of the last target of a batch."""
+    return lambda targets: [*targets[:-1], targets[-1]._replace(**{k: v(targets[-1]) for k, v in changes.items()})]
+
+
+BATCHES = {
+    'none': None,
+    'label K': replaced(labels=lambda target: target.labels * 0 + 5),
+    'label -1': replaced(labels=lambda target: target.labels * 0 - 1),
+    'labels as numbers': replaced(labels=lambda target: target.labels.float()),
+    'map and masks': replaced(masks=lambda target: target.all_masks()),
+    'neither': replaced(segment_map=lambda target: None),
+    'float map': replaced(segment_map=lambda target: target.segment_map.float()),
+    'float masks': replaced(segment_map=lambda target: None, masks=lambda target: target.all_masks().float()),
+    'one label too few': replaced(
+        labels=lambda target: target.labels[1:], segment_map=lambda target: 0 * target.segment_map + 1
+    ),
+    'another size': replaced(segment_map=lambda target: target.segment_map[1:]),
+    'no pixels': lambda targets: [target._replace(segment_map=target.segment_map[:0]) for target in targets],
+    'no dimension': replaced(segment_map=lambda target: target.segment_map[0]),
+    'too few': lambda targets: targets[:-1],
+    'too many': lambda targets: [*targets, targets[-1]],
+    'nothing': lambda targets: [],
+}  # fmt: skip
+
+
+@fuzz(150)
+@given(st.sampled_from(['none', *BATCHES]), DTYPES, st.integers(1, 3), st.integers(0, 4), st.integers(0, 10**6))
+@example('label K', torch.float32, 1, 2, 0)
+@example('too few', torch.float32, 2, 2, 0)
+@example('none', torch.float16, 2, 0, 0)
+def test_losses_of_a_batch(damage, dtype, batch, segments, seed):
+    """Every dtype gives the losses of the same numbers in float64; targets that cannot be right are a ValueError."""
+    targets = [toy.make_target(segments if image else 2, seed=seed + image) for image in range(batch)][::-1]
+    predictions = toy.make_predictions(batch=batch, seed=seed, dtype=dtype)
+    criterion = toy.make_criterion()
+    if BATCHES[damage] is not None and not (damage == 'another size' and batch == 1):
+        targets = BATCHES[damage](targets)
+        for function in (criterion, criterion.matcher):
+            with pytest.raises(ValueError):
+                function(predictions, targets)
+        return
+    found = criterion(predictions, targets)
+    exact = [
+        MaskPrediction(
+            prediction.class_logits.double(),
+            Product(prediction.masks.embed.double(), prediction.masks.features.double()),
+        )
+        for prediction in predictions
+    ]
+    shared = exact[0].masks.features
+    exact = [prediction._replace(masks=prediction.masks._replace(features=shared)) for prediction in exact]
+    expected = criterion(exact, targets)
+    for key, value in expected.items():
+        assert math.isclose(found[key].item(), value.item(), rel_tol=2e-2, abs_tol=1e-3), key
+    sum(found.values()).backward()
+    assert all(bool(p.class_logits.grad.isfinite().all()) for p in predictions)

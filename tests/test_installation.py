@@ -49,7 +49,7 @@ def test_the_wheel_holds_every_config_and_tool_and_its_types(site):
         found = site / 'mmmaskformer/.mim' / name
         assert {path.relative_to(found) for path in found.rglob('*.*')} == expected
     assert (site / 'mmmaskformer-startup.pth').is_file()
-    assert (site / 'mmmaskformer/py.typed').is_file()
+    assert all((site / 'mmmaskformer' / name).is_file() for name in ('py.typed', 'checkpoints/zoo.json'))
 
 
 QUESTIONS = """

@@ -27,6 +27,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
 import mmmaskformer.registry  # noqa: F401  must come before the hosts where mmcv-lite is installed
+from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.heads.features import OneMapError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -286,7 +287,7 @@ def write(path: Path, group: str, rows: list[str]) -> None:
     text = path.read_text(encoding='utf-8')
     before, rest = text.split(start)
     lines = [HEADER.format(FIRST_COLUMNS[group]), *rows]
-    path.write_text(before + start + '\n'.join(lines) + '\n' + end + rest.split(end)[1], encoding='utf-8')
+    write_whole(path, before + start + '\n'.join(lines) + '\n' + end + rest.split(end)[1])
 
 
 def main() -> None:

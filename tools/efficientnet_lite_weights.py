@@ -6,10 +6,13 @@ python tools/efficientnet_lite_weights.py checkpoints/efficientnet_lite0.pth
 
 import argparse
 import importlib
+from io import BytesIO
 from pathlib import Path
 
 import timm
 import torch
+
+from mmmaskformer.formats.whole_files import write_whole
 
 
 def convert(source: dict, variant: int) -> dict:
@@ -55,7 +58,9 @@ def main() -> None:
     path = getattr(module, f'EfficientnetLite{args.variant}ModelFile').get_model_file_path()
     state = convert(torch.load(path, map_location='cpu', weights_only=True), args.variant)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, args.out)
+    content = BytesIO()
+    torch.save(state, content)
+    write_whole(args.out, content.getvalue())
     print(f'{args.out}: {len(state)} tensors')
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mmengine.fileio import load
 
+from mmmaskformer.formats.whole_files import write_whole
+
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 BEGIN, END = '<!-- written by tools/model_tables.py from metafile.yml -->', '<!-- end of the table -->'
 PAPER = ' of the paper'
@@ -101,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         if text != readme.read_text(encoding='utf-8'):
             stale.append(readme)
             if not args.check:
-                readme.write_text(text, encoding='utf-8')
+                write_whole(readme, text)
     for readme in stale:
         print(f'{readme}: {"out of date. Fix: run python tools/model_tables.py" if args.check else "written"}')
     return 1 if stale and args.check else 0

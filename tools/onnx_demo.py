@@ -159,10 +159,14 @@ def write_names(picture: Image.Image, numbers: np.ndarray, labels: np.ndarray, c
 
 def save(picture: Image.Image, file: Path) -> None:
     """Write a picture in the format of its suffix and in one step, so that no half-written file is ever seen."""
+    if file.exists() and not file.is_file():
+        raise ValueError(f'--out {file}: found something other than a file. Fix: choose another name')
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f'.{file.stem}.part{file.suffix}')
     try:
         picture.save(unfinished)
+        with open(unfinished, 'rb') as stream:
+            os.fsync(stream.fileno())
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ resume = False
 tta_model = dict(type='mmmaskformer.SemanticTTAModel')
 custom_hooks = [
     dict(type='mmmaskformer.CheckConfigHook'),
+    dict(type='mmmaskformer.CheckOutputsHook'),
     dict(type='mmmaskformer.CheckClassesHook'),
     dict(type='mmmaskformer.CheckDataHook'),
     dict(type='mmmaskformer.CheckBestKeyHook'),

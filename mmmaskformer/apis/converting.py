@@ -110,6 +110,7 @@ def convert_checkpoint(
     task: str | None = None,
     averaged: bool = False,
     num_heads: int | None = None,
+    licence: str | None = None,
     verify: bool = False,
     force: bool = False,
 ) -> Report:
@@ -125,6 +126,7 @@ def convert_checkpoint(
         task: 'semantic' or 'panoptic': the host that a checkpoint of this package is for.
         averaged: take the average of the weights that the file holds beside them.
         num_heads: attention heads, which no weight tells; taken from the source if it knows, else 8, as published.
+        licence: of the weights, if the file does not tell it; stored with them.
         verify: compare the outputs of both models on an image, where their packages can be imported, else weights.
         force: replace an output that exists.
 
@@ -141,6 +143,8 @@ def convert_checkpoint(
     if out.exists() and out.resolve() == source.resolve():
         raise FileExistsError(f'{out} is the input, and is not replaced. Fix: another name')
     read = read_source(source, averaged)
+    if licence is not None:
+        read = read._replace(meta={'licence': licence, **read.meta})
     task = task or guess_task(read.package, read.meta, read.weights)
     settings, notes = settings_of(read.meta, read.package, read.weights, num_heads)
     target = 'mmmaskformer-panoptic' if to == 'mmmaskformer' and task == 'panoptic' else to

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
-from mmmaskformer.datasets.converters.engine import prepare
+from mmmaskformer.datasets.converters.engine import prepare, require_complete
 from mmmaskformer.datasets.converters.recipes import RECIPES, recipe_of
 from mmmaskformer.datasets.converters.records import read_record, record_path
 from mmmaskformer.datasets.converters.report import report
@@ -80,7 +80,7 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
 
     Raises:
         FileNotFoundError: if it was not prepared, or not to the end.
-        ValueError: if files are missing, or there is no data set of that name.
+        ValueError: if files are missing or images were added, or there is no data set of that name.
     """
     recipe = recipe_of(name)
     folder = Path(root or recipe.root).expanduser().resolve()
@@ -88,9 +88,9 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
     if record is None:
         raise FileNotFoundError(
             f'{recipe.title}: found no {record_path(folder, name)}, the record of a complete data set. Fix: '
-            f'mmmaskformer data prepare {name}, which also ends what was interrupted.'
+            f'mmmaskformer data prepare {name}, which also completes an interrupted preparation.'
         )
-    record.require_targets(folder)
+    require_complete(recipe, record, folder)
     return report(recipe, record, folder)
 
 
@@ -111,7 +111,8 @@ def check_folder(folder: str | Path) -> str:
     if not names:
         raise FileNotFoundError(
             f'{folder}: found no record of a complete data set, NAME.prepared.json. Expected at least one. Fix: '
-            'mmmaskformer data prepare NAME, which also ends what was interrupted; or give the folder that it made.'
+            'mmmaskformer data prepare NAME, which also completes an interrupted preparation; or give the folder that '
+            'it made.'
         )
     return '\n\n'.join(check_prepared(name, folder) for name in names)
 

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from mmmaskformer.apis.trained import build_trained, read_config
 from mmmaskformer.datasets.inspection import input_paths
+from mmmaskformer.formats.whole_files import require_writable
 from mmmaskformer.visualization.samples import (
     ClassList,
     class_list_of,
@@ -67,9 +68,11 @@ def draw_predictions(
         FileNotFoundError: if config or checkpoint does not exist.
         ValueError: if they do not fit each other, ``num`` is below 1, the model does not give ``field``, the data
             cannot be drawn, or ``out_dir`` holds files of the data set.
+        OSError: if ``out_dir`` cannot be written.
     """
     if num < 1:
         raise ValueError(f'num: found {num}, expected at least 1')
+    require_writable(out_dir, 'out_dir', folder=True)
     setup = load_setup(config, checkpoint, cfg_options)
     require_field(field)  # now that the config has imported the results of one's own
     require_other_folder(out_dir, setup.dataset)

@@ -12,7 +12,7 @@ from mmmaskformer.export.files import FORMATS, require_packages, run_file, write
 from mmmaskformer.export.modules import OUTPUTS, export_module
 from mmmaskformer.export.quantise import MAX_MIOU_LOSS, quantise
 from mmmaskformer.export.verify import check_shapes, compare, scene_miou
-from mmmaskformer.formats.whole_files import whole_file
+from mmmaskformer.formats.whole_files import require_writable, whole_file
 
 
 class ExportOptions(Protocol):
@@ -52,12 +52,13 @@ def export(options: ExportOptions) -> int:
     Raises:
         ValueError: if options contradict each other, or config and weights do not fit.
         FileNotFoundError: if the config, the checkpoint or the folder of the file does not exist.
+        OSError: if the file cannot be written.
         ImportError: if the format needs a package that is not installed.
     """
     _check_options(options)
     trained = load_trained(options.config, options.checkpoint, parse_options(options.cfg_options))
     module = export_module(trained.model, options.task)
-    with tempfile.TemporaryDirectory(dir=options.out.parent, prefix='.export') as folder:
+    with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / 'exact.onnx' if options.int8 else options.out
         write_file(module, options.task, trained.facts, options.to, exact, options.fixed_size)
         if options.int8 and not _write_int8(options, trained, exact):
@@ -75,6 +76,7 @@ def _check_options(options: ExportOptions) -> None:
         raise ValueError(f'--int8 is for ONNX files; found --to {options.to}. Fix: --to onnx')
     if not options.out.parent.is_dir():
         raise FileNotFoundError(f'--out {options.out}: the folder does not exist. Fix: create it')
+    require_writable(options.out, '--out')
     require_packages(options.to)
     _shapes(options)
 

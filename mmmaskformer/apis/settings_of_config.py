@@ -96,6 +96,9 @@ def _test_settings(config: Config) -> dict[str, Any]:
     evaluated = config.test_dataloader.dataset.pipeline
     sizes = [_size(step) for step in evaluated if _short(step) == 'ResizeShortestEdge']
     found: dict[str, Any] = {'test size': ' then '.join(sizes) or 'another transform'}
+    if 'listed_areas' in config.test_evaluator:
+        listed = config.test_evaluator.listed_areas
+        found['true areas in PQ'] = 'those of the JSON file' if listed else 'pixels'
     if 'tta_pipeline' in config:
         scales, flips = config.tta_pipeline[-1].transforms[:2]
         flipped = [step.prob for step in flips]

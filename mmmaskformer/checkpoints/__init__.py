@@ -8,5 +8,7 @@
 - `classes`: orders of classes
 - `convert`: weights of one package to those of another, whole or not at all
 - `writers`, `transformers_files`: files and folders that are whole or absent
+- `backbone_maps`, `backbones`, `vit`: weights of backbones alone
+- `zoo`, `downloads`: public weights by name, and how files are fetched
 - `loading`: checkpoints in the form that mmengine expects
 """

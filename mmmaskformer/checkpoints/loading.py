@@ -3,6 +3,9 @@
 from collections import OrderedDict
 from typing import Any
 
+from torch import Tensor
+
+from mmmaskformer.checkpoints.backbones import convert_backbone_weights, is_unreadable_for_hosts
 from mmmaskformer.checkpoints.layouts import package_of, take_apart
 
 NOTE = 'mmmaskformer.checkpoint'
@@ -10,7 +13,8 @@ NOTE = 'mmmaskformer.checkpoint'
 
 
 def in_form_of_mmengine(content: Any, origin: str) -> Any:
-    """A checkpoint of a MaskFormer of any package as ``state_dict`` and ``meta``; anything else as it is.
+    """A checkpoint of a MaskFormer of any package as ``state_dict`` and ``meta``, and a ResNet of detectron2 with the
+    names of the hosts; anything else as it is.
 
     The state dict carries a note of where it comes from and of its ``meta``, which a model that renames the weights
     changes with them.
@@ -24,7 +28,7 @@ def in_form_of_mmengine(content: Any, origin: str) -> Any:
     found = take_apart(content)
     package = package_of(found.weights)
     if package is None:
-        return content
+        return _backbone_of_detectron2(found.weights, origin) or content
     if package in ('official', 'transformers'):
         content = {'state_dict': OrderedDict(found.weights), 'meta': found.meta}
     elif not isinstance(content.get('state_dict'), dict):
@@ -38,3 +42,14 @@ def in_form_of_mmengine(content: Any, origin: str) -> Any:
     state._metadata[''] = {**state._metadata.get('', {}), **note}  # type: ignore[attr-defined]
     content['state_dict'] = state
     return content
+
+
+def _backbone_of_detectron2(weights: dict[str, Tensor], origin: str) -> dict | None:
+    """The weights of detectron2's ResNet with the names of the hosts; None for anything else."""
+    if not is_unreadable_for_hosts(weights):
+        return None
+    try:
+        conversion = convert_backbone_weights(weights)
+    except ValueError as error:
+        raise ValueError(f'checkpoint {origin}: the backbone cannot be converted: {error}') from None
+    return {'state_dict': OrderedDict(conversion.weights), 'meta': {}}

@@ -82,7 +82,7 @@ def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights,
         raise ConversionError(f'no ResNet or Swin is among its weights: {some_of(list(weights))}')
     problems = _problems(taken.weights, backbone_shapes(backbone), backbone.describe(), str)
     if problems:
-        raise ConversionError(f'it is no whole {backbone.describe()}: {some_of(problems, "; ")}')
+        raise ConversionError(f'it is not a complete {backbone.describe()}: {some_of(problems, "; ")}')
     return taken.weights, taken.dropped, backbone
 
 

@@ -5,15 +5,16 @@ import json
 import pickle
 import shutil
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mmmaskformer.checkpoints.readers import CONFIG, META, WEIGHTS
-from mmmaskformer.formats.whole_files import whole_file, whole_folder
+from mmmaskformer.formats.whole_files import whole_folder, write_whole
 
 ENDINGS = {
     'mmmaskformer': ('.pth', '.safetensors'),
@@ -89,11 +90,10 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], more: Mapping[st
         OSError: if it cannot be written; an older file stays.
     """
     require_room(path, weights)
-    with whole_file(path) as part:
-        if path.suffix == '.safetensors':
-            _save_safetensors(weights, part, {META: json.dumps(more)})
-        else:
-            torch.save({'state_dict': dict(weights), **more}, part)
+    if path.suffix == '.safetensors':
+        write_whole(path, _safetensors(weights, {META: json.dumps(more)}))
+    else:
+        write_whole(path, _torch_file({'state_dict': dict(weights), **more}))
 
 
 def write_official(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -105,15 +105,13 @@ def write_official(path: Path, weights: Mapping[str, Tensor]) -> None:
         OSError: if it cannot be written; an older file stays.
     """
     require_room(path, weights)
-    with whole_file(path) as part:
-        if path.suffix == '.pth':
-            torch.save({'model': dict(weights)}, part)
-            return
-        # Without an author detectron2 takes the file for one of Caffe2 and guesses which weight is which.
-        arrays = {name: _with_type_of_numpy(value).numpy() for name, value in weights.items()}
-        content = {'model': arrays, '__author__': 'mmmaskformer'}
-        with open(part, 'wb') as stream:
-            pickle.dump(content, stream, protocol=4)
+    if path.suffix == '.pth':
+        write_whole(path, _torch_file({'model': dict(weights)}))
+        return
+    # Without an author detectron2 takes the file for one of Caffe2 and guesses which weight is which.
+    arrays = {name: _with_type_of_numpy(value).numpy() for name, value in weights.items()}
+    content = {'model': arrays, '__author__': 'mmmaskformer'}
+    write_whole(path, pickle.dumps(content, protocol=4))
 
 
 def _with_type_of_numpy(value: Tensor) -> Tensor:
@@ -134,13 +132,17 @@ def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mappin
     """
     require_room(path, weights)
     with whole_folder(path) as folder:
-        _save_safetensors(weights, folder / WEIGHTS[0], {})
+        (folder / WEIGHTS[0]).write_bytes(_safetensors(weights, {}))
         for name, content in ((CONFIG, config), (PREPROCESSOR, preprocessor)):
             (folder / name).write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
 
 
-def _save_safetensors(weights: Mapping[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    path.touch()
-    mode = path.stat().st_mode  # of a file of this user; safetensors makes one that nobody else can read
-    save_file({name: value.contiguous() for name, value in weights.items()}, path, {'format': 'pt', **header})
-    path.chmod(mode)
+def _torch_file(content: Mapping[str, Any]) -> bytes:
+    """A file of torch, in memory: torch's own writer does not say why a file could not be written."""
+    stream = BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+def _safetensors(weights: Mapping[str, Tensor], header: dict[str, str]) -> bytes:
+    return save({name: value.contiguous() for name, value in weights.items()}, {'format': 'pt', **header})

@@ -11,7 +11,9 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+Class = TypeVar('Class', bound=type)
 
 
 class Check(NamedTuple):
@@ -100,6 +102,7 @@ TEXT = Check('a text', lambda value: isinstance(value, str))
 PATH = Check('a path', lambda value: isinstance(value, str | PurePath) and str(value) != '')
 MAPPING = Check('a dict', lambda value: isinstance(value, Mapping))
 FRACTION = number(0, 1)
+WEIGHT = number(0)
 POSITIVE = Check('a number above 0', lambda value: number(0).accepts(value) and value > 0)
 
 
@@ -141,11 +144,12 @@ def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str
             raise TypeError(f"{where} does not take the key '{key}'.{hint} Accepted keys: {', '.join(accepted)}")
 
 
-def checked(**checks: Check) -> Callable[[type], type]:
+def checked(**checks: Check) -> Callable[[Class], Class]:
     """Class decorator: the constructor checks its arguments before it does anything else.
 
     Messages name the class, or its attribute ``config_key``. Names that neither the constructor nor one of a base class
-    takes are refused. A class derived from a checked one has both sets of checks.
+    takes are refused; where there is no constructor, so is every argument. A class derived from a checked one has both
+    sets of checks.
 
     Args:
         checks: what arguments may be, by name.
@@ -154,8 +158,8 @@ def checked(**checks: Check) -> Callable[[type], type]:
         The decorator, which raises a TypeError if a declared name is not an argument.
     """
 
-    def decorate(cls: Any) -> Any:
-        original = cls.__init__
+    def decorate(cls: Class) -> Class:
+        original = cls.__init__  # type: ignore[misc]  # that of a derived class is decorated itself
         signature = inspect.signature(original)
         takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
         unknown = set(checks) - set(signature.parameters)
@@ -168,11 +172,14 @@ def checked(**checks: Check) -> Callable[[type], type]:
             accepted = _accepted_names(type(self), cls)
             if accepted is not None:
                 refuse_unknown_keys(type(self).__name__, kwargs, accepted)
+            if original is object.__init__:
+                _refuse_settings(where, args, kwargs)
             check_settings(where, _arguments(signature, self, args, kwargs), checks)
             original(self, *args, **kwargs)
 
-        cls.__init__ = checking_init
-        cls.setting_checks = getattr(cls, 'setting_checks', {}) | checks
+        all_checks = getattr(cls, 'setting_checks', {}) | checks
+        for name, value in (('__init__', checking_init), ('setting_checks', all_checks)):
+            setattr(cls, name, value)
         return cls
 
     return decorate
@@ -196,6 +203,13 @@ def _accepted_names(built: type, cls: type) -> set[str] | None:
         if position >= order.index(cls) and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return names
     return None
+
+
+def _refuse_settings(where: str, args: tuple, kwargs: Mapping[str, Any]) -> None:
+    """Raise a `TypeError` if there are settings of what has none."""
+    if args or kwargs:
+        found = ', '.join([*map(repr, kwargs), *map(reprlib.repr, args)])
+        raise TypeError(f'{where} takes no settings; found {found}. Fix: leave it out')
 
 
 def _arguments(signature: inspect.Signature, self, args: tuple, kwargs: dict) -> dict[str, Any]:

@@ -30,10 +30,13 @@ def set_fast_paths(enabled: bool | None = None, **named: bool) -> dict[str, bool
         The switches as they were before, so that ``set_fast_paths(**before)`` restores them.
 
     Raises:
-        ValueError: if there is no fast path of a name.
+        ValueError: if there is no fast path of a name, or a value is neither True nor False.
     """
     before = dict(_switches)
     _refuse_unknown(named, 'set_fast_paths')
+    for name, value in ([] if enabled is None else [('enabled', enabled)]) + list(named.items()):
+        if not isinstance(value, bool):
+            raise ValueError(f'set_fast_paths: found {name}={value!r}, expected True or False')
     if enabled is not None:
         _switches.update(dict.fromkeys(FAST_PATHS, enabled))
     _switches.update(named)

@@ -47,7 +47,12 @@ class MaskFormer(nn.Module):
 
         Returns:
             Predictions, the last one final.
+
+        Raises:
+            ValueError: if images are not (B, 3, H, W) float, or the features do not fit the network.
         """
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(f'images are {tuple(images.shape)} {images.dtype}; expected (B, 3, H, W) float')
         return self.classifier(self.backbone(images), all_layers=all_layers)
 
     def loss(self, images: Tensor, targets: Targets | Sequence[MaskTarget]) -> dict[str, Tensor]:
@@ -81,6 +86,9 @@ class MaskFormer(nn.Module):
 
         Returns:
             Per image class logits (Q, K + 1) and masks of the same Q queries.
+
+        Raises:
+            ValueError: if there are more or fewer sizes than images, or as in `forward`.
         """
         if not self.classifier.training:
             fuse_for_inference(self.classifier)
@@ -88,6 +96,11 @@ class MaskFormer(nn.Module):
         size = (images.shape[2], images.shape[3])
         image_sizes = [size] * len(images) if image_sizes is None else image_sizes
         out_sizes = image_sizes if out_sizes is None else out_sizes
+        if not len(image_sizes) == len(out_sizes) == len(images):
+            raise ValueError(
+                f'found {len(image_sizes)} image_sizes and {len(out_sizes)} out_sizes for {len(images)} images; '
+                'expected one each'
+            )
         return [
             (class_logits, QueryMasks(prediction.masks.of_image(image), size, image_size, out_size))
             for image, (class_logits, image_size, out_size) in enumerate(

@@ -4,6 +4,10 @@ import torch
 from torch import Tensor
 
 
+class NonFiniteLogitsError(FloatingPointError, ValueError):
+    """Class or mask logits hold inf or NaN, so that nothing can be matched or predicted."""
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """float16 and bfloat16 become float32; float32 and float64 stay: h * w and summed logits overflow in half."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.masks import Masks, join_layers
+from mmmaskformer.core.match_order import ordered_matches
+from mmmaskformer.core.shapes import check_batch, check_layers, check_target
 
 NO_SEGMENT = -1
 """Value of a map of segment indices where a pixel is labelled but belongs to no segment."""
@@ -66,9 +68,14 @@ class Layers(NamedTuple):
 
     @classmethod
     def of(cls, predictions: 'Layers | Sequence[MaskPrediction]') -> 'Layers':
-        """The layers of a list of predictions; layers stay as they are."""
+        """The layers of a list of predictions; layers stay as they are.
+
+        Raises:
+            ValueError: if there are none, or they do not fit together.
+        """
         if isinstance(predictions, Layers):
             return predictions
+        check_layers(predictions)
         with torch.autocast(predictions[0].class_logits.device.type, enabled=False):
             class_logits = torch.stack([prediction.class_logits for prediction in predictions])
             boxes = [prediction.boxes_cxcywh for prediction in predictions if prediction.boxes_cxcywh is not None]
@@ -112,6 +119,10 @@ class Matches(NamedTuple):
         """Queries and segments (n,) int64 each of one layer and image."""
         chosen = (self.layer == layer) & (self.image == image)
         return torch.from_numpy(self.query[chosen]), torch.from_numpy(self.segment[chosen])
+
+    def ordered(self, num_layers: int, num_queries: int, counts: Sequence[int], matcher: str) -> 'Matches':
+        """The same pairs in the order that `Matches` promises; for arguments and errors see `ordered_matches`."""
+        return Matches(*ordered_matches(self, num_layers, num_queries, counts, matcher))
 
     def of_layers(self, layers: range) -> 'Matches':
         """The pairs of some layers."""
@@ -220,21 +231,28 @@ class Targets:
     ignored: Tensor | None = None
     leave_out_ignored: bool = False
 
+    def __post_init__(self) -> None:
+        """Compare kinds and shapes; what the pixels hold is not looked at.
+
+        Raises:
+            ValueError: if they do not fit together.
+        """
+        check_batch(self.labels, self.counts, self.segment_maps, self.masks, self.ignored)
+
     @classmethod
     def of(cls, targets: 'Targets | Sequence[MaskTarget]') -> 'Targets':
         """The batch of a list of targets; a batch stays as it is.
 
         Raises:
-            ValueError: if targets differ in size, or one has both a map and masks, or neither.
+            ValueError: if there are none, targets differ in size, or one has both a map and masks, or neither; or as
+                in the constructor.
         """
         if isinstance(targets, Targets):
             return targets
+        if not len(targets):
+            raise ValueError('there are no targets; expected one per image of the batch')
         for image, target in enumerate(targets):
-            if (target.segment_map is None) == (target.masks is None):
-                raise ValueError(
-                    f'target {image} of the batch has {"neither" if target.masks is None else "both"} segment_map and '
-                    'masks; expected one of them. Fix: give overlapping segments as masks, all others as a segment_map'
-                )
+            check_target(image, target)
         sizes = {target.size for target in targets}
         if len(sizes) > 1:
             raise ValueError(f'the targets of a batch have the sizes {sorted(sizes)}; expected one. Fix: pad them')

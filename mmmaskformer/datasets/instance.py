@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import checked
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_of, whole
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import require_names
 from mmmaskformer.datasets.reading import NamesUnreadableImages
+from mmmaskformer.datasets.settings import INDICES, PIPELINE
 from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
 from mmmaskformer.registry import DATASETS
 
@@ -19,7 +20,25 @@ SHOWN = 8
 
 
 @DATASETS.register_module()
-@checked()
+@checked(
+    ann_file=PATH | one_of(''),
+    metainfo=MAPPING.or_none(),
+    data_root=TEXT.or_none(),
+    data_prefix=MAPPING,
+    filter_cfg=MAPPING.or_none(),
+    indices=INDICES,
+    serialize_data=BOOLEAN,
+    pipeline=PIPELINE,
+    test_mode=BOOLEAN,
+    lazy_init=BOOLEAN,
+    max_refetch=whole(0),
+    seg_map_suffix=TEXT,
+    proposal_file=PATH.or_none(),
+    file_client_args=MAPPING.or_none(),
+    backend_args=MAPPING.or_none(),
+    return_classes=BOOLEAN,
+    caption_prompt=MAPPING.or_none(),
+)
 class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
     """MMDetection's CocoDataset for files of every origin: same entries, same arguments.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 
+from mmmaskformer.core.checks import BOOLEAN, checked, whole
 from mmmaskformer.registry import DATA_SAMPLERS
 
 
@@ -71,8 +72,9 @@ def seed_augmentation(seed: int, position: int) -> None:
 
 
 @DATA_SAMPLERS.register_module()
+@checked(shuffle=BOOLEAN, seed=whole(0).or_none(), by_epoch=BOOLEAN)
 class ResumableSampler(InfiniteSampler):
-    """mmengine's InfiniteSampler, in the same order, which can start anywhere and fixes the augmentation.
+    """The order of mmengine's InfiniteSampler or, by epoch, of its DefaultSampler; starts anywhere, fixes augmentation.
 
     A resumed run neither reads nor counts the samples already seen, and the images that it gets are those of a run
     that was never interrupted, whatever the number of data-loading workers. On construction it gives the dataset the
@@ -83,19 +85,43 @@ class ResumableSampler(InfiniteSampler):
         dataset: what the data loader reads.
         shuffle: whether each pass over the data has another order.
         seed: of the run; mmengine's runner sets it.
+        by_epoch: for training by epoch, ``train_cfg.by_epoch=True``: an iterator ends with the pass over the data.
     """
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, by_epoch: bool = False):
         super().__init__(dataset, shuffle, seed)
         self.start = 0
+        self.by_epoch = by_epoch
+        self.epoch = 0
         dataset.__getitems__ = SeededSamples(dataset, self.seed)
 
     def start_at(self, start: int) -> None:
-        """Let the next iterator begin after ``start`` samples of this rank."""
+        """Let the next iterator begin after ``start`` samples of this rank; by epoch, of the pass."""
         self.start = start
 
+    def set_epoch(self, epoch: int) -> None:
+        """Tell which pass over the data the next iterator is for; mmengine's DistSamplerSeedHook does."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Samples in a pass over the data: of all ranks, or by epoch of this one."""
+        return -(-self.size // self.world_size) if self.by_epoch else self.size
+
     def __iter__(self) -> Iterator[Draw]:
-        """Yield the samples of this rank, without end."""
+        """Yield the samples of this rank; without end, or by epoch those of one pass."""
+        return self._of_pass() if self.by_epoch else self._without_end()
+
+    def _of_pass(self) -> Iterator[Draw]:
+        """The order of mmengine's DefaultSampler, which repeats the first samples for ranks that would get fewer."""
+        start, self.start = self.start, 0  # later passes are whole
+        generator = torch.Generator()
+        generator.manual_seed(self.seed + self.epoch)
+        order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+        total = len(self) * self.world_size
+        for number in range(self.rank + start * self.world_size, total, self.world_size):
+            yield Draw(int(order[number % self.size]), self.epoch * total + number)
+
+    def _without_end(self) -> Iterator[Draw]:
         position = self.rank + self.start * self.world_size
         first_pass, skipped = divmod(position, self.size)
         passes = itertools.islice(self._passes(), first_pass, None)

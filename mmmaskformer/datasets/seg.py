@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import TEXT, checked, list_of, whole
+from mmmaskformer.core.checks import MAPPING, PATH, TEXT, checked, list_of, one_of, whole
 from mmmaskformer.datasets.folders import LabelledFolders
 from mmmaskformer.datasets.metainfo import chosen_metainfo, load_metainfo, require_names
 from mmmaskformer.datasets.pipelines import check_pipelines
@@ -22,7 +22,14 @@ from mmseg.datasets import BaseSegDataset  # isort: skip
 
 
 @DATASETS.register_module()
-@checked(ignore_index=whole(), img_suffix=TEXT | list_of(TEXT), seg_map_suffix=TEXT, **DATASET_SETTINGS)
+@checked(
+    ann_file=PATH | one_of(''),
+    filter_cfg=MAPPING.or_none(),
+    ignore_index=whole(),
+    img_suffix=TEXT | list_of(TEXT),
+    seg_map_suffix=TEXT,
+    **DATASET_SETTINGS,
+)
 class MaskFormerSegDataset(NamesUnreadableImages, BaseSegDataset):
     """Images with label maps in two folders, checked when it is built: every image has its map and the reverse.
 

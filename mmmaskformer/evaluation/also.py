@@ -70,7 +70,9 @@ class MetricWithOthers(BaseMetric):
         self.classwise = classwise
         self.format_only = format_only
         self.backend_args = backend_args
-        if isinstance(also, dict | str):
+        if also is not None and not (
+            isinstance(also, list | tuple) and all(isinstance(metric, dict | BaseMetric) for metric in also)
+        ):
             raise TypeError(f'{name}.also: found {also!r}, expected a list of metrics. Fix: also=[...]')
         self.also: list[BaseMetric] = [ROOT_METRICS.build(m) if isinstance(m, dict) else m for m in also or ()]
         super().__init__(collect_device=collect_device, prefix=prefix)

@@ -10,11 +10,11 @@ import numpy as np
 
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
 from mmmaskformer.core.segments import Segments
-from mmmaskformer.formats.coco_json import write_panoptic
+from mmmaskformer.formats.coco_json import panoptic_text
 from mmmaskformer.formats.json_files import read_json
 from mmmaskformer.formats.panoptic_png import read_ids, write_ids
 from mmmaskformer.formats.result_names import result_names
-from mmmaskformer.formats.whole_files import whole_folder
+from mmmaskformer.formats.whole_files import flush_files, whole_file, whole_folder
 
 
 class PanopticResultWriter:
@@ -58,20 +58,23 @@ class PanopticResultWriter:
 
         Raises:
             ValueError: if two images share an id or a path.
+            OSError: if the result cannot be written.
         """
         require_different_ids([entry['image_id'] for entry in entries], str(self.json_file))
         names = result_names([entry['file_name'] for entry in entries])
-        with whole_folder(self.folder) as fresh:
-            for entry, name in zip(entries, names, strict=True):
-                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-                (self.partial / _draft_name(entry['file_name'])).rename(fresh / name)
-            # From here to the end there is no JSON file: it never describes another folder.
-            self.json_file.unlink(missing_ok=True)
+        named = [entry | {'file_name': name} for entry, name in zip(entries, names, strict=True)]
+        # The JSON file is written before the older result is touched, and gets its name last.
+        with whole_file(self.json_file) as part:
+            part.write_text(panoptic_text(named), encoding='utf-8')
+            with whole_folder(self.folder) as fresh:
+                for entry, name in zip(entries, names, strict=True):
+                    (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                    (self.partial / _draft_name(entry['file_name'])).rename(fresh / name)
+                flush_files(fresh)
+                # From here to the end there is no JSON file: it never describes another folder.
+                self.json_file.resolve().unlink(missing_ok=True)
         # What is left comes from an earlier test that was interrupted.
         shutil.rmtree(self.partial, ignore_errors=True)
-        write_panoptic(
-            self.json_file, [entry | {'file_name': name} for entry, name in zip(entries, names, strict=True)]
-        )
 
 
 def _draft_name(image_path: str) -> str:

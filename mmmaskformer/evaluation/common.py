@@ -75,16 +75,19 @@ def prediction_of(sample: Mapping, field: str, form: str) -> Mapping:
     return sample[field]
 
 
-def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict | None = None) -> Segments:
+def panoptic_truth(
+    sample: Mapping, is_thing: Sequence[bool], backend_args: dict | None = None, listed_areas: bool = False
+) -> Segments:
     """The ground truth of an image at the size of its file.
 
     Args:
         sample: with ``seg_map_path`` (a panoptic PNG, id = R + 256 G + 65536 B) and ``segments_info``: dicts of ``id``,
             ``category`` (the label) and ``iscrowd``. MMDetection's own dataset leaves out the last: there a crowd is a
-            segment of a thing class with ``is_thing`` False. An ``area`` is not used: the pixels of the PNG count.
-            The ids in ``void_ids``, if there are any, are void: segments of classes that the class list leaves out.
+            segment of a thing class with ``is_thing`` False. The ids in ``void_ids``, if there are any, are void:
+            segments of classes that the class list leaves out.
         is_thing: K flags.
         backend_args: of `mmengine.fileio.get`.
+        listed_areas: take the ``area`` of the segments, where it is a number, instead of their pixels in the PNG.
 
     Raises:
         KeyError: if the sample has no ground truth.
@@ -99,13 +102,22 @@ def panoptic_truth(sample: Mapping, is_thing: Sequence[bool], backend_args: dict
         )
     segments = sample['segments_info']
     labels = np.array([segment['category'] for segment in segments], np.int64)
+    ids = read_ids(sample['seg_map_path'], backend_args)
     return Segments(
-        read_ids(sample['seg_map_path'], backend_args),
+        ids,
         labels,
         void_ids=np.array(sample.get('void_ids') or [], np.int64),
         listed_ids=np.array([segment['id'] for segment in segments], np.int64),
         is_crowd=np.array([_is_crowd(segment, is_thing) for segment in segments], bool),
+        areas=_listed_areas(segments, ids) if listed_areas else None,
     )
+
+
+def _listed_areas(segments: Sequence[Mapping], ids: np.ndarray) -> np.ndarray:
+    """(M,) int64: the areas of the segments, those of the map where none is listed."""
+    pixels = dict(zip(*(found.tolist() for found in np.unique(ids, return_counts=True)), strict=True))
+    listed = [(segment.get('area'), segment['id']) for segment in segments]
+    return np.array([pixels.get(number, 0) if area is None else round(area) for area, number in listed], np.int64)
 
 
 def _is_crowd(segment: Mapping, is_thing: Sequence[bool]) -> bool:

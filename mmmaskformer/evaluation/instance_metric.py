@@ -9,22 +9,40 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import checked
+from mmmaskformer.core.checks import BOOLEAN, FRACTION, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
 from mmmaskformer.formats.coco_instances import complete_instances
 from mmmaskformer.registry import METRICS
 
 # After our registry, which makes mmdet importable with mmcv-lite.
 from mmdet.evaluation import CocoMetric  # isort: skip
 
+KIND = one_of('bbox', 'segm', 'proposal', 'proposal_fast')
+
 
 @METRICS.register_module()
-@checked()
+@checked(
+    ann_file=PATH.or_none(),
+    metric=KIND | list_of(KIND),
+    classwise=BOOLEAN,
+    proposal_nums=list_of(whole(1)),
+    iou_thrs=(FRACTION | list_of(FRACTION)).or_none(),
+    metric_items=list_of(TEXT).or_none(),
+    format_only=BOOLEAN,
+    outfile_prefix=PATH.or_none(),
+    file_client_args=MAPPING.or_none(),
+    backend_args=MAPPING.or_none(),
+    collect_device=one_of('cpu', 'gpu'),
+    prefix=TEXT.or_none(),
+    sort_categories=BOOLEAN,
+    use_mp_eval=BOOLEAN,
+)
 class CocoInstanceMetric(CocoMetric):
     """MMDetection's CocoMetric that measures what `mmmaskformer.CocoInstanceDataset` reads.
 
-    The host's hands ``ann_file`` to pycocotools, which ends after the last image in a bare IndexError or KeyError where
-    an annotation has no usable outline, 'area' or 'iscrowd', and counts a found object as missed if its annotation has
-    the id 0. Here such a file is replaced by a completed copy, which is logged; any other is measured as it is.
+    The host's hands ``ann_file`` to pycocotools, which fails after the last image with a bare IndexError or KeyError
+    where an annotation has no usable outline, 'area' or 'iscrowd', and counts a found object as missed if its
+    annotation has the id 0. Here such a file is replaced by a completed copy, which is logged; any
+    other is measured as it is.
 
     Args:
         ann_file: the COCO instance JSON; None takes the ground truth of the samples.

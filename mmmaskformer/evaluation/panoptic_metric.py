@@ -3,12 +3,13 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import PATH, checked
+from mmmaskformer.core.checks import BOOLEAN, PATH, checked
 from mmmaskformer.core.quality.panoptic_map import numbered
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality, quality
 from mmmaskformer.core.segments import Segments
@@ -25,14 +26,15 @@ from mmmaskformer.evaluation.common import (
 )
 from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.result_names import result_names
+from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.heads.results import PANOPTIC, SEMANTIC
 from mmmaskformer.registry import METRICS
 
 
 @METRICS.register_module()
-@checked(outfile_prefix=PATH.or_none(), image_table=PATH.or_none())
+@checked(outfile_prefix=PATH.or_none(), image_table=PATH.or_none(), listed_areas=BOOLEAN)
 class PanopticMetric(MetricWithOthers):
-    """PQ, SQ and RQ of all classes, things and stuff, in percent, equal to the official tool's.
+    """PQ, SQ and RQ of all classes, things and stuff, in percent, equal to the official tool's; see ``listed_areas``.
 
     Keys: ``panoptic/PQ``, ``SQ``, ``RQ``; ``PQ_th``, … for things; ``PQ_st``, … for stuff. A mean over no class is NaN.
 
@@ -52,6 +54,9 @@ class PanopticMetric(MetricWithOthers):
             are named as the images, with the folders below the one that holds all images. With several nodes it must be
             on a disk that they share.
         image_table: write PQ, SQ, RQ, TP, FP and FN of each image to this CSV file, the worst image first.
+        listed_areas: what the area of a true segment is where JSON and PNG files disagree. False: its pixels. True: the
+            ``area`` of the JSON file, as in the official tool; ADE20K panoptic, where the published areas of stuff
+            count the pixels that things cover, needs it for comparable numbers.
         settings: all other arguments of `MetricWithOthers`: format_only, backend_args, collect_device, prefix, also.
 
     Raises:
@@ -69,6 +74,7 @@ class PanopticMetric(MetricWithOthers):
         classwise: bool = False,
         outfile_prefix: str | None = None,
         image_table: str | None = None,
+        listed_areas: bool = False,
         **settings,
     ) -> None:
         super().__init__(field=field, classwise=classwise, destination=outfile_prefix, **settings)
@@ -78,6 +84,8 @@ class PanopticMetric(MetricWithOthers):
                 'nothing. Fix: leave out one of them.'
             )
         self.image_table = None if image_table is None else Path(image_table)
+        self.outfile_prefix = outfile_prefix
+        self.listed_areas = listed_areas
         self.writer = None if outfile_prefix is None else PanopticResultWriter(outfile_prefix)
 
     def check_images(self, image_ids: Sequence[int | str], image_paths: Sequence[str]) -> None:
@@ -142,9 +150,10 @@ class PanopticMetric(MetricWithOthers):
             totals = [int(total.sum()) for total in (counts.tp, counts.fp, counts.fn)]
             rows.append([key and (key[1] or key[0]), *(100 * value for value in mean[:3]), *totals])
         rows.sort(key=lambda row: (math.isnan(row[1]), row[1]))
+        table = StringIO(newline='')
+        csv.writer(table).writerows([['image', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'], *rows])
         self.image_table.parent.mkdir(parents=True, exist_ok=True)
-        with self.image_table.open('w', newline='', encoding='utf-8') as file:
-            csv.writer(file).writerows([['image', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'], *rows])
+        write_whole(self.image_table, table.getvalue())
         print_log(f'PanopticMetric: wrote {self.image_table}', logger='current')
 
     def _prediction(self, sample: Mapping) -> Segments:
@@ -155,7 +164,7 @@ class PanopticMetric(MetricWithOthers):
 
     def _count(self, sample: Mapping, segments: Segments) -> np.ndarray:
         is_thing = self._is_thing()
-        truth = panoptic_truth(sample, is_thing, self.backend_args)
+        truth = panoptic_truth(sample, is_thing, self.backend_args, self.listed_areas)
         return count_segments(truth, segments, num_classes=len(is_thing), name=name_of(sample)).rows()
 
     def _write(self, sample: Mapping, segments: Segments) -> dict:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from mmmaskformer import __version__
 from mmmaskformer.export.modules import OUTPUTS, RawModule
 from mmmaskformer.export.windows import PortableWindows
-from mmmaskformer.formats.whole_files import whole_file
+from mmmaskformer.formats.whole_files import write_whole
 
 EXAMPLE_SHAPE = (2, 3, 77, 171)
 """Of the pictures that exporters watch: no two sizes on the way are equal, none is 1, so none is taken for fixed."""
@@ -39,6 +40,7 @@ def write_file(
     Raises:
         ImportError: if a package is missing, naming the extra.
         ValueError: if the format is unknown, or cannot leave the sizes of this model free.
+        OSError: if the file cannot be written; an older one stays as it was.
     """
     if to not in FORMATS:
         raise ValueError(f'to={to!r} is unknown; expected one of {list(FORMATS)}')
@@ -51,8 +53,9 @@ def write_file(
     text = json.dumps(dict(task=task, outputs=OUTPUTS[task], size=size, version=__version__) | facts)
     example = torch.zeros((*EXAMPLE_SHAPE[:2], *(size or EXAMPLE_SHAPE[2:])), dtype=torch.uint8)
     free = (dict.fromkeys((0, 2, 3) if size is None else (0,), torch.export.Dim.DYNAMIC),)
-    with torch.no_grad(), whole_file(file) as part:
-        FORMATS[to][0](module, task, example, text, part, free)
+    with torch.no_grad():
+        content = FORMATS[to][0](module, task, example, text, free)
+    write_whole(file, content)  # by Python: torch's own writers end the process where the disk is full
 
 
 def require_packages(to: str) -> None:
@@ -80,7 +83,7 @@ def run_file(file: str | Path, to: str) -> Runner:
     return FORMATS[to][1](Path(file))
 
 
-def _write_onnx(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple) -> None:
+def _as_onnx(module: RawModule, task: str, example: torch.Tensor, text: str, free: tuple) -> bytes:
     import onnx
 
     program = torch.onnx.export(
@@ -94,7 +97,7 @@ def _write_onnx(module: RawModule, task: str, example: torch.Tensor, text: str, 
     )
     model = program.model_proto
     onnx.helper.set_model_props(model, {FACTS_KEY: text})
-    onnx.save(model, file)
+    return model.SerializeToString()
 
 
 def _run_onnx(file: Path) -> Runner:
@@ -105,9 +108,11 @@ def _run_onnx(file: Path) -> Runner:
     return lambda images: dict(zip(names, session.run(None, {'images': images}), strict=True))
 
 
-def _write_torchscript(module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple) -> None:
+def _as_torchscript(module: RawModule, task: str, example: torch.Tensor, text: str, free: tuple) -> bytes:
+    content = BytesIO()
     traced = torch.jit.trace(module, (example,), check_trace=False)
-    torch.jit.save(traced, str(file), _extra_files={FACTS_KEY: text})
+    torch.jit.save(traced, content, _extra_files={FACTS_KEY: text})
+    return content.getvalue()
 
 
 def _run_torchscript(file: Path) -> Runner:
@@ -116,12 +121,11 @@ def _run_torchscript(file: Path) -> Runner:
     return _run_module(module, extra)
 
 
-def _write_torch_export(
-    module: RawModule, task: str, example: torch.Tensor, text: str, file: Path, free: tuple
-) -> None:
+def _as_torch_export(module: RawModule, task: str, example: torch.Tensor, text: str, free: tuple) -> bytes:
+    content = BytesIO()
     program = torch.export.export(module, (example,), dynamic_shapes=free)
-    with open(file, 'wb') as stream:
-        torch.export.save(program, stream, extra_files={FACTS_KEY: text})
+    torch.export.save(program, content, extra_files={FACTS_KEY: text})
+    return content.getvalue()
 
 
 def _run_torch_export(file: Path) -> Runner:
@@ -142,8 +146,8 @@ def _run_module(module: Callable, extra: dict) -> Runner:
 
 
 FORMATS = {
-    'onnx': (_write_onnx, _run_onnx),
-    'torchscript': (_write_torchscript, _run_torchscript),
-    'torch-export': (_write_torch_export, _run_torch_export),
+    'onnx': (_as_onnx, _run_onnx),
+    'torchscript': (_as_torchscript, _run_torchscript),
+    'torch-export': (_as_torch_export, _run_torch_export),
 }
-"""Format → how to write a file of it, how to run one."""
+"""Format → how to make the content of a file of it, how to run one."""

@@ -81,8 +81,17 @@ def write_panoptic(
         images: see `PanopticFile`; None for a file of results, which has annotations only.
         categories: a list of dicts with 'id', 'name' and 'isthing'; None for a file of results.
     """
+    write_whole(path, panoptic_text(annotations, images, categories))
+
+
+def panoptic_text(
+    annotations: Sequence[Mapping],
+    images: Sequence[Mapping] | None = None,
+    categories: Sequence[Mapping] | None = None,
+) -> str:
+    """The content of a COCO panoptic JSON file; arguments as in `write_panoptic`."""
     parts = {'images': images, 'annotations': annotations, 'categories': categories}
-    write_whole(path, json.dumps({key: list(rows) for key, rows in parts.items() if rows is not None}))
+    return json.dumps({key: list(rows) for key, rows in parts.items() if rows is not None})
 
 
 def segment_row(mask: np.ndarray, number: int, category_id: int, iscrowd: bool = False) -> dict:

@@ -41,9 +41,15 @@ def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int
     is_known = header is not None and header.bits <= 8 and header.is_colour
     is_turned = header is not None and (size != header.stored_size or size == header.upright_size)
     if is_known:
-        with any_number_of_pixels():
-            image = Image.open(BytesIO(content))
-            return np.asarray((ImageOps.exif_transpose(image) if is_turned else image).convert('RGB'))
+        try:
+            with any_number_of_pixels():
+                image = Image.open(BytesIO(content))
+                return np.asarray((ImageOps.exif_transpose(image) if is_turned else image).convert('RGB'))
+        except UNREADABLE as error:
+            raise ValueError(
+                f'image {path}: {len(content)} bytes that cannot be decoded ({error}), expected {form["expected"]}. '
+                'Fix: the file is damaged; copy it again.'
+            ) from error
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -11,15 +11,15 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import BOOLEAN, checked, list_of, number, one_of, refuse_unknown_keys, whole
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, list_of, number, one_of, refuse_unknown_keys, whole
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import Targets
-from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.conversion import convert_on_loading
 from mmmaskformer.heads.feature_input import FeatureInput
 from mmmaskformer.heads.features import watch_registration
-from mmmaskformer.heads.finite import file_of, require_finite
+from mmmaskformer.heads.finite import begin_finite_check, file_of
 
 
 @checked(
@@ -28,6 +28,7 @@ from mmmaskformer.heads.finite import file_of, require_finite
     feature_strides=list_of(number(1)).or_none(),
     deep_supervision=BOOLEAN,
     on_class_mismatch=one_of('error', 'reinit'),
+    init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
 )
 class FeatureHead(BaseModule):
     """Base of the heads: a network behind the features of backbone and neck, ``classifier``, and a ``criterion``.
@@ -162,18 +163,21 @@ class FeatureHead(BaseModule):
         """The segments of the samples, at the padded input size."""
         raise NotImplementedError
 
-    def _infer(self, features: Sequence[Tensor], metas: Sequence[dict]) -> tuple[list[Tensor], Any]:
-        """Prepared features and what the last layer makes of them; see `MaskFormerHead.predict_masks` for errors.
+    def _infer(self, features: Sequence[Tensor], metas: Sequence[dict]) -> tuple[list[Tensor], Any, Callable[[], None]]:
+        """Prepared features, what the last layer makes of them, and what ends the check that it is finite.
 
-        In evaluation mode `fuse_for_inference` is called first.
+        On a CPU, the check has ended; see `MaskFormerHead.predict_masks` for errors. In evaluation mode
+        `fuse_for_inference` is called first.
         """
         self._require_all_weights()
         features = self.prepare(features)
         if not self.classifier.training:
             fuse_for_inference(self.classifier)
         prediction = self.classifier(features, all_layers=False)[-1]
-        require_finite(prediction, metas)
-        return features, prediction
+        check = begin_finite_check(prediction, metas)
+        if not features[0].is_cuda:
+            check()
+        return features, prediction, check
 
     def _build_classifier(self) -> None:
         """Set ``classifier``, for features of ``in_channels``."""

@@ -1,23 +1,19 @@
 """Predictions that are inf or NaN are refused, with image and file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.masks import Masks
+from mmmaskformer.core.masks import Masks, Plain
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.torch_versions import is_compiling
-from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 
 
-@torch.no_grad()
 def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> None:
-    """Check the logits of a batch; labels found from NaN look like any others.
-
-    All class logits are looked at, and the mask logits of one query per image: a NaN in the mask features shows in
-    those of every query. Of masks alone, everything they are made of is looked at. Synchronises with a GPU once per
-    batch.
+    """Check the logits of a batch; labels found from NaN look like any others. Synchronises with a GPU once.
 
     Args:
         prediction: of the last layer; of a per-pixel model, its masks.
@@ -26,13 +22,53 @@ def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping])
     Raises:
         NonFiniteLogitsError: naming the images and their files.
     """
+    begin_finite_check(prediction, metas)()
+
+
+@torch.no_grad()
+def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> Callable[[], None]:
+    """Begin the check of `require_finite`; on a GPU it runs beside what the caller does next.
+
+    All class logits are looked at, and the mask logits of one query per image: a NaN in the mask features shows in
+    those of every query; mask logits that a network computes itself are all looked at. Of masks alone, all that they
+    are made of is looked at.
+
+    On a GPU the answer is copied to the host without waiting. Where the caller has to wait for the results of an image
+    anyway, it has arrived by then, so that the check adds no wait.
+
+    Args:
+        prediction: of the last layer; of a per-pixel model, its masks.
+        metas: meta information of the B samples; may be shorter, or know no file.
+
+    Returns:
+        What ends the check: raises the error of `require_finite`, or does nothing.
+    """
     if torch.jit.is_tracing() or is_compiling():
-        return
+        return _nothing
     sums = _sums(prediction) if isinstance(prediction, MaskPrediction) else _sums_of_masks(prediction)
     if not sums:
-        return
-    finite = torch.stack(sums).isfinite().tolist()
-    wrong = [image for image, good in enumerate(finite) if not good]
+        return _nothing
+    finite = torch.stack(sums).isfinite()
+    if not finite.is_cuda:
+        return partial(_refuse, finite, None, metas)
+    # torch copies to pinned memory, in which the host finds nothing before the event
+    return partial(_refuse, finite.to('cpu', non_blocking=True), torch.cuda.current_stream().record_event(), metas)
+
+
+def _tolist(finite: Tensor) -> list[bool]:
+    """Values (B,) of the host; fake tensors, which count how often a GPU is waited for, have none."""
+    return finite.tolist()
+
+
+def _nothing() -> None:
+    """The end of a check that there is not."""
+
+
+def _refuse(finite: Tensor, copied: torch.cuda.Event | None, metas: Sequence[Mapping]) -> None:
+    """Raise a `NonFiniteLogitsError` that names the images that are not finite (B,) bool."""
+    if copied is not None:
+        copied.synchronize()
+    wrong = [image for image, good in enumerate(_tolist(finite)) if not good]
     if wrong:
         named = ', '.join(f'image {image} of the batch ({file_of(metas, image)})' for image in wrong)
         raise NonFiniteLogitsError(
@@ -43,8 +79,9 @@ def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping])
 
 def _sums(prediction: MaskPrediction) -> list[Tensor]:
     first = torch.zeros(1, dtype=torch.long, device=prediction.class_logits.device)
+    queries = None if isinstance(prediction.masks, Plain) else first
     return [
-        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, first).sum(dtype=torch.float32)
+        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, queries).sum(dtype=torch.float32)
         for image, logits in enumerate(prediction.class_logits)
     ]
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import checked, refuse_unknown_keys, whole
+from mmmaskformer.core.checks import MAPPING, checked, list_of, refuse_unknown_keys, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset
 from mmmaskformer.heads.features import watch_registration
@@ -23,7 +24,11 @@ from mmmaskformer.heads.settings import check_result_settings
 HOST_KEYS = {'pred_panoptic_seg': 'pan_results', 'pred_instances': 'ins_results'}
 
 
-@checked(num_classes=whole(1).or_none())
+@checked(
+    num_classes=whole(1).or_none(),
+    test_cfg=MAPPING.or_none(),
+    init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
+)
 class MaskFormerFusionHead(BaseModule):
     """Turns the outputs of the last layer into every kind of result, several at once if wanted.
 
@@ -139,11 +144,14 @@ class MaskFormerFusionHead(BaseModule):
 
         Raises:
             ValueError: if the classes are not known.
+            NonFiniteLogitsError: if logits of the panoptic head are inf or NaN.
         """
         results = []
         for image, sample in enumerate(data_samples):
             masks = masks_of_image(mask_logits, image, sample.metainfo, rescale=rescale)
             results.append(self._answer(class_logits[image], masks, sample))
+        if isinstance(mask_logits, DeferredMaskLogits):
+            mask_logits.check()
         return results
 
     def settings(self, output: str) -> dict:
@@ -169,12 +177,15 @@ class MaskFormerFusionHead(BaseModule):
 
         Args:
             found: what `ResultKind.infer` gave for each output.
-            class_logits: (Q, K + 1), to log once why there may be nothing in a result.
+            class_logits: (Q, K + 1), to explain why there may be nothing in a result.
         """
         kinds, classes, fields = result_kinds(), Classes(self.num_classes, self.is_thing), {}
         for output, result in found.items():
-            self._warn_if_empty(output, result, class_logits)
-            fields[kinds[output].field] = kinds[output].pack(result, classes)
+            packed = kinds[output].pack(result, classes)
+            reason = self._why_empty(output, result, class_logits)
+            if reason is not None and isinstance(packed, BaseDataElement):
+                packed.set_metainfo(dict(why_empty=reason))
+            fields[kinds[output].field] = packed
         for output in found:
             kind = kinds[output]
             if kind.stands_in_for is not None:
@@ -193,20 +204,21 @@ class MaskFormerFusionHead(BaseModule):
                 setattr(sample, field, packed)
         return results
 
-    def _warn_if_empty(self, output: str, result, class_logits: Tensor) -> None:
-        """Log once which threshold emptied a result; an untrained model and a threshold too high look the same."""
+    def _why_empty(self, output: str, result, class_logits: Tensor) -> str | None:
+        """Which threshold emptied a result, logged once: an untrained model and a threshold too high look the same."""
         kind = result_kinds()[output]
-        if self._warned_nothing_found or kind.why_empty is None:
-            return
+        if kind.why_empty is None:
+            return None
         settings = kind.full_settings(self.outputs[output])
         reason = kind.why_empty(result, class_logits, settings, f'model.test_cfg.{output}')
-        if reason is not None:
+        if reason is not None and not self._warned_nothing_found:
             self._warned_nothing_found = True
             print_log(
                 f'No segment was found in an image: {reason} Further empty images are not logged.',
                 logger='current',
                 level=logging.WARNING,
             )
+        return reason
 
 
 def _contradiction(name: str, key: str, found, expected) -> str:

@@ -84,7 +84,8 @@ class MaskFormerHead(MaskClassificationHead):
                 the weights of the head were loaded in part.
             NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
         """
-        features, prediction = self._infer(features, metas)
+        features, prediction, check = self._infer(features, metas)
+        check()
         size = self.feature_input.input_size(metas, features[0], self.config_key, sliding=sliding)
         return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import whole
+from mmmaskformer.core.checks import MAPPING, checked, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.data_samples import targets_from_det_samples
@@ -15,6 +15,7 @@ STOCK_COUNTS = ('num_things_classes', 'num_stuff_classes')
 """By what MMDetection's heads tell things from stuff."""
 
 
+@checked(train_cfg=MAPPING.or_none(), test_cfg=MAPPING.or_none())
 class MaskFormerPanopticHead(MaskClassificationHead):
     """Mask classification for panoptic and instance segmentation.
 
@@ -72,12 +73,13 @@ class MaskFormerPanopticHead(MaskClassificationHead):
         Raises:
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``, or the weights of the head
                 were loaded in part.
-            NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
+            NonFiniteLogitsError: if logits are inf or NaN, naming image and file; on a GPU, the mask logits raise it
+                when they are used, our fusion head when it has its results.
         """
-        features, prediction = self._infer(features, [sample.metainfo for sample in data_samples])
+        features, prediction, check = self._infer(features, [sample.metainfo for sample in data_samples])
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
         self.feature_input.require_stride(features[0], [size], self.config_key)
-        return prediction.class_logits, DeferredMaskLogits(prediction.masks, size)
+        return prediction.class_logits, DeferredMaskLogits(prediction.masks, size, check)
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         size = tuple(data_samples[0].metainfo['batch_input_shape'])

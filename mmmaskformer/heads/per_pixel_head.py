@@ -130,7 +130,8 @@ class PerPixelHead(FeatureHead):
         The published system up-samples by the stride of the features. Where that does not divide the input, the result
         is some pixels larger, and these are cut off.
         """
-        features, masks = self._infer(features, metas)
+        features, masks, check = self._infer(features, metas)
+        check()
         size = self.feature_input.input_size(metas, features[0], self.config_key, sliding=sliding)
         cells = zip(size, features[0].shape[-2:], strict=True)
         height, width = (max(wanted, round(side * self.feature_strides[0])) for wanted, side in cells)

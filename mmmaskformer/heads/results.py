@@ -80,8 +80,9 @@ class ResultKind:
         merge: makes a `ViewMerger` from the settings, for test-time augmentation; None if views cannot be merged.
         stands_in_for: a field that it fills as well if no other result asked for does, for the hosts' metrics.
         defaults: settings that differ from the defaults of ``infer``.
-        why_empty: explains once why there is nothing in an image, ``why_empty(found, class_logits, settings, key)``
-            with the full settings and their config key; gives None if there is something.
+        why_empty: explains why there is nothing in an image, ``why_empty(found, class_logits, settings, key)`` with the
+            full settings and their config key; gives None if there is something. The first explanation of a run is
+            logged, and each one is kept in the packed result's metainfo as ``why_empty``, which pictures show.
 
     Raises:
         ValueError: if there is neither a known form nor ``pack``.
@@ -231,8 +232,8 @@ def why_no_segments(
     highest, threshold = float(best_query(class_logits)), settings['object_threshold']
     if highest <= threshold:
         return (
-            f'the highest class probability of a query is {highest:.3f}, expected more than {key}.object_threshold='
-            f'{threshold}. Unless the model is untrained, lower that threshold.'
+            f'0 of {len(class_logits)} queries are above {key}.object_threshold={threshold}; the highest class '
+            f'probability is {highest:.3f}. Unless the model is untrained, lower that threshold.'
         )
     if not len(confident_queries(class_logits, threshold)[0]):
         return (
@@ -254,6 +255,7 @@ PACKERS: dict[str, Callable[[Any, Classes], Any]] = {
 }
 """The forms of results: `Segments` or `QuerySegments`, labels (H, W), `InstanceResult`."""
 
+# Unwrapped: the heads have checked the logits of the whole batch, which waits for a GPU once.
 for built_in in (
     ResultKind(
         'panoptic',
@@ -265,7 +267,7 @@ for built_in in (
     ),
     ResultKind(
         'detr',
-        detr_inference,
+        inspect.unwrap(detr_inference),
         field='pred_detr_seg',
         form=PANOPTIC,
         stands_in_for='pred_panoptic_seg',
@@ -273,14 +275,20 @@ for built_in in (
     ),
     ResultKind(
         'semantic',
-        semantic_labels,
+        inspect.unwrap(semantic_labels),
         field='pred_sem_seg',
         form=SEMANTIC,
         merge=ScoreViews,
         # Panoptic models resize masks before they mix them, as published.
         defaults={'resize_masks_first': True},
     ),
-    ResultKind('general', general_inference, field='pred_general_seg', form=SEMANTIC, stands_in_for='pred_sem_seg'),
-    ResultKind('instance', instance_inference, field='pred_instances', form=INSTANCES),
+    ResultKind(
+        'general',
+        inspect.unwrap(general_inference),
+        field='pred_general_seg',
+        form=SEMANTIC,
+        stands_in_for='pred_sem_seg',
+    ),
+    ResultKind('instance', inspect.unwrap(instance_inference), field='pred_instances', form=INSTANCES),
 ):
     register_result(built_in)

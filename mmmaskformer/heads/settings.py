@@ -15,40 +15,22 @@ from mmmaskformer.core.checks import (
     Check,
     check_settings,
     list_of,
-    mapping_of,
-    number,
     one_of,
     refuse_unknown_keys,
     whole,
 )
-from mmmaskformer.core.training.points import SETTINGS as POINT_SETTINGS
 from mmmaskformer.registry import MODELS
 
-WEIGHT = number(0)
 PART_TYPE = Check(
     'the name of a part or its class', lambda value: callable(value) or (isinstance(value, str) and value)
 )
-PART_SETTINGS: dict[str, Check] = {
-    'norm_groups': whole(1),
-    'num_layers': whole(1),
-    'num_heads': whole(1),
-    'ffn_channels': whole(1),
-    'dropout': FRACTION,
-    'class_weight': (list_of(WEIGHT) | mapping_of(WEIGHT)).or_none(),
-    'no_object_weight': WEIGHT,
-    'loss_weights': mapping_of(WEIGHT).or_none(),
-    'weights': mapping_of(WEIGHT).or_none(),
+PARTS_OF_PARTS: dict[str, Check] = {
     'mask_loss': MAPPING.or_none(),
     'box_loss': MAPPING.or_none(),
     'costs': list_of(MAPPING).or_none(),
     'assignment': MAPPING,
-    'ignore_in_loss': BOOLEAN,
-    'self_attention': BOOLEAN,
-    **POINT_SETTINGS,
-    'loss_weight': WEIGHT,
-    'class_mean_over_ranks': BOOLEAN,
 }
-"""Of the parts of a head, whichever part has them."""
+"""What a part of ours takes as a module is in a config the dict that describes it."""
 
 RESULT_SETTINGS: dict[str, Check] = {
     'object_threshold': FRACTION,
@@ -106,7 +88,7 @@ def _check_part(where: str, part: Mapping[str, Any], channels: int) -> None:
     if not isinstance(cls, type):
         return
     is_own = cls.__module__.startswith('mmmaskformer.')
-    check_settings(where, part, PART_SETTINGS if is_own else getattr(cls, 'setting_checks', {}))
+    check_settings(where, part, getattr(cls, 'setting_checks', {}) | (PARTS_OF_PARTS if is_own else {}))
     taken = inspect.signature(cls).parameters
     if is_own and set(part) - {'type'} <= set(taken):
         for key in ('norm_groups', 'num_heads'):

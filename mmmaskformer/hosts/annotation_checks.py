@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.datasets.pipelines import leaves_of
 from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
 
 
 @HOOKS.register_module()
+@checked()
 class CheckAnnotationsHook(Hook):
     """Finds before the first step what would stop a run hours later, or in a worker process without naming the file.
 

@@ -6,11 +6,13 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import Runner
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
 
 
 @HOOKS.register_module()
+@checked()
 class CheckBestKeyHook(Hook):
     """Compares ``save_best`` and the monitor of early stopping with what the validation metrics give.
 

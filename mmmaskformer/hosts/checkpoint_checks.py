@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmmaskformer.checkpoints.layouts import NESTED, SHOWN
 from mmmaskformer.checkpoints.readers import is_transformers_folder
+from mmmaskformer.core.checks import checked
 from mmmaskformer.heads.checkpoint_layouts import require_finite_weights, require_own_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
@@ -53,6 +54,7 @@ class Fit(NamedTuple):
 
 
 @HOOKS.register_module()
+@checked()
 class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, whatever loads it: load_from, resume, a test.
 

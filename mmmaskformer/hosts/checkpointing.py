@@ -1,43 +1,46 @@
 """Checkpoints that are whole or absent, and the state that a resumed run needs beside the weights."""
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import register_backend
-from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmmaskformer.formats.whole_files import remove_parts, write_whole
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
+from mmmaskformer.formats.whole_files import flush_folder, remove_parts, write_whole
 from mmmaskformer.hosts.checkpoint_files import POINTER, VALIDATED
+from mmmaskformer.hosts.file_backend import BACKEND
 from mmmaskformer.registry import HOOKS
 
-BACKEND = 'mmmaskformer.whole'
+NAMES = TEXT | list_of(TEXT)
 OUTDATED = 'outdated_ckpts'
 """Key of mmengine's message hub: names of the files that a checkpoint replaces, removed once it is whole."""
 
 
-class WholeFileBackend(LocalBackend):
-    """mmengine's file backend for this machine's disks, whose files are whole or absent."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes, and the folder if it is missing."""
-        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(filepath, obj)
-
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text, and the folder if it is missing."""
-        self.put(obj.encode(encoding), filepath)
-
-
-register_backend(BACKEND, WholeFileBackend, force=True)
-
-
 @HOOKS.register_module()
+@checked(
+    interval=whole(1) | one_of(-1),
+    by_epoch=BOOLEAN,
+    save_optimizer=BOOLEAN,
+    save_param_scheduler=BOOLEAN,
+    out_dir=PATH.or_none(),
+    max_keep_ckpts=whole(-1),
+    save_last=BOOLEAN,
+    save_best=NAMES.or_none(),
+    rule=NAMES.or_none(),
+    greater_keys=NAMES.or_none(),
+    less_keys=NAMES.or_none(),
+    file_client_args=MAPPING.or_none(),
+    filename_tmpl=TEXT.or_none(),
+    backend_args=MAPPING.or_none(),
+    published_keys=NAMES.or_none(),
+    save_begin=whole(0),
+)
 class WholeCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, safe against a kill or a full disk at any moment.
 
@@ -51,9 +54,16 @@ class WholeCheckpointHook(CheckpointHook):
     Args:
         backend_args: of mmengine, for another place than a disk of this machine.
         kwargs: those of mmengine's hook.
+
+    Raises:
+        TypeError: if there is a key that mmengine's hook does not know.
     """
 
     def __init__(self, *args, backend_args: dict | None = None, **kwargs):
+        taken = set(inspect.signature(CheckpointHook).parameters) - {'kwargs'}
+        unknown = sorted(set(kwargs) - taken)
+        if unknown:  # mmengine would hand them on to the first checkpoint, which would fail
+            raise TypeError(f'{type(self).__name__} does not take the keys {unknown}; expected some of {sorted(taken)}')
         remote = kwargs.get('file_client_args') is not None or '://' in str(kwargs.get('out_dir'))
         if backend_args is None and not remote:
             backend_args = dict(backend=BACKEND)
@@ -75,8 +85,9 @@ class WholeCheckpointHook(CheckpointHook):
         self._outdated = list(info.get(OUTDATED, []))
         self._remove_outdated(runner)
         if is_main_process():
-            for part in [part for folder in {self.out_dir, runner.work_dir} for part in remove_parts(folder)]:
-                runner.logger.info(f'{part}, left by a killed run, is removed.')
+            for folder in {self.out_dir, runner.work_dir}:
+                for part in remove_parts(folder, of_any_machine=True):
+                    runner.logger.info(f'{part}, left by a killed run, is removed.')
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Save if it is time, or if a checkpoint waited for the end of the accumulation cycle."""
@@ -149,7 +160,7 @@ class WholeCheckpointHook(CheckpointHook):
         if should_update is None or should_update():
             return False
         if self.by_epoch:
-            _log('The epoch ends within a gradient accumulation cycle: a resumed run starts the cycle anew.')
+            _log('The epoch ends within a gradient accumulation cycle: a resumed run restarts the cycle.')
         return not self.by_epoch
 
     def _note_oldest(self, runner: Runner, step: int) -> None:
@@ -170,6 +181,8 @@ class WholeCheckpointHook(CheckpointHook):
     def _remove_outdated(self, runner: Runner) -> None:
         """Remove the outdated files, which all lie in the run's own folder."""
         outdated, self._outdated = self._outdated, []
+        if outdated and is_main_process():
+            flush_folder(self.out_dir)  # the new names are on the disk before an older file goes
         for path in [self.file_backend.join_path(self.out_dir, Path(name).name) for name in outdated]:
             if not is_main_process():
                 continue
@@ -206,9 +219,9 @@ class WholeCheckpointHook(CheckpointHook):
             yield
         except OSError as error:
             raise OSError(
-                f'{self.out_dir}: a checkpoint of iteration {runner.iter} could not be written ({error}). '
-                f'The newest whole one is {self.last_ckpt}. Fix: make room or make the folder writable, then continue '
-                'with --resume.'
+                f'{self.out_dir}: a checkpoint of iteration {runner.iter} could not be written '
+                f'({error.__cause__ or error}). The newest whole one is {self.last_ckpt}. Fix: make room or make the '
+                'folder writable, then continue with --resume.'
             ) from error
 
 

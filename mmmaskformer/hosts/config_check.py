@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.registry import HOOKS
 
 OF_SCRIPTS = {'custom_imports', 'tta_model', 'tta_pipeline', 'runner_type', 'compile', 'strategy'}
@@ -26,6 +27,7 @@ Of all names in the configs of both hosts, only a leftover 'models' is that near
 
 
 @HOOKS.register_module()
+@checked()
 class CheckConfigHook(Hook):
     """Warns of misspelt keys, which mmengine passes over, and refuses a training run of no iteration.
 

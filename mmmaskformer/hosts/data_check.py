@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.datasets.inspection import image_paths, image_root, input_paths, inspect_data
 from mmmaskformer.formats.label_maps import result_name
 from mmmaskformer.hosts.metrics import all_metrics
@@ -19,6 +20,7 @@ from mmmaskformer.registry import HOOKS
 
 
 @HOOKS.register_module()
+@checked()
 class CheckDataHook(Hook):
     """Reports what a sample of the files shows, once for each data loader, and names the files of results.
 

@@ -13,6 +13,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmaskformer.checkpoints.classes import find_permutation
+from mmmaskformer.core.checks import checked
 from mmmaskformer.datasets.pipelines import SEGMENTS, check_pipelines, leaves_of, loaded_by
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES
 from mmmaskformer.heads.panoptic_head import thing_flags
@@ -26,6 +27,7 @@ HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
 
 
 @HOOKS.register_module()
+@checked()
 class RepeatableRunHook(Hook):
     """Makes a run resumed from a checkpoint give the losses of one that was never interrupted.
 
@@ -50,6 +52,7 @@ class RepeatableRunHook(Hook):
 
 
 @HOOKS.register_module()
+@checked()
 class CheckClassesHook(Hook):
     """Compares class list, things and ignored label of data, model, metrics and checkpoint before the first step.
 
@@ -134,6 +137,7 @@ class CheckClassesHook(Hook):
 
 
 @HOOKS.register_module()
+@checked()
 class ShareWeightsHook(Hook):
     """Lets a panoptic model start from a semantic checkpoint and the reverse: renames the head's weights on loading.
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 
+import cv2
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
@@ -11,6 +12,9 @@ from mmengine.runner import Runner
 
 from mmmaskformer.core.checks import checked, one_of
 from mmmaskformer.registry import HOOKS
+
+REFUSES_HALF_FILES = (4, 11)
+"""First version of OpenCV that refuses truncated JPEG files."""
 
 
 class NonFiniteImageError(FloatingPointError):
@@ -41,6 +45,18 @@ class CheckImagesHook(Hook):
         self.on_non_finite = on_non_finite
         self.skipped = 0
         self._skipping = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Warn of an OpenCV that reads half a JPEG file without a word."""
+        version = tuple(int(part) for part in cv2.__version__.split('.')[:2])
+        if version < REFUSES_HALF_FILES:
+            print_log(
+                f'OpenCV {cv2.__version__} reads truncated JPEG files as whole pictures, grey from where they '
+                f'end; expected {".".join(map(str, REFUSES_HALF_FILES))} or newer, which refuses them. Fix: '
+                "pip install 'opencv-python>=4.11'",
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None) -> None:
         """Look at a batch."""

@@ -6,11 +6,25 @@ import torch
 from mmdet.models.data_preprocessors import BatchFixedSizePad, BatchResize, BatchSyncRandomResize
 from mmdet.models.data_preprocessors import DetDataPreprocessor as HostDataPreprocessor
 
-from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, POSITIVE, checked, list_of, number, whole
 from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_of, warn_of_range
 
 
-@checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_value=number(), seg_pad_value=whole())
+@checked(
+    mean=list_of(number()).or_none(),
+    std=list_of(POSITIVE).or_none(),
+    pad_size_divisor=whole(1),
+    pad_value=number(),
+    pad_mask=BOOLEAN,
+    mask_pad_value=whole(),
+    pad_seg=BOOLEAN,
+    seg_pad_value=whole(),
+    bgr_to_rgb=BOOLEAN,
+    rgb_to_bgr=BOOLEAN,
+    boxtype2tensor=BOOLEAN,
+    non_blocking=BOOLEAN.or_none(),
+    batch_augments=list_of(MAPPING).or_none(),
+)
 class DetDataPreprocessor(HostDataPreprocessor):
     """MMDetection's data preprocessor for images of any number of bands.
 

@@ -7,7 +7,9 @@ import torch
 from mmengine.logging import print_log
 from mmengine.structures import PixelData
 
+from mmmaskformer.core.checks import FRACTION, PATH, POSITIVE, TEXT, checked
 from mmmaskformer.formats.mmdet_codes import encode_index_map, has_segments, with_void_restored
+from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.picture_files import PictureFiles
 from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
@@ -18,11 +20,12 @@ from mmdet.visualization.palette import get_palette  # isort: skip
 
 
 @VISUALIZERS.register_module()
+@checked(name=TEXT, save_dir=PATH.or_none(), alpha=FRACTION, line_width=POSITIVE)
 class DetLocalVisualizer(HostVisualizer):
     """MMDetection's visualizer, which also draws our ground truth and empty panoptic results.
 
     The host's own fails at both. A map without a segment is drawn as the plain image. Of a panoptic and a semantic
-    result, the host would paint one over the other; here the panoptic one is drawn, and that is logged once. Pictures
+    result, the host would draw one over the other; here the panoptic one is drawn, and that is logged once. Pictures
     of images of one name are told apart, see `mmmaskformer.hosts.picture_files.PictureFiles`.
 
     Args:
@@ -36,6 +39,7 @@ class DetLocalVisualizer(HostVisualizer):
     _told_one_of_two = False
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
+        write_host_files_whole()  # the pictures that the host's inferencers write, without a runner
         super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
         self._files = PictureFiles()
 

@@ -10,16 +10,27 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
 from torch import Tensor
 
-from mmmaskformer.core.checks import POSITIVE, checked, list_of, number, whole
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, POSITIVE, SIZE, checked, list_of, number, whole
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
-from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
 from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_of, warn_of_range
-from mmmaskformer.hosts.windows import require_windows
+from mmmaskformer.hosts.windows import require_windows, window_shares, windows_of
 
 
-@checked(mean=list_of(number()).or_none(), std=list_of(POSITIVE).or_none(), pad_val=number(), seg_pad_val=whole())
+@checked(
+    mean=list_of(number()).or_none(),
+    std=list_of(POSITIVE).or_none(),
+    size=SIZE.or_none(),
+    size_divisor=whole(1).or_none(),
+    pad_val=number(),
+    seg_pad_val=whole(),
+    bgr_to_rgb=BOOLEAN,
+    rgb_to_bgr=BOOLEAN,
+    batch_augments=list_of(MAPPING).or_none(),
+    test_cfg=MAPPING.or_none(),
+)
 class SegDataPreProcessor(HostDataPreProcessor):
     """MMSegmentation's data preprocessor that also takes test batches of images of different sizes.
 
@@ -91,7 +102,7 @@ def _converts_channels(preprocessor: HostDataPreProcessor) -> bool:
 
 
 class LabelSample(SegDataSample):
-    """A data sample with labels, whose class scores are computed only if somebody reads them.
+    """A data sample with labels, whose class scores are computed only when they are read.
 
     MMSegmentation's `SegTTAModel` does, for every view of an image. What that takes is kept by views alone, which are
     known by their entry ``flip``: an inferencer that collects samples of many images does not fill the memory.
@@ -200,10 +211,35 @@ class EncoderDecoder(HostEncoderDecoder):
         found = zip(find(inputs, metas), metas, strict=True)
         return [[_mirrored_back(view, meta) for view in views] for views, meta in found]
 
+    @torch.no_grad()
+    def query_masks(self, inputs: Tensor, data_samples: Sequence) -> list[tuple[Tensor | None, QueryMasks]]:
+        """What the queries predict, for analyses, without gradient.
+
+        Args:
+            inputs: (B, 3, H, W) float, padded at the right and bottom.
+            data_samples: B samples.
+
+        Returns:
+            For each image class logits (Q, K + 1), None for a per-pixel head, and the masks at the size of the file.
+
+        Raises:
+            ValueError: if the model slides a window, or images are padded at the left or top: the queries then have no
+                mask of the whole image.
+        """
+        if (self.test_cfg or {}).get('mode', 'whole') != 'whole' or any(map(_starts_padded, data_samples)):
+            raise ValueError(
+                "the queries of a model have masks of whole images only. Fix: model.test_cfg.mode='whole', and no "
+                'padding at the left or top'
+            )
+        return self._whole_masks(inputs, [dict(sample.metainfo) for sample in data_samples])
+
     def _whole_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
+        return [[score_view(class_logits, masks)] for class_logits, masks in self._whole_masks(inputs, metas)]
+
+    def _whole_masks(self, inputs: Tensor, metas: Sequence[dict]) -> list[tuple[Tensor | None, QueryMasks]]:
         class_logits, masks = self._outputs(inputs, metas, sliding=False)
         return [
-            [score_view(class_logits[i], masks.of_image(i, _image_size(meta, inputs), tuple(meta['ori_shape'][:2])))]
+            (class_logits[i], masks.of_image(i, _image_size(meta, inputs), tuple(meta['ori_shape'][:2])))
             for i, meta in enumerate(metas)
         ]
 
@@ -217,8 +253,8 @@ class EncoderDecoder(HostEncoderDecoder):
     def _window_views(self, inputs: Tensor, metas: Sequence[dict]) -> list[list[ScoreView]]:
         require_windows(self.test_cfg)
         sides = zip(inputs.shape[2:], self.test_cfg['crop_size'], self.test_cfg['stride'], strict=True)
-        windows = [_windows(*side) for side in sides]
-        weights = tuple(_shares(axis, length) for axis, length in zip(windows, inputs.shape[2:], strict=True))
+        windows = [windows_of(*side) for side in sides]
+        weights = tuple(window_shares(axis, length) for axis, length in zip(windows, inputs.shape[2:], strict=True))
         views = [[] for _ in metas]
         for rows in windows[0]:
             for columns in windows[1]:
@@ -239,21 +275,6 @@ class EncoderDecoder(HostEncoderDecoder):
                         )
                     )
         return views
-
-
-def _windows(length: int, crop: int, stride: int) -> list[slice]:
-    """Where the host's windows lie along one axis; the last one ends with the axis."""
-    starts = range(0, max(length - crop, 0) + stride, stride)
-    starts = [min(start, max(length - crop, 0)) for start in starts]
-    return [slice(start, min(start + crop, length)) for start in starts]
-
-
-def _shares(windows: Sequence[slice], length: int) -> Tensor:
-    """Weight (length,) of each window at each position: one over the number of windows there."""
-    counts = torch.zeros(length)
-    for window in windows:
-        counts[window] += 1
-    return 1 / counts
 
 
 def _padding(meta: dict) -> Sequence[int]:

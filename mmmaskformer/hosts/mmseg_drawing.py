@@ -2,6 +2,7 @@
 
 import warnings
 
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, number, whole
 from mmmaskformer.registry import HOOKS
 
 # After our registry, which makes mmseg importable with mmcv-lite.
@@ -9,6 +10,13 @@ from mmseg.engine.hooks import SegVisualizationHook as HostHook  # isort: skip
 
 
 @HOOKS.register_module()
+@checked(
+    draw=BOOLEAN,
+    interval=whole(1),
+    show=BOOLEAN,
+    wait_time=number(0),
+    backend_args=MAPPING.or_none(),
+)
 class SegVisualizationHook(HostHook):
     """MMSegmentation's hook, which does not warn where no pictures were asked for.
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mmmaskformer.core.checks import FRACTION, PATH, TEXT, checked
+from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.picture_files import PictureFiles
 from mmmaskformer.hosts.vis_backends import writable_backends
 from mmmaskformer.registry import VISUALIZERS
@@ -11,6 +13,7 @@ from mmseg.visualization import SegLocalVisualizer as HostVisualizer  # isort: s
 
 
 @VISUALIZERS.register_module()
+@checked(name=TEXT, save_dir=PATH.or_none(), alpha=FRACTION)
 class SegLocalVisualizer(HostVisualizer):
     """MMSegmentation's visualizer for images of any memory layout, and of one name in several folders.
 
@@ -27,6 +30,7 @@ class SegLocalVisualizer(HostVisualizer):
     """
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
+        write_host_files_whole()  # the pictures that the host's inferencers write, without a runner
         super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
         self._files = PictureFiles()
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
-from mmmaskformer.core.checks import check_settings, number, whole
+from mmmaskformer.core.checks import MAPPING, check_settings, checked, number, whole
 from mmmaskformer.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 NO_DECAY_MODULES = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.Embedding)
@@ -21,6 +21,7 @@ NO_DECAY_NAMES = ('relative_position_bias_table', 'absolute_pos_embed')
 
 
 @OPTIM_WRAPPERS.register_module()
+@checked(accumulative_counts=whole(1), clip_grad=MAPPING.or_none())
 class BFloat16OptimWrapper(OptimWrapper):
     """Training under bfloat16 autocast without loss scaling, on any device; what ``--amp`` means without a GPU."""
 
@@ -32,6 +33,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+@checked(optim_wrapper_cfg=MAPPING, paramwise_cfg=MAPPING.or_none())
 class PublishedOptimWrapperConstructor:
     """Builds the optimiser with the published learning rates and decay exceptions, for any backbone.
 

@@ -1,4 +1,4 @@
-"""Where an interrupted training run goes on: its newest whole checkpoint, its data, and a validation it missed."""
+"""Where an interrupted training run continues: its newest whole checkpoint, its data, and a validation it missed."""
 
 import logging
 import sys
@@ -8,9 +8,10 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.datasets.samplers import ResumableSampler
 from mmmaskformer.hosts.checkpoint_files import (
     POINTER,
@@ -24,6 +25,7 @@ from mmmaskformer.registry import HOOKS
 
 
 @HOOKS.register_module()
+@checked()
 class ResumeHook(Hook):
     """Decides what ``--resume`` means and makes the resumed run equal one that was never interrupted.
 
@@ -31,7 +33,8 @@ class ResumeHook(Hook):
       ``load_from``. A file named by ``--resume FILE`` (MMDetection), or a ``load_from`` inside the work dir, is resumed
       as it is asked for. MMSegmentation alone would resume from ``load_from``, MMDetection would drop it.
     - A file without optimiser or schedule is refused.
-    - The data loader starts at the right sample, if the sampler is a `ResumableSampler`; nothing is read again.
+    - The data loader starts at the right sample, if the sampler is a `ResumableSampler`; nothing is read again. In
+      training by epoch with another sampler, a checkpoint within an epoch is refused.
     - A validation that was due after the resumed iteration and did not end is run first.
     """
 
@@ -54,10 +57,19 @@ class ResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Let the data loader start where the run was interrupted."""
         loop = runner.train_loop
+        batches = loop.dataloader.batch_sampler
+        is_ours = type(batches) is BatchSampler and isinstance(batches.sampler, ResumableSampler)
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        if is_ours and batches.sampler.by_epoch != by_epoch:
+            raise ValueError(
+                f'train_dataloader.sampler.by_epoch={batches.sampler.by_epoch}, but train_cfg trains by '
+                f'{"epoch" if by_epoch else "iteration"}. Fix: train_dataloader.sampler.by_epoch={by_epoch}'
+            )
+        if by_epoch and loop.iter:
+            return _start_within_epoch(loop, batches.sampler if is_ours else None)
         if not (isinstance(loop, IterBasedTrainLoop) and loop.iter):
             return
-        batches = loop.dataloader.batch_sampler
-        if type(batches) is not BatchSampler or not isinstance(batches.sampler, ResumableSampler):
+        if not is_ours:
             return _log(
                 f'The data of the first {loop.iter} iterations are read again to skip them. Faster: '
                 "train_dataloader.sampler.type='mmmaskformer.ResumableSampler' without a batch_sampler."
@@ -74,11 +86,30 @@ class ResumeHook(Hook):
         done, end = (runner.iter, runner.max_iters) if by_iteration else (runner.epoch, runner.max_epochs)
         if runner._resume and _validation_is_due(runner, done, end):
             _log(
-                f'The validation after {"iteration" if by_iteration else "epoch"} {done} had not ended: it is run now.'
+                f'The validation after {"iteration" if by_iteration else "epoch"} {done} did not finish: it is run now.'
             )
             runner.val_loop.run()
         # in training by epoch this hook is called before each
         runner._resume = False
+
+
+def _start_within_epoch(loop: EpochBasedTrainLoop, sampler: ResumableSampler | None) -> None:
+    """Let the resumed epoch begin with the data that it has not seen; refuse or warn where that cannot be."""
+    seen = loop.iter - loop.epoch * len(loop.dataloader)
+    if sampler is not None:
+        sampler.start_at(seen * loop.dataloader.batch_sampler.batch_size)
+        return _log(f'Epoch {loop.epoch + 1} goes on after {seen} of {len(loop.dataloader)} iterations.', logging.INFO)
+    fix = "Fix: train_dataloader.sampler=dict(type='mmmaskformer.ResumableSampler', by_epoch=True)"
+    if seen:
+        raise ValueError(
+            f'the checkpoint of iteration {loop.iter} lies within epoch {loop.epoch + 1}, after {seen} of '
+            f'{len(loop.dataloader)} iterations, whose data would be trained on again. {fix}; or resume from a '
+            'checkpoint of the end of an epoch'
+        )
+    _log(
+        'The data come in the order of an uninterrupted run, but the augmentation draws other numbers, unless it is '
+        f'drawn in workers that are not persistent. {fix}.'
+    )
 
 
 class _AfterSkipping:

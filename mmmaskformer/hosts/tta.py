@@ -118,6 +118,7 @@ class PanopticTTAModel(BaseTTAModel):
             class_logits, masks = self.module.panoptic_head.predict(features, batch['data_samples'])
             for image, (answer, sample) in enumerate(zip(answers, batch['data_samples'], strict=True)):
                 answer.add(class_logits[image], masks_of_view(masks, image, sample.metainfo))
+            masks.check()
         for answer, sample in zip(answers, merged, strict=True):
             answer.write(sample)
         return merged

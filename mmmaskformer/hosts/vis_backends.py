@@ -1,6 +1,65 @@
-"""Where a visualizer writes to, for the visualizers of both hosts."""
+"""Where a visualizer writes to, for the visualizers of both hosts; a registry location for `VISBACKENDS`."""
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.visualization import LocalVisBackend
+from mmengine.visualization.vis_backend import force_init_env
+from PIL import Image
+
+from mmmaskformer.core.checks import PATH, TEXT, checked
+from mmmaskformer.formats.whole_files import explaining, require_writable, write_whole
+from mmmaskformer.registry import VISBACKENDS
+
+
+@VISBACKENDS.register_module()
+@checked(save_dir=PATH.or_none(), img_save_dir=TEXT, config_save_file=TEXT, scalar_save_file=TEXT)
+class WholeVisBackend(LocalVisBackend):
+    """mmengine's local files, where pictures and the config are whole or absent.
+
+    mmengine's own leaves half a picture if it is killed, and says nothing if the disk is full. Scalars are lines that
+    are added to a log, as there.
+
+    Args:
+        save_dir: folder of the files.
+        settings: all other arguments of mmengine's class.
+
+    Raises:
+        OSError: if ``save_dir`` cannot be a folder, or a file cannot be written.
+    """
+
+    def __init__(self, save_dir: str, **settings) -> None:
+        if save_dir is not None:
+            require_writable(save_dir, 'visualizer.save_dir', folder=True)
+        super().__init__(save_dir, **settings)
+
+    @force_init_env
+    def add_config(self, config: Config, **kwargs) -> None:
+        """Write the config."""
+        write_whole(self._config_save_file, config.pretty_text)
+
+    @force_init_env
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs) -> None:
+        """Write a picture.
+
+        Args:
+            name: of the picture; may have folders.
+            image: (H, W, 3) uint8, RGB.
+            step: part of the file name.
+            kwargs: not used.
+        """
+        file, content = Path(self._img_save_dir) / f'{name}_{step}.png', io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(image)).save(content, format='PNG', compress_level=1)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, content.getvalue())
+
+    def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
+        """Add a line of scalars to a log."""
+        with explaining(file_path):
+            super()._dump(value_dict, file_path, file_format)
 
 
 def writable_backends(vis_backends: Sequence | dict | None, save_dir: str | None) -> list | None:
@@ -18,7 +77,14 @@ def writable_backends(vis_backends: Sequence | dict | None, save_dir: str | None
     if vis_backends is None:
         return None
     backends = list(vis_backends) if isinstance(vis_backends, (list, tuple)) else [vis_backends]
-    return [backend for backend in backends if save_dir is not None or not _needs_folder(backend)]
+    return [_whole(backend) for backend in backends if save_dir is not None or not _needs_folder(backend)]
+
+
+def _whole(backend):
+    """Ours in the place of mmengine's local files; it takes the same arguments and has the same name."""
+    if isinstance(backend, dict) and backend.get('type') in ('LocalVisBackend', 'mmengine.LocalVisBackend'):
+        return dict(backend, type='mmmaskformer.WholeVisBackend', name=backend.get('name', 'LocalVisBackend'))
+    return backend
 
 
 def _needs_folder(backend) -> bool:

@@ -1,6 +1,9 @@
-"""Sliding windows of MMSegmentation's segmentors: what their settings must be."""
+"""Sliding windows of MMSegmentation's segmentors: what their settings must be, and where they lie."""
 
 from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
 
 
 def require_windows(test_cfg: Mapping) -> None:
@@ -27,3 +30,29 @@ def require_windows(test_cfg: Mapping) -> None:
             'than the window leaves pixels between the windows without a class. Fix: set a stride of at most '
             'crop_size; two thirds of it is usual.'
         )
+
+
+def windows_of(length: int, crop: int, stride: int) -> list[slice]:
+    """Where the host's windows lie along one axis; the last one ends with the axis.
+
+    Args:
+        length: of the axis, in pixels.
+        crop: size of a window.
+        stride: from window to window.
+    """
+    starts = range(0, max(length - crop, 0) + stride, stride)
+    starts = [min(start, max(length - crop, 0)) for start in starts]
+    return [slice(start, min(start + crop, length)) for start in starts]
+
+
+def window_shares(windows: Sequence[slice], length: int) -> Tensor:
+    """Weight (length,) float of each position: one over the number of windows there.
+
+    Args:
+        windows: along an axis.
+        length: of the axis, in pixels.
+    """
+    counts = torch.zeros(length)
+    for window in windows:
+        counts[window] += 1
+    return 1 / counts

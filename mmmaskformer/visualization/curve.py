@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ try:
     from matplotlib.ticker import LogLocator, NullFormatter
 except ImportError as error:
     raise ImportError('drawing a training curve needs matplotlib. Fix: pip install matplotlib') from error
+
+from mmmaskformer.formats.whole_files import require_writable, write_whole
 
 # Keys of a validation that are no metrics.
 NO_METRICS = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
@@ -111,10 +114,12 @@ def plot_run(work_dir: str | Path, out_file: str | Path) -> None:
     Raises:
         FileNotFoundError: if there is no log.
         ValueError: if a log is broken or empty, or ``out_file`` does not end in .png.
+        OSError: if ``out_file`` cannot be written; an older one stays as it was.
     """
     out_file = Path(out_file)
     if out_file.suffix != '.png':
         raise ValueError(f'out_file: found {out_file}, expected a name that ends in .png')
+    require_writable(out_file, 'out_file')
     scalars = read_scalars(work_dir)
     panels = metric_panels(scalars.val)
     figure = Figure(figsize=(8, 4.2 + 2.8 * len(panels)), layout='constrained')
@@ -125,7 +130,9 @@ def plot_run(work_dir: str | Path, out_file: str | Path) -> None:
     axes[0].set_title(Path(work_dir).resolve().name)
     axes[-1].set_xlabel('training step (iterations)')
     out_file.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(out_file)
+    content = BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    write_whole(out_file, content.getvalue())
 
 
 def _series(rows: Sequence[dict], wanted) -> dict[str, tuple[list, list]]:

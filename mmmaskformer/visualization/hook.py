@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmmaskformer.core.checks import PATH, TEXT, checked, whole
+from mmmaskformer.formats.whole_files import require_writable
 from mmmaskformer.registry import HOOKS
 from mmmaskformer.visualization.samples import (
     class_list_of,
@@ -63,6 +64,13 @@ class DrawPredictionsHook(Hook):
         self._seen = 0
         self._examples: list[tuple[str, Example]] = []
 
+    def before_run(self, runner: Runner) -> None:
+        """Check that the folder can be written."""
+        require_writable(self._folder(runner), 'DrawPredictionsHook.out_dir', folder=True)
+
+    def _folder(self, runner: Runner) -> Path:
+        return self.out_dir or Path(runner.work_dir) / 'pictures'
+
     def before_val_epoch(self, runner: Runner) -> None:
         """Choose the images of this validation."""
         self._validations += 1
@@ -104,7 +112,6 @@ class DrawPredictionsHook(Hook):
     def _draw(self, runner: Runner, loader, stage: str, folder: str) -> None:
         if not self._examples:
             return
-        out_dir = (self.out_dir or Path(runner.work_dir) / 'pictures') / folder
-        files = write_pictures(self._examples, class_list_of(loader.dataset), out_dir)
+        files = write_pictures(self._examples, class_list_of(loader.dataset), self._folder(runner) / folder)
         self._examples = []
         runner.visualizer.add_image(f'{stage}_predictions', np.asarray(Image.open(files[-1])), runner.iter)

@@ -17,7 +17,7 @@ from mmmaskformer.formats.label_maps import load_labels
 from mmmaskformer.formats.mmdet_codes import decode_panoptic
 from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
 from mmmaskformer.formats.photos import read_photo
-from mmmaskformer.formats.whole_files import whole_file
+from mmmaskformer.formats.whole_files import require_writable, whole_file
 from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, result_kinds
 from mmmaskformer.visualization.draw import distinct_colours
 from mmmaskformer.visualization.segments import (
@@ -152,7 +152,9 @@ def _prediction(packed: Any, form: str, num_classes: int) -> Overlay:
     if form == PANOPTIC:
         listed = [segment['id'] for segment in packed.segments] if 'segments' in packed else None
         segments = decode_panoptic(encoded, num_classes, listed)
-        return Overlay(segments.ids, segments.labels)
+        reason = packed.get('why_empty')
+        # The legend of an empty picture says why it is empty.
+        return Overlay(segments.ids, segments.labels, void=f'{VOID_NAME}: {reason}' if reason else VOID_NAME)
     # K stands for nothing; a semantic model never predicts it.
     return segments_of_labels(encoded, num_classes, VOID_NAME)
 
@@ -247,8 +249,12 @@ def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, 
 
     Returns:
         The files written, overview.png last.
+
+    Raises:
+        OSError: if the folder or a file cannot be written.
     """
     out_dir = Path(out_dir)
+    require_writable(out_dir, 'out_dir', folder=True)
     out_dir.mkdir(parents=True, exist_ok=True)
     kept, files = [], []
     for number, (name, example) in enumerate(examples):

@@ -86,6 +86,7 @@ def make_runner(
     accumulate: int = 1,
     wrap: Callable | None = None,
     metric: BaseMetric | None = None,
+    by_epoch: bool = False,
     **kwargs,
 ) -> Runner:
     """A runner with our hooks.
@@ -99,26 +100,28 @@ def make_runner(
         accumulate: batches per step of the optimiser.
         wrap: makes a dataset wrapper of the dataset.
         metric: of the validation.
+        by_epoch: whether ``iters`` and all intervals count epochs, of 4 iterations each.
         kwargs: of the Runner.
     """
     torch.manual_seed(5)  # mmengine seeds after the model is there
     dataset = Points()
     loader = dict(batch_size=2, num_workers=workers, persistent_workers=workers > 0)
-    checkpoint = dict(interval=2, by_epoch=False, save_best='mIoU', max_keep_ckpts=2) | (checkpoint or {})
+    checkpoint = dict(interval=2, by_epoch=by_epoch, save_best='mIoU', max_keep_ckpts=2) | (checkpoint or {})
+    sampler = dict(type=sampler, shuffle=True)
+    if by_epoch and 'Resumable' in sampler['type']:
+        sampler['by_epoch'] = True
     return QuietRunner(
         model=Line(),
         work_dir=str(work_dir),
-        train_dataloader=dict(
-            loader, dataset=wrap(dataset) if wrap else dataset, sampler=dict(type=sampler, shuffle=True)
-        ),
+        train_dataloader=dict(loader, dataset=wrap(dataset) if wrap else dataset, sampler=sampler),
         val_dataloader=dict(
             batch_size=7, num_workers=0, dataset=Points([keep]), sampler=dict(type='DefaultSampler', shuffle=False)
         ),
-        train_cfg=dict(by_epoch=False, max_iters=iters, val_interval=3),
+        train_cfg=dict(by_epoch=by_epoch, val_interval=3) | {'max_epochs' if by_epoch else 'max_iters': iters},
         val_cfg=dict(),
         val_evaluator=Evaluator(metric or Jumps()),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1), accumulative_counts=accumulate),
-        param_scheduler=dict(type='PolyLR', begin=0, end=iters + 1, by_epoch=False),
+        param_scheduler=dict(type='PolyLR', begin=0, end=4 * iters + 1 if by_epoch else iters + 1, by_epoch=False),
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
             checkpoint=dict(type='mmmaskformer.WholeCheckpointHook', **checkpoint),

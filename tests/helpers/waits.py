@@ -23,8 +23,8 @@ NOTHING_TO_LAUNCH = {
 class Counter(TorchDispatchMode):
     """Counts operators and waits on fake CUDA tensors.
 
-    A choice by value (`nonzero`) and a copy to the host are waits. Whatever else needs values, such as `item`, raises:
-    fake tensors have none.
+    A choice by value (`nonzero`) and a copy to the host are waits. A copy beside other work (``non_blocking``) is none,
+    but is listed as well. Whatever else needs values, such as `item`, raises: fake tensors have none.
 
     Attributes:
         waits: the operators that waited, in their order.
@@ -44,7 +44,7 @@ class Counter(TorchDispatchMode):
             operator is torch.ops.aten._to_copy.default
             and kwargs.get('device') == torch.device('cpu') != args[0].device
         ):
-            self.waits.append('copy to cpu')
+            self.waits.append('copy beside' if kwargs.get('non_blocking') else 'copy to cpu')
         result = operator(*args, **kwargs)
         on_gpu = any(isinstance(x, torch.Tensor) and x.is_cuda for x in tree_flatten(result)[0])
         self.launches += on_gpu and not operator.is_view and operator not in NOTHING_TO_LAUNCH

@@ -10,21 +10,35 @@ from helpers.fresh import run_python
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmmaskformer.apis import cli
+from mmmaskformer.apis import cli, sweeping
 from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.datasets.scenes.files import write_scenes
 
-COMMANDS = ['audit', 'convert', 'curve', 'data', 'doctor', 'draw', 'export', 'scenes', 'test', 'train']
+COMMANDS = [
+    'analyze',
+    'audit',
+    'convert',
+    'curve',
+    'data',
+    'doctor',
+    'draw',
+    'export',
+    'models',
+    'scenes',
+    'sweep',
+    'test',
+    'train',
+]
 HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'matplotlib', 'PIL', 'rich')
 # so that a training run ends after one iteration instead of 800
 SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2']
 
 
-def example_of(name: str) -> list[str]:
-    """The arguments of the example that ``mmmaskformer NAME --help`` prints."""
-    done = run_python(f'from mmmaskformer.apis.cli import main; main([{name!r}, "--help"])')
+def example_of(*names: str) -> list[str]:
+    """The arguments of the example that ``mmmaskformer NAME … --help`` prints."""
+    done = run_python(f'from mmmaskformer.apis.cli import main; main({[*names, "--help"]})')
     program, *arguments = shlex.split(done.stdout.partition('example:\n')[2])
-    assert program == 'mmmaskformer' and arguments[0] == name
+    assert program == 'mmmaskformer' and arguments[: len(names)] == list(names)
     return arguments
 
 
@@ -77,7 +91,8 @@ def test_errors_are_one_line(capsys, tmp_path):
     assert capsys.readouterr().err.startswith(f'error: {tmp_path}/nowhere: no such folder')
 
 
-@pytest.mark.parametrize('name', [name for name in COMMANDS if name != 'doctor'])
+# Those of analyze and sweep are in tests of their own, below.
+@pytest.mark.parametrize('name', [name for name in COMMANDS if name not in ('analyze', 'doctor', 'sweep')])
 def test_the_example_of_a_command_works_as_printed(root, name):
     arguments = example_of(name) + (SHORT if name == 'train' else [])
     done = runs.run_script(str(runs.ROOT / 'mmmaskformer/__main__.py'), *arguments, cwd=root, pythonpath=runs.ROOT)
@@ -89,8 +104,47 @@ def test_the_example_of_a_command_works_as_printed(root, name):
         scenes=root / 'work_dirs/few_scenes/scenes.json',
         train=root / 'work_dirs/scenes/iter_1.pth',
     )
-    printed = dict(audit='0 settings differ', data='train_dataloader: ScenesDataset, 4 images').get(name, 'mIoU')
+    printed = dict(
+        audit='0 settings differ',
+        data='train_dataloader: ScenesDataset, 4 images',
+        models='zoo://maskformer_swin-t_coco-panoptic ',
+    ).get(name, 'mIoU')
     assert found[name].is_file() if name in found else printed in done.stdout
+
+
+def test_the_examples_of_the_analyses_work_as_printed(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    written = dict(
+        inference='inference.csv',
+        queries='queries.png',
+        classes='classes_per_image.csv',
+        masks='tree.png',
+        thresholds='thresholds.png',
+    )
+    for action, file in written.items():
+        assert cli.main(example_of('analyze', action)) == 0
+        assert f'work_dirs/analysis/{file}: written' in capsys.readouterr().out
+        assert (root / 'work_dirs/analysis' / file).is_file()
+    assert example_of('analyze') == example_of('analyze', 'inference')
+
+
+def test_the_example_of_the_sweep_works_as_printed(root, monkeypatch, capsys):
+    trained = []
+
+    def train(arguments):
+        """A run whose log is there; tests/test_apis/test_sweeping.py trains."""
+        trained.append(parse_options(arguments[arguments.index('--cfg-options') + 1 :]))
+        logs = root / arguments[arguments.index('--work-dir') + 1] / '20260101_000000/vis_data'
+        logs.mkdir(parents=True)
+        rows = [dict(loss=1.0, step=800, iter=800), dict(mIoU=50.0, step=800)]
+        (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
+        return 0
+
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sweeping, 'train', train)
+    assert cli.main(example_of('sweep')) == 0
+    assert trained == [{'model.decode_head.num_queries': 5}, {'model.decode_head.num_queries': 20}]
+    assert '| 20 | 50.00 |' in capsys.readouterr().out and (root / 'work_dirs/sweep/sweep.png').is_file()
 
 
 def test_options_are_read_as_the_hosts_read_them():

@@ -217,6 +217,15 @@ def test_every_output_of_a_panoptic_model_can_be_drawn(panoptic_run, tmp_path, f
     assert len(files) == 2
 
 
+def test_an_empty_picture_says_why_it_is_empty(panoptic_run, tmp_path):
+    options = {'model.test_cfg.panoptic.object_threshold': 1.0}
+    setup = load_setup(panoptic_run / 'config.py', panoptic_run / 'good.pth', options)
+    _, example = predict_example(setup, 0)
+    assert not len(example.prediction.labels) and not example.prediction.ids.any()
+    assert 'queries are above model.test_cfg.panoptic.object_threshold=1.0; the highest' in example.prediction.void
+    assert example.prediction.void.startswith('void: 0 of ')
+
+
 def test_output_that_the_model_does_not_give(panoptic_run, tmp_path):
     with pytest.raises(ValueError, match='expected pred_detr_seg. Fix: .* ask for them in model.test_cfg'):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_detr_seg')

@@ -12,9 +12,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import mmmaskformer.registry  # noqa: F401  must come before the hosts where mmcv-lite is installed
+from mmmaskformer.apis.model_size import build_on_meta
 from mmmaskformer.checkpoints.convert import convert, renamed
 from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.layouts import package_of
+from mmmaskformer.checkpoints.zoo import zoo_models
 from mmmaskformer.heads import panoptic_head
 
 PUBLISHED = json.loads((official.DATA / 'state_dict_keys.json').read_text())
@@ -114,3 +116,35 @@ def test_names_alone_are_renamed_and_parts_are_not():
     assert renamed([split, 'class_predictor.bias'], 'transformers', 'mmdet') == {
         'class_predictor.bias': 'panoptic_head.cls_embed.bias'
     }
+
+
+ZOO = {name: model for name, model in zoo_models().items() if model.package in ('official', 'mmdet', 'mmseg')}
+FOLDERS = {
+    'semantic-ade20k': 'ade20k-150',
+    'semantic-ade20k-full': 'ade20k-full-847',
+    'semantic-coco-stuff-10k': 'coco-stuff-10k-171',
+    'semantic-cityscapes': 'cityscapes-19',
+    'semantic-mapillary-vistas': 'mapillary-vistas-65',
+    'panoptic-coco': 'coco-panoptic',
+    'panoptic-ade20k': 'ade20k-150-panoptic',
+}
+"""Folders of the published configs, by the beginning of the names in the published zoo."""
+
+
+@functools.cache
+def facts_of_config(path: str) -> dict:
+    return facts(build_on_meta(Config.fromfile(ROOT / 'configs' / path)).state_dict())
+
+
+@pytest.mark.parametrize('model', ZOO.values(), ids=ZOO)
+def test_every_released_file_fits_the_config_that_the_zoo_names(model):
+    """Names, shapes and types, of the published key lists and of the hosts' own models."""
+    group, name = model.released_as.split('/')
+    if model.package == 'official':
+        (key,) = [k for k in PUBLISHED['configs'] if k.startswith(f'{FOLDERS[group]}/') and k.endswith(f'/{name}.yaml')]
+        weights = published_weights(key)
+    else:
+        base = f'{model.package}::maskformer/{name}.py'
+        weights = build_on_meta(Config.fromstring(f'_base_ = {base!r}', '.py')).state_dict()
+    target = 'mmmaskformer-panoptic' if model.task == 'panoptic' else 'mmmaskformer'
+    assert facts(convert(weights, model.package, target).weights) == facts_of_config(model.config)

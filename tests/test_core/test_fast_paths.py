@@ -32,3 +32,11 @@ def test_unknown_names_are_refused():
         set_fast_paths(warp=True)
     with pytest.raises(ValueError, match=f"{ENVIRONMENT_VARIABLE}.*there is no fast path 'warp'"):
         fast_paths._initial('triton_kernels,warp')
+
+
+@pytest.mark.parametrize('wrong', [dict(enabled='no'), dict(one_pass_loss=None), dict(one_pass_loss=0)])
+def test_a_switch_is_true_or_false(wrong):
+    before = set_fast_paths()
+    with pytest.raises(ValueError, match='expected True or False'):
+        set_fast_paths(**wrong)
+    assert set_fast_paths() == before

@@ -51,3 +51,39 @@ def test_a_built_model_equals_its_parts(encoder_layers):
     torch.testing.assert_close(class_logits, prediction.class_logits[1], rtol=1e-4, atol=1e-5)
     whole = core.QueryMasks.of_logits(prediction.mask_logits(1), (64, 96), (50, 70), (75, 105))
     torch.testing.assert_close(masks.logits(), whole.logits(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('encoder_layers', [0, 1])
+def test_inputs_that_do_not_fit_are_named(encoder_layers):
+    backbone = torch.nn.Module()
+    backbone.forward = lambda images: toy.make_features(images.shape[2:], batch=len(images))[:levels]
+    model = core.build_maskformer(
+        backbone=backbone, in_channels=toy.IN_CHANNELS, num_classes=5, decoder_layers=1, encoder_layers=encoder_layers,
+        channels=16, num_heads=4, ffn_channels=24, norm_groups=4,
+    ).eval()  # fmt: skip
+    images, levels = torch.zeros(2, 3, 64, 96), 4
+    for wrong in (images[0], images.to(torch.uint8)):
+        with pytest.raises(ValueError, match=r'images are \(.*expected \(B, 3, H, W\) float'):
+            model(wrong)
+    with pytest.raises(ValueError, match=r'found 1 image_sizes and 1 out_sizes for 2 images'):
+        model.predict(images, image_sizes=[(64, 96)])
+    levels = 3
+    with pytest.raises(ValueError, match=r'PixelDecoder: features have the shapes .*expected 4 levels'):
+        model(images)
+    levels = 4
+    images[0, 0, 0, 0] = float('nan')
+    backbone.forward = lambda images: [x + images.sum() for x in toy.make_features(images.shape[2:], batch=len(images))]
+    [(class_logits, masks), _] = model.predict(images)
+    for function in (core.semantic_labels, core.semantic_inference):
+        with pytest.raises(ValueError, match=rf'{function.__name__}: inf or NaN in class logits and mask embeddings'):
+            function(class_logits, masks)
+
+
+@pytest.mark.parametrize(
+    'key, value',
+    [('num_classes', 0), ('num_queries', 2.5), ('dropout', float('nan')), ('no_object_weight', -1), ('norm_groups', 0),
+     ('class_weight', [1.0, float('inf')]), ('loss_weights', {'cls': -1}), ('ignore_in_loss', 1)],
+)  # fmt: skip
+def test_settings_of_a_model_are_named(key, value):
+    with pytest.raises(ValueError, match=rf'\.{key}: found '):
+        core.build_maskformer(**dict(backbone=torch.nn.Identity(), in_channels=(8, 8), num_classes=2) | {key: value})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.toy_runs import Points
-from mmengine.dataset import ConcatDataset, InfiniteSampler, RepeatDataset
+from mmengine.dataset import ConcatDataset, DefaultSampler, InfiniteSampler, RepeatDataset
 from torch.utils.data import DataLoader
 
 from mmmaskformer.datasets.samplers import Draw, ResumableSampler, seed_augmentation
@@ -36,6 +36,24 @@ def test_the_order_is_that_of_mmengine(ranks, rank, world, shuffle):
         draws = first(sampler, 40 - start)
         assert draws == expected[start:]
         assert [draw.position for draw in draws] == [rank + world * step for step in range(start, 40)]
+
+
+@pytest.mark.parametrize('shuffle', [True, False])
+@pytest.mark.parametrize('rank, world', [(0, 1), (0, 2), (1, 2), (2, 3)])
+def test_by_epoch_the_order_is_that_of_mmengine(ranks, rank, world, shuffle):
+    ranks(rank, world)
+    sampler = ResumableSampler(Points(), shuffle=shuffle, seed=3, by_epoch=True)
+    theirs = DefaultSampler(Points(), shuffle=shuffle, seed=3)
+    positions = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch), theirs.set_epoch(epoch)
+        draws = list(sampler)
+        assert draws == list(theirs) and len(draws) == len(sampler) == len(theirs)
+        positions += [draw.position for draw in draws]
+        sampler.start_at(2)
+        assert [draw.position for draw in sampler] == positions[-len(draws) :][2:]
+    assert positions == [rank + world * step for step in range(len(positions))]
+    assert list(sampler) == list(theirs)  # only the first pass after `start_at` is cut
 
 
 def test_a_draw_keeps_its_position_on_the_way_to_a_worker():

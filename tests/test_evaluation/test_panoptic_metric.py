@@ -123,7 +123,14 @@ def test_written_results_score_the_same_in_the_official_tool(root, order, tmp_pa
     scenes = Scenes(root, order)
     metric = dict(type='mmmaskformer.PanopticMetric', outfile_prefix=str(tmp_path / 'out/result'))
     found = evaluate(scenes, scenes.samples(seed=2), metric)
-    written = tmp_path / 'out/result.panoptic.json'
+    require_official_scores(found, scenes, tmp_path / 'out/result.panoptic.json')
+    counts, _ = count_files(scenes.json_file, tmp_path / 'out/result.panoptic.json')
+    assert 100 * mean_quality(counts).pq == pytest.approx(found['panoptic/PQ'], rel=0, abs=1e-10)
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['result.panoptic', 'result.panoptic.json']
+
+
+def require_official_scores(found, scenes, written):
+    """Compare with what panopticapi says of the written files."""
     entries = json.loads(written.read_text())['annotations']
     truth = scenes.content
     categories = {category['id']: category for category in truth['categories']}
@@ -134,9 +141,21 @@ def test_written_results_score_the_same_in_the_official_tool(root, order, tmp_pa
         official, _ = stat.pq_average(categories, isthing=isthing)
         for key in ('pq', 'sq', 'rq'):
             assert found[f'panoptic/{key.upper()}{ending}'] == pytest.approx(100 * official[key], rel=0, abs=1e-10)
-    counts, _ = count_files(scenes.json_file, written)
-    assert 100 * mean_quality(counts).pq == pytest.approx(found['panoptic/PQ'], rel=0, abs=1e-10)
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['result.panoptic', 'result.panoptic.json']
+
+
+def test_listed_areas_count_as_in_the_official_tool(scenes, tmp_path):
+    """As in ADE20K panoptic, where the areas of stuff are those before things covered it."""
+    for row in scenes.content['annotations']:
+        for segment in row['segments_info']:
+            segment['area'] += segment['area'] // 4 if not segment['iscrowd'] else 0
+    samples = scenes.samples(seed=2)
+    metric = dict(type='mmmaskformer.PanopticMetric', outfile_prefix=str(tmp_path / 'result'))
+    found = evaluate(scenes, samples, metric | dict(listed_areas=True))
+    require_official_scores(found, scenes, tmp_path / 'result.panoptic.json')
+    assert found['panoptic/PQ'] < evaluate(scenes, samples, dict(type='mmmaskformer.PanopticMetric'))['panoptic/PQ'] - 1
+    for sample in samples:  # without areas, the pixels count
+        sample.set_metainfo({'segments_info': [row | {'area': None} for row in sample.segments_info]})
+    assert evaluate(scenes, samples, metric | dict(listed_areas=True)) == evaluate(scenes, samples, metric)
 
 
 def test_writes_without_ground_truth(scenes, tmp_path):

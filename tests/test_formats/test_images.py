@@ -194,3 +194,13 @@ def test_opencv_keeps_one_of_four_bands_that_are_no_colours(tmp_path):
     for flag in (cv2.IMREAD_COLOR, cv2.IMREAD_UNCHANGED):
         decoded = cv2.imdecode(np.fromfile(path, np.uint8), flag)
         assert decoded is None or len(np.unique(decoded.reshape(60, -1), axis=1)[0]) == 1
+
+
+def test_half_a_jpeg_is_refused(tmp_path):
+    path = tmp_path / 'half.jpg'
+    Image.fromarray(PHOTO).save(path, quality=95)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r'image .*half.jpg: \d+ bytes that cannot be decoded \(.*truncated'):
+        read_photo(str(path))
+    # as mmcv reads it, which then names the file
+    assert cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is None

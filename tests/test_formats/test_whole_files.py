@@ -1,11 +1,14 @@
 """Files and folders appear whole or not at all."""
 
+import errno
 import os
+import socket
 import stat
+from pathlib import Path
 
 import pytest
 
-from mmmaskformer.formats.whole_files import remove_parts, whole_file, whole_folder, write_whole
+from mmmaskformer.formats.whole_files import remove_parts, require_writable, whole_file, whole_folder, write_whole
 
 
 def listing(folder) -> dict[str, str]:
@@ -68,3 +71,114 @@ def test_parts_of_dead_processes_are_removed(tmp_path):
     assert set(remove_parts(tmp_path)) == {dead, own}
     assert set(listing(tmp_path)) == {other.name, '.file.part', 'file'}
     assert remove_parts(tmp_path / 'absent') == []
+
+
+def test_parts_of_other_machines_stay_for_a_day(tmp_path):
+    new, old = tmp_path / '.a.0123abcd-7.part', tmp_path / '.b.0123abcd-7.part'
+    for path in (new, old):
+        path.write_text('')
+    os.utime(old, (0, 0))
+    assert remove_parts(tmp_path) == [old]
+    assert remove_parts(tmp_path, of_any_machine=True) == [new]
+
+
+def test_the_first_file_in_a_folder_removes_what_killed_processes_left(tmp_path):
+    (tmp_path / '.other.999999999.part').write_text('half')
+    write_whole(tmp_path / 'file', 'new')
+    assert listing(tmp_path) == {'file': 'new'}
+
+
+def test_a_name_as_long_as_disks_allow(tmp_path):
+    write_whole(tmp_path / ('ß' * 127), 'new')
+    assert list(listing(tmp_path).values()) == ['new']
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """What is no regular file, by its name in messages."""
+    listener = socket.socket(socket.AF_UNIX)
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    listener.bind('socket')
+    os.mkfifo('pipe')
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'dangling').symlink_to('nothing')
+    yield {
+        'a folder': tmp_path / 'folder',
+        'a socket': tmp_path / 'socket',
+        'a pipe': tmp_path / 'pipe',
+        'a symbolic link to nothing': tmp_path / 'dangling',
+    }
+    listener.close()
+
+
+def test_nothing_but_a_regular_file_is_replaced(odd):
+    for kind, path in odd.items():
+        before = os.lstat(path)
+        with pytest.raises(FileExistsError, match=f'{path}: found {kind}, expected a file or nothing'):
+            write_whole(path, 'new')
+        assert os.lstat(path).st_ino == before.st_ino and os.lstat(path).st_mode == before.st_mode
+    with pytest.raises(FileExistsError, match='/dev/null: found a device'):
+        require_writable('/dev/null')
+    with pytest.raises(FileExistsError, match='metric.out: .*found a pipe, expected a folder'):
+        require_writable(odd['a pipe'], 'metric.out', folder=True)
+
+
+def test_what_a_path_leads_through(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    require_writable(tmp_path / 'new/folders/file')
+    with pytest.raises(NotADirectoryError, match=r'file is a file, expected a folder'):
+        require_writable(tmp_path / 'file/below')
+    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(PermissionError, match=rf'--out: {tmp_path}/new: the folder {tmp_path} is read-only. Fix'):
+        require_writable(tmp_path / 'new', '--out')
+
+
+def test_a_link_to_a_file_stays_one(tmp_path):
+    (tmp_path / 'file').write_text('old')
+    (tmp_path / 'link').symlink_to('file')
+    write_whole(tmp_path / 'link', 'new')
+    assert (tmp_path / 'link').is_symlink() and listing(tmp_path) == {'file': 'new', 'link': 'new'}
+
+
+@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_no_more(tmp_path, monkeypatch, code):
+    write_whole(tmp_path / 'file', 'old')
+
+    def full(number):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, 'fsync', full)
+    for name, remains in (('file', 'the older file stays as it was'), ('new', 'there is no such file now')):
+        with pytest.raises(OSError, match=rf'{name}: could not be written \({os.strerror(code)}\); {remains}. Fix'):
+            write_whole(tmp_path / name, 'new')
+    assert listing(tmp_path) == {'file': 'old'}
+
+
+def test_errors_that_are_not_of_the_disk_pass(tmp_path):
+    with pytest.raises(FileNotFoundError, match='absent'), whole_file(tmp_path / 'file'):
+        (tmp_path / 'absent').read_text()
+
+
+def test_a_folder_whose_writer_was_killed_is_put_back(tmp_path):
+    def left(ending, text):
+        folder = tmp_path / f'.set.999999999.{ending}'
+        folder.mkdir()
+        (folder / 'a').write_text(text)
+
+    left('old', 'old')  # killed between the two changes of name
+    left('new', 'half')
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / 'set'):
+        raise RuntimeError
+    assert listing(tmp_path) == {'set/a': 'old'}
+    left('old', 'older')  # killed while the older folder was removed
+    with whole_folder(tmp_path / 'set') as fresh:
+        (fresh / 'a').write_text('new')
+    assert listing(tmp_path) == {'set/a': 'new'} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_behind_a_link(tmp_path):
+    (tmp_path / 'real').mkdir()
+    (tmp_path / 'link').symlink_to('real')
+    with whole_folder(tmp_path / 'link') as fresh:
+        (fresh / 'a').write_text('new')
+    assert (tmp_path / 'link').is_symlink() and (tmp_path / 'real/a').read_text() == 'new'

@@ -2,9 +2,14 @@
 
 import pytest
 import torch
-from helpers import hosts
+from helpers import hosts, waits
 
-from mmmaskformer.core.training.matcher import NonFiniteLogitsError
+from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
+from mmmaskformer.core.masks import Plain
+from mmmaskformer.core.numerics import NonFiniteLogitsError
+from mmmaskformer.core.structures import MaskPrediction
+from mmmaskformer.heads import finite
+from mmmaskformer.heads.finite import begin_finite_check
 
 EVERY_RESULT = dict(panoptic=dict(), detr=dict(), semantic=dict(), general=dict(), instance=dict())
 
@@ -96,3 +101,40 @@ def test_a_model_that_was_loaded_in_part_does_not_predict_but_trains(kind):
     model.eval()
     with torch.no_grad():
         model.test_step(batch(make_sample))
+
+
+@pytest.mark.parametrize('output', ['panoptic', 'general'])
+def test_the_check_adds_no_wait_for_a_gpu(monkeypatch, output):
+    """Its answer is copied beside the work of the first image, whose result is waited for anyway."""
+    order = []
+
+    class Event:
+        def synchronize(self):
+            order.append('read')
+
+    stream = type('Stream', (), dict(record_event=lambda self: Event()))()
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda: stream)
+    monkeypatch.setattr(finite, '_tolist', lambda flags: [True] * len(flags))
+    fusion = hosts.make_detector({output: dict()}).panoptic_fusion_head
+    samples = [hosts.make_panoptic_sample((64, 96), seed=seed)[1] for seed in range(2)]
+    num_classes = fusion.num_classes
+    with waits.counting() as counter:
+        counter.waits = order
+        class_logits = torch.rand(2, 7, num_classes + 1, device='cuda')
+        masks = Plain(torch.rand(2, 7, 16, 24, device='cuda'))
+        fusion.is_thing = torch.zeros(num_classes, dtype=torch.bool, device='cuda')
+        check = begin_finite_check(MaskPrediction(class_logits, masks), [])
+        fusion.predict(class_logits, DeferredMaskLogits(masks, (64, 96), check), samples)
+    assert order == ['copy beside', 'nonzero', 'nonzero', 'read']
+
+
+def test_foreign_fusion_heads_get_no_mask_logits_that_are_nan():
+    masks = DeferredMaskLogits(
+        Plain(torch.zeros(1, 1, 2, 2)),
+        (8, 8),
+        begin_finite_check(
+            MaskPrediction(torch.full((1, 1, 2), torch.nan), Plain(torch.zeros(1, 1, 2, 2))), [dict(img_path='a.jpg')]
+        ),
+    )
+    with pytest.raises(NonFiniteLogitsError, match='a.jpg'):
+        masks[0]

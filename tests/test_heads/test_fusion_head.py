@@ -227,7 +227,13 @@ def test_nothing_found_is_told_once_with_the_highest_score(log):
     highest = float(class_logits[0].softmax(-1)[:, :-1].max())
     messages = [message for message in log if 'No segment was found' in message]
     assert len(messages) == 1
-    assert f'{highest:.3f}, expected more than model.test_cfg.panoptic.object_threshold=0.9' in messages[0]
+    reason = (
+        f'0 of 7 queries are above model.test_cfg.panoptic.object_threshold=0.9; the highest class probability is '
+        f'{highest:.3f}.'
+    )
+    assert reason in messages[0]
+    reasons = [result['pan_results'].why_empty for result in results]
+    assert reasons[0].startswith(reason) and 'probability is 0.167.' in reasons[1], 'each image has its own'
 
 
 def test_queries_that_all_lose_are_told_too(log):

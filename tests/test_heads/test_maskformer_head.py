@@ -11,8 +11,8 @@ from mmengine.runner.checkpoint import load_state_dict
 
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.semantic import general_scores, semantic_inference
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import IGNORED
-from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.core.training.targets import semantic_targets
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 

@@ -5,7 +5,7 @@ import torch
 from helpers import hosts
 from torch.nn import functional as F
 
-from mmmaskformer.core.training.matcher import NonFiniteLogitsError
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 
 PLUS = dict(
     transformer_decoder=dict(

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import runs
+from helpers.file_server import serving
 from helpers.host_tools import run_tool
 from helpers.saved_models import decided_model
+from helpers.zoo import Zoo
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -232,3 +234,58 @@ def test_models_of_the_hosts_keep_their_own_checkpoints(semantic):
     model = init_model(cfg, str(semantic.foreign['host.pth']), 'cpu')
     state = torch.load(semantic.foreign['host.pth'], weights_only=True)['state_dict']
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+@pytest.fixture
+def zoo(semantic, panoptic, tmp_path, monkeypatch):
+    """The models by name: a released file of the published code, and a folder of transformers."""
+    with serving() as server:
+        found = Zoo(server, tmp_path / 'cache', tmp_path / 'zoo.json')
+        found.add('toy', semantic.foreign['official.pkl'], config=str(semantic.config))
+        more = dict(task='panoptic', config=str(panoptic.config))
+        found.add('things', panoptic.foreign['transformers'], **more)
+        found.use(monkeypatch)
+        yield found
+
+
+def test_names_of_the_zoo_in_the_functions_of_mmseg(semantic, labels, zoo, tmp_path):
+    model = init_model(str(semantic.config), 'zoo://toy', 'cpu')
+    np.testing.assert_array_equal(labels_of(inference_model(model, semantic.image)), labels)
+    inferencer = MMSegInferencer(str(semantic.config), 'zoo://toy', device='cpu')
+    np.testing.assert_array_equal(inferencer(semantic.image)['predictions'], labels)
+    alone = MMSegInferencer(None, 'zoo://toy', device='cpu')  # with the config that the converted file holds
+    np.testing.assert_array_equal(alone(semantic.image)['predictions'], labels)
+    for name, checkpoint in (('own', str(semantic.own)), ('zoo', 'zoo://toy')):
+        arguments = ['draw', str(semantic.config), checkpoint, '--out', str(tmp_path / name), '--num', '1']
+        assert cli.main(arguments) == 0
+    own, other = (cv2.imread(str(tmp_path / name / 'overview.png')) for name in ('own', 'zoo'))
+    np.testing.assert_array_equal(own, other)
+    state = load_trained(semantic.config, semantic.own).model.state_dict()  # the loader of exports
+    other = load_trained(semantic.config, 'zoo://toy').model.state_dict()
+    assert all(torch.equal(value, other[key]) for key, value in state.items())
+    assert len(zoo.server.requests) == 1
+
+
+def test_names_of_the_zoo_in_the_functions_of_mmdet(panoptic, codes, zoo):
+    model = init_detector(str(panoptic.config), 'zoo://things', device='cpu')
+    np.testing.assert_array_equal(codes_of(inference_detector(model, panoptic.image)), codes)
+    alone = DetInferencer(weights='zoo://things', device='cpu')
+    assert list(alone.model.dataset_meta['classes']) == list(META['classes'])
+    np.testing.assert_array_equal(codes_of(inference_detector(alone.model, panoptic.image)), codes)
+
+
+def test_names_of_the_zoo_in_the_scripts_of_the_hosts(semantic, panoptic, zoo, tmp_path, monkeypatch):
+    """Test script of one, training script of the other, which first has no network."""
+    out = run_tool('mmseg', 'test.py', semantic.config, 'zoo://toy', '--work-dir', 'a', '--out', 'png', cwd=tmp_path)
+    assert out.count('licence of the weights: a licence for tests') == 1
+    (file,) = (tmp_path / 'png').iterdir()
+    image = next(semantic.config.parent.glob(f'scenes/images/val/{file.stem}.*'))
+    own = inference_model(init_model(str(semantic.config), str(semantic.own), 'cpu'), str(image))
+    np.testing.assert_array_equal(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), labels_of(own))
+    options = ['--work-dir', 'run', '--cfg-options', 'load_from=zoo://things', 'train_cfg.val_interval=2']
+    monkeypatch.setenv('MMMASKFORMER_OFFLINE', '1')
+    failed = run_tool('mmdet', 'train.py', panoptic.config, *options, cwd=tmp_path, check=False)
+    assert f'put it there: {zoo.cache}/things/original/config.json' in failed
+    monkeypatch.delenv('MMMASKFORMER_OFFLINE')
+    out = run_tool('mmdet', 'train.py', panoptic.config, *options, cwd=tmp_path)
+    assert 'are not in it' not in out and (tmp_path / 'run/iter_1.pth').is_file()

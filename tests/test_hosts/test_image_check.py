@@ -81,3 +81,14 @@ def test_all_processes_skip_together(monkeypatch):
     assert runner.model.train_step(batch(), None) == {}
     check.after_train_iter(runner, 0)
     assert runner.model.train_step.__func__ is type(runner.model).train_step
+
+
+@pytest.mark.parametrize(
+    ('version', 'warns'), [('4.9.0', True), ('4.10.0-dev', True), ('4.11.0', False), ('5.0.0', False)]
+)
+def test_an_opencv_that_reads_half_files_is_named(monkeypatch, version, warns):
+    told = []
+    monkeypatch.setattr('cv2.__version__', version)
+    monkeypatch.setattr('mmmaskformer.hosts.image_check.print_log', lambda text, **_: told.append(text))
+    hook().before_run(RUNNER)
+    assert bool(told) == warns and all(f'OpenCV {version} reads truncated JPEG' in text for text in told)

@@ -226,7 +226,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, told, uninterrup
     with pytest.raises(Killed):
         runner.train()
     resumed = resume(work_dir, checkpoint=dict(interval=1))
-    assert f'The validation after iteration {step} had not ended: it is run now.' in told
+    assert f'The validation after iteration {step} did not finish: it is run now.' in told
     assert torch.equal(final_weights(resumed), uninterrupted[2])
     best = [path.name for path in work_dir.glob('best_*.pth')]
     assert best == ['best_mIoU_iter_6.pth']
@@ -237,7 +237,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, told, uninterrup
 
 def test_a_validation_that_ended_is_not_repeated(copy, told):
     resume(copy(8))
-    assert not any('had not ended' in line for line in told)
+    assert not any('did not finish' in line for line in told)
 
 
 @pytest.fixture(scope='module')
@@ -265,3 +265,54 @@ def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, pan
     assert 'mine/iter_2.pth. load_from=other/iter_2.pth is not used' in out
     assert 'resumed epoch: 0, iter: 2' in out and 'Iter(train) [3/4]' in out
     assert {path.name: path.read_bytes() for path in (tmp_path / 'other').glob('*.pth')} == before
+
+
+@pytest.fixture(scope='module')
+def uninterrupted_epochs(tmp_path_factory):
+    """A run of 3 epochs of 4 iterations; see `uninterrupted`."""
+    work_dir = tmp_path_factory.mktemp('epochs') / 'whole'
+    runner = make_runner(work_dir, iters=3, by_epoch=True, checkpoint=dict(interval=1, max_keep_ckpts=-1))
+    runner.train()
+    assert len(runner.model.seen) == 12
+    return work_dir, runner.model.seen, final_weights(runner)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_training_by_epoch_is_resumed_exactly(tmp_path, uninterrupted_epochs, workers):
+    shutil.copy(uninterrupted_epochs[0] / 'epoch_1.pth', tmp_path)
+    runner = resume(tmp_path, iters=3, by_epoch=True, workers=workers)
+    assert torch.equal(torch.cat(runner.model.seen), torch.cat(uninterrupted_epochs[1][4:]))
+    assert torch.equal(final_weights(runner), uninterrupted_epochs[2])
+
+
+@pytest.mark.parametrize('step', [4, 6, 8])
+def test_a_checkpoint_within_an_epoch_is_resumed_exactly(tmp_path, uninterrupted_epochs, step):
+    by_iteration = dict(by_epoch=False, interval=2, max_keep_ckpts=-1)
+    make_runner(tmp_path / 'a', iters=3, by_epoch=True, checkpoint=by_iteration).train()
+    (tmp_path / 'b').mkdir()
+    shutil.copy(tmp_path / f'a/iter_{step}.pth', tmp_path / 'b')
+    runner = resume(tmp_path / 'b', iters=3, by_epoch=True, checkpoint=by_iteration)
+    assert runner.iter == 12
+    assert torch.equal(torch.cat(runner.model.seen), torch.cat(uninterrupted_epochs[1][step:]))
+    assert torch.equal(final_weights(runner), uninterrupted_epochs[2])
+
+
+def test_other_samplers_by_epoch_say_what_differs_or_refuse(tmp_path, told):
+    settings = dict(iters=2, by_epoch=True, sampler='DefaultSampler')
+    make_runner(tmp_path / 'a', checkpoint=dict(interval=1), **settings).train()
+    (tmp_path / 'a/epoch_2.pth').unlink()
+    resume(tmp_path / 'a', **settings)
+    assert any('the augmentation draws other numbers' in line for line in told)
+    by_iteration = dict(by_epoch=False, interval=3, max_keep_ckpts=-1)
+    make_runner(tmp_path / 'b', checkpoint=by_iteration, **settings).train()
+    (tmp_path / 'b/iter_8.pth').unlink()
+    with pytest.raises(ValueError, match=r'iteration 6 lies within epoch 2, after 2 of 4 iterations.*ResumableSampler'):
+        resume(tmp_path / 'b', checkpoint=by_iteration, **settings)
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_sampler_that_does_not_fit_the_loop_is_refused(tmp_path, by_epoch):
+    runner = make_runner(tmp_path, iters=1, by_epoch=by_epoch)
+    runner.train_dataloader.sampler.by_epoch = not by_epoch
+    with pytest.raises(ValueError, match=rf'Fix: train_dataloader.sampler.by_epoch={by_epoch}$'):
+        runner.train()

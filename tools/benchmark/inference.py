@@ -28,6 +28,7 @@ from plot import plot
 from mmmaskformer.core.quality.panoptic_quality import count_segments
 from mmmaskformer.core.quality.semantic_quality import count_labels
 from mmmaskformer.formats.mmdet_codes import segments_of_codes
+from mmmaskformer.formats.whole_files import write_whole
 
 PEERS = {'semantic': 'mmseg', 'panoptic': 'mmdet'}
 LIMIT = 1e-6
@@ -49,8 +50,7 @@ def main() -> None:
     if args.plot:
         plot([report], args.plot, STAGES)
     if args.json:
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(report, file, indent=1)
+        write_whole(args.json, json.dumps(report, indent=1))
     if report['share of pixels that differ'] > LIMIT:
         sys.exit('results differ')
 

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmmaskformer.core.modeling.detr_mask_head import DetrMaskHead
 from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder
+from mmmaskformer.formats.whole_files import write_whole
 
 IN_CHANNELS = (256, 512, 1024, 2048)
 STRIDES = (4, 8, 16, 32)
@@ -147,8 +148,7 @@ def main() -> None:
     print(f'{args.size[0]} x {args.size[1]} pixels, {args.device}, torch {torch.__version__}')
     print(table(rows))
     if args.json:
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(rows, file, indent=2)
+        write_whole(args.json, json.dumps(rows, indent=2))
 
 
 if __name__ == '__main__':

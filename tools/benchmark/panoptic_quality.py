@@ -42,6 +42,7 @@ from mmmaskformer.core.segments import VOID
 from mmmaskformer.evaluation.coco_panoptic_files import segments_of_entry
 from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.panoptic_png import ids_of_colours, read_ids, write_ids
+from mmmaskformer.formats.whole_files import write_whole
 
 NUM_CLASSES = 133
 CATEGORIES = {label + 1: {'id': label + 1, 'isthing': label < 80} for label in range(NUM_CLASSES)}
@@ -294,7 +295,7 @@ def measure(arguments: argparse.Namespace) -> dict:
             'segments_per_image': statistics.mean(len(truth['segments_info']) for truth, _ in pairs),
             'runs_per_image': statistics.mean(runs),
         }
-        # The evaluator's way comes last, since it writes the results anew.
+        # The evaluator's way comes last, since it overwrites the results.
         return report | {way: WAYS[way](pairs, folder, arguments.rounds) for way in reversed(WAYS)}
 
 
@@ -323,7 +324,7 @@ def main() -> None:
             f'   {row["largest_difference"]:.0e}'
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + '\n')
+        write_whole(arguments.json, json.dumps(report, indent=1) + '\n')
 
 
 if __name__ == '__main__':

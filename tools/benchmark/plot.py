@@ -1,6 +1,7 @@
 """Pictures of what `train_step.py` and `inference.py` measured."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -8,6 +9,8 @@ from stopwatch import STAGES
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
+
+from mmmaskformer.formats.whole_files import write_whole  # noqa: E402
 
 
 def plot(reports: list[dict], file: str, stages: Sequence[str] = STAGES) -> None:
@@ -19,7 +22,9 @@ def plot(reports: list[dict], file: str, stages: Sequence[str] = STAGES) -> None
         stages: parts of a step, in order.
     """
     figure = _bars(reports[0], stages) if len(reports) == 1 else _lines(reports)
-    figure.savefig(Path(file), dpi=150, bbox_inches='tight')
+    content = BytesIO()
+    figure.savefig(content, format=Path(file).suffix[1:] or 'png', dpi=150, bbox_inches='tight')
+    write_whole(file, content.getvalue())
     plt.close(figure)
 
 

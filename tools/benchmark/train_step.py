@@ -27,6 +27,8 @@ from plot import plot
 from stopwatch import STAGES, Stopwatch, peak_memory
 from torch import Tensor
 
+from mmmaskformer.formats.whole_files import write_whole
+
 LIMITS = {'losses': 1e-5, 'gradients': 2e-5}
 NEXT_TO_CRITERION = ('pixel_decoder.mask_conv', 'class_embed', 'mask_embed.layers.2')
 
@@ -54,8 +56,7 @@ def main() -> None:
     if args.plot:
         plot(reports, args.plot)
     if args.json:
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(reports, file, indent=1)
+        write_whole(args.json, json.dumps(reports, indent=1))
     wrong = [line for report in reports for line in report['too different']]
     if wrong:
         sys.exit('too different: ' + '; '.join(wrong))

@@ -28,6 +28,8 @@ from memory import peak_memory, printed_memory
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmmaskformer.formats.whole_files import write_whole
+
 HOSTS = {'semantic': 'mmseg', 'panoptic': 'mmdet'}
 LIMIT = 1e-6
 
@@ -77,8 +79,7 @@ def main() -> None:
     for report in reports:
         print(table(report))
     if args.json:
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(reports, file, indent=1)
+        write_whole(args.json, json.dumps(reports, indent=1))
     if any(report['share of pixels that differ'][HOSTS[args.task]] > LIMIT for report in reports):
         sys.exit('results differ')
 

@@ -74,7 +74,9 @@ def next_steps(results: Path) -> str:
     panoptic = ROOT / 'configs/scenes/maskformer_tiny_1xb4-2600_scenes-panoptic.py'
     own = results / 'my_config.py'
     if not own.exists():
-        own.write_text(OWN_CONFIG.format(base=str(semantic), classes=scene_classes()))
+        part = own.with_suffix('.part')
+        part.write_text(OWN_CONFIG.format(base=str(semantic), classes=scene_classes()))
+        part.replace(own)  # whole or absent
     checkpoint = shortest((results / 'panoptic/last_checkpoint').read_text())
     draw = shortest(ROOT / 'tools/draw_predictions.py')
     scene = 'data/scenes/images/val/000000.png'

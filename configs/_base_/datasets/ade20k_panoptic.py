@@ -43,6 +43,7 @@ validation = dict(
 train_dataloader = dict(dataset=dict(**data, **training, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**data, **validation, test_mode=True, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# As published, one test gives PQ and mIoU.
-val_evaluator = dict(also=[dict(type='mmmaskformer.SemanticMetric')])
+# As published: one test gives PQ and mIoU, and PQ takes the areas of the JSON file, which for stuff are those before
+# things covered it.
+val_evaluator = dict(listed_areas=True, also=[dict(type='mmmaskformer.SemanticMetric')])
 test_evaluator = val_evaluator

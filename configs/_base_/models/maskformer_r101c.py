@@ -1,12 +1,12 @@
 # MaskFormer with ResNet-101c, as published: a stem of three convolutions, the last of 128 channels, and dilations 1, 2
 # and 4 in the three blocks of the last stage, whose stride stays 32.
-# tools/deeplab_r103_weights.py writes its ImageNet weights, which are detectron2's, to the file named here.
+# Its ImageNet weights are detectron2's, which are fetched and converted at the first run.
 _base_ = './maskformer_r101.py'
 model = dict(
     backbone=dict(
         type='mmseg.ResNetV1c',
         stem_channels=128,
         multi_grid=(1, 2, 4),
-        init_cfg=dict(checkpoint='checkpoints/deeplab_r103.pth'),
+        init_cfg=dict(checkpoint='zoo://deeplab_r103'),
     ),
 )

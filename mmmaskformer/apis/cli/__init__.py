@@ -91,6 +91,8 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
             return 0 if arguments else 2
         return _run_host_script(parser, script, arguments)
     args = parser.parse_args(arguments)
+    if getattr(args, 'offline', False):
+        os.environ['MMMASKFORMER_OFFLINE'] = '1'
     try:
         return command.run(args)
     except (ValueError, OSError, ImportError) as error:

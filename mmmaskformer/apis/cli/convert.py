@@ -1,23 +1,28 @@
 """Convert a checkpoint of MaskFormer from any package to any other.
 
 IN is recognised by the names of its weights: the published code (detectron2), MMDetection, MMSegmentation, transformers
-(a folder) or this package. Every weight is used or listed with the reason, or nothing is written.
+(a folder) or this package; zoo://NAME is a public model. Every weight is used or listed with the reason, or nothing is
+written. With --to backbone, IN holds a backbone alone: detectron2, torchvision, timm, Swin's own files, DINOv2.
 """
 
 EXAMPLE = (
     'mmmaskformer convert work_dirs/quickstart/semantic/iter_800.pth work_dirs/converted.safetensors --to mmmaskformer'
 )
 
+MODEL_OPTIONS = ('config', 'classes', 'task', 'averaged', 'num_heads', 'verify')
+"""Options that a backbone alone has no use for."""
+
 
 def add_arguments(parser):
     """Describe the arguments; `mmmaskformer.apis.converting` checks the choices."""
-    parser.add_argument('source', metavar='IN', help='file, or folder of transformers')
+    parser.add_argument('source', metavar='IN', help='file, folder of transformers, or zoo://NAME')
     parser.add_argument('out', metavar='OUT', help='file to write, or folder for transformers')
     parser.add_argument(
         '--to',
         required=True,
         metavar='PACKAGE',
-        help='mmmaskformer (.pth, .safetensors), mmdet, mmseg (.pth), official (.pkl, .pth) or transformers (a folder)',
+        help='mmmaskformer (.pth, .safetensors), mmdet, mmseg (.pth), official (.pkl, .pth), transformers (a folder), '
+        'or backbone (.pth, .safetensors)',
     )
     parser.add_argument('--config', help='config of the model that the result is for; checked, and stored with it')
     parser.add_argument(
@@ -28,13 +33,26 @@ def add_arguments(parser):
     parser.add_argument('--num-heads', type=int, help='attention heads, which no weight tells (default: 8)')
     parser.add_argument('--verify', action='store_true', help='compare the outputs of both models on an image')
     parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
+    parser.add_argument('--offline', action='store_true', help='download nothing; same as MMMASKFORMER_OFFLINE=1')
 
 
 def run(args) -> int:
     """Convert and report."""
+    from mmmaskformer.apis.backbones import convert_backbone
     from mmmaskformer.apis.converting import convert_checkpoint
+    from mmmaskformer.apis.zoo_files import original_file
+    from mmmaskformer.checkpoints.zoo import find_model, is_name
 
-    options = {key: value for key, value in vars(args).items() if key not in ('source', 'out', 'to')}
-    report = convert_checkpoint(args.source, args.out, args.to, **options)
-    print('\n'.join(report.lines()))
+    options = {key: value for key, value in vars(args).items() if key not in ('source', 'out', 'to', 'offline')}
+    named = is_name(args.source)
+    source = original_file(args.source) if named else args.source
+    licence = find_model(args.source).licence if named else None
+    if args.to == 'backbone':
+        unused = [f'--{key.replace("_", "-")}' for key in MODEL_OPTIONS if options[key]]
+        if unused:
+            raise ValueError(f'--to backbone: found {", ".join(unused)}, which is for whole models. Fix: leave it out')
+        lines = convert_backbone(source, args.out, licence=licence, force=args.force).lines()
+    else:
+        lines = convert_checkpoint(source, args.out, args.to, licence=licence, **options).lines()
+    print('\n'.join(lines))
     return 0

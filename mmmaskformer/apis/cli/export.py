@@ -14,7 +14,7 @@ EXAMPLE = (
 def add_arguments(parser):
     """Describe the arguments; `mmmaskformer.export` checks the choices."""
     parser.add_argument('config', help='config file of a model with one of our heads')
-    parser.add_argument('checkpoint', help='its weights, a .pth file')
+    parser.add_argument('checkpoint', help='its weights: a file, of any package, or zoo://NAME')
     parser.add_argument(
         '--to', default='onnx', metavar='FORMAT', help='onnx, torchscript or torch-export (default onnx)'
     )
@@ -28,6 +28,7 @@ def add_arguments(parser):
     parser.add_argument(
         '--fixed-size', type=int, nargs=2, metavar=('H', 'W'), help='the only size of pictures (default: any)'
     )
+    parser.add_argument('--offline', action='store_true', help='download nothing; same as MMMASKFORMER_OFFLINE=1')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries to replace, such as a.b=1 c=2')
 
 

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.inference.checks import checked_inference
 from mmmaskformer.core.inference.panoptic import count_pixels, nothing_found, segment_groups
 from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.segments import Segments
 
 
+@checked_inference
 def detr_inference(
     class_logits: Tensor, masks: QueryMasks, *, is_thing: Tensor, object_threshold: float = 0.85, min_area: int = 5
 ) -> Segments[Tensor]:
@@ -30,6 +32,9 @@ def detr_inference(
 
     Returns:
         Segments in query order, ids int32.
+
+    Raises:
+        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 4.3 (comparison of inference); Carion et al., DETR, PostProcessPanoptic.
     """

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.inference.checks import checked_inference
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.numerics import at_least_float32
 
@@ -25,6 +26,7 @@ class InstanceResult(NamedTuple):
     boxes_xyxy: Tensor
 
 
+@checked_inference
 def instance_inference(
     class_logits: Tensor, masks: QueryMasks, *, is_thing: Tensor, max_per_image: int = 100, score_threshold: float = 0.0
 ) -> InstanceResult:
@@ -42,6 +44,9 @@ def instance_inference(
 
     Returns:
         Instances by falling class probability.
+
+    Raises:
+        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: Cheng et al., Mask2Former, instance inference; MMDetection's MaskFormerFusionHead gives the same.
     """

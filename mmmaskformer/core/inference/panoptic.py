@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.inference.checks import checked_inference
 from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
 from mmmaskformer.core.segments import VOID, Segments
@@ -48,6 +49,7 @@ class QuerySegments(NamedTuple):
         return table.scatter_(0, number, torch.where(self.starts, values, void))[self.ids]
 
 
+@checked_inference
 def panoptic_inference(
     class_logits: Tensor,
     masks: QueryMasks,
@@ -72,6 +74,9 @@ def panoptic_inference(
 
     Returns:
         Segments in query order, ids int32. Only confident queries are multiplied out, a few at a time.
+
+    Raises:
+        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3 (general inference); official code, MaskFormer.panoptic_inference.
     """
@@ -154,6 +159,7 @@ def nothing_found(size: tuple[int, int], scores: Tensor) -> Segments[Tensor]:
     return Segments(ids, scores.new_zeros(0, dtype=torch.long), scores.new_zeros(0))
 
 
+@checked_inference
 def general_inference(
     class_logits: Tensor, masks: QueryMasks, *, object_threshold: float = 0.3, overlap_threshold: float = 0.0
 ) -> Tensor:
@@ -167,6 +173,9 @@ def general_inference(
 
     Returns:
         (H, W) int64 labels; K ("no object") where no segment is.
+
+    Raises:
+        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3 and appendix (semantic against general inference).
     """

@@ -1,6 +1,6 @@
 """Mask logits on their way to the output: of one image, and of the batch that a host carries between its heads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, overload
 
 from torch import Tensor
@@ -77,11 +77,14 @@ class DeferredMaskLogits(Sequence[Tensor]):
     Args:
         masks: of a batch of B.
         input_size: (H, W) of the padded network input.
+        check: raises an error if the logits are not usable. It is called before logits are given out, but not by
+            `of_image`: who uses that calls it when the results are there, so as to wait for a GPU only once.
     """
 
-    def __init__(self, masks: Masks, input_size: tuple[int, int]):
+    def __init__(self, masks: Masks, input_size: tuple[int, int], check: Callable[[], None] = lambda: None):
         self.masks = masks
         self.input_size = input_size
+        self.check = check
 
     def __len__(self) -> int:
         return len(self.masks.like)
@@ -99,6 +102,7 @@ class DeferredMaskLogits(Sequence[Tensor]):
 
     def coarse_logits(self, image: int) -> Tensor:
         """Mask logits (Q, h, w) of one image on the network's grid; at least float32."""
+        self.check()
         return at_least_float32(self.masks.logits(image))
 
     def of_image(

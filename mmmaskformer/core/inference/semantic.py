@@ -8,6 +8,7 @@ slightly different numbers, since the sigmoid lies in between.
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.inference.checks import checked_inference
 from mmmaskformer.core.inference.queries import confident_queries
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.resize import crop_and_resize, resize
@@ -70,6 +71,7 @@ def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: 
     return result
 
 
+@checked_inference
 def semantic_inference(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> Tensor:
     """Class scores of one image at the size wanted.
 
@@ -80,6 +82,9 @@ def semantic_inference(class_logits: Tensor, masks: QueryMasks, *, resize_masks_
 
     Returns:
         (K, H, W) float at the output size; the label map is its arg-max over K.
+
+    Raises:
+        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3; official code, MaskFormer.forward.
     """

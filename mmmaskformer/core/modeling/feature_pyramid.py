@@ -6,11 +6,19 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import POSITIVE, Check, checked, list_of, whole
+
+SCALES = Check(
+    'powers of two such as [4, 2, 1, 0.5]',
+    lambda value: list_of(POSITIVE).accepts(value) and all(math.log2(scale).is_integer() for scale in value),
+)
+
 
 class FeatureMapError(ValueError):
     """A neck does not fit the backbone."""
 
 
+@checked(in_channels=whole(1), out_channels=whole(1), scales=SCALES, in_index=whole().or_none())
 class SimpleFeaturePyramid(nn.Module):
     """Several scales from one map: transposed convolutions up, max pooling down, two convolutions each.
 
@@ -38,8 +46,6 @@ class SimpleFeaturePyramid(nn.Module):
         in_index: int | None = None,
     ):
         super().__init__()
-        if not scales or any(scale <= 0 or not math.log2(scale).is_integer() for scale in scales):
-            raise ValueError(f'scales={list(scales)} must be powers of two such as [4, 2, 1, 0.5]')
         self.in_channels = in_channels
         self.in_index = in_index
         self.levels = nn.ModuleList(_level(in_channels, out_channels, int(math.log2(scale))) for scale in scales)

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import BOOLEAN, checked, whole
 from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.structures import MaskPrediction
 
 
+@checked(num_classes=whole(1), channels=whole(1), mask_channels=whole(1), with_boxes=BOOLEAN)
 class MaskClassifier(nn.Module):
     """Pixel decoder and transformer decoder joined by the class head and the mask embedding head.
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import checked, whole
 from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.folding import LastConv, can_fold
 from mmmaskformer.core.masks import Masks, Plain
 from mmmaskformer.core.modeling.layers import MLP
 
 
+@checked(num_classes=whole(1), mask_channels=whole(1))
 class PerPixelClassifier(nn.Module):
     """PerPixelBaseline: the pixel decoder and a 1x1 convolution to K logits per pixel.
 
@@ -55,6 +57,7 @@ class PerPixelClassifier(nn.Module):
         return [Plain(torch.stack(logits) + conv.bias[:, None, None])]
 
 
+@checked(channels=whole(1), mask_channels=whole(1))
 class PerPixelPlusClassifier(nn.Module):
     """PerPixelBaseline+: MaskFormer without its class head, whose query k makes the logits of class k.
 

@@ -6,14 +6,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmmaskformer.core.checks import FRACTION, checked, list_of, whole
 from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.folding import LastConv, can_fold
 from mmmaskformer.core.modeling.channels_last import add_nearest_, prefers_channels_last
 from mmmaskformer.core.modeling.fuse import Fusable, is_watched
 from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, same_start_layers
+from mmmaskformer.core.shapes import check_features
 
 
+@checked(in_channels=list_of(whole(1)), channels=whole(1), mask_channels=whole(1), norm_groups=whole(1))
 class FPNPixelDecoder(Fusable):
     """Feature pyramid of 3x3 convolutions with GroupNorm, top-down by nearest up-sampling and addition.
 
@@ -41,7 +44,7 @@ class FPNPixelDecoder(Fusable):
         super().__init__()
         if len(in_channels) < 2:
             raise ValueError(f'in_channels={list(in_channels)} has {len(in_channels)} level(s); expected at least 2')
-        *lateral, top = in_channels
+        *lateral, top = self.in_channels = tuple(in_channels)
         self.memory_channels = top
         self.top_conv = ConvNorm(top, channels, 3, norm_groups=norm_groups, relu=True)
         self.lateral_convs = nn.ModuleList(
@@ -61,7 +64,11 @@ class FPNPixelDecoder(Fusable):
 
         Returns:
             The coarsest feature as memory, and the embeddings on the grid of the finest.
+
+        Raises:
+            ValueError: if there are more or fewer levels, or other channels.
         """
+        check_features(type(self).__name__, features, self.in_channels)
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
@@ -88,6 +95,16 @@ class FPNPixelDecoder(Fusable):
         return PixelDecoderOutput(memory, conv(x), LastConv.of(conv, x))
 
 
+@checked(
+    in_channels=list_of(whole(1)),
+    channels=whole(1),
+    mask_channels=whole(1),
+    norm_groups=whole(1),
+    num_layers=whole(1),
+    num_heads=whole(1),
+    ffn_channels=whole(1),
+    dropout=FRACTION,
+)
 class TransformerEncoderPixelDecoder(nn.Module):
     """A transformer encoder on the coarsest feature, then the feature pyramid of `FPNPixelDecoder`.
 
@@ -108,7 +125,7 @@ class TransformerEncoderPixelDecoder(nn.Module):
 
     Raises:
         ValueError: if there are fewer than two levels, a width is not divided by its heads or groups, or
-            ``num_layers`` is below 1.
+            ``num_layers`` is below 1; without an encoder, use `FPNPixelDecoder`.
 
     Source: paper, section 4.2 (panoptic models, "+ 6 Enc"); official code, TransformerEncoderPixelDecoder.
     """
@@ -126,11 +143,9 @@ class TransformerEncoderPixelDecoder(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f'num_layers={num_layers} must be at least 1. Fix: FPNPixelDecoder has no encoder')
         if channels % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
-        *lateral, top = in_channels
+        *lateral, top = self.in_channels = tuple(in_channels)
         self.channels = self.memory_channels = channels
         self.memory_proj = nn.Conv2d(top, channels, 1)
         caffe2_xavier_(self.memory_proj)
@@ -150,7 +165,11 @@ class TransformerEncoderPixelDecoder(nn.Module):
 
         Returns:
             The encoder's output (B, channels, h', w') as memory, and the embeddings on the grid of the finest feature.
+
+        Raises:
+            ValueError: if there are more or fewer levels, or other channels.
         """
+        check_features(type(self).__name__, features, self.in_channels)
         return self.pyramid([*features[:-1], self._encode(features[-1])])
 
     def _encode(self, feature: Tensor) -> Tensor:

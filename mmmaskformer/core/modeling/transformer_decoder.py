@@ -2,10 +2,21 @@
 
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import BOOLEAN, FRACTION, checked, whole
 from mmmaskformer.core.modeling.layers import caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, same_start_layers
 
 
+@checked(
+    in_channels=whole(1),
+    num_queries=whole(1),
+    channels=whole(1),
+    num_layers=whole(1),
+    num_heads=whole(1),
+    ffn_channels=whole(1),
+    dropout=FRACTION,
+    self_attention=BOOLEAN,
+)
 class TransformerDecoder(nn.Module):
     """Queries attend to the memory through a stack of layers; one shared LayerNorm ends each layer's output.
 
@@ -23,7 +34,8 @@ class TransformerDecoder(nn.Module):
         self_attention: whether queries attend to each other, as published; False is an ablation of the paper.
 
     Raises:
-        ValueError: if ``num_heads`` does not divide ``channels`` or a count is below 1.
+        ValueError: if ``num_heads`` does not divide ``channels`` or a count is below 1: without a query there are no
+            masks, and without a layer no query sees the image.
 
     Source: paper, section 3.4 (transformer module) and appendix D (depth, no self-attention); official code,
     TransformerPredictor.
@@ -42,11 +54,6 @@ class TransformerDecoder(nn.Module):
         self_attention: bool = True,
     ):
         super().__init__()
-        if num_queries < 1 or num_layers < 1:
-            raise ValueError(
-                f'num_queries={num_queries} and num_layers={num_layers} must be at least 1: without a query there are '
-                'no masks, and without a layer no query sees the image'
-            )
         if channels % num_heads:
             raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
         self.channels = channels

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from mmmaskformer.core.checks import checked, whole
 from mmmaskformer.core.structures import Matches, Targets
 
 
@@ -46,6 +47,7 @@ class HungarianAssignment:
             )
 
 
+@checked(num_queries=whole(1).or_none(), num_classes=whole(1).or_none())
 class FixedAssignment:
     """The segment of class k goes to query k, whatever it predicts: MaskFormer-fixed of the paper.
 

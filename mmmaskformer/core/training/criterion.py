@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import BOOLEAN, WEIGHT, checked, list_of, mapping_of, whole
 from mmmaskformer.core.contracts import Matcher
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
@@ -14,8 +15,17 @@ from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.boxes import BoxLoss, predicted_boxes
 from mmmaskformer.core.training.class_weights import ClassWeights
 from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, checked_weights
+from mmmaskformer.core.training.targets import check_segments
 
 
+@checked(
+    num_classes=whole(1),
+    loss_weights=mapping_of(WEIGHT).or_none(),
+    class_weight=(list_of(WEIGHT) | mapping_of(WEIGHT)).or_none(),
+    no_object_weight=WEIGHT,
+    ignore_in_loss=BOOLEAN,
+    class_mean_over_ranks=BOOLEAN,
+)
 class SetCriterion(nn.Module):
     """Matches every layer and sums classification loss and mask losses.
 
@@ -98,18 +108,21 @@ class SetCriterion(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if the numbers of predicted and true images differ, or a label is not in [0, K).
+            ValueError: if predictions and targets do not fit together, a label is not in [0, K), or the matcher gives a
+                pair that there is not.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets).leaving_out_ignored(self.ignore_in_loss)
         self._check(layers, targets)
-        matches = self.matcher(layers, targets)
+        num_layers, _, num_queries, _ = layers.class_logits.shape
+        matches = self.matcher(layers, targets).ordered(
+            num_layers, num_queries, targets.counts, type(self.matcher).__name__
+        )
         normaliser = mean_num_segments(targets, layers.device)
         with torch.autocast(layers.device.type, enabled=False):
             values = [self._class_losses(layers, targets, matches)]
             sums = [*self._mask_losses(layers, targets, matches), *self._box_losses(layers, targets, matches)]
             values += [value / normaliser for value in sums]
         by_name = {name: self.loss_weights[name] * value for name, value in zip(self.loss_weights, values, strict=True)}
-        num_layers = len(layers.class_logits)
         prefixes = [*(f'd{layer}.' for layer in range(num_layers - 1)), '']
         return {
             f'{prefix}loss_{name}': losses[layer]
@@ -123,17 +136,12 @@ class SetCriterion(nn.Module):
         batch = layers.class_logits.shape[1]
         if len(targets) != batch:
             raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
-        labels = targets.labels
-        if (
-            labels.device.type == 'cpu'
-            and len(labels)
-            and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes
-        ):
-            found = sorted({label for label in labels.tolist() if not 0 <= label < self.num_classes})
+        if layers.class_logits.shape[3] != self.num_classes + 1:
             raise ValueError(
-                f'labels {found} of true segments are outside the class list; expected 0 to {self.num_classes - 1}. '
-                'Fix: set num_classes to the number of classes'
+                f'class_logits have {layers.class_logits.shape[3]} columns; expected num_classes + 1 = '
+                f'{self.num_classes + 1}, the last one "no object"'
             )
+        check_segments(targets, self.num_classes)
 
     def _class_losses(self, layers: Layers, targets: Targets, matches: Matches) -> Tensor:
         """Classification loss (L,) of the layers; queries that are not matched have to learn "no object"."""

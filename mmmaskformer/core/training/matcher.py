@@ -2,24 +2,24 @@
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import WEIGHT, checked, mapping_of, whole
 from mmmaskformer.core.contracts import Assignment
-from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training.assignment import FixedAssignment, HungarianAssignment
 from mmmaskformer.core.training.boxes import BoxCost
 from mmmaskformer.core.training.parts import ClassCost, Cost, FocalDiceLoss, MaskLoss, checked_weights
+from mmmaskformer.core.training.targets import check_labels, check_segments
 
 
-class NonFiniteLogitsError(FloatingPointError):
-    """Class or mask logits hold inf or NaN, so that nothing can be matched."""
-
-
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
 class SetMatcher(nn.Module):
     """Matching by a weighted sum of costs and an assignment that chooses pairs from it.
 
@@ -76,11 +76,26 @@ class SetMatcher(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
+            ValueError: if predictions and targets do not fit together, a label is not in [0, K), or a cost is inf or
+                NaN though logits are not.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets)
+        _, batch, _, outputs = layers.class_logits.shape
+        if len(targets) != batch:
+            raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
+        check_segments(targets, outputs - 1)
+        unknown = (targets.labels < 0) | (targets.labels >= outputs - 1)
+        known = replace(targets, labels=targets.labels.clamp(0, outputs - 2))
         with torch.autocast(layers.device.type, enabled=False):
-            costs = self._costs(layers, targets).cpu()
-        _check_finite(costs, layers)
+            # labels of a GPU are judged on the host, in the one copy of the costs
+            costs = self._costs(layers, known).masked_fill_(unknown.any(), torch.nan).cpu()
+        for image, count in enumerate(targets.counts):
+            costs[:, image, :, count:-1] = 0  # what has no meaning may be inf or NaN
+        try:
+            _check_finite(costs, layers, targets)
+        except NonFiniteLogitsError:
+            self._refuse_costs(layers, targets)
+            raise
         return self.assignment(costs[..., :-1], targets)
 
     def _costs(self, layers: Layers, targets: Targets) -> Tensor:
@@ -101,12 +116,30 @@ class SetMatcher(nn.Module):
             weighted = [of_no_segment.new_zeros(()).expand(*of_no_segment.shape[:3], max(targets.counts))]
         return torch.cat([reduce(operator.add, weighted), of_no_segment], -1)
 
+    def _refuse_costs(self, layers: Layers, targets: Targets) -> None:
+        """Raise a ValueError that names a cost which is inf or NaN where all logits are finite."""
+        images = range(len(targets))
+        logits = (masks.logits(image) for _, masks in layers.groups for image in images)
+        if not layers.class_logits.isfinite().all() or not all(at_least_float32(x).isfinite().all() for x in logits):
+            return
+        for cost in cast('Iterable[Cost]', self.costs):
+            for name, values in zip(cost.names, cost(layers, targets), strict=True):
+                for image, count in enumerate(targets.counts):
+                    of_image = values.expand(*layers.class_logits.shape[:3], -1)[:, image, :, :count]
+                    if wrong := int((~of_image.isfinite()).sum()):
+                        raise ValueError(
+                            f'the matching cost {name!r} of {type(cost).__name__} is inf or NaN for {wrong} of '
+                            f'{of_image.numel()} pairs of image {image} of the batch; expected finite values. Fix: '
+                            'give pairs that must not be matched a large cost, such as 1e6'
+                        )
+
     @property
     def uses_boxes(self) -> bool:
         """Whether the network has to predict boxes."""
         return any(cost.uses_boxes for cost in cast('Iterable[Cost]', self.costs))
 
 
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
 class HungarianMatcher(SetMatcher):
     """Bipartite matching as published: the pairs of the smallest sum of class, focal and dice costs.
 
@@ -139,6 +172,7 @@ class HungarianMatcher(SetMatcher):
         )
 
 
+@checked(num_queries=whole(1).or_none(), num_classes=whole(1).or_none())
 class FixedMatcher(SetMatcher):
     """Fixed matching: the segment of class k goes to query k; for semantic segmentation with Q = K.
 
@@ -156,6 +190,7 @@ class FixedMatcher(SetMatcher):
         super().__init__(assignment=FixedAssignment(num_queries=num_queries, num_classes=num_classes))
 
 
+@checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
 class BoxMatcher(SetMatcher):
     """Bipartite matching by class and box, as in DETR; the criterion then trains boxes as well.
 
@@ -190,9 +225,10 @@ def _mask_sums(layers: Layers) -> Tensor:
     return torch.stack(sums).sum(1)[None, :, None, None]
 
 
-def _check_finite(costs: Tensor, layers: Layers) -> None:
+def _check_finite(costs: Tensor, layers: Layers, targets: Targets) -> None:
     wrong = (~costs.isfinite()).flatten(2).any(-1).nonzero()
     if len(wrong):
+        check_labels(targets.labels, layers.class_logits.shape[3] - 1)
         layer, image = min(wrong.tolist(), key=lambda found: found[::-1])
         raise NonFiniteLogitsError(_describe_non_finite(layers, layer, image))
 

@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import BOOLEAN, WEIGHT, checked, list_of, mapping_of, whole
 from mmmaskformer.core.masks import Masks
-from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.structures import IGNORED, MaskTarget, Targets
 from mmmaskformer.core.training.class_weights import ClassWeights
 from mmmaskformer.core.training.criterion import mean_num_segments
-from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, checked_weights
 from mmmaskformer.core.training.pixel_cross_entropy import pixel_cross_entropy
 
 
+@checked(num_classes=whole(1), loss_weight=WEIGHT, class_weight=(list_of(WEIGHT) | mapping_of(WEIGHT)).or_none())
 class PixelCrossEntropy(nn.Module):
     """Softmax cross-entropy of every layer, averaged over the labelled pixels of this rank's batch.
 
@@ -70,6 +71,7 @@ class PixelCrossEntropy(nn.Module):
         return _by_layer('loss_ce', losses)
 
 
+@checked(num_classes=whole(1), loss_weights=mapping_of(WEIGHT).or_none(), ignore_in_loss=BOOLEAN)
 class PixelMaskLosses(nn.Module):
     """The mask losses of MaskFormer in the place of the cross-entropy: the paper's control experiment.
 

@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.structures import IGNORED, MaskTarget, Targets
+from mmmaskformer.core.checks import check_settings, whole
+from mmmaskformer.core.shapes import is_integer
+from mmmaskformer.core.structures import IGNORED, NO_SEGMENT, MaskTarget, Targets
+
+SETTINGS = {'num_classes': whole(1), 'ignore_index': whole()}
 
 
 class LabelRangeError(ValueError):
@@ -38,13 +42,22 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
         The batch with ``segment_maps`` (B, H, W) int16, or int32 if classes are too many for it.
 
     Raises:
-        TypeError: if the maps are not integer.
+        ValueError: if the maps are not (B, H, W) integer, or ``ignore_index`` is a class.
         LabelRangeError: if an id is neither in [0, K) nor ``ignore_index``.
 
     Source: paper, section 3.2; official code, MaskFormerSemanticDatasetMapper.
     """
-    if label_maps.is_floating_point():
-        raise TypeError(f'label_maps are {label_maps.dtype}; expected integer class ids. Fix: label_maps.long()')
+    check_settings('semantic_targets', dict(num_classes=num_classes, ignore_index=ignore_index), SETTINGS)
+    if label_maps.ndim != 3 or not is_integer(label_maps):
+        raise ValueError(
+            f'label_maps are {label_maps.dtype} {tuple(label_maps.shape)}; expected integer class ids (B, H, W). Fix: '
+            'label_maps.long()'
+        )
+    if 0 <= ignore_index < num_classes:
+        raise ValueError(
+            f'ignore_index={ignore_index} is one of the {num_classes} classes; expected a value outside [0, '
+            f'{num_classes}). Fix: ignore_index={num_classes if num_classes < 255 else 65535}, in the label files too'
+        )
     batch = len(label_maps)
     labels = label_maps.reshape(batch, -1).long()
     # Columns of the table: K classes, then "ignored", then "out of range".
@@ -90,12 +103,18 @@ def instance_targets(
         ascending.
 
     Raises:
-        ValueError: if labels and masks differ in number, or the label map has another size or no ``is_thing``.
+        ValueError: if labels and masks differ in number or are of another kind, or the label map has another size or no
+            ``is_thing``.
 
     Source: paper, section 3.2; the same targets as MMDetection's preprocess_panoptic_gt.
     """
     if len(labels) != len(masks):
         raise ValueError(f'found {len(labels)} instance labels and {len(masks)} masks; expected one mask per label')
+    if masks.ndim != 3 or masks.dtype != torch.bool or labels.ndim != 1 or not is_integer(labels):
+        raise ValueError(
+            f'found labels {tuple(labels.shape)} {labels.dtype} and masks {tuple(masks.shape)} {masks.dtype}; expected '
+            '(N,) integer and (N, H, W) bool'
+        )
     if label_map is None:
         return MaskTarget(labels, masks=masks, ignored=ignored)
     if label_map.shape != masks.shape[1:]:
@@ -105,8 +124,52 @@ def instance_targets(
         )
     if is_thing is None:
         raise ValueError('is_thing is None beside a label_map; expected (K,) bool. Fix: give both or neither')
+    if not is_integer(label_map) or is_thing.dtype != torch.bool or is_thing.ndim != 1:
+        raise ValueError(
+            f'found a label map of {label_map.dtype} and is_thing {tuple(is_thing.shape)} {is_thing.dtype}; expected '
+            'integer class ids and (K,) bool'
+        )
     present = label_map.unique().long()
     present = present[(present >= 0) & (present < len(is_thing))]
     stuff = present[~is_thing[present]]
     stuff_masks = label_map == stuff.to(label_map.dtype)[:, None, None]
     return MaskTarget(torch.cat([labels, stuff]), masks=torch.cat([masks, stuff_masks]), ignored=ignored)
+
+
+def check_segments(targets: Targets, num_classes: int) -> None:
+    """Check that labels are classes, and that maps hold no index without a label.
+
+    Looks at targets on the host only: a GPU would have to be waited for. There the matcher looks at the labels, in the
+    copy of its costs.
+
+    Args:
+        targets: of a batch.
+        num_classes: K.
+
+    Raises:
+        ValueError: if there is another label or index.
+    """
+    maps = targets.segment_maps
+    if targets.labels.device.type == 'cpu':
+        check_labels(targets.labels, num_classes)
+    if maps is not None and maps.device.type == 'cpu':
+        for image, (highest, count) in enumerate(zip(maps.amax((1, 2)).tolist(), targets.counts, strict=True)):
+            if highest >= count:
+                raise ValueError(
+                    f'target {image} of the batch: segment_map holds index {highest}, but there are {count} labels; '
+                    f'expected indices below {count}, {NO_SEGMENT} or {IGNORED}'
+                )
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Check that labels (N,) are classes; waits for a GPU.
+
+    Raises:
+        ValueError: if one is not in [0, K).
+    """
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        found = sorted({label for label in labels.tolist() if not 0 <= label < num_classes})
+        raise ValueError(
+            f'labels {found} of true segments are outside the class list; expected 0 to {num_classes - 1}. '
+            'Fix: set num_classes to the number of classes'
+        )

@@ -1,5 +1,6 @@
-"""Prepares a data set: looks at everything first, works in parallel, names nothing as finished before all of it is."""
+"""Prepares a data set: checks everything first, works in parallel, and publishes files when all are done."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -45,7 +46,7 @@ def prepare(
     partial_set: bool = False,
     overwrite: bool = False,
 ) -> Prepared:
-    """Prepare a data set, or go on where an earlier call was interrupted, or keep what is complete.
+    """Prepare a data set, or continue where an earlier call was interrupted, or keep what is complete.
 
     Args:
         recipe: of the data set.
@@ -75,18 +76,20 @@ def prepare(
     record = None if overwrite else read_record(root, recipe.name, VERSION)
     if record is not None and record.targets:
         record.require_targets(root)
-        # to a part of the data, the rest may have been added
-        if record.images == recipe.images or not source.is_dir():
+        # of files that lie elsewhere nothing is needed any more; to a part of the data, the rest may have been added
+        if recipe.source is not None and (record.images == recipe.images or not source.is_dir()):
             return Prepared(record, root, kept=True)
     items = recipe.find(source, root)
     require_published_numbers(recipe, items, partial_set, root)
     _require_own_targets(recipe, items)
-    if record is not None and record.images == Counter(item.split for item in items):
+    is_unpacked = all(archive.is_unpacked(root) for archive in recipe.archives)
+    if record is not None and is_unpacked and record.images == Counter(item.split for item in items):
         return Prepared(record, root, kept=True)
     staging = Staging(root, recipe.name, [VERSION, str(source)])
     if not staging.is_publishing:
         if record is None and not overwrite:
             _require_free_names(recipe, items, root)
+        _require_writable(recipe, items, root, overwrite)
         _try_sample(recipe, items, root, overwrite)
     with staging.locked():
         unpack(recipe, root, staging.folder)
@@ -96,11 +99,35 @@ def prepare(
     return Prepared(record, root, kept=False)
 
 
+def require_complete(recipe: Recipe, record: Record, root: Path) -> None:
+    """Check that the files of a prepared data set are still there: those that were written, and those that stayed.
+
+    Args:
+        recipe: of the data set.
+        record: of the complete data set.
+        root: where it is.
+
+    Raises:
+        FileNotFoundError, ValueError: naming what is missing.
+    """
+    record.require_targets(root)
+    if recipe.source is not None:
+        return
+    found = Counter(item.split for item in recipe.find(root, root))
+    packed = [archive.path for archive in recipe.archives if not archive.is_unpacked(root)]
+    if packed or found != record.images:
+        what = f'{packed[0]} is not unpacked' if packed else f'found these numbers of images: {dict(found)}'
+        raise ValueError(
+            f'{recipe.title}: {what} in {root}, expected {dict(record.images)}, as when it was prepared. Fix: '
+            f'mmmaskformer data prepare {recipe.name}, which brings the data set up to date.'
+        )
+
+
 def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set: bool, root: Path) -> None:
     """Check that there are as many images as were published.
 
     Raises:
-        ValueError: if a split has another number, which an archive that was not unpacked wholly has too.
+        ValueError: if a split has another number, which an archive that was not fully unpacked has too.
     """
     found = Counter(item.split for item in items)
     empty = [split for split in recipe.images if not found[split]]
@@ -109,7 +136,7 @@ def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set
         numbers = ', '.join(f'{split} {found[split]} (published: {number})' for split, number in wrong.items())
         raise ValueError(
             f'{recipe.title}: found these numbers of images: {numbers}. Expected the published ones. Fix: download '
-            f'and unpack again: {recipe.files} from {recipe.address}; an archive was perhaps not unpacked wholly. To '
+            f'and unpack again: {recipe.files} from {recipe.address}; an archive was perhaps not fully unpacked. To '
             f'use a part of the data on purpose, at least one image of each split, add --partial. Nothing was written '
             f'to {root}.'
         )
@@ -132,8 +159,25 @@ def _require_free_names(recipe: Recipe, items: Sequence[Item], root: Path) -> No
     if there and any(item.targets for item in items):
         raise ValueError(
             f'{recipe.title}: {there[0]} is there, and nothing says that this command made it and that it is complete. '
-            'Expected no such file. Fix: move it away to have it made, or replace it with --overwrite.'
+            'Expected no such file. Fix: move it away so that it is created, or replace it with --overwrite.'
         )
+
+
+def _require_writable(recipe: Recipe, items: Sequence[Item], root: Path, overwrite: bool) -> None:
+    """Raise if a folder does not take the files that it lacks, before hours of work."""
+    targets = [target for item in items for target in item.targets]
+    folders = {(root / name).parent for name in targets if overwrite or not (root / name).exists()}
+    if targets:
+        folders |= {(root / name).parent for name in recipe.json_files.values()}
+    folders |= {(root / archive.path).parent for archive in recipe.archives if not archive.is_unpacked(root)}
+    for folder in sorted(folders):
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ValueError(
+                f'{recipe.title}: {there} cannot be written to, and files of the data set go there. Expected a folder '
+                'to which files can be added. Fix: make it writable; or give another folder with --root, with links to '
+                'the files of the publishers.'
+            )
 
 
 def _try_sample(recipe: Recipe, items: Sequence[Item], root: Path, overwrite: bool) -> None:

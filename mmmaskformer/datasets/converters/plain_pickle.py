@@ -58,6 +58,6 @@ def read_plain_pickle(path: Path) -> Any:
             return _PlainUnpickler(stream).load()
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(
-            f'{path}: {path.stat().st_size} bytes that are no whole pickle ({type(error).__name__}: {error}). Expected '
-            'the file as it was published. Fix: unpack the archive again.'
+            f'{path}: {path.stat().st_size} bytes that are not a complete pickle ({type(error).__name__}: {error}). '
+            'Expected the file as it was published. Fix: unpack the archive again.'
         ) from error

@@ -48,6 +48,15 @@ class Archive(NamedTuple):
     path: str
     folder: str
 
+    def is_unpacked(self, root: Path) -> bool:
+        """Whether the folder is there, or there is no archive.
+
+        Args:
+            root: of the data set.
+        """
+        path = root / self.path
+        return (path.parent / self.folder).exists() or not path.is_file()
+
 
 class Recipe(NamedTuple):
     """How a data set is prepared.

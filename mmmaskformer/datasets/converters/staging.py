@@ -1,5 +1,6 @@
 """Where a preparation keeps its work until all of it is done, and how that work gets its final names."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmmaskformer.formats.whole_files import is_running, whole_file, write_whole
+from mmmaskformer.formats.whole_files import is_running, whole_file, whole_folder, write_whole
 
 JOURNAL, LOCK, PUBLISHING, FILES = 'journal.jsonl', 'lock', 'publishing', 'files'
 
@@ -18,7 +19,7 @@ class Staging:
     """A hidden folder in the data set, ``.NAME.preparing``: finished files, and a journal with a line for each image.
 
     If the process is killed, the next one finds there what is done. Nothing outside the folder is touched before
-    `publish`, which only renames.
+    `publish`, which renames, or copies to folders that lie on another disk.
 
     Args:
         root: of the data set; created when the first file is written.
@@ -44,8 +45,8 @@ class Staging:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
-                f'{self.folder}: this folder cannot be made ({error.strerror}). Expected a data set to which files can '
-                'be added. Fix: make it writable, or give another folder with --root.'
+                f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a data set to which files '
+                'can be added. Fix: make it writable, or give another folder with --root.'
             ) from error
         lock = self.folder / LOCK
         try:
@@ -149,14 +150,40 @@ def write_target(path: Path, content: bytes | Path) -> None:
 def _move_into(source: Path, target: Path) -> None:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
+        move(source, target)
         return
     for entry in sorted(source.iterdir()):
         place = target / entry.name
         if entry.is_dir():
             _move_into(entry, place)
         else:
-            os.replace(entry, place)
+            move(entry, place)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or a folder. On another disk, to which a link may lead, a whole copy gets the name.
+
+    Args:
+        source: what is finished; gone afterwards.
+        target: its name. An older file is replaced; a folder must not be there.
+    """
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _move_to_another_disk(source, target)
+
+
+def _move_to_another_disk(source: Path, target: Path) -> None:
+    if source.is_dir():
+        with whole_folder(target) as part:
+            shutil.copytree(source, part, dirs_exist_ok=True)
+        shutil.rmtree(source)
+        return
+    with whole_file(target) as part:
+        shutil.copyfile(source, part)
+    source.unlink()
 
 
 def _may_be_at_work(owner: str) -> bool:

@@ -1,11 +1,11 @@
 """Unpacks archives inside a data set; each folder appears when it is complete."""
 
-import os
 import zipfile
 from pathlib import Path
 
 from mmmaskformer.datasets.converters.progress import show_progress
 from mmmaskformer.datasets.converters.recipe import Recipe
+from mmmaskformer.datasets.converters.staging import move
 
 
 def unpack(recipe: Recipe, root: Path, staging: Path) -> None:
@@ -22,7 +22,7 @@ def unpack(recipe: Recipe, root: Path, staging: Path) -> None:
     for archive in recipe.archives:
         path = root / archive.path
         folder = path.parent / archive.folder
-        if folder.exists() or not path.is_file():
+        if archive.is_unpacked(root):
             continue
         staged = staging / 'unpacked'
         try:
@@ -36,7 +36,7 @@ def unpack(recipe: Recipe, root: Path, staging: Path) -> None:
                         advance()
         except (zipfile.BadZipFile, EOFError) as error:
             raise ValueError(
-                f'{recipe.title}: {path} is damaged ({error}), expected a whole zip file. Fix: download '
+                f'{recipe.title}: {path} is damaged ({error}), expected a complete zip file. Fix: download '
                 f'{recipe.files} again from {recipe.address}.'
             ) from error
-        os.replace(staged / archive.folder, folder)
+        move(staged / archive.folder, folder)

@@ -7,6 +7,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
+from mmmaskformer.core.checks import checked
 from mmmaskformer.registry import TRANSFORMS
 
 BRIGHTNESS = 32.0
@@ -86,6 +87,7 @@ def change_color(image: np.ndarray, change: ColorChange) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
+@checked()
 class ColorJitterSSD(BaseTransform):
     """Change brightness, contrast, saturation and hue of a BGR image, each with probability 0.5.
 

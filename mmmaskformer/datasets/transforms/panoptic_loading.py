@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
+from mmmaskformer.datasets.settings import LABELS
 from mmmaskformer.datasets.transforms.common import (
     FILL,
     FIRST_SEGMENT,
@@ -36,6 +37,7 @@ MOST_SEGMENTS = 2**15 - FIRST_SEGMENT
     allow_hidden=BOOLEAN,
     allow_missing=BOOLEAN,
     backend_args=MAPPING.or_none(),
+    things=LABELS.or_none(),
 )
 class LoadPanopticAnnotations(BaseTransform):
     """Load the segments of an image from its panoptic PNG, and check them against the dataset's entry.
@@ -172,7 +174,10 @@ class LoadPanopticAnnotations(BaseTransform):
         if wrong:
             found = _some(f'{number}: {listed[number]} (the PNG has {areas[number]} px)' for number in wrong)
             text = f'{len(wrong)} of {len(listed)} areas that segments_info lists are wrong, those of the ids {found}'
-            check = 'The PNG counts. If most files are like this, check that JSON and PNG folder belong together'
+            check = (
+                'The PNG counts, except in a PanopticMetric with listed_areas=True. ADE20K panoptic is published like '
+                'this; if most files of other data are, check that JSON and PNG folder belong together'
+            )
             self._report('areas', f'{text}. {check}', results)
 
     def _report(self, kind: str, text: str, results: Mapping) -> None:

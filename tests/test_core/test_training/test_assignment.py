@@ -2,10 +2,11 @@ import pytest
 import torch
 from helpers import toy
 
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.core.training.assignment import FixedAssignment
 from mmmaskformer.core.training.criterion import SetCriterion
-from mmmaskformer.core.training.matcher import BoxMatcher, FixedMatcher, NonFiniteLogitsError
+from mmmaskformer.core.training.matcher import BoxMatcher, FixedMatcher
 
 
 def target_of(labels, seed=0):

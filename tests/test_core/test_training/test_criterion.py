@@ -196,7 +196,7 @@ def test_a_gpu_is_waited_for_once_and_gets_few_large_kernels(monkeypatch, batch,
     """Six layers of 100 queries and 9 segments per image, forwards, without the inside of the mask loss."""
     pairs = Matches.of([[(range(9), range(9))] * batch] * 6)
     monkeypatch.setattr(HungarianAssignment, '__call__', lambda self, costs, targets: pairs)
-    monkeypatch.setattr(matcher, '_check_finite', lambda costs, predictions: None)
+    monkeypatch.setattr(matcher, '_check_finite', lambda costs, predictions, targets: None)
     monkeypatch.setattr(
         parts, 'batch_mask_losses', lambda logits, targets, counts, idx, kind: (logits.sum((1, 2)),) * 2
     )

@@ -4,8 +4,9 @@ import torch
 from helpers import oracles, toy
 
 from mmmaskformer.core.masks import Product
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskTarget
-from mmmaskformer.core.training.matcher import HungarianMatcher, NonFiniteLogitsError
+from mmmaskformer.core.training.matcher import HungarianMatcher
 from mmmaskformer.core.upsampling import sample_nearest
 
 

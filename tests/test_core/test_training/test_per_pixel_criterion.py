@@ -5,9 +5,9 @@ from torch.nn import functional as F
 
 from mmmaskformer.core.fast_paths import set_fast_paths
 from mmmaskformer.core.masks import Plain, Product
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.core.training import equations, pixel_cross_entropy
-from mmmaskformer.core.training.matcher import NonFiniteLogitsError
 from mmmaskformer.core.training.parts import CrossEntropyDiceLoss
 from mmmaskformer.core.training.per_pixel_criterion import PixelCrossEntropy, PixelMaskLosses, class_maps
 from mmmaskformer.core.training.targets import semantic_targets

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,35 @@ def test_checked_data_are_checked_again_when_images_are_added(tmp_path):
     write_map(tree.root / 'training/labels/new.png', labels_in_bands((1, 2)) % 66)
     again = prepare_part(tree, RECIPES['mapillary'])
     assert not again.kept and again.record.images == {'training': 3, 'validation': 1}
+
+
+@pytest.mark.parametrize('name, folder', [
+    ('ade20k', 'annotations/training'),
+    ('mapillary', 'training/images'),
+    ('mapillary_panoptic', 'validation/panoptic'),
+    ('cityscapes', 'leftImg8bit/train'),
+    ('coco_panoptic', 'annotations/panoptic_val2017'),
+])  # fmt: skip
+def test_deleted_files_are_missed_later(tmp_path, monkeypatch, capsys, name, folder):
+    """Those of the publishers as well, which the preparation did not write."""
+    tree = BUILDERS[name](tmp_path)
+    prepare_part(tree, RECIPES[name])
+    shutil.rmtree(tree.root / folder)
+    assert cli.main(['data', 'check', name, '--root', str(tree.root)]) == 2
+    assert f'found no folder {tree.root / folder}' in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match='found no folder'):
+        prepare_part(tree, RECIPES[name]._replace(images={split: len(row) for split, row in tree.truth.items()}))
+
+
+def test_deleted_folder_of_an_archive_is_unpacked_again(tmp_path, capsys):
+    tree = BUILDERS['coco_panoptic'](tmp_path)
+    prepare_part(tree, RECIPES['coco_panoptic'])
+    pngs = tree.root / 'annotations/panoptic_train2017'
+    shutil.rmtree(pngs)
+    assert cli.main(['data', 'check', 'coco_panoptic', '--root', str(tree.root)]) == 2
+    assert 'annotations/panoptic_train2017.zip is not unpacked' in capsys.readouterr().err
+    assert not prepare_part(tree, RECIPES['coco_panoptic']).kept and len(list(pngs.iterdir())) == 2
+    assert prepare_part(tree, RECIPES['coco_panoptic']).kept
 
 
 def test_files_of_other_tools_are_kept_if_they_are_the_same(tree):
@@ -230,7 +260,7 @@ def test_folder_that_cannot_be_written(tree, monkeypatch):
         raise PermissionError(13, 'Permission denied')
 
     monkeypatch.setattr(Path, 'mkdir', refuse)
-    with pytest.raises(ValueError, match=r'preparing: this folder cannot be made \(Permission denied\).*--root'):
+    with pytest.raises(ValueError, match=r'preparing: this folder cannot be created \(Permission denied\).*--root'):
         prepare_part(tree)
 
 

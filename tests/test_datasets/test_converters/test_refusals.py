@@ -103,7 +103,7 @@ DEFECTS = [
     ('ade20k', lambda root: cut(first(root / 'annotations', '*.png')), r'ADE_train_00000001\.png: .*cannot be decoded'),
     ('ade20k', lambda root: write_photo(first(root / 'images', '*.jpg'), (40, 40)),
      r'48 x 72 pixels .*ADE_train_00000001\.jpg has 40 x 40'),
-    ('ade20k', lambda root: first(root / 'images', '*.jpg').write_bytes(b'<html>'), r'6 bytes that are no picture'),
+    ('ade20k', lambda root: first(root / 'images', '*.jpg').write_bytes(b'<html>'), r'6 bytes that are not an image'),
     ('ade20k_panoptic', without_instances,
      r'no folder .*annotations_instance/training, .*but not unpacked: .*annotations_instance\.tar\. Fix: download'),
     ('ade20k_panoptic', lambda root: set_pixel(first(root / 'annotations_instance', '*.png'), (101, 9, 0)),
@@ -114,17 +114,17 @@ DEFECTS = [
     ('ade20k_full', other_release_of_full, r'of the 847 classes, 0 have the id .*number the classes differently'),
     ('ade20k_full', lambda source: first(source, '*_seg.png').unlink(),
      r'1 of 6 files that .*index_ade20k\.pkl lists are missing: .*ADE_train_00000001_seg\.png'),
-    ('ade20k_full', lambda source: cut(source / 'index_ade20k.pkl'), r'no whole pickle .*unpack the archive again'),
+    ('ade20k_full', lambda source: cut(source / 'index_ade20k.pkl'), r'not a complete pickle .*unpack the archive'),
     ('ade20k_full', lambda source: (source / 'index_ade20k.pkl').write_bytes(pickle.dumps([1])),
      r"found list, expected the lists 'folder', 'filename' and 'objectnames'"),
-    ('ade20k_full', lambda source: cut(first(source, '*.jpg')), r'ADE_train_00000001\.jpg: .*no whole picture'),
+    ('ade20k_full', lambda source: cut(first(source, '*.jpg')), r'ADE_train_00000001\.jpg: .*not a complete image'),
     ('cocostuff10k', stuff_164k, 'holds COCO-Stuff 164k .*expected the 10k images'),
     ('cocostuff10k', lambda source: (source / 'imageLists/test.txt').unlink(), r'found no file .*imageLists/test\.txt'),
     ('cocostuff10k', lambda source: first(source, '*.mat').unlink(),
      r'1 of 6 files that .*imageLists lists are missing'),
     ('cocostuff10k', lambda source: set_matlab(source, 12),
      r'found the ids 12 \(1 px\), expected 0 \(unlabelled\) to 182'),
-    ('cocostuff10k', lambda source: cut(first(source, '*.mat')), 'that are no whole MATLAB file'),
+    ('cocostuff10k', lambda source: cut(first(source, '*.mat')), 'that are not a complete MATLAB file'),
     ('cocostuff10k', lambda source: scipy.io.savemat(first(source, '*.mat'), {'T': [1]}),
      r"found no matrix 'S' of class ids"),
     ('cityscapes', only_coarse, 'has the coarse annotations, gtCoarse, but no gtFine'),
@@ -209,6 +209,27 @@ def test_archive_beside_the_missing_folder_is_named(tmp_path):
         FileNotFoundError, match=r'Found, but not unpacked: .*ADEChallengeData2016\.zip\. Fix: download'
     ):
         prepare(RECIPES['ade20k'], tmp_path / 'ADEChallengeData2016')
+
+
+@pytest.mark.parametrize('name', BUILDERS)
+def test_an_archive_that_got_a_folder_of_its_own(tmp_path, name):
+    """Unpacked with a double click, all lies one folder deeper."""
+    tree = BUILDERS[name](tmp_path / 'data')
+    place = tree.source or tree.root
+    place.rename(tmp_path / 'outer')
+    place.mkdir()
+    (tmp_path / 'outer').rename(place / 'outer')
+    with pytest.raises(FileNotFoundError, match=rf'{place}/outer: move the content of that folder to {place}\.'):
+        prepare(RECIPES[name], tree.root, tree.source, workers=1, partial_set=True)
+
+
+def test_folders_above_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'iterdir', refuse)
+    with pytest.raises(FileNotFoundError, match='found no folder .*images/training, expected it. Fix: download'):
+        prepare(RECIPES['ade20k'], tmp_path / 'data', workers=1)
 
 
 def test_unknown_names_and_numbers(capsys):

@@ -13,6 +13,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.inference.checks import checked_inference
 from mmmaskformer.core.inference.labels.tiles import TILE_SIZES, Tiled
 from mmmaskformer.core.inference.labels.views import ScoreView, score_view
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
@@ -24,6 +25,7 @@ FAINT = 1e-3
 """A query is faint if it adds no more than this to any class anywhere."""
 
 
+@checked_inference
 def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> Tensor:
     """Label map of one image: the arg-max of `semantic_inference` over the classes, without its scores.
 
@@ -34,6 +36,9 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
 
     Returns:
         (H, W) int32 at the output size; where scores are equal to rounding, any of their classes.
+
+    Raises:
+        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3 (semantic inference). Time and memory are ours.
     """

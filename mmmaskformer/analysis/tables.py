@@ -1,0 +1,52 @@
+"""Tables as Markdown and as CSV, from one header and one list of rows."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmmaskformer.formats.whole_files import write_whole
+
+Cell = str | int | float | None
+"""None and NaN are undefined: '-' in Markdown, empty in CSV."""
+
+
+def text_of(cell: Cell, digits: int = 2) -> str:
+    """A cell as it is read by people: floats rounded, '-' for what is undefined."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return '-'
+    return f'{cell:.{digits}f}' if isinstance(cell, float) else str(cell)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table in Markdown; a vertical bar within a cell is escaped."""
+    lines = [header, ['---'] * len(header), *([text_of(cell) for cell in row] for row in rows)]
+    return '\n'.join('| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |' for line in lines) + '\n'
+
+
+def csv_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table as CSV, floats with all their digits."""
+    stream = io.StringIO()
+    undefined = [['' if text_of(cell) == '-' else cell for cell in row] for row in rows]
+    csv.writer(stream, lineterminator='\n').writerows([header, *undefined])
+    return stream.getvalue()
+
+
+def write_tables(stem: Path, header: Sequence[str], rows: Sequence[Sequence[Cell]], title: str) -> list[Path]:
+    """Write STEM.md and STEM.csv, each whole or not at all.
+
+    Args:
+        stem: path without ending; its folder is made.
+        header: of the columns.
+        rows: as many cells each.
+        title: a line above the table in Markdown.
+
+    Returns:
+        The two files.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = [stem.with_name(f'{stem.name}.md'), stem.with_name(f'{stem.name}.csv')]
+    write_whole(files[0], f'{title}\n\n{markdown_table(header, rows)}')
+    write_whole(files[1], csv_table(header, rows))
+    return files

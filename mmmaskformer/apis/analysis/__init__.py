@@ -1,0 +1,1 @@
+"""Analyses of trained models: `mmmaskformer.analysis` counts, `mmmaskformer.visualization` draws, this feeds both."""

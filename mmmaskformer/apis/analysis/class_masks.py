@@ -1,0 +1,127 @@
+"""The masks of the queries that predict a class, side by side for several models, as in Figure I of the paper."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmmaskformer.analysis.tables import csv_table
+from mmmaskformer.apis.analysis.one_pass import Trained, load, predict_image, require_queries
+from mmmaskformer.apis.analysis.queries import Report, labels_of_entry
+from mmmaskformer.core.inference.queries import confident_queries
+from mmmaskformer.datasets.inspection import data_sets_of
+from mmmaskformer.formats.photos import read_photo
+from mmmaskformer.formats.whole_files import whole_file, write_whole
+from mmmaskformer.visualization.query_masks import MaskRow, QueryMask, mask_sheet
+from mmmaskformer.visualization.samples import class_list_of, spread_indices
+
+HEADER = ['image', 'model', 'query', 'probability', 'pixels']
+
+
+def draw_class_masks(
+    name: str,
+    models: Sequence[tuple[str | Path, str | Path]],
+    out: str | Path,
+    num: int = 4,
+    object_threshold: float = 0.3,
+    cfg_options: dict | None = None,
+) -> Report:
+    """Draw the masks of all queries that predict a class, for some images that contain it.
+
+    Trained with semantic ground truth, one query predicts all objects of a class; trained with panoptic ground truth, a
+    query predicts one of them.
+
+    Args:
+        name: of the class, in the class lists of all models.
+        models: config and checkpoint of each.
+        out: folder to write CLASS.png (for each image a row per model) and CLASS.csv (a row for each query) into.
+        num: number of images of the first model's test set; the others' test sets must have them too.
+        object_threshold: a query predicts the class if it is its most probable one, with a probability above this.
+        cfg_options: entries to replace in all configs.
+
+    Raises:
+        FileNotFoundError: if a config or checkpoint does not exist.
+        ValueError: if a model lacks the class or has no queries, or no image contains the class.
+    """
+    if num < 1 or not models:
+        raise ValueError(f'found {num} images and {len(models)} models, expected at least one of each')
+    rows: list[list[MaskRow]] = []
+    table: list[list] = []
+    images: list[str] = []
+    for config, checkpoint in models:
+        trained = load(config, checkpoint, cfg_options)
+        require_queries(trained, 'masks')
+        label = _label(trained, name, config)
+        images = images or _images_with(trained, label, name, num)
+        title = Path(config).stem
+        for number, index in enumerate(_indices_of(trained, images, config)):
+            row = _mask_row(trained, index, label, title, object_threshold)
+            if number == len(rows):
+                rows.append([])
+            rows[number].append(row)
+            table += [[images[number], title, mask.query, mask.score, int(mask.mask.sum())] for mask in row.masks]
+    colour = class_list_of(trained.dataset).palette[label]
+    files = [Path(out) / f'{_file_name(name)}.png', Path(out) / f'{_file_name(name)}.csv']
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(files[0]) as part:
+        mask_sheet([row for of_image in rows for row in of_image], name, colour).save(part, format='PNG')
+    write_whole(files[1], csv_table(HEADER, sorted(table, key=lambda line: str(line[0]))))
+    lines = []
+    for number, (config, _) in enumerate(models):
+        counts = [len(of_image[number].masks) for of_image in rows]
+        lines.append(f'{Path(config).stem}: {sum(counts) / len(counts):.1f} queries per image predict {name}')
+    return Report(lines, files)
+
+
+def _label(trained: Trained, name: str, config: str | Path) -> int:
+    classes = list(trained.dataset.metainfo['classes'])
+    if name not in classes:
+        near = difflib.get_close_matches(name, classes, n=5, cutoff=0.4) or classes[:8]
+        raise ValueError(
+            f'class {name!r}: {config} has no such class. Fix: use a name of its class list, such as {near}'
+        )
+    return classes.index(name)
+
+
+def _entries(trained: Trained) -> list[tuple[Any, dict]]:
+    return [(leaf, leaf.get_data_info(i)) for leaf in data_sets_of(trained.dataset) for i in range(len(leaf))]
+
+
+def _images_with(trained: Trained, label: int, name: str, num: int) -> list[str]:
+    """Paths of images that contain a class, spread over the test set."""
+    paths = [info['img_path'] for leaf, info in _entries(trained) if label in labels_of_entry(leaf, info)]
+    if not paths:
+        raise ValueError(f'class {name!r}: found it in no image of the test set, expected at least one')
+    return [paths[i] for i in spread_indices(len(paths), num)]
+
+
+def _indices_of(trained: Trained, images: Sequence[str], config: str | Path) -> list[int]:
+    """Where images stand in a test set: by path, else by the name of the file."""
+    paths = [info['img_path'] for _, info in _entries(trained)]
+    by_path = {str(Path(path).resolve()): index for index, path in enumerate(paths)}
+    by_name = {Path(path).stem: index for index, path in enumerate(paths)}
+    found = []
+    for image in images:
+        index = by_path.get(str(Path(image).resolve()), by_name.get(Path(image).stem))
+        if index is None:
+            raise ValueError(
+                f'{config}: its test set has no image {Path(image).name}, expected those of the first model'
+            )
+        found.append(index)
+    return found
+
+
+def _mask_row(trained: Trained, index: int, label: int, title: str, object_threshold: float) -> MaskRow:
+    prediction = predict_image(trained, index)
+    queries, labels, scores = confident_queries(prediction.class_logits, object_threshold)
+    queries, scores = queries[labels == label], scores[labels == label]
+    order = scores.argsort(descending=True)
+    queries, scores = queries[order], scores[order]
+    masks = (prediction.masks.logits(queries) >= 0).cpu().numpy()
+    path = prediction.sample.metainfo['img_path']
+    found = zip(queries.tolist(), scores.tolist(), masks, strict=True)
+    return MaskRow(title, read_photo(path, size=prediction.masks.out_size), [QueryMask(*each) for each in found])
+
+
+def _file_name(name: str) -> str:
+    return ''.join(letter if letter.isalnum() else '_' for letter in name)

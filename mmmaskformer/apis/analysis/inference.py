@@ -1,0 +1,219 @@
+"""The ways of inference of one checkpoint side by side, from one run of the network over the data."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from rich.progress import track
+
+from mmmaskformer.analysis.tables import Cell, write_tables
+from mmmaskformer.apis.analysis.one_pass import Trained, load_config
+from mmmaskformer.apis.trained import read_config
+from mmmaskformer.core.quality.panoptic_map import labels_of_pixels
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, mean_quality
+from mmmaskformer.core.quality.semantic_quality import LabelCounts, pixel_quality
+from mmmaskformer.evaluation.common import once_per_image
+from mmmaskformer.evaluation.panoptic_metric import PanopticMetric
+from mmmaskformer.evaluation.semantic_metric import SemanticMetric
+from mmmaskformer.formats.mmdet_codes import segments_of_codes
+from mmmaskformer.heads.results import PANOPTIC, SEMANTIC, result_kinds
+from mmmaskformer.heads.settings import INFERENCE
+
+HEADER = ['inference', 'mIoU', 'PQ-St', 'SQ-St', 'RQ-St', 'PQ', 'PQ things', 'PQ stuff', 'settings']
+OWN_LABELS = 'labels_of_segments'
+"""Field of a data sample, as a dict, for the classes of a panoptic result's segments."""
+
+
+def compare_inference(
+    config: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    modes: Sequence[str] | None = None,
+    cfg_options: dict | None = None,
+) -> tuple[list[str], list[list[Cell]], list[Path]]:
+    """Measure every way of inference on the test set of a config, in one pass.
+
+    Each row is what the host's test gives with ``test_cfg`` changed accordingly. A semantic model has the ways
+    'semantic' and 'general'; a panoptic model every result of `mmmaskformer.heads.results` that is a map: 'panoptic',
+    'detr', 'semantic', 'general'. Settings are those of the config's ``test_cfg``, else the published defaults.
+
+    mIoU and PQ-St take the class of each pixel; void is no class. PQ takes the segments of the panoptic ground truth; a
+    label map has one segment for each class.
+
+    Args:
+        config: mmengine config file.
+        checkpoint: its weights.
+        out: folder to write inference.md and inference.csv into.
+        modes: which ways, in this order; None for all.
+        cfg_options: entries to replace, such as {'model.test_cfg.detr.object_threshold': 0.7}.
+
+    Returns:
+        Header and rows of the table, and the files written. Quality in percent, NaN where it does not apply.
+
+    Raises:
+        FileNotFoundError: if config or checkpoint does not exist.
+        ValueError: if a way is unknown, the weights do not fit, or there is no ground truth.
+    """
+    cfg = read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader'))
+    run = _of_detector if 'panoptic_head' in cfg.model else _of_segmentor
+    try:
+        rows = run(cfg, checkpoint, modes)
+    except KeyError as error:  # of our metrics, where an image has no ground truth
+        raise ValueError(error.args[0]) from error
+    title = f'{Path(config).stem}, {Path(checkpoint).name}: ways of inference, in percent'
+    return HEADER, rows, write_tables(Path(out) / 'inference', HEADER, rows, title)
+
+
+def _chosen(modes: Sequence[str] | None, possible: Sequence[str]) -> list[str]:
+    unknown = [mode for mode in modes or () if mode not in possible]
+    if unknown:
+        raise ValueError(f'modes: found {unknown}, expected some of {list(possible)}, which this model has')
+    return list(modes or possible)
+
+
+class _Counter:
+    """Counts of one way of inference.
+
+    Args:
+        field: of the samples.
+        form: of the result there.
+        trained: model and data.
+    """
+
+    def __init__(self, field: str, form: str, trained: Trained):
+        self.field, self.form = field, form
+        self.num_classes = trained.head.num_classes
+        labels_field = field if form == SEMANTIC else OWN_LABELS
+        self.labels = SemanticMetric(field=labels_field, classwise=False, **_truth_settings(trained))
+        self.panoptic = PanopticMetric(field=field) if trained.is_panoptic else None
+        self.label_rows: list[tuple] = []
+        self.segment_rows: list[tuple] = []
+        for metric in filter(None, (self.labels, self.panoptic)):
+            metric.dataset_meta = trained.dataset.metainfo
+
+    def add(self, sample: Any) -> None:
+        """Count an image."""
+        entry = sample.to_dict()
+        if self.form == PANOPTIC:
+            found = entry[self.field]
+            listed = [segment['id'] for segment in found['segments']]
+            segments = segments_of_codes(found['sem_seg'].cpu().numpy()[0], self.num_classes, listed)
+            labels = labels_of_pixels(segments, self.num_classes, num_classes=self.num_classes)
+            entry[OWN_LABELS] = {'sem_seg': torch.from_numpy(labels)[None]}
+        self.label_rows.append(self.labels.process_sample(entry))
+        if self.panoptic is not None:
+            self.segment_rows.append(self.panoptic.process_sample(entry)[:2])
+
+    def row(self, is_thing: Sequence[bool]) -> list[float]:
+        """mIoU to PQ of the stuff, in percent."""
+        counts = LabelCounts.from_rows((rows for _, rows in once_per_image(self.label_rows)), self.num_classes)
+        assert isinstance(counts, LabelCounts)
+        values = [pixel_quality(counts).mean_iou, *mean_quality(counts)[:3]]
+        if self.panoptic is None:
+            values += [float('nan')] * 3
+        else:
+            rows = (rows for _, rows in once_per_image(self.segment_rows))
+            segments = SegmentCounts.from_rows(rows, self.num_classes)
+            things = torch.tensor(is_thing).numpy()
+            values += [mean_quality(segments, chosen).pq for chosen in (None, things, ~things)]
+        return [100 * value for value in values]
+
+
+def _truth_settings(trained: Trained) -> dict:
+    """How the config's own `SemanticMetric` reads the ground truth, so that both read it alike."""
+    evaluator = trained.config.get('test_evaluator') or {}
+    metrics = evaluator if isinstance(evaluator, list) else [evaluator, *(evaluator.get('also') or ())]
+    for metric in metrics:
+        if str(metric.get('type', '')).endswith('SemanticMetric'):
+            return {key: metric[key] for key in ('ignore_index', 'backend_args') if key in metric}
+    return {'ignore_index': getattr(trained.dataset, 'ignore_index', 255)}
+
+
+def _of_detector(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | None) -> list[list[Cell]]:
+    """All results of a panoptic model in one test step."""
+    kinds = {name: kind for name, kind in result_kinds().items() if kind.form in (PANOPTIC, SEMANTIC)}
+    modes = _chosen(modes, list(kinds))
+    given = cfg.model.get('test_cfg') or {}
+    # Replaced as a whole: results that are not measured, such as instances, would cost time.
+    cfg.model.test_cfg = ConfigDict({mode: given.get(mode) or {} for mode in modes})
+    trained = load_config(cfg, checkpoint)
+    counters = {mode: _Counter(kinds[mode].field, kinds[mode].form or '', trained) for mode in modes}
+    for batch in track(trained.loader, description='images'):
+        with trained.testing():
+            samples = trained.model.test_step(batch)
+        for sample in samples:
+            for counter in counters.values():
+                counter.add(sample)
+    outputs = trained.model.panoptic_fusion_head.outputs
+    rows: list[list[Cell]] = []
+    for mode, counter in counters.items():
+        settings = kinds[mode].full_settings(outputs[mode])
+        text = ' '.join(f'{key}={settings[key]}' for key in sorted(settings))
+        rows.append([mode, *counter.row(trained.is_thing), text])
+    return rows
+
+
+def _of_segmentor(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | None) -> list[list[Cell]]:
+    """The host's own prediction of a semantic model once for each way, with the outputs of the network kept."""
+    trained = load_config(cfg, checkpoint)
+    possible = INFERENCE if getattr(trained.head, 'has_class_logits', True) else INFERENCE[:1]
+    modes = _chosen(modes, possible)
+    model, base = trained.model, dict(trained.model.test_cfg or {})
+    threshold = base.pop('object_threshold', 0.3)
+    settings = {
+        'semantic': dict(base, inference='semantic'),
+        'general': dict(base, inference='general', object_threshold=threshold),
+    }
+    counters = {mode: _Counter('pred_sem_seg', SEMANTIC, trained) for mode in modes}
+    for batch in track(trained.loader, description='images'):
+        with network_once(model) as again, trained.testing():
+            for mode, counter in counters.items():
+                again()
+                model.test_cfg = ConfigDict(settings[mode])
+                for sample in model.test_step(batch):
+                    counter.add(sample)
+    return [
+        [mode, *counter.row(trained.is_thing), f'object_threshold={threshold}' if mode == 'general' else '']
+        for mode, counter in counters.items()
+    ]
+
+
+@contextmanager
+def network_once(model: Any) -> Iterator[Callable[[], None]]:
+    """Run backbone and head of a segmentor once for a batch, however often it predicts.
+
+    The outputs are kept in the order of the calls, so that sliding windows are served as well.
+
+    Args:
+        model: a segmentor of MMSegmentation with our head.
+
+    Yields:
+        A function to call before each prediction of the batch.
+    """
+    head = model.decode_head
+    extract, predict = model.extract_feat, head.predict_masks
+    outputs: list[tuple] = []
+    position = 0
+
+    def again() -> None:
+        nonlocal position
+        position = 0
+
+    def extract_once(inputs):
+        return extract(inputs) if position == len(outputs) else None
+
+    def predict_once(features, metas, *, sliding):
+        nonlocal position
+        if position == len(outputs):
+            outputs.append(predict(features, metas, sliding=sliding))
+        position += 1
+        return outputs[position - 1]
+
+    model.extract_feat, head.predict_masks = extract_once, predict_once
+    try:
+        yield again
+    finally:
+        del model.extract_feat, head.predict_masks

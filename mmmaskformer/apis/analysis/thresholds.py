@@ -1,0 +1,176 @@
+"""Object and overlap thresholds of panoptic inference, swept on a validation set without running the network again."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.progress import track
+
+from mmmaskformer.analysis.stored import StoredPrediction
+from mmmaskformer.analysis.tables import csv_table, markdown_table
+from mmmaskformer.analysis.threshold_sweep import ThresholdSweep
+from mmmaskformer.apis.analysis.one_pass import Trained, load, predictions
+from mmmaskformer.apis.analysis.queries import Report
+from mmmaskformer.evaluation.common import image_key, name_of, panoptic_truth
+from mmmaskformer.formats.whole_files import whole_folder, write_whole
+from mmmaskformer.visualization.analysis_plots import plot_thresholds
+
+OBJECT = tuple(step / 20 for step in range(20))
+OVERLAP = tuple(step / 10 for step in range(10))
+LIST_FILE = 'predictions.json'
+TRUTH_KEYS = ('img_id', 'img_path', 'seg_map_path', 'segments_info', 'void_ids')
+
+
+class Entry(NamedTuple):
+    """An image of a sweep.
+
+    Attributes:
+        prediction: of the image.
+        sample: what `panoptic_truth` reads.
+    """
+
+    prediction: StoredPrediction
+    sample: dict
+
+
+def sweep_thresholds(
+    config: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    object_thresholds: Sequence[float] = OBJECT,
+    overlap_thresholds: Sequence[float] = OVERLAP,
+    store: str | Path | None = None,
+    cfg_options: dict | None = None,
+) -> Report:
+    """Run a panoptic model once over the test set of its config and measure PQ at every pair of thresholds.
+
+    Args:
+        config: mmengine config file.
+        checkpoint: its weights.
+        out: folder to write thresholds.csv, thresholds.md and thresholds.png into.
+        object_thresholds: of class probabilities, in [0, 1].
+        overlap_thresholds: of areas, in [0, 1].
+        store: folder to keep the predictions in, for `sweep_stored`; None keeps none. Queries below the lowest object
+            threshold are left out.
+        cfg_options: entries to replace in the config.
+
+    Raises:
+        FileNotFoundError: if config or checkpoint does not exist.
+        ValueError: if the model is not panoptic, a threshold is out of range, or there is no ground truth.
+    """
+    trained = load(config, checkpoint, cfg_options)
+    if not trained.is_panoptic:
+        raise ValueError(
+            f'{config}: found a semantic model, expected a panoptic one. Fix: give the config of a panoptic model; '
+            'mmmaskformer analyze inference compares the ways of inference of a semantic one'
+        )
+    sweep = ThresholdSweep(object_thresholds, overlap_thresholds, trained.is_thing)
+    entries = _entries_of(trained, sweep.object_thresholds[0])
+    if store is None:
+        _add_all(sweep, entries)
+    else:
+        with whole_folder(store) as folder:
+            _add_all(sweep, _storing(entries, folder, trained, sweep.object_thresholds[0]))
+    current = (trained.config.model.get('test_cfg') or {}).get('panoptic') or {}
+    return _report(sweep, Path(out), Path(config).stem, current.get('object_threshold', 0.8))
+
+
+def sweep_stored(
+    stored: str | Path,
+    out: str | Path,
+    object_thresholds: Sequence[float] | None = None,
+    overlap_thresholds: Sequence[float] = OVERLAP,
+) -> Report:
+    """The same from predictions that were kept, without model and network.
+
+    Args:
+        stored: the folder.
+        out: as in `sweep_thresholds`.
+        object_thresholds: not below the one that the predictions were stored at; None takes the usual ones from there.
+        overlap_thresholds: of areas, in [0, 1].
+
+    Raises:
+        FileNotFoundError: if the folder has no stored predictions.
+        ValueError: if an object threshold is below that of the stored predictions.
+    """
+    list_file = Path(stored) / LIST_FILE
+    if not list_file.is_file():
+        raise FileNotFoundError(
+            f'{stored}: found no {LIST_FILE}, expected stored predictions. Fix: mmmaskformer analyze thresholds CONFIG '
+            f'CHECKPOINT --store {stored}'
+        )
+    content = json.loads(list_file.read_text(encoding='utf-8'))
+    lowest = content['object_threshold']
+    if object_thresholds is None:
+        object_thresholds = sorted({lowest, *(threshold for threshold in OBJECT if threshold >= lowest)})
+    if min(object_thresholds, default=lowest) < lowest:
+        raise ValueError(
+            f'object thresholds: found {min(object_thresholds)}, expected at least {lowest}, at which the predictions '
+            f'in {stored} were stored. Fix: leave lower ones out, or store the predictions again'
+        )
+    sweep = ThresholdSweep(object_thresholds, overlap_thresholds, content['is_thing'])
+    images = track(content['images'], description='images')
+    _add_all(
+        sweep,
+        (Entry(StoredPrediction.load(Path(stored) / image['file']), image['sample']) for image in images),
+    )
+    return _report(sweep, Path(out), content['name'], None)
+
+
+def _entries_of(trained: Trained, lowest: float) -> Iterator[Entry]:
+    for prediction in predictions(trained):
+        metainfo = prediction.sample.metainfo
+        sample = {key: metainfo[key] for key in TRUTH_KEYS if key in metainfo}
+        yield Entry(StoredPrediction.of(prediction.class_logits, prediction.masks, lowest), sample)
+
+
+def _storing(entries: Iterable[Entry], folder: Path, trained: Trained, lowest: float) -> Iterator[Entry]:
+    """Hand entries on and write them on the way; the list of files comes last."""
+    images: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries):
+        file = f'{number:06d}.npz'
+        entry.prediction.save(folder / file)
+        sample = dict(entry.sample)
+        if sample.get('seg_map_path') is not None:
+            sample['seg_map_path'] = str(Path(sample['seg_map_path']).resolve())
+        images.append(dict(file=file, sample=sample))
+        yield entry
+    name = Path(trained.config.filename or 'model').stem
+    content = dict(name=name, object_threshold=lowest, is_thing=trained.is_thing, images=images)
+    write_whole(folder / LIST_FILE, json.dumps(content))
+
+
+def _add_all(sweep: ThresholdSweep, entries: Iterable[Entry]) -> None:
+    """Add every image once: a padded last batch of a distributed sampler repeats some."""
+    is_thing, seen = list(map(bool, sweep.is_thing)), set()
+    for prediction, sample in entries:
+        key = image_key(sample)
+        if key is not None and key in seen:
+            continue
+        seen.add(key)
+        try:
+            truth = panoptic_truth(sample, is_thing)
+        except KeyError as error:
+            raise ValueError(error.args[0]) from error
+        sweep.add(prediction, truth, name_of(sample))
+
+
+def _report(sweep: ThresholdSweep, out: Path, name: str, current: float | None) -> Report:
+    header, rows = sweep.table()
+    title = f'{name}: panoptic quality in percent, {sweep.num_images} images'
+    files = [out / f'thresholds.{ending}' for ending in ('csv', 'md', 'png')]
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(files[0], csv_table(header, rows))
+    write_whole(files[1], f'{title}; rows: object threshold\n\n{markdown_table(*sweep.grid())}')
+    plot_thresholds(100 * sweep.pq(), sweep.object_thresholds, sweep.overlap_thresholds, title, files[-1])
+    best = sweep.best()
+    lines = [
+        f'best PQ {100 * best.pq:.2f}: --cfg-options '
+        f'model.test_cfg.panoptic.object_threshold={best.object_threshold:g} '
+        f'model.test_cfg.panoptic.overlap_threshold={best.overlap_threshold:g}',
+        f'images without a segment there: {best.empty_images} of {sweep.num_images}',
+    ]
+    asked = {best.object_threshold, *([] if current is None else [current])}
+    lines += filter(None, (sweep.explain_empty(threshold) for threshold in sorted(asked)))
+    return Report(lines, files)

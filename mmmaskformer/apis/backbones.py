@@ -1,0 +1,71 @@
+"""Convert the weights that a backbone starts from: a file of another package to one of the hosts, or nothing."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mmmaskformer import __version__
+from mmmaskformer.checkpoints.backbones import BackboneConversion, convert_backbone_weights
+from mmmaskformer.checkpoints.layouts import take_apart
+from mmmaskformer.checkpoints.writers import require_writable, write_checkpoint
+from mmmaskformer.safe_loading import read_safely
+
+
+class BackboneReport(NamedTuple):
+    """What was done.
+
+    Attributes:
+        source: what was read.
+        out: what was written.
+        conversion: of its weights.
+    """
+
+    source: Path
+    out: Path
+    conversion: BackboneConversion
+
+    def lines(self) -> list[str]:
+        """What a user wants to know, a line each."""
+        found = [f'{self.source}: {self.conversion.title}, {self.conversion.backbone}']
+        for verb, reasons in (('left out', self.conversion.dropped), ('added', self.conversion.made)):
+            for reason, count in Counter(reasons.values()).items():
+                example = next(name for name, other in reasons.items() if other == reason)
+                found.append(f'{count} {verb}: {reason} ({example}{", …" if count > 1 else ""})')
+        return [*found, f'{self.out}: {len(self.conversion.weights)} weights written']
+
+
+def convert_backbone(
+    source: str | Path, out: str | Path, *, licence: str | None = None, force: bool = False
+) -> BackboneReport:
+    """Convert the weights of a backbone for ``init_cfg=dict(type='Pretrained', checkpoint=OUT)``.
+
+    Args:
+        source: file of detectron2, torchvision, timm, Swin's authors or DINOv2; recognised by the names of its weights.
+        out: ``.pth`` or ``.safetensors`` file; its folder is created.
+        licence: of the weights, if known; stored with them.
+        force: replace an output that exists.
+
+    Raises:
+        ValueError: if the source is damaged, incomplete or none of these.
+        FileExistsError: if the output exists.
+        OSError: if it cannot be read or written.
+    """
+    source, out = Path(source), Path(out)
+    if not source.is_file():
+        raise FileNotFoundError(f'{source}: no such file. Fix: correct the path')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(out, 'mmmaskformer', force)
+    content = read_safely(source, 'cpu', name=str(source))
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{source}: it holds a {type(content).__name__}, expected a dict of weights')
+    try:
+        conversion = convert_backbone_weights(take_apart(content).weights)
+    except ValueError as error:
+        raise ValueError(f'{source}: the backbone cannot be converted: {error}') from None
+    meta = {
+        'source': {'package': conversion.title, 'file': source.name, 'model': conversion.backbone},
+        'mmmaskformer_version': __version__,
+    }
+    write_checkpoint(out, conversion.weights, {'meta': meta | ({'licence': licence} if licence else {})})
+    return BackboneReport(source, out, conversion)

@@ -1,0 +1,74 @@
+"""Train a config once for each value of a setting and tabulate the results, as the paper's ablations do.
+
+Each value is trained with the host's own script in a folder of its own below --work-dir. The same command goes on after
+an interruption: finished runs are skipped, the one that was cut off is resumed. After each run sweep.md, sweep.csv and
+sweep.png are written into --work-dir.
+
+A setting is any key of --cfg-options, or one of: queries, layers, self-attention, deep-supervision, seed. --case names
+a row that changes several entries; with a name alone it is the config as it stands:
+
+  mmmaskformer sweep CONFIG --work-dir DIR --case bipartite --case "no self-attention" self-attention=False
+"""
+
+import shlex
+import signal
+import sys
+
+EXAMPLE = (
+    'mmmaskformer sweep configs/scenes/maskformer_tiny_1xb8-800_scenes.py --key queries --values 5 20 '
+    '--work-dir work_dirs/sweep'
+)
+INTERRUPTED = 130
+"""The status by which shells know that a command was ended by Ctrl-C."""
+
+
+def add_arguments(parser):
+    """Describe the arguments."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--key', help='the setting, such as queries or optim_wrapper.optimizer.lr')
+    parser.add_argument('--values', nargs='+', default=[], metavar='VALUE', help='its values')
+    parser.add_argument(
+        '--case',
+        nargs='+',
+        action='append',
+        default=[],
+        metavar=('NAME', 'KEY=VALUE'),
+        help='a row that changes several settings; may be repeated',
+    )
+    parser.add_argument('--work-dir', required=True, help='folder of the runs and of the tables')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[], help='train each row with these seeds')
+    parser.add_argument('--metrics', nargs='+', metavar='NAME', help='columns (default: mIoU, PQ-St and PQ)')
+    parser.add_argument(
+        '--print',
+        action='store_true',
+        dest='print_only',
+        help='print the commands of the runs that are not finished, to run them elsewhere; call sweep again to collect',
+    )
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='entries of all runs')
+
+
+def run(args) -> int:
+    """Train and tabulate; returns 1 if a run failed."""
+    from mmmaskformer.analysis.tables import markdown_table
+    from mmmaskformer.apis.sweeping import arguments_of, cases_of, finished, plan, run_sweep
+
+    cases = cases_of(args.key, args.values, args.case)
+    runs = plan(args.config, cases, args.work_dir, args.seeds, args.cfg_options)
+    if args.print_only:
+        for each in runs:
+            if finished(each) is None:
+                print(shlex.join(['mmmaskformer', 'train', *arguments_of(args.config, each)]))
+        return 0
+    # A sweep that is ended must not leave its run training: the next one would train in the same folder.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sweep = run_sweep(args.config, runs, args.work_dir, args.metrics, args.key or 'case')
+    except KeyboardInterrupt:
+        print('stopped: the same command goes on from here', file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    print('\n'.join([markdown_table(sweep.header, sweep.rows), *(f'{file}: written' for file in sweep.files)]))
+    if sweep.failed:
+        print('failed: ' + ', '.join(map(str, sweep.failed)), file=sys.stderr)
+    return 1 if sweep.failed else 0

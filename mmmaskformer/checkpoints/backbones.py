@@ -1,0 +1,99 @@
+"""Weights of a backbone alone, by the names of MMSegmentation, which MMDetection shares."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.checkpoints.backbone_maps import BACKBONES, kind_of_backbone
+from mmmaskformer.checkpoints.layouts import describe_layout
+from mmmaskformer.checkpoints.names import Names
+from mmmaskformer.checkpoints.neutral import ConversionError, read_backbone
+from mmmaskformer.checkpoints.vit import read_vit
+
+PREFIX = 'backbone.'
+NORM_REASON = 'an output norm, which a classifier has not: ones and zeros, as training starts'
+CAFFE2 = 'res2_0_branch2a_w'
+
+
+class BackboneConversion(NamedTuple):
+    """Weights of a backbone.
+
+    Attributes:
+        weights: by name in the hosts' backbone, float32.
+        dropped: names in the source that were not used, each with the reason.
+        made: names in the target that no weight of the source fills, each with the reason.
+        title: what the source is.
+        backbone: what its weights make up.
+    """
+
+    weights: dict[str, Tensor]
+    dropped: dict[str, str]
+    made: dict[str, str]
+    title: str
+    backbone: str
+
+
+def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversion:
+    """Rename the weights of a backbone of detectron2, torchvision, timm, Swin's authors or DINOv2.
+
+    Args:
+        weights: by name there, with or without ``backbone.``.
+
+    Raises:
+        ConversionError: if it is none of these, or not whole.
+    """
+    bare = {name.removeprefix('module.').removeprefix(PREFIX): value for name, value in weights.items()}
+    kind = kind_of_backbone(bare)
+    if kind is None:
+        raise ConversionError(_what_it_is(bare))
+    names = BACKBONES[kind]
+    made: dict[str, str] = {}
+    if kind == 'vit':
+        found, dropped, backbone = read_vit(bare, names)
+    else:
+        added = _output_norms(bare, names) if 'swin' in kind else {}
+        made = dict.fromkeys(added, NORM_REASON)
+        found, dropped, measured = read_backbone(bare | added, names)
+        backbone = measured.describe()
+    converted = {
+        name.removeprefix(PREFIX): (value.float() if value.is_floating_point() else value).contiguous().clone()
+        for name, value in found.items()
+    }
+    return BackboneConversion(converted, dropped, made, names.title, backbone)
+
+
+def is_unreadable_for_hosts(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are weights of detectron2's ResNet alone, whose names no backbone of the hosts has.
+
+    Other files are left alone: the hosts have switches of their own for some of them.
+    """
+    bare = [name.removeprefix(PREFIX) for name in weights]
+    return kind_of_backbone(bare) == 'detectron2' and all(re.match(r'(stem|res\d|linear)\.', name) for name in bare)
+
+
+def _output_norms(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
+    """The norms of the features that the hosts' Swin has and a classifier has not, under the names of the table."""
+    width = next(
+        value.shape[0]
+        for name, value in weights.items()
+        if name in ('patch_embed.proj.weight', 'features.0.0.weight') and value.dim() == 4
+    )
+    norms = {}
+    for stage in range(4):
+        for name, value in (('weight', torch.ones), ('bias', torch.zeros)):
+            norms[f'norm{stage}.{name}'] = value(width * 2**stage)
+    return {name: value for name, value in norms.items() if name not in weights}
+
+
+def _what_it_is(names: Mapping[str, Tensor]) -> str:
+    if CAFFE2 in names:
+        return (
+            'it is a ResNet with the names of Caffe2, whose norms are folded and whose images are BGR. Fix: take the '
+            "ResNet of detectron2's ImageNetPretrained/torchvision or DeepLab"
+        )
+    what, _ = describe_layout(names)
+    kinds = ', '.join(table.title for table in BACKBONES.values())
+    return f'{what}; expected {kinds}. Fix: give such a file'

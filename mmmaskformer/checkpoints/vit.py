@@ -1,0 +1,95 @@
+"""Weights of a plain ViT, such as DINOv2's, for MMSegmentation's `VisionTransformer`."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mmmaskformer.checkpoints.names import Names, find_row
+from mmmaskformer.checkpoints.neutral import ConversionError
+
+SHOWN = 5
+SCALED = {'ls1': 'attn.proj', 'ls2': 'mlp.fc2'}
+"""LayerScales, and the linear layer whose output each multiplies."""
+
+SCALE_REASON = 'a factor of each channel, multiplied into the layer before it'
+
+
+def read_vit(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tensor], dict[str, str], str]:
+    """Weights by neutral names, complete and of consistent shapes.
+
+    LayerScale multiplies the output of a linear layer by a factor for each channel; the factors are multiplied into its
+    weights, since MMSegmentation's blocks have no LayerScale.
+
+    Args:
+        weights: by name in the released file.
+        names: the table of ViTs.
+
+    Returns:
+        The weights, what was not kept with the reason, and what it is in words.
+
+    Raises:
+        ConversionError: if a name is unknown, a weight is missing or has another shape than the others imply.
+    """
+    folded, dropped = _without_scales(weights)
+    found: dict[str, Tensor] = {}
+    unknown = []
+    for name, value in folded.items():
+        if fits := find_row(names.rows, name, neutral=False):
+            found[fits.row.neutral.fill(fits.match.indices)[0]] = value
+        elif reason := next((made.reason for made in names.made if made.theirs.match(name)), None):
+            dropped[name] = reason
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ConversionError(
+            f'{len(unknown)} of its weights have names that {names.title} has not: {", ".join(unknown[:SHOWN])}. Fix: '
+            "register tokens and gated layers have no place in MMSegmentation's VisionTransformer; take TIMMBackbone"
+        )
+    return found, dropped, _checked(found, names.title)
+
+
+def _without_scales(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    folded, dropped = dict(weights), {}
+    for name, gamma in weights.items():
+        match = re.fullmatch(r'(blocks\.\d+)\.(ls[12])\.gamma', name)
+        if match is None:
+            continue
+        layer = f'{match[1]}.{SCALED[match[2]]}'
+        for part in ('weight', 'bias'):
+            value = folded.get(f'{layer}.{part}')
+            if value is None or value.shape[0] != gamma.shape[0]:
+                raise ConversionError(f'{layer}.{part} is missing or does not fit {name}. Fix: copy the file again')
+            folded[f'{layer}.{part}'] = (value.T * gamma).T
+        del folded[name]
+        dropped[name] = SCALE_REASON
+    return folded, dropped
+
+
+def _checked(found: Mapping[str, Tensor], title: str) -> str:
+    """What it is in words, after comparing every weight with what the others imply."""
+    patch = found.get('backbone.patch_embed.projection.weight')
+    hidden = found.get('backbone.layers.0.ffn.layers.0.0.weight')
+    if patch is None or patch.dim() != 4 or hidden is None or 'backbone.pos_embed' not in found:
+        raise ConversionError(f'it is no whole {title}: its patches, positions or first block are missing')
+    blocks = 1 + max(int(match[1]) for name in found if (match := re.match(r'backbone\.layers\.(\d+)\.', name)))
+    width, wide = patch.shape[0], hidden.shape[0]
+    expected: dict[str, tuple[int, ...]] = {'cls_token': (1, 1, width), 'ln1.weight': (width,), 'ln1.bias': (width,)}
+    expected['pos_embed'] = (1, found['backbone.pos_embed'].shape[-2], width)
+    expected |= {'patch_embed.projection.weight': tuple(patch.shape), 'patch_embed.projection.bias': (width,)}
+    linear = {'attn.attn.in_proj_': (3 * width, width), 'attn.attn.out_proj.': (width, width)}
+    linear |= {'ffn.layers.0.0.': (wide, width), 'ffn.layers.1.': (width, wide)}
+    for block in range(blocks):
+        for norm in ('ln1', 'ln2'):
+            expected |= {f'layers.{block}.{norm}.{part}': (width,) for part in ('weight', 'bias')}
+        for layer, shape in linear.items():
+            expected |= {f'layers.{block}.{layer}weight': shape, f'layers.{block}.{layer}bias': shape[:1]}
+    shapes = {name.removeprefix('backbone.'): tuple(value.shape) for name, value in found.items()}
+    wrong = [name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)]
+    if wrong:
+        name = min(wrong)
+        raise ConversionError(
+            f'it is no whole {title}: {len(wrong)} weights are missing or of another shape, such as {name}: '
+            f'{shapes.get(name, "absent")}, expected {expected.get(name, "no such weight")}. Fix: copy the file again'
+        )
+    return f'ViT with {width} channels, {blocks} blocks, patches of {patch.shape[-1]} pixels'

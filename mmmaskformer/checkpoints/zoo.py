@@ -1,0 +1,161 @@
+"""Public weights by name: what there is, where it is, under which licence, and where copies of it are kept.
+
+Needs the standard library only.
+"""
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+PREFIX = 'zoo://'
+"""How names of the zoo begin where a checkpoint is expected."""
+
+DATA = Path(__file__).with_name('zoo.json')
+FOLDER_VARIABLE = 'MMMASKFORMER_CACHE'
+OFFLINE_VARIABLE = 'MMMASKFORMER_OFFLINE'
+MORE_VARIABLE = 'MMMASKFORMER_ZOO'
+"""Environment variables: the cache folder, whether nothing is to be downloaded, and a further list of models."""
+
+PACKAGES = ('official', 'mmdet', 'mmseg', 'transformers', 'mmmaskformer', 'backbone')
+TASKS = ('semantic', 'panoptic', 'backbone')
+NEEDED = ('package', 'task', 'address', 'licence')
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One entry.
+
+    Attributes:
+        name: here.
+        package: whose format the file has, one of `PACKAGES`; ``backbone`` for weights that training starts from.
+        task: one of `TASKS`.
+        address: of the file; for transformers of the folder, with a slash at its end.
+        licence: of the weights.
+        released_as: its name where it was released.
+        config: of this package, below ``configs/``, or an absolute path; '' to have one written from the weights.
+        classes: name of the class list, for files that name no classes.
+        checksum: kind and beginning of the digest, ``md5:d8dbeb``; '' if none is published.
+        result: published, metric to value in per cent.
+        unseen: whether the address follows a pattern and was seen nowhere.
+    """
+
+    name: str
+    package: str
+    task: str
+    address: str
+    licence: str
+    released_as: str = ''
+    config: str = ''
+    classes: str | None = None
+    checksum: str = ''
+    result: Mapping[str, float] = field(default_factory=dict)
+    unseen: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the weights come as a folder of several files."""
+        return self.package == 'transformers'
+
+    @property
+    def folder(self) -> Path:
+        """Where its copies are kept."""
+        return cache_folder() / self.name
+
+    @property
+    def original(self) -> Path:
+        """The copy of what was released: a file, or a folder."""
+        return self.folder / ('original' if self.is_folder else self.address.rsplit('/', 1)[-1])
+
+    def describe_result(self) -> str:
+        """The published result in words; '–' if there is none."""
+        return ', '.join(f'{metric} {value:g}' for metric, value in self.result.items()) or '–'
+
+
+def zoo_models() -> dict[str, ZooModel]:
+    """All models by name: those of this package, and those of the file that MMMASKFORMER_ZOO names.
+
+    Raises:
+        ValueError: if an entry of that file is wrong.
+        FileNotFoundError: if there is no such file.
+    """
+    models = _read(DATA)
+    more = os.environ.get(MORE_VARIABLE)
+    if more and not Path(more).is_file():
+        raise FileNotFoundError(f'{MORE_VARIABLE}={more}: no such file. Fix: correct the path, or unset the variable')
+    return models | (_read(Path(more)) if more else {})
+
+
+def find_model(reference: str) -> ZooModel:
+    """The model of a name.
+
+    Args:
+        reference: the name here or where it was released, with or without ``zoo://``.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    name = str(reference).removeprefix(PREFIX)
+    models = zoo_models()
+    found = models.get(name) or next((model for model in models.values() if model.released_as == name), None)
+    if found is None:
+        close = difflib.get_close_matches(name, models, 3, 0.4)
+        raise ValueError(
+            f'{PREFIX}{name}: no model has this name; found {len(models)} others'
+            f"{', such as ' * bool(close)}{', '.join(close)}. Fix: choose one that 'mmmaskformer models' lists"
+        )
+    return found
+
+
+def is_name(checkpoint: object) -> bool:
+    """Whether a checkpoint is given as a name of the zoo."""
+    return isinstance(checkpoint, str) and checkpoint.startswith(PREFIX)
+
+
+def cache_folder() -> Path:
+    """Where copies are kept: MMMASKFORMER_CACHE, or the user's folder for such files."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    if given:
+        return Path(given).expanduser()
+    if sys.platform == 'win32' and os.environ.get('LOCALAPPDATA'):
+        return Path(os.environ['LOCALAPPDATA']) / 'mmmaskformer'
+    base = os.environ.get('XDG_CACHE_HOME')
+    return (Path(base) if base else Path.home() / '.cache') / 'mmmaskformer'
+
+
+def is_offline() -> bool:
+    """Whether nothing is to be downloaded, as MMMASKFORMER_OFFLINE says."""
+    return os.environ.get(OFFLINE_VARIABLE, '').lower() not in ('', '0', 'false', 'no')
+
+
+def _read(path: Path) -> dict[str, ZooModel]:
+    try:
+        entries = json.loads(path.read_text(encoding='utf-8'))['models']
+        return {name: _model(name, entry, path) for name, entry in entries.items()}
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path}: cannot be read as a list of models ({type(error).__name__}: {error}); expected {{'models': "
+            f'{{NAME: {{{", ".join(NEEDED)}, …}}}}}}. Fix: write it as {DATA} is'
+        ) from None
+
+
+def _model(name: str, entry: dict, path: Path) -> ZooModel:
+    known = {item.name for item in fields(ZooModel)} - {'name'}
+    for key in (*(key for key in NEEDED if not entry.get(key)), *(key for key in entry if key not in known)):
+        raise ValueError(f'{path}: {name} has {"no" if key in NEEDED else "the unknown"} key {key!r}. Fix: correct it')
+    for key, choices in (('package', PACKAGES), ('task', TASKS)):
+        if entry[key] not in choices:
+            raise ValueError(f'{path}: {name} has {key}={entry[key]!r}, expected one of {", ".join(choices)}')
+    if '://' not in entry['address'] or entry['address'].endswith('/') != (entry['package'] == 'transformers'):
+        raise ValueError(
+            f'{path}: {name} has address={entry["address"]!r}, expected scheme://… of a file, or for transformers of a '
+            'folder, with a slash at its end'
+        )
+    if Path(name).name != name or name.startswith('.'):
+        raise ValueError(f'{path}: {name!r} is no name of a folder. Fix: letters, digits, hyphens')
+    if entry.get('checksum') and not entry['checksum'].startswith(('md5:', 'sha256:')):
+        raise ValueError(f'{path}: {name} has checksum={entry["checksum"]!r}, expected md5:… or sha256:…')
+    return ZooModel(name=name, **entry)

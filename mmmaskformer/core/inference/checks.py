@@ -1,0 +1,117 @@
+"""What the results of an image can be computed from; anything else is refused, never answered with some labels."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, whole
+from mmmaskformer.core.inference.query_masks import QueryMasks
+from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
+from mmmaskformer.core.torch_versions import is_compiling
+
+Arguments = ParamSpec('Arguments')
+Result = TypeVar('Result')
+
+SETTINGS: Mapping[str, Check] = {
+    'object_threshold': FRACTION,
+    'overlap_threshold': FRACTION,
+    'score_threshold': FRACTION,
+    'min_area': whole(0),
+    'max_per_image': whole(1),
+    'resize_masks_first': BOOLEAN,
+}
+"""Of the functions of this package, whichever has them."""
+
+
+def checked_inference(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorator: the function checks ``class_logits``, ``masks`` and its settings before it computes anything.
+
+    A GPU is waited for once. The heads for MMSegmentation and MMDetection, which check the logits of a whole batch by
+    themselves, call the function as it is written (`inspect.unwrap`).
+
+    Args:
+        function: of class logits (Q, K + 1), masks of the same queries, and settings by name.
+
+    Returns:
+        The same, which raises a `ValueError` for what does not fit together or is out of range, and a
+        `NonFiniteLogitsError` for logits that are inf or NaN.
+    """
+
+    @functools.wraps(function)
+    def checking(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if not (torch.jit.is_tracing() or is_compiling()):
+            given: dict[str, Any] = {**dict(zip(('class_logits', 'masks'), args, strict=False)), **kwargs}
+            if {'class_logits', 'masks'} <= set(given):  # without them, Python's own error says what is missing
+                check_inputs(function.__name__, **given)
+        return function(*args, **kwargs)
+
+    return checking
+
+
+def check_inputs(
+    where: str, class_logits: Tensor, masks: QueryMasks, is_thing: Tensor | None = None, **settings: Any
+) -> None:
+    """Check the logits and the settings of one image.
+
+    Args:
+        where: name of the function, for messages.
+        class_logits: (Q, K + 1) float, K of at least 1.
+        masks: of the same Q queries.
+        is_thing: (K,) bool; None where it is not used.
+        settings: see `SETTINGS`.
+
+    Raises:
+        ValueError: if they do not fit together, or a setting is out of range.
+        NonFiniteLogitsError: if logits are inf or NaN.
+    """
+    check_settings(where, settings, SETTINGS)
+    if not isinstance(class_logits, Tensor) or class_logits.ndim != 2 or not class_logits.is_floating_point():
+        raise ValueError(f'{where}: class_logits are {_form(class_logits)}; expected (Q, K + 1) float of one image')
+    queries, outputs = class_logits.shape
+    if outputs < 2:
+        raise ValueError(f'{where}: class_logits have {outputs} columns; expected K + 1, the last one "no object"')
+    _check_masks(where, masks, queries)
+    if is_thing is not None and (is_thing.dtype != torch.bool or is_thing.shape != (outputs - 1,)):
+        raise ValueError(f'{where}: is_thing is {_form(is_thing)}; expected ({outputs - 1},) bool, one per class')
+    _require_finite(where, class_logits, masks)
+
+
+def _check_masks(where: str, masks: QueryMasks, queries: int) -> None:
+    if not isinstance(masks, QueryMasks):
+        raise ValueError(f'{where}: masks are a {type(masks).__name__}; expected QueryMasks. Fix: QueryMasks.of_logits')
+    sizes = {key: getattr(masks, key) for key in ('input_size', 'image_size', 'out_size')}
+    check_settings(where, sizes, dict.fromkeys(sizes, SIZE))
+    like = masks.like
+    if not like.is_floating_point():
+        raise ValueError(f'{where}: masks are {like.dtype}; expected float logits, before sigmoid')
+    if like.shape[0] != 1 or masks.masks.num_queries != queries:
+        raise ValueError(
+            f'{where}: found masks of {masks.masks.num_queries} queries of {like.shape[0]} images for {queries} rows '
+            'of class_logits; expected those of the same queries of one image. Fix: masks.of_image(image)'
+        )
+    if 0 in masks.masks.size or any(a > b for a, b in zip(masks.image_size, masks.input_size, strict=True)):
+        raise ValueError(
+            f'{where}: found masks on a grid of {tuple(masks.masks.size)} for an image of {tuple(masks.image_size)} '
+            f'within an input of {tuple(masks.input_size)}; expected an image that lies within its padded input'
+        )
+
+
+def _require_finite(where: str, class_logits: Tensor, masks: QueryMasks) -> None:
+    # -inf is a probability of 0, and right unless a query has nothing else
+    parts = {'class logits': at_least_float32(class_logits).softmax(-1), **masks.masks.parts(0)}
+    # a sum is several times faster than `isfinite` of all
+    sums = [part.sum(dtype=torch.promote_types(part.dtype, torch.float32)).double() for part in parts.values()]
+    finite = torch.stack(sums).isfinite().tolist()
+    wrong = [name for name, good in zip(parts, finite, strict=True) if not good]
+    if wrong:
+        raise NonFiniteLogitsError(
+            f'{where}: inf or NaN in {" and ".join(wrong)}: any result would be chance. Fix: look for inf or NaN in '
+            'the image and in the weights; with float16, predict with bfloat16 or float32'
+        )
+
+
+def _form(value: Any) -> str:
+    return f'{tuple(value.shape)} {value.dtype}' if isinstance(value, Tensor) else f'a {type(value).__name__}'

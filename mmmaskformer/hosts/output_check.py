@@ -1,0 +1,79 @@
+"""A hook that checks, before the work of hours, that results can be written; a registry location for `HOOKS`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, Runner
+
+from mmmaskformer.core.checks import checked
+from mmmaskformer.formats.whole_files import require_writable
+from mmmaskformer.hosts.file_backend import write_host_files_whole
+from mmmaskformer.hosts.metrics import all_metrics
+from mmmaskformer.registry import HOOKS
+
+
+class Output(NamedTuple):
+    """Something that a metric writes.
+
+    Attributes:
+        key: of the setting that names it.
+        path: of the file or folder.
+        folder: whether it is a folder.
+    """
+
+    key: str
+    path: Path
+    folder: bool
+
+
+@HOOKS.register_module()
+@checked()
+class CheckOutputsHook(Hook):
+    """Refuses results that could not be written, and lets those of mmengine and the hosts be whole or absent.
+
+    Sees the metrics of validation and test, those that a host's script adds for ``--out`` too. A path is refused if
+    something other than a file (or folder, where one is wanted) has the name, or if its folder is read-only.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        write_host_files_whole()
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the outputs of all metrics.
+
+        Raises:
+            OSError: naming the first one that cannot be written.
+        """
+        for loop in (runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop):
+                for metric in all_metrics(loop.evaluator.metrics):
+                    check_outputs(metric)
+
+
+def check_outputs(metric: BaseMetric) -> None:
+    """Check that a metric can write its results.
+
+    Raises:
+        OSError: naming the first one that it cannot.
+    """
+    for output in outputs_of(metric):
+        if '://' not in str(output.path):
+            require_writable(output.path, f'{type(metric).__name__}.{output.key}', folder=output.folder)
+
+
+def outputs_of(metric: BaseMetric) -> Iterator[Output]:
+    """Yield what a metric of ours or of the hosts writes, as far as its attributes tell."""
+    for key, folder in (('out_file_path', False), ('image_table', False), ('output_dir', True)):
+        path = getattr(metric, key, None)
+        if path is not None:
+            yield Output(key, Path(path), folder)
+    prefix = getattr(metric, 'outfile_prefix', None)
+    if prefix is not None:
+        for ending in ('.bbox.json', '.segm.json', '.panoptic.json'):
+            yield Output('outfile_prefix', Path(f'{prefix}{ending}'), False)
+        yield Output('outfile_prefix', Path(f'{prefix}.panoptic'), True)

@@ -1,0 +1,119 @@
+"""Files from a server on loopback that breaks off, refuses or has another file: whole or absent, and told why."""
+
+import hashlib
+import shutil
+import socket
+from types import SimpleNamespace
+
+import pytest
+from helpers.file_server import serving
+
+from mmmaskformer.checkpoints import downloads
+from mmmaskformer.checkpoints.downloads import AbsentError, DownloadError, download
+
+CONTENT = bytes(range(256)) * 5000
+CHECKSUM = f'md5:{hashlib.md5(CONTENT).hexdigest()[:6]}'
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(downloads, 'PAUSES', (0.0, 0.0))
+    monkeypatch.setattr(downloads, 'BLOCK', 1 << 14)
+    with serving() as found:
+        found.files['weights.pkl'] = CONTENT
+        yield found
+
+
+@pytest.fixture
+def fetch(server, tmp_path):
+    """Fetches the file and returns what was reported."""
+    lines: list[str] = []
+
+    def fetch_file(name: str = 'weights.pkl', checksum: str = CHECKSUM):
+        download(server.address + name, tmp_path / 'weights.pkl', checksum, lines.append)
+        return lines
+
+    return fetch_file
+
+
+def ranges(server) -> list[str | None]:
+    return [span for _, span in server.requests]
+
+
+def test_a_whole_file(server, fetch, tmp_path):
+    lines = fetch()
+    assert [path.name for path in tmp_path.iterdir()] == ['weights.pkl']
+    assert (tmp_path / 'weights.pkl').read_bytes() == CONTENT and ranges(server) == [None]
+    assert len(lines) in (9, 10) and lines[0] == 'weights.pkl: 10 % of 1.3 MB'
+
+
+def test_a_broken_transfer_goes_on_where_it_broke(server, fetch, tmp_path):
+    server.faults['weights.pkl'] = ['busy', 'break', 'break', 'busy', 'break']
+    lines = fetch(checksum=f'sha256:{hashlib.sha256(CONTENT).hexdigest()}')
+    assert (tmp_path / 'weights.pkl').read_bytes() == CONTENT
+    starts = [0 if span is None else int(span[6:-1]) for span in ranges(server)]
+    size = len(CONTENT)
+    assert starts == [0, 0, size // 2, size * 3 // 4, size * 3 // 4, size * 7 // 8]
+    assert len([line for line in lines if 'the transfer broke after' in line]) == 5
+
+
+def test_an_earlier_part_is_used(server, fetch, tmp_path):
+    (tmp_path / 'weights.pkl.part').write_bytes(CONTENT[:1000])
+    fetch()
+    assert ranges(server) == ['bytes=1000-'] and (tmp_path / 'weights.pkl').read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    'part, requests, fault',
+    [
+        (CONTENT[:1000], ['bytes=1000-'], 'whole'),  # a server that knows no ranges
+        (CONTENT, [f'bytes={len(CONTENT)}-'], ''),
+        (CONTENT + b'x', [f'bytes={len(CONTENT) + 1}-', None], ''),
+        (b'y' * 1000, ['bytes=1000-', None], ''),  # of another file, which the checksum shows
+    ],
+    ids=['no ranges', 'whole', 'too long', 'another file'],
+)
+def test_parts_of_all_kinds(server, fetch, tmp_path, part, requests, fault):
+    (tmp_path / 'weights.pkl.part').write_bytes(part)
+    server.faults['weights.pkl'] = [fault]
+    fetch()
+    assert ranges(server) == requests and (tmp_path / 'weights.pkl').read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ['weights.pkl']
+
+
+def test_another_file_than_was_published(fetch, tmp_path):
+    with pytest.raises(DownloadError, match=rf'md5 {CHECKSUM[4:]}…, expected 000000…; nothing is kept. Fix: try again'):
+        fetch(checksum='md5:000000')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_there(fetch, tmp_path):
+    with pytest.raises(AbsentError, match=r'HTTP 404 Not Found. Fix: look for .* put it there: .*/weights\.pkl$'):
+        fetch('absent.pkl')
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_network(tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        address = f'http://127.0.0.1:{free.getsockname()[1]}/weights.pkl'
+        message = (
+            rf'{address} cannot be fetched \(.*refused.*\). Fix: fetch it by hand and put it there: {tmp_path}/w.pkl'
+        )
+        with pytest.raises(DownloadError, match=message):
+            download(address, tmp_path / 'w.pkl', '', print)
+
+
+def test_a_server_that_always_breaks_ends_in_a_message_and_keeps_what_came(server, fetch, tmp_path):
+    server.faults['weights.pkl'] = ['break', *['busy'] * 9]
+    with pytest.raises(DownloadError, match='HTTP 503 .* Fix: fetch it by hand'):
+        fetch()
+    assert len(server.requests) == 3  # two in a row bring nothing
+    assert (tmp_path / 'weights.pkl.part').read_bytes() == CONTENT[: len(CONTENT) // 2]
+
+
+def test_a_disk_without_room(fetch, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match=r'1 MB are needed for weights.pkl, 0 MB are free; nothing is fetched. Fix: make'):
+        fetch()
+    assert not list(tmp_path.iterdir())
