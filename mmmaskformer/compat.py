@@ -143,7 +143,7 @@ def checkpoint_globals() -> dict:
     """What mmengine 0.10 stores in its checkpoints beside tensors and plain values, by the name in the file."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
-    from mmmaskformer.checkpoints.plain_arrays import stand_ins
+    from mmmaskformer.formats.plain_arrays import stand_ins
 
     own = {f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}': HistoryBuffer}
     arrays = {name: item for name, item in stand_ins().items() if not name.endswith('._frombuffer')}

@@ -24,7 +24,8 @@ from torch._weights_only_unpickler import _get_allowed_globals
 from torch.torch_version import TorchVersion
 
 from mmmaskformer import compat
-from mmmaskformer.checkpoints import loading, plain_arrays, readers, transformers_files, writers, zoo
+from mmmaskformer.checkpoints import loading, readers, transformers_files, writers, zoo
+from mmmaskformer.formats import plain_arrays
 
 _patching = threading.RLock()
 

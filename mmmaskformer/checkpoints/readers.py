@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from mmmaskformer.checkpoints import plain_arrays
+from mmmaskformer.formats import plain_arrays
 
 HEADER_LIMIT = 100_000_000
 """Bytes; safetensors itself allows no longer header."""

@@ -5,11 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from mmmaskformer.checkpoints.classes import facts_of
+from mmmaskformer.checkpoints.classes import class_lists, facts_of, find_permutation
 from mmmaskformer.checkpoints.config_text import UNKNOWN, lookup, read_config_text
 from mmmaskformer.checkpoints.transformers_files import Settings
 
 HEADS = ('decode_head', 'panoptic_head')
+PANOPTIC_ONLY = 'coco_panoptic'
+"""Class list of the data set whose published models are all panoptic; ADE20K and Cityscapes have both kinds."""
+
 USUAL_RESNET = {
     'style': 'pytorch',
     'strides': (1, 2, 2, 2),
@@ -78,7 +81,14 @@ def guess_task(package: str, meta: Mapping, weights: Mapping[str, Tensor]) -> st
         return 'semantic'
     if package in ('mmmaskformer-panoptic', 'mmdet'):
         return 'panoptic'
-    if facts_of(meta.get('dataset_meta') or {}).get('isthing'):
+    facts = facts_of(meta.get('dataset_meta') or {})
+    if facts.get('isthing'):
+        return 'panoptic'
+    coco = class_lists()[PANOPTIC_ONLY]['classes']
+    if 'classes' in facts:
+        if find_permutation(facts['classes'], coco) is not None:
+            return 'panoptic'
+    elif any(name.endswith('predictor.class_embed.weight') and len(weights[name]) == len(coco) + 1 for name in weights):
         return 'panoptic'
     return 'panoptic' if any('encoder.layers' in name and 'sem_seg_head' in name for name in weights) else 'semantic'
 

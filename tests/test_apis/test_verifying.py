@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from mmmaskformer.apis import converting
 from mmmaskformer.apis.converting import convert_checkpoint
 from mmmaskformer.apis.model_configs import host_config
+from mmmaskformer.apis.verifying import build
+from mmmaskformer.checkpoints.classes import class_lists
 from mmmaskformer.checkpoints.convert import convert
 from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
 from mmmaskformer.checkpoints.writers import write_transformers
@@ -185,3 +187,23 @@ def test_a_header_of_another_kind_is_refused(tmp_path):
     save_file({'x': torch.ones(1)}, tmp_path / 'a.safetensors', {'mmmaskformer': '[1, 2]'})
     with pytest.raises(ValueError, match='in its header is a list, expected an object'):
         convert_checkpoint(tmp_path / 'a.safetensors', tmp_path / 'b.pth', 'mmmaskformer')
+
+
+@pytest.mark.parametrize(
+    'source, task', [('official', 'panoptic'), ('transformers', 'panoptic'), ('ade20k', 'semantic')]
+)
+def test_models_of_coco_are_panoptic_without_an_encoder_too(tmp_path, source, task):
+    """Published Swin models of COCO have no encoder, and no file names the things."""
+    listed = class_lists()['ade20k_panoptic' if source == 'ade20k' else 'coco_panoptic']['classes']
+    shape = architecture('swin', classes=len(listed))
+    settings = replace(SETTINGS, classes=tuple(listed), dataset_meta={})
+    weights = dict(build(host_config('mmseg', shape, settings)).state_dict())
+    if source == 'official':
+        path = write_official(tmp_path / 'a.pkl', convert(weights, 'mmseg', 'official').weights)
+    else:
+        path = tmp_path / 'hub'
+        found = convert(weights, 'mmseg', 'transformers').weights
+        write_transformers(path, found, hub_config(shape, settings), hub_preprocessor(settings))
+    report = convert_checkpoint(path, tmp_path / 'b.pth', 'mmmaskformer', num_heads=4)
+    head = {'panoptic': 'panoptic_head', 'semantic': 'decode_head'}[task]
+    assert any(name.startswith(f'{head}.') for name in report.conversion.weights)
