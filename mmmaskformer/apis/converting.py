@@ -270,7 +270,7 @@ def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, 
             f'{wanted.get(name, "no such weight")}; the checkpoint is {conversion.architecture.describe()}. Fix: '
             'the config of that model'
         )
-    head = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
+    head: Any = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
     if hasattr(head, 'classifier'):  # a host's own head has other modules
         require_same_settings(model, head, known)
     notes += differing_settings(model, known)

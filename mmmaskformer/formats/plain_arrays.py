@@ -39,7 +39,7 @@ class PlainType:
         """Take the byte order; a type of numpy's own has nothing else that could be set."""
         if not isinstance(state, tuple) or len(state) < 5 or any(item is not None for item in state[2:5]):
             raise pickle.UnpicklingError('it asks for an array of records')
-        order = state[1].decode('latin1') if isinstance(state[1], bytes) else state[1]
+        order: Any = state[1].decode('latin1') if isinstance(state[1], bytes) else state[1]
         if order not in ('<', '>', '=', '|'):
             raise pickle.UnpicklingError(f'it asks for an array with the byte order {order!r}')
         if order != '|':
@@ -57,7 +57,7 @@ class PlainArray(np.ndarray):
         """
         raise pickle.UnpicklingError('it asks for an array over memory of its own')
 
-    def __setstate__(self, state: Any) -> None:  # type: ignore[override]
+    def __setstate__(self, state: Any) -> None:
         """Fill an empty array with what numpy wrote: version, shape, type, order and content."""
         if not isinstance(state, tuple) or len(state) != 5 or self.size:
             raise pickle.UnpicklingError('it holds an array that numpy has not written')
@@ -67,7 +67,8 @@ class PlainArray(np.ndarray):
         wanted = math.prod(shape) * (1 if dtype.hasobject else dtype.itemsize)
         if not isinstance(content, list if dtype.hasobject else bytes) or len(content) != wanted:
             raise pickle.UnpicklingError(f'it holds an array of shape {shape} with a content of another size')
-        super().__setstate__((1, shape, dtype, bool(fortran), content))
+        written: Any = (1, shape, dtype, bool(fortran), content)
+        super().__setstate__(written)
 
     def __reduce__(self) -> Any:
         return self.view(np.ndarray).__reduce__()

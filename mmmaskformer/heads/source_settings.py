@@ -51,14 +51,14 @@ def differing_settings(model: nn.Module, known: Mapping[str, Any]) -> list[str]:
 
 
 def _pairs(model: nn.Module, known: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    preprocessor = getattr(model, 'data_preprocessor', None)
+    preprocessor: Any = getattr(model, 'data_preprocessor', None)
     for key in ('mean', 'std'):
         ours = getattr(preprocessor, key, None)
         if key in known and ours is not None:
             yield f'data_preprocessor.{key}', tuple(known[key]), tuple(ours.flatten().tolist())
     if 'red_first' in known and hasattr(preprocessor, 'channel_conversion'):
         yield 'data_preprocessor.bgr_to_rgb', known['red_first'], preprocessor.channel_conversion
-    backbone = getattr(model, 'backbone', None)
+    backbone: Any = getattr(model, 'backbone', None)
     for key, usual in USUAL_RESNET.items():
         if 'backbone' in known and hasattr(backbone, key):
             yield f'backbone.{key}', known['backbone'].get(key, usual), getattr(backbone, key)
