@@ -238,6 +238,7 @@ ARROWS = {
         'mmmaskformer.checkpoints',
         'mmmaskformer.datasets',
         'mmmaskformer.core.checks',
+        'mmmaskformer.core.training.points',
         'mmmaskformer.formats',
         'mmmaskformer.heads.settings',
         'mmmaskformer.heads.panoptic_head',

@@ -206,7 +206,7 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
     problems = _problems(compared, expected, architecture.describe(), theirs) + _width_problems(architecture)
     if problems:
         raise ConversionError(
-            f'the weights do not make up a whole {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, '
+            f'the weights are not all of those of {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, '
             'or give one of an unchanged model'
         )
     return architecture

@@ -101,11 +101,10 @@ def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor, total: Ten
         total: (...) float, divides in place of the sum of the weights of these queries.
 
     Returns:
-        (...): the sum of weight * loss divided by the sum of weights; 0 if the weights are.
+        (...): the sum of weight * loss divided by the sum of weights; 0 where all weights are 0.
     """
     losses = F.cross_entropy(class_logits.flatten(0, -2), classes.flatten(), weight, reduction='none')
     total = weight[classes].sum(-1) if total is None else total
-    # Where all weights are 0, so is the sum above the line, and the mean.
     return losses.view(classes.shape).sum(-1) / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 

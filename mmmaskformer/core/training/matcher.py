@@ -101,7 +101,8 @@ class SetMatcher(nn.Module):
     def _costs(self, layers: Layers, targets: Targets) -> Tensor:
         """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64, M being the most segments of an image.
 
-        The last column belongs to no segment: it shows class logits that are not finite where there is no segment.
+        The last column belongs to no segment: it shows what is not finite and in no cost, such as class logits where
+        there is no segment, and boxes that are trained but not matched.
         """
         costs = cast('Iterable[Cost]', self.costs)  # to torch, what a ModuleList holds is any module
         weighted = [
@@ -112,6 +113,8 @@ class SetMatcher(nn.Module):
         of_no_segment = at_least_float32(layers.class_logits).sum(-1, keepdim=True)
         if not any(cost.uses_masks for cost in costs):
             of_no_segment = of_no_segment + _mask_sums(layers)
+        if layers.boxes_cxcywh is not None:
+            of_no_segment = of_no_segment + at_least_float32(layers.boxes_cxcywh).sum(-1, keepdim=True)
         if not weighted:
             weighted = [of_no_segment.new_zeros(()).expand(*of_no_segment.shape[:3], max(targets.counts))]
         return torch.cat([reduce(operator.add, weighted), of_no_segment], -1)
@@ -238,6 +241,8 @@ def _describe_non_finite(layers: Layers, layer: int, image: int) -> str:
     run, masks = next((run, masks) for run, masks in layers.groups if layer in run)
     first = (layer - run.start) * num_queries
     parts = {'class logits': layers.class_logits[layer, image]}
+    if layers.boxes_cxcywh is not None:
+        parts['boxes'] = layers.boxes_cxcywh[layer, image]
     for name, part in masks.parts(image).items():
         of_queries = len(part) == masks.num_queries and name in ('mask embeddings', 'mask logits')
         parts[name] = part[first : first + num_queries] if of_queries else part

@@ -81,7 +81,7 @@ def prepare(
             return Prepared(record, root, kept=True)
     items = recipe.find(source, root)
     require_published_numbers(recipe, items, partial_set, root)
-    _require_own_targets(recipe, items)
+    _require_own_files(recipe, items)
     is_unpacked = all(archive.is_unpacked(root) for archive in recipe.archives)
     if record is not None and is_unpacked and record.images == Counter(item.split for item in items):
         return Prepared(record, root, kept=True)
@@ -142,8 +142,16 @@ def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set
         )
 
 
-def _require_own_targets(recipe: Recipe, items: Sequence[Item]) -> None:
-    """Raise if two images would get one file."""
+def _require_own_files(recipe: Recipe, items: Sequence[Item]) -> None:
+    """Raise if two images would get one file, or if an image that is tested is learnt too."""
+    split_of: dict[Path, str] = {}
+    shared = [item for item in items if split_of.setdefault(item.sources[0], item.split) != item.split]
+    if shared:
+        splits = ' and '.join([split_of[shared[0].sources[0]], shared[0].split])
+        raise ValueError(
+            f'{recipe.title}: {len(shared)} images are listed in {splits}: {some(item.name for item in shared)}. '
+            f'Expected each in one of them. Fix: unpack the lists again: {recipe.files} from {recipe.address}.'
+        )
     number = Counter(target for item in items for target in item.targets)
     twice = [target for target, count in number.items() if count > 1]
     if twice:

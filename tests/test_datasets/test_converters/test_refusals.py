@@ -118,6 +118,8 @@ DEFECTS = [
     ('ade20k_full', lambda source: (source / 'index_ade20k.pkl').write_bytes(pickle.dumps([1])),
      r"found list, expected the lists 'folder', 'filename' and 'objectnames'"),
     ('ade20k_full', lambda source: cut(first(source, '*.jpg')), r'ADE_train_00000001\.jpg: .*not a complete image'),
+    ('cocostuff10k', lambda source: shutil.copy(source / 'imageLists/all.txt', source / 'imageLists/train.txt'),
+     r'1 images are listed in train and test: COCO_train2014_000000000079\. Expected each in one of them'),
     ('cocostuff10k', stuff_164k, 'holds COCO-Stuff 164k .*expected the 10k images'),
     ('cocostuff10k', lambda source: (source / 'imageLists/test.txt').unlink(), r'found no file .*imageLists/test\.txt'),
     ('cocostuff10k', lambda source: first(source, '*.mat').unlink(),
