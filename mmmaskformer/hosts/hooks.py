@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
+from mmmaskformer.checkpoints.classes import find_permutation
 from mmmaskformer.core.checks import checked
 from mmmaskformer.core.training.points import RandomPoints
 from mmmaskformer.datasets.pipelines import SEGMENTS, check_pipelines, leaves_of, loaded_by
@@ -126,7 +127,10 @@ class CheckClassesHook(Hook):
         if index is None or len(trained) != len(classes):
             return
         found = f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in checkpoint {self._checkpoint}"
-        if sorted(trained) == sorted(classes):
+        order = find_permutation(trained, classes)
+        if order == list(range(len(classes))):
+            return  # other spellings of the same names
+        if order is not None:
             raise ValueError(
                 f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
                 f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"
