@@ -6,8 +6,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.dist import get_world_size
 from mmengine.dataset import DefaultSampler
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -117,8 +117,8 @@ def _take_up_seed(batches, built_with: int | None, seed: int) -> None:
         sampler.seed = seed
         return _log(f'The order of the data has the seed of the interrupted run, {seed}.', logging.INFO)
     _log(
-        f'The interrupted run had the seed {seed}, the data come in the order of seed {built_with}: some are seen again '
-        f'and others left out. Fix: randomness.seed={seed}.'
+        f'The interrupted run had the seed {seed}, the data come in the order of seed {built_with}: some are seen '
+        f'again and others left out. Fix: randomness.seed={seed}.'
     )
 
 
@@ -222,7 +222,7 @@ def _newest_whole(work_dir: Path, folder: CheckpointFolder) -> Path | None:
 def _unless_outdated(pointed: Path, pointer: Path, checkpoints: list[Path]) -> Path | None:
     """The checkpoint that the work dir points to; None if the pointer was written before a newer one was.
 
-    A user who edits the pointer chooses an older checkpoint; a run that was killed before it wrote the pointer did not.
+    A user who edits the pointer chooses an older checkpoint; a run killed before it wrote the pointer did not.
     """
     newer = checkpoints[: checkpoints.index(pointed)]
     if any(path.stat().st_mtime > pointer.stat().st_mtime for path in newer):
