@@ -141,18 +141,13 @@ def allow_mmengine_checkpoints() -> None:
 
 def checkpoint_globals() -> dict:
     """What mmengine 0.10 stores in its checkpoints beside tensors and plain values, by the name in the file."""
-    import numpy as np
     from mmengine.logging.history_buffer import HistoryBuffer
 
-    core = np.core if np.lib.NumpyVersion(np.__version__) < '2.0.0' else np._core
-    found = {f'{item.__module__}.{item.__qualname__}': item for item in (HistoryBuffer, np.ndarray, np.dtype)}
-    found['builtins.getattr'] = history_buffer_method
-    for function in (core.multiarray._reconstruct, core.multiarray.scalar):
-        # numpy 2 renamed its core package; the name in a file is that of the numpy that wrote it
-        for package in ('numpy.core', 'numpy._core'):
-            found[f'{package}.multiarray.{function.__name__}'] = function
-    kinds = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', '?')]
-    return found | {f'{kind.__module__}.{kind.__qualname__}': kind for kind in kinds}
+    from mmmaskformer.formats.plain_arrays import stand_ins
+
+    own = {f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}': HistoryBuffer}
+    arrays = {name: item for name, item in stand_ins().items() if not name.endswith('._frombuffer')}
+    return own | arrays | {'builtins.getattr': history_buffer_method}
 
 
 def history_buffer_method(owner: type, name: str):

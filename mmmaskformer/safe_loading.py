@@ -10,7 +10,6 @@ Those of a MaskFormer get the form of mmengine's checkpoints, with the names the
 `mmmaskformer.heads.conversion`. Names of the zoo, ``zoo://NAME``, stand for files that are fetched and converted first.
 """
 
-import codecs
 import contextlib
 import functools
 import pickle
@@ -26,6 +25,7 @@ from torch.torch_version import TorchVersion
 
 from mmmaskformer import compat
 from mmmaskformer.checkpoints import loading, readers, transformers_files, writers, zoo
+from mmmaskformer.formats import plain_arrays
 
 _patching = threading.RLock()
 
@@ -167,7 +167,7 @@ class RestrictedUnpickler(pickle.Unpickler):
             pickle.UnpicklingError: if it is not on the list.
         """
         # the last is how pickle writes the bytes of arrays and numpy scalars
-        allowed = {**_get_allowed_globals(), **compat.checkpoint_globals(), '_codecs.encode': codecs.encode}
+        allowed = {**_get_allowed_globals(), **compat.checkpoint_globals(), '_codecs.encode': plain_arrays.encode}
         full_name = f'{module}.{name}'.replace('__builtin__.', 'builtins.')  # as protocol 2 calls it
         if full_name not in allowed:
             raise pickle.UnpicklingError(f'Unsupported global: {full_name}')

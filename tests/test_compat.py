@@ -247,7 +247,7 @@ class Attack:
         (Attack(exec, 'raise SystemExit'), 'Unsupported global'),
         (Attack(getattr, HistoryBuffer, '__init__'), "attribute '__init__' of .*HistoryBuffer"),
         (Attack(getattr, HistoryBuffer, 'register_statistics'), "attribute 'register_statistics'"),
-        (Attack(getattr, np.ndarray, 'tofile'), "attribute 'tofile' of .*ndarray"),
+        (Attack(getattr, np.ndarray, 'tofile'), "attribute 'tofile' of .*PlainArray"),
         (Attack(getattr, HistoryBuffer([1.0], [1]), 'mean'), "attribute 'mean' of"),
     ],
     ids=['exec', 'private', 'classmethod', 'other owner', 'instance'],

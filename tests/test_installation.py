@@ -93,6 +93,7 @@ def test_mim_trains_a_config_that_inherits_by_name(site, tmp_path):
     (tmp_path / 'mine.py').write_text(
         "_base_ = 'mmmaskformer::scenes/maskformer_tiny_1xb8-800_scenes.py'\n"
         'train_cfg = dict(max_iters=1, val_interval=1)\n'
+        'auto_scale_lr = dict(base_batch_size=2)\n'
         'train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,\n'
         '    dataset=dict(pipeline=_base_.train_pipeline))\n'
         'val_dataloader = dict(num_workers=0, persistent_workers=False)\n'

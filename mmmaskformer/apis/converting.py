@@ -13,7 +13,6 @@ import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv
 from mmmaskformer import __version__
 from mmmaskformer.apis.class_orders import order_classes
 from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config
-from mmmaskformer.apis.source_facts import guess_task, settings_of
 from mmmaskformer.apis.trained import build_model
 from mmmaskformer.apis.verifying import Difference, compare_outputs, compare_weights
 from mmmaskformer.checkpoints.convert import Conversion, convert
@@ -21,7 +20,13 @@ from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.layouts import describe_layout, package_of, take_apart
 from mmmaskformer.checkpoints.neutral import ConversionError, read_neutral
 from mmmaskformer.checkpoints.readers import is_transformers_folder, weight_files
-from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
+from mmmaskformer.checkpoints.source_facts import guess_task, known_settings, settings_of
+from mmmaskformer.checkpoints.transformers_files import (
+    Settings,
+    hub_config,
+    hub_preprocessor,
+    require_published_settings,
+)
 from mmmaskformer.checkpoints.writers import (
     ENDINGS,
     require_writable,
@@ -29,6 +34,7 @@ from mmmaskformer.checkpoints.writers import (
     write_official,
     write_transformers,
 )
+from mmmaskformer.heads.source_settings import differing_settings, require_same_settings
 from mmmaskformer.safe_loading import read_folder, read_safely
 
 TARGETS = tuple(ENDINGS)
@@ -134,6 +140,8 @@ def convert_checkpoint(
     if task is not None:
         _require_choice('--task', task, TASKS)
     require_writable(out, to, force)
+    if out.exists() and out.resolve() == source.resolve():
+        raise FileExistsError(f'{out} is the input, and is not replaced. Fix: another name')
     read = read_source(source, averaged)
     if licence is not None:
         read = read._replace(meta={'licence': licence, **read.meta})
@@ -150,16 +158,27 @@ def convert_checkpoint(
         conversion = convert(
             read.weights, read.package, target, permutation=order, no_object_weight=settings.no_object_weight
         )
+        if to == 'official':
+            stem = getattr(conversion.architecture.backbone, 'stem', ())
+            dilations = (1, 2, 4) if len(stem) > 1 else (1, 1, 1)
+            require_published_settings(settings, 'the published code', dilations)
         hub = hub_config(conversion.architecture, settings) if to == 'transformers' else {}
-        cfg = _config_of(config, to, conversion, settings, task, notes)
+        known = known_settings(read.meta, read.package) | ({} if num_heads is None else {'num_heads': num_heads})
+        cfg = _config_of(config, to, conversion, settings, task, notes, known)
     except ValueError as error:
         raise ValueError(f'{source}: it is {NAMES[read.package].title}, and cannot be converted: {error}') from None
     notes += more
     differences = []
     if verify:
+        folder = source if is_transformers_folder(source) else None
         pair = ((read.package, read.weights), (target, conversion.weights))
-        differences = compare_outputs(*pair, conversion.architecture, settings, order)
+        differences = compare_outputs(*pair, conversion.architecture, settings, order, folder)
         differences = differences or compare_weights(pair[0], conversion, target, order)
+        if not all(difference.is_rounding for difference in differences):
+            raise ValueError(
+                f'{source}: {"; ".join(difference.describe() for difference in differences)}. That is more than '
+                'rounding: nothing is written. Fix: give what no weight tells, such as --num-heads'
+            )
     if to == 'transformers':
         write_transformers(out, conversion.weights, hub, hub_preprocessor(settings))
     elif to == 'official':
@@ -213,11 +232,17 @@ def _sha256(files: list[Path]) -> str:
 
 
 def _config_of(
-    config: str | Path | None, to: str, conversion: Conversion, settings: Settings, task: str, notes: list[str]
+    config: str | Path | None,
+    to: str,
+    conversion: Conversion,
+    settings: Settings,
+    task: str,
+    notes: list[str],
+    known: Mapping,
 ) -> Config | None:
     """Config of the result, checked against its weights if it is the user's; None if none is known."""
     if config is not None:
-        return _checked_config(config, conversion)
+        return _checked_config(config, conversion, known, notes)
     if to not in ('mmmaskformer', 'mmseg', 'mmdet'):
         return None
     try:
@@ -229,12 +254,13 @@ def _config_of(
         return None
 
 
-def _checked_config(config: str | Path, conversion: Conversion) -> Config:
+def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, notes: list[str]) -> Config:
     """The user's config, whose model must have the names and shapes of the result."""
     if not Path(config).is_file():
         raise FileNotFoundError(f'--config {config}: no such file')
     cfg = Config.fromfile(config)
-    wanted = {name: tuple(value.shape) for name, value in build_model(cfg).state_dict().items()}
+    model = build_model(cfg)
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in conversion.weights.items()}
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if wrong:
@@ -244,6 +270,10 @@ def _checked_config(config: str | Path, conversion: Conversion) -> Config:
             f'{wanted.get(name, "no such weight")}; the checkpoint is {conversion.architecture.describe()}. Fix: '
             'the config of that model'
         )
+    head: Any = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
+    if hasattr(head, 'classifier'):  # a host's own head has other modules
+        require_same_settings(model, head, known)
+    notes += differing_settings(model, known)
     return cfg
 
 

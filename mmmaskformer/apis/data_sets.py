@@ -88,7 +88,7 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
     if record is None:
         raise FileNotFoundError(
             f'{recipe.title}: found no {record_path(folder, name)}, the record of a complete data set. Fix: '
-            f'mmmaskformer data prepare {name}, which also ends what was interrupted.'
+            f'mmmaskformer data prepare {name}, which also completes an interrupted preparation.'
         )
     require_complete(recipe, record, folder)
     return report(recipe, record, folder)
@@ -111,7 +111,8 @@ def check_folder(folder: str | Path) -> str:
     if not names:
         raise FileNotFoundError(
             f'{folder}: found no record of a complete data set, NAME.prepared.json. Expected at least one. Fix: '
-            'mmmaskformer data prepare NAME, which also ends what was interrupted; or give the folder that it made.'
+            'mmmaskformer data prepare NAME, which also completes an interrupted preparation; or give the folder that '
+            'it made.'
         )
     return '\n\n'.join(check_prepared(name, folder) for name in names)
 

@@ -59,7 +59,7 @@ def own_config(architecture: Architecture, settings: Settings, task: str) -> Con
     if task == 'panoptic':
         settings_of_head['things'] = _things(head.num_classes, settings)
         padding = dict(pad_size_divisor=max(1, settings.size_divisor))
-    preprocessor = dict(mean=list(settings.mean), std=list(settings.std), **padding)
+    preprocessor = dict(mean=list(settings.mean), std=list(settings.std), bgr_to_rgb=settings.red_first, **padding)
     key = 'panoptic_head' if task == 'panoptic' else 'decode_head'
     backbone = dict(_delete_=True, **backbone_config(architecture, settings))
     model = dict(data_preprocessor=preprocessor, backbone=backbone)
@@ -87,6 +87,8 @@ def host_config(package: str, architecture: Architecture, settings: Settings) ->
     cfg = Config.fromstring(f'_base_ = {bases[package]!r}\n', '.py')
     model = cfg.model
     own = model.decode_head if package == 'mmseg' else model.panoptic_head
+    # The preprocessors of both hosts take the same settings.
+    model.data_preprocessor.update(mean=list(settings.mean), std=list(settings.std), bgr_to_rgb=settings.red_first)
     model.backbone = backbone_config(architecture, settings)
     own.update(in_channels=list(head.widths), feat_channels=head.channels, out_channels=head.channels)
     own.num_queries = head.num_queries
@@ -136,6 +138,7 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
             mlp_ratio=int(net.mlp_ratio) if net.mlp_ratio == int(net.mlp_ratio) else net.mlp_ratio,
             strides=(net.patch, 2, 2, 2),
             drop_path_rate=0.3,
+            **settings.backbone,
         )
     if isinstance(net, ResNet) and (net.bottleneck, net.blocks) in DEPTHS:
         config = dict(
@@ -148,7 +151,8 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
             norm_eval=True,
             style='pytorch',
         )
-        return config | (dict(multi_grid=settings.dilations) if set(settings.dilations) != {1} else {})
+        multi_grid = dict(multi_grid=settings.dilations) if set(settings.dilations) != {1} else {}
+        return config | multi_grid | settings.backbone
     what = 'no backbone' if net is None else net.describe()
     raise NoConfigError(f'{what}: no config of it is known. Fix: give yours with --config')
 

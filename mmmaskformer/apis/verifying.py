@@ -25,6 +25,9 @@ from mmmaskformer.checkpoints.writers import write_transformers
 IMAGE_SIZE = (96, 160)
 """(H, W) of the image, no multiple of most windows."""
 
+LIMIT = 1e-4
+"""Of a difference that is one of rounding, relative to the largest value, or to 1 if that is smaller."""
+
 HOSTS = {'mmseg': 'mmseg', 'mmdet': 'mmdet', 'mmmaskformer': 'mmseg', 'mmmaskformer-panoptic': 'mmdet'}
 
 
@@ -48,6 +51,11 @@ class Difference(NamedTuple):
     largest: float
     scale: float
 
+    @property
+    def is_rounding(self) -> bool:
+        """Whether two correct models can differ so much; not if a value is inf or NaN."""
+        return self.largest <= LIMIT * max(1.0, self.scale)
+
     def describe(self) -> str:
         """One line."""
         return f'verified: {self.what} differ by at most {self.largest:.1e}, values up to {self.scale:.1f}'
@@ -59,6 +67,7 @@ def compare_outputs(
     architecture: Architecture,
     settings: Settings,
     order: list[int] | None,
+    folder: Path | None = None,
 ) -> list[Difference]:
     """Run both models on one image.
 
@@ -68,12 +77,17 @@ def compare_outputs(
         architecture: of both.
         settings: of both, with the classes of the target.
         order: for each class of the target its label in the source; None if they are the same.
+        folder: of the source, if it is one of transformers: the library reads it itself, with its own config.
 
     Returns:
         The differences of class logits and of mask logits; none if a package is not installed or has no config.
     """
     image = make_image()
-    one, other = (outputs(package, weights, architecture, settings, image) for package, weights in (source, target))
+    if folder is not None and find_spec('transformers'):
+        one: Outputs | None = _outputs_of_folder(folder, image)
+    else:
+        one = outputs(*source, architecture, settings, image)
+    other = outputs(*target, architecture, settings, image) if one is not None else None
     if one is None or other is None:
         return []
     if order is not None:
@@ -103,8 +117,9 @@ def compare_weights(
     weights = spelt_as_in_table(weights, NAMES[package])
     used = {name: value for name, value in weights.items() if name not in conversion.dropped}
     pairs = [(value.double(), undone.weights[name].double()) for name, value in used.items()]
-    largest = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
-    scale = max((float(a.abs().max()) for a, _ in pairs), default=0.0)
+    # torch's maximum is NaN if one of the values is; that of Python may skip it.
+    largest = float(torch.stack([(a - b).abs().max() for a, b in pairs]).max())
+    scale = float(torch.stack([a.abs().max() for a, _ in pairs]).max())
     return [Difference(f'{len(pairs)} weights, converted back,', largest, scale)]
 
 
@@ -170,10 +185,15 @@ def _host_model(package: str, architecture: Architecture, settings: Settings) ->
 def _hub_outputs(
     weights: Mapping[str, Tensor], architecture: Architecture, settings: Settings, image: Tensor
 ) -> Outputs:
-    library = import_module('transformers')
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'model'
         write_transformers(path, weights, hub_config(architecture, settings), hub_preprocessor(settings))
-        model = library.MaskFormerForInstanceSegmentation.from_pretrained(str(path)).eval()
-        found = model(pixel_values=image)
+        return _outputs_of_folder(path, image)
+
+
+@torch.no_grad()
+def _outputs_of_folder(path: Path, image: Tensor) -> Outputs:
+    library = import_module('transformers')
+    model = library.MaskFormerForInstanceSegmentation.from_pretrained(str(path)).float().eval()
+    found = model(pixel_values=image)
     return Outputs(found.class_queries_logits[0], found.masks_queries_logits[0])

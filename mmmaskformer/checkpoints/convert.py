@@ -163,8 +163,14 @@ def permute_classes(weights: Weights, permutation: list[int], kind: str = KINDS[
         weights: by neutral name.
         permutation: for each class its label in ``weights``.
         kind: of the head, one of `names.KINDS`.
+
+    Raises:
+        ConversionError: if it is no order of as many classes.
     """
     names = CLASS_LAYERS[kind]
+    rows = len(weights[names[0]]) - (kind == 'mask')
+    if sorted(permutation) != list(range(rows)):
+        raise ConversionError(f'its {rows} classes cannot be put in an order of {len(permutation)}')
     index = torch.tensor([*permutation, len(permutation)] if kind == 'mask' else permutation)
     return weights | {name: weights[name][index] for name in names}
 

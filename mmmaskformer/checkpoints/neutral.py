@@ -82,7 +82,7 @@ def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights,
         raise ConversionError(f'no ResNet or Swin is among its weights: {some_of(list(weights))}')
     problems = _problems(taken.weights, backbone_shapes(backbone), backbone.describe(), str)
     if problems:
-        raise ConversionError(f'it is no whole {backbone.describe()}: {some_of(problems, "; ")}')
+        raise ConversionError(f'it is not a complete {backbone.describe()}: {some_of(problems, "; ")}')
     return taken.weights, taken.dropped, backbone
 
 
@@ -206,7 +206,7 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
     problems = _problems(compared, expected, architecture.describe(), theirs) + _width_problems(architecture)
     if problems:
         raise ConversionError(
-            f'the weights do not make up a whole {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, '
+            f'the weights are not all of those of {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, '
             'or give one of an unchanged model'
         )
     return architecture

@@ -1,6 +1,5 @@
 """Files of weights of every package, read without running code from them."""
 
-import codecs
 import io
 import json
 import pickle
@@ -15,6 +14,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
+
+from mmmaskformer.formats import plain_arrays
 
 HEADER_LIMIT = 100_000_000
 """Bytes; safetensors itself allows no longer header."""
@@ -56,30 +57,18 @@ class RestrictedUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f'it asks for an object outside the file, {pid!r}')
 
 
-def _allowed() -> dict[str, Any]:
-    core = np.core if np.lib.NumpyVersion(np.__version__) < '2.0.0' else np._core  # type: ignore[attr-defined]
-    found: dict[str, Any] = {
-        'collections.OrderedDict': OrderedDict,
-        'collections.defaultdict': defaultdict,
-        'builtins.set': set,
-        'builtins.dict': dict,
-        'builtins.list': list,
-        'builtins.int': int,
-        'builtins.float': float,
-        'numpy.ndarray': np.ndarray,
-        'numpy.dtype': np.dtype,
-        # how pickle writes the bytes of arrays under protocol 2
-        '_codecs.encode': codecs.encode,
-    }
-    for package in ('numpy.core', 'numpy._core'):
-        found[f'{package}.multiarray._reconstruct'] = core.multiarray._reconstruct
-        found[f'{package}.multiarray.scalar'] = core.multiarray.scalar
-        found[f'{package}.numeric._frombuffer'] = core.numeric._frombuffer
-    kinds = {type(np.dtype(kind)) for kind in ('f8', 'f4', 'f2', 'i8', 'i4', 'i2', 'i1', 'u8', 'u4', 'u2', 'u1', '?')}
-    return found | {f'{kind.__module__}.{kind.__qualname__}': kind for kind in kinds}
-
-
-ALLOWED = _allowed()
+ALLOWED: dict[str, Any] = {
+    'collections.OrderedDict': OrderedDict,
+    'collections.defaultdict': defaultdict,
+    'builtins.set': set,
+    'builtins.dict': dict,
+    'builtins.list': list,
+    'builtins.int': int,
+    'builtins.float': float,
+    # how pickle writes the bytes of arrays under protocol 2
+    '_codecs.encode': plain_arrays.encode,
+    **plain_arrays.stand_ins(),
+}
 
 
 def kind_of(stream: IO[bytes]) -> str:
@@ -174,12 +163,14 @@ def read_safetensors(stream: IO[bytes], name: str) -> dict:
         (length,) = struct.unpack('<Q', content[:8])
         header = json.loads(content[8 : 8 + length]).get('__metadata__') or {}
         more = json.loads(header[META]) if META in header else {}
+        if not isinstance(more, dict):
+            raise ValueError(f'{META} in its header is a {type(more).__name__}, expected an object')
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise UnreadableError(
             f'checkpoint {name}: it begins like a safetensors file but cannot be read ({error}). Fix: the file is '
             'damaged or cut off; download or copy it again.'
         ) from None
-    return {'state_dict': weights, **more}
+    return {**more, 'state_dict': weights}
 
 
 def as_tensors(content: Any) -> Any:

@@ -1,12 +1,18 @@
 """config.json and preprocessor_config.json of transformers, from what is known of a model, and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmmaskformer.checkpoints.sizes import Architecture, ResNet, Swin
 
 MODEL_TYPE = 'maskformer'
 STAGES = ['stage1', 'stage2', 'stage3', 'stage4']
+USUAL = {
+    'resnet': {'hidden_act': 'relu', 'downsample_in_first_stage': False, 'downsample_in_bottleneck': False},
+    'swin': {'hidden_act': 'gelu', 'layer_norm_eps': 1e-5, 'use_absolute_embeddings': False},
+}
+"""Settings of transformers' backbones that no weight tells, with the values of the published models."""
+
 HUB_GROUPS = 32
 """Groups of every GroupNorm in transformers, which no setting changes."""
 
@@ -27,6 +33,9 @@ class Settings:
         mean: of the normalisation, for values from 0 to 255, red first.
         std: likewise.
         no_object_weight: of the loss.
+        backbone: settings of the backbone that are not those of the published models, such as ``style`` and
+            ``dilations`` of a ResNet, by their names in the hosts.
+        red_first: whether images are given to the model in the order red, green, blue.
     """
 
     num_heads: int = 8
@@ -40,6 +49,37 @@ class Settings:
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
     no_object_weight: float = 0.1
+    backbone: dict = field(default_factory=dict)
+    red_first: bool = True
+
+
+def require_published_settings(settings: Settings, package: str, dilations: tuple[int, ...] = (1, 1, 1)) -> None:
+    """Check that a model computes what every model of a package without settings of its own computes.
+
+    Args:
+        settings: of the model.
+        package: for the message.
+        dilations: of the last stage of a ResNet in the package.
+
+    Raises:
+        ValueError: if its backbone or the order of its colours is another one.
+    """
+    if settings.backbone:
+        found = ', '.join(f'{key}={value!r}' for key, value in settings.backbone.items())
+        raise ValueError(
+            f'{package} has no place for settings of the backbone, and the model has {found}. Fix: convert to another '
+            'package'
+        )
+    if tuple(settings.dilations) != dilations:
+        raise ValueError(
+            f'{package} has the dilations {dilations} in the last stage of this backbone, the model has '
+            f'{tuple(settings.dilations)}. Fix: convert to another package'
+        )
+    if not settings.red_first:
+        raise ValueError(
+            f'{package} gives images to the model in the order red, green, blue, this model takes blue first '
+            '(bgr_to_rgb=False). Fix: convert to another package'
+        )
 
 
 def hub_config(architecture: Architecture, settings: Settings) -> dict:
@@ -53,6 +93,7 @@ def hub_config(architecture: Architecture, settings: Settings) -> dict:
         ValueError: if transformers cannot express the model.
     """
     head = architecture.head
+    require_published_settings(settings, 'transformers')
     if settings.norm_groups != HUB_GROUPS:
         raise ValueError(
             f'transformers has {HUB_GROUPS} groups in every GroupNorm of the pixel decoder, the model has '
@@ -123,13 +164,52 @@ def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
             f'config.json has model_type={config.get("model_type")!r}, expected {MODEL_TYPE!r}. Fix: give the folder '
             'of a MaskFormerForInstanceSegmentation; other architectures cannot be converted'
         )
-    labels = config.get('id2label') or {}
+    decoder = _section(config, 'decoder_config')
+    _require_usual('decoder_config', decoder, {'activation_function': 'relu'})
+    backbone = _section(config, 'backbone_config')
+    _require_usual('backbone_config', backbone, USUAL.get(str(backbone.get('model_type')), {}))
+    num_heads = decoder.get('decoder_attention_heads', 8)
+    if not isinstance(num_heads, int) or num_heads < 1:
+        raise ValueError(
+            f'config.json: decoder_attention_heads is {num_heads!r}, expected a number from 1. Fix: correct it'
+        )
     found: dict = {
-        'classes': tuple(str(labels[key]) for key in sorted(labels, key=int)),
-        'num_heads': (config.get('decoder_config') or {}).get('decoder_attention_heads', 8),
+        'classes': _classes(config),
+        'num_heads': num_heads,
         'norm_groups': HUB_GROUPS,
-        'no_object_weight': config.get('no_object_weight', 0.1),
+        'no_object_weight': config.get('no_object_weight', 0.1) or 0.1,
     }
+    return found | _settings_of_preprocessor(preprocessor)
+
+
+def _section(config: Mapping, key: str) -> Mapping:
+    found = config.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f'config.json: {key} is a {type(found).__name__}, expected an object with settings')
+    return found
+
+
+def _require_usual(key: str, found: Mapping, usual: Mapping) -> None:
+    for name, value in usual.items():
+        if found.get(name, value) != value:
+            raise ValueError(
+                f'config.json: {key}.{name} is {found[name]!r}, expected {value!r}: with another value the model '
+                'computes what no other package can. Fix: none; use it with transformers'
+            )
+
+
+def _classes(config: Mapping) -> tuple[str, ...]:
+    labels = config.get('id2label') or {}
+    try:
+        return tuple(str(labels[key]) for key in sorted(labels, key=int))
+    except (TypeError, ValueError, IndexError, KeyError):
+        raise ValueError(
+            "config.json: id2label must give the name of each label, {'0': 'wall', ...}. Fix: correct it, or remove it"
+        ) from None
+
+
+def _settings_of_preprocessor(preprocessor: Mapping) -> dict:
+    found: dict = {}
     if isinstance(size := preprocessor.get('size'), Mapping):
         found |= {
             ours: size[theirs]
@@ -140,10 +220,16 @@ def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
         found |= {'short_edge': size, 'max_size': preprocessor.get('max_size', 1333)}
     if preprocessor.get('size_divisor'):
         found['size_divisor'] = int(preprocessor['size_divisor'])
-    for ours, theirs in (('mean', 'image_mean'), ('std', 'image_std')):
-        values = preprocessor.get(theirs)
-        if isinstance(values, Sequence):
-            found[ours] = tuple(round(255 * value, 4) for value in values)
+    factor = preprocessor.get('rescale_factor', 1 / 255) if preprocessor.get('do_rescale', True) else 1
+    normalises = preprocessor.get('do_normalize', True)
+    for ours, theirs, neutral, published in (
+        ('mean', 'image_mean', 0.0, Settings.mean),
+        ('std', 'image_std', 1.0, Settings.std),
+    ):
+        values = preprocessor.get(theirs, [value / 255 for value in published]) if normalises else neutral
+        values = [values] * 3 if isinstance(values, int | float) else values
+        if preprocessor:
+            found[ours] = tuple(round(value / factor, 4) for value in values)
     return found
 
 

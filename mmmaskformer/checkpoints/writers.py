@@ -109,8 +109,13 @@ def write_official(path: Path, weights: Mapping[str, Tensor]) -> None:
         write_whole(path, _torch_file({'model': dict(weights)}))
         return
     # Without an author detectron2 takes the file for one of Caffe2 and guesses which weight is which.
-    content = {'model': {name: value.numpy() for name, value in weights.items()}, '__author__': 'mmmaskformer'}
+    arrays = {name: _with_type_of_numpy(value).numpy() for name, value in weights.items()}
+    content = {'model': arrays, '__author__': 'mmmaskformer'}
     write_whole(path, pickle.dumps(content, protocol=4))
+
+
+def _with_type_of_numpy(value: Tensor) -> Tensor:
+    return value.float() if value.dtype == torch.bfloat16 else value  # which numpy has not; nothing is lost
 
 
 def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mapping, preprocessor: Mapping) -> None:

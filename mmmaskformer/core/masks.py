@@ -253,7 +253,8 @@ class Folded(NamedTuple):
         return Product(self.embed, self.conv.mask_features()).multiplied_out()
 
     def shares(self, other: Masks) -> bool:
-        return isinstance(other, Folded) and other.conv.x is self.conv.x
+        # Convolutions of one input by different weights are those of layers with mask features of their own.
+        return isinstance(other, Folded) and all(a is b for a, b in zip(self.conv, other.conv, strict=True))
 
     def joined(self, others: Sequence['Folded']) -> 'Folded':
         return self._replace(embed=torch.cat([masks.embed for masks in (self, *others)], 1))

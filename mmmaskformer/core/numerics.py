@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 class NonFiniteLogitsError(FloatingPointError, ValueError):
-    """Class or mask logits hold inf or NaN, so that nothing can be matched or predicted."""
+    """Class logits, mask logits or boxes hold inf or NaN, so that nothing can be matched or predicted."""
 
 
 def at_least_float32(x: Tensor) -> Tensor:

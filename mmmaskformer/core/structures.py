@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.masks import Masks, join_layers
+from mmmaskformer.core.match_order import ordered_matches
 from mmmaskformer.core.shapes import check_batch, check_layers, check_target
 
 NO_SEGMENT = -1
@@ -118,6 +119,10 @@ class Matches(NamedTuple):
         """Queries and segments (n,) int64 each of one layer and image."""
         chosen = (self.layer == layer) & (self.image == image)
         return torch.from_numpy(self.query[chosen]), torch.from_numpy(self.segment[chosen])
+
+    def ordered(self, num_layers: int, num_queries: int, counts: Sequence[int], matcher: str) -> 'Matches':
+        """The same pairs in the order that `Matches` promises; for arguments and errors see `ordered_matches`."""
+        return Matches(*ordered_matches(self, num_layers, num_queries, counts, matcher))
 
     def of_layers(self, layers: range) -> 'Matches':
         """The pairs of some layers."""

@@ -8,7 +8,7 @@ from mmmaskformer.formats.unreadable import describe_unreadable, is_decoding_err
 class NamesUnreadableImages:
     """A data set whose error for an image that cannot be decoded names the file and the reason.
 
-    The hosts' loader ends in an error of OpenCV that names neither for an empty file.
+    The hosts' loader fails with an error of OpenCV that names neither for an empty file.
     """
 
     def prepare_data(self, idx: int) -> Any:

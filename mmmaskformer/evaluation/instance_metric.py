@@ -39,9 +39,10 @@ KIND = one_of('bbox', 'segm', 'proposal', 'proposal_fast')
 class CocoInstanceMetric(CocoMetric):
     """MMDetection's CocoMetric that measures what `mmmaskformer.CocoInstanceDataset` reads.
 
-    The host's hands ``ann_file`` to pycocotools, which ends after the last image in a bare IndexError or KeyError where
-    an annotation has no usable outline, 'area' or 'iscrowd', and counts a found object as missed if its annotation has
-    the id 0. Here such a file is replaced by a completed copy, which is logged; any other is measured as it is.
+    The host's hands ``ann_file`` to pycocotools, which fails after the last image with a bare IndexError or KeyError
+    where an annotation has no usable outline, 'area' or 'iscrowd', and counts a found object as missed if its
+    annotation has the id 0. Here such a file is replaced by a completed copy, which is logged; any
+    other is measured as it is.
 
     Args:
         ann_file: the COCO instance JSON; None takes the ground truth of the samples.

@@ -266,6 +266,21 @@ def grey_levels(path: str) -> tuple[int, int] | None:
     return None if whole is None or cut is None else (np.unique(whole).size, np.unique(cut).size)
 
 
+def require_map(values: np.ndarray) -> None:
+    """Check that values can be written as a map: OpenCV would write floats and several channels as something else.
+
+    Args:
+        values: anything.
+
+    Raises:
+        ValueError: unless they are (H, W) integer or bool, with at least one pixel.
+    """
+    if values.ndim != 2 or not values.size or values.dtype.kind not in 'iub':
+        raise ValueError(
+            f'found an array of shape {values.shape} and type {values.dtype}, expected a map (H, W) of whole numbers'
+        )
+
+
 def write_content(file: str | Path, content: bytes) -> None:
     """Write a file that appears under its name when it is complete.
 

@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmmaskformer.formats.images import ORIENTATION, decode_picture, read_content, stored_bits, write_content
+from mmmaskformer.formats.images import (
+    ORIENTATION,
+    decode_picture,
+    read_content,
+    require_map,
+    stored_bits,
+    write_content,
+)
 
 IGNORE_INDEX_8BIT = 255
 IGNORE_INDEX_16BIT = 65535
@@ -94,10 +101,11 @@ def encode_label_map(labels: np.ndarray, wide: bool) -> bytes:
         wide: whether to use 16 bits.
 
     Raises:
-        ValueError: if a label does not fit.
+        ValueError: if a label does not fit, or they are not a map of whole numbers.
     """
+    require_map(labels)
     dtype = np.uint16 if wide else np.uint8
-    if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(dtype).max):
+    if labels.min() < 0 or labels.max() > np.iinfo(dtype).max:
         raise ValueError(
             f'found labels from {labels.min()} to {labels.max()}, expected 0 to {np.iinfo(dtype).max} in a label file '
             f'of {np.iinfo(dtype).bits} bits'

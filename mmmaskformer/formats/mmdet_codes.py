@@ -132,7 +132,7 @@ def encode_index_map(segment_map: np.ndarray, labels: Sequence[int], num_classes
     """Ground truth for MMDetection's drawing: every segment is an instance.
 
     Args:
-        segment_map: integer, of any shape: index of the segment at each pixel, -1 for none.
+        segment_map: integer, of any shape: index of the segment at each pixel, negative for none.
         labels: (M,) class of each segment.
         num_classes: K.
 
@@ -141,7 +141,7 @@ def encode_index_map(segment_map: np.ndarray, labels: Sequence[int], num_classes
     """
     classes = np.array(labels, np.int64)
     codes = np.append(classes + INSTANCE_OFFSET * np.arange(1, len(classes) + 1), num_classes)
-    return codes[segment_map].astype(np.int32)  # the last one where the map is -1
+    return codes[np.where(segment_map < 0, -1, segment_map)].astype(np.int32)
 
 
 def has_segments(encoded: np.ndarray, num_classes: int) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmmaskformer.core.segments import VOID
 from mmmaskformer.core.structures import NO_SEGMENT
-from mmmaskformer.formats.images import decode_picture, read_content
+from mmmaskformer.formats.images import decode_picture, read_content, require_map
 from mmmaskformer.formats.png_chunks import find_damage, is_png, read_header
 from mmmaskformer.formats.whole_files import explaining
 
@@ -106,8 +106,9 @@ def colours_of_ids(ids: np.ndarray) -> np.ndarray:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        ValueError: if an id is out of range.
+        ValueError: if an id is out of range, or they are not a map of whole numbers.
     """
+    require_map(ids)
     if ids.min() < 0 or ids.max() > MAX_ID:
         raise ValueError(f'panoptic map: found ids from {ids.min()} to {ids.max()}, expected 0 to {MAX_ID}')
     return np.ascontiguousarray(ids.astype('<u4')[..., None].view(np.uint8)[..., :3])

@@ -7,6 +7,8 @@ from torch import nn
 from mmmaskformer.core.checks import refuse_unknown_keys
 from mmmaskformer.registry import MODELS
 
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 
 def build_part(name: str, cfg: dict, **derived):
     """Build a part of a head.
@@ -25,7 +27,7 @@ def build_part(name: str, cfg: dict, **derived):
     """
     cls = part_class(name, cfg)
     given = {key: value for key, value in cfg.items() if key != 'type'}
-    taken = inspect.signature(cls).parameters
+    taken = arguments_of(cls)
     refuse_unknown_keys(f'{name} ({cls.__name__})', given, set(taken) - set(derived), derived)
     given = {key: _with_parts(f'{name}.{key}', value, derived) for key, value in given.items()}
     return cls(**given, **{key: value for key, value in derived.items() if key in taken})
@@ -42,6 +44,22 @@ def part_class(name: str, cfg: dict) -> type:
             "'mmmaskformer.FPNPixelDecoder', or your own class registered in mmmaskformer.registry.MODELS"
         )
     return cls
+
+
+def arguments_of(cls: type) -> set[str]:
+    """Names of the arguments of a part; those of base classes count as far as ``**kwargs`` hands them on.
+
+    Without them a part that extends one of ours would silently miss derived values, such as the loss weights.
+    """
+    names: set[str] = set()
+    for base in cls.__mro__[:-1] if isinstance(cls, type) else ():
+        if '__init__' not in vars(base) or base is nn.Module:
+            continue
+        parameters = list(inspect.signature(vars(base)['__init__']).parameters.values())[1:]
+        names |= {parameter.name for parameter in parameters if parameter.kind in NAMED}
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            return names
+    return names or {name for name, p in inspect.signature(cls).parameters.items() if p.kind in NAMED}
 
 
 def _with_parts(name: str, value, derived: dict):
@@ -73,7 +91,7 @@ def build_classifier(
     derived = {**derived, 'mask_channels': derived['channels']}
     decoders = {'pixel_decoder': pixel_decoder, 'transformer_decoder': transformer_decoder}
     cls = part_class('classifier', classifier)
-    taken = inspect.signature(cls).parameters
+    taken = arguments_of(cls)
     for key, cfg in decoders.items():
         if cfg is not None and key not in taken:
             raise TypeError(f'classifier ({cls.__name__}) does not take a {key}. Fix: {key}=None in the head')

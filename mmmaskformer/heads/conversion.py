@@ -1,18 +1,29 @@
 """Weights of other packages' MaskFormer, renamed when a model with one of our heads loads them, whatever loads them."""
 
+import logging
 import weakref
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmmaskformer.checkpoints.classes import facts_of, inverse, list_of_published, permuted, things_first
+from mmmaskformer.checkpoints.classes import (
+    facts_of,
+    find_permutation,
+    inverse,
+    list_of_published,
+    list_of_same_classes,
+    permuted,
+    things_first,
+)
 from mmmaskformer.checkpoints.convert import Conversion, convert
 from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.layouts import package_of
 from mmmaskformer.checkpoints.loading import NOTE
 from mmmaskformer.checkpoints.neutral import ConversionError
+from mmmaskformer.checkpoints.source_facts import known_settings
+from mmmaskformer.heads.source_settings import differing_settings, require_same_settings
 
 OWN = {'decode_head': 'mmmaskformer', 'panoptic_head': 'mmmaskformer-panoptic'}
 """Names of this package by the attribute of the model that holds the head."""
@@ -63,19 +74,33 @@ def rename_weights(model: nn.Module, state: MutableMapping[str, Tensor], metadat
         return
     note = metadata.get(NOTE, {})
     origin = f'checkpoint {note["origin"]}: ' if 'origin' in note else 'checkpoint: '
-    order = _order_of_classes(package, getattr(model, key))
+    head, meta = getattr(model, key), note.get('meta', {})
+    named_before = facts_of(meta.get('dataset_meta') or _of_older_files(meta)).get('classes')
+    order = _order_of_classes(package, head, named_before)
+    rows = next((len(value) for name, value in state.items() if name.endswith('.cls_embed.weight')), 0)
+    if order is not None and len(order) != rows - 1:
+        order = None  # of other classes: the head says what it does with them
+    known = known_settings(meta, package)
     try:
         conversion = convert(state, package, OWN[key], permutation=order)
         _require_backbone(model, conversion)
+        require_same_settings(model, head, known)
     except ConversionError as error:
         raise ValueError(f'{origin}it is {NAMES[package].title}, and cannot be converted: {error}') from None
     state.clear()
     state.update(conversion.weights)
-    meta = note.get('meta', {})
     if order is not None and meta.get('dataset_meta'):
-        meta['dataset_meta'] = permuted(meta['dataset_meta'], order)
-    named = '' if 'dataset_meta' in meta or 'CLASSES' in meta else _name_classes(meta, getattr(model, key))
+        meta['dataset_meta'] = permuted(facts_of(meta['dataset_meta']), order)
+    elif order is not None and named_before:
+        meta['dataset_meta'] = permuted(facts_of(_of_older_files(meta)), order)
+    named = '' if named_before else _name_classes(meta, head)
     print_log(f'{origin}{describe(package, conversion, order is not None)}{named}', logger='current')
+    if differing := differing_settings(model, known):
+        print_log(
+            f'{origin}{"; ".join(differing)}. Unless this is fine-tuning, set what the checkpoint has in the config.',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def describe(package: str, conversion: Conversion, reordered: bool) -> str:
@@ -100,13 +125,28 @@ def _rename(model: nn.Module, state: Any, prefix: str, local_metadata: dict, *_:
         rename_weights(model, state, local_metadata)
 
 
-def _order_of_classes(package: str, head: nn.Module) -> list[int] | None:
-    """For each class of the model its label in MMDetection's order, things first; None if the orders are the same."""
-    is_thing = getattr(head, 'is_thing', None)
-    if package != 'mmdet' or is_thing is None:
+def _order_of_classes(package: str, head: nn.Module, classes: Sequence[str] | None) -> list[int] | None:
+    """For each class of the model its label in MMDetection's order, things first; None if the orders are the same.
+
+    A semantic head does not know which of its classes are things. There the class list of this package that has the
+    classes of the checkpoint tells, or else the only one of so many classes.
+    """
+    if package != 'mmdet':
         return None
-    order = inverse(things_first(is_thing.tolist()))
-    return None if order == list(range(len(order))) else order
+    is_thing = getattr(head, 'is_thing', None)
+    if is_thing is not None:
+        order = inverse(things_first(is_thing.tolist()))
+    elif classes:
+        known = list_of_same_classes(classes)
+        order = (find_permutation(classes, known['classes']) or []) if known else []
+    else:
+        published = list_of_published(head.num_classes)
+        order = inverse(things_first(published[1]['isthing'])) if published and published[1].get('isthing') else []
+    return order if order != list(range(len(order))) else None
+
+
+def _of_older_files(meta: Mapping) -> dict:
+    return {key: meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
 
 
 def _name_classes(meta: dict, head: nn.Module) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.masks import Masks
+from mmmaskformer.core.masks import Masks, Plain
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.torch_versions import is_compiling
@@ -30,7 +30,8 @@ def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mappi
     """Begin the check of `require_finite`; on a GPU it runs beside what the caller does next.
 
     All class logits are looked at, and the mask logits of one query per image: a NaN in the mask features shows in
-    those of every query. Of masks alone, all that they are made of is looked at.
+    those of every query; mask logits that a network computes itself are all looked at. Of masks alone, all that they
+    are made of is looked at.
 
     On a GPU the answer is copied to the host without waiting. Where the caller has to wait for the results of an image
     anyway, it has arrived by then, so that the check adds no wait.
@@ -78,8 +79,9 @@ def _refuse(finite: Tensor, copied: torch.cuda.Event | None, metas: Sequence[Map
 
 def _sums(prediction: MaskPrediction) -> list[Tensor]:
     first = torch.zeros(1, dtype=torch.long, device=prediction.class_logits.device)
+    queries = None if isinstance(prediction.masks, Plain) else first
     return [
-        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, first).sum(dtype=torch.float32)
+        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, queries).sum(dtype=torch.float32)
         for image, logits in enumerate(prediction.class_logits)
     ]
 

@@ -160,7 +160,7 @@ class WholeCheckpointHook(CheckpointHook):
         if should_update is None or should_update():
             return False
         if self.by_epoch:
-            _log('The epoch ends within a gradient accumulation cycle: a resumed run starts the cycle anew.')
+            _log('The epoch ends within a gradient accumulation cycle: a resumed run restarts the cycle.')
         return not self.by_epoch
 
     def _note_oldest(self, runner: Runner, step: int) -> None:

@@ -1,10 +1,11 @@
-"""Keys of a config that nobody reads, and lengths of training that train nothing; a location for `HOOKS`."""
+"""Keys of a config that nobody reads, and training runs that are not what a config is for; a location for `HOOKS`."""
 
 import difflib
 import inspect
 import logging
 from collections.abc import Iterator, Mapping
 
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -29,7 +30,8 @@ Of all names in the configs of both hosts, only a leftover 'models' is that near
 @HOOKS.register_module()
 @checked()
 class CheckConfigHook(Hook):
-    """Warns of misspelt keys, which mmengine passes over, and refuses a training run of no iteration.
+    """Warns of misspelt keys, which mmengine passes over, and of another batch than the learning rate is for; refuses a
+    training run of no iteration.
 
     A config may hold variables of any name; only names that are nearly those of a key are reported.
     """
@@ -42,7 +44,7 @@ class CheckConfigHook(Hook):
             print_log(text, logger='current', level=logging.WARNING)
 
     def before_train(self, runner: Runner) -> None:
-        """Look at the length of the training.
+        """Look at the length of the training, and at its batch.
 
         Raises:
             ValueError: if nothing would be trained, or a validation would come after every 0 iterations.
@@ -53,6 +55,35 @@ class CheckConfigHook(Hook):
             found = getattr(loop, key, None) if key in (runner.cfg.get('train_cfg') or {}) else None
             if isinstance(found, int) and found < 1:
                 raise ValueError(f'train_cfg.{key}: found {found}, expected a whole number of at least 1')
+        loader = getattr(loop, 'dataloader', None)
+        text = other_batch(runner.cfg, get_world_size(), getattr(loader, 'batch_size', None))
+        if text is not None:
+            print_log(text, logger='current', level=logging.WARNING)
+
+
+def other_batch(cfg: Mapping, num_processes: int, batch_size: int | None) -> str | None:
+    """A message if a training run has another batch than its learning rate is for, and nothing scales the rate.
+
+    Args:
+        cfg: the whole config. Its ``auto_scale_lr.base_batch_size`` is the batch of the learning rate, accumulated
+            gradients left out, as in mmengine.
+        num_processes: one for each GPU.
+        batch_size: images of each process; None if that is not known.
+    """
+    scaling = cfg.get('auto_scale_lr') or {}
+    expected = scaling.get('base_batch_size')
+    if expected is None or batch_size is None or scaling.get('enable'):
+        return None
+    batch = num_processes * batch_size
+    if expected == batch:
+        return None
+    return (
+        f'config: the learning rate is for a batch of {expected} (auto_scale_lr.base_batch_size), found '
+        f'{num_processes} processes x {batch_size} images. Fix: change the number of GPUs or '
+        f'train_dataloader.batch_size; or scale the rate by {batch / expected:g} with auto_scale_lr.enable=True; or, '
+        f'if the rate is meant for this batch or gradients are accumulated, set '
+        f'auto_scale_lr.base_batch_size={batch}.'
+    )
 
 
 def unread_keys(cfg: Mapping) -> Iterator[str]:

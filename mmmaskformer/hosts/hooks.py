@@ -12,7 +12,9 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
+from mmmaskformer.checkpoints.classes import find_permutation
 from mmmaskformer.core.checks import checked
+from mmmaskformer.core.training.points import RandomPoints
 from mmmaskformer.datasets.pipelines import SEGMENTS, check_pipelines, leaves_of, loaded_by
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES
 from mmmaskformer.heads.panoptic_head import thing_flags
@@ -33,20 +35,25 @@ class RepeatableRunHook(Hook):
     Before training it seeds numpy and Python: without data-loading workers the augmentation draws from the generators
     of this process, which the start-up of a resumed run leaves in another state than that of a fresh run. Before each
     iteration it seeds torch from the run's seed, the rank and the iteration, so that dropout and drop-path depend on
-    nothing that came before; that takes some ten microseconds. The order of the data repeats by itself: mmengine
+    nothing that came before; that takes some ten microseconds. Losses at points with a seed of their own get to know
+    the iteration. The order of the data repeats by itself: mmengine
     advances the data loader on resume.
     """
 
     priority = 'VERY_HIGH'
+    _points: Sequence[RandomPoints] = ()
 
     def before_train(self, runner: Runner) -> None:
-        """Seed the generators of the augmentation."""
+        """Seed the generators of the augmentation, and find the parts that draw points."""
+        self._points = [module for module in runner.model.modules() if isinstance(module, RandomPoints)]
         seed = (runner.seed + get_rank()) % 2**32
         random.seed(seed)
         np.random.seed(seed)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Seed torch on all devices."""
+        """Seed torch on all devices, and what draws from a generator of its own."""
+        for points in self._points:
+            points.start(runner.iter)
         torch.manual_seed(hash((runner.seed, get_rank(), runner.iter)) % 2**63)
 
 
@@ -120,7 +127,10 @@ class CheckClassesHook(Hook):
         if index is None or len(trained) != len(classes):
             return
         found = f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in checkpoint {self._checkpoint}"
-        if sorted(trained) == sorted(classes):
+        order = find_permutation(trained, classes)
+        if order == list(range(len(classes))):
+            return  # other spellings of the same names
+        if order is not None:
             raise ValueError(
                 f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
                 f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"

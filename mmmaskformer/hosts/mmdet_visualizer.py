@@ -25,7 +25,7 @@ class DetLocalVisualizer(HostVisualizer):
     """MMDetection's visualizer, which also draws our ground truth and empty panoptic results.
 
     The host's own fails at both. A map without a segment is drawn as the plain image. Of a panoptic and a semantic
-    result, the host would paint one over the other; here the panoptic one is drawn, and that is logged once. Pictures
+    result, the host would draw one over the other; here the panoptic one is drawn, and that is logged once. Pictures
     of images of one name are told apart, see `mmmaskformer.hosts.picture_files.PictureFiles`.
 
     Args:

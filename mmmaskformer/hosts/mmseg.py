@@ -102,7 +102,7 @@ def _converts_channels(preprocessor: HostDataPreProcessor) -> bool:
 
 
 class LabelSample(SegDataSample):
-    """A data sample with labels, whose class scores are computed only if somebody reads them.
+    """A data sample with labels, whose class scores are computed only when they are read.
 
     MMSegmentation's `SegTTAModel` does, for every view of an image. What that takes is kept by views alone, which are
     known by their entry ``flip``: an inferencer that collects samples of many images does not fill the memory.

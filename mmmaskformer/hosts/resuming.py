@@ -1,4 +1,4 @@
-"""Where an interrupted training run goes on: its newest whole checkpoint, its data, and a validation it missed."""
+"""Where an interrupted training run continues: its newest whole checkpoint, its data, and a validation it missed."""
 
 import logging
 import sys
@@ -99,7 +99,7 @@ class ResumeHook(Hook):
         done, end = (runner.iter, runner.max_iters) if by_iteration else (runner.epoch, runner.max_epochs)
         if runner._resume and _validation_is_due(runner, done, end):
             _log(
-                f'The validation after {"iteration" if by_iteration else "epoch"} {done} had not ended: it is run now.'
+                f'The validation after {"iteration" if by_iteration else "epoch"} {done} did not finish: it is run now.'
             )
             runner.val_loop.run()
         # in training by epoch this hook is called before each

@@ -10,10 +10,12 @@ from helpers.pq_pairs import random_pair
 from mmmaskformer.core.inference.panoptic import QuerySegments
 from mmmaskformer.core.quality.panoptic_quality import count_segments
 from mmmaskformer.core.segments import Segments
+from mmmaskformer.core.structures import IGNORED, NO_SEGMENT
 from mmmaskformer.formats.mmdet_codes import (
     INSTANCE_OFFSET,
     MOST_CLASSES,
     decode_panoptic,
+    encode_index_map,
     encode_panoptic,
     instance_offset,
     panoptic_codes,
@@ -149,3 +151,8 @@ def test_codes_beyond_32_bits_do_not_wrap():
     segments = QuerySegments(torch.zeros(1, 1, dtype=torch.long), labels, labels.float(), labels > 0)
     codes = panoptic_codes(segments, torch.ones(99_999, dtype=torch.bool))
     assert codes[-1] == 99_998 + 30_000 * 100_000 and (codes > 0).all()
+
+
+def test_every_negative_index_is_void():
+    segment_map = np.array([[0, 1, NO_SEGMENT, IGNORED]])
+    assert encode_index_map(segment_map, [3, 4], 5).tolist() == [[1003, 2004, 5, 5]]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mmmaskformer.formats import panoptic_png
+from mmmaskformer.formats.label_maps import write_label_map
 
 IDS = np.array([[0, 1, 255, 256], [65535, 65536, 2**24 - 1, 77]])
 
@@ -141,3 +142,14 @@ def test_checksums_cost_little(tmp_path):
 
     checking = fastest(panoptic_png.find_damage)
     assert checking < 0.5 * fastest(lambda content: panoptic_png.decode_ids(content, 'a.png'))
+
+
+@pytest.mark.parametrize(
+    'ids', [np.full((2, 3), np.nan), np.full((2, 3), 1.5), np.ones((2, 3, 3), int), np.ones((0, 3), int)], ids=str
+)
+def test_what_is_no_map_of_whole_numbers_is_not_written(ids, tmp_path):
+    with pytest.raises(ValueError, match=r'a.png: found an array of shape .*, expected a map \(H, W\)'):
+        panoptic_png.write_ids(tmp_path / 'a.png', ids)
+    with pytest.raises(ValueError, match=r'found an array of shape .*, expected a map \(H, W\) of whole numbers'):
+        write_label_map(tmp_path / 'a.png', ids)
+    assert not list(tmp_path.iterdir())

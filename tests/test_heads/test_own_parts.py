@@ -7,10 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmmaskformer.core.contracts import PixelDecoderOutput
-from mmmaskformer.core.masks import Product
+from mmmaskformer.core.masks import Plain, Product
+from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder
 from mmmaskformer.core.structures import MaskPrediction, Matches
 from mmmaskformer.core.training.criterion import SetCriterion
-from mmmaskformer.core.training.matcher import SetMatcher
+from mmmaskformer.core.training.matcher import HungarianMatcher, NonFiniteLogitsError, SetMatcher
 from mmmaskformer.core.training.parts import Cost, MaskLoss
 from mmmaskformer.registry import MODELS
 
@@ -241,3 +242,72 @@ def test_decoders_that_a_network_does_not_take_are_refused():
         TypeError, match=r'classifier \(OwnFeaturesNetwork\) does not take a pixel_decoder. Fix: pixel_'
     ):
         hosts.make_segmentor(classifier=dict(type='OwnFeaturesNetwork'))
+
+
+@MODELS.register_module()
+class ExtendedPixelDecoder(FPNPixelDecoder):
+    def __init__(self, extra, **settings):
+        super().__init__(**settings)
+        self.extra = extra
+
+
+@MODELS.register_module()
+class ExtendedMatcher(HungarianMatcher):
+    def __init__(self, extra, **settings):
+        super().__init__(**settings)
+        self.extra = extra
+
+
+@MODELS.register_module()
+class ExtendedCriterion(SetCriterion):
+    def __init__(self, extra, **settings):
+        super().__init__(**settings)
+        self.extra = extra
+
+
+@BOTH
+def test_parts_that_extend_ours_by_keyword_arguments_get_the_same_values(host):
+    criterion = dict(
+        type='ExtendedCriterion',
+        extra=1,
+        loss_weights=dict(mask=7.0),
+        mask_loss=dict(type='CrossEntropyDiceLoss'),
+        no_object_weight=0.3,
+    )
+    pixel_decoder = dict(type='ExtendedPixelDecoder', extra=2, norm_groups=4)
+    _, head, _ = losses_of(
+        host, pixel_decoder=pixel_decoder, matcher=dict(type='ExtendedMatcher', extra=3), criterion=criterion
+    )
+    matcher = head.criterion.matcher
+    assert (head.criterion.extra, head.classifier.pixel_decoder.extra, matcher.extra) == (1, 2, 3)
+    assert head.criterion.no_object_weight == 0.3
+    assert matcher.weights == dict(cls=1.0, mask=7.0, dice=1.0) and matcher.costs[1].kind == 'bce'
+    with pytest.raises(TypeError, match="does not take the key 'norm_group'. Did you mean 'norm_groups'"):
+        losses_of(host, pixel_decoder=dict(type='ExtendedPixelDecoder', extra=2, norm_group=4))
+
+
+@MODELS.register_module()
+class PlainNetwork(nn.Module):
+    """Makes mask logits itself; those of its last query may be broken."""
+
+    def __init__(self, in_channels, num_classes, num_queries):
+        super().__init__()
+        self.masks = nn.Conv2d(in_channels[0], num_queries, 1)
+        self.class_embed = nn.Linear(in_channels[0], num_queries * (num_classes + 1))
+        self.num_queries = num_queries
+
+    def forward(self, features, *, all_layers):
+        class_logits = self.class_embed(features[0].mean((2, 3))).unflatten(1, (self.num_queries, -1))
+        return [MaskPrediction(class_logits, Plain(self.masks(features[0])))]
+
+
+@torch.no_grad()
+def test_broken_masks_of_any_query_of_a_network_with_plain_logits_are_found():
+    network = dict(classifier=dict(type='PlainNetwork'), pixel_decoder=None, transformer_decoder=None)
+    model = hosts.make_segmentor(**network).eval()
+    image, sample = hosts.make_sample((64, 96))
+    data = dict(inputs=[image], data_samples=[sample])
+    model.test_step(data)
+    model.decode_head.classifier.masks.bias[-1] = float('nan')
+    with pytest.raises(NonFiniteLogitsError, match='image 0 of the batch'):
+        model.test_step(data)

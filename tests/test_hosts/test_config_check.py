@@ -7,7 +7,8 @@ import pytest
 from helpers.runs import ROOT
 from mmengine.config import ConfigDict
 
-from mmmaskformer.hosts.config_check import CheckConfigHook, unread_keys
+from mmmaskformer.hosts import config_check
+from mmmaskformer.hosts.config_check import CheckConfigHook, other_batch, unread_keys
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,37 @@ def test_a_training_run_of_nothing_is_refused(key):
     train_cfg[key] = 1
     runner.train_loop = SimpleNamespace(**train_cfg)
     CheckConfigHook().before_train(runner)
+
+
+BATCHES = [
+    # GPUs, images of each, config, whether that is worth a warning
+    (8, 8, {}, False),
+    (8, 1, {}, True),
+    # the batch of a config that accumulates is that of one pass
+    (8, 8, dict(optim_wrapper=dict(accumulative_counts=8)), False),
+    (8, 1, dict(auto_scale_lr=dict(base_batch_size=8), optim_wrapper=dict(accumulative_counts=8)), False),
+    (1, 1, dict(auto_scale_lr=dict(base_batch_size=8), optim_wrapper=dict(accumulative_counts=8)), True),
+    (8, 1, dict(auto_scale_lr=dict(base_batch_size=64, enable=True)), False),
+    (8, 1, dict(auto_scale_lr=None), False),
+    (8, None, {}, False),
+    (64, 2, {}, True),
+]
+
+
+@pytest.mark.parametrize(('processes', 'images', 'more', 'is_reported'), BATCHES)
+def test_another_batch_than_the_learning_rate_is_for(processes, images, more, is_reported):
+    text = other_batch(dict(auto_scale_lr=dict(base_batch_size=64)) | more, processes, images)
+    assert (text is not None) == is_reported
+    if is_reported:
+        assert f'(auto_scale_lr.base_batch_size), found {processes} processes x {images} ' in text
+
+
+def test_the_batch_is_that_of_the_loader(monkeypatch):
+    printed = []
+    monkeypatch.setattr(config_check, 'print_log', lambda text, **_: printed.append(text))
+    cfg = ConfigDict(train_cfg={}, auto_scale_lr=dict(base_batch_size=16))
+    for batch_size in (16, 2):
+        loop = SimpleNamespace(dataloader=SimpleNamespace(batch_size=batch_size))
+        CheckConfigHook().before_train(SimpleNamespace(cfg=cfg, train_loop=loop))
+    [text] = printed
+    assert 'found 1 processes x 2 images' in text and 'scale the rate by 0.125' in text

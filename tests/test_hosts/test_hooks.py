@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import hosts
+from torch import nn
 
+from mmmaskformer.core.training.points import PointMaskLoss
 from mmmaskformer.hosts.hooks import CheckClassesHook, RepeatableRunHook, ShareWeightsHook
 
 
@@ -30,10 +32,27 @@ def test_ranks_draw_differently(monkeypatch):
 def test_augmentation_starts_from_the_seed():
     def draw():
         random.random(), np.random.rand(3)
-        RepeatableRunHook().before_train(SimpleNamespace(seed=2**31 + 5))
+        RepeatableRunHook().before_train(SimpleNamespace(seed=2**31 + 5, model=nn.Identity()))
         return random.random(), np.random.rand()
 
     assert draw() == draw()
+
+
+def test_points_with_a_seed_depend_on_the_iteration_and_not_on_those_before():
+    def draws(iterations):
+        loss = PointMaskLoss(seed=3)
+        model = nn.ModuleList([loss, loss.matching_cost()])
+        runner, hook = SimpleNamespace(seed=1, model=model), RepeatableRunHook()
+        hook.before_train(runner)
+        for runner.iter in iterations:
+            hook.before_train_iter(runner, runner.iter)
+            found = [part.points.draw(1, 4, device=torch.device('cpu')) for part in model for _ in range(2)]
+        return found
+
+    whole, resumed = draws(range(5)), draws([4])
+    assert all(map(torch.equal, whole, resumed))
+    others = [*whole, *draws([3])]
+    assert not any(torch.equal(a, b) for i, a in enumerate(others) for b in others[:i])
 
 
 class Streets:

@@ -265,7 +265,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, told, uninterrup
     with pytest.raises(Killed):
         runner.train()
     resumed = resume(work_dir, checkpoint=dict(interval=1))
-    assert f'The validation after iteration {step} had not ended: it is run now.' in told
+    assert f'The validation after iteration {step} did not finish: it is run now.' in told
     assert torch.equal(final_weights(resumed), uninterrupted[2])
     best = [path.name for path in work_dir.glob('best_*.pth')]
     assert best == ['best_mIoU_iter_6.pth']
@@ -276,7 +276,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, told, uninterrup
 
 def test_a_validation_that_ended_is_not_repeated(copy, told):
     resume(copy(8))
-    assert not any('had not ended' in line for line in told)
+    assert not any('did not finish' in line for line in told)
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,7 @@
 """Metafiles and the tables made of them: complete, up to date, and in agreement with the configs."""
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mmengine.fileio import load
 
 from mmmaskformer.apis.audit import published, shipped_configs
 from mmmaskformer.apis.settings_of_config import settings_of
+from mmmaskformer.datasets.converters.recipes import RECIPES
 
 CONFIGS = ROOT / 'configs'
 
@@ -24,6 +26,7 @@ def load_tool():
 
 tool = load_tool()
 INDEX = load(ROOT / 'model-index.yml')['Import']
+READMES = [path.read_text() for path in CONFIGS.glob('*/README.md')]
 MODELS = [model for file in INDEX for model in load(ROOT / file).get('Models', [])]
 
 
@@ -45,6 +48,19 @@ def test_every_config_is_in_one_metafile_beside_it():
 
 def test_tables_are_up_to_date(capsys):
     assert tool.main(['--check']) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_readme_prepares_trains_and_tests(name):
+    """The commands of a family: its data by their name, and a config that is there and reads them."""
+    [text] = [text for text in READMES if f'mmmaskformer data prepare {name}\n' in text]
+    assert f'docs/datasets.md#{name})' in text
+    for action in ('train', 'test'):
+        [(host, config)] = re.findall(rf'^mim {action} (\S+) (\S+)', text, re.M)
+        cfg = Config.fromfile(ROOT / config)
+        assert host == {'mmseg': 'mmsegmentation', 'mmdet': 'mmdet'}[cfg.default_scope]
+        assert cfg.train_dataloader.dataset.data_root == RECIPES[name].root
+        assert ('--tta' in text) == (host == 'mmsegmentation')
 
 
 @pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])

@@ -295,7 +295,7 @@ def measure(arguments: argparse.Namespace) -> dict:
             'segments_per_image': statistics.mean(len(truth['segments_info']) for truth, _ in pairs),
             'runs_per_image': statistics.mean(runs),
         }
-        # The evaluator's way comes last, since it writes the results anew.
+        # The evaluator's way comes last, since it overwrites the results.
         return report | {way: WAYS[way](pairs, folder, arguments.rounds) for way in reversed(WAYS)}
 
 

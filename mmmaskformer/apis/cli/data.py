@@ -1,7 +1,7 @@
 """Prepare a published data set, or check that one can be trained on.
 
 ``data prepare NAME`` checks the files of the publishers, converts what has to be converted, and reports images and
-classes beside the published numbers. It may be run again at any time: it goes on where it stopped, and keeps what is
+classes beside the published numbers. It may be run again at any time: it continues where it stopped, and keeps what is
 complete. NAME is one of: ade20k, ade20k_full, cocostuff10k, cityscapes, mapillary, coco_panoptic, ade20k_panoptic,
 cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download and where to unpack it.
 

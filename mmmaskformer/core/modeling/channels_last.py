@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmaskformer.core.modeling.fuse import Fusable
+from mmmaskformer.core.modeling.fuse import Fusable, is_input_watched
 from mmmaskformer.core.torch_versions import is_compiling, is_cpu_autocast
 
 STRIP_PIXELS = 1024
@@ -31,7 +31,8 @@ class PointwiseConv(Fusable, nn.Conv2d):
 
 
 class OverwritingGroupNorm(Fusable, nn.GroupNorm):
-    """GroupNorm with weight and bias; fused, where `prefers_channels_last`, it overwrites a channels-last input.
+    """GroupNorm with weight and bias; fused, where `prefers_channels_last`, it overwrites a channels-last input
+    that no hook sees.
 
     Args:
         num_groups: groups; must divide ``num_channels``.
@@ -42,6 +43,8 @@ class OverwritingGroupNorm(Fusable, nn.GroupNorm):
         """Map (B, num_channels, h, w) float to the same shape."""
         if not (self.is_fused and prefers_channels_last(x)):
             return super().forward(x)
+        if is_input_watched(self):
+            x = x.clone()
         x = x.contiguous(memory_format=torch.channels_last)
         for image in x.split(1):
             scale, shift = self._scale_and_shift(image)

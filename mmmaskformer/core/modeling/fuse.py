@@ -67,6 +67,13 @@ def is_watched(*modules: nn.Module) -> bool:
     return not is_compiling() and bool(torch_module._global_forward_hooks)
 
 
+def is_input_watched(module: nn.Module) -> bool:
+    """Whether a hook of any kind sees the input of a module, so that the module must not overwrite it."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return True
+    return not is_compiling() and bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+
+
 def relu_after(module: nn.Module, x: Tensor) -> Tensor:
     """ReLU of the output of a module, in place unless a hook watches it."""
     return F.relu(x) if is_watched(module) else F.relu_(x)

@@ -108,18 +108,21 @@ class SetCriterion(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if predictions and targets do not fit together, or a label is not in [0, K).
+            ValueError: if predictions and targets do not fit together, a label is not in [0, K), or the matcher gives a
+                pair that there is not.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets).leaving_out_ignored(self.ignore_in_loss)
         self._check(layers, targets)
-        matches = self.matcher(layers, targets)
+        num_layers, _, num_queries, _ = layers.class_logits.shape
+        matches = self.matcher(layers, targets).ordered(
+            num_layers, num_queries, targets.counts, type(self.matcher).__name__
+        )
         normaliser = mean_num_segments(targets, layers.device)
         with torch.autocast(layers.device.type, enabled=False):
             values = [self._class_losses(layers, targets, matches)]
             sums = [*self._mask_losses(layers, targets, matches), *self._box_losses(layers, targets, matches)]
             values += [value / normaliser for value in sums]
         by_name = {name: self.loss_weights[name] * value for name, value in zip(self.loss_weights, values, strict=True)}
-        num_layers = len(layers.class_logits)
         prefixes = [*(f'd{layer}.' for layer in range(num_layers - 1)), '']
         return {
             f'{prefix}loss_{name}': losses[layer]

@@ -101,10 +101,11 @@ def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor, total: Ten
         total: (...) float, divides in place of the sum of the weights of these queries.
 
     Returns:
-        (...): the sum of weight * loss divided by the sum of weights.
+        (...): the sum of weight * loss divided by the sum of weights; 0 where all weights are 0.
     """
     losses = F.cross_entropy(class_logits.flatten(0, -2), classes.flatten(), weight, reduction='none')
-    return losses.view(classes.shape).sum(-1) / (weight[classes].sum(-1) if total is None else total)
+    total = weight[classes].sum(-1) if total is None else total
+    return losses.view(classes.shape).sum(-1) / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def pixel_class_loss(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:

@@ -76,7 +76,8 @@ class SetMatcher(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
-            ValueError: if predictions and targets do not fit together, or a label is not in [0, K).
+            ValueError: if predictions and targets do not fit together, a label is not in [0, K), or a cost is inf or
+                NaN though logits are not.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets)
         _, batch, _, outputs = layers.class_logits.shape
@@ -88,13 +89,20 @@ class SetMatcher(nn.Module):
         with torch.autocast(layers.device.type, enabled=False):
             # labels of a GPU are judged on the host, in the one copy of the costs
             costs = self._costs(layers, known).masked_fill_(unknown.any(), torch.nan).cpu()
-        _check_finite(costs, layers, targets)
+        for image, count in enumerate(targets.counts):
+            costs[:, image, :, count:-1] = 0  # what has no meaning may be inf or NaN
+        try:
+            _check_finite(costs, layers, targets)
+        except NonFiniteLogitsError:
+            self._refuse_costs(layers, targets)
+            raise
         return self.assignment(costs[..., :-1], targets)
 
     def _costs(self, layers: Layers, targets: Targets) -> Tensor:
         """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64, M being the most segments of an image.
 
-        The last column belongs to no segment: it shows class logits that are not finite where there is no segment.
+        The last column belongs to no segment: it shows what is not finite and in no cost, such as class logits where
+        there is no segment, and boxes that are trained but not matched.
         """
         costs = cast('Iterable[Cost]', self.costs)  # to torch, what a ModuleList holds is any module
         weighted = [
@@ -105,9 +113,28 @@ class SetMatcher(nn.Module):
         of_no_segment = at_least_float32(layers.class_logits).sum(-1, keepdim=True)
         if not any(cost.uses_masks for cost in costs):
             of_no_segment = of_no_segment + _mask_sums(layers)
+        if layers.boxes_cxcywh is not None:
+            of_no_segment = of_no_segment + at_least_float32(layers.boxes_cxcywh).sum(-1, keepdim=True)
         if not weighted:
             weighted = [of_no_segment.new_zeros(()).expand(*of_no_segment.shape[:3], max(targets.counts))]
         return torch.cat([reduce(operator.add, weighted), of_no_segment], -1)
+
+    def _refuse_costs(self, layers: Layers, targets: Targets) -> None:
+        """Raise a ValueError that names a cost which is inf or NaN where all logits are finite."""
+        images = range(len(targets))
+        logits = (masks.logits(image) for _, masks in layers.groups for image in images)
+        if not layers.class_logits.isfinite().all() or not all(at_least_float32(x).isfinite().all() for x in logits):
+            return
+        for cost in cast('Iterable[Cost]', self.costs):
+            for name, values in zip(cost.names, cost(layers, targets), strict=True):
+                for image, count in enumerate(targets.counts):
+                    of_image = values.expand(*layers.class_logits.shape[:3], -1)[:, image, :, :count]
+                    if wrong := int((~of_image.isfinite()).sum()):
+                        raise ValueError(
+                            f'the matching cost {name!r} of {type(cost).__name__} is inf or NaN for {wrong} of '
+                            f'{of_image.numel()} pairs of image {image} of the batch; expected finite values. Fix: '
+                            'give pairs that must not be matched a large cost, such as 1e6'
+                        )
 
     @property
     def uses_boxes(self) -> bool:
@@ -214,6 +241,8 @@ def _describe_non_finite(layers: Layers, layer: int, image: int) -> str:
     run, masks = next((run, masks) for run, masks in layers.groups if layer in run)
     first = (layer - run.start) * num_queries
     parts = {'class logits': layers.class_logits[layer, image]}
+    if layers.boxes_cxcywh is not None:
+        parts['boxes'] = layers.boxes_cxcywh[layer, image]
     for name, part in masks.parts(image).items():
         of_queries = len(part) == masks.num_queries and name in ('mask embeddings', 'mask logits')
         parts[name] = part[first : first + num_queries] if of_queries else part

@@ -56,9 +56,14 @@ class PixelCrossEntropy(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if the targets are masks that may overlap.
+            ValueError: if the targets are masks that may overlap, or there is one class only.
         """
         self.class_weights.require_names()
+        if len(self.class_weights.values) < 2:
+            raise ValueError(
+                'num_classes=1: the softmax cross-entropy over one class is 0 whatever the network predicts, so '
+                'nothing would be learnt. Fix: num_classes=2, with the background as a class of its own in the labels'
+            )
         classes = class_maps(Targets.of(targets))
         weight = self.class_weights.values
         total = (weight[classes.clamp(min=0)] * (classes >= 0)).sum().clamp(min=torch.finfo(weight.dtype).tiny)

@@ -9,7 +9,7 @@ Source: Mask2Former, section 3.3; Kirillov et al., PointRend.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmaskformer.core.checks import FRACTION, Check, checked, number, one_of, whole
 from mmmaskformer.core.numerics import at_least_float32
@@ -30,17 +30,25 @@ SETTINGS: dict[str, Check] = {
 OF_COSTS = ('num_points', 'kind', 'seed')
 
 
-class RandomPoints:
+class RandomPoints(nn.Module):
     """Draws points.
 
     Args:
         seed: None draws from torch's own generator, which a training run seeds at every iteration, so that a run and
-            its continuation repeat. A number draws the same points in every process, counted from the first draw,
-            whatever else draws random numbers.
+            its continuation repeat. A number draws the same points in every process, whatever else draws random
+            numbers: they depend on it, the iteration and the number of draws in it.
+        stream: parts with one seed and different streams draw different points.
     """
 
-    def __init__(self, seed: int | None):
+    def __init__(self, seed: int | None, stream: int = 0):
+        super().__init__()
         self.seed = seed
+        self.stream = stream
+        self.start(0)
+
+    def start(self, iteration: int) -> None:
+        """Begin an iteration. `RepeatableRunHook` calls it, so that a resumed run draws what it would have drawn."""
+        self.iteration = iteration
         self.draws = 0
 
     def draw(self, *shape: int, device: torch.device) -> Tensor:
@@ -48,7 +56,9 @@ class RandomPoints:
         if self.seed is None:
             return torch.rand(*shape, 2, device=device)
         self.draws += 1
-        generator = torch.Generator(device).manual_seed(hash((self.seed, self.draws)) % 2**63)
+        generator = torch.Generator(device).manual_seed(
+            hash((self.seed, self.stream, self.iteration, self.draws)) % 2**63
+        )
         return torch.rand(*shape, 2, device=device, generator=generator)
 
 
@@ -130,13 +140,13 @@ class PointMaskCost(Cost):
     """
 
     names = ('mask', 'dice')
-    uses_masks = True
+    # Not `uses_masks`: inf or NaN between the points does not show in the costs, but may in the losses.
 
     def __init__(self, *, num_points: int = 12544, kind: str = 'bce', seed: int | None = None):
         super().__init__()
         self.num_points = num_points
         self.kind = kind
-        self.points = RandomPoints(seed)
+        self.points = RandomPoints(seed, stream=1)  # not those of the loss
 
     def forward(self, layers: Layers, targets: Targets) -> tuple[Tensor, Tensor]:
         """See `Cost.forward`; float32 or float64."""

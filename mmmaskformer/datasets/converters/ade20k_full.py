@@ -37,7 +37,7 @@ def find(source: Path, root: Path) -> list[Item]:
     if not (source / INDEX).is_file() and (source / 'index_ade20k.mat').is_file():
         raise ValueError(
             f'{TITLE}: {source} has index_ade20k.mat but no {INDEX}, as the release of 2016 has. Expected the release '
-            f'{RELEASE}, whose class ids are others. Fix: {FIX}.'
+            f'{RELEASE}, which has other class ids. Fix: {FIX}.'
         )
     require_file(source / INDEX, TITLE, FIX)
     index = read_plain_pickle(source / INDEX)
@@ -54,7 +54,7 @@ def find(source: Path, root: Path) -> list[Item]:
     if missing:
         raise FileNotFoundError(
             f'{TITLE}: {len(missing)} of {2 * len(items)} files that {source / INDEX} lists are missing: '
-            f'{some(missing)}. Expected all. Fix: the archive was not unpacked wholly; {FIX}.'
+            f'{some(missing)}. Expected all. Fix: the archive was not fully unpacked; {FIX}.'
         )
     return items
 
@@ -103,7 +103,7 @@ def _below(source: Path, folder: str) -> Path:
 def convert(item: Item) -> Outcome:
     """Make image and label map of at most 512 pixels on the shorter side, as the published preparation does.
 
-    The image is encoded anew, with the same quality, also where its size stays.
+    The image is re-encoded with the same quality, even if its size does not change.
     """
     image_path, label_path = item.sources
     image, ids = _read_image(image_path), _read_ids(label_path)
@@ -137,7 +137,7 @@ def _read_image(path: Path) -> np.ndarray:
             return np.asarray(image if image.mode in ('L', 'RGB') else image.convert('RGB'))
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
-            f'{path}: {path.stat().st_size} bytes that are no whole picture ({error}), expected a JPEG. Fix: {FIX}.'
+            f'{path}: {path.stat().st_size} bytes that are not a complete image ({error}), expected a JPEG. Fix: {FIX}.'
         ) from error
 
 

@@ -36,7 +36,7 @@ def find(source: Path, root: Path) -> list[Item]:
         if missing:
             raise FileNotFoundError(
                 f'{TITLE}: {len(missing)} of {2 * len(ours)} files that {json_file} lists are missing: {some(missing)}'
-                f'. Expected all. Fix: an archive was not unpacked wholly; {fix}.'
+                f'. Expected all. Fix: an archive was not fully unpacked; {fix}.'
             )
         items += ours
     return items
@@ -52,7 +52,9 @@ def _png_names(folder: Path, fix: str) -> set[str]:
         with zipfile.ZipFile(archive) as stream:
             return {Path(name).name for name in stream.namelist() if name.startswith(f'{folder.name}/')}
     except zipfile.BadZipFile as error:
-        raise ValueError(f'{TITLE}: {archive} is damaged ({error}), expected a whole zip file. Fix: {fix}.') from error
+        raise ValueError(
+            f'{TITLE}: {archive} is damaged ({error}), expected a complete zip file. Fix: {fix}.'
+        ) from error
 
 
 RECIPE = Recipe(

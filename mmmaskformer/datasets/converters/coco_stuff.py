@@ -54,7 +54,7 @@ def find(source: Path, root: Path) -> list[Item]:
     if missing:
         raise FileNotFoundError(
             f'{TITLE}: {len(missing)} of {2 * len(items)} files that {source / "imageLists"} lists are missing: '
-            f'{some(missing)}. Expected all. Fix: the archive was not unpacked wholly; {FIX}.'
+            f'{some(missing)}. Expected all. Fix: the archive was not fully unpacked; {FIX}.'
         )
     return items
 
@@ -118,7 +118,7 @@ def _label_matrix(content: dict[str, Any], path: Path) -> np.ndarray:
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f'{path}: {path.stat().st_size} bytes that are no whole MATLAB file ({type(error).__name__}: {error}). '
+        f'{path}: {path.stat().st_size} bytes that are not a complete MATLAB file ({type(error).__name__}: {error}). '
         f"Expected the matrix 'S'. Fix: {FIX}."
     )
 

@@ -1,4 +1,4 @@
-"""Prepares a data set: looks at everything first, works in parallel, names nothing as finished before all of it is."""
+"""Prepares a data set: checks everything first, works in parallel, and publishes files when all are done."""
 
 import os
 from collections import Counter
@@ -46,7 +46,7 @@ def prepare(
     partial_set: bool = False,
     overwrite: bool = False,
 ) -> Prepared:
-    """Prepare a data set, or go on where an earlier call was interrupted, or keep what is complete.
+    """Prepare a data set, or continue where an earlier call was interrupted, or keep what is complete.
 
     Args:
         recipe: of the data set.
@@ -81,7 +81,7 @@ def prepare(
             return Prepared(record, root, kept=True)
     items = recipe.find(source, root)
     require_published_numbers(recipe, items, partial_set, root)
-    _require_own_targets(recipe, items)
+    _require_own_files(recipe, items)
     is_unpacked = all(archive.is_unpacked(root) for archive in recipe.archives)
     if record is not None and is_unpacked and record.images == Counter(item.split for item in items):
         return Prepared(record, root, kept=True)
@@ -127,7 +127,7 @@ def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set
     """Check that there are as many images as were published.
 
     Raises:
-        ValueError: if a split has another number, which an archive that was not unpacked wholly has too.
+        ValueError: if a split has another number, which an archive that was not fully unpacked has too.
     """
     found = Counter(item.split for item in items)
     empty = [split for split in recipe.images if not found[split]]
@@ -136,14 +136,22 @@ def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set
         numbers = ', '.join(f'{split} {found[split]} (published: {number})' for split, number in wrong.items())
         raise ValueError(
             f'{recipe.title}: found these numbers of images: {numbers}. Expected the published ones. Fix: download '
-            f'and unpack again: {recipe.files} from {recipe.address}; an archive was perhaps not unpacked wholly. To '
+            f'and unpack again: {recipe.files} from {recipe.address}; an archive was perhaps not fully unpacked. To '
             f'use a part of the data on purpose, at least one image of each split, add --partial. Nothing was written '
             f'to {root}.'
         )
 
 
-def _require_own_targets(recipe: Recipe, items: Sequence[Item]) -> None:
-    """Raise if two images would get one file."""
+def _require_own_files(recipe: Recipe, items: Sequence[Item]) -> None:
+    """Raise if two images would get one file, or if an image that is tested is learnt too."""
+    split_of: dict[Path, str] = {}
+    shared = [item for item in items if split_of.setdefault(item.sources[0], item.split) != item.split]
+    if shared:
+        splits = ' and '.join([split_of[shared[0].sources[0]], shared[0].split])
+        raise ValueError(
+            f'{recipe.title}: {len(shared)} images are listed in {splits}: {some(item.name for item in shared)}. '
+            f'Expected each in one of them. Fix: unpack the lists again: {recipe.files} from {recipe.address}.'
+        )
     number = Counter(target for item in items for target in item.targets)
     twice = [target for target, count in number.items() if count > 1]
     if twice:
@@ -159,7 +167,7 @@ def _require_free_names(recipe: Recipe, items: Sequence[Item], root: Path) -> No
     if there and any(item.targets for item in items):
         raise ValueError(
             f'{recipe.title}: {there[0]} is there, and nothing says that this command made it and that it is complete. '
-            'Expected no such file. Fix: move it away to have it made, or replace it with --overwrite.'
+            'Expected no such file. Fix: move it away so that it is created, or replace it with --overwrite.'
         )
 
 

@@ -89,7 +89,7 @@ def require_same_size(image: Path, annotation: Path, size: tuple[int, int]) -> N
     header = read_header(str(image))
     if header is None:
         raise ValueError(
-            f'{image}: {image.stat().st_size} bytes that are no picture, expected an image. Fix: unpack the archive '
+            f'{image}: {image.stat().st_size} bytes that are not an image, expected an image. Fix: unpack the archive '
             'again.'
         )
     if header.stored_size != size:

@@ -1,17 +1,12 @@
 """Reads pickles of plain values and numpy arrays without running code from them."""
 
-import codecs
 import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from mmmaskformer.formats import plain_arrays
 
-NUMPY = {
-    f'numpy.{core}.{name}'
-    for core in ('core', '_core')
-    for name in ('multiarray._reconstruct', 'multiarray.scalar', 'numeric._frombuffer')
-} | {'numpy.ndarray', 'numpy.dtype'}
+ALLOWED = {**plain_arrays.stand_ins(), '_codecs.encode': plain_arrays.encode}
 
 
 class _Unknown:
@@ -35,13 +30,7 @@ class _Unknown:
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        full_name = f'{module}.{name}'
-        if full_name == '_codecs.encode':
-            return codecs.encode
-        if full_name in NUMPY:
-            modern = module.replace('numpy.core', 'numpy._core') if hasattr(np, '_core') else module
-            return super().find_class(modern, name)
-        return _Unknown
+        return ALLOWED.get(f'{module}.{name}', _Unknown)
 
 
 def read_plain_pickle(path: Path) -> Any:
@@ -58,6 +47,6 @@ def read_plain_pickle(path: Path) -> Any:
             return _PlainUnpickler(stream).load()
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(
-            f'{path}: {path.stat().st_size} bytes that are no whole pickle ({type(error).__name__}: {error}). Expected '
-            'the file as it was published. Fix: unpack the archive again.'
+            f'{path}: {path.stat().st_size} bytes that are not a complete pickle ({type(error).__name__}: {error}). '
+            'Expected the file as it was published. Fix: unpack the archive again.'
         ) from error

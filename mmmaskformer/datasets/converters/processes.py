@@ -1,4 +1,4 @@
-"""Does the same work on many things in several processes, which end with the one that started them."""
+"""Runs a function on many items in several processes, which end with the process that started them."""
 
 import os
 import signal
@@ -45,8 +45,8 @@ def work_on(work: Callable[[Thing], Done], things: Sequence[Thing], workers: int
             yield from zip(things, pool.map(work, things, chunksize=4), strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
-                f'one of {workers} processes was killed, probably for lack of memory. Expected all to end. Fix: run '
-                f'the command again, which goes on where it stopped, with --workers {max(1, workers // 2)}.'
+                f'one of {workers} processes was killed, probably for lack of memory. Expected all to finish. Fix: run '
+                f'the command again, which continues where it stopped, with --workers {max(1, workers // 2)}.'
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Shows how far a long piece of work is, and how long the rest takes."""
+"""Shows the progress of long work and the remaining time."""
 
 import sys
 import time

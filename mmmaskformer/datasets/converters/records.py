@@ -36,7 +36,7 @@ class Record(NamedTuple):
         if missing:
             raise ValueError(
                 f'{record_path(root, self.name)}: {len(missing)} of {len(self.targets)} files that it lists are '
-                f'missing in {root}: {some(missing)}. Expected all. Fix: make them again with --overwrite, which needs '
+                f'missing in {root}: {some(missing)}. Expected all. Fix: recreate them with --overwrite, which needs '
                 'the files of the publishers.'
             )
 

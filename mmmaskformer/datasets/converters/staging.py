@@ -45,8 +45,8 @@ class Staging:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
-                f'{self.folder}: this folder cannot be made ({error.strerror}). Expected a data set to which files can '
-                'be added. Fix: make it writable, or give another folder with --root.'
+                f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a data set to which files '
+                'can be added. Fix: make it writable, or give another folder with --root.'
             ) from error
         lock = self.folder / LOCK
         try:
@@ -150,17 +150,17 @@ def write_target(path: Path, content: bytes | Path) -> None:
 def _move_into(source: Path, target: Path) -> None:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        move(source, target)
+        rename_or_copy(source, target)
         return
     for entry in sorted(source.iterdir()):
         place = target / entry.name
         if entry.is_dir():
             _move_into(entry, place)
         else:
-            move(entry, place)
+            rename_or_copy(entry, place)
 
 
-def move(source: Path, target: Path) -> None:
+def rename_or_copy(source: Path, target: Path) -> None:
     """Rename a file or a folder. On another disk, to which a link may lead, a whole copy gets the name.
 
     Args:

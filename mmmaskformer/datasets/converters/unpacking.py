@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmmaskformer.datasets.converters.progress import show_progress
 from mmmaskformer.datasets.converters.recipe import Recipe
-from mmmaskformer.datasets.converters.staging import move
+from mmmaskformer.datasets.converters.staging import rename_or_copy
 
 
 def unpack(recipe: Recipe, root: Path, staging: Path) -> None:
@@ -36,7 +36,7 @@ def unpack(recipe: Recipe, root: Path, staging: Path) -> None:
                         advance()
         except (zipfile.BadZipFile, EOFError) as error:
             raise ValueError(
-                f'{recipe.title}: {path} is damaged ({error}), expected a whole zip file. Fix: download '
+                f'{recipe.title}: {path} is damaged ({error}), expected a complete zip file. Fix: download '
                 f'{recipe.files} again from {recipe.address}.'
             ) from error
-        move(staged / archive.folder, folder)
+        rename_or_copy(staged / archive.folder, folder)

@@ -130,3 +130,18 @@ def test_group_norm_of_wide_rows_is_exact_with_any_number_of_threads(threads):
         with torch.no_grad():
             found = norm(x.clone(memory_format=torch.preserve_format))
         torch.testing.assert_close(found.double(), expected, rtol=5e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize('register', ['register_forward_pre_hook', 'register_forward_hook'])
+def test_hooks_keep_the_inputs_that_they_saw(register):
+    torch.manual_seed(0)
+    module = fuse_for_inference(ConvNorm(6, 8, 3, norm_groups=4, relu=True).eval())
+    seen = {}
+    for name, part in module.named_children():
+        getattr(part, register)(lambda part, inputs, *_, name=name: seen.update({name: inputs[0]}))
+    x = torch.randn(2, 6, 5, 4)
+    with torch.no_grad():
+        found = module(x)
+        assert seen['conv'] is x
+        torch.testing.assert_close(seen['norm'], F.conv2d(x, module.conv.weight, padding=1))
+        torch.testing.assert_close(found, module.norm(seen['norm'].clone()).relu())

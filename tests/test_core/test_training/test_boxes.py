@@ -4,12 +4,13 @@ import pytest
 import torch
 from helpers import toy
 from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_convert, generalized_box_iou
 
 from mmmaskformer.core.structures import MaskTarget, Targets
 from mmmaskformer.core.training import equations
-from mmmaskformer.core.training.boxes import target_boxes
+from mmmaskformer.core.training.boxes import BoxLoss, target_boxes
 from mmmaskformer.core.training.criterion import SetCriterion
-from mmmaskformer.core.training.matcher import BoxMatcher
+from mmmaskformer.core.training.matcher import BoxMatcher, FixedMatcher, HungarianMatcher, NonFiniteLogitsError
 
 
 def make_predictions(**settings):
@@ -43,6 +44,11 @@ def literal_box(mask):
     return [float(x) for x in ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)]
 
 
+def make_distinct(count):
+    """A target with one segment of a class."""
+    return toy.make_target(count)._replace(labels=torch.arange(count))
+
+
 @pytest.mark.parametrize('overlapping', [False, True])
 def test_boxes_are_those_of_the_masks(overlapping):
     targets = [toy.make_target(count, (31, 45), seed=count, ignored=True) for count in (3, 0, 4)]
@@ -53,6 +59,14 @@ def test_boxes_are_those_of_the_masks(overlapping):
     for box, mask, there in zip(found, masks, present, strict=True):
         if there:
             assert box.tolist() == pytest.approx(literal_box(mask), abs=1e-6)
+
+
+def test_losses_are_those_of_torchvision():
+    generator = torch.Generator().manual_seed(1)
+    boxes, truth = torch.rand(2, 100, 4, generator=generator, dtype=torch.float64)
+    corners = (box_convert(x, 'cxcywh', 'xyxy') for x in (boxes, truth))
+    expected = 1 - generalized_box_iou(*corners)
+    torch.testing.assert_close(equations.box_losses(boxes[:, None], truth)[1], expected)
 
 
 def test_losses_in_closed_form():
@@ -122,6 +136,17 @@ def test_segments_without_a_pixel_and_batches_without_segments_train_no_box():
         sum(losses.values()).backward()
         assert losses['loss_box'] == losses['loss_giou'] == 0
         assert all(x.boxes_cxcywh.grad is not None and not x.boxes_cxcywh.grad.any() for x in predictions)
+
+
+@pytest.mark.parametrize('matcher', [BoxMatcher, HungarianMatcher, lambda: FixedMatcher(num_classes=5)])
+@pytest.mark.parametrize('counts', [(3, 2), (0, 0)])
+def test_boxes_that_are_not_finite_are_refused(matcher, counts):
+    predictions = make_predictions()
+    with torch.no_grad():
+        predictions[1].boxes_cxcywh[1, 2, 0] = math.nan
+    criterion = SetCriterion(num_classes=5, matcher=matcher(), box_loss=BoxLoss())
+    with pytest.raises(NonFiniteLogitsError, match=r'layer 2 of 2, image 1 of the batch: inf or NaN in boxes \(1 of '):
+        criterion(predictions, [make_distinct(count) for count in counts])
 
 
 def test_a_network_without_boxes_is_refused():

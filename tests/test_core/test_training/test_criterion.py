@@ -178,6 +178,21 @@ def test_class_weights_weigh_the_classes():
     torch.testing.assert_close(found, expected / sum(weight for _, weight in terms))
 
 
+@pytest.mark.parametrize('over_ranks', [False, True])
+@pytest.mark.parametrize('counts', [(0, 0), (3, 2)])
+def test_queries_without_weight_give_a_loss_and_gradients_of_zero(counts, over_ranks):
+    """Neither "no object" nor any class of the batch weighs anything: 0 / 0."""
+    predictions = toy.make_predictions()
+    criterion = SetCriterion(
+        num_classes=5, matcher=HungarianMatcher(), class_weight=[0.0] * 5, no_object_weight=0.0,
+        class_mean_over_ranks=over_ranks,
+    )  # fmt: skip
+    losses = criterion(predictions, [toy.make_target(count) for count in counts])
+    assert losses['loss_cls'] == losses['d0.loss_cls'] == 0
+    sum(losses.values()).backward()
+    assert not any(prediction.class_logits.grad.any() for prediction in predictions)
+
+
 def test_targets_that_do_not_fit_the_predictions_are_refused():
     target = toy.make_target(3)
     with pytest.raises(ValueError, match='there are 1 targets for 2 images'):

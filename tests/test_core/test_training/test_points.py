@@ -9,7 +9,7 @@ from mmmaskformer.core.masks import Folded, Plain, Product
 from mmmaskformer.core.structures import Layers, Targets
 from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.criterion import SetCriterion
-from mmmaskformer.core.training.matcher import HungarianMatcher
+from mmmaskformer.core.training.matcher import HungarianMatcher, NonFiniteLogitsError
 from mmmaskformer.core.training.parts import Pairs
 from mmmaskformer.core.training.points import PointMaskCost, PointMaskLoss, masks_at_points, members_at_points
 from mmmaskformer.core.upsampling import sample_points
@@ -139,6 +139,23 @@ def test_a_seed_repeats_the_points_whatever_else_is_drawn():
         torch.manual_seed(7)
         unseeded.append(make_criterion()(predictions, targets))
     assert unseeded[0] == unseeded[1]
+
+
+def test_what_is_not_finite_is_found_wherever_the_points_lie():
+    targets = [toy.make_target(3, SIZE), toy.make_target(2, SIZE)]
+    for num_points in (1, 4):
+        predictions = toy.make_predictions()
+        logits = predictions[0].masks.multiplied_out().detach()
+        logits[1, 2, 3, 4] = float('nan')
+        predictions[0] = predictions[0]._replace(masks=Plain(logits))
+        with pytest.raises(NonFiniteLogitsError, match=r'layer 1 of 2, image 1 .*in mask logits \(1 of '):
+            make_criterion(seed=0, num_points=num_points)(predictions, targets)
+
+
+def test_costs_and_losses_have_points_of_their_own():
+    loss = PointMaskLoss(seed=3)
+    ours, of_cost = (part.points.draw(1, 4, device=torch.device('cpu')) for part in (loss, loss.matching_cost()))
+    assert not torch.equal(ours, of_cost) and not any('points' in key for key in loss.state_dict())
 
 
 def test_matches_and_losses_equal_those_of_mmdets_mask2former():

@@ -260,7 +260,7 @@ def test_folder_that_cannot_be_written(tree, monkeypatch):
         raise PermissionError(13, 'Permission denied')
 
     monkeypatch.setattr(Path, 'mkdir', refuse)
-    with pytest.raises(ValueError, match=r'preparing: this folder cannot be made \(Permission denied\).*--root'):
+    with pytest.raises(ValueError, match=r'preparing: this folder cannot be created \(Permission denied\).*--root'):
         prepare_part(tree)
 
 

@@ -80,7 +80,7 @@ def test_process_without_memory(tree, monkeypatch):
     monkeypatch.setattr(engine, '_try_sample', lambda *args: None)
     monkeypatch.setattr(processes, 'FEW', 1)
     with pytest.raises(
-        ValueError, match=r'one of 2 processes was killed, .*goes on where it stopped, with --workers 1'
+        ValueError, match=r'one of 2 processes was killed, .*continues where it stopped, with --workers 1'
     ):
         prepare_part(tree, CITY._replace(convert=end_process), workers=2)
 

@@ -5,11 +5,22 @@ from typing import Any
 
 from torch import Tensor
 
-from mmmaskformer.checkpoints.classes import facts_of
-from mmmaskformer.checkpoints.config_text import lookup, read_config_text
+from mmmaskformer.checkpoints.classes import class_lists, facts_of, find_permutation
+from mmmaskformer.checkpoints.config_text import UNKNOWN, lookup, read_config_text
 from mmmaskformer.checkpoints.transformers_files import Settings
 
 HEADS = ('decode_head', 'panoptic_head')
+PANOPTIC_ONLY = 'coco_panoptic'
+"""Class list of the data set whose published models are all panoptic; ADE20K and Cityscapes have both kinds."""
+
+USUAL_RESNET = {
+    'style': 'pytorch',
+    'strides': (1, 2, 2, 2),
+    'dilations': (1, 1, 1, 1),
+    'contract_dilation': False,
+    'avg_down': False,
+}
+USUAL_SWIN = {'qk_scale': None, 'act_cfg': {'type': 'GELU'}, 'norm_cfg': {'type': 'LN'}}
 CLASS_WEIGHTS = 'criterion.empty_weight'
 """Weights of the classes in the loss, "no object" last, as the published code and transformers store them."""
 
@@ -28,20 +39,15 @@ def settings_of(
     Returns:
         The settings, published values for what is not known; and notes on these.
     """
-    known: dict[str, Any] = dict(meta.get('settings') or {})
-    for key in ('num_heads', 'no_object_weight'):
-        if meta.get(key) is not None:
-            known[key] = meta[key]
+    known = known_settings(meta, package)
     dataset_meta = meta.get('dataset_meta') or {key: meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
     facts = facts_of(dataset_meta)
     known['classes'] = tuple(facts.pop('classes', known.get('classes', ())))
     known['dataset_meta'] = facts
-    if isinstance(meta.get('cfg'), str):
-        known |= _settings_of_config(meta['cfg'])
     if CLASS_WEIGHTS in weights:
         known['no_object_weight'] = round(float(weights[CLASS_WEIGHTS][-1]), 6)  # 0.1 is stored in float32
-    if package == 'official' and any(name.startswith('backbone.stem.conv2.') for name in weights):
-        known['dilations'] = (1, 2, 4)  # as every published model with this stem has them
+    if any(name.startswith(('backbone.stem.conv2.', 'backbone.stem.3.')) for name in weights):
+        known.setdefault('dilations', (1, 2, 4))  # as every published model with this stem has them
     if package == 'mmdet' and known['classes'] and 'isthing' not in facts:
         things = _things_of_mmdet(meta, len(known['classes']))
         facts |= {} if things is None else {'isthing': things}
@@ -53,13 +59,36 @@ def settings_of(
     return Settings(**known), notes
 
 
+def known_settings(meta: Mapping, package: str) -> dict[str, Any]:
+    """What a checkpoint itself tells of its model, as arguments of `Settings`.
+
+    Args:
+        meta: of the checkpoint.
+        package: that wrote it.
+    """
+    known: dict[str, Any] = dict(meta['settings']) if package == 'transformers' and 'settings' in meta else {}
+    for key in ('num_heads', 'no_object_weight'):
+        if isinstance(meta.get(key), int | float):
+            known[key] = meta[key]
+    if isinstance(meta.get('cfg'), str):
+        known |= _settings_of_config(meta['cfg'])
+    return known
+
+
 def guess_task(package: str, meta: Mapping, weights: Mapping[str, Tensor]) -> str:
     """'semantic' or 'panoptic', from the package, the class list or the published models."""
     if package in ('mmmaskformer', 'mmseg'):
         return 'semantic'
     if package in ('mmmaskformer-panoptic', 'mmdet'):
         return 'panoptic'
-    if facts_of(meta.get('dataset_meta') or {}).get('isthing'):
+    facts = facts_of(meta.get('dataset_meta') or {})
+    if facts.get('isthing'):
+        return 'panoptic'
+    coco = class_lists()[PANOPTIC_ONLY]['classes']
+    if 'classes' in facts:
+        if find_permutation(facts['classes'], coco) is not None:
+            return 'panoptic'
+    elif any(name.endswith('predictor.class_embed.weight') and len(weights[name]) == len(coco) + 1 for name in weights):
         return 'panoptic'
     return 'panoptic' if any('encoder.layers' in name and 'sem_seg_head' in name for name in weights) else 'semantic'
 
@@ -75,7 +104,9 @@ def _settings_of_config(text: str) -> dict:
         or lookup(head, 'transformer_decoder', 'layer_cfg', 'self_attn_cfg', 'num_heads'),
         'norm_groups': lookup(head, 'pixel_decoder', 'norm_groups')
         or lookup(head, 'pixel_decoder', 'norm_cfg', 'num_groups'),
-        'dilations': _numbers(lookup(model, 'backbone', 'multi_grid')),
+        'dilations': _dilations(lookup(model, 'backbone')),
+        'backbone': unusual_settings(lookup(model, 'backbone')),
+        'red_first': lookup(preprocessor, 'bgr_to_rgb') is True if lookup(preprocessor, 'mean') else UNKNOWN,
         'mean': _numbers(lookup(preprocessor, 'mean')),
         'std': _numbers(lookup(preprocessor, 'std')),
         'size_divisor': lookup(preprocessor, 'size_divisor') or lookup(preprocessor, 'pad_size_divisor'),
@@ -86,6 +117,28 @@ def _settings_of_config(text: str) -> dict:
         if str(lookup(transform, 'type')).endswith('ResizeShortestEdge'):
             found |= {'short_edge': lookup(transform, 'short_edge'), 'max_size': lookup(transform, 'max_size')}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _dilations(backbone: Any) -> tuple | None:
+    """Of the last stage of a ResNet of the hosts; None for another backbone."""
+    if not isinstance(backbone, dict) or not str(backbone.get('type')).rpartition('.')[2].startswith('ResNet'):
+        return None
+    return _numbers(backbone.get('multi_grid')) or (1, 1, 1)
+
+
+def unusual_settings(backbone: Any) -> dict | None:
+    """Settings of a backbone of the hosts that no weight tells and the published models do not have.
+
+    Args:
+        backbone: its config; anything else than a dict is not known.
+    """
+    if not isinstance(backbone, dict):
+        return None
+    kind = str(backbone.get('type')).rpartition('.')[2]
+    usual = USUAL_RESNET if kind.startswith('ResNet') else USUAL_SWIN if kind.startswith('Swin') else {}
+    found = {key: backbone[key] for key, value in usual.items() if backbone.get(key, value) not in (value, UNKNOWN)}
+    found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    return {key: value for key, value in found.items() if value != usual[key]}
 
 
 def _numbers(value: Any) -> tuple | None:

@@ -1,0 +1,48 @@
+"""The order of matched pairs, and the refusal of pairs that there are not: matchers may be of another project."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def ordered_matches(
+    columns: Sequence[np.ndarray], num_layers: int, num_queries: int, counts: Sequence[int], matcher: str
+) -> list[np.ndarray]:
+    """The columns of `Matches` by image, then layer, then query, in whatever order a matcher gives its pairs.
+
+    Args:
+        columns: layer, image, query and segment, (N,) integer each.
+        num_layers: L.
+        num_queries: Q.
+        counts: numbers of segments of the B images.
+        matcher: name of its class, for messages.
+
+    Raises:
+        ValueError: if a pair names a layer, image, query or segment that there is not, or a query is matched twice.
+    """
+    layer, image, query, segment = (np.asarray(column, np.int64) for column in columns)
+    known = (image >= 0) & (image < len(counts))
+    limits = (
+        ('layer', layer, num_layers),
+        ('image', image, len(counts)),
+        ('query', query, num_queries),
+        ('segment', segment, np.array(counts, np.int64)[np.where(known, image, 0)] if len(counts) else 0),
+    )
+    for name, column, limit in limits:
+        wrong = np.flatnonzero((column < 0) | (column >= limit))
+        if len(wrong):
+            first = wrong[0]
+            raise ValueError(
+                f'{matcher} matched {name} {column[first]} (layer {layer[first]}, image {image[first]} of the batch); '
+                f'expected 0 to {np.broadcast_to(limit, column.shape)[first] - 1}'
+            )
+    order = np.lexsort((query, layer, image))
+    layer, image, query, segment = (column[order] for column in (layer, image, query, segment))
+    twice = np.flatnonzero((np.diff(layer) == 0) & (np.diff(image) == 0) & (np.diff(query) == 0))
+    if len(twice):
+        first = twice[0]
+        raise ValueError(
+            f'{matcher} matched query {query[first]} of layer {layer[first]}, image {image[first]} of the batch, to '
+            f'segments {segment[first]} and {segment[first + 1]}; expected at most one segment per query'
+        )
+    return [layer, image, query, segment]
