@@ -260,7 +260,12 @@ class Folded(NamedTuple):
         return self._replace(embed=torch.cat([masks.embed for masks in (self, *others)], 1))
 
     def parts(self, image: int) -> dict[str, Tensor]:
-        return {'mask embeddings': self.embed[image], 'input of the last convolution': self.conv.x[image]}
+        return {
+            'mask embeddings': self.embed[image],
+            'input of the last convolution': self.conv.x[image],
+            'weight of the last convolution': self.conv.weight,
+            'bias of the last convolution': self.conv.bias,
+        }
 
 
 def join_layers(layers: Sequence[Masks]) -> list[tuple[range, Masks]]:

@@ -29,9 +29,8 @@ def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping])
 def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> Callable[[], None]:
     """Begin the check of `require_finite`; on a GPU it runs beside what the caller does next.
 
-    All class logits are looked at, and the mask logits of one query per image: a NaN in the mask features shows in
-    those of every query; mask logits that a network computes itself are all looked at. Of masks alone, all that they
-    are made of is looked at.
+    All class logits are looked at, and all that the mask logits are made of: one pass over existing tensors. In float16,
+    where finite factors may have an infinite product, the mask logits of one query per image are looked at.
 
     On a GPU the answer is copied to the host without waiting. Where the caller has to wait for the results of an image
     anyway, it has arrived by then, so that the check adds no wait.
@@ -78,15 +77,19 @@ def _refuse(finite: Tensor, copied: torch.cuda.Event | None, metas: Sequence[Map
 
 
 def _sums(prediction: MaskPrediction) -> list[Tensor]:
-    first = torch.zeros(1, dtype=torch.long, device=prediction.class_logits.device)
-    queries = None if isinstance(prediction.masks, Plain) else first
-    return [
-        logits.sum(dtype=torch.float32) + prediction.mask_logits(image, queries).sum(dtype=torch.float32)
-        for image, logits in enumerate(prediction.class_logits)
-    ]
+    """Sums (B) that are finite if the logits are."""
+    masks, class_logits = prediction.masks, prediction.class_logits
+    if not isinstance(masks, Plain) and masks.like.dtype != torch.float16:
+        of_masks = _sums_of_masks(masks)
+    else:
+        # in float16 factors may be finite and their product not; one query shows that
+        query = None if isinstance(masks, Plain) else torch.zeros(1, dtype=torch.long, device=class_logits.device)
+        of_masks = [masks.logits(image, query).sum(dtype=torch.float32) for image in range(len(class_logits))]
+    return [logits.sum(dtype=torch.float32) + of_mask for logits, of_mask in zip(class_logits, of_masks, strict=True)]
 
 
 def _sums_of_masks(masks: Masks) -> list[Tensor]:
+    """Sums (B) that are finite if all is that the mask logits are made of."""
     parts = [masks.parts(image).values() for image in range(len(masks.like))]
     return [torch.stack([part.sum(dtype=torch.float32) for part in of_image]).sum() for of_image in parts]
 
