@@ -29,8 +29,8 @@ def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping])
 def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> Callable[[], None]:
     """Begin the check of `require_finite`; on a GPU it runs beside what the caller does next.
 
-    All class logits are looked at, and all that the mask logits are made of: one pass over existing tensors. In float16,
-    where finite factors may have an infinite product, the mask logits of one query per image are looked at.
+    All class logits are looked at, and all that the mask logits are made of: one pass over existing tensors. In
+    float16, where finite factors may have an infinite product, the mask logits of one query per image are looked at.
 
     On a GPU the answer is copied to the host without waiting. Where the caller has to wait for the results of an image
     anyway, it has arrived by then, so that the check adds no wait.
