@@ -51,8 +51,6 @@ INDIRECT = {
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copyfile'): 'to a name that is replaced in one step',
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copytree'): 'inside a whole_folder',
     ('mmmaskformer/datasets/converters/staging.py', 'open'): 'a lock, and a journal, line by line',
-    ('mmmaskformer/datasets/converters/staging.py', 'move'): 'its own function: a renaming, or one of the rows above',
-    ('mmmaskformer/datasets/converters/unpacking.py', 'move'): 'the same',
     ('mmmaskformer/analysis/stored.py', 'open'): 'inside a whole_file',
     ('mmmaskformer/apis/analysis/thresholds.py', 'entry.prediction.save'): 'its own function, the row above',
     ('mmmaskformer/apis/analysis/class_masks.py', 'mask_sheet(…).save'): 'inside a whole_file',

@@ -238,6 +238,7 @@ class Targets:
             ValueError: if they do not fit together.
         """
         check_batch(self.labels, self.counts, self.segment_maps, self.masks, self.ignored)
+        object.__setattr__(self, 'labels', self.labels.long())  # torch's indexing takes no other integers
 
     @classmethod
     def of(cls, targets: 'Targets | Sequence[MaskTarget]') -> 'Targets':

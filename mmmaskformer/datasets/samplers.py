@@ -17,18 +17,20 @@ class Draw(int):
 
     Attributes:
         position: int, counted over all ranks.
+        seed: of the run. It comes with each sample: data-loading workers may be older than a resumed run's seed.
     """
 
     position: int
+    seed: int
 
-    def __new__(cls, index: int, position: int) -> 'Draw':
-        """An int that remembers the position."""
+    def __new__(cls, index: int, position: int, seed: int) -> 'Draw':
+        """An int that remembers position and seed."""
         draw = super().__new__(cls, index)
-        draw.position = position
+        draw.position, draw.seed = position, seed
         return draw
 
     def __reduce__(self):
-        return Draw, (int(self), self.position)
+        return Draw, (int(self), self.position, self.seed)
 
 
 class SeededSamples:
@@ -40,12 +42,10 @@ class SeededSamples:
 
     Args:
         dataset: what the data loader reads, wrappers included.
-        seed: of the run.
     """
 
-    def __init__(self, dataset: Sequence, seed: int):
+    def __init__(self, dataset: Sequence):
         self.dataset = dataset
-        self.seed = seed
 
     def __call__(self, indices: Sequence[int]) -> list:
         """Read the samples at ``indices``; those that are no `Draw` are read without seeding."""
@@ -53,7 +53,7 @@ class SeededSamples:
 
     def _read(self, index: int):
         if isinstance(index, Draw):
-            seed_augmentation(self.seed, index.position)
+            seed_augmentation(index.seed, index.position)
         return self.dataset[int(index)]
 
 
@@ -93,7 +93,7 @@ class ResumableSampler(InfiniteSampler):
         self.start = 0
         self.by_epoch = by_epoch
         self.epoch = 0
-        dataset.__getitems__ = SeededSamples(dataset, self.seed)
+        dataset.__getitems__ = SeededSamples(dataset)
 
     def start_at(self, start: int) -> None:
         """Let the next iterator begin after ``start`` samples of this rank; by epoch, of the pass."""
@@ -119,7 +119,7 @@ class ResumableSampler(InfiniteSampler):
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         total = len(self) * self.world_size
         for number in range(self.rank + start * self.world_size, total, self.world_size):
-            yield Draw(int(order[number % self.size]), self.epoch * total + number)
+            yield Draw(int(order[number % self.size]), self.epoch * total + number, self.seed)
 
     def _without_end(self) -> Iterator[Draw]:
         position = self.rank + self.start * self.world_size
@@ -127,7 +127,7 @@ class ResumableSampler(InfiniteSampler):
         passes = itertools.islice(self._passes(), first_pass, None)
         indices = itertools.islice(itertools.chain.from_iterable(passes), skipped, None, self.world_size)
         for index in indices:
-            yield Draw(index, position)
+            yield Draw(index, position, self.seed)
             position += self.world_size
 
     def _passes(self) -> Iterator[list[int]]:

@@ -1,5 +1,7 @@
 """Measures of label maps, by pixels and by segments, as one metric of mmengine's evaluator."""
 
+import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,8 +23,12 @@ from mmmaskformer.evaluation.common import (
     prediction_of,
 )
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index, result_name, write_label_map
+from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.heads.results import SEMANTIC
 from mmmaskformer.registry import METRICS
+
+UNFINISHED = 'UNFINISHED.txt'
+"""A file beside the label maps until a test has written all of them; it stays if the test is interrupted."""
 
 
 @METRICS.register_module()
@@ -91,6 +97,8 @@ class SemanticMetric(MetricWithOthers):
         self.ignore_index = ignore_index
         self.output_dir = None if output_dir is None else Path(output_dir)
         self._image_of_file: dict[Path, str] = {}
+        self._built = time.time()
+        self._is_writing = False
 
     def process_sample(self, sample: dict) -> tuple:
         """Count and write the prediction of an image."""
@@ -105,6 +113,8 @@ class SemanticMetric(MetricWithOthers):
         Args:
             results: of all processes, one tuple per image: key, rows of counts.
         """
+        if self._is_writing:
+            self._finish_writing()
         if self.format_only:
             print_log(f'SemanticMetric: wrote label maps to {self.output_dir}', logger='current')
             return {}
@@ -160,7 +170,25 @@ class SemanticMetric(MetricWithOthers):
         """Write a label map; it appears under its name when it is complete."""
         shift = int(bool(sample.get('reduce_zero_label', False)))
         wide = len(self.dataset_meta['classes']) + shift > np.iinfo(np.uint8).max
+        if not self._is_writing:
+            self._is_writing = True
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            text = 'The test that writes here runs or was interrupted: label maps are missing or of another test.\n'
+            write_whole(self.output_dir / UNFINISHED, text)
         write_label_map(self._file_of(sample['img_path']), labels + shift, wide=wide)
+
+    def _finish_writing(self) -> None:
+        """Mark the label maps as complete, and report files of an earlier test among them; all processes are done."""
+        self._is_writing = False
+        (self.output_dir / UNFINISHED).unlink(missing_ok=True)
+        older = [path for path in self.output_dir.rglob('*.png') if path.stat().st_mtime < self._built - 1]
+        if older:
+            print_log(
+                f'SemanticMetric: {len(older)} label maps in {self.output_dir} are of an earlier test, such as '
+                f'{min(older)}. Fix: remove them, or write to a new folder.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def _file_of(self, image: str) -> Path:
         """The file to write for an image.

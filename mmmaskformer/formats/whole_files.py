@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import os
 import shutil
 import socket
@@ -19,6 +20,9 @@ FOREIGN_AGE = 24 * 3600
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """Errors that come from the disk whatever the file is."""
+
+_numbers = itertools.count()
+"""Numbers of the unfinished files of this process: two threads, or two long names, never share one."""
 
 _swept: set[Path] = set()
 """Folders from which this process has removed what killed processes left behind."""
@@ -51,7 +55,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         _swept.add(target.parent)
         remove_parts(target.parent)
     # the longest names of disks have 255 bytes
-    part = target.with_name(f'.{target.name[:50]}.{MACHINE}-{os.getpid()}.part')
+    part = target.with_name(f'.{target.name[:50]}.{next(_numbers)}.{MACHINE}-{os.getpid()}.part')
     try:
         with explaining(path, part):
             yield part

@@ -6,6 +6,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -21,6 +23,7 @@ from mmmaskformer.hosts.checkpoint_files import (
     is_safetensors,
     is_whole,
 )
+from mmmaskformer.hosts.resumed_data import note_new_epoch, note_seen_data, seen_samples
 from mmmaskformer.registry import HOOKS
 
 
@@ -34,14 +37,19 @@ class ResumeHook(Hook):
       as it is asked for. MMSegmentation alone would resume from ``load_from``, MMDetection would drop it.
     - A file without optimiser or schedule is refused.
     - The data loader starts at the right sample, if the sampler is a `ResumableSampler`; nothing is read again. In
-      training by epoch with another sampler, a checkpoint within an epoch is refused.
+      training by epoch with another sampler, a checkpoint within an epoch is refused. A batch size or a number of
+      processes that has changed is reported, and the data that the run has not seen come next. The seed is that of
+      the interrupted run.
     - A validation that was due after the resumed iteration and did not end is run first.
     """
 
     priority = 'VERY_LOW'  # after the checkpoint hook, which a validation needs
 
+    _seed: int | None = None
+
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint before mmengine does."""
+        self._seed = runner.seed
         training = isinstance(runner._train_loop, BaseLoop)
         folder = checkpoint_folder(runner)
         if runner._load_from is not None:
@@ -65,8 +73,13 @@ class ResumeHook(Hook):
                 f'train_dataloader.sampler.by_epoch={batches.sampler.by_epoch}, but train_cfg trains by '
                 f'{"epoch" if by_epoch else "iteration"}. Fix: train_dataloader.sampler.by_epoch={by_epoch}'
             )
+        if runner.seed != self._seed:
+            _take_up_seed(batches, self._seed, runner.seed)
+        samples = seen_samples(runner) if loop.iter else 0
+        note_seen_data(runner, samples)
+        start = -(-samples // get_world_size())
         if by_epoch and loop.iter:
-            return _start_within_epoch(loop, batches.sampler if is_ours else None)
+            return _start_within_epoch(loop, start, batches.sampler if is_ours else None)
         if not (isinstance(loop, IterBasedTrainLoop) and loop.iter):
             return
         if not is_ours:
@@ -74,7 +87,7 @@ class ResumeHook(Hook):
                 f'The data of the first {loop.iter} iterations are read again to skip them. Faster: '
                 "train_dataloader.sampler.type='mmmaskformer.ResumableSampler' without a batch_sampler."
             )
-        batches.sampler.start_at(loop.iter * batches.batch_size)
+        batches.sampler.start_at(start)
         # a new iterator: the first one has asked its workers for the first samples
         iterator = type(loop.dataloader_iterator)(loop.dataloader)
         loop.dataloader_iterator = _AfterSkipping(iterator, loop.iter)
@@ -91,13 +104,35 @@ class ResumeHook(Hook):
             runner.val_loop.run()
         # in training by epoch this hook is called before each
         runner._resume = False
+        if not by_iteration:
+            note_new_epoch(runner)
 
 
-def _start_within_epoch(loop: EpochBasedTrainLoop, sampler: ResumableSampler | None) -> None:
-    """Let the resumed epoch begin with the data that it has not seen; refuse or warn where that cannot be."""
-    seen = loop.iter - loop.epoch * len(loop.dataloader)
+def _take_up_seed(batches, built_with: int | None, seed: int) -> None:
+    """Give the order of the data the seed of the interrupted run: mmengine reads it after it has built the loader."""
+    sampler = getattr(batches, 'sampler', None)
+    if getattr(sampler, 'seed', None) != built_with:
+        return  # a seed of its own, which stays as it is
+    if isinstance(sampler, ResumableSampler | DefaultSampler):
+        sampler.seed = seed
+        return _log(f'The order of the data has the seed of the interrupted run, {seed}.', logging.INFO)
+    _log(
+        f'The interrupted run had the seed {seed}, the data come in the order of seed {built_with}: some are seen '
+        f'again and others left out. Fix: randomness.seed={seed}.'
+    )
+
+
+def _start_within_epoch(loop: EpochBasedTrainLoop, start: int, sampler: ResumableSampler | None) -> None:
+    """Let the resumed epoch begin with the data that it has not seen; refuse or warn where that cannot be.
+
+    Args:
+        loop: of the training.
+        start: samples of the epoch that each process has seen.
+        sampler: of the data; None for one that cannot start anywhere.
+    """
+    seen = -(-start // (getattr(loop.dataloader.batch_sampler, 'batch_size', None) or 1))
     if sampler is not None:
-        sampler.start_at(seen * loop.dataloader.batch_sampler.batch_size)
+        sampler.start_at(start)
         return _log(f'Epoch {loop.epoch + 1} goes on after {seen} of {len(loop.dataloader)} iterations.', logging.INFO)
     fix = "Fix: train_dataloader.sampler=dict(type='mmmaskformer.ResumableSampler', by_epoch=True)"
     if seen:
@@ -163,6 +198,8 @@ def _newest_whole(work_dir: Path, folder: CheckpointFolder) -> Path | None:
     found = folder.checkpoints()
     named = _pointed_to(work_dir / POINTER)
     pointed = folder.path / named.name if named else None
+    if pointed in found.values():
+        pointed = _unless_outdated(pointed, work_dir / POINTER, list(found.values()))
     if named and named.parent.resolve() != folder.path.resolve():
         _log(f'{work_dir / POINTER} names {named}, in another folder; only files of {folder.path} are resumed from.')
     candidates = sorted(found.values(), key=lambda path: path != pointed)  # stable: the newest first
@@ -170,7 +207,7 @@ def _newest_whole(work_dir: Path, folder: CheckpointFolder) -> Path | None:
     for path in candidates:
         if is_whole(path):
             if broken or path != pointed:
-                reason = f'{_names(broken)} broken' if broken else f'{work_dir / POINTER} names no checkpoint of it'
+                reason = f'{_names(broken)} broken' if broken else f'{work_dir / POINTER} does not name it'
                 _log(f'{path} is the newest whole checkpoint of this run ({reason}).')
             return path
         broken.append(path)
@@ -180,6 +217,19 @@ def _newest_whole(work_dir: Path, folder: CheckpointFolder) -> Path | None:
             'Fix: remove them, or start without --resume in another work dir.'
         )
     return None
+
+
+def _unless_outdated(pointed: Path, pointer: Path, checkpoints: list[Path]) -> Path | None:
+    """The checkpoint that the work dir points to; None if the pointer was written before a newer one was.
+
+    A user who edits the pointer chooses an older checkpoint; a run killed before it wrote the pointer did not.
+    """
+    newer = checkpoints[: checkpoints.index(pointed)]
+    if any(path.stat().st_mtime > pointer.stat().st_mtime for path in newer):
+        return None
+    if newer:
+        _log(f'{pointer} names {pointed.name}, though there are {_names(newer)}, which are older than {pointer.name}.')
+    return pointed
 
 
 def _pointed_to(pointer: Path) -> Path | None:

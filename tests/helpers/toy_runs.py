@@ -87,6 +87,8 @@ def make_runner(
     wrap: Callable | None = None,
     metric: BaseMetric | None = None,
     by_epoch: bool = False,
+    batch: int = 2,
+    seed: int | None = 5,
     **kwargs,
 ) -> Runner:
     """A runner with our hooks.
@@ -101,11 +103,13 @@ def make_runner(
         wrap: makes a dataset wrapper of the dataset.
         metric: of the validation.
         by_epoch: whether ``iters`` and all intervals count epochs, of 4 iterations each.
+        batch: training samples per iteration.
+        seed: of the run; None for one by chance.
         kwargs: of the Runner.
     """
     torch.manual_seed(5)  # mmengine seeds after the model is there
     dataset = Points()
-    loader = dict(batch_size=2, num_workers=workers, persistent_workers=workers > 0)
+    loader = dict(batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
     checkpoint = dict(interval=2, by_epoch=by_epoch, save_best='mIoU', max_keep_ckpts=2) | (checkpoint or {})
     sampler = dict(type=sampler, shuffle=True)
     if by_epoch and 'Resumable' in sampler['type']:
@@ -128,7 +132,7 @@ def make_runner(
         ),
         custom_hooks=[dict(type='mmmaskformer.RepeatableRunHook'), dict(type='mmmaskformer.ResumeHook')],
         log_processor=dict(by_epoch=False, window_size=1),
-        randomness=dict(seed=5),
+        randomness=dict(seed=seed),
         default_scope='mmengine',
         experiment_name=f'toy_{next(_NUMBERS)}',
         cfg=Config(dict(kwargs)),

@@ -57,8 +57,8 @@ def test_by_epoch_the_order_is_that_of_mmengine(ranks, rank, world, shuffle):
 
 
 def test_a_draw_keeps_its_position_on_the_way_to_a_worker():
-    draw = pickle.loads(pickle.dumps(Draw(4, 123456789012)))
-    assert draw == 4 and draw.position == 123456789012
+    draw = pickle.loads(pickle.dumps(Draw(4, 123456789012, 5)))
+    assert draw == 4 and (draw.position, draw.seed) == (123456789012, 5)
 
 
 def generators():

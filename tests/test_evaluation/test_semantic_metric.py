@@ -1,6 +1,7 @@
 """The metric in mmengine's evaluator: equal to MMSegmentation's, and the same under both hosts."""
 
 import copy
+import os
 
 import cv2
 import numpy as np
@@ -244,3 +245,25 @@ def test_ignored_label_that_no_file_can_hold(ignore_index):
 def test_label_maps_are_kept_in_any_case():
     with pytest.raises(ValueError, match='found keep_results=False, expected True'):
         SemanticMetric(keep_results=False)
+
+
+def test_an_interrupted_test_leaves_a_mark_and_older_files_are_reported(tmp_path, monkeypatch):
+    printed = []
+    monkeypatch.setattr('mmmaskformer.evaluation.semantic_metric.print_log', lambda text, **_: printed.append(text))
+    out = tmp_path / 'out'
+    config = dict(type='mmmaskformer.SemanticMetric', format_only=True, output_dir=str(out))
+    maps = [np.full((4, 6), label) for label in (1, 2)]
+    samples = seg_samples([None, None], maps)
+    evaluate(samples, config)
+    assert not any('earlier test' in text for text in printed)
+    assert {path.name for path in out.iterdir()} == {'0.png', '1.png'}
+    for path in out.iterdir():
+        os.utime(path, (1, 1))
+    metric = SemanticMetric(format_only=True, output_dir=str(out))
+    metric.dataset_meta = dict(classes=tuple('abcdef'))
+    metric.process_sample(samples[0].to_dict())  # the test ends here
+    assert 'was interrupted' in (out / 'UNFINISHED.txt').read_text()
+    os.utime(out / '0.png', (1, 1))
+    evaluate(samples[:1], config)
+    assert {path.name for path in out.iterdir()} == {'0.png', '1.png'}
+    assert any(text.startswith('SemanticMetric: 1 label maps in') and '1.png' in text for text in printed)

@@ -182,3 +182,15 @@ def test_a_folder_behind_a_link(tmp_path):
     with whole_folder(tmp_path / 'link') as fresh:
         (fresh / 'a').write_text('new')
     assert (tmp_path / 'link').is_symlink() and (tmp_path / 'real/a').read_text() == 'new'
+
+
+def test_long_names_written_at_the_same_time_do_not_meet(tmp_path):
+    first, second = (tmp_path / f'{"n" * 60}{letter}.png' for letter in 'ab')
+    with whole_file(first) as one, whole_file(second) as other:
+        one.write_bytes(b'first')
+        other.write_bytes(b'second')
+    assert (first.read_bytes(), second.read_bytes()) == (b'first', b'second')
+    with whole_file(first) as one:  # two threads write one file: the last wins, whole
+        write_whole(first, b'other')
+        one.write_bytes(b'last')
+    assert first.read_bytes() == b'last'

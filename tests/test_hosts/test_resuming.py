@@ -1,7 +1,9 @@
 """What `--resume` takes, what it refuses, and that the resumed run equals the uninterrupted one."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +74,35 @@ def test_a_resumed_run_sees_the_same_images_and_learns_the_same(copy, told, unin
     assert 'The data loader starts at iteration 4; nothing is read again.' in told
 
 
+@pytest.mark.parametrize('seed', [None, 6])
+@pytest.mark.parametrize('workers', [0, 2])
+def test_the_data_have_the_seed_of_the_interrupted_run(copy, uninterrupted, workers, seed):
+    runner = resume(copy(4), workers=workers, seed=seed)
+    assert torch.equal(torch.stack(runner.model.seen), torch.stack(uninterrupted[1][4:]))
+    assert torch.equal(final_weights(runner), uninterrupted[2])
+
+
+def test_data_of_another_seed_are_reported(copy, told):
+    resume(copy(4), sampler='InfiniteSampler', seed=6)
+    assert any('The interrupted run had the seed 5' in line and 'randomness.seed=5' in line for line in told)
+
+
+def test_the_data_of_a_seed_of_their_own_keep_it(copy):
+    runner = make_runner(copy(4), resume=True, seed=6)
+    runner.train_dataloader.sampler.seed = 7
+    runner.train()
+    assert runner.seed == 5 and runner.train_dataloader.sampler.seed == 7
+
+
+def test_with_another_batch_size_the_data_go_on_where_they_were(copy, uninterrupted):
+    first = resume(copy(4), batch=1, iters=6)
+    assert torch.equal(torch.cat(first.model.seen), uninterrupted[1][4])
+    second = resume(Path(first.work_dir), iters=8)
+    assert torch.equal(torch.cat(second.model.seen), torch.cat(uninterrupted[1][5:7]))
+    log = '\n'.join(path.read_text() for path in Path(first.work_dir).rglob('*.log'))
+    assert 'Until iteration 4 the run saw 2 samples per iteration of a dataset of 7; from here on it sees 1 of 7' in log
+
+
 def test_nothing_is_read_again(copy, monkeypatch):
     work_dir, read = copy(6), []
     runner = make_runner(work_dir, resume=True)
@@ -127,8 +158,16 @@ def test_a_flipped_bit_is_found(copy):
         resume(work_dir)
 
 
-def test_a_chosen_older_checkpoint_of_the_folder_is_taken(copy):
+def test_a_chosen_older_checkpoint_of_the_folder_is_taken(copy, told):
     assert len(resume(copy(2, 4, pointer='iter_2.pth')).model.seen) == 6
+    assert any('names iter_2.pth, though there are iter_4.pth, which are older' in line for line in told)
+
+
+def test_a_pointer_that_is_older_than_the_newest_checkpoint_is_passed_over(copy, told):
+    work_dir = copy(2, 4, pointer='iter_2.pth')
+    os.utime(work_dir / 'last_checkpoint', (1, 1))
+    assert len(resume(work_dir).model.seen) == 4
+    assert f'{work_dir}/iter_4.pth is the newest whole checkpoint of this run' in '\n'.join(told)
 
 
 def test_a_copied_work_dir_leaves_the_original_alone(tmp_path, uninterrupted):
@@ -295,6 +334,32 @@ def test_a_checkpoint_within_an_epoch_is_resumed_exactly(tmp_path, uninterrupted
     assert runner.iter == 12
     assert torch.equal(torch.cat(runner.model.seen), torch.cat(uninterrupted_epochs[1][step:]))
     assert torch.equal(final_weights(runner), uninterrupted_epochs[2])
+
+
+@pytest.mark.parametrize('batch, seen', [(1, 1), (4, 1)])
+def test_an_epoch_goes_on_with_another_batch_size(tmp_path, uninterrupted_epochs, batch, seen):
+    by_iteration = dict(by_epoch=False, interval=2, max_keep_ckpts=-1)
+    make_runner(tmp_path / 'a', iters=3, by_epoch=True, checkpoint=by_iteration).train()
+    (tmp_path / 'b').mkdir()
+    shutil.copy(tmp_path / 'a/iter_6.pth', tmp_path / 'b')
+    runner = resume(tmp_path / 'b', iters=3, by_epoch=True, checkpoint=by_iteration, batch=batch)
+    whole = torch.cat(uninterrupted_epochs[1][6:])
+    assert torch.equal(torch.cat(runner.model.seen), whole)
+
+
+def test_epochs_of_another_length_start_at_their_beginning(tmp_path, uninterrupted_epochs):
+    shutil.copy(uninterrupted_epochs[0] / 'epoch_1.pth', tmp_path)
+    runner = resume(tmp_path, iters=3, by_epoch=True, batch=7)
+    assert len(runner.model.seen) == 2
+    assert torch.equal(torch.cat(runner.model.seen), torch.cat(uninterrupted_epochs[1][4:]))
+
+
+def test_an_older_checkpoint_of_epochs_of_another_length_is_refused(tmp_path, uninterrupted_epochs):
+    checkpoint = torch.load(uninterrupted_epochs[0] / 'epoch_1.pth', weights_only=True)
+    checkpoint['message_hub']['runtime_info'].pop('seen_data')
+    torch.save(checkpoint, tmp_path / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=r'iteration 4 belongs to epoch 2, but epochs have 1 iterations now.*Fix'):
+        resume(tmp_path, iters=3, by_epoch=True, batch=7)
 
 
 def test_other_samplers_by_epoch_say_what_differs_or_refuse(tmp_path, told):

@@ -48,10 +48,10 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
     Source: paper, section 3.2; official code, MaskFormerSemanticDatasetMapper.
     """
     check_settings('semantic_targets', dict(num_classes=num_classes, ignore_index=ignore_index), SETTINGS)
-    if label_maps.ndim != 3 or not is_integer(label_maps):
+    if label_maps.ndim != 3 or not label_maps.numel() or not is_integer(label_maps):
         raise ValueError(
-            f'label_maps are {label_maps.dtype} {tuple(label_maps.shape)}; expected integer class ids (B, H, W). Fix: '
-            'label_maps.long()'
+            f'label_maps are {label_maps.dtype} {tuple(label_maps.shape)}; expected integer class ids (B, H, W) of at '
+            'least one pixel. Fix: label_maps.long()'
         )
     if 0 <= ignore_index < num_classes:
         raise ValueError(
@@ -153,10 +153,12 @@ def check_segments(targets: Targets, num_classes: int) -> None:
     if targets.labels.device.type == 'cpu':
         check_labels(targets.labels, num_classes)
     if maps is not None and maps.device.type == 'cpu':
-        for image, (highest, count) in enumerate(zip(maps.amax((1, 2)).tolist(), targets.counts, strict=True)):
-            if highest >= count:
+        lowest, highest = (found.tolist() for found in (maps.amin((1, 2)), maps.amax((1, 2))))
+        for image, (low, high, count) in enumerate(zip(lowest, highest, targets.counts, strict=True)):
+            if high >= count or low < IGNORED:
+                wrong = high if high >= count else low
                 raise ValueError(
-                    f'target {image} of the batch: segment_map holds index {highest}, but there are {count} labels; '
+                    f'target {image} of the batch: segment_map holds index {wrong}, but there are {count} labels; '
                     f'expected indices below {count}, {NO_SEGMENT} or {IGNORED}'
                 )
 

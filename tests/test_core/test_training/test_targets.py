@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmmaskformer.core.structures import IGNORED
-from mmmaskformer.core.training.targets import LabelRangeError, instance_targets, semantic_targets
+from mmmaskformer.core.structures import IGNORED, Targets
+from mmmaskformer.core.training.targets import LabelRangeError, check_segments, instance_targets, semantic_targets
 
 
 def test_one_segment_per_class_in_ascending_order():
@@ -88,3 +88,22 @@ def test_maps_that_are_not_integer_are_refused():
 def test_more_classes_than_fit_16_bits_keep_their_index():
     targets = semantic_targets(torch.arange(40000).view(1, 200, 200), num_classes=40_000, ignore_index=65535)
     assert torch.equal(targets.segment_maps.flatten(), torch.arange(40000, dtype=torch.int32))
+
+
+@pytest.mark.parametrize('shape', [(0, 4, 4), (1, 0, 4), (4, 4)])
+def test_maps_without_pixels_or_batch_are_refused(shape):
+    with pytest.raises(ValueError, match=r'label_maps are .*expected integer class ids \(B, H, W\) of at least one'):
+        semantic_targets(torch.zeros(shape, dtype=torch.long), num_classes=3)
+
+
+@pytest.mark.parametrize('index', [IGNORED - 1, 2, 9])
+def test_an_index_that_means_nothing_is_named(index):
+    targets = Targets(torch.tensor([0, 1]), (2,), segment_maps=torch.tensor([[[0, 1], [IGNORED, index]]]))
+    with pytest.raises(ValueError, match=rf'segment_map holds index {index}, but there are 2 labels'):
+        check_segments(targets, num_classes=3)
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_integer_type_become_indices(dtype):
+    targets = Targets(torch.tensor([0, 1], dtype=dtype), (2,), segment_maps=torch.tensor([[[0, 1]]]))
+    assert targets.labels.dtype == torch.long and targets.labels.tolist() == [0, 1]

@@ -1,0 +1,103 @@
+"""What a resumed training run has already seen, also if its batches, processes or seed were others."""
+
+import logging
+from dataclasses import asdict, dataclass
+
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+SEEN_DATA = 'seen_data'
+"""Key of mmengine's message hub, which checkpoints hold: a `SeenData` as a dict."""
+
+
+@dataclass(frozen=True)
+class SeenData:
+    """The data that a run had seen when it started, was resumed, or began an epoch.
+
+    Attributes:
+        iteration: how many had ended.
+        epoch: the current one, from 0; 0 in training by iteration.
+        samples: seen by all processes; in training by epoch, in this epoch.
+        per_iteration: samples that all processes see from here on in each iteration.
+        dataset_size: samples in a pass over the data.
+    """
+
+    iteration: int
+    epoch: int
+    samples: int
+    per_iteration: int
+    dataset_size: int
+
+
+def note_seen_data(runner: Runner, samples: int) -> None:
+    """Store what is seen before the next iteration in the state that checkpoints hold.
+
+    Args:
+        runner: in training.
+        samples: seen by all processes; in training by epoch, in this epoch.
+    """
+    loop = runner.train_loop
+    seen = SeenData(loop.iter, _epoch(loop), samples, _per_iteration(loop), len(loop.dataloader.dataset))
+    runner.message_hub.update_info(SEEN_DATA, asdict(seen))
+
+
+def note_new_epoch(runner: Runner) -> None:
+    """Store where an epoch begins, unless it is the rest of one."""
+    loop, noted = runner.train_loop, _noted(runner)
+    if noted is None or (noted.iteration, noted.epoch) != (loop.iter, _epoch(loop)):
+        note_seen_data(runner, 0)
+
+
+def seen_samples(runner: Runner) -> int:
+    """Samples that all processes of a resumed run have seen; in training by epoch, in this epoch.
+
+    A batch size, a number of processes or a dataset that has changed is reported once.
+
+    Args:
+        runner: whose training state is loaded.
+
+    Raises:
+        ValueError: in training by epoch, if a checkpoint without this record was saved with other batches or data.
+    """
+    loop, noted = runner.train_loop, _noted(runner)
+    if noted is None:
+        return _seen_with_these_batches(loop)
+    now = SeenData(loop.iter, _epoch(loop), 0, _per_iteration(loop), len(loop.dataloader.dataset))
+    if (noted.per_iteration, noted.dataset_size) != (now.per_iteration, now.dataset_size):
+        print_log(
+            f'Until iteration {loop.iter} the run saw {noted.per_iteration} samples per iteration of a dataset of '
+            f'{noted.dataset_size}; from here on it sees {now.per_iteration} of {now.dataset_size}. Its losses are not '
+            'those of an uninterrupted run, and the learning-rate schedule still counts iterations.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    if noted.epoch != now.epoch:
+        return 0
+    return noted.samples + (now.iteration - noted.iteration) * noted.per_iteration
+
+
+def _noted(runner: Runner) -> SeenData | None:
+    found = runner.message_hub.runtime_info.get(SEEN_DATA)
+    return SeenData(**found) if found else None
+
+
+def _seen_with_these_batches(loop: BaseLoop) -> int:
+    """Samples seen if all batches had the present size: for checkpoints without a `SeenData`."""
+    if not isinstance(loop, EpochBasedTrainLoop):
+        return loop.iter * _per_iteration(loop)
+    iterations, length = loop.iter - loop.epoch * len(loop.dataloader), len(loop.dataloader)
+    if not 0 <= iterations <= length:
+        raise ValueError(
+            f'the checkpoint of iteration {loop.iter} belongs to epoch {loop.epoch + 1}, but epochs have {length} '
+            'iterations now. Fix: resume with the batch size, number of processes and data of the interrupted run'
+        )
+    return iterations * _per_iteration(loop)
+
+
+def _per_iteration(loop: BaseLoop) -> int:
+    return (getattr(loop.dataloader.batch_sampler, 'batch_size', None) or 1) * get_world_size()
+
+
+def _epoch(loop: BaseLoop) -> int:
+    return loop.epoch if isinstance(loop, EpochBasedTrainLoop) else 0
