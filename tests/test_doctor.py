@@ -18,6 +18,7 @@ GOOD = {
     'scipy': '1.17.1',
     'pillow': '13.0.0',
     'safetensors': '0.8.0',
+    'filelock': '4.3.1',
     'timm': '1.0.31',
     'pycocotools': '2.0.11',
     'matplotlib': '3.11.2',

@@ -37,6 +37,7 @@ SHOWN = (
     *(name for names in PROVIDERS.values() for name in names),
     'timm',
     'safetensors',
+    'filelock',
     'scipy',
     'pillow',
     'pycocotools',

@@ -259,7 +259,7 @@ def test_panoptic_config_survives_a_dump(panoptic):
     name, config = panoptic
     again = Config.fromstring(config.pretty_text, '.py')
     assert again.train_dataloader == config.train_dataloader
-    also = dict(also=[dict(type='mmmaskformer.SemanticMetric')]) if name == 'ade20k_panoptic' else {}
+    also = dict(listed_areas=True, also=[dict(type='mmmaskformer.SemanticMetric')]) if name == 'ade20k_panoptic' else {}
     for evaluator in (config.val_evaluator, config.test_evaluator):
         assert evaluator == dict(type='mmmaskformer.PanopticMetric', **also)
 

@@ -120,10 +120,11 @@ class SetMatcher(nn.Module):
         return torch.cat([reduce(operator.add, weighted), of_no_segment], -1)
 
     def _refuse_costs(self, layers: Layers, targets: Targets) -> None:
-        """Raise a ValueError that names a cost which is inf or NaN where all logits are finite."""
+        """Raise a ValueError that names a cost which is inf or NaN where all predictions are finite."""
         images = range(len(targets))
         logits = (masks.logits(image) for _, masks in layers.groups for image in images)
-        if not layers.class_logits.isfinite().all() or not all(at_least_float32(x).isfinite().all() for x in logits):
+        boxes = [] if layers.boxes_cxcywh is None else [layers.boxes_cxcywh]
+        if not all(x.isfinite().all() for x in (layers.class_logits, *boxes, *logits)):
             return
         for cost in cast('Iterable[Cost]', self.costs):
             for name, values in zip(cost.names, cost(layers, targets), strict=True):
