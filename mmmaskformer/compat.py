@@ -171,7 +171,7 @@ def history_buffer_method(owner: type, name: str):
     method = vars(HistoryBuffer).get(name) if owner is HistoryBuffer else None
     if name.startswith('_') or not inspect.isfunction(method):
         raise pickle.UnpicklingError(
-            f"the checkpoint asks for attribute '{name}' of {owner!r}; expected only the statistics methods of "
+            f"the checkpoint refers to attribute '{name}' of {owner!r}; expected only the statistics methods of "
             "mmengine's HistoryBuffer. If, and only if, you trust the file, read it and save it again without this "
             'object: torch.load(path, weights_only=False)'
         )

@@ -93,7 +93,7 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
         load: `torch.load`.
 
     Raises:
-        ValueError: if the file cannot be read, or asks for anything beside tensors, numbers, texts, lists and dicts.
+        ValueError: if the file cannot be read or holds anything but tensors, numbers, strings, lists and dicts.
         OSError: if there is no file or it must not be read.
     """
     special = _read_special(file, name)
@@ -108,14 +108,14 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
         raise
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f'checkpoint {name}: it is damaged, or asks for code to be run, and is not read: {_first_lines(error)}. '
-            'Fix: take a file of a training run or one that holds tensors and plain values only. If, and only if, you '
+            f'checkpoint {name}: it is damaged or would execute code, and is not read: {_first_lines(error)}. '
+            'Fix: give a file of a training run or one that holds tensors and plain values only. If, and only if, you '
             'trust the file, read it with torch.load(path, weights_only=False) and save its state_dict again.'
         ) from None
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(
             f'checkpoint {name}: it cannot be read ({type(error).__name__}: {_first_lines(error)}). Fix: the file is '
-            'damaged, cut off or no checkpoint of torch; copy it again or take an earlier one.'
+            'damaged, cut off or not a checkpoint of torch; copy it again or take an earlier one.'
         ) from error
 
 

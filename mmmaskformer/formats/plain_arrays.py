@@ -32,16 +32,16 @@ class PlainType:
         if isinstance(code, bytes):
             code = code.decode('latin1')
         if not isinstance(code, str) or not CODES.fullmatch(code):
-            raise pickle.UnpicklingError(f'it asks for an array of type {code!r}')
+            raise pickle.UnpicklingError(f'it contains an array of type {code!r}')
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
         """Take the byte order; a type of numpy's own has nothing else that could be set."""
         if not isinstance(state, tuple) or len(state) < 5 or any(item is not None for item in state[2:5]):
-            raise pickle.UnpicklingError('it asks for an array of records')
+            raise pickle.UnpicklingError('it contains an array of records')
         order: Any = state[1].decode('latin1') if isinstance(state[1], bytes) else state[1]
         if order not in ('<', '>', '=', '|'):
-            raise pickle.UnpicklingError(f'it asks for an array with the byte order {order!r}')
+            raise pickle.UnpicklingError(f'it contains an array with the byte order {order!r}')
         if order != '|':
             self.dtype = self.dtype.newbyteorder(order)
 
@@ -55,7 +55,7 @@ class PlainArray(np.ndarray):
         Raises:
             pickle.UnpicklingError: always.
         """
-        raise pickle.UnpicklingError('it asks for an array over memory of its own')
+        raise pickle.UnpicklingError('it creates an array over memory of its own')
 
     def __setstate__(self, state: Any) -> None:
         """Fill an empty array with what numpy wrote: version, shape, type, order and content."""
@@ -80,7 +80,7 @@ class PlainArray(np.ndarray):
 def reconstruct(kind: Any, shape: Any, code: Any) -> PlainArray:
     """Stand in for numpy's ``_reconstruct``: an empty array, whose content follows in the file."""
     if kind is not PlainArray:
-        raise pickle.UnpicklingError(f'it asks for an array of the class {kind!r}')
+        raise pickle.UnpicklingError(f'it contains an array of the class {kind!r}')
     return np.empty(0, np.int8).view(PlainArray)
 
 
@@ -106,7 +106,7 @@ def from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
 def encode(text: Any, encoding: Any = '') -> bytes:
     """Stand in for ``codecs.encode``, by which protocol 2 writes bytes."""
     if not isinstance(text, str) or encoding != 'latin1':
-        raise pickle.UnpicklingError(f'it asks for a text in the encoding {encoding!r}')
+        raise pickle.UnpicklingError(f'it contains a string in the encoding {encoding!r}')
     return codecs.encode(text, 'latin1')
 
 

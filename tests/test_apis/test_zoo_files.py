@@ -111,7 +111,7 @@ def test_a_backbone(zoo, tmp_path):
 def test_offline(zoo, monkeypatch, files):
     monkeypatch.setenv('MMMASKFORMER_OFFLINE', '1')
     place = zoo.cache / 'toy/model_final.pkl'
-    message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* put it there: {place}'
+    message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* save it as {place}'
     with pytest.raises(OSError, match=message):
         converted_file('toy')
     place.write_bytes(b'another file')

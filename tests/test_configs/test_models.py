@@ -109,7 +109,7 @@ def test_r101c_is_the_published_backbone(tmp_path, capsys):
     (tmp_path / 'R-103.pkl').write_bytes(pickle.dumps({'model': arrays, '__author__': 'someone'}))
     arguments = [str(tmp_path / name) for name in ('R-103.pkl', 'weights/r103.pth')]
     assert cli.main(['convert', *arguments, '--to', 'backbone']) == 0
-    assert 'which a backbone has not (stem.fc.bias)' in capsys.readouterr().out
+    assert 'which a backbone does not have (stem.fc.bias)' in capsys.readouterr().out
     config = Config.fromfile(tmp_path / 'narrow.py').model.backbone
     config.init_cfg.checkpoint = arguments[1]
     with DefaultScope.overwrite_default_scope('mmseg'):

@@ -285,7 +285,7 @@ def test_names_of_the_zoo_in_the_scripts_of_the_hosts(semantic, panoptic, zoo, t
     options = ['--work-dir', 'run', '--cfg-options', 'load_from=zoo://things', 'train_cfg.val_interval=2']
     monkeypatch.setenv('MMMASKFORMER_OFFLINE', '1')
     failed = run_tool('mmdet', 'train.py', panoptic.config, *options, cwd=tmp_path, check=False)
-    assert f'put it there: {zoo.cache}/things/original/config.json' in failed
+    assert f'save it as {zoo.cache}/things/original/config.json' in failed
     monkeypatch.delenv('MMMASKFORMER_OFFLINE')
     out = run_tool('mmdet', 'train.py', panoptic.config, *options, cwd=tmp_path)
     assert 'are not in it' not in out and (tmp_path / 'run/iter_1.pth').is_file()
