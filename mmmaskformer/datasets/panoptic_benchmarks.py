@@ -72,7 +72,7 @@ class CamVidPanopticDataset(PanopticDataset):
 
 @DATASETS.register_module()
 class ScenesPanopticDataset(PanopticDataset):
-    """The invented scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, things and stuff mixed.
+    """The synthetic scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, things and stuff mixed.
 
     Expects, below ``data_root``, what `mmmaskformer.datasets.scenes.files.write_scenes` writes::
 

@@ -181,7 +181,7 @@ class CamVidDataset(MaskFormerSegDataset):
 
 @DATASETS.register_module()
 class ScenesDataset(MaskFormerSegDataset):
-    """The invented scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, as its writer lays them out.
+    """The synthetic scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, as its writer lays them out.
 
     Folders ``images/{train,val}`` and ``annotations/{train,val}`` (both .png, ids 0 to 8, 255 ignored).
 

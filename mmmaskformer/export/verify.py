@@ -1,4 +1,4 @@
-"""Compare an exported file with the model it came from, on invented scenes.
+"""Compare an exported file with the model it came from, on synthetic scenes.
 
 The model takes its usual way: the host's data preprocessor, the head, and the inference functions of the core. None of
 the code that was exported takes part, except the network itself.

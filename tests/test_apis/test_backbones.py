@@ -175,7 +175,7 @@ def test_the_command_says_what_became_of_every_weight(tmp_path, capsys):
     assert cli.main(arguments) == 0
     said = capsys.readouterr().out
     assert "detectron2's ResNet, ResNet-50" in said and f'1 left out: {CLASSIFIER_REASON} (stem.fc.bias)' in said
-    assert cli.main(arguments) == 2 and 'exists already' in capsys.readouterr().err
+    assert cli.main(arguments) == 2 and 'exists and is not replaced' in capsys.readouterr().err
     assert cli.main([*arguments, '--force', '--verify']) == 2 and 'found --verify' in capsys.readouterr().err
 
 

@@ -39,7 +39,7 @@ test_dataloader = dict(dataset=dict(
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """Config and checkpoint of an untrained stock model on invented scenes."""
+    """Config and checkpoint of an untrained stock model on synthetic scenes."""
     folder = tmp_path_factory.mktemp('run')
     write_scenes(folder / 'scenes', num_train=1, num_val=6)
     text = CONFIG

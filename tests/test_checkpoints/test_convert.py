@@ -119,7 +119,7 @@ def test_released_and_new_names_of_the_published_code_are_the_same(models):
     }  # fmt: skip
     assert sum('pixel_decoder' in name for name in new) > 20
     assert equal(convert(new, 'official', 'mmdet').weights, convert(released, 'official', 'mmdet').weights)
-    with pytest.raises(ConversionError, match='are both the weight'):
+    with pytest.raises(ConversionError, match='both denote the weight'):
         convert(released | new, 'official', 'mmdet')
 
 

@@ -81,7 +81,7 @@ def test_each_backbone_starts_from_its_own_weights():
 
 
 def test_a_crop_size_stands_once_in_each_base():
-    """Everything else is computed from it; the sizes of the invented scenes are chosen one by one."""
+    """Everything else is computed from it; the sizes of the synthetic scenes are chosen one by one."""
     for path in BASES:
         code = [line.partition('#')[0] for line in path.read_text().splitlines()]
         stated = [line for line in code if line.startswith('crop_size = (')]

@@ -28,7 +28,7 @@ def under_mmdet():
 
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
-    """Six invented scenes without a pipeline."""
+    """Six synthetic scenes without a pipeline."""
     root = tmp_path_factory.mktemp('data') / 'scenes'
     write_scenes(root, 6, 1, seed=1)
     with DefaultScope.overwrite_default_scope('mmdet'):

@@ -1,4 +1,4 @@
-"""Writes invented scenes to disk in the layouts of both hosts: MMSegmentation's folders and COCO panoptic.
+"""Writes synthetic scenes to disk in the layouts of both hosts: MMSegmentation's folders and COCO panoptic.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Brushes of the invented scenes: soft shapes, noise, and a canvas that keeps picture and segment ids in step.
+"""Brushes of the synthetic scenes: soft shapes, noise, and a canvas that keeps picture and segment ids in step.
 
 numpy and PIL only. Lengths are pixels, colours float RGB in [0, 255], points (x, y) with y pointing down.
 """

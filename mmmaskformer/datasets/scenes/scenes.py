@@ -1,4 +1,4 @@
-"""Invented little scenes with perfect labels: a data set for trying things out that needs no download.
+"""Small synthetic scenes with perfect labels: a data set for trying things out that needs no download.
 
 Landscapes of four stuff classes with things of five classes that overlap, repeat, float and are cut off by the
 border; a third of the pictures have a region to ignore. Colour alone does not tell the classes apart (a third of the

@@ -1,4 +1,4 @@
-"""Shapes of the invented things: each function returns the parts of one thing, from back to front.
+"""Shapes of the synthetic things: each function returns the parts of one thing, from back to front.
 
 All take the source of chance, the point (x, y) at the middle of the foot, and the height, in pixels.
 """

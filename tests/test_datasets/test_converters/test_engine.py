@@ -219,7 +219,7 @@ def test_ctrl_c_on_the_command_line(tree, monkeypatch, capsys):
     monkeypatch.setitem(RECIPES, 'cityscapes_panoptic', CITY._replace(convert=Stopping(CITY.convert, after=4)))
     arguments = ['data', 'prepare', 'cityscapes_panoptic', '--root', str(tree.root), '--partial', '--workers', '1']
     assert cli.main(arguments) == 130
-    assert 'the same command goes on from here' in capsys.readouterr().err
+    assert 'the same command resumes from here' in capsys.readouterr().err
 
 
 def test_two_preparations_at_once(tree):

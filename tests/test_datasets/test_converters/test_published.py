@@ -201,7 +201,7 @@ def test_folder_of_prepared_data(trees, tmp_path, capsys):
         ([root, '--root', 'a'], 'root: found a with the folder'),
         (
             ['ade20k', '--cfg-options', 'a=1'],
-            "cfg_options: found {'a': 1} with 'ade20k', expected none without a config",
+            "cfg_options: found {'a': 1}, but 'ade20k' is not a config; expected none",
         ),
     ):
         assert cli.main(['data', 'check', *arguments]) == 2

@@ -1,4 +1,4 @@
-"""The invented scenes: what they look like, and what is written to disk."""
+"""The synthetic scenes: what they look like, and what is written to disk."""
 
 import json
 
