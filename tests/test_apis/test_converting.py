@@ -274,7 +274,7 @@ def test_class_lists_that_do_not_fit_are_refused(files, tmp_path):
     refused(
         files / 'official.pkl',
         tmp_path,
-        '--classes coco_panoptic has 133 classes, the model has 5',
+        '--classes coco_panoptic has 133 classes, but the model has 5',
         classes='coco_panoptic',
     )
     (tmp_path / 'a.json').write_text(json.dumps(dict(classes=list('vwxyz'))))

@@ -235,7 +235,7 @@ def test_values_of_another_range_than_mean_and_std_are_reported_once(monkeypatch
 
 def test_panoptic_statistics_that_do_not_fit():
     build = dict(type='mmmaskformer.DetDataPreprocessor', mean=[1.0] * 4)
-    with pytest.raises(ValueError, match='one value of each for each band'):
+    with pytest.raises(ValueError, match='one value for each band in both'):
         MODELS.build(dict(build, std=[1.0] * 3))
     sample = hosts.make_panoptic_sample((20, 30), img_path='a.tif')[1]
     with pytest.raises(ValueError, match='image a.tif has 1 bands, but mean and std .* have 4 values'):

@@ -128,7 +128,7 @@ def test_mmdet_tta(kinds, folder, kind):
     assert (
         'panoptic/PQ' in out
         if kind == 'panoptic'
-        else "asks for ['instance'], which test-time augmentation does not give; expected" in out
+        else "has ['instance'], which test-time augmentation does not support; expected" in out
     )
 
 

@@ -75,9 +75,7 @@ def _thresholds(parser):
         '--overlap', nargs='+', type=float, metavar='P', help='overlap thresholds (default 0, 0.1, … 0.9)'
     )
     parser.add_argument('--store', metavar='FOLDER', help='store the predictions in this folder')
-    parser.add_argument(
-        '--stored', metavar='FOLDER', help='read stored predictions, instead of CONFIG and CHECKPOINT'
-    )
+    parser.add_argument('--stored', metavar='FOLDER', help='read stored predictions, instead of CONFIG and CHECKPOINT')
     _common(parser)
 
 

@@ -27,9 +27,7 @@ def add_arguments(parser):
     prepare.add_argument(
         '--partial', action='store_true', help='accept a part of the data, with fewer images than published'
     )
-    prepare.add_argument(
-        '--overwrite', action='store_true', help='start from the beginning and replace existing files'
-    )
+    prepare.add_argument('--overwrite', action='store_true', help='start from the beginning and replace existing files')
     check = actions.add_parser('check', help='check the files of a data set without training')
     check.add_argument('target', help='a config file, the name of a prepared data set, or its folder')
     check.add_argument('--root', help='folder of the data (default: the data_root of the config)')
