@@ -129,7 +129,7 @@ def test_check_prints_the_report(tree, capsys):
     printed = capsys.readouterr().out
     assert f'complete in {tree.root}' in printed and check_prepared(tree.name, tree.root) in printed
     first, number = next(iter(RECIPES[tree.name].images.items()))
-    found = f'{first} has {len(tree.truth[first])} images, {number:,} were published.'
+    found = f'{first} has {len(tree.truth[first])} images, published were {number:,}.'
     assert f'Not the published number: {found}' in printed
 
 
