@@ -406,7 +406,7 @@ def test_padding_with_a_label_that_no_file_can_hold(ignore_index):
 def test_jitter_of_deep_images_says_what_to_do():
     results = results_with(5, 7)
     results['img'] = results['img'].astype(np.float32)
-    with pytest.raises(ValueError, match=r'is float32 of shape .* remove it from the pipeline of other images'):
+    with pytest.raises(ValueError, match=r'is float32 of shape .* remove the jitter'):
         build('ColorJitterSSD')(results)
 
 

@@ -252,7 +252,7 @@ def test_bands_that_opencv_drops_are_reported_once(tmp_path, monkeypatch, color_
     resize = TRANSFORMS.build(dict(type='mmmaskformer.ResizeShortestEdge', short_edge=6, max_size=99))
     for _ in range(2):
         resize(dict(results))
-    assert len(said) == 1 and 'a.tif: of its 4 bands the loader kept one. Fix: load' in said[0]
+    assert len(said) == 1 and 'a.tif: the loader kept one of its 4 bands. Fix: load' in said[0]
     assert "imdecode_backend='tifffile'" in said[0]
     resize(dict(results, img=np.zeros((6, 10, 4), np.uint16), img_path=path))
     assert len(said) == 1
