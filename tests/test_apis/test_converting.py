@@ -135,7 +135,7 @@ def test_published_files_name_no_classes_and_mmdetection_wants_the_things_first(
     weights['panoptic_head.cls_embed.bias'] = torch.arange(151.0)
     write_official(tmp_path / 'a.pkl', convert(weights, 'mmdet', 'official').weights)
     report = convert_checkpoint(tmp_path / 'a.pkl', tmp_path / 'a.pth', 'mmdet', num_heads=4)
-    assert any('taken to be those of ade20k_panoptic, by their number' in line for line in report.lines())
+    assert any('assumed to be those of ade20k_panoptic, by their number' in line for line in report.lines())
     content = torch.load(tmp_path / 'a.pth', weights_only=True)
     first = content['state_dict']['panoptic_head.cls_embed.bias']
     assert first[:3].tolist() == [7, 8, 10] and first[100:103].tolist() == [0, 1, 2] and first[150] == 150

@@ -118,7 +118,7 @@ def test_mmdet_options_as_the_readme_prints_them(kinds, folder):
         'mmdet', 'test.py', config, checkpoint, '--work-dir', 'options', '--cfg-options',
         'test_evaluator.outfile_prefix=server/test', 'test_evaluator.format_only=True', cwd=folder,
     )  # fmt: skip
-    assert (folder / 'server/test.panoptic.json').is_file() and "['SemanticMetric'] of `also` are left out" in out
+    assert (folder / 'server/test.panoptic.json').is_file() and "['SemanticMetric'] in `also` are skipped" in out
 
 
 @pytest.mark.parametrize('kind', ['panoptic', 'instance'])

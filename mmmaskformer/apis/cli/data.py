@@ -1,8 +1,8 @@
 """Prepare a published data set, or check a data set before training.
 
 ``data prepare NAME`` checks the files of the publishers, converts them, and compares the numbers of images and classes
-with the published ones. It can be run again at any time: it resumes where it stopped and keeps what is complete. NAME
-is one of: ade20k, ade20k_full, cocostuff10k, cityscapes, mapillary, coco_panoptic, ade20k_panoptic,
+with the published ones. It can be run again at any time: it resumes where it stopped and keeps what is complete.
+NAME is one of: ade20k, ade20k_full, cocostuff10k, cityscapes, mapillary, coco_panoptic, ade20k_panoptic,
 cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download and where to unpack it.
 
 ``data check CONFIG`` builds the data sets of a config and checks their files, as a training run does at its start.
