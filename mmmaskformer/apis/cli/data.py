@@ -9,9 +9,14 @@ cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download 
 ``data check NAME`` or ``data check FOLDER`` compares prepared data sets with their records.
 """
 
+import argparse
 import sys
 
-EXAMPLE = 'mmmaskformer data check configs/scenes/maskformer_tiny_1xb8-800_scenes.py'
+EXAMPLES = {
+    'prepare': 'mmmaskformer data prepare ade20k',
+    'check': 'mmmaskformer data check configs/scenes/maskformer_tiny_1xb8-800_scenes.py',
+}
+EXAMPLE = EXAMPLES['check']
 INTERRUPTED = 130
 """Exit status of a command that was ended by Ctrl-C."""
 
@@ -19,19 +24,31 @@ INTERRUPTED = 130
 def add_arguments(parser):
     """Describe the arguments."""
     actions = parser.add_subparsers(dest='action', metavar='prepare|check', required=True)
-    prepare = actions.add_parser('prepare', help='prepare a published data set')
+    prepare = _action(
+        actions, 'prepare', 'prepare a published data set', 'docs/datasets.md says what to download before.'
+    )
     prepare.add_argument('name', help='name of the data set, see mmmaskformer data --help')
     prepare.add_argument('--root', help='folder of the prepared data set (default: the data_root of the configs)')
     prepare.add_argument('--source', help='folder with the unpacked files of the publishers (default: the root)')
     prepare.add_argument('--workers', type=int, help='number of processes (default: one per core)')
     prepare.add_argument(
-        '--partial', action='store_true', help='accept a part of the data, with fewer images than published'
+        '--partial', action='store_true', help='accept a number of images other than the published one'
     )
     prepare.add_argument('--overwrite', action='store_true', help='start from the beginning and replace existing files')
-    check = actions.add_parser('check', help='check the files of a data set without training')
+    check = _action(actions, 'check', 'check the files of a data set without training')
     check.add_argument('target', help='a config file, the name of a prepared data set, or its folder')
     check.add_argument('--root', help='folder of the data (default: the data_root of the config)')
     check.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries of the config to replace')
+
+
+def _action(actions, name, summary, more=''):
+    return actions.add_parser(
+        name,
+        help=summary,
+        description=f'{summary[0].upper()}{summary[1:]}. {more}'.rstrip(),
+        epilog=f'example:\n  {EXAMPLES[name]}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def run(args) -> int:
