@@ -62,7 +62,8 @@ for part in (
     MODELS.register_module(module=part)
 
 if has_host('mmseg'):
-    from mmmaskformer.hosts.mmseg import EncoderDecoder, SegDataPreProcessor
+    from mmmaskformer.hosts.mmseg import EncoderDecoder
+    from mmmaskformer.hosts.mmseg_preprocessor import SegDataPreProcessor
 
     MODELS.register_module(module=EncoderDecoder)
     MODELS.register_module(module=SegDataPreProcessor)

@@ -186,6 +186,7 @@ ARROWS = {
         'mmmaskformer.hosts',
         'mmmaskformer.heads.settings',
     },
+    'hosts/mmseg_preprocessor.py': {'torch', 'mmseg', 'mmmaskformer.hosts', 'mmmaskformer.core.checks'},
     'hosts/mmdet.py': {'torch', 'mmdet', 'mmmaskformer.hosts', 'mmmaskformer.core.checks'},
     'hosts/data_check.py': {
         'mmmaskformer.core.checks',
