@@ -1,4 +1,4 @@
-"""The one table of what can be named in a config: registers every class of the model under its public name."""
+"""Registers every class of the model under its public name, for use in configs."""
 
 from mmmaskformer.core.modeling.feature_pyramid import SimpleFeaturePyramid
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
