@@ -227,7 +227,7 @@ def test_an_empty_picture_says_why_it_is_empty(panoptic_run, tmp_path):
 
 
 def test_output_that_the_model_does_not_give(panoptic_run, tmp_path):
-    with pytest.raises(ValueError, match='expected pred_detr_seg. Fix: .* ask for them in model.test_cfg'):
+    with pytest.raises(ValueError, match='expected pred_detr_seg. Fix: .* add them to model.test_cfg'):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_detr_seg')
     with pytest.raises(ValueError, match="field: found 'pred_masks'"):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_masks')

@@ -264,7 +264,7 @@ def test_weights_by_class_name_are_looked_up_before_training():
     data = dict(zip(('inputs', 'data_samples'), map(list, zip(hosts.make_sample((64, 96), num_classes=3), strict=True)),
                     strict=True))  # fmt: skip
     data = model.data_preprocessor(data, training=True)
-    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is not known. Fix: keep"):
+    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is unknown. Fix: keep"):
         model.loss(**data)
     runner = make_runner('train')
     runner.model = model

@@ -1,4 +1,4 @@
-"""Inference of convolutional layers on a CPU: with the channels of a pixel side by side in memory, and in place."""
+"""Inference of convolutional layers on a CPU in channels-last memory layout and in place."""
 
 import torch
 import torch.nn.functional as F
@@ -91,8 +91,8 @@ def _moments(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def prefers_channels_last(x: Tensor) -> bool:
     """Whether fused layers work channels last and in place: on a CPU, in float32 or wider, without gradients.
 
-    Convolutions then reorder neither their input nor their result, and few large tensors are newly allocated: that
-    takes longer than a pass over them. Compiled and traced graphs are left to what runs them.
+    Convolutions then do not reorder their input and result, and few large tensors are newly allocated, which takes
+    longer than a pass over them. Compiled and traced graphs use the plain layers.
 
     Args:
         x: (B, C, h, w), the input of a layer.
@@ -116,7 +116,7 @@ def add_nearest_(x: Tensor, coarse: Tensor) -> Tensor:
     height, width = coarse.shape[2:]
     if x.shape[2:] != (2 * height, 2 * width):
         return x.add_(F.interpolate(coarse, size=x.shape[2:], mode='nearest'))
-    # Every pixel goes to a square of four; the up-sampled map is not made.
+    # Every pixel is added to a square of four; the up-sampled map is not stored.
     squares = x.permute(0, 2, 3, 1).unflatten(2, (width, 2)).unflatten(1, (height, 2))
     squares += coarse.permute(0, 2, 3, 1)[:, :, None, :, None]
     return x

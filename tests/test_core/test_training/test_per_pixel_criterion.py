@@ -63,7 +63,7 @@ def test_loss_is_the_mean_over_labelled_pixels_and_class_weights_weigh_it():
 def test_class_weights_by_name():
     criterion = PixelCrossEntropy(num_classes=K, class_weight=dict(car=3.0))
     layers, targets = make_layers()[0], semantic_targets(make_labels(), num_classes=K)
-    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is not known"):
+    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is unknown"):
         criterion(layers, targets)
     criterion.name_classes(['road', 'car', 'sky', 'tree', 'sign'])
     named = criterion(layers, targets)
