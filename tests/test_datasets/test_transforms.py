@@ -382,7 +382,7 @@ def test_resize_refuses_values_that_are_no_numbers(value):
     results = results_with(10, 10)
     results['img'] = results['img'].astype(np.float32)
     results['img'][2, 3, 1] = value
-    with pytest.raises(ValueError, match=r'image .*picture\.jpg holds 1 values that are NaN or infinite'):
+    with pytest.raises(ValueError, match=r'image .*picture\.jpg has 1 values that are NaN or infinite'):
         build('ResizeShortestEdge', short_edge=8, max_size=9)(results)
 
 
