@@ -52,7 +52,7 @@ def test_every_other_host_may_be_missing(package):
 
 
 @pytest.mark.parametrize('host', ['mmseg', 'mmdet'])
-def test_plain_name_stays_the_hosts_own(host):
+def test_plain_name_resolves_to_the_host(host):
     pytest.importorskip(host)
     code = (
         f'import mmmaskformer.catalog\nfrom {host}.registry import MODELS\n'

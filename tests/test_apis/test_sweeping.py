@@ -88,7 +88,7 @@ def test_table_of_several_seeds_has_means_and_deviations(config, tmp_path):
     assert '| 20 | 30.00 | - |' in (tmp_path / 'sweep.md').read_text() and (tmp_path / 'sweep.png').is_file()
 
 
-def test_an_interrupted_sweep_goes_on_with_the_run_that_was_cut_off(config, tmp_path):
+def test_an_interrupted_sweep_continues_the_interrupted_run(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20', '40']), tmp_path)
     trainer, _ = fake_trainer([dict(mIoU=1.0), KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):

@@ -195,7 +195,7 @@ def test_mim_test_refuses_a_checkpoint_of_another_class_count(tmp_path, scenes):
     assert process.returncode == 1 and message in last_line(process)  # not mim's own traceback
 
 
-def test_without_mmcv_the_tools_say_so(tmp_path, scenes):
+def test_tools_report_a_missing_mmcv(tmp_path, scenes):
     config = runs.write_config(tmp_path / 'toy.py', scenes)
     (tmp_path / 'sitecustomize.py').write_text(HIDE_MMCV)
     process = runs.run(str(runs.ROOT / 'tools/train.py'), str(config), cwd=tmp_path, check=False, pythonpath=tmp_path)
@@ -207,6 +207,6 @@ def test_without_mmcv_the_tools_say_so(tmp_path, scenes):
     'arguments, message',
     [(['nowhere.py'], 'config nowhere.py: no such file'), ([], r'MMSegmentation or MMDetection')],
 )
-def test_tools_say_what_is_missing(tmp_path, arguments, message):
+def test_tools_report_missing_packages(tmp_path, arguments, message):
     process = runs.run(str(runs.ROOT / 'tools/train.py'), *arguments, cwd=tmp_path, check=False)
     assert process.returncode == 2 and message in process.stdout + process.stderr
