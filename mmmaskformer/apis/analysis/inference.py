@@ -108,8 +108,8 @@ class _Counter:
         self.field, self.form = field, form
         self.num_classes = trained.head.num_classes
         labels_field = field if form == SEMANTIC else OWN_LABELS
-        ignored = {'ignore_index': getattr(trained.dataset, 'ignore_index', 255)}
-        of_labels = ignored | truth_settings(trained.config, 'SemanticMetric')
+        of_labels: dict[str, Any] = {'ignore_index': getattr(trained.dataset, 'ignore_index', 255)}
+        of_labels |= truth_settings(trained.config, 'SemanticMetric')
         of_segments = truth_settings(trained.config, 'PanopticMetric')
         self.labels = SemanticMetric(field=labels_field, classwise=False, **of_labels)
         self.panoptic = PanopticMetric(field=field, **of_segments) if trained.is_panoptic else None
