@@ -8,20 +8,20 @@ from typing import NamedTuple
 from mmmaskformer.analysis.tables import Cell
 
 METRICS = ('mIoU', 'PQ_St', 'SQ_St', 'RQ_St', 'PQ', 'PQ_th', 'PQ_st')
-"""Shown by default, as far as the validation gives them; the part before '/' does not count."""
+"""Metrics that are shown by default if the validation reports them; a prefix up to '/' is ignored."""
 NO_METRICS = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
-"""What a row of a validation holds beside its metrics."""
+"""Entries of a validation that are not metrics."""
 
 
 class CaseResult(NamedTuple):
-    """A row.
+    """One row of the table.
 
     Attributes:
         name: of the case.
         parameters: of its model.
-        results: metrics of the runs that have ended.
-        num_runs: with those that have not.
-        num_failed: runs that ended with an error.
+        results: metrics of the finished runs.
+        num_runs: number of all runs, finished or not.
+        num_failed: number of runs that ended with an error.
     """
 
     name: str
@@ -37,8 +37,8 @@ class SweepTable(NamedTuple):
     Attributes:
         header: of the columns.
         rows: one per case.
-        curves: mean of each metric for each case; NaN where no run has ended.
-        deviations: of the same, standard deviation over the runs; NaN where fewer than two have ended.
+        curves: mean of each metric for each case; NaN where no run has finished.
+        deviations: standard deviation of each metric for each case; NaN where fewer than two runs have finished.
     """
 
     header: list[str]
@@ -48,11 +48,12 @@ class SweepTable(NamedTuple):
 
 
 def metric_columns(results: Iterable[Mapping[str, float]], metrics: Sequence[str] | None) -> list[str]:
-    """Which metrics to show.
+    """The metrics to show.
 
     Args:
-        results: of all runs that have ended.
-        metrics: wanted; None for those of `METRICS` that there are, or for all metrics where there is none of these.
+        results: metrics of all finished runs.
+        metrics: requested metrics; None for those of `METRICS` that the runs have, or for all metrics if they have none
+            of these.
 
     Raises:
         ValueError: if a metric is unknown.
@@ -72,7 +73,7 @@ def sweep_table(cases: Sequence[CaseResult], setting: str, metrics: Sequence[str
 
     Args:
         cases: the rows.
-        setting: what is changed, the head of the first column.
+        setting: name of the swept setting, the title of the first column.
         metrics: see `metric_columns`.
 
     Raises:

@@ -45,24 +45,24 @@ class Best(NamedTuple):
 
 
 class ThresholdSweep:
-    """Counts segments for every pair of thresholds, exactly as `panoptic_inference` with these thresholds would.
+    """Counts segments for every pair of thresholds; results equal those of `panoptic_inference` with that pair.
 
     The network runs once. The masks of an image are resized and compared once for all object thresholds, see
-    `nested_assignments`, and segments are matched once for each set of queries that keep enough of their masks, which
-    most overlap thresholds share.
+    `nested_assignments`. Segments are matched once for each distinct set of queries that keep enough of their masks;
+    most overlap thresholds share such a set.
 
     Args:
-        object_thresholds: A of them, in [0, 1]; ascending after construction, each once.
-        overlap_thresholds: O of them, likewise.
+        object_thresholds: A values in [0, 1]; sorted and without duplicates after construction.
+        overlap_thresholds: O values, likewise.
         is_thing: (K,) bool.
 
     Attributes:
-        num_images: added so far.
-        empty_images: (A, O) int64, images without a segment.
+        num_images: number of images added so far.
+        empty_images: (A, O) int64, number of images without a segment.
         segments: (A, O) int64, number of segments.
-        highest: (num_images,) list, highest class probability of each image.
-        most_confident: (num_images,) list, the same of the queries in which "no object" is less probable; 0 if there is
-            none above the lowest object threshold.
+        highest: list with the highest class probability of each image.
+        most_confident: the same for the queries that do not predict "no object"; 0 if none of them is above the lowest
+            object threshold.
 
     Raises:
         ValueError: if a list is empty or a threshold out of range.
@@ -83,7 +83,7 @@ class ThresholdSweep:
 
     @property
     def num_images(self) -> int:
-        """Added so far."""
+        """Number of images added so far."""
         return len(self.highest)
 
     def add(self, prediction: StoredPrediction, truth: Segments[np.ndarray], name: str = 'image') -> None:
@@ -95,7 +95,7 @@ class ThresholdSweep:
             name: of the image or file, for messages.
 
         Raises:
-            ValueError: if prediction and truth do not fit, as in `count_segments`.
+            ValueError: if prediction and ground truth do not match, as in `count_segments`.
         """
         self.highest.append(prediction.highest)
         scores = confident_queries(prediction.class_logits, self.object_thresholds[0])[2]
@@ -106,7 +106,7 @@ class ThresholdSweep:
         assignments = nested_assignments(prediction, [threshold for _, threshold in falling])
         for (row, _), assignment in zip(falling, assignments, strict=True):
             number = len(assignment.labels)
-            if number not in found:  # each set of confident queries holds the one before it
+            if number not in found:  # the sets are nested, so equal sizes mean equal sets
                 found[number] = self._count(assignment, truth, name)
             for column, (counts, segments) in enumerate(found[number]):
                 self._counts[row][column] = self._counts[row][column] + counts
@@ -140,14 +140,14 @@ class ThresholdSweep:
         return np.array([[mean_quality(counts).pq for counts in row] for row in self._counts])
 
     def best(self) -> Best:
-        """The pair with the highest PQ; of equal ones that with the lowest thresholds.
+        """The pair with the highest PQ; in a tie the one with the lowest thresholds.
 
         Raises:
-            ValueError: if no image has a segment, true or predicted.
+            ValueError: if no image has a segment, in ground truth or prediction.
         """
         pq = self.pq()
         if np.isnan(pq).all():
-            raise ValueError('thresholds: found no segment in the images, neither true nor predicted; PQ is undefined')
+            raise ValueError('thresholds: found no segments in ground truth or predictions; PQ is undefined')
         row, column = np.unravel_index(np.nanargmax(pq), pq.shape)
         return Best(
             self.object_thresholds[row],
@@ -177,28 +177,28 @@ class ThresholdSweep:
         return header, [[f'{threshold:g}', *row] for threshold, row in values]
 
     def explain_empty(self, object_threshold: float) -> list[str]:
-        """Why no query of an image takes part at an object threshold.
+        """Explain images without a confident query at an object threshold.
 
         Args:
-            object_threshold: any, not only one of those swept.
+            object_threshold: any value, not only a swept one.
 
         Returns:
-            A line for each reason; none if every image has such a query, as far as the predictions tell.
+            One line per reason; no line if every image has a confident query, as far as the predictions tell.
         """
         below = [highest for highest in self.highest if highest <= object_threshold]
         lines = []
         if below:
             highest = math.floor(100 * max(below)) / 100  # never rounded to what is above the threshold
             lines.append(
-                f'object threshold {object_threshold:g}: in {len(below)} of {self.num_images} images 0 of '
-                f'{self.num_queries} queries are above it; highest {highest:.2f}'
+                f'object threshold {object_threshold:g}: in {len(below)} of {self.num_images} images none of the '
+                f'{self.num_queries} queries is above it; highest {highest:.2f}'
             )
         pairs = zip(self.highest, self.most_confident, strict=True)
         unsure = sum(confident <= object_threshold < highest for highest, confident in pairs)
         if unsure and object_threshold >= self.object_thresholds[0]:
             lines.append(
-                f'object threshold {object_threshold:g}: in {unsure} of {self.num_images} images "no object" is more '
-                'probable in every query above it, which no threshold changes'
+                f'object threshold {object_threshold:g}: in {unsure} of {self.num_images} images every query above '
+                'it predicts "no object", which no threshold changes'
             )
         return lines
 

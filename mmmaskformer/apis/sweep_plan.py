@@ -29,11 +29,11 @@ LONGEST_NAME = 150
 
 
 class Case(NamedTuple):
-    """A row of the table.
+    """A row of the table: the config with some entries changed.
 
     Attributes:
-        name: of the row.
-        options: entries KEY=VALUE of the config that it sets.
+        name: name of the row.
+        options: config entries KEY=VALUE that it sets.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Run(NamedTuple):
 
     Attributes:
         case: its row.
-        seed: of the run; None for that of the config.
-        folder: its ``work_dir``.
-        options: all entries KEY=VALUE.
-        fingerprint: of the whole config, to tell whether a finished run is still the one that is asked for.
-        parameters: of the model.
-        config: with all entries.
+        seed: seed of the run; None for the one of the config.
+        folder: its work dir.
+        options: all config entries KEY=VALUE.
+        fingerprint: hash of the whole config, which shows whether a finished run still matches it.
+        parameters: number of parameters of the model.
+        config: the whole config.
     """
 
     case: Case
@@ -63,21 +63,21 @@ class Run(NamedTuple):
 
     @property
     def iterations(self) -> int | None:
-        """That the run trains for; None if it counts epochs."""
+        """Iterations of the run; None if it trains by epoch."""
         return self.config.train_cfg.get('max_iters')
 
 
 def cases_of(key: str | None, values: Sequence[str], named: Sequence[Sequence[str]] = ()) -> list[Case]:
-    """The rows of a table.
+    """Build the rows of the table.
 
     Args:
-        key: of the config, or one of `SHORT_NAMES`; None if there are only named cases.
-        values: of the key.
-        named: cases that change several entries: name, then KEY=VALUE for each. Without an entry it is the config as it
-            stands.
+        key: config key, or one of `SHORT_NAMES`; None if there are only named cases.
+        values: values of the key.
+        named: cases that change several entries: a name, then KEY=VALUE for each entry. A name alone stands for the
+            unchanged config.
 
     Raises:
-        ValueError: if there is no case, two have one name, or key and values do not come together.
+        ValueError: if there is no case, two cases have the same name, or only one of key and values is given.
     """
     if (key is None) != (not values):
         raise ValueError(f'found --key {key} and --values {list(values)}, expected both or neither')
@@ -102,18 +102,19 @@ def plan(
     seeds: Sequence[int] = (),
     common: Sequence[str] = (),
 ) -> list[Run]:
-    """Read the config of every run and build its model without weights, so that a wrong value is refused at once.
+    """Read the config of every run and build its model on the meta device, so that a wrong value is refused at once.
 
     Args:
         config: mmengine config file of a training run.
         cases: the rows.
         work_dir: folder of the sweep.
-        seeds: of the runs of each case; none for one run with the config's seed.
-        common: entries KEY=VALUE of all runs.
+        seeds: one run of each case per seed; without seeds, one run with the seed of the config.
+        common: config entries KEY=VALUE of all runs.
 
     Raises:
-        FileNotFoundError: if there is no such config.
-        ValueError: if a model cannot be built, naming the case.
+        FileNotFoundError: if the config does not exist.
+        ValueError: if the model of a case cannot be built, or the config has no training or no validation.
+        OSError: if ``work_dir`` cannot be written.
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')

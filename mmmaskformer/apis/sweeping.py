@@ -25,13 +25,13 @@ from mmmaskformer.visualization.analysis_plots import plot_sweep
 
 
 class Sweep(NamedTuple):
-    """What a sweep has found.
+    """The result of a sweep.
 
     Attributes:
-        header: of the table.
+        header: header of the table.
         rows: one per case.
-        files: written.
-        failed: folders of runs that ended with an error or have no result, and why.
+        files: the files written.
+        failed: work dirs of runs that ended with an error or have no result, and the reason.
     """
 
     header: list[str]
@@ -44,19 +44,19 @@ Trainer = Callable[[list[str]], int]
 
 
 def train(arguments: list[str]) -> int:
-    """Train in a process of its own with the host's script; arguments as of ``mmmaskformer train``; exit status."""
-    # what is open stays open there: the lock of the folder, should this process be killed
+    """Run ``mmmaskformer train`` with these arguments in a separate process; return its exit status."""
+    # the child inherits the lock of the folder, in case this process is killed
     return subprocess.run([sys.executable, '-m', 'mmmaskformer', 'train', *arguments], close_fds=False).returncode
 
 
 def arguments_of(config: str | Path, run: Run) -> list[str]:
-    """Arguments of ``mmmaskformer train`` for a run; one that was interrupted goes on."""
+    """Arguments of ``mmmaskformer train`` for a run; an interrupted run is resumed."""
     arguments = [str(config), '--work-dir', str(run.folder), '--resume']
     return arguments + (['--cfg-options', *run.options] if run.options else [])
 
 
 def finished(run: Run) -> dict[str, float] | None:
-    """Results of a run that has ended; None if it has not.
+    """Results of a finished run; None for an unfinished one.
 
     Raises:
         ValueError: if the folder has a run with other settings, finished or not.
@@ -82,31 +82,31 @@ def run_sweep(
     trainer: Trainer | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Sweep:
-    """Train what is not finished, and write the table after each run.
+    """Train the unfinished runs, and write the table after each run.
 
     A run that ends with an error, or has no validation at its end, does not stop the others.
 
     Args:
         config: mmengine config file.
-        runs: of `plan`, one or more.
-        out: folder to write sweep.md, sweep.csv and sweep.png into.
-        metrics: columns; None for the usual ones, see `metric_columns`.
-        setting: what is changed, the head of the first column.
-        trainer: trains with these arguments of ``mmmaskformer train`` and gives the exit status; `train` if None.
-        say: takes a line of progress; None prints it at once.
+        runs: the runs, from `plan`; one or more.
+        out: folder for sweep.md, sweep.csv and sweep.png.
+        metrics: metrics to show; None for the default, see `metric_columns`.
+        setting: name of the swept setting, the title of the first column.
+        trainer: function like `train`, the default.
+        say: called with each line of progress; None prints it.
 
     Raises:
         ValueError: if a folder has the results of other settings or, after the last run, if a metric is unknown.
         BlockingIOError: if another sweep is at work in the folder of the runs.
     """
-    say = say or partial(print, flush=True)  # before the output of the run
+    say = say or partial(print, flush=True)  # flushed so that it appears before the output of the run
     with folder_lock(runs[0].folder.parent, 'sweep'):
         table = _Table(runs, Path(out), metrics, setting, str(config))
         table.report_another(say)
         for number, run in enumerate(runs, start=1):
             label = f'{number} of {len(runs)}: {run.folder}'
             if table.results[run.folder] is not None:
-                say(f'{label}: finished before')
+                say(f'{label}: already finished')
                 continue
             say(f'{label}: training')
             reason = _train(run, str(config), trainer or train, table)
