@@ -86,7 +86,9 @@ def test_ground_truth_of_another_size_than_the_image_is_named():
     instances = instance_sample([1], np.ones((1, 50, 70), bool))
     for sample, file in ((panoptic, 'panoptic/a.png'), (instances, 'images/a.jpg')):
         sample.set_metainfo(dict(img_shape=(60, 70)))
-        with pytest.raises(ValueError, match=rf'{file}: the ground truth is \(50, 70\) .*, but the image'):
+        with pytest.raises(
+            ValueError, match=rf'{file}: the ground truth is \(50, 70\) .*, but the image is \(60, 70\). Fix'
+        ):
             targets(sample)
     # MMDetection's preprocessor may pad the masks itself.
     instances.gt_instances.masks = BitmapMasks(np.ones((1, 64, 96), np.uint8), 64, 96)
