@@ -55,7 +55,7 @@ def read_record(folder: Path) -> Record | None:
         return Record(str(content['fingerprint']), list(map(str, content['options'])), metrics)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{file}: found no record of a sweep ({error}). Fix: remove this file; the same command then writes a new one'
+            f'{file}: found no record of a sweep ({error}). Fix: remove this file; the same command writes a new one'
         ) from error
 
 
