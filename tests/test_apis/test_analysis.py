@@ -185,7 +185,7 @@ def test_sliding_windows_are_computed_once_for_all_modes(kinds, tmp_path):
 
 def test_queries_of_sliding_windows_are_refused(kinds, tmp_path):
     slide = dict(mode='slide', crop_size=(64, 64), stride=(48, 48))
-    with pytest.raises(ValueError, match="Fix: model.test_cfg.mode='whole'"):
+    with pytest.raises(ValueError, match="Fix: set model.test_cfg.mode='whole'"):
         analyze_queries(*kinds['semantic'], tmp_path, cfg_options={'model.test_cfg': slide})
 
 
