@@ -1,8 +1,8 @@
 """A process that forks a child for each program that it is asked to run.
 
 The server has imported the packages on which OpenMMLab stands, and nothing of OpenMMLab or of this package: its
-children find out what such imports do, in any order, as a fresh interpreter does, and save about 5 s of CPU. For the
-requests that say so, a child of the server that has imported both hosts as well forks the program, which saves 2 s more.
+children find out what such imports do, in any order, as a fresh interpreter does, and save about 5 s of CPU. Requests
+that say so are answered by a child of the server that has imported both hosts as well, which saves 2 s more.
 
 A program is a process of its own: its folder, environment, arguments, output and exit status are those that a user
 sees. What it is not is a fresh interpreter; use `helpers.runs.run` for what the start of Python does.
@@ -92,7 +92,13 @@ def _redirect(descriptor: int, file: str) -> None:
 
 
 def _execute(program: str, arguments: list[str], path: list[str]) -> None:
-    """Do what ``python PROGRAM ARGUMENTS`` does; the program may be ``-m`` or ``-c``, its name or code the first one."""
+    """Do what ``python PROGRAM ARGUMENTS`` does.
+
+    Args:
+        program: a file, or ``-m`` or ``-c``; a module or code is then the first argument.
+        arguments: of the program.
+        path: entries of PYTHONPATH.
+    """
     if program == '-m':
         sys.path[0:0] = [os.getcwd(), *path]
         sys.argv = arguments
@@ -108,7 +114,7 @@ def _execute(program: str, arguments: list[str], path: list[str]) -> None:
         runpy.run_path(program, run_name='__main__')
 
 
-def _run_program(request: dict) -> int:
+def run_program(request: dict) -> int:
     """Run a program as ``python -W ignore …`` would; returns its exit status."""
     warnings.simplefilter('ignore')
     program, *arguments = request['argv']
@@ -135,7 +141,7 @@ def _child(request: dict) -> None:
         _redirect(0, os.devnull)
         _redirect(1, request['stdout'])
         _redirect(2, request['stderr'])
-        status = _run_program(request)
+        status = run_program(request)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

@@ -91,6 +91,11 @@ def run_before_hosts(
     return _forked(arguments, cwd, check, pythonpath, hosts=False)
 
 
+def run_mim(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
+    """Run ``mim ARGUMENTS`` by `run_before_hosts`; the scripts that mim starts are forks as well, see `forking_mim`."""
+    return run_before_hosts(str(Path(__file__).with_name('forking_mim.py')), *arguments, cwd=cwd, check=check)
+
+
 def _forked(
     arguments: tuple[str, ...], cwd: Path, check: bool, pythonpath: Path | None, hosts: bool
 ) -> subprocess.CompletedProcess:
