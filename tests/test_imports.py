@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.fresh import ROOT, run_python
+from helpers.fresh import ROOT, run_python_before_hosts
 from helpers.package_files import FILES_OF
 
 PACKAGE = ROOT / 'mmmaskformer'
@@ -422,7 +422,7 @@ def test_core_imports_without_openmmlab():
     modules = [Path(file).with_suffix('').as_posix().replace('/', '.') for file in files]
     code = '\n'.join(f'import mmmaskformer.{module.removesuffix(".__init__")}' for module in modules)
     assert 'import mmmaskformer.core.training.criterion' in code
-    done = run_python(code, hide=OPENMMLAB)
+    done = run_python_before_hosts(code, hide=OPENMMLAB)
     assert done.returncode == 0, done.stderr
 
 

@@ -148,7 +148,7 @@ def compare_with_the_published_class_loss(joined, data, folder):
 def with_torchrun(*arguments, cwd):
     """Run ``SCRIPT ARGUMENTS --launcher pytorch`` as torchrun does on the command line."""
     options = ['--nproc_per_node', '2', '--master_port', str(free_port())]
-    return runs.run('-m', 'torch.distributed.run', *options, *arguments, '--launcher', 'pytorch', cwd=cwd)
+    return runs.run_before_hosts('-m', 'torch.distributed.run', *options, *arguments, '--launcher', 'pytorch', cwd=cwd)
 
 
 def test_two_resumed_processes_without_a_gpu_equal_uninterrupted_ones(scenes, tmp_path):
