@@ -15,7 +15,7 @@ from mmmaskformer.analysis.sweep_table import CaseResult, sweep_table
 from mmmaskformer.analysis.tables import Cell, write_tables
 from mmmaskformer.apis.model_size import build_on_meta
 from mmmaskformer.apis.trained import parse_options
-from mmmaskformer.formats.whole_files import write_whole
+from mmmaskformer.formats.whole_files import require_writable_files, write_whole
 from mmmaskformer.visualization.analysis_plots import plot_sweep
 from mmmaskformer.visualization.curve import read_scalars
 
@@ -211,7 +211,9 @@ def run_sweep(
 
     Raises:
         ValueError: if a folder has the results of other settings, or a run has no validation.
+        OSError: if ``out`` cannot be written.
     """
+    require_writable_files(out, ('sweep.md', 'sweep.csv', 'sweep.png'), 'work_dir')
     trainer = trainer or train
     say = say or partial(print, flush=True)  # before the output of the run
     results = {run.folder: finished(run) for run in runs}  # all folders are checked before the first training

@@ -34,8 +34,9 @@ class Output(NamedTuple):
 class CheckOutputsHook(Hook):
     """Refuses results that could not be written, and lets those of mmengine and the hosts be whole or absent.
 
-    Sees the metrics of validation and test, those that a host's script adds for ``--out`` too. A path is refused if
-    something other than a file (or folder, where one is wanted) has the name, or if its folder is read-only.
+    Sees the metrics of validation and test, those that a host's script adds for ``--out`` too, and the folder that
+    MMDetection's hook draws into. A path is refused if something other than a file (or folder, where one is wanted) has
+    the name, or if its folder is read-only.
     """
 
     priority = 'VERY_HIGH'
@@ -44,11 +45,17 @@ class CheckOutputsHook(Hook):
         write_host_files_whole()
 
     def before_run(self, runner: Runner) -> None:
-        """Check the outputs of all metrics.
+        """Check the outputs of all metrics and hooks.
 
         Raises:
             OSError: naming the first one that cannot be written.
         """
+        for hook in getattr(runner, 'hooks', ()):
+            drawn = getattr(hook, 'test_out_dir', None) if getattr(hook, 'draw', False) else None
+            if drawn is not None:
+                # the hook joins it in the same way
+                folder = Path(runner.work_dir, runner.timestamp, drawn)
+                require_writable(folder, f'{type(hook).__name__}.test_out_dir', folder=True)
         for loop in (runner._val_loop, runner._test_loop):
             if isinstance(loop, BaseLoop):
                 for metric in all_metrics(loop.evaluator.metrics):

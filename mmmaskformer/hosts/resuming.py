@@ -77,9 +77,8 @@ class ResumeHook(Hook):
             _take_up_seed(batches, self._seed, runner.seed)
         samples = seen_samples(runner) if loop.iter else 0
         note_seen_data(runner, samples)
-        start = -(-samples // get_world_size())
         if by_epoch and loop.iter:
-            return _start_within_epoch(loop, start, batches.sampler if is_ours else None)
+            return _start_within_epoch(loop, samples, batches.sampler if is_ours else None)
         if not (isinstance(loop, IterBasedTrainLoop) and loop.iter):
             return
         if not is_ours:
@@ -87,7 +86,7 @@ class ResumeHook(Hook):
                 f'The data of the first {loop.iter} iterations are read again to skip them. Faster: '
                 "train_dataloader.sampler.type='mmmaskformer.ResumableSampler' without a batch_sampler."
             )
-        batches.sampler.start_at(start)
+        batches.sampler.start_at(samples)
         # a new iterator: the first one has asked its workers for the first samples
         iterator = type(loop.dataloader_iterator)(loop.dataloader)
         loop.dataloader_iterator = _AfterSkipping(iterator, loop.iter)
@@ -127,10 +126,11 @@ def _start_within_epoch(loop: EpochBasedTrainLoop, start: int, sampler: Resumabl
 
     Args:
         loop: of the training.
-        start: samples of the epoch that each process has seen.
+        start: samples of the epoch that all processes have seen.
         sampler: of the data; None for one that cannot start anywhere.
     """
-    seen = -(-start // (getattr(loop.dataloader.batch_sampler, 'batch_size', None) or 1))
+    per_iteration = (getattr(loop.dataloader.batch_sampler, 'batch_size', None) or 1) * get_world_size()
+    seen = -(-start // per_iteration)
     if sampler is not None:
         sampler.start_at(start)
         return _log(f'Epoch {loop.epoch + 1} goes on after {seen} of {len(loop.dataloader)} iterations.', logging.INFO)

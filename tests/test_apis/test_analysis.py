@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -214,6 +215,35 @@ def test_thresholds_equal_the_hosts_test_and_stored_predictions_give_the_same(ki
     with pytest.raises(ValueError, match='found 0.1, expected at least 0.15, at which the predictions'):
         sweep_stored(tmp_path / 'stored', tmp_path / 'b', [0.1])
     assert len(json.loads((tmp_path / 'stored/predictions.json').read_text())['images']) == 3
+
+
+def test_predictions_are_not_stored_in_the_place_of_other_files(kinds, tmp_path):
+    """What is stored replaces the folder, so that one of a training run would be lost."""
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/iter_9.pth').write_text('weeks of work')
+    with pytest.raises(FileExistsError, match="store: .*run holds 'iter_9.pth', expected no such folder"):
+        sweep_thresholds(*kinds['panoptic'], tmp_path / 'a', store=tmp_path / 'run')
+    assert (tmp_path / 'run/iter_9.pth').read_text() == 'weeks of work'
+
+
+@pytest.mark.parametrize('action, file', [
+    ('inference', 'inference.csv'), ('queries', 'queries.png'), ('classes', 'classes_per_image.csv'),
+    ('masks', 'tree.csv'), ('thresholds', 'thresholds.md'),
+])  # fmt: skip
+def test_results_that_could_not_be_written_are_refused_before_the_analysis(kinds, tmp_path, action, file, capsys):
+    config, checkpoint = map(str, kinds['panoptic'])
+    model = {'classes': [config], 'masks': ['tree', '--model', config, checkpoint]}.get(action, [config, checkpoint])
+    (tmp_path / 'file').write_text('old')
+    (tmp_path / 'out').mkdir()
+    os.mkfifo(tmp_path / 'out' / file)
+    faults = {'file': 'file: found a file, expected a folder', 'file/a': 'file is a file, expected a folder',
+              'out': f'out/{file}: found a pipe, expected a file'}  # fmt: skip
+    for out, message in faults.items():
+        assert cli.main(['analyze', action, *model, '--out', str(tmp_path / out)]) == 2
+        printed = capsys.readouterr()
+        assert printed.err.startswith('error: out: ') and message in printed.err, printed.err
+        assert 'images' not in printed.out  # no progress
+    assert (tmp_path / 'file').read_text() == 'old' and sorted(os.listdir(tmp_path / 'out')) == [file]
 
 
 def test_a_semantic_model_has_no_panoptic_thresholds(kinds, tmp_path):

@@ -125,6 +125,15 @@ def test_a_folder_of_other_settings_is_refused(config, tmp_path):
     assert len(calls) == 1
 
 
+def test_tables_that_could_not_be_written_are_refused_before_anything_is_trained(config, tmp_path):
+    runs_ = plan(config, cases_of('queries', ['5']), tmp_path)
+    trainer, calls = invented([{'mIoU': 1.0}])
+    (tmp_path / 'sweep.md').symlink_to('nothing')
+    with pytest.raises(FileExistsError, match='work_dir: .*sweep.md: found a symbolic link to nothing'):
+        run_sweep(config, runs_, tmp_path, trainer=trainer, say=silent)
+    assert not calls
+
+
 def test_a_metric_that_the_validation_lacks_is_named(config, tmp_path):
     trainer, _ = invented([dict(mIoU=1.0)])
     with pytest.raises(ValueError, match=r"metrics: found \['PQ'\], expected some of \['mIoU'"):

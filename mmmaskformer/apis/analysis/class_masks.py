@@ -11,7 +11,7 @@ from mmmaskformer.apis.analysis.queries import Report, labels_of_entry
 from mmmaskformer.core.inference.queries import confident_queries
 from mmmaskformer.datasets.inspection import data_sets_of
 from mmmaskformer.formats.photos import read_photo
-from mmmaskformer.formats.whole_files import whole_file, write_whole
+from mmmaskformer.formats.whole_files import require_writable_files, whole_file, write_whole
 from mmmaskformer.visualization.query_masks import MaskRow, QueryMask, mask_sheet
 from mmmaskformer.visualization.samples import class_list_of, spread_indices
 
@@ -45,6 +45,8 @@ def draw_class_masks(
     """
     if num < 1 or not models:
         raise ValueError(f'found {num} images and {len(models)} models, expected at least one of each')
+    files = [Path(out) / f'{_file_name(name)}.png', Path(out) / f'{_file_name(name)}.csv']
+    require_writable_files(out, [file.name for file in files], 'out')
     rows: list[list[MaskRow]] = []
     table: list[list] = []
     images: list[str] = []
@@ -61,7 +63,6 @@ def draw_class_masks(
             rows[number].append(row)
             table += [[images[number], title, mask.query, mask.score, int(mask.mask.sum())] for mask in row.masks]
     colour = class_list_of(trained.dataset).palette[label]
-    files = [Path(out) / f'{_file_name(name)}.png', Path(out) / f'{_file_name(name)}.csv']
     files[0].parent.mkdir(parents=True, exist_ok=True)
     with whole_file(files[0]) as part:
         mask_sheet([row for of_image in rows for row in of_image], name, colour).save(part, format='PNG')

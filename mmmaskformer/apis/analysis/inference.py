@@ -19,6 +19,7 @@ from mmmaskformer.evaluation.common import once_per_image
 from mmmaskformer.evaluation.panoptic_metric import PanopticMetric
 from mmmaskformer.evaluation.semantic_metric import SemanticMetric
 from mmmaskformer.formats.mmdet_codes import segments_of_codes
+from mmmaskformer.formats.whole_files import require_writable_files
 from mmmaskformer.heads.results import PANOPTIC, SEMANTIC, result_kinds
 from mmmaskformer.heads.settings import INFERENCE
 
@@ -57,6 +58,7 @@ def compare_inference(
         FileNotFoundError: if config or checkpoint does not exist.
         ValueError: if a way is unknown, the weights do not fit, or there is no ground truth.
     """
+    require_writable_files(out, ('inference.md', 'inference.csv'), 'out')
     cfg = read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader'))
     run = _of_detector if 'panoptic_head' in cfg.model else _of_segmentor
     try:

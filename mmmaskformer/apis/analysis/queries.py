@@ -12,7 +12,7 @@ from mmmaskformer.analysis.tables import csv_table
 from mmmaskformer.apis.analysis.one_pass import load, predictions, require_queries
 from mmmaskformer.datasets.inspection import data_sets_of
 from mmmaskformer.formats.label_maps import load_labels
-from mmmaskformer.formats.whole_files import write_whole
+from mmmaskformer.formats.whole_files import require_writable_files, write_whole
 from mmmaskformer.visualization.analysis_plots import plot_class_histogram, plot_unique_classes
 
 PAPER = (
@@ -54,6 +54,7 @@ def analyze_queries(
     """
     if not 0 <= object_threshold <= 1:
         raise ValueError(f'object threshold: found {object_threshold}, expected a number in [0, 1]')
+    require_writable_files(out, ('queries.csv', 'queries.png'), 'out')
     trained = load(config, checkpoint, cfg_options)
     require_queries(trained, 'queries')
     found: QueryClasses | None = None
@@ -94,6 +95,7 @@ def analyze_classes(
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
+    require_writable_files(out, ('classes.csv', 'classes_per_image.csv', 'classes_per_image.png'), 'out')
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(cfg_options or {})
     if cfg.get(loader) is None:

@@ -13,12 +13,13 @@ from mmmaskformer.analysis.threshold_sweep import ThresholdSweep
 from mmmaskformer.apis.analysis.one_pass import Trained, load, predictions
 from mmmaskformer.apis.analysis.queries import Report
 from mmmaskformer.evaluation.common import image_key, name_of, panoptic_truth
-from mmmaskformer.formats.whole_files import whole_folder, write_whole
+from mmmaskformer.formats.whole_files import require_writable, require_writable_files, whole_folder, write_whole
 from mmmaskformer.visualization.analysis_plots import plot_thresholds
 
 OBJECT = tuple(step / 20 for step in range(20))
 OVERLAP = tuple(step / 10 for step in range(10))
 LIST_FILE = 'predictions.json'
+FILES = ('thresholds.csv', 'thresholds.md', 'thresholds.png')
 TRUTH_KEYS = ('img_id', 'img_path', 'seg_map_path', 'segments_info', 'void_ids')
 
 
@@ -52,13 +53,18 @@ def sweep_thresholds(
         object_thresholds: of class probabilities, in [0, 1].
         overlap_thresholds: of areas, in [0, 1].
         store: folder to keep the predictions in, for `sweep_stored`; None keeps none. Queries below the lowest object
-            threshold are left out.
+            threshold are left out. An older folder of predictions is replaced.
         cfg_options: entries to replace in the config.
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
+        FileExistsError: if ``store`` is a folder that holds anything else.
+        OSError: if ``out`` or ``store`` cannot be written.
         ValueError: if the model is not panoptic, a threshold is out of range, or there is no ground truth.
     """
+    require_writable_files(out, FILES, 'out')
+    if store is not None:
+        _require_own_folder(Path(store))
     trained = load(config, checkpoint, cfg_options)
     if not trained.is_panoptic:
         raise ValueError(
@@ -94,6 +100,7 @@ def sweep_stored(
         FileNotFoundError: if the folder has no stored predictions.
         ValueError: if an object threshold is below that of the stored predictions.
     """
+    require_writable_files(out, FILES, 'out')
     list_file = Path(stored) / LIST_FILE
     if not list_file.is_file():
         raise FileNotFoundError(
@@ -116,6 +123,18 @@ def sweep_stored(
         (Entry(StoredPrediction.load(Path(stored) / image['file']), image['sample']) for image in images),
     )
     return _report(sweep, Path(out), content['name'], None)
+
+
+def _require_own_folder(store: Path) -> None:
+    """Raise unless a folder can be replaced: it is absent, empty, or holds stored predictions and nothing else."""
+    require_writable(store, 'store', folder=True)
+    names = [path.name for path in store.iterdir()] if store.is_dir() else []
+    others = [name for name in names if name != LIST_FILE and not name.endswith('.npz')]
+    if others or (names and LIST_FILE not in names):
+        raise FileExistsError(
+            f'store: {store} holds {(others or names)[0]!r}, expected no such folder, or one of stored predictions, '
+            'which is replaced. Fix: choose another folder'
+        )
 
 
 def _entries_of(trained: Trained, lowest: float) -> Iterator[Entry]:
@@ -159,7 +178,7 @@ def _add_all(sweep: ThresholdSweep, entries: Iterable[Entry]) -> None:
 def _report(sweep: ThresholdSweep, out: Path, name: str, current: float | None) -> Report:
     header, rows = sweep.table()
     title = f'{name}: panoptic quality in percent, {sweep.num_images} images'
-    files = [out / f'thresholds.{ending}' for ending in ('csv', 'md', 'png')]
+    files = [out / name for name in FILES]
     out.mkdir(parents=True, exist_ok=True)
     write_whole(files[0], csv_table(header, rows))
     write_whole(files[1], f'{title}; rows: object threshold\n\n{markdown_table(*sweep.grid())}')
