@@ -18,6 +18,8 @@ from mmmaskformer.hosts.file_backend import BACKEND
 from mmmaskformer.registry import HOOKS
 
 NAMES = TEXT | list_of(TEXT)
+SHOWN = 5
+"""Names of parameters in a message."""
 OUTDATED = 'outdated_ckpts'
 """Key of mmengine's message hub: names of the files that a checkpoint replaces, removed once it is whole."""
 
@@ -47,6 +49,7 @@ class WholeCheckpointHook(CheckpointHook):
     - Each file is written under another name, flushed to disk and renamed, ``last_checkpoint`` too. Older checkpoints
       are removed after the new one is whole; what a killed run left behind is removed when the run is resumed.
     - Only files in the run's own folder are removed, also in a copy of a work dir.
+    - Weights that are inf or NaN end the run and replace no checkpoint.
     - A checkpoint in the middle of a gradient accumulation cycle waits for its end: the gradients are not saved.
     - The checkpoint of an iteration is saved again after the validation of that iteration, so that a resumed run knows
       that it ended and which checkpoint is the best.
@@ -130,6 +133,7 @@ class WholeCheckpointHook(CheckpointHook):
             self._postponed = True
             return
         self._postponed = False
+        self._require_finite(runner)
         self._note_replaced_best()
         self._note_oldest(runner, step)
         name = self.filename_tmpl.format(step)
@@ -153,6 +157,19 @@ class WholeCheckpointHook(CheckpointHook):
         self.last_ckpt = path
         self._noted_validation = runner.message_hub.runtime_info.get(VALIDATED)
         self._remove_outdated(runner)
+
+    def _require_finite(self, runner: Runner) -> None:
+        """Raise a `FloatingPointError` rather than replace older checkpoints by weights that are inf or NaN."""
+        parameters = dict(runner.model.named_parameters())
+        wrong = [name for name, value in parameters.items() if not value.detach().isfinite().all()]
+        if wrong:
+            more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
+            raise FloatingPointError(
+                f'iteration {runner.iter}: {len(wrong)} of {len(parameters)} parameters of the model hold inf or NaN '
+                f'({", ".join(wrong[:SHOWN])}{more}); no checkpoint is written. The newest whole one is '
+                f'{self.last_ckpt}. Fix: lower the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), '
+                'train without --amp or with bfloat16; then continue with --resume.'
+            )
 
     def _cycle_is_open(self, runner: Runner) -> bool:
         """Whether gradients wait for more iterations before the optimiser's step."""

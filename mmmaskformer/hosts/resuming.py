@@ -3,6 +3,7 @@
 import logging
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -11,6 +12,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from mmmaskformer.core.checks import checked
@@ -262,7 +264,7 @@ def _require_torch_file(path: Path) -> None:
 
 
 def _require_training_state(runner: Runner, checkpoint: dict) -> None:
-    """Raise a `ValueError` if a checkpoint lacks what mmengine would silently re-initialise."""
+    """Raise a `ValueError` if a checkpoint lacks what mmengine would silently re-initialise, or its state is NaN."""
     meta = checkpoint.get('meta')
     missing = [] if isinstance(meta, dict) and 'iter' in meta and 'message_hub' in checkpoint else ['iteration']
     missing += ['optimizer state'] * ('optimizer' not in checkpoint)
@@ -273,6 +275,24 @@ def _require_training_state(runner: Runner, checkpoint: dict) -> None:
             'Fix: resume from an iter_*.pth (best_*.pth hold weights alone), or start a new run from these weights: '
             f'load_from={runner._load_from} without --resume.'
         )
+    tensors = list(_tensors_of(checkpoint['optimizer']))
+    wrong = sum(not tensor.isfinite().all() for tensor in tensors)
+    if wrong:
+        raise ValueError(
+            f'checkpoint {runner._load_from}: {wrong} of the {len(tensors)} tensors of its optimizer state hold inf or '
+            'NaN, which the first step would bring into the weights. Fix: resume from an earlier checkpoint of that '
+            f'run, or start a new run from these weights: load_from={runner._load_from} without --resume.'
+        )
+
+
+def _tensors_of(state) -> Iterator[Tensor]:
+    """The tensors of floats in the state of one optimiser, or of several."""
+    if isinstance(state, Tensor):
+        if state.is_floating_point():
+            yield state
+    elif isinstance(state, Mapping | list | tuple):
+        for value in state.values() if isinstance(state, Mapping) else state:
+            yield from _tensors_of(value)
 
 
 def _validation_is_due(runner: Runner, done: int, end: int) -> bool:
