@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 ADVICE = (
-    'The PNG counts, except in a PanopticMetric with listed_areas=True. ADE20K panoptic is published like this; if '
-    'most files of other data are, check that JSON and PNG folder belong together'
+    'The PNG counts, except in a PanopticMetric with listed_areas=True. This is known for ADE20K panoptic; in other '
+    'data, if most files are affected, check that JSON and PNG folder belong together'
 )
 SHOWN = 5
 
