@@ -134,7 +134,7 @@ class WholeCheckpointHook(CheckpointHook):
             self._postponed = True
             return
         self._postponed = False
-        self._require_finite(runner)
+        self._require_finite(runner, self.filename_tmpl.format(step))
         self._note_replaced_best()
         self._note_oldest(runner, step)
         name = self.filename_tmpl.format(step)
@@ -159,16 +159,16 @@ class WholeCheckpointHook(CheckpointHook):
         self._noted_validation = runner.message_hub.runtime_info.get(VALIDATED)
         self._remove_outdated(runner)
 
-    def _require_finite(self, runner: Runner) -> None:
+    def _require_finite(self, runner: Runner, name: str) -> None:
         """Raise a `FloatingPointError` rather than replace older checkpoints by weights that are inf or NaN."""
         parameters = dict(runner.model.named_parameters())
         wrong = [name for name, value in parameters.items() if not value.detach().isfinite().all()]
         if wrong:
             more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
             raise FloatingPointError(
-                f'iteration {runner.iter}: {len(wrong)} of {len(parameters)} parameters of the model hold inf or NaN '
-                f'({", ".join(wrong[:SHOWN])}{more}); no checkpoint is written. The newest whole one is '
-                f'{self.last_ckpt}. Fix: lower the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), '
+                f'{self.out_dir}/{name} is not written: {len(wrong)} of {len(parameters)} parameters of the model hold '
+                f'inf or NaN ({", ".join(wrong[:SHOWN])}{more}). The newest whole checkpoint is {self.last_ckpt}. Fix: '
+                'lower the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), '
                 'train without --amp or with bfloat16; then continue with --resume.'
             )
 

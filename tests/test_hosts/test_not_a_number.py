@@ -92,7 +92,7 @@ def test_weights_optimisers_images_and_logits(kind, files):
     errors = [each.error for each in ended]
     for number in (0, 1, 2):
         assert errors[number].startswith(f'ValueError: checkpoint {weights}: 1 of its ')
-        assert f'weights hold inf or NaN ({weight}). Fix: take an earlier checkpoint' in errors[number]
+        assert f'weights hold inf or NaN ({weight}). Fix: give an earlier checkpoint' in errors[number]
     assert errors[3].startswith(f'ValueError: checkpoint {optimiser}: 1 of the ')
     assert 'tensors of its optimizer state hold inf or NaN' in errors[3]
     for number, split in ((4, 'val'), (5, 'train')):
