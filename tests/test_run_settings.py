@@ -79,7 +79,9 @@ SCRIPTS = {
         'train_dataloader.sampler.shuffle=yes': "ValueError: train_dataloader.sampler.shuffle: found 'yes', expected",
         'train_dataloader.dataset.data_root=5': 'ValueError: train_dataloader.dataset.data_root: found 5, expected',
         'model.data_preprocessor.std=0': 'ValueError: model.data_preprocessor.std: found 0, expected',
-        'model.decode_head.num_query=3': "TypeError: model.decode_head does not take the key 'num_query'. Did you mean",
+        'model.decode_head.num_query=3': (
+            "TypeError: model.decode_head: MaskFormerHead does not take the key 'num_query'. Did you mean 'num_queries'"
+        ),
         'model.decode_head.criterion.loss_weights.mask=-1': (
             'ValueError: model.decode_head.criterion.loss_weights.mask: found -1, expected a number of at least 0'
         ),
@@ -89,7 +91,9 @@ SCRIPTS = {
         'optim_wrapper.clip_grad.max_norm=-1': 'ValueError: optim_wrapper.clip_grad.max_norm: found -1, expected',
     },
     'mmdet': {
-        'val_evaluator.clasw=3': "TypeError: val_evaluator does not take the key 'clasw'. Did you mean 'classwise'",
+        'val_evaluator.clasw=3': (
+            "TypeError: val_evaluator: PanopticMetric does not take the key 'clasw'. Did you mean 'classwise'"
+        ),
         'train_dataloader.dataset.filter_cfg.min_size=a': (
             "ValueError: ScenesPanopticDataset.filter_cfg.min_size: found 'a', expected a number of at least 0"
         ),

@@ -166,7 +166,7 @@ def _where(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check] | No
     for locate in locators:
         for key, value in wrong:
             if (found := locate(cls, key, value)) is not None:
-                return found
+                return found if checks is not None else f'{found}: {cls.__name__}'
     return getattr(cls, 'config_key', cls.__name__) if checks is not None else cls.__name__
 
 

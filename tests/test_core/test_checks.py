@@ -136,7 +136,7 @@ def test_messages_name_the_place_in_the_config_where_it_is_known(monkeypatch):
         Base(size=0)
     with pytest.raises(ValueError, match=r'^Base.size: found -1, expected'):
         Base(size=-1)
-    with pytest.raises(TypeError, match=r"^hooks.1 does not take the key 'colour'"):
+    with pytest.raises(TypeError, match=r"^hooks.1: Base does not take the key 'colour'"):
         Base(size=1, colour=3)
 
 
