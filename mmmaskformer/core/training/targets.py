@@ -54,12 +54,11 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
         or not label_maps.numel()
         or not is_integer(label_maps)
     ):
-        found = (
-            f'{label_maps.dtype} {tuple(label_maps.shape)}' if isinstance(label_maps, Tensor) else form_of(label_maps)
-        )
+        is_tensor = isinstance(label_maps, Tensor)
+        given = f'{label_maps.dtype} {tuple(label_maps.shape)}' if is_tensor else form_of(label_maps)
         raise ValueError(
-            f'label_maps are {found}; expected integer class ids (B, H, W) of at '
-            'least one pixel. Fix: label_maps.long()'
+            f'label_maps are {given}; expected integer class ids (B, H, W) of at least one pixel. Fix: '
+            'label_maps.long()'
         )
     if 0 <= ignore_index < num_classes:
         raise ValueError(
