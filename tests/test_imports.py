@@ -296,15 +296,16 @@ ARROWS = {
         'mmmaskformer.export.modules',
         'mmmaskformer.formats',
         'mmmaskformer.heads',
+        'mmmaskformer.hosts.hooks',
         'mmmaskformer.visualization',
     },
     'apis/sweeping.py': {
-        'mmengine',
         'mmmaskformer.analysis',
         'mmmaskformer.apis',
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
+    'apis/settings_of_config.py': {'mmengine', 'mmmaskformer.core.training.parts'},
     'apis/': {
         'torch',
         'mmengine',

@@ -66,8 +66,8 @@ INDIRECT = {
     ('tools/quickstart/summary.py', 'part.write_text'): 'the same',
     ('tools/quickstart/progress.py', 'open'): 'a log, line by line',
     ('tools/benchmark/interruptions.py', 'torch.save'): 'in a temporary folder that is removed',
-    ('tools/benchmark/panoptic_quality.py', 'Image.fromarray(…).save'): 'the same',
-    ('tools/benchmark/panoptic_quality.py', 'save'): 'its own function, the row above',
+    ('tools/benchmark/panoptic_maps.py', 'Image.fromarray(…).save'): 'the same',
+    ('tools/benchmark/panoptic_maps.py', 'save'): 'its own function, the row above',
     ('tools/benchmark/memory.py', "Path('/proc/self/clear_refs').write_text"): 'no file on a disk',
 }
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmaskformer.core.training.parts import LOSS_WEIGHTS
+
 NAME = re.compile(r'_(?P<gpus>\d+)xb(?P<batch>\d+)')
 """The batch in the name of a config, as in OpenMMLab: 8xb2 is 8 GPUs with 2 images each."""
 LOSSES = {'cls': 'class', 'mask': 'mask', 'dice': 'dice'}
@@ -143,12 +145,14 @@ def _model_settings(config: Config) -> dict[str, Any]:
 
 def _loss_weights(criterion: Mapping) -> str:
     """Describe the loss weights."""
-    if _short(criterion) == 'PixelCrossEntropy':
-        return f'cross-entropy {criterion["loss_weight"]:g}'
-    weights = criterion['loss_weights']
-    words = [f'{word} {weights[name]:g}' for name, word in LOSSES.items() if name in weights]
-    if 'no_object_weight' in criterion:
-        words.append(f'no object {criterion["no_object_weight"]:g}')
+    kind = _short(criterion)
+    if kind == 'PixelCrossEntropy':
+        return f'cross-entropy {criterion.get("loss_weight", 1.0):g}'
+    weights = LOSS_WEIGHTS | dict(criterion.get('loss_weights') or {})
+    names = [name for name in LOSSES if name != 'cls' or kind != 'PixelMaskLosses']
+    words = [f'{LOSSES[name]} {weights[name]:g}' for name in names]
+    if kind == 'SetCriterion':
+        words.append(f'no object {criterion.get("no_object_weight", 0.1):g}')
     return ', '.join(words)
 
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -107,22 +107,6 @@ def require_writable(path: str | Path, key: str = '', *, folder: bool = False) -
         raise NotADirectoryError(f'{named}: {above} is {_kind(above)}, expected a folder. Fix: choose another name')
     if not os.access(above, os.W_OK | os.X_OK):
         raise PermissionError(f'{named}: the folder {above} is read-only. Fix: make it writable, or choose another one')
-
-
-def require_writable_files(folder: str | Path, names: Iterable[str], key: str) -> None:
-    """Check, before the work of hours, that files can be written into a folder.
-
-    Args:
-        folder: which need not exist.
-        names: of the files.
-        key: of the option or setting that names the folder, for messages.
-
-    Raises:
-        OSError: as in `require_writable`.
-    """
-    require_writable(folder, key, folder=True)
-    for name in names:
-        require_writable(Path(folder) / name, key)
 
 
 def _kind(path: str | Path) -> str | None:

@@ -11,7 +11,6 @@ import pytest
 from mmmaskformer.formats.whole_files import (
     remove_parts,
     require_writable,
-    require_writable_files,
     whole_file,
     whole_folder,
     write_whole,
@@ -218,13 +217,3 @@ def test_a_link_to_itself(tmp_path):
     (tmp_path / 'loop').symlink_to('loop')
     with pytest.raises(FileExistsError, match='loop: found a symbolic link to nothing'):
         write_whole(tmp_path / 'loop', 'new')
-
-
-def test_the_files_of_a_folder(tmp_path):
-    (tmp_path / 'a.csv').mkdir()
-    require_writable_files(tmp_path / 'new', ('a.csv', 'a.png'), 'out')
-    with pytest.raises(FileExistsError, match=f'out: {tmp_path}/a.csv: found a folder, expected a file'):
-        require_writable_files(tmp_path, ('a.png', 'a.csv'), 'out')
-    (tmp_path / 'file').write_text('')
-    with pytest.raises(FileExistsError, match=f'out: {tmp_path}/file: found a file, expected a folder'):
-        require_writable_files(tmp_path / 'file', ('a.png',), 'out')

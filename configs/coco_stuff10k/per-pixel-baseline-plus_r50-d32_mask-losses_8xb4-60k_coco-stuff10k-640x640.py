@@ -1,0 +1,8 @@
+# PerPixelBaseline+ trained with the mask losses of MaskFormer; see the config of that name for ADE20K, the only data set
+# for which the paper speaks of it.
+_base_ = './per-pixel-baseline-plus_r50-d32_8xb4-60k_coco-stuff10k-640x640.py'
+model = dict(
+    decode_head=dict(
+        criterion=dict(_delete_=True, type='mmmaskformer.PixelMaskLosses', loss_weights=dict(mask=20.0, dice=1.0))
+    )
+)
