@@ -1,13 +1,17 @@
-"""Ids of published label files: what they become, and one error for those that should not be there."""
+"""Ids of published label files: what they become, and one error for those that should not be there; whole images."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from mmmaskformer.formats.images import read_header
+from mmmaskformer.formats.images import UNREADABLE, any_number_of_pixels, read_header
 
 MAX_IDS = 2**16
+ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89P': b'IEND'}
+"""The first two bytes of JPEG and PNG files, and what stands at their end and nowhere in their pixels."""
+END_BYTES = 64
 
 
 def lookup_table(label_of_id: dict[int, int], missing: int) -> np.ndarray:
@@ -75,8 +79,30 @@ def count_labels(labels: np.ndarray, num_classes: int) -> dict[int, int]:
     return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
 
 
+def is_cut_off(image: Path) -> bool:
+    """Whether a picture lacks its end, as the last one of an archive that was not fully unpacked.
+
+    Readers of pictures fill the rest with grey and say nothing. Only a file that does not end as JPEG and PNG files do,
+    such as one with bytes after the picture, is decoded.
+
+    Args:
+        image: path of a file that is a picture by its header.
+    """
+    with open(image, 'rb') as stream:
+        end = ENDS.get(stream.read(2))
+        stream.seek(max(0, image.stat().st_size - END_BYTES))
+        if end is not None and end in stream.read():
+            return False
+    try:
+        with any_number_of_pixels(), Image.open(image) as picture:
+            picture.load()
+    except UNREADABLE:
+        return True
+    return False
+
+
 def require_same_size(image: Path, annotation: Path, size: tuple[int, int]) -> None:
-    """Check that an annotation has the size of its image, as stored.
+    """Check that an image is whole, and that an annotation has its size, as stored.
 
     Args:
         image: path.
@@ -84,13 +110,18 @@ def require_same_size(image: Path, annotation: Path, size: tuple[int, int]) -> N
         size: (height, width) of the annotation.
 
     Raises:
-        ValueError: if the image is no picture, or of another size.
+        ValueError: if the image is no picture, lacks its end, or is of another size.
     """
     header = read_header(str(image))
     if header is None:
         raise ValueError(
             f'{image}: {image.stat().st_size} bytes that are not an image, expected an image. Fix: unpack the archive '
             'again.'
+        )
+    if is_cut_off(image):
+        raise ValueError(
+            f'{image}: {image.stat().st_size} bytes, the beginning of an image, expected a whole one. Fix: the archive '
+            'was not fully unpacked; unpack it again.'
         )
     if header.stored_size != size:
         raise ValueError(

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,17 @@ class Staging:
                 'can be added. Fix: make it writable, or give another folder with --root.'
             ) from error
         lock = self.folder / LOCK
-        try:
-            with open(lock, 'x', encoding='utf-8') as stream:
-                stream.write(f'{os.getpid()} {socket.gethostname()}')
-        except FileExistsError:
-            owner = lock.read_text(encoding='utf-8')
-            if _may_be_at_work(owner):
+        owner = f'{os.getpid()} {socket.gethostname()}'
+        while not _claim(lock, owner):
+            other = _read(lock)
+            if other is None:
+                continue  # it has just ended
+            if _may_be_at_work(other):
                 raise ValueError(
-                    f'{lock}: another preparation is at work here (process and host: {owner}), expected none. Fix: '
+                    f'{lock}: another preparation is at work here (process and host: {other}), expected none. Fix: '
                     'wait for it; if there is no such process any more, remove that file.'
-                ) from None
-            write_whole(lock, f'{os.getpid()} {socket.gethostname()}')
+                )
+            _remove_stale(lock, other)
         try:
             yield
         finally:
@@ -184,6 +184,52 @@ def _move_to_another_disk(source: Path, target: Path) -> None:
     with whole_file(target) as part:
         shutil.copyfile(source, part)
     source.unlink()
+
+
+def _claim(lock: Path, owner: str) -> bool:
+    """Write the lock, with its content from the start, unless there is one; whether it was written."""
+    lock.parent.mkdir(parents=True, exist_ok=True)  # an earlier process may just have removed the folder
+    part = lock.with_name(f'.{LOCK}.{os.getpid()}')
+    try:
+        write_whole(part, owner)
+        os.link(part, lock)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:  # the folder went
+        return False
+    except OSError:  # a disk without hard links
+        return _claim_without_links(lock, owner)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def _claim_without_links(lock: Path, owner: str) -> bool:
+    try:
+        with open(lock, 'x', encoding='utf-8') as stream:
+            stream.write(owner)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _read(lock: Path) -> str | None:
+    """Process and host of a lock; None if it is gone."""
+    try:
+        return lock.read_text(encoding='utf-8')
+    except FileNotFoundError:
+        return None
+
+
+def _remove_stale(lock: Path, owner: str) -> None:
+    """Remove the lock of a process that was killed; not that of one which has taken it over in the meantime."""
+    taken = lock.with_name(f'.{LOCK}.{os.getpid()}.stale')
+    with suppress(FileNotFoundError):
+        os.rename(lock, taken)
+        if _read(taken) != owner:
+            with suppress(FileExistsError):
+                os.link(taken, lock)
+        taken.unlink(missing_ok=True)
 
 
 def _may_be_at_work(owner: str) -> bool:
