@@ -217,7 +217,8 @@ def test_table_status_and_errors(changed, capsys):
     assert cli.main(['audit', str(path), '--differences']) == 1
     printed = capsys.readouterr().out
     assert 'iterations  differs        80,000' in printed and 'published      160,000' in printed
-    assert '1 settings differ' in printed and 'clipping' not in printed
+    assert 'schedule    differs        poly, power 0.9, over 160000 iterations' in printed, 'it would end early'
+    assert '2 settings differ' in printed and 'clipping' not in printed
     assert cli.main(['audit', str(R50)]) == 0
     assert 'FLOPs' in capsys.readouterr().out
     own = changed('my_own.py', '')
