@@ -29,6 +29,8 @@ DESCRIBED = {
     'PadToSize': ('size', 'image_value'),
 }
 """Settings of a step that its description holds; others are written out after it."""
+OF_A_FILE = re.compile(r'(_\d{8}-[0-9a-f]{8})?(\.pth|\.pkl)?$')
+"""Date, checksum and ending of a file of weights."""
 OPTIMIZER = ('type', 'lr', 'betas', 'eps', 'weight_decay')
 
 
@@ -41,7 +43,24 @@ def settings_of(config: Config) -> dict[str, Any]:
     Args:
         config: of a training run.
     """
-    return _data_settings(config) | _schedule_settings(config) | _test_settings(config) | model_settings(config)
+    return (
+        _run_settings(config)
+        | _data_settings(config)
+        | _schedule_settings(config)
+        | _test_settings(config)
+        | model_settings(config)
+    )
+
+
+def _run_settings(config: Config) -> dict[str, Any]:
+    backbone = config.model.backbone
+    weights = (backbone.get('init_cfg') or {}).get('checkpoint') or backbone.get('pretrained')
+    weights = config.get('load_from') or weights or 'random weights'
+    hooks = [hook for hook in config.get('custom_hooks') or [] if not hook.type.startswith('mmmaskformer.')]
+    return {
+        'starts from': OF_A_FILE.sub('', Path(str(weights)).name),
+        'other hooks': ', '.join(map(short_type, hooks)) or 'none',
+    }
 
 
 def _data_settings(config: Config) -> dict[str, Any]:

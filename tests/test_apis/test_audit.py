@@ -179,6 +179,11 @@ FAULTS = [
      'losses'),
     (R50, 'model = dict(decode_head=dict(criterion=dict(loss_weights=dict(dice=5.0))))', 'loss weights'),
     (R50, 'model = dict(decode_head=dict(ignore_index=254))', 'ignored label'),
+    (R50, 'model = dict(backbone=dict(init_cfg=None))', 'starts from'),
+    (COCO, "load_from = 'zoo://maskformer_r50_ade20k'", 'starts from'),
+    (SWIN_B, "weights = dict(checkpoint='a/swin_base_patch4_window12_384_20220317-55b0104a.pth')\n"
+     'model = dict(backbone=dict(init_cfg=weights))', 'starts from'),
+    (R50, "custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook')]", 'other hooks'),
 ]  # fmt: skip
 
 
