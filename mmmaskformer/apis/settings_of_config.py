@@ -1,4 +1,4 @@
-"""What a config resolves to, in the words of `published.json`: data, schedule, augmentation and test settings."""
+"""The settings of a resolved config under the keys of `published.json`: data, schedule, augmentation, test."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmmaskformer.apis.settings_of_model import further, model_settings, short_type, words
 
 NAME = re.compile(r'_(?P<gpus>\d+)xb(?P<batch>\d+)')
-"""What a config's name says of the batch, as in OpenMMLab: 8xb2 is 8 GPUs with 2 images each."""
+"""The batch in the name of a config, as in OpenMMLab: 8xb2 is 8 GPUs with 2 images each."""
 IDLE = (
     'LoadImageFromFile',
     'LoadAnnotations',
@@ -20,7 +20,7 @@ IDLE = (
     'PackDetInputs',
     'PackPanopticInputs',
 )
-"""Steps of a pipeline that change no pixel."""
+"""Transforms that change no pixel."""
 DESCRIBED = {
     'ResizeShortestEdge': ('short_edge', 'max_size'),
     'RandomCrop': ('crop_size', 'crop_type', 'cat_max_ratio', 'allow_negative_crop'),
@@ -28,20 +28,20 @@ DESCRIBED = {
     'RandomFlip': ('prob',),
     'PadToSize': ('size', 'image_value'),
 }
-"""Settings of a step that its description holds; others are written out after it."""
+"""Settings that the description of a transform contains; others are appended to it as in the config."""
 OF_A_FILE = re.compile(r'(_\d{8}-[0-9a-f]{8})?(\.pth|\.pkl)?$')
-"""Date, checksum and ending of a file of weights."""
+"""Date, checksum and suffix in the name of a weights file."""
 OPTIMIZER = ('type', 'lr', 'betas', 'eps', 'weight_decay')
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """All settings of a config that the paper or its official configs state; see `published.json` for the words.
+    """All settings of a config that the paper or its official configs state, under the keys of `published.json`.
 
-    Iterations are steps of the optimiser: with accumulated gradients, forward passes divided by their number. What the
-    words do not name is written out as in the config, so that every setting shows.
+    Iterations are optimiser steps: with gradient accumulation, forward passes divided by the accumulated number.
+    Settings without a description of their own are listed as in the config, so that every setting is compared.
 
     Args:
-        config: of a training run.
+        config: config of a training run.
     """
     return (
         _run_settings(config)
@@ -66,7 +66,7 @@ def _run_settings(config: Config) -> dict[str, Any]:
 def _data_settings(config: Config) -> dict[str, Any]:
     loader = config.train_dataloader
     dataset = _innermost(loader.dataset)
-    # The host's own packer, of instance segmentation, has no such setting.
+    # The host's packing transform, used for instance segmentation, has no such setting.
     kept = any(step.get('keep_vanished', False) for step in dataset.pipeline)
     filters = dataset.get('filter_cfg') or {}
     return {
@@ -122,10 +122,10 @@ def _describe_clipping(clipping: Mapping | None) -> str:
 
 
 def gpus_of(config: Config) -> int:
-    """Number of GPUs that a config is for: as its name says, else as its ``auto_scale_lr`` does, else 1.
+    """Number of GPUs of a config, from its name, else from its ``auto_scale_lr``, else 1.
 
     Raises:
-        ValueError: if the name states another batch for each GPU than the config.
+        ValueError: if the batch size per GPU in the name differs from the config.
     """
     stem = Path(config.filename).stem
     found = NAME.search(stem)
@@ -134,14 +134,14 @@ def gpus_of(config: Config) -> int:
         return config.get('auto_scale_lr', {}).get('base_batch_size', batch) // batch
     if int(found['batch']) != config.train_dataloader.batch_size:
         raise ValueError(
-            f'{stem}: the name says {found["batch"]} images for each GPU, train_dataloader.batch_size is '
+            f'{stem}: the name means {found["batch"]} images per GPU, but train_dataloader.batch_size is '
             f'{config.train_dataloader.batch_size}. Fix: rename the file, or set the batch size.'
         )
     return int(found['gpus'])
 
 
 def _describe_schedulers(schedulers: Sequence[Mapping], passes: int, iterations: int | None) -> tuple[str, str]:
-    """Decay and warm-up in words.
+    """Describe decay and warm-up.
 
     Args:
         schedulers: of the config.
@@ -208,12 +208,12 @@ def _views(step: Mapping) -> str:
 
 
 def _sizes(pipeline: Sequence[Mapping]) -> str:
-    """What a test pipeline does to an image."""
+    """Describe a test pipeline."""
     return ' then '.join(step.removeprefix('resize ') for step in steps_of(pipeline)) or 'the size of the file'
 
 
 def steps_of(pipeline: Sequence[Mapping]) -> Iterator[str]:
-    """What a training pipeline does to an image, one line for each step; a choice has one for each branch."""
+    """Describe a training pipeline, one line for each transform; a random choice has one line for each branch."""
     for step in pipeline:
         name = short_type(step)
         if name == 'RandomChoice':
@@ -251,7 +251,7 @@ def _step(name: str, step: Mapping) -> str:
 
 
 def _size(step: Mapping) -> str:
-    """Short edges and limit of a ResizeShortestEdge."""
+    """Describe short edges and limit of a ResizeShortestEdge."""
     edges = step['short_edge'] if isinstance(step['short_edge'], Sequence) else [step['short_edge']]
     limit = '' if step['max_size'] is None else f', long side at most {step["max_size"]}'
     return ' '.join(map(str, edges)) + limit

@@ -1,4 +1,4 @@
-"""What the model of a config resolves to, in the words of `published.json`."""
+"""The model settings of a resolved config under the keys of `published.json`."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -10,16 +10,16 @@ from mmmaskformer.registry import MODELS
 
 LOSSES = {'cls': 'class', 'mask': 'mask', 'dice': 'dice'}
 SEEN_IN_PARAMETERS = ('depth', 'embed_dims', 'depths', 'num_heads', 'window_size', 'stem_channels')
-"""Settings of a backbone that its number of parameters shows."""
+"""Settings of a backbone that change its number of parameters, which is compared itself."""
 WITHOUT_EFFECT = ('type', 'init_cfg', 'with_cp', 'convert_weights')
-"""Settings of a backbone that change neither its outputs nor its training, and its weights, which a test compares."""
+"""Settings that change neither outputs nor training, and the weights, which have a row of their own."""
 
 
 def model_settings(config: Config) -> dict[str, Any]:
-    """Settings of the model that the paper or its official configs state; see `published.json` for the words.
+    """Settings of the model that the paper or its official configs state, under the keys of `published.json`.
 
     Args:
-        config: of a training run.
+        config: config of a training run.
 
     Raises:
         ValueError: if the model has no head of this package.
@@ -74,7 +74,7 @@ def model_settings(config: Config) -> dict[str, Any]:
 
 
 def _panoptic_inference(results: Mapping) -> dict[str, Any]:
-    """What a panoptic model is asked for, and the thresholds of its segments."""
+    """The results that a panoptic model computes, and the thresholds of its segments."""
     asked = {key: settings for key, settings in results.items() if settings is not None}
     thresholds = ('object_threshold', 'overlap_threshold')
     texts = {key: further(settings, thresholds if key == 'panoptic' else ()) for key, settings in asked.items()}
@@ -96,7 +96,7 @@ def _backbone(backbone: Mapping) -> list[str]:
 
 
 def _part(part: Mapping, described: Iterable[str] = ()) -> list[str]:
-    """Kind of a part of the head, and its settings but those that have a row of their own."""
+    """Type of a part of the head, and its settings without a row of their own."""
     return [short_type(part), *further(part, ('type', *described))]
 
 
@@ -107,7 +107,7 @@ def _other_settings(head: Mapping) -> str:
 
 
 def _loss_weights(criterion: Mapping) -> str:
-    """Weights of the losses in words."""
+    """Describe the loss weights."""
     if short_type(criterion) == 'PixelCrossEntropy':
         return f'cross-entropy {_value(criterion, "loss_weight"):g}'
     weights = criterion.get('loss_weights') or {}
@@ -120,7 +120,7 @@ def _loss_weights(criterion: Mapping) -> str:
 
 
 def _value(part: Mapping, key: str, otherwise: Any = None) -> Any:
-    """A setting of a part: what the config says, else the default of the class, else ``otherwise``."""
+    """A setting of a part: from the config, else the default of its class, else ``otherwise``."""
     if key in part:
         return part[key]
     cls = MODELS.get(part['type'])
@@ -137,7 +137,7 @@ def short_type(part: Mapping) -> str:
 
 
 def further(part: Mapping, described: Iterable[str]) -> list[str]:
-    """The settings of a part that are not described otherwise, one text each, in the order of their names."""
+    """The settings of a part that are not described elsewhere, one text each, sorted by name."""
     return [f'{key} {words(part[key])}' for key in sorted(set(part) - set(described))]
 
 

@@ -133,7 +133,7 @@ def blue_first(cfg):
     [
         (dilated, 'dilations=', 'dilations='),
         (strided, "style='caffe'", "style='caffe'"),
-        (blue_first, 'bgr_to_rgb=False', 'blue first'),
+        (blue_first, 'bgr_to_rgb=False', 'BGR images'),
     ],
 )
 def test_settings_of_the_hosts_that_no_weight_tells_are_kept_or_refused(tmp_path, change, expected, refusal):

@@ -111,11 +111,11 @@ def test_a_backbone(zoo, tmp_path):
 def test_offline(zoo, monkeypatch, files):
     monkeypatch.setenv('MMMASKFORMER_OFFLINE', '1')
     place = zoo.cache / 'toy/model_final.pkl'
-    message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* put it there: {place}'
+    message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* save it as {place}'
     with pytest.raises(OSError, match=message):
         converted_file('toy')
     place.write_bytes(b'another file')
-    with pytest.raises(OSError, match=f'{place}: .*has sha256 .*expected .* Fix: remove it, or fetch http'):
+    with pytest.raises(OSError, match=f'{place}: .*has sha256 .*expected .* Fix: remove it, or download http'):
         converted_file('toy')
     shutil.copy(files / 'model_final.pkl', place)
     assert converted_file('toy').is_file() and not zoo.server.requests
@@ -174,4 +174,4 @@ def test_two_processes_fetch_once(zoo, said):
     path = converted_file('toy')
     out, _ = child.communicate(timeout=120)
     assert child.returncode == 0 and out.splitlines()[-1] == str(path) and len(zoo.server.requests) == 1
-    assert 'toy: another process fetches it; waiting for it to end' in said
+    assert 'toy: another process is downloading it; waiting' in said

@@ -61,7 +61,7 @@ def test_the_command_lists_and_filters(capsys, monkeypatch, tmp_path):
     out = capsys.readouterr().out
     assert 'zoo://maskformer_swin-t_ade20k' in out and 'mIoU 46.7, mIoU, several scales 48.8  [CC BY-NC 4.0]' in out
     assert 'model_final_8657a5.pkl' in out and 'md5:8657a5' in out and '2 models' in out
-    assert cli.main(['models', 'nothing']) == 2 and "no model has all of 'nothing'" in capsys.readouterr().err
+    assert cli.main(['models', 'nothing']) == 2 and "no model contains all of 'nothing'" in capsys.readouterr().err
 
 
 def test_the_list_needs_nothing_but_python():
