@@ -5,14 +5,14 @@ import functools
 import re
 
 import pytest
-from helpers.fresh import ROOT, run_python
+from helpers.fresh import ROOT, run_python, run_python_before_hosts
 
 from mmmaskformer import startup
 
 
 def test_the_hosts_can_be_imported_before_this_package():
     """MMDetection's test script does so; with mmcv-lite it works only if the installed .pth file is run."""
-    process = run_python('import mmdet.evaluation; print("fine")')
+    process = run_python_before_hosts('import mmdet.evaluation; print("fine")')
     assert process.stdout == 'fine\n', process.stderr
 
 

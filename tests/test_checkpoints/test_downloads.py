@@ -1,6 +1,7 @@
 """Files from a server on loopback that breaks off, refuses or has another file: whole or absent, and told why."""
 
 import hashlib
+import resource
 import shutil
 import socket
 from types import SimpleNamespace
@@ -117,3 +118,25 @@ def test_a_disk_without_room(fetch, tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r'1 MB are needed for weights.pkl, 0 MB are free; nothing is .* Fix: free space'):
         fetch()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_on_the_way_names_the_file_and_keeps_what_came(fetch, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 3, hard))
+    try:
+        with pytest.raises(
+            OSError, match=r'weights.pkl: could not be written \(File too large\); there is no such file'
+        ):
+            fetch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ['weights.pkl.part']
+    fetch()
+    assert (tmp_path / 'weights.pkl').read_bytes() == CONTENT
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_fetched(server, fetch, tmp_path):
+    (tmp_path / 'weights.pkl').mkdir()
+    with pytest.raises(FileExistsError, match='weights.pkl: found a folder, expected a file'):
+        fetch()
+    assert not server.requests

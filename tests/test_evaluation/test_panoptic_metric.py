@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from helpers import distributed
 from helpers.scene_samples import Scenes, add_crowds_and_void, code, evaluate_rank
 from mmengine.evaluator import Evaluator
@@ -216,10 +215,8 @@ def test_two_processes_give_the_results_of_one(scenes, root, tmp_path):
     alone = dict(outfile_prefix=str(tmp_path / 'alone'))
     expected = evaluate(scenes, scenes.samples(seed=5), dict(type='mmmaskformer.PanopticMetric', **alone))
     both = dict(type='mmmaskformer.PanopticMetric', outfile_prefix=str(tmp_path / 'both'))
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(evaluate_rank, args=(distributed.free_port(), results, str(root), both, 5), nprocs=2)
-        assert results[0] == results[1] == {key: pytest.approx(value) for key, value in expected.items()}
+    results = distributed.run_two(evaluate_rank, str(root), both, 5)
+    assert results[0] == results[1] == {key: pytest.approx(value) for key, value in expected.items()}
     written = [json.loads((tmp_path / f'{name}.panoptic.json').read_text()) for name in ('alone', 'both')]
     assert written[0] == written[1]
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mmmaskformer.formats.whole_files import remove_parts, require_writable, whole_file, whole_folder, write_whole
+from mmmaskformer.formats.whole_files import (
+    remove_parts,
+    require_writable,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 
 def listing(folder) -> dict[str, str]:
@@ -194,3 +200,20 @@ def test_long_names_written_at_the_same_time_do_not_collide(tmp_path):
         write_whole(first, b'other')
         one.write_bytes(b'last')
     assert first.read_bytes() == b'last'
+
+
+def test_a_write_protected_file_is_not_replaced(tmp_path, monkeypatch):
+    file = tmp_path / 'file'
+    file.write_text('old')
+    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != file or not mode & os.W_OK)
+    with pytest.raises(PermissionError, match=f'--out: {file}: the file is write-protected. Fix'):
+        require_writable(file, '--out')
+    with pytest.raises(PermissionError, match='file is write-protected'):
+        write_whole(file, 'new')
+    assert listing(tmp_path) == {'file': 'old'}
+
+
+def test_a_link_to_itself(tmp_path):
+    (tmp_path / 'loop').symlink_to('loop')
+    with pytest.raises(FileExistsError, match='loop: found a symbolic link to nothing'):
+        write_whole(tmp_path / 'loop', 'new')

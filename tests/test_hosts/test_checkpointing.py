@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import toy_runs
 from helpers.toy_runs import make_runner
+from mmengine.hooks import Hook
 
 from mmmaskformer.hosts.checkpoint_files import is_whole
 
@@ -106,3 +107,19 @@ def test_each_metric_has_its_own_best_checkpoint(tmp_path):
     runner = make_runner(tmp_path, checkpoint=checkpoint, metric=Two())
     runner.train()
     assert names(tmp_path) == ['best_mIoU_iter_6.pth', 'best_other_iter_8.pth', 'iter_6.pth', 'iter_8.pth']
+
+
+def test_weights_that_became_nan_replace_no_checkpoint(tmp_path):
+    class Diverges(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter == 5:
+                with torch.no_grad():
+                    runner.model.linear.weight[0, 1] = torch.inf
+
+    runner = make_runner(tmp_path, checkpoint=dict(max_keep_ckpts=1))
+    runner.register_hook(Diverges())
+    message = rf'iter_6.pth is not written: 1 of 2 parameters .*\(linear.weight\). .* checkpoint is {tmp_path}/iter_4'
+    with pytest.raises(FloatingPointError, match=message):
+        runner.train()
+    assert is_whole(tmp_path / 'iter_4.pth') and not (tmp_path / 'iter_6.pth').exists()
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_4.pth')

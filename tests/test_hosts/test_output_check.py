@@ -80,6 +80,15 @@ def test_outputs_that_can_be_written(folder):
     assert not Path(folder / 'new').exists()
 
 
+def test_a_folder_to_draw_into(folder):
+    hook = SimpleNamespace(draw=True, test_out_dir=str(folder / 'file'))
+    nothing = SimpleNamespace(hooks=[hook], work_dir='work', timestamp='now', _val_loop=None, _test_loop=None)
+    with pytest.raises(FileExistsError, match='test_out_dir: .*file: found a file, expected a folder'):
+        CheckOutputsHook().before_run(nothing)
+    hook.draw = False
+    CheckOutputsHook().before_run(nothing)
+
+
 @pytest.mark.parametrize(
     ('host', 'kind', 'out', 'message'),
     [

@@ -103,6 +103,22 @@ def test_another_batch_size_continues_with_the_unused_data(copy, uninterrupted):
     assert 'Until iteration 4 the run saw 2 samples per iteration of a dataset of 7; from here on it sees 1 of 7' in log
 
 
+@pytest.mark.parametrize('before, is_told', [(None, False), (1, False), (3, True)])
+def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is_told):
+    """Also where they see as many samples together, so that the data are the same; old checkpoints do not know it."""
+    work_dir = copy(4)
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    seen = checkpoint['message_hub']['runtime_info']['seen_data']
+    assert seen.pop('processes') == 1
+    seen |= {} if before is None else dict(processes=before)
+    torch.save(checkpoint, work_dir / 'iter_4.pth')
+    runner = resume(work_dir)
+    assert torch.equal(torch.stack(runner.model.seen), torch.stack(uninterrupted[1][4:]))
+    log = '\n'.join(path.read_text() for path in work_dir.rglob('*.log'))
+    told = 'the run had 3 processes; from here on it has 1 process. Its losses differ from an uninterrupted run'
+    assert (told in log) == is_told == ('from here on it has' in log)
+
+
 def test_no_data_are_read_again(copy, monkeypatch):
     work_dir, read = copy(6), []
     runner = make_runner(work_dir, resume=True)

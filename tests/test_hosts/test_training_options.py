@@ -3,7 +3,6 @@
 The hosts' own train.py runs in this process, unmodified, on toy versions of shipped configs.
 """
 
-import gc
 import json
 import math
 import re
@@ -79,14 +78,6 @@ class KeepRunnerHook(Hook):
 
     def before_train(self, runner) -> None:
         KeepRunnerHook.runners[:] = [runner]
-
-
-@pytest.fixture(scope='module', autouse=True)
-def frozen_heap():
-    """mmengine collects garbage for every dataset; the modules need not be searched each time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope='module')
