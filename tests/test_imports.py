@@ -305,7 +305,6 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
-    'apis/settings_of_config.py': {'mmengine', 'mmmaskformer.core.training.parts'},
     'apis/': {
         'torch',
         'mmengine',
