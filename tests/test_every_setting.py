@@ -132,7 +132,7 @@ def needed(cls: type) -> dict:
 
 @pytest.mark.parametrize('value', [math.nan, -1, 'abcd', 3, [3], [[0]], [-1], [0, 0], [True], [0.5]])
 @pytest.mark.parametrize('cls', [MaskFormerFusionHead, PanopticMetric, SemanticMetric])
-def test_settings_that_are_looked_at_otherwise(cls, value):
+def test_settings_that_are_checked_elsewhere(cls, value):
     key, more = ('things', dict(num_classes=2)) if cls is MaskFormerFusionHead else ('also', {})
     with pytest.raises((ValueError, TypeError), match=key):
         cls(**{key: value}, **more)

@@ -24,8 +24,8 @@ FILES_OF = {
     """,
     'analysis/': '__init__ nested query_classes stored sweep_table tables threshold_sweep',
     'formats/': """
-        __init__ coco_json coco_values images json_files label_maps panoptic_png photos plain_arrays png_chunks
-        result_names run_lengths unreadable whole_files
+        __init__ coco_json coco_values folder_lock images json_files label_maps panoptic_png photos plain_arrays
+        png_chunks result_names run_lengths unreadable whole_files
     """,
     'checkpoints/': """
         __init__ backbone_maps backbones classes config_text convert key_maps layouts loading made names neutral sizes
@@ -51,10 +51,10 @@ FILES_OF = {
         optim output_check picture_files resumed_data resuming windows
     """,
     'apis/cli/': 'analyze audit convert curve data doctor draw export models scenes sweep test train',
-    'apis/analysis/': '__init__ class_masks inference one_pass queries thresholds',
+    'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',
     'apis/': """
         __init__ audit backbones class_orders converting data_sets drawing exporting model_configs scripts
-        settings_of_config trained verifying
+        settings_of_config settings_of_model sweep_plan sweep_records trained verifying
     """,
     'doctor/': '__init__ __main__ rules stack versions',
     'export/': '__init__ attention files modules panoptic quantise verify windows',

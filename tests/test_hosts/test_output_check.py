@@ -96,7 +96,7 @@ def test_a_folder_to_draw_into(folder):
         ('mmseg', 'semantic', 'file', r'SemanticMetric.output_dir: file: found a file'),
     ],
 )
-def test_out_of_the_hosts_scripts(kinds, folder, host, kind, out, message):
+def test_out_option_of_the_hosts_scripts(kinds, folder, host, kind, out, message):
     config, checkpoint = kinds[kind]
     printed = run_tool(host, 'test.py', config, checkpoint, '--out', out, cwd=folder, check=False)
     assert f'FileExistsError: {message}'.replace('\\', '') in printed

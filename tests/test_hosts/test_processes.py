@@ -148,10 +148,10 @@ def compare_with_the_published_class_loss(joined, data, folder):
 def with_torchrun(*arguments, cwd):
     """Run ``SCRIPT ARGUMENTS --launcher pytorch`` as torchrun does on the command line."""
     options = ['--nproc_per_node', '2', '--master_port', str(free_port())]
-    return runs.run('-m', 'torch.distributed.run', *options, *arguments, '--launcher', 'pytorch', cwd=cwd)
+    return runs.run_before_hosts('-m', 'torch.distributed.run', *options, *arguments, '--launcher', 'pytorch', cwd=cwd)
 
 
-def test_two_processes_without_a_gpu_are_resumed_as_if_never_interrupted(scenes, tmp_path):
+def test_two_resumed_processes_without_a_gpu_equal_uninterrupted_ones(scenes, tmp_path):
     config = runs.write_config(tmp_path / 'config.py', scenes, iters=4)
     start = [host_tools.script('mmseg', 'train.py'), str(config), '--work-dir']
     ranks.run_ranks(*start, 'whole', cwd=tmp_path)
