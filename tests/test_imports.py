@@ -305,7 +305,7 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
-    'apis/settings_of_config.py': {'mmengine', 'mmmaskformer.core.training.parts'},
+    'apis/settings_of_model.py': {'mmengine', 'mmmaskformer.core.training.parts', 'mmmaskformer.registry'},
     'apis/': {
         'torch',
         'mmengine',
