@@ -303,6 +303,16 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
+    'apis/drawing.py': {
+        'torch',
+        'mmengine',
+        'rich',
+        'mmmaskformer.apis',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.visualization',
+    },
     'apis/settings_of_config.py': {'mmengine', 'mmmaskformer.core.training.parts'},
     'apis/': {
         'torch',
