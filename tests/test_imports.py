@@ -305,6 +305,16 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
+    'apis/drawing.py': {
+        'torch',
+        'mmengine',
+        'rich',
+        'mmmaskformer.apis',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.visualization',
+    },
     'apis/': {
         'torch',
         'mmengine',
