@@ -1,5 +1,5 @@
-# PerPixelBaseline+ trained with the mask losses of MaskFormer; see the config of that name for ADE20K, the only data set
-# for which the paper speaks of it.
+# PerPixelBaseline+ trained with the mask losses of MaskFormer. The paper has this experiment for ADE20K only; see the
+# config of the same name for ADE20K.
 _base_ = './per-pixel-baseline-plus_r50-d32_8xb4-60k_coco-stuff10k-640x640.py'
 model = dict(
     decode_head=dict(

@@ -9,6 +9,7 @@ from mmmaskformer import __version__
 from mmmaskformer.checkpoints.backbones import BackboneConversion, convert_backbone_weights
 from mmmaskformer.checkpoints.layouts import take_apart
 from mmmaskformer.checkpoints.writers import require_writable, write_checkpoint
+from mmmaskformer.formats import whole_files
 from mmmaskformer.safe_loading import read_safely
 
 
@@ -54,6 +55,7 @@ def convert_backbone(
     source, out = Path(source), Path(out)
     if not source.is_file():
         raise FileNotFoundError(f'{source}: no such file. Fix: correct the path')
+    whole_files.require_writable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     require_writable(out, 'mmmaskformer', force)
     content = read_safely(source, 'cpu', name=str(source))

@@ -13,7 +13,7 @@ from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.formats.whole_files import require_writable
 
 FILES = ('sweep.md', 'sweep.csv', 'sweep.png')
-"""Of a sweep, beside the folders of its runs."""
+"""Files of a sweep, next to the folders of its runs."""
 SHORT_NAMES = {
     'queries': 'model.{head}.num_queries',
     'layers': 'model.{head}.transformer_decoder.num_layers',
@@ -25,7 +25,7 @@ SHORT_NAMES = {
 NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
 LONGEST_NAME = 150
-"""Bytes of a case's name in that of its folder; systems allow 255 in all."""
+"""Maximum bytes of a case's name in the name of its folder; file systems allow 255 in total."""
 
 
 class Case(NamedTuple):
@@ -48,9 +48,9 @@ class Run(NamedTuple):
         seed: seed of the run; None for the one of the config.
         folder: its work dir.
         options: all config entries KEY=VALUE.
-        fingerprint: hash of the whole config, which shows whether a finished run still matches it.
+        fingerprint: hash of the complete config, which shows whether a finished run still matches it.
         parameters: number of parameters of the model.
-        config: the whole config.
+        config: the complete config.
     """
 
     case: Case
@@ -91,7 +91,7 @@ def cases_of(key: str | None, values: Sequence[str], named: Sequence[Sequence[st
         )
     for name in names:
         if not name.strip('. ') or _folder_name(name) in FILES:
-            raise ValueError(f'cases: found the name {name!r}, expected one that a folder can have. Fix: --case NAME')
+            raise ValueError(f'cases: found the name {name!r}, expected a valid folder name. Fix: --case NAME')
     return cases
 
 
@@ -139,7 +139,7 @@ def _planned(config: str, case: Case, seed: int | None, folder: Path, common: Se
     try:
         cfg.merge_from_dict(parse_options(options))
         parameters = sum(parameter.numel() for parameter in build_on_meta(cfg).parameters())
-    except Exception as error:  # of whatever part of the model gets the value
+    except Exception as error:  # any part of the model may raise
         raise ValueError(f'case {case.name!r}: the model cannot be built: {error}') from error
     missing = [key for key in VALIDATION if cfg.get(key) is None]
     if missing:
@@ -158,7 +158,7 @@ def _long(option: str, head: str) -> str:
 
 
 def _folder_name(name: str) -> str:
-    """The name of a case's folder, with the seed still to come."""
+    """The name of a case's folder without the seed."""
     plain = ''.join(letter if letter.isalnum() or letter in '.-_' else '_' for letter in name)
     if len(plain.encode()) <= LONGEST_NAME:
         return plain

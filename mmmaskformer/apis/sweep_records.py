@@ -1,4 +1,4 @@
-"""What a sweep keeps in the folder of each run: its settings and results, and what the run's own files say of them."""
+"""Records of the runs of a sweep: settings and results, compared with the files of the run."""
 
 import json
 import math
@@ -21,16 +21,16 @@ SETTINGS = (
     'param_scheduler',
     'randomness',
 )
-"""Entries of a config that decide a run's results; its iterations are compared with those of its last validation."""
+"""Config entries that determine the results of a run; iterations are compared with those of its last validation."""
 
 
 class Record(NamedTuple):
-    """Which settings a folder belongs to.
+    """The settings and results of a run.
 
     Attributes:
-        fingerprint: of the whole config.
-        options: entries KEY=VALUE that the sweep set.
-        metrics: of the last validation; None while the run has not ended.
+        fingerprint: hash of the complete config.
+        options: config entries KEY=VALUE set by the sweep.
+        metrics: metrics of the last validation; None while the run is unfinished.
     """
 
     fingerprint: str
@@ -42,7 +42,7 @@ def read_record(folder: Path) -> Record | None:
     """The record of a run; None if there is none.
 
     Raises:
-        ValueError: if the file is no such record.
+        ValueError: if the file is not a record.
     """
     file = folder / RESULT_FILE
     if not file.is_file():
@@ -55,25 +55,25 @@ def read_record(folder: Path) -> Record | None:
         return Record(str(content['fingerprint']), list(map(str, content['options'])), metrics)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{file}: found no record of a sweep ({error}). Fix: remove this file; the same command then makes it again'
+            f'{file}: found no record of a sweep ({error}). Fix: remove this file; the same command writes a new one'
         ) from error
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write it, whole or not at all; the folder is made."""
+    """Write a record, completely or not at all; creates the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / RESULT_FILE, json.dumps(record._asdict(), indent=1))
 
 
 def require_same_settings(folder: Path, config: Config) -> None:
-    """Compare the config that a run was started with, of which mmengine keeps a copy in its folder, with another one.
+    """Compare a config with that of an earlier run, of which mmengine stores a copy in the folder of the run.
 
     Args:
-        folder: of the run, which need not have been started.
-        config: that it should have.
+        folder: folder of the run; it may not exist yet.
+        config: the expected config.
 
     Raises:
-        ValueError: naming the first entries that differ.
+        ValueError: if entries differ; the message names the first ones.
     """
     copy = folder / Path(config.filename).name
     if not copy.is_file():
@@ -90,14 +90,14 @@ def require_same_settings(folder: Path, config: Config) -> None:
 
 
 def results_of(folder: Path, iterations: int | None) -> dict[str, float]:
-    """The numbers of a run's last validation.
+    """The metrics of a run's last validation.
 
     Args:
-        folder: of the run, which has ended.
-        iterations: that the run trains for; None if it counts epochs.
+        folder: folder of a finished run.
+        iterations: iterations of the run; None if it trains by epoch.
 
     Raises:
-        ValueError: if there is no validation, none at the end of the training, or a log is broken.
+        ValueError: if there is no validation at the end of the training, or a log is damaged.
     """
     row = last_validation(folder)
     if row is None:
@@ -111,12 +111,12 @@ def results_of(folder: Path, iterations: int | None) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """The same as JSON has it: tuples are lists, what it does not know is text."""
+    """A value as JSON stores it: tuples become lists, unsupported types become text."""
     return json.loads(json.dumps(value, default=str))
 
 
 def _differences(key: str, theirs: Any, ours: Any) -> Iterator[str]:
-    """Lines for the entries that differ."""
+    """A line for each entry that differs."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         for name in dict.fromkeys((*theirs, *ours)):
             yield from _differences(f'{key}.{name}', theirs.get(name), ours.get(name))

@@ -97,7 +97,7 @@ def run_sweep(
 
     Raises:
         ValueError: if a folder has the results of other settings or, after the last run, if a metric is unknown.
-        BlockingIOError: if another sweep is at work in the folder of the runs.
+        BlockingIOError: if another sweep is using the folder of the runs.
     """
     say = say or partial(print, flush=True)  # flushed so that it appears before the output of the run
     with folder_lock(runs[0].folder.parent, 'sweep'):
@@ -117,7 +117,7 @@ def run_sweep(
 
 
 def _train(run: Run, config: str, trainer: Trainer, table: '_Table') -> str | None:
-    """Train a run and keep its results; why there are none, or None."""
+    """Train a run and store its results; returns the reason if there are none, else None."""
     record = Record(run.fingerprint, list(run.options), None)
     write_record(run.folder, record)
     status = trainer(arguments_of(config, run))
@@ -136,13 +136,13 @@ def _train(run: Run, config: str, trainer: Trainer, table: '_Table') -> str | No
 
 
 class _Table:
-    """The table of a sweep as far as it has got.
+    """The table of a sweep with the results so far.
 
     Args:
-        runs: of the sweep; all their folders are checked here, before the first training.
+        runs: runs of the sweep; their folders are checked here, before the first training.
         out: folder of the table.
-        metrics: columns; None for the usual ones.
-        setting: what is changed.
+        metrics: columns; None for the default.
+        setting: name of the swept setting.
         config: the config file.
     """
 
@@ -160,7 +160,7 @@ class _Table:
         self.title = f'{Path(config).stem}: last validation of each run'
 
     def report_another(self, say: Callable[[str], None]) -> None:
-        """Say which rows of an older table are not those of this sweep: their runs stay, the table is replaced."""
+        """Report rows of an older table that are not part of this sweep: the table is replaced, their runs stay."""
         if not self.files[1].is_file():
             return
         with open(self.files[1], encoding='utf-8', newline='') as stream:
@@ -168,16 +168,16 @@ class _Table:
         others = [name for name in names[1:] if name not in {run.case.name for run in self.runs}]
         if others:
             say(
-                f'{self.files[1]} has rows of another sweep ({names[0]}: {", ".join(others)}), which are left out now; '
-                'their runs stay'
+                f'{self.files[1]} has rows of another sweep ({names[0]}: {", ".join(others)}), which are removed from '
+                'the table; their runs stay'
             )
 
     def write(self, *, strict: bool) -> Sweep:
         """Write the table and the plot.
 
         Args:
-            strict: whether an unknown metric is an error; else the usual columns are written, since a wrong name should
-                not stop a training.
+            strict: whether an unknown metric is an error; if not, the default columns are written, because a wrong name
+                should not stop the training.
 
         Raises:
             ValueError: if a metric is unknown.

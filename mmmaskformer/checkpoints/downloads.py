@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from mmmaskformer.formats.whole_files import explaining, require_writable
+
 BLOCK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
@@ -64,6 +66,7 @@ def download(address: str, path: Path, checksum: str, report: Report) -> None:
         OSError: if it cannot be written.
     """
     part = path.with_name(f'{path.name}.part')
+    require_writable(path)
     resumed = part.exists()
     _fetch_all(address, part, path, report)
     try:
@@ -145,17 +148,17 @@ def _fetch(address: str, part: Path, report: Report) -> None:
     answer = _ask(address, part)
     if answer is None:  # the part is already complete
         return
+    path, shown = part.with_name(part.name.removesuffix('.part')), answer.start
     with answer.response:
         _require_room(part, answer)
-        name, shown = part.name.removesuffix('.part'), answer.start
-        with open(part, 'r+b' if answer.start else 'wb') as stream:
+        with explaining(path, part), open(part, 'r+b' if answer.start else 'wb') as stream:
             stream.truncate(answer.start)
             stream.seek(answer.start)
             while block := _read(answer.response):
                 stream.write(block)
                 if answer.total and (stream.tell() - shown) * STEPS >= answer.total:
                     shown = stream.tell()
-                    report(f'{name}: {100 * shown // answer.total} % of {answer.total / 1e6:.1f} MB')
+                    report(f'{path.name}: {100 * shown // answer.total} % of {answer.total / 1e6:.1f} MB')
             size = stream.tell()
     if answer.total is not None and size < answer.total:
         raise _BrokenError(f'{size} of {answer.total} bytes arrived')

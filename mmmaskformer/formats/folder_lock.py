@@ -1,4 +1,4 @@
-"""A lock on a folder that this process and those that it starts hold, whatever ends them."""
+"""A lock on a folder that is held by this process and its child processes."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # not on Windows; nothing is locked there
+except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 LOCK = '.lock'
@@ -15,18 +15,18 @@ LOCK = '.lock'
 
 @contextmanager
 def folder_lock(folder: str | Path, work: str) -> Iterator[None]:
-    """Keep other processes out of a folder.
+    """Lock a folder against other processes.
 
-    The system ends the lock with the last process that holds it, so that a killed one leaves nothing behind. Processes
-    started with ``close_fds=False`` hold it as well: while one of them is at work, the folder is not free.
+    The system releases the lock when the last process that holds it ends, even if it is killed. Child processes started
+    with ``close_fds=False`` hold the lock too: the folder stays locked until they end.
 
     Args:
-        folder: is made if it is not there.
-        work: what is done in it, for the message, such as 'sweep'.
+        folder: folder to lock; created if it does not exist.
+        work: name of the task for the message, such as 'sweep'.
 
     Raises:
         BlockingIOError: if another process holds the lock.
-        OSError: if the folder cannot be written to.
+        OSError: if the folder is not writable.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +46,8 @@ def _lock(number: int, folder: Path, work: str) -> None:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BlockingIOError(
-            f'{folder}: another {work}, or a run that it started, is at work in this folder. Fix: wait for it or end '
-            'it, or give another folder'
+            f'{folder}: another {work}, or a run that it started, is using this folder. Fix: wait for it, stop it, '
+            'or give another folder'
         ) from error
     except OSError:
-        pass  # a disk without locks, as some network disks are
+        pass  # the disk does not support locks, such as some network disks

@@ -73,7 +73,7 @@ class FeatureHead(BaseModule):
         init_cfg: dict | None = None,
         **unknown,
     ):
-        refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
+        refuse_unknown_keys(f'{self.config_key}: {type(self).__name__}', unknown, _keywords(type(self)))
         super().__init__(init_cfg)
         _require_no_other_init(init_cfg)
         self.feature_input = FeatureInput(in_channels, feature_strides)

@@ -1,4 +1,4 @@
-"""Plots of the analyses as PNG, each whole or not at all; needs matplotlib."""
+"""Plots of the analyses as PNG files, each written completely or not at all; needs matplotlib."""
 
 import math
 import textwrap
@@ -18,14 +18,14 @@ except ImportError as error:
     raise ImportError('plots of the analyses need matplotlib. Fix: pip install matplotlib') from error
 
 WIDTH = 7.0
-"""Inches of a plot."""
+"""Width of a plot in inches."""
 LETTERS_PER_INCH = 11
-"""Of titles and of names on an axis."""
+"""Letters per inch of titles and axis labels."""
 MOST_TICKS = 20
 MOST_BARS = 150
-"""That are told apart by a line between them."""
+"""Maximum number of bars with a line between them."""
 WIDE_RATIO = 20
-"""Of the largest and the smallest value, from which an axis is logarithmic."""
+"""Ratio of the largest and the smallest value from which an axis is logarithmic."""
 
 
 def plot_unique_classes(unique: np.ndarray, title: str, file: Path) -> None:
@@ -44,7 +44,7 @@ def plot_unique_classes(unique: np.ndarray, title: str, file: Path) -> None:
 
 
 def plot_class_histogram(histogram: np.ndarray, mean: float, title: str, file: Path) -> None:
-    """How many images have how many classes.
+    """Histogram of the number of classes per image.
 
     Args:
         histogram: (n,) number of images with 0, 1, … classes.
@@ -61,7 +61,7 @@ def plot_class_histogram(histogram: np.ndarray, mean: float, title: str, file: P
 
 
 def _figure_of_counts(title: str, counts: np.ndarray):
-    """A figure and its axis for bars of whole numbers at 0, 1, …."""
+    """A figure and its axis with bars of integer counts at 0, 1, …."""
     figure = Figure(figsize=(WIDTH, 3.6), layout='constrained')
     _set_title(figure, title)
     axis = figure.subplots()
@@ -102,7 +102,7 @@ def plot_thresholds(
         figure.colorbar(shown, label='PQ, %')
         if best is not None:
             corner = best[1] - 0.5, best[0] - 0.5
-            for colour, width in (('white', 4.0), ('red', 2.0)):  # seen on all colours of the map
+            for colour, width in (('white', 4.0), ('red', 2.0)):  # visible on all colours of the map
                 axis.add_patch(Rectangle(corner, 1, 1, fill=False, color=colour, linewidth=width, clip_on=False))
     if best is not None:
         pair = f'object {object_thresholds[best[0]]:g}, overlap {overlap_thresholds[best[1]]:g}'
@@ -112,7 +112,7 @@ def plot_thresholds(
 
 
 def _set_thresholds(axis, kind: str, thresholds: Sequence[float], letters: float) -> None:
-    """Name the cells of a heat map along an axis with room for some letters, so many that the names do not touch."""
+    """Label the cells of a heat map along an axis that has room for some letters; labels do not touch."""
     names = [f'{value:g}' for value in thresholds]
     most = min(MOST_TICKS, letters // (max(map(len, names)) + 2))
     step = math.ceil(len(names) / most)
@@ -128,14 +128,14 @@ def plot_sweep(
     deviations: Mapping[str, Sequence[float]] | None = None,
     title: str = '',
 ) -> None:
-    """Metrics against a setting: a panel for each, to scale if the values are numbers that are not too close.
+    """Metrics against a setting, one panel per metric; to scale if the values are numbers that are not too close.
 
     Args:
-        names: of the values, in their order.
-        results: a value for each name by metric; NaN where there is none.
-        setting: what was changed.
+        names: names of the values, in order.
+        results: by metric, one result per name; NaN for a missing result.
+        setting: name of the setting.
         file: PNG to write; its folder is made.
-        deviations: standard deviations by metric, drawn as error bars; NaN where there is none.
+        deviations: standard deviations by metric, drawn as error bars; NaN for a missing one.
         title: above the plot.
     """
     places, scale = _places(names)
@@ -163,7 +163,7 @@ def plot_sweep(
 
 
 def _places(names: Sequence[str]) -> tuple[list[float], str | None]:
-    """Where names stand on an axis, and its scale; None for names one after the other, at equal distances."""
+    """Positions of the names on an axis, and its scale; None for names at equal distances."""
     in_turn = list(map(float, range(len(names))))
     try:
         values = [float(name) for name in names]
@@ -182,7 +182,7 @@ def _places(names: Sequence[str]) -> tuple[list[float], str | None]:
 
 
 def _have_room(names: Sequence[str], values: np.ndarray) -> bool:
-    """Whether names beside one another at such places do not touch."""
+    """Whether names at these positions do not touch."""
     order = values.argsort()
     places = (values[order] - values.min()) / (np.ptp(values) or 1) * _letters(1)
     letters = np.array([len(names[index]) for index in order])
@@ -190,12 +190,12 @@ def _have_room(names: Sequence[str], values: np.ndarray) -> bool:
 
 
 def _letters(columns: int) -> float:
-    """Letters that fit into each column of an axis."""
+    """Number of letters that fit into a column of an axis."""
     return 0.85 * WIDTH * LETTERS_PER_INCH / columns
 
 
 def _set_title(figure: Figure, title: str) -> None:
-    """A title in lines that fit the figure."""
+    """Set a title with line breaks that fit the figure."""
     limit = int(figure.get_figwidth() * LETTERS_PER_INCH)
     lines = [part for line in title.splitlines() for part in textwrap.wrap(line, limit)]
     if lines:

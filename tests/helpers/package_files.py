@@ -41,8 +41,8 @@ FILES_OF = {
         plain_pickle processes progress recipe recipes records report searching staging unpacking
     """,
     'datasets/': """
-        __init__ category_labels files folders inspection metainfo/__init__ pairing pipelines reading scenes/__init__
-        scenes/files scenes/painting scenes/scenes scenes/things
+        __init__ areas category_labels files folders inspection metainfo/__init__ pairing pipelines reading
+        scenes/__init__ scenes/files scenes/painting scenes/scenes scenes/things
     """,
     'evaluation/': '__init__ also coco_panoptic_files common panoptic_metric semantic_metric',
     'visualization/': '__init__ analysis_plots curve draw hook names query_masks samples segments sheet',
@@ -54,7 +54,7 @@ FILES_OF = {
     'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',
     'apis/': """
         __init__ audit backbones class_orders converting data_sets exporting model_configs scripts
-        sweep_plan sweep_records trained verifying
+        settings_of_config settings_of_model sweep_plan sweep_records trained verifying
     """,
     'doctor/': '__init__ __main__ rules stack versions',
     'export/': '__init__ attention files modules panoptic quantise verify windows',

@@ -130,7 +130,7 @@ def read_csv(path):
     return list(csv.DictReader(path.open()))
 
 
-def test_ways_of_a_panoptic_model_equal_the_hosts_tests(kinds, tmp_path):
+def test_inference_modes_of_a_panoptic_model_equal_the_hosts_tests(kinds, tmp_path):
     found = as_dicts(*compare_inference(*kinds['panoptic'], tmp_path, cfg_options=PANOPTIC_OPTIONS)[:2])
     assert list(found) == list(FIELDS)
     for mode, settings in SETTINGS.items():
@@ -151,7 +151,7 @@ def test_ways_of_a_panoptic_model_equal_the_hosts_tests(kinds, tmp_path):
     assert len({row['PQ'] for row in found.values()}) == 4 and all(row['PQ'] > 1 for row in found.values())
 
 
-def test_ways_of_a_semantic_model_equal_the_hosts_tests(kinds, tmp_path):
+def test_inference_modes_of_a_semantic_model_equal_the_hosts_tests(kinds, tmp_path):
     options = {'model.test_cfg.object_threshold': 0.25}
     header, rows, files = compare_inference(*kinds['semantic'], tmp_path, cfg_options=options)
     found = as_dicts(header, rows)
@@ -189,7 +189,7 @@ def test_queries_of_sliding_windows_are_refused(kinds, tmp_path):
         analyze_queries(*kinds['semantic'], tmp_path, cfg_options={'model.test_cfg': slide})
 
 
-def test_an_unknown_way_is_named(kinds, tmp_path):
+def test_an_unknown_mode_is_named(kinds, tmp_path):
     with pytest.raises(ValueError, match=r"modes: found \['detr'\], expected some of \['semantic', 'general'\]"):
         compare_inference(*kinds['semantic'], tmp_path, ['detr'])
 

@@ -91,7 +91,7 @@ def test_table_of_several_seeds_has_means_and_deviations(config, tmp_path):
     assert '| 20 | 30.00 | - |' in (tmp_path / 'sweep.md').read_text() and (tmp_path / 'sweep.png').is_file()
 
 
-def test_an_interrupted_sweep_goes_on_with_the_run_that_was_cut_off(config, tmp_path):
+def test_an_interrupted_sweep_continues_the_interrupted_run(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20', '40']), tmp_path)
     trainer, _ = fake_trainer([dict(mIoU=1.0), KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):
@@ -239,7 +239,7 @@ def test_two_sweeps_at_a_time_are_refused(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5']), tmp_path)
 
     def trainer(arguments):
-        with pytest.raises(BlockingIOError, match='another sweep, or a run that it started, is at work'):
+        with pytest.raises(BlockingIOError, match='another sweep, or a run that it started, is using'):
             run_sweep(config, planned, tmp_path, trainer=trainer, say=silent)
         write_log(arguments[arguments.index('--work-dir') + 1], dict(mIoU=1.0))
         return 0
@@ -253,7 +253,7 @@ def test_rows_of_another_sweep_in_the_folder_are_reported(config, tmp_path):
     lines = []
     planned = plan(config, cases_of(None, [], [['no self-attention', 'self-attention=False']]), tmp_path)
     run_sweep(config, planned, tmp_path, trainer=trainer, say=lines.append)
-    assert 'sweep.csv has rows of another sweep (case: 5), which are left out now; their runs stay' in lines[0]
+    assert 'rows of another sweep (case: 5), which are removed from the table; their runs stay' in lines[0]
 
 
 def test_a_work_dir_that_cannot_be_written_is_refused_before_anything_is_trained(config, tmp_path):

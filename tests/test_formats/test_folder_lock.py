@@ -10,7 +10,7 @@ from mmmaskformer.formats.folder_lock import LOCK, folder_lock
 
 def test_a_second_holder_is_refused_until_the_first_one_ends(tmp_path):
     with folder_lock(tmp_path / 'new', 'sweep'):
-        message = 'new: another sweep, or a run that it started, is at work'
+        message = 'new: another sweep, or a run that it started, is using'
         with pytest.raises(BlockingIOError, match=message), folder_lock(tmp_path / 'new', 'sweep'):
             pass
         with folder_lock(tmp_path / 'other', 'sweep'):

@@ -23,14 +23,14 @@ def write_log(work_dir, name, rows, ending='\n'):
     (folder / 'scalars.json').write_text('\n'.join(json.dumps(row) for row in rows) + ending)
 
 
-def test_rows_are_told_apart(tmp_path):
+def test_rows_are_distinguished(tmp_path):
     write_log(tmp_path, '1', [train_row(10, 4.0), train_row(20, 2.0), {'mIoU': 12.5, 'time': 0.1, 'step': 25}])
     scalars = read_scalars(tmp_path)
     assert [(row['step'], row['loss']) for row in scalars.train] == [(10, 4.0), (20, 2.0)]
     assert [(row['step'], row['mIoU']) for row in scalars.val] == [(25, 12.5)]
 
 
-def test_resumed_run_wins_from_its_first_step_on(tmp_path):
+def test_a_resumed_run_replaces_rows_from_its_first_step_on(tmp_path):
     write_log(tmp_path, '20260102', [train_row(21, 20.0), {'mIoU': 2.0, 'step': 30}])
     first = [train_row(10, 1.0), {'mIoU': 1.0, 'step': 15}, train_row(20, 1.0)]
     write_log(tmp_path, '20260101', [*first, train_row(30, 1.0), {'mIoU': 9.0, 'step': 35}, train_row(40, 1.0)])

@@ -1,4 +1,4 @@
-"""How a config's own metrics read the ground truth, so that an analysis reads it alike."""
+"""Settings of a config's metrics for reading the ground truth; an analysis uses the same settings."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from mmengine.config import Config
 
 SETTINGS = {'SemanticMetric': ('ignore_index', 'backend_args'), 'PanopticMetric': ('listed_areas', 'backend_args')}
-"""Of our metrics, those that change what the ground truth is."""
+"""Settings of our metrics that change the ground truth."""
 
 
 def truth_settings(config: Config, metric: str) -> dict[str, Any]:
-    """Settings with which the first metric of a kind in a config's ``test_evaluator`` reads the ground truth.
+    """Settings with which the first metric of a type in a config's ``test_evaluator`` reads the ground truth.
 
     Args:
-        config: of a training run.
+        config: config of a training run.
         metric: a key of `SETTINGS`.
 
     Returns:
-        Those that it sets; none if the config has no such metric.
+        The settings that it has; empty if the config has no such metric.
     """
     for found in _metrics(config.get('test_evaluator')):
         kind = found.get('type', '')
@@ -27,7 +27,7 @@ def truth_settings(config: Config, metric: str) -> dict[str, Any]:
 
 
 def _metrics(evaluator: Any) -> Iterator[Mapping]:
-    """The metrics of an evaluator: a dict, a list, `Evaluator(metrics=[...])`, and what they bring along."""
+    """The metrics of an evaluator (a dict, a list or `Evaluator(metrics=[...])`), including those in ``also``."""
     if isinstance(evaluator, Mapping):
         yield evaluator
         for key in ('metrics', 'also'):

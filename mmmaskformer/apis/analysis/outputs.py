@@ -1,4 +1,4 @@
-"""Where an analysis writes its files: checked before the model runs."""
+"""Checks of the output files of an analysis, before the model runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from mmmaskformer.formats.whole_files import require_writable
 
 
 def output_files(out: str | Path, *names: str) -> list[Path]:
-    """The files that an analysis will write, before the work of minutes or hours.
+    """The files that an analysis will write, checked before the model runs.
 
     Args:
-        out: their folder, which need not exist.
-        names: of the files.
+        out: folder of the files; it may not exist yet.
+        names: file names.
 
     Raises:
         OSError: if the folder or one of the files cannot be written.
@@ -26,14 +26,14 @@ def output_files(out: str | Path, *names: str) -> list[Path]:
 
 
 def require_no_input(files: Sequence[Path], dataset: Any) -> None:
-    """Check that the files are none of a data set.
+    """Check that no output file is a file of the data set.
 
     Args:
-        files: to write.
-        dataset: that is read, with or without wrappers.
+        files: files to write.
+        dataset: data set of the analysis, with or without wrappers.
 
     Raises:
-        ValueError: naming the image or annotation that would be replaced.
+        ValueError: if an image or annotation would be replaced; the message names it.
     """
     inputs = {Path(path).resolve() for path in input_paths(dataset)}
     for file in files:
