@@ -305,7 +305,16 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
-    'apis/settings_of_model.py': {'mmengine', 'mmmaskformer.core.training.parts', 'mmmaskformer.registry'},
+    'apis/drawing.py': {
+        'torch',
+        'mmengine',
+        'rich',
+        'mmmaskformer.apis',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.visualization',
+    },
     'apis/': {
         'torch',
         'mmengine',
