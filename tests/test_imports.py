@@ -315,6 +315,7 @@ ARROWS = {
         'mmmaskformer.hosts.hooks',
         'mmmaskformer.visualization',
     },
+    'apis/settings_of_model.py': {'mmengine', 'mmmaskformer.core.training.parts', 'mmmaskformer.registry'},
     'apis/': {
         'torch',
         'mmengine',

@@ -54,7 +54,7 @@ FILES_OF = {
     'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',
     'apis/': """
         __init__ audit backbones class_orders converting data_sets exporting model_configs scripts
-        settings_of_config settings_of_model sweep_plan sweep_records trained verifying
+        settings_of_config sweep_plan sweep_records trained verifying
     """,
     'doctor/': '__init__ __main__ rules stack versions',
     'export/': '__init__ attention files modules panoptic quantise verify windows',
