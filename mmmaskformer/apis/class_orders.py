@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mmmaskformer.checkpoints import classes as orders
 from mmmaskformer.checkpoints.neutral import ConversionError
-from mmmaskformer.checkpoints.transformers_files import Settings
+from mmmaskformer.checkpoints.settings import Settings
 
 
 def order_classes(
@@ -79,8 +79,11 @@ def _wanted_classes(wanted: str | None, source: list[str], facts: dict, num_clas
                 f'--classes {wanted} has {len(found["classes"])} classes, the model has {num_classes}. Fix: the class '
                 'list that it was trained with'
             )
-    elif source and to == 'mmmaskformer' and (known := orders.list_of_same_classes(source)):
+    elif source and (known := orders.list_of_same_classes(source)) and not (to == 'mmdet' and facts.get('isthing')):
         found = orders.facts_of(known)
+        order = orders.find_permutation(source, found['classes'])
+        if to != 'mmmaskformer' and order is not None:  # other packages keep the names that the source has
+            found['classes'] = [source[label] for label in order]
     elif source and facts.get('isthing'):
         found = {**facts, 'classes': source}
     if found is not None and to == 'mmdet' and found.get('isthing'):

@@ -7,8 +7,9 @@
 - `neutral`: weights of a package by neutral names, complete
 - `classes`: orders of classes
 - `convert`: weights of one package to those of another, whole or not at all
-- `writers`, `transformers_files`: files and folders that are whole or absent
+- `settings`, `source_facts`: what weights do not tell, and what a checkpoint tells of it
+- `writers`, `transformers_files`, `preprocessors`: files and folders that are whole or absent
 - `backbone_maps`, `backbones`, `vit`: weights of backbones alone
-- `zoo`, `downloads`: public weights by name, and how files are fetched
+- `zoo`, `downloads`, `transfers`: public weights by name, and how files are fetched
 - `loading`: checkpoints in the form that mmengine expects
 """

@@ -1,62 +1,49 @@
 """Files from the network: whole or absent, resumed after a break, compared with their checksum."""
 
 import hashlib
-import http.client
 import os
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-BLOCK = 1 << 20
-TIMEOUT = 30.0
-"""Seconds without a byte after which a connection counts as broken."""
+from mmmaskformer.checkpoints.transfers import (
+    BLOCK,
+    AbsentError,
+    Answer,
+    BrokenError,
+    BusyError,
+    DownloadError,
+    ask,
+    blocks,
+    discard,
+    keep_version,
+    version_file,
+)
+
+__all__ = ['AbsentError', 'DownloadError', 'by_hand', 'download', 'require_checksum']
 
 PAUSES = (1.0, 4.0, 16.0)
 """Seconds to wait before a broken transfer is resumed, so often at most in a row without a byte."""
-
-BUSY = (408, 429, 500, 502, 503, 504)
-"""Answers of servers that may serve the file a moment later."""
 
 STEPS = 10
 """How often progress is reported."""
 
 Report = Callable[[str], None]
+Check = Callable[[Path], None]
 
 
-class DownloadError(OSError):
-    """A file that could not be fetched; what had come of it is kept and the next attempt resumes it."""
-
-
-class AbsentError(DownloadError):
-    """A file that the server has not."""
-
-
-class _BrokenError(Exception):
-    """A transfer that ended early, or did not begin."""
-
-
-class _BusyError(_BrokenError):
-    """A server that may serve the file a moment later."""
-
-
-class _Answer(NamedTuple):
-    response: http.client.HTTPResponse
-    start: int
-    total: int | None
-
-
-def download(address: str, path: Path, checksum: str, report: Report) -> None:
+def download(address: str, path: Path, checksum: str, report: Report, check: Check | None = None) -> None:
     """Fetch a file.
+
+    What has come so far is kept beside it, with ``.part`` at its end, and its version on the server with ``.version``.
 
     Args:
         address: of the file.
-        path: to write; its folder must exist. What has come so far is kept beside it, with ``.part`` at its end.
+        path: to write; its folder must exist.
         checksum: see `require_checksum`.
         report: gets lines on progress.
+        check: raises a `DownloadError` if the file that came cannot be the one that was asked for.
 
     Raises:
         DownloadError: if it cannot be fetched, with what to do by hand; or if it is damaged.
@@ -64,23 +51,28 @@ def download(address: str, path: Path, checksum: str, report: Report) -> None:
         OSError: if it cannot be written.
     """
     part = path.with_name(f'{path.name}.part')
+    if not checksum and not version_file(part).is_file():
+        part.unlink(missing_ok=True)  # nothing would tell whether the rest belongs to it
     resumed = part.exists()
     _fetch_all(address, part, path, report)
     try:
+        if check is not None:
+            check(part)
         require_checksum(part, checksum)
     except DownloadError as error:
-        part.unlink()
+        discard(part)
         if not resumed:
             raise DownloadError(
-                f'{address}: {error}; nothing is kept. Fix: try again; if it stays so, the file on the server is '
-                'another one than was published'
+                f'{address}: {error}; nothing is kept. Fix: try again; if it stays so, the server has another file '
+                f'than the published one, or something answers in its place: fetch it by hand and put it there: {path}'
             ) from None
         report(f'{path.name}: what an earlier attempt had fetched does not fit; it is fetched from the start')
-        download(address, path, checksum, report)
+        download(address, path, checksum, report, check)
         return
     with open(part, 'rb') as stream:
         os.fsync(stream.fileno())  # after a power failure a renamed file could be empty otherwise
     os.replace(part, path)
+    version_file(part).unlink(missing_ok=True)
 
 
 def require_checksum(path: Path, checksum: str) -> None:
@@ -113,12 +105,12 @@ def _fetch_all(address: str, part: Path, path: Path, report: Report) -> None:
         try:
             _fetch(address, part, report)
             return
-        except _BrokenError as error:
+        except BrokenError as error:
             now = part.stat().st_size if part.exists() else 0
             if now > before:
                 pauses = iter(PAUSES)
             pause = next(pauses, None)
-            if pause is None or (now == 0 and not isinstance(error, _BusyError)):
+            if pause is None or (now == 0 and not isinstance(error, BusyError)):
                 raise DownloadError(by_hand(address, path, str(error))) from None
             report(f'{path.name}: the transfer broke after {now / 1e6:.1f} MB ({error}); it goes on from there')
             time.sleep(pause)
@@ -139,75 +131,50 @@ def _fetch(address: str, part: Path, report: Report) -> None:
     """One attempt; what comes is added to the part.
 
     Raises:
-        _BrokenError: if the transfer ends early or does not begin.
+        BrokenError: if the transfer ends early or does not begin.
         DownloadError: if the server refuses.
+        OSError: if the disk does.
     """
-    answer = _ask(address, part)
+    answer = ask(address, part)
     if answer is None:  # the part is the whole file already
         return
     with answer.response:
         _require_room(part, answer)
-        name, shown = part.name.removesuffix('.part'), answer.start
-        with open(part, 'r+b' if answer.start else 'wb') as stream:
-            stream.truncate(answer.start)
-            stream.seek(answer.start)
-            while block := _read(answer.response):
-                stream.write(block)
-                if answer.total and (stream.tell() - shown) * STEPS >= answer.total:
-                    shown = stream.tell()
-                    report(f'{name}: {100 * shown // answer.total} % of {answer.total / 1e6:.1f} MB')
-            size = stream.tell()
+        try:
+            if not answer.start:
+                part.write_bytes(b'')  # before the note of a version that it is no part of
+            keep_version(part, answer)
+            size = _save(answer, part, report)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(
+                f'{part}: could not be written ({reason}); what has come is kept. Fix: make room, or set '
+                'MMMASKFORMER_CACHE to a folder on another disk'
+            ) from None
+        except BrokenError as error:
+            if answer.decoder is None:
+                raise
+            discard(part)  # what is compressed cannot go on in the middle
+            raise BusyError(str(error)) from None
     if answer.total is not None and size < answer.total:
-        raise _BrokenError(f'{size} of {answer.total} bytes came')
+        raise BrokenError(f'{size} of {answer.total} bytes came')
 
 
-def _ask(address: str, part: Path) -> _Answer | None:
-    """Ask for what is missing; None if nothing is."""
-    start = part.stat().st_size if part.exists() else 0
-    headers = {'User-Agent': 'mmmaskformer', 'Accept-Encoding': 'identity'}
-    request = urllib.request.Request(address, headers=headers | ({'Range': f'bytes={start}-'} if start else {}))
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416 and start:
-            total = str(error.headers.get('Content-Range', '')).rpartition('/')[2]
-            if total == str(start):
-                return None
-            part.unlink()  # longer than the file: of something else
-            return _ask(address, part)
-        if error.code in BUSY:
-            raise _BusyError(f'HTTP {error.code} {error.reason}') from None
-        kind = AbsentError if error.code in (404, 410) else DownloadError
-        raise kind(
-            f'{address}: the server answers HTTP {error.code} {error.reason}. Fix: look for the file at its publisher, '
-            f'and put it there: {part.with_name(part.name.removesuffix(".part"))}'
-        ) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(str(getattr(error, 'reason', error)) or type(error).__name__) from None
-    return _answer(response, start)
+def _save(answer: Answer, part: Path, report: Report) -> int:
+    """Write what comes; the size of the part afterwards."""
+    name, shown = part.name.removesuffix('.part'), answer.start
+    with open(part, 'r+b' if answer.start else 'wb') as stream:
+        stream.truncate(answer.start)
+        stream.seek(answer.start)
+        for block in blocks(answer):
+            stream.write(block)
+            if answer.total and (stream.tell() - shown) * STEPS >= answer.total:
+                shown = stream.tell()
+                report(f'{name}: {100 * shown // answer.total} % of {answer.total / 1e6:.1f} MB')
+        return stream.tell()
 
 
-def _answer(response: http.client.HTTPResponse, start: int) -> _Answer:
-    length = response.headers.get('Content-Length', '')
-    if response.status != 206:  # the server sends all of it, whatever was asked for
-        return _Answer(response, 0, int(length) if length.isdigit() else None)
-    span, _, total = str(response.headers.get('Content-Range', '')).removeprefix('bytes ').partition('/')
-    first = span.partition('-')[0]
-    begin = int(first) if first.isdigit() and int(first) <= start else start
-    return _Answer(response, begin, int(total) if total.isdigit() else None)
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    try:
-        return response.read(BLOCK)
-    except http.client.IncompleteRead as error:
-        return error.partial
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(str(error) or type(error).__name__) from None
-
-
-def _require_room(part: Path, answer: _Answer) -> None:
+def _require_room(part: Path, answer: Answer) -> None:
     """Raise an `OSError` if the disk has no room for the rest of the file."""
     needed = (answer.total or 0) - answer.start
     free = shutil.disk_usage(part.parent).free

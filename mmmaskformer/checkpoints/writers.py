@@ -30,13 +30,14 @@ SPARE = 1.05
 """Room that is asked for, over the size of the weights."""
 
 
-def require_writable(path: Path, package: str, force: bool) -> None:
+def require_writable(path: Path, package: str, force: bool, *, makes_folder: bool = False) -> None:
     """Check an output before any work is done.
 
     Args:
         path: file or folder to write.
         package: key of `ENDINGS`.
         force: whether it may replace what is there.
+        makes_folder: whether the folder that it is in is created if need be.
 
     Raises:
         ValueError: if the ending is not one that the package reads.
@@ -58,7 +59,7 @@ def require_writable(path: Path, package: str, force: bool) -> None:
         raise FileExistsError(f'{path} is {kinds[1]}; expected {kinds[0]} or nothing. Fix: another name')
     if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
         raise FileExistsError(f'{path} is a folder without {CONFIG}: it is not replaced. Fix: another name')
-    if not path.parent.is_dir():
+    if not path.parent.is_dir() and not makes_folder:
         raise FileNotFoundError(f'{path.parent}: the folder does not exist. Fix: create it')
 
 

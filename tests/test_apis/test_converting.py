@@ -13,8 +13,9 @@ from mmengine.config import Config
 from safetensors import safe_open
 
 from mmmaskformer.apis import cli
-from mmmaskformer.apis.converting import convert_checkpoint, read_source
+from mmmaskformer.apis.converting import convert_checkpoint
 from mmmaskformer.apis.model_configs import host_config, own_config
+from mmmaskformer.apis.sources import read_source
 from mmmaskformer.apis.verifying import build
 from mmmaskformer.checkpoints import writers
 from mmmaskformer.checkpoints.convert import convert
