@@ -46,8 +46,14 @@ def order_classes(
     if facts_of_target is None:
         return settings, None, notes
     names = list(facts_of_target['classes'])
-    order = orders.find_permutation(source, names) if source else None
+    # A list with two equal names has no other order than its own.
+    order = list(range(len(names))) if source == names else orders.find_permutation(source, names) if source else None
     if source and order is None:
+        if wanted is None:
+            raise ConversionError(
+                'the classes of the source have to be put in another order, and two have the same name. Fix: give each '
+                'a name of its own'
+            )
         raise ConversionError(
             f"the classes of the source are others than those of --classes {wanted}: class 0 is '{source[0]}' and "
             f"'{names[0]}'. Fix: another class list"

@@ -196,9 +196,9 @@ def _convert(
 
 
 def _require_heads(num_heads: int, head: Head) -> None:
-    if num_heads < 1 or head.channels % num_heads:
+    if not isinstance(num_heads, int) or num_heads < 1 or head.channels % num_heads:
         raise ConversionError(
-            f'found {num_heads} attention heads for {head.channels} channels, expected a number that divides them. '
+            f'found {num_heads!r} attention heads for {head.channels} channels, expected a number that divides them. '
             'Fix: --num-heads'
         )
 

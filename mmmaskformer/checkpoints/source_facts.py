@@ -1,5 +1,6 @@
 """What a checkpoint tells of its model beside the weights."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +45,10 @@ def settings_of(
     facts = facts_of(dataset_meta)
     known['classes'] = tuple(facts.pop('classes', known.get('classes', ())))
     known['dataset_meta'] = facts
-    if CLASS_WEIGHTS in weights:
-        known['no_object_weight'] = round(float(weights[CLASS_WEIGHTS][-1]), 6)  # 0.1 is stored in float32
+    if CLASS_WEIGHTS in weights and weights[CLASS_WEIGHTS].numel():
+        last = float(weights[CLASS_WEIGHTS].flatten()[-1])
+        if math.isfinite(last):
+            known['no_object_weight'] = round(last, 6)  # 0.1 is stored in float32
     if any(name.startswith(('backbone.stem.conv2.', 'backbone.stem.3.')) for name in weights):
         known.setdefault('dilations', (1, 2, 4))  # as every published model with this stem has them
     if package == 'mmdet' and known['classes'] and 'isthing' not in facts:
@@ -68,7 +71,7 @@ def known_settings(meta: Mapping, package: str) -> dict[str, Any]:
     """
     known: dict[str, Any] = dict(meta['settings']) if package == 'transformers' and 'settings' in meta else {}
     for key in ('num_heads', 'no_object_weight'):
-        if isinstance(meta.get(key), int | float):
+        if isinstance(meta.get(key), int | float) and math.isfinite(meta[key]):
             known[key] = meta[key]
     if isinstance(meta.get('cfg'), str):
         known |= _settings_of_config(meta['cfg'])

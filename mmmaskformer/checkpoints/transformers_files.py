@@ -1,5 +1,6 @@
 """config.json of transformers, from what is known of a model, and back."""
 
+import math
 from collections.abc import Mapping
 
 from mmmaskformer.checkpoints.preprocessors import settings_of_preprocessor
@@ -91,11 +92,14 @@ def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
         raise ValueError(
             f'config.json: decoder_attention_heads is {num_heads!r}, expected a number from 1. Fix: correct it'
         )
+    weight = 0.1 if config.get('no_object_weight') is None else config['no_object_weight']
+    if not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise ValueError(f'config.json: no_object_weight is {weight!r}, expected a number above 0. Fix: correct it')
     found: dict = {
         'classes': _classes(config),
         'num_heads': num_heads,
         'norm_groups': HUB_GROUPS,
-        'no_object_weight': config.get('no_object_weight', 0.1) or 0.1,
+        'no_object_weight': weight,
     }
     return found | settings_of_preprocessor(preprocessor)
 

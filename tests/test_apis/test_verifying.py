@@ -89,6 +89,8 @@ def test_the_heads_that_a_folder_names_are_those_of_its_comparison(tmp_path, fol
         (('backbone_config', 'downsample_in_bottleneck'), True, 'downsample_in_bottleneck is True, expected False'),
         (('decoder_config', 'decoder_attention_heads'), '8', "decoder_attention_heads is '8', expected a number"),
         (('decoder_config',), [1], 'decoder_config is a list, expected an object'),
+        (('no_object_weight',), float('nan'), 'no_object_weight is nan, expected a number above 0'),
+        (('no_object_weight',), {'a': 1}, "no_object_weight is {'a': 1}, expected a number above 0"),
         (('id2label',), {'x': 'y'}, 'id2label must give the name of each label'),
         (('id2label',), [1, 2], 'id2label must give the name of each label'),
     ],
@@ -313,6 +315,17 @@ def test_settings_of_images_that_are_none_are_refused(tmp_path, folder, change, 
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=f'hub: preprocessor_config.json: {message}.* Fix: correct it'):
         convert_checkpoint(tmp_path / 'hub', tmp_path / 'b.pth', 'mmmaskformer')
+
+
+def test_classes_with_one_name_keep_their_order(tmp_path):
+    """Which no names could tell; where another order is wanted they are refused."""
+    meta = dict(classes=['a', 'a', 'b', 'c', 'd'], isthing=[False, True, True, False, False])
+    torch.save(dict(state_dict=weights_of('mmseg'), meta=dict(dataset_meta=meta, num_heads=4)), tmp_path / 'a.pth')
+    found = convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth', 'mmmaskformer').conversion.weights
+    name = 'decode_head.classifier.class_embed.bias'
+    assert torch.equal(found[name], weights_of('mmseg')['decode_head.cls_embed.bias'])
+    with pytest.raises(ValueError, match='put in another order, and two have the same name. Fix: give each'):
+        convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'c.pth', 'mmdet')
 
 
 def test_another_filter_for_resizing_is_told(tmp_path, folder):
