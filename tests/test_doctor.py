@@ -1,4 +1,4 @@
-"""Each known conflict on an invented stack, and one run for real."""
+"""Each known conflict on a simulated stack, and one run for real."""
 
 import dataclasses
 import subprocess

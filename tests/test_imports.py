@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 from helpers.fresh import ROOT, run_python
+from helpers.package_files import FILES_OF
 
 PACKAGE = ROOT / 'mmmaskformer'
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
@@ -20,7 +21,8 @@ CORE_BASE = {
     if path.stem not in ('__init__', 'model')
 }
 
-# folder or file → what it may import beside the standard library
+# file → what it may import besides the standard library; or folder → what those of its files may import that
+# `helpers/package_files.py` lists
 ARROWS = {
     'core/training/one_pass_triton.py': {'torch', 'triton', *CORE_BASE, 'mmmaskformer.core.training'},
     'core/training/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.training'},
@@ -185,6 +187,7 @@ ARROWS = {
         'mmmaskformer.hosts',
         'mmmaskformer.heads.settings',
     },
+    'hosts/mmseg_preprocessor.py': {'torch', 'mmseg', 'mmmaskformer.hosts', 'mmmaskformer.core.checks'},
     'hosts/mmdet.py': {'torch', 'mmdet', 'mmmaskformer.hosts', 'mmmaskformer.core.checks'},
     'hosts/data_check.py': {
         'mmmaskformer.core.checks',
@@ -389,6 +392,23 @@ def is_within(module: str, packages: set[str]) -> bool:
     return any(module == package or module.startswith(f'{package}.') for package in packages)
 
 
+def allowed_imports(file: str) -> set[str]:
+    """The row of a file: its own, or that of a folder whose list names it.
+
+    Raises:
+        AssertionError: no row is meant for the file.
+    """
+    if file in ARROWS:
+        return ARROWS[file]
+    for folder, names in FILES_OF.items():
+        if file in (f'{folder}{name}.py' for name in names.split()):
+            return ARROWS[folder]
+    raise AssertionError(
+        f'{file} has no row in the table of allowed imports; expected a row of its own in ARROWS of '
+        'tests/test_imports.py, or its name beside its folder in tests/helpers/package_files.py'
+    )
+
+
 def test_core_imports_without_openmmlab():
     files = [file for file in FILES if file.startswith('core/')]
     if find_spec('triton') is None:  # builds of torch without GPU support bring none; the code that uses it asks first
@@ -402,8 +422,7 @@ def test_core_imports_without_openmmlab():
 
 @pytest.mark.parametrize('file', FILES)
 def test_arrows(file):
-    allowed = next((packages for start, packages in ARROWS.items() if file.startswith(start)), None)
-    assert allowed is not None, f'{file} has no row in the table of allowed imports: add one'
+    allowed = allowed_imports(file)
     wrong = [
         f'line {found.line}: {found.module}'
         for found in imports_of(file)
@@ -411,6 +430,19 @@ def test_arrows(file):
         and not is_within(found.module, allowed)
     ]
     assert not wrong, f'{file} imports {wrong}; expected only {sorted(allowed)} and the standard library'
+
+
+def test_every_row_has_its_files():
+    listed = [f'{folder}{name}.py' for folder, names in FILES_OF.items() for name in names.split()]
+    own = [row for row in ARROWS if row.endswith('.py')]
+    assert sorted(listed + own) == FILES  # each file once, and no file that has gone
+    assert set(FILES_OF) == {row for row in ARROWS if row.endswith('/')}
+
+
+@pytest.mark.parametrize('file', ['core/training/new.py', 'apis/new.py', 'datasets/new/__init__.py', 'new/part.py'])
+def test_a_new_file_without_a_row_fails(file):
+    with pytest.raises(AssertionError, match=f'{file} has no row in the table'):
+        allowed_imports(file)
 
 
 @pytest.mark.parametrize('file', FILES)

@@ -57,7 +57,7 @@ def test_a_config_of_the_host_of_one_name_is_announced(monkeypatch, capsys, pack
     said = capsys.readouterr().err
     if package in ('mmsegmentation', 'MMSeg'):
         assert said.startswith(f'warning: config config/{CONFIG}: no such file. ')
-        assert f'configs/ade20k/{CONFIG}; ' in said and 'mim goes on with the config of that name of mmseg' in said
+        assert f'configs/ade20k/{CONFIG}; ' in said and 'mim uses the config of that name of mmseg' in said
     else:
         assert not said
 

@@ -46,7 +46,7 @@ def test_what_a_run_writes_is_read(tmp_path, torch_default, zipped):
 def test_code_in_a_file_is_not_run(tmp_path, torch_default, key, zipped):
     path = tmp_path / 'a.pth'
     torch.save(content(**{key: Attack(tmp_path / 'executed')}), path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r'checkpoint .*a.pth: it .* asks for code to be run, and is not read.*mkdir'):
+    with pytest.raises(ValueError, match=r'checkpoint .*a.pth: it .* would execute code, and is not read.*mkdir'):
         load_checkpoint(torch.nn.Linear(3, 2), str(path))
     assert not (tmp_path / 'executed').exists()
 
@@ -64,7 +64,7 @@ def test_a_downloaded_file_is_not_run(tmp_path, torch_default, monkeypatch):
     torch.save(content(meta=Attack(tmp_path / 'executed')), tmp_path / 'a.pth')
     loader = functools.partial(torch.hub.load_state_dict_from_url, model_dir=str(tmp_path))
     monkeypatch.setattr(host, 'load_url', lambda url, model_dir=None, **kwargs: loader(url, **kwargs))
-    with pytest.raises(ValueError, match='checkpoint https://example.org/a.pth: it .*asks for code'):
+    with pytest.raises(ValueError, match='checkpoint https://example.org/a.pth: it .*would execute code'):
         CheckpointLoader.load_checkpoint('https://example.org/a.pth')
     assert not (tmp_path / 'executed').exists()
 

@@ -1,5 +1,5 @@
-# Panoptic segmentation of invented scenes on two CPU cores. tools/quickstart.sh trains it in minutes, starting from the
-# semantic model: load_from.
+# Panoptic segmentation of synthetic scenes on two CPU cores. tools/quickstart.sh trains it in minutes, starting from
+# the semantic model (load_from).
 _base_ = [
     '../_base_/models/maskformer_tiny_panoptic.py',
     '../_base_/datasets/scenes_panoptic.py',

@@ -8,18 +8,18 @@ from typing import NamedTuple
 from mmmaskformer.analysis.tables import Cell
 
 METRICS = ('mIoU', 'PQ_St', 'SQ_St', 'RQ_St', 'PQ', 'PQ_th', 'PQ_st')
-"""Shown by default, as far as the validation gives them; the part before '/' does not count."""
+"""Metrics that are shown by default if the validation reports them; a prefix up to '/' is ignored."""
 
 
 class CaseResult(NamedTuple):
-    """A row.
+    """One row of the table.
 
     Attributes:
         name: of the case.
         parameters: of its model.
-        results: metrics of the runs that have ended.
-        num_runs: with those that have not.
-        num_failed: runs that ended with an error.
+        results: metrics of the finished runs.
+        num_runs: number of all runs, finished or not.
+        num_failed: number of runs that ended with an error.
     """
 
     name: str
@@ -35,7 +35,7 @@ class SweepTable(NamedTuple):
     Attributes:
         header: of the columns.
         rows: one per case.
-        curves: mean of each metric for each case; NaN where no run has ended.
+        curves: mean of each metric for each case; NaN where no run has finished.
     """
 
     header: list[str]
@@ -44,11 +44,11 @@ class SweepTable(NamedTuple):
 
 
 def metric_columns(results: Iterable[Mapping[str, float]], metrics: Sequence[str] | None) -> list[str]:
-    """Which metrics to show.
+    """The metrics to show.
 
     Args:
-        results: of all runs that have ended.
-        metrics: wanted; None for those of `METRICS` that there are.
+        results: metrics of all finished runs.
+        metrics: requested metrics; None for those of `METRICS` that the runs have.
 
     Raises:
         ValueError: if a metric is unknown.
@@ -67,7 +67,7 @@ def sweep_table(cases: Sequence[CaseResult], setting: str, metrics: Sequence[str
 
     Args:
         cases: the rows.
-        setting: what is changed, the head of the first column.
+        setting: name of the swept setting, the title of the first column.
         metrics: see `metric_columns`.
 
     Raises:

@@ -13,7 +13,7 @@ Cell = str | int | float | None
 
 
 def text_of(cell: Cell, digits: int = 2) -> str:
-    """A cell as it is read by people: floats rounded, '-' for what is undefined."""
+    """Format a cell for display: floats are rounded, undefined values are '-'."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return '-'
     return f'{cell:.{digits}f}' if isinstance(cell, float) else str(cell)
@@ -34,12 +34,12 @@ def csv_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 
 def write_tables(stem: Path, header: Sequence[str], rows: Sequence[Sequence[Cell]], title: str) -> list[Path]:
-    """Write STEM.md and STEM.csv, each whole or not at all.
+    """Write STEM.md and STEM.csv, each atomically.
 
     Args:
-        stem: path without ending; its folder is made.
-        header: of the columns.
-        rows: as many cells each.
+        stem: path without suffix; its folder is created.
+        header: titles of the columns.
+        rows: one cell for each column.
         title: a line above the table in Markdown.
 
     Returns:

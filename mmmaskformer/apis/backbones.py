@@ -1,4 +1,4 @@
-"""Convert the weights that a backbone starts from: a file of another package to one of the hosts, or nothing."""
+"""Conversion of pre-trained backbone weights of other packages to files for the hosts."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from mmmaskformer.safe_loading import read_safely
 
 
 class BackboneReport(NamedTuple):
-    """What was done.
+    """The result of a conversion.
 
     Attributes:
-        source: what was read.
-        out: what was written.
-        conversion: of its weights.
+        source: the file read.
+        out: the file written.
+        conversion: the converted weights.
     """
 
     source: Path
@@ -28,7 +28,7 @@ class BackboneReport(NamedTuple):
     conversion: BackboneConversion
 
     def lines(self) -> list[str]:
-        """What a user wants to know, a line each."""
+        """The report for the user, one line per item."""
         found = [f'{self.source}: {self.conversion.title}, {self.conversion.backbone}']
         for verb, reasons in (('left out', self.conversion.dropped), ('added', self.conversion.made)):
             for reason, count in Counter(reasons.values()).items():
@@ -46,8 +46,8 @@ def convert_backbone(
         source: file of detectron2, torchvision, timm, Swin's authors or DINOv2, recognised by the names of its weights;
             or ``zoo://NAME``.
         out: ``.pth`` or ``.safetensors`` file; its folder is created.
-        licence: of the weights, if known; stored with them.
-        force: replace an output that exists.
+        licence: licence of the weights, if known; stored with them.
+        force: replace an existing output.
 
     Raises:
         ValueError: if the source is damaged, incomplete or none of these.

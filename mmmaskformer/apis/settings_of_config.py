@@ -1,4 +1,4 @@
-"""What a config resolves to, in the words of `published.json`: schedule, augmentation, test settings and the model."""
+"""The settings of a resolved config under the keys of `published.json`: schedule, augmentation, test, model."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,26 +8,26 @@ from typing import Any
 from mmengine.config import Config
 
 NAME = re.compile(r'_(?P<gpus>\d+)xb(?P<batch>\d+)')
-"""What a config's name says of the batch, as in OpenMMLab: 8xb2 is 8 GPUs with 2 images each."""
+"""The batch in the name of a config, as in OpenMMLab: 8xb2 is 8 GPUs with 2 images each."""
 LOSSES = {'cls': 'class', 'mask': 'mask', 'dice': 'dice'}
 IDLE = ('LoadImageFromFile', 'LoadSegAnnotations', 'LoadPanopticAnnotations', 'PackSegInputs', 'PackPanopticInputs')
-"""Steps of a pipeline that change no pixel."""
+"""Transforms that change no pixel."""
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """All settings of a config that the paper or its official configs state; see `published.json` for the words.
+    """All settings of a config that the paper or its official configs state, under the keys of `published.json`.
 
-    Iterations are steps of the optimiser: with accumulated gradients, forward passes divided by their number.
+    Iterations are optimiser steps: with gradient accumulation, forward passes divided by the accumulated number.
 
     Args:
-        config: of a training run.
+        config: config of a training run.
     """
     return _data_settings(config) | _schedule_settings(config) | _test_settings(config) | _model_settings(config)
 
 
 def _data_settings(config: Config) -> dict[str, Any]:
     pipeline = config.train_dataloader.dataset.pipeline
-    # The host's own packer, of instance segmentation, has no such setting.
+    # The host's packing transform, used for instance segmentation, has no such setting.
     kept = any(step.get('keep_vanished', False) for step in pipeline)
     filters = config.train_dataloader.dataset.get('filter_cfg') or {}
     return {
@@ -54,10 +54,10 @@ def _schedule_settings(config: Config) -> dict[str, Any]:
 
 
 def gpus_of(config: Config) -> int:
-    """Number of GPUs that a config is for: as its name says, else as its ``auto_scale_lr`` does, else 1.
+    """Number of GPUs of a config, from its name, else from its ``auto_scale_lr``, else 1.
 
     Raises:
-        ValueError: if the name states another batch for each GPU than the config.
+        ValueError: if the batch size per GPU in the name differs from the config.
     """
     stem = Path(config.filename).stem
     found = NAME.search(stem)
@@ -66,14 +66,14 @@ def gpus_of(config: Config) -> int:
         return config.get('auto_scale_lr', {}).get('base_batch_size', batch) // batch
     if int(found['batch']) != config.train_dataloader.batch_size:
         raise ValueError(
-            f'{stem}: the name says {found["batch"]} images for each GPU, train_dataloader.batch_size is '
+            f'{stem}: the name means {found["batch"]} images per GPU, but train_dataloader.batch_size is '
             f'{config.train_dataloader.batch_size}. Fix: rename the file, or set the batch size.'
         )
     return int(found['gpus'])
 
 
 def _describe_schedulers(schedulers: Sequence[Mapping], passes: int) -> tuple[str, str]:
-    """Decay and warm-up in words."""
+    """Describe decay and warm-up."""
     decay, warmup = [], []
     for scheduler in schedulers:
         kind = scheduler['type']
@@ -142,7 +142,7 @@ def _model_settings(config: Config) -> dict[str, Any]:
 
 
 def _loss_weights(criterion: Mapping) -> str:
-    """Weights of the losses in words."""
+    """Describe the loss weights."""
     if _short(criterion) == 'PixelCrossEntropy':
         return f'cross-entropy {criterion["loss_weight"]:g}'
     weights = criterion['loss_weights']
@@ -153,7 +153,7 @@ def _loss_weights(criterion: Mapping) -> str:
 
 
 def steps_of(pipeline: Sequence[Mapping]) -> Iterator[str]:
-    """What a training pipeline does to an image, one line for each step; a choice has one for each branch."""
+    """Describe a training pipeline, one line for each transform; a random choice has one line for each branch."""
     for step in pipeline:
         name = _short(step)
         if name == 'RandomChoice':
@@ -189,7 +189,7 @@ def _short(step: Mapping) -> str:
 
 
 def _size(step: Mapping) -> str:
-    """Short edges and limit of a ResizeShortestEdge."""
+    """Describe short edges and limit of a ResizeShortestEdge."""
     edges = step['short_edge'] if isinstance(step['short_edge'], Sequence) else [step['short_edge']]
     limit = '' if step['max_size'] is None else f', long side at most {step["max_size"]}'
     return ' '.join(map(str, edges)) + limit

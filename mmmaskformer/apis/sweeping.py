@@ -31,11 +31,11 @@ RESULT_FILE = 'sweep_result.json'
 
 
 class Case(NamedTuple):
-    """A row of the table.
+    """A row of the table: the config with some entries changed.
 
     Attributes:
-        name: of the row.
-        options: entries KEY=VALUE of the config that it sets.
+        name: name of the row.
+        options: config entries KEY=VALUE that it sets.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Run(NamedTuple):
 
     Attributes:
         case: its row.
-        seed: of the run; None for that of the config.
-        folder: its ``work_dir``.
-        options: all entries KEY=VALUE.
-        fingerprint: of the whole config, to tell whether a finished run is still the one that is asked for.
-        parameters: of the model.
+        seed: seed of the run; None for the one of the config.
+        folder: its work dir.
+        options: all config entries KEY=VALUE.
+        fingerprint: hash of the whole config, which shows whether a finished run still matches it.
+        parameters: number of parameters of the model.
     """
 
     case: Case
@@ -63,13 +63,13 @@ class Run(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """What a sweep has found.
+    """The result of a sweep.
 
     Attributes:
-        header: of the table.
+        header: header of the table.
         rows: one per case.
-        files: written.
-        failed: folders of runs that ended with an error.
+        files: the files written.
+        failed: work dirs of runs that ended with an error.
     """
 
     header: list[str]
@@ -82,21 +82,21 @@ Trainer = Callable[[list[str]], int]
 
 
 def train(arguments: list[str]) -> int:
-    """Train in a process of its own with the host's script; arguments as of ``mmmaskformer train``; exit status."""
+    """Run ``mmmaskformer train`` with these arguments in a separate process; return its exit status."""
     return subprocess.run([sys.executable, '-m', 'mmmaskformer', 'train', *arguments]).returncode
 
 
 def cases_of(key: str | None, values: Sequence[str], named: Sequence[Sequence[str]] = ()) -> list[Case]:
-    """The rows of a table.
+    """Build the rows of the table.
 
     Args:
-        key: of the config, or one of `SHORT_NAMES`; None if there are only named cases.
-        values: of the key.
-        named: cases that change several entries: name, then KEY=VALUE for each. Without an entry it is the config as it
-            stands.
+        key: config key, or one of `SHORT_NAMES`; None if there are only named cases.
+        values: values of the key.
+        named: cases that change several entries: a name, then KEY=VALUE for each entry. A name alone stands for the
+            unchanged config.
 
     Raises:
-        ValueError: if there is no case, two have one name, or key and values do not come together.
+        ValueError: if there is no case, two cases have the same name, or only one of key and values is given.
     """
     if (key is None) != (not values):
         raise ValueError(f'found --key {key} and --values {list(values)}, expected both or neither')
@@ -115,18 +115,18 @@ def plan(
     seeds: Sequence[int] = (),
     common: Sequence[str] = (),
 ) -> list[Run]:
-    """Read the config of every run and build its model without weights, so that a wrong value is refused at once.
+    """Read the config of every run and build its model on the meta device, so that a wrong value is refused at once.
 
     Args:
         config: mmengine config file of a training run.
         cases: the rows.
         work_dir: folder of the sweep.
-        seeds: of the runs of each case; none for one run with the config's seed.
-        common: entries KEY=VALUE of all runs.
+        seeds: one run of each case per seed; without seeds, one run with the seed of the config.
+        common: config entries KEY=VALUE of all runs.
 
     Raises:
-        FileNotFoundError: if there is no such config.
-        ValueError: if a model cannot be built, naming the case.
+        FileNotFoundError: if the config does not exist.
+        ValueError: if the model of a case cannot be built.
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
@@ -164,13 +164,13 @@ def _folder_name(name: str) -> str:
 
 
 def arguments_of(config: str | Path, run: Run) -> list[str]:
-    """Arguments of ``mmmaskformer train`` for a run; one that was interrupted goes on."""
+    """Arguments of ``mmmaskformer train`` for a run; an interrupted run is resumed."""
     arguments = [str(config), '--work-dir', str(run.folder), '--resume']
     return arguments + (['--cfg-options', *run.options] if run.options else [])
 
 
 def finished(run: Run) -> dict[str, float] | None:
-    """Results of a run that has ended; None if it has not.
+    """Results of a finished run; None for an unfinished one.
 
     Raises:
         ValueError: if the folder has a run with other settings, finished or not.
@@ -196,30 +196,30 @@ def run_sweep(
     trainer: Trainer | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Sweep:
-    """Train what is not finished, and write the table after each run.
+    """Train the unfinished runs, and write the table after each run.
 
     A run that ends with an error does not stop the others.
 
     Args:
         config: mmengine config file.
-        runs: of `plan`.
-        out: folder to write sweep.md, sweep.csv and sweep.png into.
-        metrics: columns; None for the usual ones, see `metric_columns`.
-        setting: what is changed, the head of the first column.
-        trainer: trains with these arguments of ``mmmaskformer train`` and gives the exit status; `train` if None.
-        say: takes a line of progress; None prints it at once.
+        runs: the runs, from `plan`.
+        out: folder for sweep.md, sweep.csv and sweep.png.
+        metrics: metrics to show; None for the default, see `metric_columns`.
+        setting: name of the swept setting, the title of the first column.
+        trainer: function like `train`, the default.
+        say: called with each line of progress; None prints it.
 
     Raises:
         ValueError: if a folder has the results of other settings, or a run has no validation.
     """
     trainer = trainer or train
-    say = say or partial(print, flush=True)  # before the output of the run
+    say = say or partial(print, flush=True)  # flushed so that it appears before the output of the run
     results = {run.folder: finished(run) for run in runs}  # all folders are checked before the first training
     failed: list[Path] = []
     for number, run in enumerate(runs, start=1):
         label = f'{number} of {len(runs)}: {run.folder}'
         if results[run.folder] is not None:
-            say(f'{label}: finished before')
+            say(f'{label}: already finished')
             continue
         say(f'{label}: training')
         _mark(run, None)
@@ -233,7 +233,7 @@ def run_sweep(
 
 
 def _record(run: Run) -> dict[str, float]:
-    """Read the last validation of a run that has ended, and mark it as finished."""
+    """Read the last validation of a completed run, and mark the run as finished."""
     rows = read_scalars(run.folder).val
     if not rows:
         raise ValueError(f'{run.folder}: the run has no validation. Fix: set train_cfg.val_interval in --cfg-options')
@@ -243,7 +243,7 @@ def _record(run: Run) -> dict[str, float]:
 
 
 def _mark(run: Run, metrics: dict[str, float] | None) -> None:
-    """Write which settings a folder belongs to, and the results of the run or None while it has not ended."""
+    """Record the settings of the run in its folder, with its results or None while it is unfinished."""
     run.folder.mkdir(parents=True, exist_ok=True)
     content = dict(fingerprint=run.fingerprint, options=run.options, metrics=metrics)
     write_whole(run.folder / RESULT_FILE, json.dumps(content, indent=1))

@@ -1,4 +1,4 @@
-"""Weights of the zoo as they were released: fetched, checked, kept; one process at a time."""
+"""Released files of the zoo: downloaded, checked and cached; safe with several processes."""
 
 import os
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ from mmmaskformer.checkpoints.zoo import FOLDER_VARIABLE, OFFLINE_VARIABLE, ZooM
 
 
 def original_file(reference: str) -> Path:
-    """What was released under a name, a file or a folder, fetched if that was not done yet.
+    """The released file or folder of a zoo name, downloaded at the first call.
 
     Args:
-        reference: ``zoo://NAME``, or the name alone.
+        reference: ``zoo://NAME``, or only the name.
 
     Raises:
-        ValueError: if there is no such name.
-        OSError: if it cannot be fetched or written; names the address and where to put the file by hand.
+        ValueError: if the name is unknown.
+        OSError: if it cannot be downloaded or written; the message says how to install the file by hand.
     """
     model = find_model(reference)
     if _is_there(model):  # the cache may be read-only then
@@ -42,10 +42,10 @@ def original_file(reference: str) -> Path:
 
 
 def fetch(model: ZooModel) -> None:
-    """Fetch what was released, or check what is there already.
+    """Download the released files, or check files that are already there.
 
     Args:
-        model: in whose folder nobody else works.
+        model: entry whose folder is locked, or complete.
 
     Raises:
         OSError: see `original_file`.
@@ -65,10 +65,10 @@ def fetch(model: ZooModel) -> None:
 
 @contextmanager
 def alone(model: ZooModel) -> Iterator[None]:
-    """The folder of a model, while no other process works in it.
+    """Lock the folder of a model against other processes.
 
     Args:
-        model: its folder is created.
+        model: entry; its folder is created.
 
     Raises:
         OSError: if the folder cannot be used.
@@ -77,13 +77,13 @@ def alone(model: ZooModel) -> Iterator[None]:
     try:
         model.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(model.folder, os.W_OK):
-            raise PermissionError('it must not be written to')
+            raise PermissionError('it is not writable')
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f'{model.name}: another process fetches it; waiting for it to end')
+            say(f'{model.name}: another process is downloading it; waiting')
             lock.acquire()
-    except (OSError, NotImplementedError) as error:  # the latter from disks that know no locks
+    except (OSError, NotImplementedError) as error:  # the latter on file systems without locks
         raise OSError(
             f'{model.folder}: the cache folder cannot be used ({error}). Fix: set {FOLDER_VARIABLE} to another folder'
         ) from None
@@ -97,13 +97,13 @@ def say(line: str) -> None:
     """Log a line.
 
     Args:
-        line: what there is to say.
+        line: message.
     """
     print_log(line, logger='current')
 
 
 def _is_there(model: ZooModel) -> bool:
-    """Whether nothing has to be fetched."""
+    """Whether nothing has to be downloaded."""
     if model.is_folder:
         weights = any((model.original / name).is_file() for name in WEIGHTS)
         return weights and is_transformers_folder(model.original) and (model.original / PREPROCESSOR).is_file()
@@ -111,13 +111,13 @@ def _is_there(model: ZooModel) -> bool:
 
 
 def _fetch_file(address: str, path: Path, checksum: str = '', *, optional: bool = False) -> bool:
-    """Have a file at its place; whether it is there."""
+    """Download a file unless it exists; return whether it exists afterwards."""
     if path.is_file():
         try:
             _require_kind(path)
             require_checksum(path, checksum)
         except DownloadError as error:
-            raise DownloadError(f'{path}: {error}. Fix: remove it, or fetch {address} again') from None
+            raise DownloadError(f'{path}: {error}. Fix: remove it, or download {address} again') from None
         return True
     if is_offline():
         if optional and path.name == PREPROCESSOR:
@@ -133,10 +133,10 @@ def _fetch_file(address: str, path: Path, checksum: str = '', *, optional: bool 
 
 
 def _require_kind(path: Path) -> None:
-    """Check that a file is of the kind that its name says: some networks answer with a page of their own.
+    """Check that a file is of the kind that its name implies: some networks answer with a web page of their own.
 
     Raises:
-        DownloadError: if it is another one.
+        DownloadError: if it is of another kind.
     """
     if path.name.removesuffix('.part').endswith('.json'):
         try:

@@ -1,4 +1,4 @@
-"""Weights of the zoo as files of this package: fetched, converted, kept."""
+"""Zoo weights as files of this package: downloaded, converted and cached."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from mmmaskformer.checkpoints.zoo import ZooModel, find_model
 
 
 def converted_file(reference: str) -> Path:
-    """The checkpoint of a name, for a model of this package; fetched and converted if that was not done yet.
+    """The checkpoint of a zoo name, converted for this package; downloaded and converted at the first call.
 
     Args:
-        reference: ``zoo://NAME``, or the name alone.
+        reference: ``zoo://NAME``, or only the name.
 
     Returns:
-        A ``.pth`` file that holds weights, config, class list, licence and source.
+        A ``.pth`` file with weights, config, class list, licence and source.
 
     Raises:
-        ValueError: if there is no such name, or the file is damaged or of another model.
-        OSError: if it cannot be fetched or written; names the address and where to put the file by hand.
+        ValueError: if the name is unknown, or the file is damaged or holds another model.
+        OSError: if it cannot be downloaded or written; the message says how to install the file by hand.
     """
     model = find_model(reference)
     result = f'; published: {model.describe_result()}' if model.result else ''
@@ -50,7 +50,7 @@ def _convert(model: ZooModel) -> None:
         )
     except ValueError as error:
         raise ValueError(
-            f'zoo://{model.name} is kept as it was fetched, and is no model of the list: {error} To fetch it again, '
+            f'zoo://{model.name}: the downloaded file is not the model of the list: {error} To download it again, '
             f'remove {model.original}'
         ) from None
     say(f'{report.lines()[0]}; converted: {model.converted}')

@@ -24,35 +24,35 @@ from mmmaskformer.checkpoints.transfers import (
 __all__ = ['AbsentError', 'DownloadError', 'by_hand', 'download', 'require_checksum']
 
 PAUSES = (1.0, 4.0, 16.0)
-"""Seconds to wait before a broken transfer is resumed, so often at most in a row without a byte."""
+"""Seconds to wait before each retry of a broken transfer; the count starts again when bytes arrive."""
 
 STEPS = 10
-"""How often progress is reported."""
+"""Number of progress reports per file."""
 
 Report = Callable[[str], None]
 Check = Callable[[Path], None]
 
 
 def download(address: str, path: Path, checksum: str, report: Report, check: Check | None = None) -> None:
-    """Fetch a file.
+    """Download a file; an interrupted download is resumed.
 
-    What has come so far is kept beside it, with ``.part`` at its end, and its version on the server with ``.version``.
+    An unfinished download is kept beside the file as ``PATH.part``, and its version on the server as ``PATH.version``.
 
     Args:
-        address: of the file.
-        path: to write; its folder must exist.
+        address: URL of the file.
+        path: where to write it; the folder must exist.
         checksum: see `require_checksum`.
-        report: gets lines on progress.
-        check: raises a `DownloadError` if the file that came cannot be the one that was asked for.
+        report: called with progress messages.
+        check: raises a `DownloadError` if the downloaded file cannot be the requested one.
 
     Raises:
-        DownloadError: if it cannot be fetched, with what to do by hand; or if it is damaged.
-        AbsentError: if the server has no such file.
+        DownloadError: if the download fails or its checksum differs.
+        AbsentError: if the server does not have the file.
         OSError: if it cannot be written.
     """
     part = path.with_name(f'{path.name}.part')
     if not checksum and not version_file(part).is_file():
-        part.unlink(missing_ok=True)  # nothing would tell whether the rest belongs to it
+        part.unlink(missing_ok=True)  # nothing would show whether the rest belongs to it
     resumed = part.exists()
     _fetch_all(address, part, path, report)
     try:
@@ -63,14 +63,14 @@ def download(address: str, path: Path, checksum: str, report: Report, check: Che
         discard(part)
         if not resumed:
             raise DownloadError(
-                f'{address}: {error}; nothing is kept. Fix: try again; if it stays so, the server has another file '
-                f'than the published one, or something answers in its place: fetch it by hand and put it there: {path}'
+                f'{address}: {error}; nothing is kept. Fix: try again; if it fails again, the file on the server is '
+                f'not the published one, or something answers in its place: download it by hand and save it as {path}'
             ) from None
-        report(f'{path.name}: what an earlier attempt had fetched does not fit; it is fetched from the start')
+        report(f'{path.name}: the part of an earlier attempt does not match; downloading from the start')
         download(address, path, checksum, report, check)
         return
     with open(part, 'rb') as stream:
-        os.fsync(stream.fileno())  # after a power failure a renamed file could be empty otherwise
+        os.fsync(stream.fileno())  # otherwise the renamed file could be empty after a power failure
     os.replace(part, path)
     version_file(part).unlink(missing_ok=True)
 
@@ -79,11 +79,11 @@ def require_checksum(path: Path, checksum: str) -> None:
     """Compare a file with its checksum.
 
     Args:
-        path: of the file.
-        checksum: kind and beginning of the digest, such as ``md5:d8dbeb``; '' compares nothing.
+        path: the file.
+        checksum: algorithm and first digits of the digest, such as ``md5:d8dbeb``; '' skips the comparison.
 
     Raises:
-        DownloadError: if it is another file.
+        DownloadError: if the checksum differs.
     """
     kind, _, wanted = checksum.partition(':')
     if not wanted:
@@ -98,7 +98,7 @@ def require_checksum(path: Path, checksum: str) -> None:
 
 
 def _fetch_all(address: str, part: Path, path: Path, report: Report) -> None:
-    """Fetch what is missing, in as many attempts as bring something."""
+    """Download the missing part, retrying as long as attempts make progress."""
     pauses = iter(PAUSES)
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -112,23 +112,23 @@ def _fetch_all(address: str, part: Path, path: Path, report: Report) -> None:
             pause = next(pauses, None)
             if pause is None or (now == 0 and not isinstance(error, BusyError)):
                 raise DownloadError(by_hand(address, path, str(error))) from None
-            report(f'{path.name}: the transfer broke after {now / 1e6:.1f} MB ({error}); it goes on from there')
+            report(f'{path.name}: the transfer broke after {now / 1e6:.1f} MB ({error}); resuming from there')
             time.sleep(pause)
 
 
 def by_hand(address: str, path: Path, reason: str) -> str:
-    """What to do without a network.
+    """The message that explains how to install a file by hand.
 
     Args:
-        address: that cannot be reached.
+        address: URL that cannot be reached.
         path: where the file is expected.
-        reason: why it cannot.
+        reason: why the download failed.
     """
-    return f'{address} cannot be fetched ({reason}). Fix: fetch it by hand and put it there: {path}'
+    return f'{address} cannot be downloaded ({reason}). Fix: download it by hand and save it as {path}'
 
 
 def _fetch(address: str, part: Path, report: Report) -> None:
-    """One attempt; what comes is added to the part.
+    """Make one attempt; what arrives is appended to the part.
 
     Raises:
         BrokenError: if the transfer ends early or does not begin.
@@ -136,32 +136,32 @@ def _fetch(address: str, part: Path, report: Report) -> None:
         OSError: if the disk does.
     """
     answer = ask(address, part)
-    if answer is None:  # the part is the whole file already
+    if answer is None:  # the part is already complete
         return
     with answer.response:
         _require_room(part, answer)
         try:
             if not answer.start:
-                part.write_bytes(b'')  # before the note of a version that it is no part of
+                part.write_bytes(b'')  # before the version of another file is noted
             keep_version(part, answer)
             size = _save(answer, part, report)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(
-                f'{part}: could not be written ({reason}); what has come is kept. Fix: make room, or set '
+                f'{part}: could not be written ({reason}); the part is kept. Fix: make room, or set '
                 'MMMASKFORMER_CACHE to a folder on another disk'
             ) from None
         except BrokenError as error:
             if answer.decoder is None:
                 raise
-            discard(part)  # what is compressed cannot go on in the middle
+            discard(part)  # a compressed transfer cannot be resumed
             raise BusyError(str(error)) from None
     if answer.total is not None and size < answer.total:
-        raise BrokenError(f'{size} of {answer.total} bytes came')
+        raise BrokenError(f'{size} of {answer.total} bytes arrived')
 
 
 def _save(answer: Answer, part: Path, report: Report) -> int:
-    """Write what comes; the size of the part afterwards."""
+    """Write what arrives; return the size of the part afterwards."""
     name, shown = part.name.removesuffix('.part'), answer.start
     with open(part, 'r+b' if answer.start else 'wb') as stream:
         stream.truncate(answer.start)
@@ -181,5 +181,5 @@ def _require_room(part: Path, answer: Answer) -> None:
     if needed > free:
         raise OSError(
             f'{part.parent}: {needed / 1e6:.0f} MB are needed for {part.name.removesuffix(".part")}, {free / 1e6:.0f} '
-            'MB are free; nothing is fetched. Fix: make room, or set MMMASKFORMER_CACHE to a folder on another disk'
+            'MB are free; nothing is downloaded. Fix: free space, or set MMMASKFORMER_CACHE to a folder on another disk'
         )

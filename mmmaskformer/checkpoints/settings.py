@@ -1,11 +1,11 @@
-"""What weights do not tell of a model."""
+"""Settings of a model that do not show in its weights."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What weights do not tell.
+    """Settings of a model that do not show in its weights.
 
     Attributes:
         num_heads: attention heads of encoder and decoder.
@@ -13,18 +13,18 @@ class Settings:
         dilations: of the 3x3 convolutions of the last stage of a ResNet.
         classes: K names; empty if unknown.
         dataset_meta: what else is known of the classes.
-        short_edge: to which images are resized, in pixels.
+        short_edge: length of the short edge after resizing, in pixels.
         max_size: limit of the long edge, in pixels.
-        image_size: (H, W) to which images are resized whatever their shape; None to keep their shape.
+        image_size: (H, W) of images after resizing; None to keep their aspect ratio.
         resize: whether images are resized at all.
-        size_divisor: to a multiple of which images are padded.
-        mean: of the normalisation, for values from 0 to 255, red first.
+        size_divisor: images are padded to a multiple of it.
+        mean: mean for normalisation, for values from 0 to 255, red first.
         std: likewise.
         no_object_weight: of the loss.
-        backbone: settings of the backbone that are not those of the published models, such as ``style`` and
+        backbone: settings of the backbone that differ from the published models, such as ``style`` and
             ``dilations`` of a ResNet, by their names in the hosts.
-        red_first: whether images are given to the model in the order red, green, blue.
-        notes: sentences on what of the source has no place in these settings.
+        red_first: whether the model takes images in RGB order.
+        notes: sentences on settings of the source that cannot be stored here.
     """
 
     num_heads: int = 8
@@ -46,29 +46,29 @@ class Settings:
 
 
 def require_published_settings(settings: Settings, package: str, dilations: tuple[int, ...] = (1, 1, 1)) -> None:
-    """Check that a model computes what every model of a package without settings of its own computes.
+    """Check that a model has the fixed settings of a package that cannot store others.
 
     Args:
-        settings: of the model.
-        package: for the message.
-        dilations: of the last stage of a ResNet in the package.
+        settings: settings of the model.
+        package: name of the package, for the message.
+        dilations: dilations of the last stage of a ResNet in the package.
 
     Raises:
-        ValueError: if its backbone or the order of its colours is another one.
+        ValueError: if its backbone or its colour order differs.
     """
     if settings.backbone:
         found = ', '.join(f'{key}={value!r}' for key, value in settings.backbone.items())
         raise ValueError(
-            f'{package} has no place for settings of the backbone, and the model has {found}. Fix: convert to another '
+            f'{package} cannot store settings of the backbone, but the model has {found}. Fix: convert to another '
             'package'
         )
     if tuple(settings.dilations) != dilations:
         raise ValueError(
-            f'{package} has the dilations {dilations} in the last stage of this backbone, the model has '
+            f'{package} has the dilations {dilations} in the last stage of this backbone, but the model has '
             f'{tuple(settings.dilations)}. Fix: convert to another package'
         )
     if not settings.red_first:
         raise ValueError(
-            f'{package} gives images to the model in the order red, green, blue, this model takes blue first '
-            '(bgr_to_rgb=False). Fix: convert to another package'
+            f'{package} feeds RGB images, but this model takes BGR images (bgr_to_rgb=False). Fix: convert to another '
+            'package'
         )

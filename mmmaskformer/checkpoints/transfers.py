@@ -1,4 +1,4 @@
-"""One request for a file or the rest of it, and what a server may answer."""
+"""One request for a file or its missing part, and the answers of servers."""
 
 import http.client
 import urllib.error
@@ -13,26 +13,26 @@ TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
 
 BUSY = (408, 429, 500, 502, 503, 504)
-"""Answers of servers that may serve the file a moment later."""
+"""HTTP status codes of servers that may serve the file a moment later."""
 
 COMPRESSED = {'gzip': 16 + zlib.MAX_WBITS, 'x-gzip': 16 + zlib.MAX_WBITS, 'deflate': zlib.MAX_WBITS}
 """Encodings in which some servers send a file unasked, and what `zlib` needs to undo them."""
 
 
 class DownloadError(OSError):
-    """A file that could not be fetched; what had come of it is kept and the next attempt resumes it."""
+    """A file could not be downloaded; the part that arrived is kept, and the next attempt resumes it."""
 
 
 class AbsentError(DownloadError):
-    """A file that the server does not have."""
+    """The server does not have the file."""
 
 
 class BrokenError(Exception):
-    """A transfer that ended early, or did not begin."""
+    """A transfer ended early or did not begin."""
 
 
 class BusyError(BrokenError):
-    """A transfer that may succeed from the start a moment later."""
+    """A transfer may succeed from the start a moment later."""
 
 
 class Answer(NamedTuple):
@@ -52,17 +52,17 @@ class Answer(NamedTuple):
 
 
 def ask(address: str, part: Path) -> Answer | None:
-    """Ask for what is missing.
+    """Request the missing part of a file.
 
     Args:
-        address: of the file.
-        part: what has come so far; discarded if it is no part of the file on the server.
+        address: URL of the file.
+        part: the part that arrived; discarded if it does not belong to the file on the server.
 
     Returns:
         None if nothing is missing.
 
     Raises:
-        BrokenError: if nobody answers.
+        BrokenError: if the server does not answer.
         DownloadError: if the server refuses.
         AbsentError: if it has no such file.
     """
@@ -80,14 +80,14 @@ def ask(address: str, part: Path) -> Answer | None:
             total = str(error.headers.get('Content-Range', '')).rpartition('/')[2]
             if total == str(start):
                 return None
-            discard(part)  # longer than the file: of something else
+            discard(part)  # longer than the file: a part of something else
             return ask(address, part)
         reason = ' '.join(f'HTTP {error.code} {error.reason}'.split())
         if error.code in BUSY:
             raise BusyError(reason) from None
         kind = AbsentError if error.code in (404, 410) else DownloadError
         raise kind(
-            f'{address}: the server answers {reason}. Fix: look for the file at its publisher, and put it there: '
+            f'{address}: the server answers {reason}. Fix: find the file at its publisher and save it as '
             f'{part.with_name(part.name.removesuffix(".part"))}'
         ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -97,7 +97,7 @@ def ask(address: str, part: Path) -> Answer | None:
 
 def _answer(address: str, part: Path, response: http.client.HTTPResponse, start: int) -> Answer | None:
     decoder = _decoder(address, response)
-    if response.status != 206:  # the server sends all of it, whatever was asked for
+    if response.status != 206:  # the server sends the whole file, whatever range was requested
         length = response.headers.get('Content-Length', '')
         return Answer(response, 0, int(length) if length.isdigit() and decoder is None else None, decoder)
     span, _, total = str(response.headers.get('Content-Range', '')).removeprefix('bytes ').partition('/')
@@ -106,10 +106,10 @@ def _answer(address: str, part: Path, response: http.client.HTTPResponse, start:
     response.close()
     if not start:
         raise DownloadError(
-            f'{address}: the server sends a part of the file, which nobody asked for (Content-Range: {span}/{total}). '
-            f'Fix: fetch it by hand and put it there: {part.with_name(part.name.removesuffix(".part"))}'
+            f'{address}: the server sends only a part of the file (Content-Range: {span}/{total}), expected all of it. '
+            f'Fix: download it by hand and save it as {part.with_name(part.name.removesuffix(".part"))}'
         )
-    discard(part)  # the rest of something else
+    discard(part)  # the server sends another part than requested
     return ask(address, part)
 
 
@@ -121,17 +121,17 @@ def _decoder(address: str, response: http.client.HTTPResponse) -> Any:
     if encoding not in COMPRESSED:
         response.close()
         raise DownloadError(
-            f'{address}: the server sends it with Content-Encoding: {encoding}, expected none of '
-            f'{", ".join(COMPRESSED)}. Fix: fetch it by hand, see the folder that mmmaskformer models --details names'
+            f'{address}: the server sends it with Content-Encoding: {encoding}, expected none, or one of '
+            f'{", ".join(COMPRESSED)}. Fix: download it by hand, see mmmaskformer models --details'
         )
     return zlib.decompressobj(COMPRESSED[encoding])
 
 
 def blocks(answer: Answer) -> Iterator[bytes]:
-    """What comes, without its compression.
+    """Yield what arrives, decompressed.
 
     Args:
-        answer: of `ask`.
+        answer: from `ask`.
 
     Raises:
         BrokenError: after the last block of a transfer that ended early.
@@ -160,7 +160,7 @@ def blocks(answer: Answer) -> Iterator[bytes]:
 
 
 def version_file(part: Path) -> Path:
-    """Where the version on the server is kept of the file that a part belongs to.
+    """The file that stores which version of a file on the server a part belongs to.
 
     Args:
         part: its name ends in ``.part``.
@@ -169,11 +169,11 @@ def version_file(part: Path) -> Path:
 
 
 def keep_version(part: Path, answer: Answer) -> None:
-    """Note which version of the file is on the server, so that the rest of another one is never added to a part.
+    """Store the version of the file on the server, so that the rest of another version is never appended to a part.
 
     Args:
-        part: that the answer is written to.
-        answer: of `ask`.
+        part: file to which the answer is written.
+        answer: from `ask`.
     """
     tag = str(answer.response.headers.get('ETag') or '').strip()
     version = tag if tag.startswith('"') else str(answer.response.headers.get('Last-Modified') or '').strip()
@@ -186,10 +186,10 @@ def keep_version(part: Path, answer: Answer) -> None:
 
 
 def discard(part: Path) -> None:
-    """Remove a part, and the note of its version.
+    """Remove a part and its version.
 
     Args:
-        part: need not exist.
+        part: file to remove; need not exist.
     """
     part.unlink(missing_ok=True)
     version_file(part).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""config.json of transformers, from what is known of a model, and back."""
+"""Settings of a model to and from config.json of transformers."""
 
 import math
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ USUAL = {
     'resnet': {'hidden_act': 'relu', 'downsample_in_first_stage': False, 'downsample_in_bottleneck': False},
     'swin': {'hidden_act': 'gelu', 'layer_norm_eps': 1e-5, 'use_absolute_embeddings': False},
 }
-"""Settings of transformers' backbones that no weight tells, with the values of the published models."""
+"""Settings of transformers' backbones that do not show in the weights, with the values of the published models."""
 
 HUB_GROUPS = 32
-"""Groups of every GroupNorm in transformers, which no setting changes."""
+"""Groups of every GroupNorm in transformers; not configurable there."""
 
 
 def hub_config(architecture: Architecture, settings: Settings) -> dict:
@@ -27,13 +27,13 @@ def hub_config(architecture: Architecture, settings: Settings) -> dict:
         settings: the rest.
 
     Raises:
-        ValueError: if transformers cannot express the model.
+        ValueError: if transformers cannot represent the model.
     """
     head = architecture.head
     require_published_settings(settings, 'transformers')
     if settings.norm_groups != HUB_GROUPS:
         raise ValueError(
-            f'transformers has {HUB_GROUPS} groups in every GroupNorm of the pixel decoder, the model has '
+            f'transformers has {HUB_GROUPS} groups in every GroupNorm of the pixel decoder, but the model has '
             f'norm_groups={settings.norm_groups}. Fix: convert to another package'
         )
     names = settings.classes or tuple(f'class {label}' for label in range(head.num_classes))
@@ -69,14 +69,14 @@ def hub_config(architecture: Architecture, settings: Settings) -> dict:
 
 
 def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
-    """What the files of a folder tell, as arguments of `Settings`.
+    """Read settings from the files of a folder, as arguments of `Settings`.
 
     Args:
-        config: of config.json.
-        preprocessor: of preprocessor_config.json; empty if there is none.
+        config: content of config.json.
+        preprocessor: content of preprocessor_config.json; empty if there is none.
 
     Raises:
-        ValueError: if it is another model.
+        ValueError: if the folder holds another kind of model.
     """
     if config.get('model_type') != MODEL_TYPE:
         raise ValueError(
@@ -115,8 +115,8 @@ def _require_usual(key: str, found: Mapping, usual: Mapping) -> None:
     for name, value in usual.items():
         if found.get(name, value) != value:
             raise ValueError(
-                f'config.json: {key}.{name} is {found[name]!r}, expected {value!r}: with another value the model '
-                'computes what no other package can. Fix: none; use it with transformers'
+                f'config.json: {key}.{name} is {found[name]!r}, expected {value!r}: no other package supports another '
+                'value. Fix: none; use the model with transformers'
             )
 
 
@@ -163,4 +163,4 @@ def _backbone_config(architecture: Architecture) -> dict:
             'out_features': STAGES[: len(net.blocks)],
         }
     what = 'no backbone' if net is None else net.describe()
-    raise ValueError(f'transformers has Swin and ResNet with a plain stem, the model has {what}')
+    raise ValueError(f'transformers supports Swin and ResNet with a plain stem, but the model has {what}')

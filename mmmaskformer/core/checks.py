@@ -1,4 +1,4 @@
-"""Declared settings: what each may be is stated once, beside its name.
+"""Declarations of settings: type and range of each are declared once, beside its name.
 
 ``@checked(num=whole(1), field=one_of('a', 'b'))`` on a class checks the arguments of its constructor.
 """
@@ -17,11 +17,11 @@ Class = TypeVar('Class', bound=type)
 
 
 class Check(NamedTuple):
-    """What a setting may be.
+    """The type and range of a setting.
 
     Attributes:
-        expected: in words, for messages: 'a number in [0, 1]'.
-        accepts: whether a value is such a one.
+        expected: description for messages, such as 'a number in [0, 1]'.
+        accepts: function that returns whether a value is valid.
     """
 
     expected: str
@@ -44,7 +44,7 @@ def _range(low: float, high: float) -> str:
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Check:
-    """A finite number in [low, high]; True and False are none."""
+    """A finite number in [low, high], but not True or False."""
 
     def accepts(value) -> bool:
         return (
@@ -58,7 +58,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
 
 
 def whole(low: float = -math.inf, high: float = math.inf) -> Check:
-    """A whole number in [low, high]; True, False and 2.0 are none."""
+    """A whole number in [low, high], but not True, False or 2.0."""
 
     def accepts(value) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
@@ -76,7 +76,7 @@ def one_of(*choices) -> Check:
 
 
 def list_of(item: Check, length: int | None = None) -> Check:
-    """A list, tuple or range of values, all of one kind; of any length but 0 if ``length`` is None."""
+    """A list, tuple or range of values of the same kind; not empty if ``length`` is None."""
 
     def accepts(value) -> bool:
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
@@ -107,15 +107,15 @@ POSITIVE = Check('a number above 0', lambda value: number(0).accepts(value) and 
 
 
 def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
-    """Check values against what is declared; keys that are not declared are not looked at.
+    """Check values against their declarations; keys without a declaration are not checked.
 
     Args:
         where: key of the dict in the config, such as 'model.test_cfg.panoptic', or name of the class.
         given: values by key.
-        checks: what they may be.
+        checks: declarations by key.
 
     Raises:
-        ValueError: naming the first key with a wrong value, the value found and what is expected.
+        ValueError: if a value is invalid; names the first such key, the value and the expected values.
     """
     for key, value in given.items():
         if key in checks and not checks[key].accepts(value):
@@ -123,16 +123,16 @@ def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Ch
 
 
 def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str], derived: Iterable[str] = ()) -> None:
-    """Check config keys against what is taken.
+    """Check config keys against the accepted ones.
 
     Args:
-        where: names the config dict in the message.
+        where: name of the config dict, for the message.
         given: keys found.
-        accepted: keys taken.
-        derived: keys that are set from the head and must not be written again.
+        accepted: accepted keys.
+        derived: keys that are set from the head and must not be given again.
 
     Raises:
-        TypeError: naming the first offending key, the closest accepted one and all accepted ones.
+        TypeError: if a key is not accepted; names the first such key, the closest accepted one and all accepted ones.
     """
     accepted = sorted(accepted)
     for key in given:
@@ -147,12 +147,12 @@ def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str
 def checked(**checks: Check) -> Callable[[Class], Class]:
     """Class decorator: the constructor checks its arguments before it does anything else.
 
-    Messages name the class, or its attribute ``config_key``. Names that neither the constructor nor one of a base class
-    takes are refused; where there is no constructor, so is every argument. A class derived from a checked one has both
-    sets of checks.
+    Messages name the class, or its attribute ``config_key``. Names that are not arguments of the constructor or of a
+    base class are refused; without a constructor, every argument is refused. A class derived from a checked one has
+    both sets of checks.
 
     Args:
-        checks: what arguments may be, by name.
+        checks: declarations of the arguments, by name.
 
     Returns:
         The decorator, which raises a TypeError if a declared name is not an argument.
@@ -186,12 +186,12 @@ def checked(**checks: Check) -> Callable[[Class], Class]:
 
 
 def _accepted_names(built: type, cls: type) -> set[str] | None:
-    """What the constructors of a class and its bases take by name; None if the last of them takes anything.
+    """Names of the arguments of a class and its bases; None if the last constructor accepts any.
 
     Args:
         built: the class of the object.
-        cls: it or a base of it, whose constructor was called; those of its own bases are counted as far as it hands
-            names on to them.
+        cls: that class or a base class, whose constructor was called; arguments of its bases count if it passes
+            ``**kwargs`` to them.
     """
     names: set[str] = set()
     order = built.__mro__
@@ -206,14 +206,14 @@ def _accepted_names(built: type, cls: type) -> set[str] | None:
 
 
 def _refuse_settings(where: str, args: tuple, kwargs: Mapping[str, Any]) -> None:
-    """Raise a `TypeError` if there are settings of what has none."""
+    """Raise a `TypeError` if a class without settings is given any."""
     if args or kwargs:
         found = ', '.join([*map(repr, kwargs), *map(reprlib.repr, args)])
-        raise TypeError(f'{where} takes no settings; found {found}. Fix: leave it out')
+        raise TypeError(f'{where} takes no settings; found {found}. Fix: remove it')
 
 
 def _arguments(signature: inspect.Signature, self, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """Arguments of a call by name; those of a call that Python will refuse, as far as they are named."""
+    """Arguments of a call by name; for a call that Python will refuse, only the named ones."""
     try:
         positional = signature.bind_partial(self, *args).arguments
     except TypeError:

@@ -1,4 +1,4 @@
-"""The published optimiser groups, and autocast training without a GPU."""
+"""The published optimiser groups, and bfloat16 training without a GPU."""
 
 import logging
 from collections import defaultdict
@@ -23,7 +23,7 @@ NO_DECAY_NAMES = ('relative_position_bias_table', 'absolute_pos_embed')
 @OPTIM_WRAPPERS.register_module()
 @checked(accumulative_counts=whole(1), clip_grad=MAPPING.or_none())
 class BFloat16OptimWrapper(OptimWrapper):
-    """Training under bfloat16 autocast without loss scaling, on any device; what ``--amp`` means without a GPU."""
+    """Trains under bfloat16 autocast without loss scaling, on any device; used for ``--amp`` without a GPU."""
 
     @contextmanager
     def optim_context(self, model: nn.Module):
@@ -37,12 +37,12 @@ class BFloat16OptimWrapper(OptimWrapper):
 class PublishedOptimWrapperConstructor:
     """Builds the optimiser with the published learning rates and decay exceptions, for any backbone.
 
-    The backbone's learning rate is multiplied by ``backbone_lr_mult``. Norm layers, embeddings (the queries), and
-    Swin's tables are not decayed; biases are. mmengine's own constructor cannot say this for a backbone that has norm
-    layers and a learning rate of its own.
+    The backbone's learning rate is multiplied by ``backbone_lr_mult``. Weight decay applies to biases, but not to norm
+    layers, embeddings (the queries) and Swin's bias tables. mmengine's own constructor cannot express this for a
+    backbone that has both norm layers and a learning rate of its own.
 
-    Under FSDP, ``clip_grad=dict(max_norm=…)`` takes the norm of the whole gradient; mmengine alone would clip the shard
-    of each process by the norm of that shard.
+    Under FSDP, ``clip_grad=dict(max_norm=…)`` uses the norm of the whole gradient; mmengine would clip the shard of
+    each process by the norm of that shard.
 
     Args:
         optim_wrapper_cfg: mmengine's config, with ``optimizer``.
@@ -90,10 +90,10 @@ class PublishedOptimWrapperConstructor:
 
     @staticmethod
     def _without_gpu_scaling(cfg: dict) -> dict:
-        """mmengine's AmpOptimWrapper refuses to run without a GPU; bfloat16 autocast needs none."""
+        """Replace mmengine's AmpOptimWrapper, which needs a GPU, by bfloat16 autocast, which does not."""
         if cfg['type'] != 'AmpOptimWrapper' or get_device() != 'cpu':
             return cfg
-        print_log('No GPU: --amp trains under bfloat16 autocast.', logger='current', level=logging.WARNING)
+        print_log('--amp without a GPU: training under bfloat16 autocast.', logger='current', level=logging.WARNING)
         return {
             key: 'mmmaskformer.BFloat16OptimWrapper' if key == 'type' else value
             for key, value in cfg.items()

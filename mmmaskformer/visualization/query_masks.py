@@ -11,14 +11,14 @@ from mmmaskformer.visualization.segments import Overlay
 
 HEIGHT, FONT_SIZE, GAP = 180, 14, 8
 MAX_MASKS = 8
-"""Of a row; the others are counted in its title."""
+"""Largest number of masks in a row; the title counts the others."""
 
 
 class QueryMask(NamedTuple):
-    """One query.
+    """The mask of one query.
 
     Attributes:
-        query: its number.
+        query: index of the query.
         score: probability of the class.
         mask: (H, W) bool.
     """
@@ -29,7 +29,7 @@ class QueryMask(NamedTuple):
 
 
 class MaskRow(NamedTuple):
-    """What a model predicts in an image.
+    """The masks that a model predicts in an image.
 
     Attributes:
         title: name of the model.
@@ -43,7 +43,7 @@ class MaskRow(NamedTuple):
 
 
 def mask_sheet(rows: Sequence[MaskRow], name: str, colour: Sequence[int]) -> Image.Image:
-    """Image and masks of each row beside one another, below the row's title.
+    """Image and masks of each row side by side, below the title of the row.
 
     Args:
         rows: at least one.

@@ -1,4 +1,4 @@
-"""MMDetection's data samples of invented scenes, with predictions made by changing the ground truth."""
+"""MMDetection's data samples of synthetic scenes, with predictions made by changing the ground truth."""
 
 import json
 from pathlib import Path

@@ -99,7 +99,7 @@ def test_empty_images_are_explained_with_the_highest_probability():
     highest = float(class_logits.softmax(-1)[:, :-1].max())
     sweep.add(StoredPrediction.of(class_logits, masks, 0.2), truth)
     assert sweep.explain_empty(0.8) == (
-        f'object threshold 0.8: in 1 of 1 images 0 of 2 queries are above it; highest {highest:.2f}'
+        f'object threshold 0.8: in 1 of 1 images none of the 2 queries is above it; highest {highest:.2f}'
     )
     assert sweep.explain_empty(0.2) is None
     assert sweep.empty_images.tolist() == [[0], [1]] and sweep.pq().tolist() == [[1.0], [0.0]]

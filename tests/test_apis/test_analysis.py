@@ -100,7 +100,7 @@ def test_ways_of_a_panoptic_model_equal_the_hosts_tests(kinds, tmp_path):
         if len(metrics) == 2:
             expected = [host[key] for key in ('mIoU', 'PQ_St', 'SQ_St', 'RQ_St')]
             assert [row[key] for key in ('mIoU', 'PQ-St', 'SQ-St', 'RQ-St')] == pytest.approx(expected, abs=1e-9)
-    assert len({row['mIoU'] for row in found.values()}) > 2, 'the ways differ'
+    assert len({row['mIoU'] for row in found.values()}) > 2, 'the modes differ'
 
 
 def test_ways_of_a_semantic_model_equal_the_hosts_tests(kinds, tmp_path):
@@ -127,7 +127,7 @@ def test_precision_is_that_of_the_hosts_test(kinds, tmp_path):
     assert found['semantic']['mIoU'] != exact['semantic']['mIoU'], 'precision matters'
 
 
-def test_sliding_windows_are_computed_once_for_all_ways(kinds, tmp_path):
+def test_sliding_windows_are_computed_once_for_all_modes(kinds, tmp_path):
     slide = dict(mode='slide', crop_size=(64, 64), stride=(48, 48))
     options = {f'model.test_cfg.{key}': value for key, value in slide.items()}
     found = as_dicts(*compare_inference(*kinds['semantic'], tmp_path, cfg_options=options)[:2])
@@ -211,7 +211,7 @@ def test_thresholds_equal_the_hosts_test_and_stored_predictions_give_the_same(ki
     sweep_stored(tmp_path / 'stored', tmp_path / 'b', *pairs)
     assert (tmp_path / 'b/thresholds.csv').read_text() == (tmp_path / 'a/thresholds.csv').read_text()
     assert report.lines[0].startswith('best PQ ') and 'object_threshold=' in report.lines[0]
-    with pytest.raises(ValueError, match='found 0.1, expected at least 0.15, at which the predictions'):
+    with pytest.raises(ValueError, match='found 0.1, expected at least 0.15, the threshold of the predictions'):
         sweep_stored(tmp_path / 'stored', tmp_path / 'b', [0.1])
     assert len(json.loads((tmp_path / 'stored/predictions.json').read_text())['images']) == 3
 
@@ -226,5 +226,5 @@ def test_the_command_explains_empty_maps(kinds, tmp_path, capsys):
     options = ['--object', '0.999', '--overlap', '0.5', '--cfg-options', 'model.test_cfg.panoptic.object_threshold=1.0']
     assert cli.main([*arguments, *options]) == 0
     printed = capsys.readouterr().out
-    assert 'object threshold 1: in 3 of 3 images 0 of 20 queries are above it; highest 0.' in printed
+    assert 'object threshold 1: in 3 of 3 images none of the 20 queries is above it; highest 0.' in printed
     assert torch.is_grad_enabled()

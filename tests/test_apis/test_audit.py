@@ -126,7 +126,7 @@ def test_table_status_and_errors(changed, capsys):
     assert cli.main(['audit', 'nowhere.py']) == 2
     assert 'config nowhere.py: no such file' in capsys.readouterr().err
     wrong = changed('maskformer_r50_8xb4_own.py', '')
-    with pytest.raises(ValueError, match=r'the name says 4 images for each GPU, train_dataloader.batch_size is 2'):
+    with pytest.raises(ValueError, match=r'the name means 4 images per GPU, but train_dataloader.batch_size is 2'):
         audit(wrong)
 
 

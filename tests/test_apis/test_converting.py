@@ -52,7 +52,7 @@ def test_a_checkpoint_alone_says_everything(files, tmp_path):
     assert meta['source']['file'] == 'official.pkl' and len(meta['source']['sha256']) == 64
     assert "type='mmmaskformer.MaskFormerHead'" in meta['cfg'] and 'dataset_meta' not in meta
     text = '\n'.join(report.lines())
-    assert 'the source does not name its classes' in text and "detectron2's MaskFormer" in text
+    assert 'the source does not store its class names' in text and "detectron2's MaskFormer" in text
     assert f'{len(weights_of("official")) - 1} of its {len(weights_of("official"))} weights are used' in text
     assert '1 dropped: class weights of the loss' in text
 
@@ -116,7 +116,7 @@ def test_classes_are_put_into_the_order_of_the_target(files, tmp_path):
     report = convert_checkpoint(
         files / 'mmdet.pth', tmp_path / 'a.pth', 'mmmaskformer', classes=str(tmp_path / 'list.json'), num_heads=4
     )
-    assert '4 of the 5 classes stand at another place than in the source' in report.lines()
+    assert '4 of the 5 classes have another label than in the source' in report.lines()
     content = torch.load(tmp_path / 'a.pth', weights_only=True)
     rows = torch.load(files / 'mmdet.pth', weights_only=True)['state_dict']['panoptic_head.cls_embed.weight']
     order = [2, 0, 3, 1, 4]
@@ -136,7 +136,7 @@ def test_published_files_name_no_classes_and_mmdetection_wants_the_things_first(
     weights['panoptic_head.cls_embed.bias'] = torch.arange(151.0)
     write_official(tmp_path / 'a.pkl', convert(weights, 'mmdet', 'official').weights)
     report = convert_checkpoint(tmp_path / 'a.pkl', tmp_path / 'a.pth', 'mmdet', num_heads=4)
-    assert any('taken to be those of ade20k_panoptic, by their number' in line for line in report.lines())
+    assert any('assumed to be those of ade20k_panoptic, by their number' in line for line in report.lines())
     content = torch.load(tmp_path / 'a.pth', weights_only=True)
     first = content['state_dict']['panoptic_head.cls_embed.bias']
     assert first[:3].tolist() == [7, 8, 10] and first[100:103].tolist() == [0, 1, 2] and first[150] == 150
@@ -199,7 +199,7 @@ def test_nothing_is_replaced_without_force(files, tmp_path, capsys):
     out.write_text('mine')
     arguments = ['convert', str(files / 'official.pkl'), str(out), '--to', 'official']
     assert cli.main(arguments) == 2
-    assert 'a.pth exists already and is left as it is. Fix: another name, or --force' in capsys.readouterr().err
+    assert 'a.pth exists and is not replaced. Fix: give another name, or --force' in capsys.readouterr().err
     assert out.read_text() == 'mine'
     assert cli.main([*arguments, '--force']) == 0 and out.stat().st_size > 1000
 
@@ -275,11 +275,11 @@ def test_class_lists_that_do_not_fit_are_refused(files, tmp_path):
     refused(
         files / 'official.pkl',
         tmp_path,
-        '--classes coco_panoptic has 133 classes, the model has 5',
+        '--classes coco_panoptic has 133 classes, but the model has 5',
         classes='coco_panoptic',
     )
     (tmp_path / 'a.json').write_text(json.dumps(dict(classes=list('vwxyz'))))
-    refused(files / 'mmseg.pth', tmp_path, "class 0 is 'wall' and 'v'", classes=str(tmp_path / 'a.json'))
+    refused(files / 'mmseg.pth', tmp_path, "class 0 is 'wall', expected 'v'", classes=str(tmp_path / 'a.json'))
 
 
 @pytest.mark.parametrize('to, name', [('mmmaskformer', 'a.safetensors'), ('official', 'a.pkl'), ('transformers', 'a')])

@@ -39,7 +39,7 @@ test_dataloader = dict(dataset=dict(
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """Config and checkpoint of an untrained stock model on invented scenes."""
+    """Config and checkpoint of an untrained stock model on synthetic scenes."""
     folder = tmp_path_factory.mktemp('run')
     write_scenes(folder / 'scenes', num_train=1, num_val=6)
     text = CONFIG
@@ -227,7 +227,7 @@ def test_an_empty_picture_says_why_it_is_empty(panoptic_run, tmp_path):
 
 
 def test_output_that_the_model_does_not_give(panoptic_run, tmp_path):
-    with pytest.raises(ValueError, match='expected pred_detr_seg. Fix: .* ask for them in model.test_cfg'):
+    with pytest.raises(ValueError, match='expected pred_detr_seg. Fix: .* add them to model.test_cfg'):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_detr_seg')
     with pytest.raises(ValueError, match="field: found 'pred_masks'"):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_masks')

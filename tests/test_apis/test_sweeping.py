@@ -23,7 +23,7 @@ def config(tmp_path_factory):
     return runs.write_config(root / 'toy.py', root / 'scenes', iters=4)
 
 
-def invented(results):
+def fake_trainer(results):
     """A trainer that writes logs with these results, in the order of the calls, and the calls that it got."""
     calls = []
 
@@ -78,7 +78,7 @@ def test_zero_decoder_layers_are_refused_before_anything_is_trained(config, tmp_
 
 def test_table_of_several_seeds_has_means_and_deviations(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20']), tmp_path, [0, 1])
-    trainer, calls = invented([dict(mIoU=10.0), dict(mIoU=14.0), dict(mIoU=30.0), None])
+    trainer, calls = fake_trainer([dict(mIoU=10.0), dict(mIoU=14.0), dict(mIoU=30.0), None])
     sweep = run_sweep(config, planned, tmp_path, setting='queries', trainer=trainer, say=silent)
     assert sweep.header == ['queries', 'mIoU', 'mIoU ±', 'parameters (M)', 'runs'] and len(calls) == 4
     assert sweep.rows[0][:3] == ['5', 12.0, pytest.approx(8**0.5)] and sweep.rows[0][-1] == '2 of 2'
@@ -90,10 +90,10 @@ def test_table_of_several_seeds_has_means_and_deviations(config, tmp_path):
 
 def test_an_interrupted_sweep_goes_on_with_the_run_that_was_cut_off(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20', '40']), tmp_path)
-    trainer, _ = invented([dict(mIoU=1.0), KeyboardInterrupt()])
+    trainer, _ = fake_trainer([dict(mIoU=1.0), KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):
         run_sweep(config, planned, tmp_path, trainer=trainer, say=silent)
-    trainer, calls = invented([dict(mIoU=2.0), dict(mIoU=3.0)])
+    trainer, calls = fake_trainer([dict(mIoU=2.0), dict(mIoU=3.0)])
     sweep = run_sweep(config, planned, tmp_path, trainer=trainer, say=silent)
     assert [arguments[2].rpartition('/')[2] for arguments in calls] == ['20', '40']
     assert all('--resume' in arguments for arguments in calls)
@@ -111,12 +111,12 @@ def test_ending_the_command_ends_its_run(config, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(sweeping, 'train', train)
     command = ['sweep', str(config), '--key', 'queries', '--values', '5', '--work-dir', str(tmp_path)]
-    assert cli.main(command) == 130 and 'the same command goes on from here' in capsys.readouterr().err
+    assert cli.main(command) == 130 and 'the same command continues from here' in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_folder_of_other_settings_is_refused(config, tmp_path):
-    trainer, calls = invented([KeyboardInterrupt()])
+    trainer, calls = fake_trainer([KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):
         run_sweep(config, plan(config, cases_of('queries', ['5']), tmp_path), tmp_path, trainer=trainer, say=silent)
     other = plan(config, cases_of('queries', ['5']), tmp_path, common=['optim_wrapper.optimizer.lr=0.5'])
@@ -126,7 +126,7 @@ def test_a_folder_of_other_settings_is_refused(config, tmp_path):
 
 
 def test_a_metric_that_the_validation_lacks_is_named(config, tmp_path):
-    trainer, _ = invented([dict(mIoU=1.0)])
+    trainer, _ = fake_trainer([dict(mIoU=1.0)])
     with pytest.raises(ValueError, match=r"metrics: found \['PQ'\], expected some of \['mIoU'"):
         run_sweep(
             config, plan(config, cases_of('queries', ['5']), tmp_path), tmp_path, ['PQ'], trainer=trainer, say=silent
@@ -156,4 +156,4 @@ def test_the_command_trains_with_the_hosts_script_and_resumes(config, tmp_path, 
     result = json.loads((folder / RESULT_FILE).read_text())['metrics']
     (row, _) = csv.DictReader((tmp_path / 'sweep.csv').open())
     assert float(row['mIoU']) == result['mIoU'] and result['step'] == 4
-    assert cli.main(command) == 0 and capsys.readouterr().out.count('finished before') == 2
+    assert cli.main(command) == 0 and capsys.readouterr().out.count('already finished') == 2

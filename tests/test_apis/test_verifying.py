@@ -142,7 +142,7 @@ def blue_first(cfg):
     [
         (dilated, 'dilations=', 'dilations='),
         (strided, "style='caffe'", "style='caffe'"),
-        (blue_first, 'bgr_to_rgb=False', 'blue first'),
+        (blue_first, 'bgr_to_rgb=False', 'BGR images'),
     ],
 )
 def test_settings_of_the_hosts_that_no_weight_tells_are_kept_or_refused(tmp_path, change, expected, refusal):
@@ -196,7 +196,7 @@ def test_models_with_groups_in_the_backbone_give_the_same_outputs(tmp_path):
     assert all(torch.equal(back['state_dict'][name], value) for name, value in weights.items())
     assert "type='mmseg.ResNeXt'" in back['meta']['cfg']
     with pytest.raises(
-        ValueError, match='transformers has Swin and ResNet with a plain stem, the model has ResNeXt-50'
+        ValueError, match='transformers supports Swin and ResNet with a plain stem, but the model has ResNeXt-50'
     ):
         convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'hub', 'transformers')
 

@@ -115,11 +115,11 @@ def test_a_backbone(zoo, tmp_path):
 def test_offline(zoo, monkeypatch, files):
     monkeypatch.setenv('MMMASKFORMER_OFFLINE', '1')
     place = zoo.cache / 'toy/model_final.pkl'
-    message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* put it there: {place}'
+    message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* save it as {place}'
     with pytest.raises(OSError, match=message):
         converted_file('toy')
     place.write_bytes(b'\x80\x02 another file')
-    with pytest.raises(OSError, match=f'{place}: .*has sha256 .*expected .* Fix: remove it, or fetch http'):
+    with pytest.raises(OSError, match=f'{place}: .*has sha256 .*expected .* Fix: remove it, or download http'):
         converted_file('toy')
     shutil.copy(files / 'model_final.pkl', place)
     assert converted_file('toy').is_file() and not zoo.server.requests
@@ -184,7 +184,7 @@ def test_a_file_cut_off_by_the_server_says_what_to_remove(zoo, files):
     zoo.server.faults['hub/model.safetensors'] = ['short']
     folder = zoo.cache / 'hub/original'
     with pytest.raises(
-        ValueError, match=rf'zoo://hub is kept .* damaged or cut off.* To fetch it again, remove {folder}'
+        ValueError, match=rf'zoo://hub: the downloaded file is not .* cut off.* To download it again, remove {folder}'
     ):
         converted_file('hub')
     shutil.rmtree(folder)
@@ -201,7 +201,7 @@ def test_a_read_only_cache_serves_what_is_in_it(zoo, files, monkeypatch, tmp_pat
         assert converted_file(name).is_file() and original_file(name).exists()
     convert_checkpoint('zoo://toy', tmp_path / 'a.pth', 'mmseg', num_heads=4)
     find_model('toy').converted.unlink()
-    with pytest.raises(OSError, match='the cache folder cannot be used .*must not be written to.* Fix: set MMM'):
+    with pytest.raises(OSError, match='the cache folder cannot be used .*not writable.* Fix: set MMM'):
         converted_file('toy')
 
 
@@ -227,7 +227,7 @@ def test_names_can_be_given_to_the_functions_and_wrong_arguments_fetch_nothing(z
     out = tmp_path / 'a.pth'
     out.write_text('mine')
     for to, options, message in (
-        ('mmseg', {}, 'exists already'),
+        ('mmseg', {}, 'exists and is not replaced'),
         ('caffe', dict(force=True), '--to: found'),
         ('mmseg', dict(force=True, task='instance'), '--task: found'),
     ):
@@ -261,7 +261,7 @@ def test_addresses_with_more_than_a_path(zoo, files):
 def test_a_broken_transfer_goes_on_in_the_next_process(zoo, monkeypatch):
     monkeypatch.setattr(downloads, 'PAUSES', ())
     zoo.server.faults['toy/model_final.pkl'] = ['break']
-    with pytest.raises(OSError, match='cannot be fetched'):
+    with pytest.raises(OSError, match='cannot be downloaded'):
         converted_file('toy')
     size = (zoo.cache / 'toy/model_final.pkl.part').stat().st_size
     assert converted_file('toy').is_file()
@@ -281,4 +281,4 @@ def test_two_processes_fetch_once(zoo, said):
     path = converted_file('toy')
     out, _ = child.communicate(timeout=120)
     assert child.returncode == 0 and out.splitlines()[-1] == str(path) and len(zoo.server.requests) == 1
-    assert 'toy: another process fetches it; waiting for it to end' in said
+    assert 'toy: another process is downloading it; waiting' in said

@@ -57,7 +57,7 @@ def test_models_of_the_hosts():
 
 
 def test_nothing_and_something_unknown():
-    assert describe_layout([])[0] == 'it has no weights at all'
+    assert describe_layout([])[0] == 'it holds no weights'
     assert describe_layout(['x.a', 'x.b', 'x.c', 'x.d']) == (
         'its weights are x.a, x.b, x.c and 1 more',
         'give a checkpoint of this model',

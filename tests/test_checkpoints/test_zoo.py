@@ -61,7 +61,7 @@ def test_the_command_lists_and_filters(capsys, monkeypatch, tmp_path):
     out = capsys.readouterr().out
     assert 'zoo://maskformer_swin-t_ade20k' in out and 'mIoU 46.7, mIoU, several scales 48.8  [CC BY-NC 4.0]' in out
     assert 'model_final_8657a5.pkl' in out and 'md5:8657a5' in out and '2 models' in out
-    assert cli.main(['models', 'nothing']) == 2 and "no model has all of 'nothing'" in capsys.readouterr().err
+    assert cli.main(['models', 'nothing']) == 2 and "no model contains all of 'nothing'" in capsys.readouterr().err
 
 
 def test_the_list_needs_nothing_but_python():
@@ -97,7 +97,7 @@ def test_lists_of_your_own(monkeypatch, tmp_path):
         "address='http://a/b.pkl', expected": ENTRY | dict(package='transformers'),
         "checksum='abc', expected md5": ENTRY | dict(checksum='abc'),
         "checksum='md5:', expected md5": ENTRY | dict(checksum='md5:'),
-        "checksum='md5:D8DBEB', .* in lower case": ENTRY | dict(checksum='md5:D8DBEB'),
+        "checksum='md5:D8DBEB', .* with lower-case": ENTRY | dict(checksum='md5:D8DBEB'),
         "address='http://a/..', expected": ENTRY | dict(address='http://a/..'),
         'address=3, expected a text': ENTRY | dict(address=3),
         'config=7, expected a text': ENTRY | dict(config=7),

@@ -154,7 +154,7 @@ def test_orientation_that_no_size_tells(tmp_path, orientation):
     write(tmp_path, BLOCK, exif=exif(orientation))
     _, found = inspect_data(build(tmp_path))
     assert found.is_warning and f'a.jpg (orientation {orientation})' in found.text
-    assert 'of 1 images looked at (1 in all), 1 are turned or mirrored' in found.text
+    assert 'of 1 checked images (1 in total), 1 have an EXIF orientation' in found.text
     assert len(inspect_data(build(tmp_path, loader=dict(color_type='color_ignore_orientation')))) == 1
 
 

@@ -120,10 +120,10 @@ def test_a_model_on_the_meta_device_is_measured():
 
 def test_a_head_without_a_model_needs_its_channels():
     head = MODELS.build(ConfigDict(hosts.head_config(**LEFT_OUT)))
-    with pytest.raises(ValueError, match='decode_head.in_channels is left out, but the head is not part of a model'):
+    with pytest.raises(ValueError, match='decode_head.in_channels is not set, but the head is not part of a model'):
         head([torch.randn(1, 4, 8, 8)])
     with pytest.raises(
-        ValueError, match='in_channels is left out, but ModuleList has no backbone.*Fix: set in_channels'
+        ValueError, match='in_channels is not set, but ModuleList has no backbone.*Fix: set in_channels'
     ):
         nn.ModuleList([head])
     head = MODELS.build(ConfigDict(hosts.head_config(feature_strides=None)))
@@ -192,7 +192,7 @@ def test_a_plain_vit_is_measured_and_its_coarse_masks_are_announced(logged):
         segmentor(backbone, in_channels=[16] * 4, feature_strides=[4, 8, 16, 32])
     assert segmentor(backbone).decode_head.feature_strides == [16] * 4
     assert logged[0] == f'model.decode_head: measured features of channels {[16] * 4} and strides {[16] * 4}.'
-    assert 'the finest feature has stride 16' in logged[1] and 'mmmaskformer.SimpleFeaturePyramid' in logged[1]
+    assert 'the masks, have stride 16' in logged[1] and 'mmmaskformer.SimpleFeaturePyramid' in logged[1]
 
 
 @pytest.mark.parametrize(

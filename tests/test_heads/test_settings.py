@@ -163,7 +163,7 @@ def test_a_filled_train_cfg_of_our_segmentor_is_refused():
         train_cfg=dict(assigner=dict()),
         test_cfg=dict(mode='whole'),
     )
-    with pytest.raises(ValueError, match=r"model.train_cfg: found \['assigner'\], expected nothing"):
+    with pytest.raises(ValueError, match=r"model.train_cfg: found \['assigner'\], expected no keys"):
         MODELS.build(config)
 
 

@@ -70,7 +70,7 @@ def test_a_disk_that_takes_no_more_keeps_the_last_good_state(tmp_path, monkeypat
         fsync(descriptor)
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match=r'iteration 5 could not.*The newest whole one is .*iter_4.pth. Fix: make room'):
+    with pytest.raises(OSError, match=r'iteration 5 could not.*newest complete one is .*iter_4.pth. Fix: free space'):
         runner.train()
     # mmengine saved iteration 3 as well, because its validation gave a new best
     assert names(tmp_path) == ['best_mIoU_iter_3.pth', 'iter_3.pth', 'iter_4.pth']

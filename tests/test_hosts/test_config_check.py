@@ -24,7 +24,7 @@ from mmmaskformer.hosts.config_check import CheckConfigHook, other_batch, unread
 )
 def test_misspelt_keys_are_reported_with_what_was_meant(key, meant):
     [text] = unread_keys({key: 1, meant: 2, 'my_own_name': 3})
-    assert text == f"config: nothing reads the key '{key}'. Fix: if it was to be '{meant}', correct its spelling."
+    assert text == f"config: nothing reads the key '{key}'. Fix: if '{meant}' is meant, correct the spelling."
 
 
 def test_keys_of_dicts_that_are_passed_over_are_reported():

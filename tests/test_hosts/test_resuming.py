@@ -71,7 +71,7 @@ def test_a_resumed_run_sees_the_same_images_and_learns_the_same(copy, told, unin
     assert len(runner.model.seen) == 4
     assert torch.equal(torch.stack(runner.model.seen), torch.stack(uninterrupted[1][4:]))
     assert torch.equal(final_weights(runner), uninterrupted[2])
-    assert 'The data loader starts at iteration 4; nothing is read again.' in told
+    assert 'The data loader starts at iteration 4; no data are read again.' in told
 
 
 @pytest.mark.parametrize('seed', [None, 6])
@@ -126,9 +126,7 @@ def test_wrapped_data_are_the_same_after_a_resume(tmp_path):
 
 def test_other_samplers_read_again_and_say_so(copy, told):
     resume(copy(6), sampler='InfiniteSampler')
-    assert any(
-        'iterations are read again to skip them. Faster: train_dataloader.sampler.type=' in line for line in told
-    )
+    assert any('read again in order to skip them. Faster: train_dataloader.sampler.type=' in line for line in told)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +135,7 @@ def test_other_samplers_read_again_and_say_so(copy, told):
 def test_the_newest_checkpoint_of_the_folder_is_taken(copy, told, pointer):
     work_dir = copy(2, 4, pointer=pointer)
     assert len(resume(work_dir).model.seen) == 4
-    assert f'{work_dir}/iter_4.pth is the newest whole checkpoint of this run' in '\n'.join(told)
+    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(told)
 
 
 @pytest.mark.parametrize('length', [0.5, 0.999, 0])
@@ -146,7 +144,7 @@ def test_a_broken_newest_checkpoint_is_passed_over(copy, told, length):
     content = (work_dir / 'iter_4.pth').read_bytes()
     (work_dir / 'iter_4.pth').write_bytes(content[: int(length * len(content))])
     assert len(resume(work_dir).model.seen) == 6
-    assert f'{work_dir}/iter_2.pth is the newest whole checkpoint of this run (iter_4.pth broken).' in told
+    assert f'{work_dir}/iter_2.pth is the newest complete checkpoint of this run (iter_4.pth broken).' in told
 
 
 def test_a_flipped_bit_is_found(copy):
@@ -154,20 +152,20 @@ def test_a_flipped_bit_is_found(copy):
     content = bytearray((work_dir / 'iter_4.pth').read_bytes())
     content[len(content) // 3] ^= 8
     (work_dir / 'iter_4.pth').write_bytes(content)
-    with pytest.raises(ValueError, match=r'none of the checkpoints iter_4.pth is whole.* Fix: remove them'):
+    with pytest.raises(ValueError, match=r'none of the checkpoints iter_4.pth is complete.* Fix: remove them'):
         resume(work_dir)
 
 
 def test_a_chosen_older_checkpoint_of_the_folder_is_taken(copy, told):
     assert len(resume(copy(2, 4, pointer='iter_2.pth')).model.seen) == 6
-    assert any('names iter_2.pth, though there are iter_4.pth, which are older' in line for line in told)
+    assert any('names iter_2.pth, although iter_4.pth exist and are older' in line for line in told)
 
 
 def test_a_pointer_that_is_older_than_the_newest_checkpoint_is_passed_over(copy, told):
     work_dir = copy(2, 4, pointer='iter_2.pth')
     os.utime(work_dir / 'last_checkpoint', (1, 1))
     assert len(resume(work_dir).model.seen) == 4
-    assert f'{work_dir}/iter_4.pth is the newest whole checkpoint of this run' in '\n'.join(told)
+    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(told)
 
 
 def test_a_copied_work_dir_leaves_the_original_alone(tmp_path, uninterrupted):
@@ -199,7 +197,7 @@ def test_without_a_checkpoint_the_run_starts_from_load_from(copy, told, uninterr
 def test_the_runs_own_checkpoint_wins_over_load_from(copy, told, uninterrupted):
     runner = resume(copy(4), load_from=str(uninterrupted[0] / 'iter_8.pth'))
     assert len(runner.model.seen) == 4
-    assert any('iter_4.pth. load_from=' in line and 'is not used' in line for line in told)
+    assert any('iter_4.pth. load_from=' in line and 'is ignored' in line for line in told)
 
 
 def test_a_load_from_inside_the_work_dir_is_resumed(copy):
@@ -210,7 +208,7 @@ def test_a_load_from_inside_the_work_dir_is_resumed(copy):
 def test_a_run_without_anything_to_resume_says_so(copy, told):
     work_dir = copy()
     assert len(resume(work_dir, iters=1).model.seen) == 1
-    assert told == [f'There is no checkpoint of this run in {work_dir} to resume from: it starts at iteration 0.']
+    assert told == [f'There is no checkpoint of this run in {work_dir} to resume from; it starts at iteration 0.']
 
 
 @pytest.mark.parametrize(
@@ -265,7 +263,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, told, uninterrup
     with pytest.raises(Killed):
         runner.train()
     resumed = resume(work_dir, checkpoint=dict(interval=1))
-    assert f'The validation after iteration {step} did not finish: it is run now.' in told
+    assert f'The validation after iteration {step} did not finish; running it now.' in told
     assert torch.equal(final_weights(resumed), uninterrupted[2])
     best = [path.name for path in work_dir.glob('best_*.pth')]
     assert best == ['best_mIoU_iter_6.pth']
@@ -298,10 +296,10 @@ def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, pan
     first = runs.run_script(*arguments, 'train_cfg.max_iters=2', cwd=tmp_path)
     out = first.stdout + first.stderr
     assert 'it starts from the weights of load_from=other/iter_2.pth' in out
-    assert 'its weights go into the' in out and 'Iter(train) [1/2]' in out
+    assert 'its weights are loaded into the' in out and 'Iter(train) [1/2]' in out
     second = runs.run_script(*arguments, cwd=tmp_path)
     out = second.stdout + second.stderr
-    assert 'mine/iter_2.pth. load_from=other/iter_2.pth is not used' in out
+    assert 'mine/iter_2.pth. load_from=other/iter_2.pth is ignored' in out
     assert 'resumed epoch: 0, iter: 2' in out and 'Iter(train) [3/4]' in out
     assert {path.name: path.read_bytes() for path in (tmp_path / 'other').glob('*.pth')} == before
 
@@ -358,7 +356,7 @@ def test_an_older_checkpoint_of_epochs_of_another_length_is_refused(tmp_path, un
     checkpoint = torch.load(uninterrupted_epochs[0] / 'epoch_1.pth', weights_only=True)
     checkpoint['message_hub']['runtime_info'].pop('seen_data')
     torch.save(checkpoint, tmp_path / 'epoch_1.pth')
-    with pytest.raises(ValueError, match=r'iteration 4 belongs to epoch 2, but epochs have 1 iterations now.*Fix'):
+    with pytest.raises(ValueError, match=r'iteration 4 is of epoch 2, but epochs now have 1 iterations.*Fix'):
         resume(tmp_path, iters=3, by_epoch=True, batch=7)
 
 
@@ -367,11 +365,11 @@ def test_other_samplers_by_epoch_say_what_differs_or_refuse(tmp_path, told):
     make_runner(tmp_path / 'a', checkpoint=dict(interval=1), **settings).train()
     (tmp_path / 'a/epoch_2.pth').unlink()
     resume(tmp_path / 'a', **settings)
-    assert any('the augmentation draws other numbers' in line for line in told)
+    assert any('the augmentation uses other random numbers' in line for line in told)
     by_iteration = dict(by_epoch=False, interval=3, max_keep_ckpts=-1)
     make_runner(tmp_path / 'b', checkpoint=by_iteration, **settings).train()
     (tmp_path / 'b/iter_8.pth').unlink()
-    with pytest.raises(ValueError, match=r'iteration 6 lies within epoch 2, after 2 of 4 iterations.*ResumableSampler'):
+    with pytest.raises(ValueError, match=r'iteration 6 was saved within epoch 2, after 2 of 4 .*ResumableSampler'):
         resume(tmp_path / 'b', checkpoint=by_iteration, **settings)
 
 

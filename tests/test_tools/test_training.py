@@ -69,7 +69,7 @@ def test_panoptic_training_with_mim_prints_pq_and_starts_from_a_semantic_checkpo
     out = runs.run(
         '-m', 'mim', 'train', 'mmdet', str(config), '--cfg-options', 'load_from=semantic/iter_2.pth', cwd=tmp_path
     ).stdout
-    assert 'The checkpoint has a decode_head: its weights go into the panoptic_head' in out
+    assert 'The checkpoint has a decode_head: its weights are loaded into the panoptic_head' in out
     assert 'missing keys' not in out and 'panoptic/PQ' in out and 'mIoU' in out
     checkpoint = str(tmp_path / 'work_dirs/toy/iter_2.pth')
     options = ['--cfg-options', 'test_evaluator.classwise=True', f'test_evaluator.outfile_prefix={tmp_path}/result']

@@ -4,9 +4,9 @@
     python tools/benchmark/interruptions.py --kills 20
     python tools/benchmark/interruptions.py --kills 0 --resume-at 50000
 
-Trains a small model on invented scenes with MMSegmentation's own train.py. Half of the kills (SIGKILL) come at a random
-time, half while a checkpoint is written. The tool fails if a file under the name of a checkpoint is broken at any
-time, or if final weights, best checkpoint or the list of files differ from those of the uninterrupted run. It then
+Trains a small model on synthetic scenes with MMSegmentation's own train.py. Half of the kills (SIGKILL) come at a
+random time, half while a checkpoint is written. The tool fails if a file under the name of a checkpoint is broken at
+any time, or if final weights, best checkpoint or the list of files differ from those of the uninterrupted run. It then
 shows how long a run takes to its first step, from the start and resumed at a late iteration.
 """
 

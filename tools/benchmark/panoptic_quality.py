@@ -1,6 +1,6 @@
 """Time of our panoptic quality and of panopticapi's, per image, in one run that also checks that they agree.
 
-The maps are invented, of the size of COCO's and with rough outlines. Four ways to get them:
+The maps are synthetic, of the size of COCO's and with rough outlines. Four ways to get them:
 
     metric      a test of a model: our metric and MMDetection's, which is panopticapi behind a metric's interface; the
                 prediction is in memory, the ground truth in a PNG file

@@ -1,5 +1,5 @@
 # ADE20K, 150 classes: the published recipe for 512 x 512 crops (paper, implementation details; official configs).
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
 # K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
 num_classes = 150

@@ -1,5 +1,5 @@
 # ADE20K-Full, 847 classes, labels of 16 bits: the published recipe, that of ADE20K with 512 x 512 crops.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
 # K of these data and the label of ignored pixels; the model takes both from here.
 num_classes = 847

@@ -1,6 +1,6 @@
 # ADE20K panoptic, 150 classes in the order of the semantic benchmark, 100 of them things: the published recipe with
 # 640 x 640 crops (official configs).
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/panoptic.py'
 # K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
 num_classes = 150

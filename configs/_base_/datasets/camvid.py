@@ -1,7 +1,7 @@
 # CamVid, 11 classes, 480 x 360 pixels (width x height): 367 training, 101 validation and 233 test images.
 # The published augmentation at the scale of these images, for a small run that needs no large GPU. Validation is easy
 # (frames of a drive that training has seen); report the number on test.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
 # K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
 num_classes = 11

@@ -1,5 +1,5 @@
 # Cityscapes, 19 classes: the published recipe, crops of 512 x 1024, tests of whole images.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
 # K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
 num_classes = 19

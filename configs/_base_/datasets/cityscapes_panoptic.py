@@ -1,6 +1,6 @@
 # Cityscapes panoptic, 19 classes in the order of their train ids, 8 of them things. Not in the paper: its recipe for
 # Cityscapes (cityscapes.py) with panoptic targets.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/panoptic.py'
 # K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
 num_classes = 19

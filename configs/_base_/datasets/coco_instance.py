@@ -1,7 +1,7 @@
 # COCO instance segmentation, 80 classes, all things: MMDetection's transforms, and its data set and metric with the
 # defects of a file counted. Not in the paper.
 # The augmentation of coco_panoptic.py with the host's transforms, which also move boxes and masks.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/loaders.py'
 # K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
 num_classes = 80

@@ -1,5 +1,5 @@
 # Mapillary Vistas v1.2, 65 classes: the published recipe, crops of 1280 x 1280, tests with a long side of 2048.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
 # K of these data and the label of ignored pixels; the model takes both from here.
 num_classes = 65

@@ -1,6 +1,6 @@
-# Invented scenes, 9 classes, 80 to 112 pixels high and 112 to 144 wide; mmmaskformer.datasets.scenes.scenes makes them.
-# Light augmentation without colour jitter: the scenes come in varied light and colours already.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Synthetic scenes of mmmaskformer.datasets.scenes, 9 classes, 80 to 112 pixels high and 112 to 144 wide.
+# Augmentation is light and without colour jitter, since light and colours of the scenes vary already.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
 # K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
 num_classes = 9

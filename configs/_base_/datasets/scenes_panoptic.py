@@ -1,7 +1,7 @@
-# Invented scenes, 9 classes, things and stuff mixed, 80 to 112 pixels high and 112 to 144 wide, for MMDetection.
+# Synthetic scenes, 9 classes, things and stuff mixed, 80 to 112 pixels high and 112 to 144 wide, for MMDetection.
 # The augmentation of scenes.py; tests are at a larger scale, which small things need. Every image has segments, and
 # those that a crop empties are dropped.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/panoptic.py'
 # K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
 num_classes = 9

@@ -28,15 +28,16 @@ def draw_class_masks(
 ) -> Report:
     """Draw the masks of all queries that predict a class, for some images that contain it.
 
-    Trained with semantic ground truth, one query predicts all objects of a class; trained with panoptic ground truth, a
-    query predicts one of them.
+    In a model trained with semantic ground truth, one query predicts all objects of a class; in one trained with
+    panoptic ground truth, a query predicts one object.
 
     Args:
-        name: of the class, in the class lists of all models.
-        models: config and checkpoint of each.
-        out: folder to write CLASS.png (for each image a row per model) and CLASS.csv (a row for each query) into.
-        num: number of images of the first model's test set; the others' test sets must have them too.
-        object_threshold: a query predicts the class if it is its most probable one, with a probability above this.
+        name: name of the class, which must be in the class lists of all models.
+        models: config and checkpoint of each model.
+        out: folder for CLASS.png (for each image a row per model) and CLASS.csv (a row for each query).
+        num: number of images of the first model's test set; the test sets of the other models must have them too.
+        object_threshold: a query predicts the class if the class is its most probable one and its probability is above
+            this threshold.
         cfg_options: entries to replace in all configs.
 
     Raises:
@@ -44,7 +45,7 @@ def draw_class_masks(
         ValueError: if a model lacks the class or has no queries, or no image contains the class.
     """
     if num < 1 or not models:
-        raise ValueError(f'found {num} images and {len(models)} models, expected at least one of each')
+        raise ValueError(f'--num and --model: found {num} images and {len(models)} models, expected at least one each')
     rows: list[list[MaskRow]] = []
     table: list[list] = []
     images: list[str] = []
@@ -91,12 +92,12 @@ def _images_with(trained: Trained, label: int, name: str, num: int) -> list[str]
     """Paths of images that contain a class, spread over the test set."""
     paths = [info['img_path'] for leaf, info in _entries(trained) if label in labels_of_entry(leaf, info)]
     if not paths:
-        raise ValueError(f'class {name!r}: found it in no image of the test set, expected at least one')
+        raise ValueError(f'class {name!r}: found in no image of the test set, expected at least one')
     return [paths[i] for i in spread_indices(len(paths), num)]
 
 
 def _indices_of(trained: Trained, images: Sequence[str], config: str | Path) -> list[int]:
-    """Where images stand in a test set: by path, else by the name of the file."""
+    """Indices of images in a test set, found by path or else by file name."""
     paths = [info['img_path'] for _, info in _entries(trained)]
     by_path = {str(Path(path).resolve()): index for index, path in enumerate(paths)}
     by_name = {Path(path).stem: index for index, path in enumerate(paths)}
@@ -105,7 +106,7 @@ def _indices_of(trained: Trained, images: Sequence[str], config: str | Path) -> 
         index = by_path.get(str(Path(image).resolve()), by_name.get(Path(image).stem))
         if index is None:
             raise ValueError(
-                f'{config}: its test set has no image {Path(image).name}, expected those of the first model'
+                f'{config}: its test set has no image {Path(image).name}, expected the images of the first model'
             )
         found.append(index)
     return found

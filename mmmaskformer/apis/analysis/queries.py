@@ -1,4 +1,4 @@
-"""Which classes the queries of a trained model predict, and how many classes the images of a data set have."""
+"""Analyses of the classes that queries predict and of the classes per image of a data set."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +21,11 @@ PAPER = (
 
 
 class Report(NamedTuple):
-    """What an analysis found.
+    """The result of an analysis.
 
     Attributes:
-        lines: to print.
-        files: written.
+        lines: text to print.
+        files: the files written.
     """
 
     lines: list[str]
@@ -44,7 +44,7 @@ def analyze_queries(
     Args:
         config: mmengine config file.
         checkpoint: its weights.
-        out: folder to write queries.csv (a row for each query, with its classes) and queries.png into.
+        out: folder for queries.csv (a row for each query, with its classes) and queries.png.
         object_threshold: only predictions with a class probability above it count.
         cfg_options: entries to replace in the config.
 
@@ -84,13 +84,13 @@ def analyze_classes(
 
     Args:
         config: mmengine config file.
-        out: folder to write classes.csv (a row for each class), classes_per_image.csv and classes_per_image.png into.
-        loader: whose data set.
+        out: folder for classes.csv (a row for each class), classes_per_image.csv and classes_per_image.png.
+        loader: key of the data loader whose data set is analysed.
         cfg_options: entries to replace in the config.
 
     Raises:
         FileNotFoundError: if the config or files of the data set do not exist.
-        ValueError: if the config has no such loader, or the data set no annotations.
+        ValueError: if the config has no such loader, or the data set has no annotations.
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
@@ -123,10 +123,10 @@ def labels_of_images(dataset: Any) -> Iterator[list[int]]:
 
 
 def labels_of_entry(dataset: Any, info: dict) -> list[int]:
-    """The classes in one image; crowds and ignored pixels left out.
+    """The classes in one image, without crowds and ignored pixels.
 
     Args:
-        dataset: that the entry is of.
+        dataset: data set of the entry.
         info: the entry.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Object and overlap thresholds of panoptic inference, swept on a validation set without running the network again."""
+"""Sweep of the object and overlap thresholds of panoptic inference with a single run of the network."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +26,8 @@ class Entry(NamedTuple):
     """An image of a sweep.
 
     Attributes:
-        prediction: of the image.
-        sample: what `panoptic_truth` reads.
+        prediction: prediction for the image.
+        sample: data sample with the ground truth, as `panoptic_truth` reads it.
     """
 
     prediction: StoredPrediction
@@ -43,16 +43,16 @@ def sweep_thresholds(
     store: str | Path | None = None,
     cfg_options: dict | None = None,
 ) -> Report:
-    """Run a panoptic model once over the test set of its config and measure PQ at every pair of thresholds.
+    """Run a panoptic model once over the test set of its config and compute PQ for every pair of thresholds.
 
     Args:
         config: mmengine config file.
         checkpoint: its weights.
-        out: folder to write thresholds.csv, thresholds.md and thresholds.png into.
+        out: folder for thresholds.csv, thresholds.md and thresholds.png.
         object_thresholds: of class probabilities, in [0, 1].
         overlap_thresholds: of areas, in [0, 1].
-        store: folder to keep the predictions in, for `sweep_stored`; None keeps none. Queries below the lowest object
-            threshold are left out.
+        store: folder in which the predictions are stored for `sweep_stored`; None stores nothing. Queries below the
+            lowest object threshold are not stored.
         cfg_options: entries to replace in the config.
 
     Raises:
@@ -63,7 +63,7 @@ def sweep_thresholds(
     if not trained.is_panoptic:
         raise ValueError(
             f'{config}: found a semantic model, expected a panoptic one. Fix: give the config of a panoptic model; '
-            'mmmaskformer analyze inference compares the ways of inference of a semantic one'
+            'mmmaskformer analyze inference compares the inference modes of a semantic one'
         )
     sweep = ThresholdSweep(object_thresholds, overlap_thresholds, trained.is_thing)
     entries = _entries_of(trained, sweep.object_thresholds[0])
@@ -82,17 +82,17 @@ def sweep_stored(
     object_thresholds: Sequence[float] | None = None,
     overlap_thresholds: Sequence[float] = OVERLAP,
 ) -> Report:
-    """The same from predictions that were kept, without model and network.
+    """Like `sweep_thresholds`, from stored predictions, without a model.
 
     Args:
-        stored: the folder.
+        stored: folder of the predictions.
         out: as in `sweep_thresholds`.
-        object_thresholds: not below the one that the predictions were stored at; None takes the usual ones from there.
+        object_thresholds: not below the threshold of the stored predictions; None takes the defaults from there on.
         overlap_thresholds: of areas, in [0, 1].
 
     Raises:
         FileNotFoundError: if the folder has no stored predictions.
-        ValueError: if an object threshold is below that of the stored predictions.
+        ValueError: if an object threshold is below the one of the stored predictions.
     """
     list_file = Path(stored) / LIST_FILE
     if not list_file.is_file():
@@ -106,8 +106,8 @@ def sweep_stored(
         object_thresholds = sorted({lowest, *(threshold for threshold in OBJECT if threshold >= lowest)})
     if min(object_thresholds, default=lowest) < lowest:
         raise ValueError(
-            f'object thresholds: found {min(object_thresholds)}, expected at least {lowest}, at which the predictions '
-            f'in {stored} were stored. Fix: leave lower ones out, or store the predictions again'
+            f'object thresholds: found {min(object_thresholds)}, expected at least {lowest}, the threshold of the '
+            f'predictions in {stored}. Fix: omit lower ones, or store the predictions again'
         )
     sweep = ThresholdSweep(object_thresholds, overlap_thresholds, content['is_thing'])
     images = track(content['images'], description='images')
@@ -126,7 +126,7 @@ def _entries_of(trained: Trained, lowest: float) -> Iterator[Entry]:
 
 
 def _storing(entries: Iterable[Entry], folder: Path, trained: Trained, lowest: float) -> Iterator[Entry]:
-    """Hand entries on and write them on the way; the list of files comes last."""
+    """Store each entry and pass it on; the list of files is written last."""
     images: list[dict[str, Any]] = []
     for number, entry in enumerate(entries):
         file = f'{number:06d}.npz'

@@ -1,11 +1,11 @@
 """Train a config once for each value of a setting and tabulate the results, as the paper's ablations do.
 
-Each value is trained with the host's own script in a folder of its own below --work-dir. The same command goes on after
-an interruption: finished runs are skipped, the one that was cut off is resumed. After each run sweep.md, sweep.csv and
-sweep.png are written into --work-dir.
+Each value is trained with the host's own script, in a folder of its own below --work-dir. After an interruption the
+same command continues: finished runs are skipped, the interrupted one is resumed. sweep.md, sweep.csv and sweep.png are
+written to --work-dir after each run.
 
-A setting is any key of --cfg-options, or one of: queries, layers, self-attention, deep-supervision, seed. --case names
-a row that changes several entries; with a name alone it is the config as it stands:
+A setting is any key of --cfg-options, or one of: queries, layers, self-attention, deep-supervision, seed. --case adds a
+row that changes several entries; a case with only a name is the unchanged config:
 
   mmmaskformer sweep CONFIG --work-dir DIR --case bipartite --case "no self-attention" self-attention=False
 """
@@ -19,7 +19,7 @@ EXAMPLE = (
     '--work-dir work_dirs/sweep'
 )
 INTERRUPTED = 130
-"""The status by which shells know that a command was ended by Ctrl-C."""
+"""Exit status of a command that was ended by Ctrl-C."""
 
 
 def add_arguments(parser):
@@ -36,15 +36,15 @@ def add_arguments(parser):
         help='a row that changes several settings; may be repeated',
     )
     parser.add_argument('--work-dir', required=True, help='folder of the runs and of the tables')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[], help='train each row with these seeds')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[], help='train each row with each of these seeds')
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='columns (default: mIoU, PQ-St and PQ)')
     parser.add_argument(
         '--print',
         action='store_true',
         dest='print_only',
-        help='print the commands of the runs that are not finished, to run them elsewhere; call sweep again to collect',
+        help='print the commands of the unfinished runs, to run them elsewhere; a second call collects the results',
     )
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='entries of all runs')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='config entries of all runs')
 
 
 def run(args) -> int:
@@ -59,12 +59,12 @@ def run(args) -> int:
             if finished(each) is None:
                 print(shlex.join(['mmmaskformer', 'train', *arguments_of(args.config, each)]))
         return 0
-    # A sweep that is ended must not leave its run training: the next one would train in the same folder.
+    # A terminated sweep must end its training run as well, since the next sweep would train in the same folder.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sweep = run_sweep(args.config, runs, args.work_dir, args.metrics, args.key or 'case')
     except KeyboardInterrupt:
-        print('stopped: the same command goes on from here', file=sys.stderr)
+        print('stopped; the same command continues from here', file=sys.stderr)
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)

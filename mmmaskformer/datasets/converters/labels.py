@@ -1,4 +1,4 @@
-"""Ids of published label files: what they become, and one error for those that should not be there."""
+"""Ids in published label files: lookup tables, counts, and an error for unknown ids."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +11,10 @@ MAX_IDS = 2**16
 
 
 def lookup_table(label_of_id: dict[int, int], missing: int) -> np.ndarray:
-    """A table for ids of up to 16 bits.
+    """Build a lookup table for ids of up to 16 bits.
 
     Args:
-        label_of_id: id in a file to label.
+        label_of_id: label for each id in the files.
         missing: label of all other ids.
 
     Returns:
@@ -29,7 +29,7 @@ def ids_and_pixels(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ids that occur, ascending, and the number of pixels of each.
 
     Args:
-        ids: integer, any shape; from 0 to 65535 it is counted without sorting.
+        ids: integer, any shape; values from 0 to 65535 are counted without sorting.
     """
     if ids.size and (ids.min() < 0 or ids.max() >= MAX_IDS):
         return np.unique(ids, return_counts=True)
@@ -39,16 +39,16 @@ def ids_and_pixels(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def require_known_ids(ids: np.ndarray, known: Iterable[int], path: Path, expected: str) -> None:
-    """Check that a file holds published ids only.
+    """Check that a file contains only published ids.
 
     Args:
-        ids: integer, of the file.
+        ids: integer ids of the file.
         known: ids that may occur.
-        path: of the file.
-        expected: what the ids are, for the message.
+        path: path of the file.
+        expected: description of the ids, for the message.
 
     Raises:
-        ValueError: naming the other ids, with their pixels.
+        ValueError: if there are other ids; names them with their numbers of pixels.
     """
     found, pixels = ids_and_pixels(ids)
     unknown = ~np.isin(found, list(known))
@@ -56,20 +56,20 @@ def require_known_ids(ids: np.ndarray, known: Iterable[int], path: Path, expecte
         rows = zip(found[unknown][:8].tolist(), pixels[unknown][:8].tolist(), strict=True)
         named = ', '.join(f'{number} ({count} px)' for number, count in rows)
         raise ValueError(
-            f'{path}: found the ids {named}, expected {expected}. Fix: the file is damaged or of another release of '
-            'the data set; unpack the archive again.'
+            f'{path}: found the ids {named}, expected {expected}. Fix: the file is damaged or belongs to another '
+            'release of the data set; unpack the archive again.'
         )
 
 
 def count_labels(labels: np.ndarray, num_classes: int) -> dict[int, int]:
-    """Pixels of each class.
+    """Count the pixels of each class.
 
     Args:
         labels: (H, W) integer; values from ``num_classes`` on are ignored.
         num_classes: K.
 
     Returns:
-        Label to number of pixels, without zeros.
+        Number of pixels by label, without zeros.
     """
     counts = np.bincount(np.minimum(labels.ravel(), num_classes), minlength=num_classes + 1)[:num_classes]
     return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
@@ -84,7 +84,7 @@ def require_same_size(image: Path, annotation: Path, size: tuple[int, int]) -> N
         size: (height, width) of the annotation.
 
     Raises:
-        ValueError: if the image is no picture, or of another size.
+        ValueError: if the image cannot be decoded or has another size.
     """
     header = read_header(str(image))
     if header is None:
@@ -95,6 +95,6 @@ def require_same_size(image: Path, annotation: Path, size: tuple[int, int]) -> N
     if header.stored_size != size:
         raise ValueError(
             f'{annotation}: {size[0]} x {size[1]} pixels (height x width), but its image {image} has '
-            f'{header.stored_size[0]} x {header.stored_size[1]}. Expected one size. Fix: one of the two is of another '
-            'release or damaged; unpack the archives again.'
+            f'{header.stored_size[0]} x {header.stored_size[1]}. Expected equal sizes. Fix: one of the two is damaged '
+            'or belongs to another release; unpack the archives again.'
         )

@@ -80,7 +80,7 @@ def test_second_run_needs_no_files_of_the_publishers(tmp_path):
     tree.source.rename(tmp_path / 'gone')
     assert prepare_part(tree, RECIPES['cocostuff10k']).kept
     next(tree.root.rglob('*_labelTrainIds.png')).unlink()
-    with pytest.raises(ValueError, match=r'1 of 6 files that it lists are missing .*--overwrite'):
+    with pytest.raises(ValueError, match=r'1 of its 6 files are missing .*--overwrite'):
         prepare_part(tree, RECIPES['cocostuff10k'])
 
 
@@ -106,8 +106,8 @@ def test_deleted_files_are_missed_later(tmp_path, monkeypatch, capsys, name, fol
     prepare_part(tree, RECIPES[name])
     shutil.rmtree(tree.root / folder)
     assert cli.main(['data', 'check', name, '--root', str(tree.root)]) == 2
-    assert f'found no folder {tree.root / folder}' in capsys.readouterr().err
-    with pytest.raises(FileNotFoundError, match='found no folder'):
+    assert f'the folder {tree.root / folder} does not exist' in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match='the folder .* does not exist'):
         prepare_part(tree, RECIPES[name]._replace(images={split: len(row) for split, row in tree.truth.items()}))
 
 
@@ -135,7 +135,7 @@ def test_files_of_other_tools_are_kept_if_they_are_the_same(tree):
     write_map(mine, np.zeros(SIZE))
     (tree.root / 'cityscapes.prepared.json').unlink()
     before = visible(tree.root)
-    with pytest.raises(ValueError, match=r'aachen.*_labelTrainIds\.png: this file is there already and differs'):
+    with pytest.raises(ValueError, match=r'aachen.*_labelTrainIds\.png: this file exists and differs'):
         prepare_part(tree, recipe)
     assert visible(tree.root) == before
     prepare_part(tree, recipe, overwrite=True)
@@ -219,14 +219,14 @@ def test_ctrl_c_on_the_command_line(tree, monkeypatch, capsys):
     monkeypatch.setitem(RECIPES, 'cityscapes_panoptic', CITY._replace(convert=Stopping(CITY.convert, after=4)))
     arguments = ['data', 'prepare', 'cityscapes_panoptic', '--root', str(tree.root), '--partial', '--workers', '1']
     assert cli.main(arguments) == 130
-    assert 'the same command goes on from here' in capsys.readouterr().err
+    assert 'the same command resumes from here' in capsys.readouterr().err
 
 
 def test_two_preparations_at_once(tree):
     lock = tree.root / '.cityscapes_panoptic.preparing/lock'
     lock.parent.mkdir()
     lock.write_text(f'{os.getppid()} {staging.socket.gethostname()}')
-    with pytest.raises(ValueError, match=rf'lock: another preparation is at work here .*{os.getppid()}'):
+    with pytest.raises(ValueError, match=rf'lock: another preparation is running here .*{os.getppid()}'):
         prepare_part(tree)
     lock.write_text(f'4194304 {staging.socket.gethostname()}')  # killed
     prepare_part(tree)

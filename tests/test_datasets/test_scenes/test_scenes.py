@@ -1,4 +1,4 @@
-"""The invented scenes: what they look like, and what is written to disk."""
+"""The synthetic scenes: what they look like, and what is written to disk."""
 
 import json
 
@@ -128,7 +128,7 @@ def test_other_arguments_are_refused_until_overwrite(tmp_path):
 
 def test_foreign_folder_is_never_replaced(tmp_path):
     (tmp_path / 'thesis.txt').write_text('years of work')
-    with pytest.raises(FileExistsError, match='holds something other than a set of scenes'):
+    with pytest.raises(FileExistsError, match='is not empty and not a data set of scenes'):
         write_scenes(tmp_path, num_train=1, num_val=1, overwrite=True)
     assert (tmp_path / 'thesis.txt').exists()
 
