@@ -1,6 +1,6 @@
 """Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
 
-Imported first by `mmmaskformer.registry`. It makes six changes, each only where it is needed:
+Imported first by `mmmaskformer.registry`. It makes seven changes, each only where it is needed:
 
 1. mmcv-lite has the Python part of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
    MMDetection or MMSegmentation fails. A stand-in replaces the module if it is absent; every op in it raises an error
@@ -13,6 +13,7 @@ Imported first by `mmmaskformer.registry`. It makes six changes, each only where
 5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names; these are
    provided. If a checkpoint does not store its classes, the inferencer assumes those of COCO; it now uses the config's.
 6. mmengine's launchers of several processes need GPUs. On a machine without one they use the CPU; see `without_gpu`.
+7. mmengine takes settings of a run as they are. They are checked before anything is built; see `run_settings`.
 """
 
 # so that an interpreter that is too old can import this file for the doctor, which reports it
@@ -284,6 +285,12 @@ def _launch_without_gpu() -> None:
     without_gpu.install()
 
 
+def _check_settings_of_runs() -> None:
+    from mmmaskformer import run_settings  # imports torch and mmengine
+
+    run_settings.install()
+
+
 def apply() -> None:
     """Run the checks and all changes except those of the inferencers, which are made when a model is built."""
     import torch
@@ -295,3 +302,4 @@ def apply() -> None:
     announce_configs()
     replace_deprecated_file_client()
     _launch_without_gpu()
+    _check_settings_of_runs()

@@ -76,22 +76,23 @@ class ClassesPerImage(NamedTuple):
     images_of_class: np.ndarray
 
     @classmethod
-    def of(cls, labels_of_images: Iterable[Iterable[int]], num_classes: int) -> 'ClassesPerImage':
+    def of(cls, labels_of_images: Iterable[tuple[str, Iterable[int]]], num_classes: int) -> 'ClassesPerImage':
         """Count.
 
         Args:
-            labels_of_images: for each image the classes in it; a class may be listed more than once.
+            labels_of_images: for each image its name, for messages, and the classes in it; a class may be listed more
+                than once.
             num_classes: K.
 
         Raises:
             ValueError: if a label is outside the class list.
         """
         numbers, images_of_class = [], np.zeros(num_classes, np.int64)
-        for labels in labels_of_images:
+        for name, labels in labels_of_images:
             present = sorted(set(labels))
             if present and not 0 <= present[0] <= present[-1] < num_classes:
                 raise ValueError(
-                    f'labels: found {present} in an image, expected 0 to {num_classes - 1}. Fix: check the class list, '
+                    f'{name}: found the labels {present}, expected 0 to {num_classes - 1}. Fix: check the class list, '
                     'reduce_zero_label and ignore_index of the data set'
                 )
             images_of_class[present] += 1

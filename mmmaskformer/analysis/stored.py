@@ -1,7 +1,9 @@
 """Predictions in a compact form: only the confident queries, with their mask logits on the network's grid."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -70,7 +72,7 @@ class StoredPrediction:
 
         Raises:
             FileNotFoundError: if it does not exist.
-            ValueError: if it does not hold a stored prediction.
+            ValueError: if it does not hold a stored prediction, or is damaged.
         """
         try:
             with np.load(file, allow_pickle=False) as content:
@@ -82,7 +84,7 @@ class StoredPrediction:
                     int(content['num_queries']),
                     float(content['highest']),
                 )
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError, TypeError, EOFError, BadZipFile, zlib.error) as error:
             raise ValueError(
                 f'{file}: found no stored prediction ({error}). Fix: store the predictions again'
             ) from error

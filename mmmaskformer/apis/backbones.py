@@ -11,6 +11,7 @@ from mmmaskformer.checkpoints.backbones import BackboneConversion, convert_backb
 from mmmaskformer.checkpoints.layouts import take_apart
 from mmmaskformer.checkpoints.writers import require_writable, write_checkpoint
 from mmmaskformer.checkpoints.zoo import find_model, is_name
+from mmmaskformer.formats import whole_files
 from mmmaskformer.safe_loading import read_safely
 
 
@@ -55,6 +56,7 @@ def convert_backbone(
         OSError: if it cannot be read or written.
     """
     out = Path(out)
+    whole_files.require_writable(out)
     require_writable(out, 'mmmaskformer', force, makes_folder=True)
     if is_name(source):
         licence = licence or find_model(str(source)).licence

@@ -20,6 +20,7 @@ from mmmaskformer.checkpoints.transfers import (
     keep_version,
     version_file,
 )
+from mmmaskformer.formats.whole_files import explaining, require_writable
 
 __all__ = ['AbsentError', 'DownloadError', 'by_hand', 'download', 'require_checksum']
 
@@ -51,6 +52,7 @@ def download(address: str, path: Path, checksum: str, report: Report, check: Che
         OSError: if it cannot be written.
     """
     part = path.with_name(f'{path.name}.part')
+    require_writable(path)
     if not checksum and not version_file(part).is_file():
         part.unlink(missing_ok=True)  # nothing would show whether the rest belongs to it
     resumed = part.exists()
@@ -138,19 +140,15 @@ def _fetch(address: str, part: Path, report: Report) -> None:
     answer = ask(address, part)
     if answer is None:  # the part is already complete
         return
+    path = part.with_name(part.name.removesuffix('.part'))
     with answer.response:
         _require_room(part, answer)
         try:
-            if not answer.start:
-                part.write_bytes(b'')  # before the version of another file is noted
-            keep_version(part, answer)
-            size = _save(answer, part, report)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise OSError(
-                f'{part}: could not be written ({reason}); the part is kept. Fix: make room, or set '
-                'MMMASKFORMER_CACHE to a folder on another disk'
-            ) from None
+            with explaining(path, part):
+                if not answer.start:
+                    part.write_bytes(b'')  # before the version of another file is noted
+                keep_version(part, answer)
+                size = _save(answer, part, report)
         except BrokenError as error:
             if answer.decoder is None:
                 raise

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmmaskformer.checkpoints.readers import CONFIG, META, WEIGHTS
+from mmmaskformer.formats import whole_files
 from mmmaskformer.formats.whole_files import whole_folder, write_whole
 
 ENDINGS = {
@@ -43,6 +44,7 @@ def require_writable(path: Path, package: str, force: bool, *, makes_folder: boo
         ValueError: if the package does not read files with this suffix.
         FileExistsError: if it exists and must not be replaced.
         FileNotFoundError: if its folder does not exist.
+        OSError: if it cannot be written, as in `mmmaskformer.formats.whole_files.require_writable`.
     """
     endings = ENDINGS[package]
     if endings and path.suffix not in endings:
@@ -61,6 +63,7 @@ def require_writable(path: Path, package: str, force: bool, *, makes_folder: boo
         raise FileExistsError(f'{path} is a folder without {CONFIG} and is not replaced. Fix: give another name')
     if not path.parent.is_dir() and not makes_folder:
         raise FileNotFoundError(f'{path.parent}: the folder does not exist. Fix: create it')
+    whole_files.require_writable(path, folder=not endings)
 
 
 def require_room(path: Path, weights: Mapping[str, Tensor]) -> None:

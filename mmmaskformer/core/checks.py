@@ -15,6 +15,9 @@ from typing import Any, NamedTuple, TypeVar
 
 Class = TypeVar('Class', bound=type)
 
+SHOWN_ITEMS = 6
+"""Items of a list that a message shows; of a longer one it names the wrong item."""
+
 
 class Check(NamedTuple):
     """The type and range of a setting.
@@ -22,17 +25,28 @@ class Check(NamedTuple):
     Attributes:
         expected: description for messages, such as 'a number in [0, 1]'.
         accepts: function that returns whether a value is valid.
+        item: check of each value in a list or dict, so that a message can name the wrong one; None for others.
     """
 
     expected: str
     accepts: Callable[[Any], bool]
+    item: 'Check | None' = None
 
     def or_none(self) -> 'Check':
         """The same, or None."""
-        return Check(f'{self.expected} or None', lambda value: value is None or self.accepts(value))
+        return Check(f'{self.expected} or None', lambda value: value is None or self.accepts(value), self.item)
 
     def __or__(self, other: 'Check') -> 'Check':
-        return Check(f'{self.expected} or {other.expected}', lambda value: self.accepts(value) or other.accepts(value))
+        return Check(
+            f'{self.expected} or {other.expected}',
+            lambda value: self.accepts(value) or other.accepts(value),
+            self.item or other.item,
+        )
+
+
+locators: list[Callable[[type, str, Any], str | None]] = []
+"""Where the arguments of a class stand in the config of this process: of the class, the name of one of its arguments
+and its value, the key of the dict that describes it, such as 'train_dataloader.dataset'; or None."""
 
 
 def _range(low: float, high: float) -> str:
@@ -83,7 +97,7 @@ def list_of(item: Check, length: int | None = None) -> Check:
             return False
         return (len(value) > 0 if length is None else len(value) == length) and all(map(item.accepts, value))
 
-    return Check(f'a list of {"" if length is None else f"{length}, "}each {item.expected}', accepts)
+    return Check(f'a list of {"" if length is None else f"{length}, "}each {item.expected}', accepts, item)
 
 
 def mapping_of(item: Check) -> Check:
@@ -93,7 +107,7 @@ def mapping_of(item: Check) -> Check:
         keys_are_text = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
         return keys_are_text and all(map(item.accepts, value.values()))
 
-    return Check(f'a dict of names to values, each {item.expected}', accepts)
+    return Check(f'a dict of names to values, each {item.expected}', accepts, item)
 
 
 SIZE = Check('(height, width), two whole numbers of at least 1', list_of(whole(1), 2).accepts)
@@ -119,7 +133,45 @@ def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Ch
     """
     for key, value in given.items():
         if key in checks and not checks[key].accepts(value):
-            raise ValueError(f'{where}.{key}: found {reprlib.repr(value)}, expected {checks[key].expected}')
+            path, found, expected = _culprit(key, value, checks[key])
+            raise ValueError(f'{where}{"." * bool(where)}{path}: found {reprlib.repr(found)}, expected {expected}')
+
+
+def _culprit(key: str, value: Any, check: Check) -> tuple[str, Any, str]:
+    """Key, value and what is expected of the one wrong value in a dict or a long list; else those of all of it."""
+    item = check.item
+    if item is None:
+        return key, value, check.expected
+    if isinstance(value, Mapping):
+        wrong = [(f'{key}.{name}', found) for name, found in value.items() if not item.accepts(found)]
+        others: Any = {name: found for name, found in value.items() if item.accepts(found)}
+    elif isinstance(value, list | tuple) and len(value) > SHOWN_ITEMS:
+        wrong = [(f'{key}[{number}]', found) for number, found in enumerate(value) if not item.accepts(found)]
+        others = [found for found in value if item.accepts(found)]
+    else:
+        wrong, others = [], None
+    # without these items, is it what is expected?
+    return (*wrong[0], item.expected) if wrong and check.accepts(others) else (key, value, check.expected)
+
+
+def _where(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check] | None = None) -> str:
+    """Where the arguments of a class stand in the config, if that is known, else how the class is called.
+
+    Args:
+        cls: the class.
+        given: its arguments by name.
+        checks: what they may be; None if a name is wrong and not a value.
+    """
+    wrong = [(key, value) for key, value in given.items() if checks is None or not _is_good(checks, key, value)]
+    for locate in locators:
+        for key, value in wrong:
+            if (found := locate(cls, key, value)) is not None:
+                return found if checks is not None else f'{found}: {cls.__name__}'
+    return getattr(cls, 'config_key', cls.__name__) if checks is not None else cls.__name__
+
+
+def _is_good(checks: Mapping[str, Check], key: str, value: Any) -> bool:
+    return key not in checks or checks[key].accepts(value)
 
 
 def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str], derived: Iterable[str] = ()) -> None:
@@ -147,9 +199,9 @@ def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str
 def checked(**checks: Check) -> Callable[[Class], Class]:
     """Class decorator: the constructor checks its arguments before it does anything else.
 
-    Messages name the class, or its attribute ``config_key``. Names that are not arguments of the constructor or of a
-    base class are refused; without a constructor, every argument is refused. A class derived from a checked one has
-    both sets of checks.
+    Messages name the key in the config if one of the `locators` finds it, otherwise the class or its attribute
+    ``config_key``. Names that are not arguments of the constructor or of a base class are refused; without a
+    constructor, every argument is refused. A class derived from a checked one has both sets of checks.
 
     Args:
         checks: declarations of the arguments, by name.
@@ -168,13 +220,15 @@ def checked(**checks: Check) -> Callable[[Class], Class]:
 
         @functools.wraps(original)
         def checking_init(self, *args, **kwargs):
-            where = getattr(type(self), 'config_key', type(self).__name__)
             accepted = _accepted_names(type(self), cls)
-            if accepted is not None:
-                refuse_unknown_keys(type(self).__name__, kwargs, accepted)
+            if accepted is not None and not set(kwargs) <= accepted:
+                unread = {key: value for key, value in kwargs.items() if key not in accepted}
+                refuse_unknown_keys(_where(type(self), unread), unread, accepted)
+            given = _arguments(signature, self, args, kwargs)
             if original is object.__init__:
-                _refuse_settings(where, args, kwargs)
-            check_settings(where, _arguments(signature, self, args, kwargs), checks)
+                _refuse_settings(getattr(type(self), 'config_key', type(self).__name__), args, kwargs)
+            if not all(_is_good(checks, key, value) for key, value in given.items()):
+                check_settings(_where(type(self), given, checks), given, checks)
             original(self, *args, **kwargs)
 
         all_checks = getattr(cls, 'setting_checks', {}) | checks

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmmaskformer.datasets.areas import ADVICE as AREA_ADVICE
+from mmmaskformer.datasets.areas import AreaCheck
 from mmmaskformer.datasets.pairing import some
 from mmmaskformer.datasets.transforms.loading import DEPTH_ADVICE, ORIENTATION_ADVICE, mark_reported
 from mmmaskformer.formats.images import ImageHeader, grey_levels, read_header
@@ -15,10 +17,12 @@ from mmmaskformer.formats.label_maps import (
     load_labels,
     require_known_labels,
 )
+from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
 from mmmaskformer.formats.unreadable import describe_unreadable
 
 MAX_LABEL_FILES, LABEL_SECONDS = 500, 0.8
 MAX_IMAGE_FILES, IMAGE_SECONDS = 2000, 0.4
+MAX_PANOPTIC_FILES, PANOPTIC_SECONDS = 100, 0.4
 MIN_FILES = 4
 """Minimum number of files, regardless of the time they take."""
 HIGH_SHARE = 0.5
@@ -88,12 +92,17 @@ def inspect_data(dataset: Any) -> list[Finding]:
         Lines for the log.
 
     Raises:
-        ValueError: if a label map of one of our data sets cannot be used, an image file is empty, or the size of an
-            annotation shows that its orientation differs from that in which the image is read.
-        FileNotFoundError: if a label map is missing.
+        ValueError: if a label map or panoptic PNG of one of our data sets cannot be used, an image file is empty, or
+            the size of an annotation shows that its orientation differs from that in which the image is read.
+        FileNotFoundError: if a label map or panoptic PNG is missing.
     """
     leaves = data_sets_of(dataset)
-    return [*_label_findings(leaves), *_segment_findings(leaves), *_image_findings(leaves)]
+    return [
+        *_label_findings(leaves),
+        *_segment_findings(leaves),
+        *_area_findings(leaves),
+        *_image_findings(leaves),
+    ]
 
 
 def _sample(leaves: list, max_files: int, seconds: float) -> Iterator[tuple[Any, Mapping]]:
@@ -188,6 +197,28 @@ def _segment_findings(leaves: list) -> list[Finding]:
     total = sum(map(len, leaves))
     looked_at = f'all {total} images' if files == total else f'{files} of {total} images'
     return [Finding(f'{looked_at}: {named}. Check the class list and the categories', True)] if named else []
+
+
+def _area_findings(leaves: list) -> list[Finding]:
+    """Areas of segments that panoptic PNG files contradict."""
+    ours = [leaf for leaf in leaves if type(leaf).__module__.startswith('mmmaskformer.')]
+    files, found = 0, {}
+    for leaf, info in _sample(ours, MAX_PANOPTIC_FILES, PANOPTIC_SECONDS):
+        if info.get('segments_info') and info.get('seg_map_path') is not None:
+            _, pixels = replace_ids(read_ids(info['seg_map_path'], getattr(leaf, 'backend_args', None)), {})
+            files += 1
+            checked = AreaCheck.of(info['segments_info'], pixels)
+            if checked.wrong:
+                found[info['seg_map_path']] = checked
+    if not found:
+        return []
+    mark_reported('areas')
+    path = next(iter(found))
+    text = (
+        f'of {files} panoptic PNG files looked at ({sum(map(len, ours))} in all), {len(found)} contradict areas of '
+        f'their segments, the first {path}: {found[path].describe()}. {AREA_ADVICE}'
+    )
+    return [Finding(text, True)]
 
 
 def _image_findings(leaves: list) -> list[Finding]:

@@ -7,7 +7,7 @@ from os import path as osp
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import MAPPING, PATH, checked
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, check_settings, checked, number
 from mmmaskformer.datasets.category_labels import labels_of_categories
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, chosen_metainfo, load_panoptic_metainfo
@@ -19,7 +19,7 @@ from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
 from mmmaskformer.registry import DATASETS
 
 PER_CLASS = ('isthing', 'category_ids', 'palette')
-FILTERS = {'filter_empty_gt', 'min_size'}
+FILTERS = {'filter_empty_gt': BOOLEAN, 'min_size': number(0)}
 FOLDERS = {'img', 'seg', 'labels'}
 
 
@@ -86,8 +86,9 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
                 f'{name}: data_prefix is {data_prefix}, expected dict(img=the folder of the images, seg=the folder of '
                 'the panoptic PNG files), and optionally labels=the folder of semantic label maps. Fix: set these keys.'
             )
-        if filter_cfg is not None and set(filter_cfg) - FILTERS:
+        if filter_cfg is not None and set(filter_cfg) - set(FILTERS):
             raise ValueError(f'{name}: filter_cfg is {filter_cfg}, expected only the keys {sorted(FILTERS)}.')
+        check_settings(f'{name}.filter_cfg', filter_cfg or {}, FILTERS)
         # Not under the name of data sets with label maps, which is used to distinguish both kinds.
         self._labels_from_one = reduce_zero_label
         self.backend_args = backend_args

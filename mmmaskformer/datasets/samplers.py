@@ -96,7 +96,11 @@ class ResumableSampler(InfiniteSampler):
         dataset.__getitems__ = SeededSamples(dataset)
 
     def start_at(self, start: int) -> None:
-        """Start the next iterator after ``start`` samples of this rank; by epoch, of the pass."""
+        """Start the next iterator after ``start`` samples of all ranks together; by epoch, of the pass.
+
+        Args:
+            start: number of samples; it need not be a multiple of the number of ranks.
+        """
         self.start = start
 
     def set_epoch(self, epoch: int) -> None:
@@ -118,11 +122,12 @@ class ResumableSampler(InfiniteSampler):
         generator.manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         total = len(self) * self.world_size
-        for number in range(self.rank + start * self.world_size, total, self.world_size):
+        rest = -(-max(total - start, 0) // self.world_size) * self.world_size  # as many samples for each rank
+        for number in range(start + self.rank, start + rest, self.world_size):
             yield Draw(int(order[number % self.size]), self.epoch * total + number, self.seed)
 
     def _without_end(self) -> Iterator[Draw]:
-        position = self.rank + self.start * self.world_size
+        position = self.rank + self.start
         first_pass, skipped = divmod(position, self.size)
         passes = itertools.islice(self._passes(), first_pass, None)
         indices = itertools.islice(itertools.chain.from_iterable(passes), skipped, None, self.world_size)

@@ -73,7 +73,7 @@ class FeatureHead(BaseModule):
         init_cfg: dict | None = None,
         **unknown,
     ):
-        refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
+        refuse_unknown_keys(f'{self.config_key}: {type(self).__name__}', unknown, _keywords(type(self)))
         super().__init__(init_cfg)
         _require_no_other_init(init_cfg)
         self.feature_input = FeatureInput(in_channels, feature_strides)
@@ -138,8 +138,9 @@ class FeatureHead(BaseModule):
             Scalars, see the criterion, such as `SetCriterion.forward`.
 
         Raises:
-            ValueError: if features or labels do not fit the head.
-            NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
+            ValueError: if features or labels do not fit the head, or the criterion or the matcher cannot take the
+                segments; naming the files of the batch.
+            NonFiniteLogitsError: if logits are inf or NaN, naming layer, iteration and files.
         """
         self._absent = None
         features = self.prepare(features)
@@ -150,9 +151,11 @@ class FeatureHead(BaseModule):
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
             iteration = MessageHub.get_current_instance().get_info('iter', 0)
-            metas = [sample.metainfo for sample in data_samples]
-            files = ', '.join(f'{image}: {file_of(metas, image)}' for image in range(len(metas)))
-            raise NonFiniteLogitsError(f'iteration {iteration + 1}, {error} Images of the batch: {files}') from None
+            raise NonFiniteLogitsError(
+                f'iteration {iteration + 1}, {error} Images of the batch: {_files_of(data_samples)}'
+            ) from None
+        except ValueError as error:  # the core knows no files
+            raise ValueError(f'{error}. Images of the batch: {_files_of(data_samples)}') from error
 
     def name_classes(self, names: Sequence[str]) -> None:
         """Pass the K class names to the criterion, for class weights that are given by name; see `SetCriterion`."""
@@ -235,6 +238,12 @@ class FeatureHead(BaseModule):
         )
         for name, parameter in self.get_submodule(self.class_layer).named_parameters():
             state_dict[f'{key}.{name}'] = parameter.detach()
+
+
+def _files_of(data_samples: Sequence) -> str:
+    """The images of a batch, by number."""
+    metas = [sample.metainfo for sample in data_samples]
+    return ', '.join(f'{image}: {file_of(metas, image)}' for image in range(len(metas)))
 
 
 def _keywords(head: type) -> list[str]:

@@ -1,6 +1,8 @@
 """Build the parts of a head from config dicts; unknown keys are refused."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -8,6 +10,24 @@ from mmmaskformer.core.checks import refuse_unknown_keys
 from mmmaskformer.registry import MODELS
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+PARTS = ('classifier', 'pixel_decoder', 'transformer_decoder', 'matcher', 'criterion')
+
+
+@contextmanager
+def naming(head: str) -> Iterator[None]:
+    """Let messages on parts that are built inside name them as the config does.
+
+    Args:
+        head: key of the head, such as 'model.decode_head'.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        text = str(error.args[0]) if error.args else ''
+        if not text.startswith(PARTS):
+            raise
+        raise type(error)(f'{head}.{text}') from error
 
 
 def build_part(name: str, cfg: dict, **derived):

@@ -18,6 +18,8 @@ from mmmaskformer.hosts.file_backend import BACKEND
 from mmmaskformer.registry import HOOKS
 
 NAMES = TEXT | list_of(TEXT)
+SHOWN = 5
+"""Names of parameters in a message."""
 OUTDATED = 'outdated_ckpts'
 """Key of mmengine's message hub: names of the files that a checkpoint replaces, removed when it is complete."""
 
@@ -47,6 +49,7 @@ class WholeCheckpointHook(CheckpointHook):
     - Each file, ``last_checkpoint`` included, is written under a temporary name, flushed to disk and renamed. Older
       checkpoints are removed when the new one is complete; leftovers of a killed run are removed when it is resumed.
     - Only files in the run's own folder are removed, even if the work dir is a copy of another one.
+    - Weights that are inf or NaN end the run and replace no checkpoint.
     - A checkpoint that is due within a gradient accumulation cycle is saved at the end of the cycle, since gradients
       are not saved.
     - The checkpoint of an iteration is saved again after the validation of that iteration, so that it records the end
@@ -131,6 +134,7 @@ class WholeCheckpointHook(CheckpointHook):
             self._postponed = True
             return
         self._postponed = False
+        self._require_finite(runner, self.filename_tmpl.format(step))
         self._note_replaced_best()
         self._note_oldest(runner, step)
         name = self.filename_tmpl.format(step)
@@ -154,6 +158,19 @@ class WholeCheckpointHook(CheckpointHook):
         self.last_ckpt = path
         self._noted_validation = runner.message_hub.runtime_info.get(VALIDATED)
         self._remove_outdated(runner)
+
+    def _require_finite(self, runner: Runner, name: str) -> None:
+        """Raise a `FloatingPointError` rather than replace older checkpoints by weights that are inf or NaN."""
+        parameters = dict(runner.model.named_parameters())
+        wrong = [name for name, value in parameters.items() if not value.detach().isfinite().all()]
+        if wrong:
+            more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
+            raise FloatingPointError(
+                f'{self.out_dir}/{name} is not written: {len(wrong)} of {len(parameters)} parameters of the model hold '
+                f'inf or NaN ({", ".join(wrong[:SHOWN])}{more}). The newest whole checkpoint is {self.last_ckpt}. Fix: '
+                'lower the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), '
+                'train without --amp or with bfloat16; then continue with --resume.'
+            )
 
     def _cycle_is_open(self, runner: Runner) -> bool:
         """Whether the optimiser still accumulates gradients before its next step."""

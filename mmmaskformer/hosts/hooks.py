@@ -89,8 +89,7 @@ class CheckClassesHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Store the class list of the checkpoint."""
-        meta = checkpoint.get('meta', {}).get('dataset_meta')
-        self._trained_classes = meta.get('classes') or () if isinstance(meta, dict) else ()
+        self._trained_classes = classes_of_checkpoint(checkpoint)
         self._checkpoint = origin_of_weights(runner)
 
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
@@ -99,46 +98,45 @@ class CheckClassesHook(Hook):
         if hasattr(getattr(model, 'decode_head', None), 'predict_masks'):
             check_segmentor_test_cfg(getattr(model, 'test_cfg', None))
         _check_panoptic_codes(where, runner, model, metrics)
-        leaves = [leaf for leaf, _ in leaves_of(dataset)]
-        for leaf in leaves:
-            _check_same_classes(where, leaves[0], leaf)
-            self._check_dataset(f'{where}: {type(leaf).__name__}', leaf, model, metrics)
+        require_same_classes(where, dataset, model, metrics, self._trained_classes, self._checkpoint)
 
-    def _check_dataset(self, name: str, dataset, model, metrics: Sequence) -> None:
-        """Compare one unwrapped dataset with the model, the metrics and the checkpoint."""
-        meta = getattr(dataset, 'metainfo', {})
-        if meta.get('classes') is None:
-            return
-        for key in HEADS:
-            head = getattr(model, key, None)
-            if getattr(head, 'num_classes', None) is not None:
-                _check_num_classes(name, meta['classes'], key, head.num_classes)
-                _check_things(name, meta, key, head)
-        if hasattr(model, 'decode_head'):
-            _check_ignored_label(name, dataset, model, metrics)
-        self._check_order(name, meta['classes'])
 
-    def _check_order(self, name: str, classes: Sequence[str]) -> None:
-        """Compare with the classes of the checkpoint: another order is an error, other classes are a warning."""
-        trained = self._trained_classes
-        pairs = enumerate(zip(trained, classes, strict=False))
-        index = next((index for index, (theirs, ours) in pairs if theirs != ours), None)
-        if index is None or len(trained) != len(classes):
-            return
-        found = f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in checkpoint {self._checkpoint}"
-        order = find_permutation(trained, classes)
-        if order == list(range(len(classes))):
-            return  # the same names, spelt differently
-        if order is not None:
-            raise ValueError(
-                f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
-                f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"
-            )
-        print_log(
-            f"{found}. Unless this is fine-tuning, put the classes in the checkpoint's order.",
-            logger='current',
-            level=logging.WARNING,
-        )
+def require_same_classes(
+    where: str,
+    dataset,
+    model,
+    metrics: Sequence = (),
+    trained_classes: Sequence[str] = (),
+    checkpoint: str | None = None,
+) -> None:
+    """Compare class list, things and ignored label of a data set with those of a model, metrics and a checkpoint.
+
+    Classes of the checkpoint with other names are reported, since a model may be fine-tuned.
+
+    Args:
+        where: key of the data loader, for messages.
+        dataset: with or without wrappers.
+        model: of either host, without wrappers.
+        metrics: that are used with them.
+        trained_classes: the class list that the checkpoint was trained with, see `classes_of_checkpoint`.
+        checkpoint: what to call it in messages.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    leaves = [leaf for leaf, _ in leaves_of(dataset)]
+    for leaf in leaves:
+        _check_same_classes(where, leaves[0], leaf)
+        name = f'{where}: {type(leaf).__name__}'
+        _check_dataset(name, leaf, model, metrics)
+        _check_order(name, getattr(leaf, 'metainfo', {}).get('classes'), trained_classes, checkpoint)
+
+
+def classes_of_checkpoint(checkpoint: dict) -> Sequence[str]:
+    """The class list that a checkpoint of a training run was trained with; empty if it does not say."""
+    meta = checkpoint.get('meta')
+    meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    return meta.get('classes') or () if isinstance(meta, dict) else ()
 
 
 @HOOKS.register_module()
@@ -198,6 +196,43 @@ def _check_panoptic_codes(where: str, runner: Runner, model, metrics: Sequence) 
                 f'but the model has model.panoptic_fusion_head.num_classes={head.num_classes}. Fix: use '
                 "type='mmmaskformer.PanopticMetric' as metric and 'mmmaskformer.DrawPredictionsHook' to draw"
             )
+
+
+def _check_dataset(name: str, dataset, model, metrics: Sequence) -> None:
+    """Compare one unwrapped dataset with the model and the metrics."""
+    meta = getattr(dataset, 'metainfo', {})
+    if meta.get('classes') is None:
+        return
+    for key in HEADS:
+        head = getattr(model, key, None)
+        if getattr(head, 'num_classes', None) is not None:
+            _check_num_classes(name, meta['classes'], key, head.num_classes)
+            _check_things(name, meta, key, head)
+    if hasattr(model, 'decode_head'):
+        _check_ignored_label(name, dataset, model, metrics)
+
+
+def _check_order(name: str, classes: Sequence[str] | None, trained: Sequence[str], checkpoint: str | None) -> None:
+    """Compare with the classes of the checkpoint: another order is an error, other classes are a warning."""
+    classes = classes or ()
+    pairs = enumerate(zip(trained, classes, strict=False))
+    index = next((index for index, (theirs, ours) in pairs if theirs != ours), None)
+    if index is None or len(trained) != len(classes):
+        return
+    found = f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in checkpoint {checkpoint}"
+    order = find_permutation(trained, classes)
+    if order == list(range(len(classes))):
+        return  # the same names, spelt differently
+    if order is not None:
+        raise ValueError(
+            f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
+            f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"
+        )
+    print_log(
+        f"{found}. Unless this is fine-tuning, put the classes in the checkpoint's order.",
+        logger='current',
+        level=logging.WARNING,
+    )
 
 
 def _check_same_classes(where: str, first, other) -> None:

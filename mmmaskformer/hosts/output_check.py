@@ -34,8 +34,9 @@ class Output(NamedTuple):
 class CheckOutputsHook(Hook):
     """Refuses outputs that cannot be written, and makes the writes of mmengine and the hosts atomic.
 
-    It checks the metrics of validation and test, including those that a host's script adds for ``--out``. A path is
-    refused if it exists and is not a file (or a folder, where one is expected), or if its folder is read-only.
+    It checks the metrics of validation and test, including those that a host's script adds for ``--out``, and the
+    folder that MMDetection's hook draws into. A path is refused if it exists and is not a file (or a folder, where one
+    is expected), or if its folder is read-only.
     """
 
     priority = 'VERY_HIGH'
@@ -44,11 +45,17 @@ class CheckOutputsHook(Hook):
         write_host_files_whole()
 
     def before_run(self, runner: Runner) -> None:
-        """Check the outputs of all metrics.
+        """Check the outputs of all metrics and hooks.
 
         Raises:
             OSError: if an output cannot be written; names the first one.
         """
+        for hook in getattr(runner, 'hooks', ()):
+            drawn = getattr(hook, 'test_out_dir', None) if getattr(hook, 'draw', False) else None
+            if drawn is not None:
+                # the hook joins it in the same way
+                folder = Path(runner.work_dir, runner.timestamp, drawn)
+                require_writable(folder, f'{type(hook).__name__}.test_out_dir', folder=True)
         for loop in (runner._val_loop, runner._test_loop):
             if isinstance(loop, BaseLoop):
                 for metric in all_metrics(loop.evaluator.metrics):

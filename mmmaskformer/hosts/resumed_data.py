@@ -21,6 +21,7 @@ class SeenData:
         samples: samples seen by all processes; in epoch-based training, within the epoch.
         per_iteration: samples that all processes together see per iteration from here on.
         dataset_size: samples in a pass over the data.
+        processes: that train; 0 in checkpoints from before this was recorded.
     """
 
     iteration: int
@@ -28,6 +29,7 @@ class SeenData:
     samples: int
     per_iteration: int
     dataset_size: int
+    processes: int = 0
 
 
 def note_seen_data(runner: Runner, samples: int) -> None:
@@ -37,9 +39,7 @@ def note_seen_data(runner: Runner, samples: int) -> None:
         runner: runner in training.
         samples: samples seen by all processes; in epoch-based training, within the epoch.
     """
-    loop = runner.train_loop
-    seen = SeenData(loop.iter, _epoch(loop), samples, _per_iteration(loop), len(loop.dataloader.dataset))
-    runner.message_hub.update_info(SEEN_DATA, asdict(seen))
+    runner.message_hub.update_info(SEEN_DATA, asdict(_now(runner.train_loop, samples)))
 
 
 def note_new_epoch(runner: Runner) -> None:
@@ -52,7 +52,7 @@ def note_new_epoch(runner: Runner) -> None:
 def seen_samples(runner: Runner) -> int:
     """Number of samples that all processes of a resumed run have seen; in epoch-based training, within the epoch.
 
-    A change of batch size, number of processes or dataset is logged once.
+    A change of batch size, number of processes or dataset is logged once, with its effects.
 
     Args:
         runner: runner whose training state is loaded.
@@ -64,18 +64,28 @@ def seen_samples(runner: Runner) -> int:
     loop, noted = runner.train_loop, _noted(runner)
     if noted is None:
         return _seen_with_these_batches(loop)
-    now = SeenData(loop.iter, _epoch(loop), 0, _per_iteration(loop), len(loop.dataloader.dataset))
+    now = _now(loop, 0)
     if (noted.per_iteration, noted.dataset_size) != (now.per_iteration, now.dataset_size):
-        print_log(
+        _warn(
             f'Until iteration {loop.iter} the run saw {noted.per_iteration} samples per iteration of a dataset of '
             f'{noted.dataset_size}; from here on it sees {now.per_iteration} of {now.dataset_size}. Its losses differ '
-            'from an uninterrupted run, and the learning-rate schedule still counts iterations.',
-            logger='current',
-            level=logging.WARNING,
+            'from an uninterrupted run, and the learning-rate schedule still counts iterations.'
+        )
+    if noted.processes not in (0, now.processes):
+        _warn(
+            f'Until iteration {loop.iter} the run had {_processes(noted.processes)}; from here on it has '
+            f'{_processes(now.processes)}. Its losses differ from an uninterrupted run: each process averages the '
+            'classification loss over its own queries (unless criterion.class_mean_over_ranks=True), computes batch '
+            'norms over its own images and draws its own random numbers for dropout.'
         )
     if noted.epoch != now.epoch:
         return 0
     return noted.samples + (now.iteration - noted.iteration) * noted.per_iteration
+
+
+def _now(loop: BaseLoop, samples: int) -> SeenData:
+    size = len(loop.dataloader.dataset)
+    return SeenData(loop.iter, _epoch(loop), samples, _per_iteration(loop), size, get_world_size())
 
 
 def _noted(runner: Runner) -> SeenData | None:
@@ -102,3 +112,11 @@ def _per_iteration(loop: BaseLoop) -> int:
 
 def _epoch(loop: BaseLoop) -> int:
     return loop.epoch if isinstance(loop, EpochBasedTrainLoop) else 0
+
+
+def _processes(count: int) -> str:
+    return f'{count} process{"es" * (count != 1)}'
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)

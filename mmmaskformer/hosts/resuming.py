@@ -3,6 +3,7 @@
 import logging
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -11,6 +12,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from mmmaskformer.core.checks import checked
@@ -78,9 +80,8 @@ class ResumeHook(Hook):
             _take_up_seed(batches, self._seed, runner.seed)
         samples = seen_samples(runner) if loop.iter else 0
         note_seen_data(runner, samples)
-        start = -(-samples // get_world_size())
         if by_epoch and loop.iter:
-            return _start_within_epoch(loop, start, batches.sampler if is_ours else None)
+            return _start_within_epoch(loop, samples, batches.sampler if is_ours else None)
         if not (isinstance(loop, IterBasedTrainLoop) and loop.iter):
             return
         if not is_ours:
@@ -88,7 +89,7 @@ class ResumeHook(Hook):
                 f'The data of the first {loop.iter} iterations are read again in order to skip them. Faster: '
                 "train_dataloader.sampler.type='mmmaskformer.ResumableSampler' without a batch_sampler."
             )
-        batches.sampler.start_at(start)
+        batches.sampler.start_at(samples)
         # a new iterator, since the workers of the first one have started loading the first samples
         iterator = type(loop.dataloader_iterator)(loop.dataloader)
         loop.dataloader_iterator = _AfterSkipping(iterator, loop.iter)
@@ -127,10 +128,11 @@ def _start_within_epoch(loop: EpochBasedTrainLoop, start: int, sampler: Resumabl
 
     Args:
         loop: the training loop.
-        start: number of samples of the epoch that each process has seen.
+        start: number of samples of the epoch that all processes have seen.
         sampler: sampler of the data; None if it cannot start at an arbitrary sample.
     """
-    seen = -(-start // (getattr(loop.dataloader.batch_sampler, 'batch_size', None) or 1))
+    per_iteration = (getattr(loop.dataloader.batch_sampler, 'batch_size', None) or 1) * get_world_size()
+    seen = -(-start // per_iteration)
     if sampler is not None:
         sampler.start_at(start)
         done = f'{seen} of {len(loop.dataloader)} iterations'
@@ -264,7 +266,7 @@ def _require_torch_file(path: Path) -> None:
 
 
 def _require_training_state(runner: Runner, checkpoint: dict) -> None:
-    """Raise a `ValueError` if a checkpoint lacks state that mmengine would silently re-initialise."""
+    """Raise a `ValueError` if a checkpoint lacks state that mmengine would silently re-initialise, or has NaN in it."""
     meta = checkpoint.get('meta')
     missing = [] if isinstance(meta, dict) and 'iter' in meta and 'message_hub' in checkpoint else ['iteration']
     missing += ['optimizer state'] * ('optimizer' not in checkpoint)
@@ -275,6 +277,24 @@ def _require_training_state(runner: Runner, checkpoint: dict) -> None:
             'Fix: resume from an iter_*.pth (best_*.pth hold only weights), or start a new run from these weights: '
             f'load_from={runner._load_from} without --resume.'
         )
+    tensors = list(_tensors_of(checkpoint['optimizer']))
+    wrong = sum(not tensor.isfinite().all() for tensor in tensors)
+    if wrong:
+        raise ValueError(
+            f'checkpoint {runner._load_from}: {wrong} of the {len(tensors)} tensors of its optimizer state hold inf or '
+            'NaN, which the first step would bring into the weights. Fix: resume from an earlier checkpoint of that '
+            f'run, or start a new run from these weights: load_from={runner._load_from} without --resume.'
+        )
+
+
+def _tensors_of(state) -> Iterator[Tensor]:
+    """The tensors of floats in the state of one optimiser, or of several."""
+    if isinstance(state, Tensor):
+        if state.is_floating_point():
+            yield state
+    elif isinstance(state, Mapping | list | tuple):
+        for value in state.values() if isinstance(state, Mapping) else state:
+            yield from _tensors_of(value)
 
 
 def _validation_is_due(runner: Runner, done: int, end: int) -> bool:

@@ -42,7 +42,7 @@ def place_names(segments: Segments, classes: Sequence[str]) -> list[Name]:
     names = []
     for index, label in enumerate(segments.labels):
         mask = segments.ids == index + 1
-        for size in NAME_SIZES if mask.any() else ():
+        for size in NAME_SIZES if mask.any() and classes[label].strip() else ():
             left, top, right, bottom = ImageFont.load_default(size).getbbox(classes[label], anchor='ls')
             letters = int(np.ceil(bottom - top)), int(np.ceil(right - left))
             place = inner_box(mask, (letters[0] + 2 * CLEARANCE, letters[1] + 2 * CLEARANCE))

@@ -24,8 +24,8 @@ FILES_OF = {
     """,
     'analysis/': '__init__ nested query_classes stored sweep_table tables threshold_sweep',
     'formats/': """
-        __init__ coco_json coco_values images json_files label_maps panoptic_png photos plain_arrays png_chunks
-        result_names run_lengths unreadable whole_files
+        __init__ coco_json coco_values folder_lock images json_files label_maps panoptic_png photos plain_arrays
+        png_chunks result_names run_lengths unreadable whole_files
     """,
     'checkpoints/': """
         __init__ backbone_maps backbones classes config_text convert key_maps layouts loading made names neutral
@@ -41,8 +41,8 @@ FILES_OF = {
         plain_pickle processes progress recipe recipes records report searching staging unpacking
     """,
     'datasets/': """
-        __init__ category_labels files folders inspection metainfo/__init__ pairing pipelines reading scenes/__init__
-        scenes/files scenes/painting scenes/scenes scenes/things
+        __init__ areas category_labels files folders inspection metainfo/__init__ pairing pipelines reading
+        scenes/__init__ scenes/files scenes/painting scenes/scenes scenes/things
     """,
     'evaluation/': '__init__ also coco_panoptic_files common panoptic_metric semantic_metric',
     'visualization/': '__init__ analysis_plots curve draw hook names query_masks samples segments sheet',
@@ -51,10 +51,10 @@ FILES_OF = {
         optim output_check picture_files resumed_data resuming windows
     """,
     'apis/cli/': '_pipes analyze audit convert curve data doctor draw export models scenes sweep test train',
-    'apis/analysis/': '__init__ class_masks inference one_pass queries thresholds',
+    'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',
     'apis/': """
         __init__ audit backbones class_orders converting data_sets drawing exporting model_configs scripts
-        settings_of_config sources trained verifying zoo_files
+        settings_of_config settings_of_model sources sweep_plan sweep_records trained verifying zoo_files
     """,
     'doctor/': '__init__ __main__ rules stack versions',
     'export/': '__init__ attention files modules panoptic quantise verify windows',

@@ -118,7 +118,7 @@ def add_crowds_and_void(root: Path, split: str = 'val') -> None:
     json_file.write_text(json.dumps(content))
 
 
-def evaluate_rank(rank: int, port: int, results, root: str, metric: dict, seed: int) -> None:
+def evaluate_rank(rank: int, port: int, root: str, metric: dict, seed: int, results) -> None:
     """One of two processes that share the test; as mmengine's sampler does, the first sample comes again at the end.
 
     Writes the metric's numbers into ``results``.

@@ -175,7 +175,7 @@ def write_detectron2(path, name: str, **more) -> dict:
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
-def test_init_cfg_takes_files_of_detectron2_as_they_are(name, tmp_path):
+def test_init_cfg_reads_files_of_detectron2_without_conversion(name, tmp_path):
     case = write_detectron2(tmp_path / 'R.pkl', name, **{'stem.fc.bias': np.zeros(3, np.float32)})
     model = MODELS.build(PUBLISHED[name] | dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'R.pkl'))))
     model.init_weights()
@@ -207,7 +207,7 @@ def test_a_vit_gives_the_same_features(scaled, tmp_path):
         assert_same(model(image), (*first, *last))
 
 
-def test_the_command_says_what_became_of_every_weight(tmp_path, capsys):
+def test_the_command_reports_every_weight(tmp_path, capsys):
     write_detectron2(tmp_path / 'R.pkl', 'resnet50_basic', **{'stem.fc.bias': np.zeros(3, np.float32)})
     out = tmp_path / 'new/r50.pth'
     arguments = ['convert', str(tmp_path / 'R.pkl'), str(out), '--to', 'backbone']
@@ -240,7 +240,7 @@ def without(weights: dict, name: str) -> dict:
     return {key: value for key, value in weights.items() if key != name}
 
 
-def test_what_is_not_whole_is_refused():
+def test_incomplete_weights_are_refused():
     case = official.load('backbones')['cases']['resnet50_basic']['state_dict']
     vit = timm.models.VisionTransformer(img_size=28, patch_size=14, embed_dim=8, depth=1, num_heads=2, num_classes=0)
     vit = vit.state_dict()

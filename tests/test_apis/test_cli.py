@@ -66,7 +66,7 @@ def root(tmp_path_factory):
     return root
 
 
-def test_help_needs_nothing_but_python():
+def test_help_needs_only_python():
     for arguments in (['--help'], *([name, '--help'] for name in COMMANDS)):
         call = f'try:\n    main({arguments})\nexcept SystemExit as end:\n    assert end.code == 0'
         code = f'import sys\nfrom mmmaskformer.apis.cli import main\n{call}\nprint(set({HEAVY}) & set(sys.modules))'

@@ -43,7 +43,7 @@ def files(tmp_path_factory):
     return root
 
 
-def test_a_checkpoint_alone_says_everything(files, tmp_path):
+def test_a_converted_checkpoint_needs_no_config(files, tmp_path):
     report = convert_checkpoint(files / 'official.pkl', tmp_path / 'a.pth', 'mmmaskformer', num_heads=4)
     content = torch.load(tmp_path / 'a.pth', weights_only=True)
     assert content['state_dict'].keys() == report.conversion.weights.keys()
@@ -57,7 +57,7 @@ def test_a_checkpoint_alone_says_everything(files, tmp_path):
     assert '1 dropped: class weights of the loss' in text
 
 
-def test_optimisers_and_averages_are_left_out_and_said(files, tmp_path, capsys):
+def test_optimisers_and_averages_are_dropped_and_reported(files, tmp_path, capsys):
     out = tmp_path / 'a.safetensors'
     assert cli.main(['convert', str(files / 'mmseg.pth'), str(out), '--to', 'mmmaskformer']) == 0
     text = capsys.readouterr().out
@@ -70,7 +70,7 @@ def test_optimisers_and_averages_are_left_out_and_said(files, tmp_path, capsys):
     assert meta['dataset_meta'] == expected and meta['num_heads'] == 4 and 'num_heads=4' in meta['cfg']
 
 
-def test_an_average_is_taken_when_asked_for(files, tmp_path):
+def test_an_average_is_used_if_requested(files, tmp_path):
     raw, mean = weights_of('official'), {k: v + 1 for k, v in weights_of('official').items()}
     torch.save(dict(model=raw, model_ema={f'module.{k}': v for k, v in mean.items()}), tmp_path / 'run.pth')
     for averaged, expected in ((False, raw), (True, mean)):
@@ -96,13 +96,13 @@ def test_the_weight_of_no_object_is_kept(tmp_path):
     assert all(torch.equal(value, found[name]) for name, value in weights.items())
 
 
-def test_files_can_be_read_by_whom_the_user_lets(files, tmp_path):
+def test_files_have_the_permissions_of_the_umask(files, tmp_path):
     (tmp_path / 'mine').touch()
     convert_checkpoint(files / 'official.pkl', tmp_path / 'a.safetensors', 'mmmaskformer', num_heads=4)
     assert (tmp_path / 'a.safetensors').stat().st_mode == (tmp_path / 'mine').stat().st_mode
 
 
-def test_files_for_detectron2_have_what_its_checkpointer_asks_for(files, tmp_path):
+def test_files_for_detectron2_have_the_keys_of_its_checkpointer(files, tmp_path):
     convert_checkpoint(files / 'mmseg.pth', tmp_path / 'a.pkl', 'official')
     content = pickle.loads((tmp_path / 'a.pkl').read_bytes())
     assert content['__author__'] == 'mmmaskformer' and content['model']['sem_seg_head.layer_4.weight'].shape[0] == 32
@@ -130,7 +130,7 @@ def test_classes_are_put_into_the_order_of_the_target(files, tmp_path):
     assert torch.equal(back['state_dict']['panoptic_head.cls_embed.weight'], rows)
 
 
-def test_published_files_name_no_classes_and_mmdetection_wants_the_things_first(tmp_path):
+def test_published_files_have_no_class_names_and_mmdetection_puts_things_first(tmp_path):
     settings = replace(SETTINGS, classes=(), dataset_meta={})
     weights = dict(build(host_config('mmdet', architecture(classes=150), settings)).state_dict())
     weights['panoptic_head.cls_embed.bias'] = torch.arange(151.0)
@@ -218,7 +218,7 @@ def refused(source, tmp_path, message, to='mmmaskformer', name='out.pth', **opti
     ('official', 'none/a.pkl', 'the folder does not exist'),
     ('timm', 'a.pth', "--to: found 'timm', expected one of mmmaskformer"),
 ])  # fmt: skip
-def test_outputs_that_cannot_be_are_refused(files, tmp_path, to, name, message):
+def test_impossible_outputs_are_refused(files, tmp_path, to, name, message):
     refused(files / 'official.pkl', tmp_path, message, to, name)
 
 
@@ -296,7 +296,7 @@ def test_a_full_disk_leaves_nothing(files, tmp_path, monkeypatch, to, name):
     refused(files / 'official.pkl', tmp_path, 'No space left on device', to, name)
 
 
-def test_a_source_is_read_once_and_told_by_its_content(files, tmp_path):
+def test_a_source_is_read_once_and_recognised_by_its_content(files, tmp_path):
     shutil.copy(files / 'official.pkl', tmp_path / 'renamed.bin')
     found = read_source(tmp_path / 'renamed.bin')
     assert found.package == 'official' and found.rest == {'__author__': 'str, no weights of the model'}

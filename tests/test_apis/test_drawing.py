@@ -217,7 +217,7 @@ def test_every_output_of_a_panoptic_model_can_be_drawn(panoptic_run, tmp_path, f
     assert len(files) == 2
 
 
-def test_an_empty_picture_says_why_it_is_empty(panoptic_run, tmp_path):
+def test_an_empty_figure_explains_why_it_is_empty(panoptic_run, tmp_path):
     options = {'model.test_cfg.panoptic.object_threshold': 1.0}
     setup = load_setup(panoptic_run / 'config.py', panoptic_run / 'good.pth', options)
     _, example = predict_example(setup, 0)
@@ -248,7 +248,7 @@ register_result(ResultKind('thing_labels', thing_labels, field='pred_thing_label
 """
 
 
-def test_a_result_of_a_file_of_ones_own_is_drawn(panoptic_run, tmp_path, monkeypatch):
+def test_a_custom_result_is_drawn(panoptic_run, tmp_path, monkeypatch):
     monkeypatch.setattr(results, '_KINDS', dict(results.result_kinds()))
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'own_result_of_a_test.py').write_text(OWN_RESULT)

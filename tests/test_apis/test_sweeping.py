@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import time
@@ -11,7 +12,9 @@ import pytest
 from helpers import runs
 
 from mmmaskformer.apis import cli, sweeping
-from mmmaskformer.apis.sweeping import RESULT_FILE, arguments_of, cases_of, plan, run_sweep
+from mmmaskformer.apis.sweep_plan import cases_of, plan
+from mmmaskformer.apis.sweep_records import RESULT_FILE
+from mmmaskformer.apis.sweeping import arguments_of, run_sweep
 from mmmaskformer.datasets.scenes.files import write_scenes
 
 
@@ -88,7 +91,7 @@ def test_table_of_several_seeds_has_means_and_deviations(config, tmp_path):
     assert '| 20 | 30.00 | - |' in (tmp_path / 'sweep.md').read_text() and (tmp_path / 'sweep.png').is_file()
 
 
-def test_an_interrupted_sweep_goes_on_with_the_run_that_was_cut_off(config, tmp_path):
+def test_an_interrupted_sweep_continues_the_interrupted_run(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20', '40']), tmp_path)
     trainer, _ = fake_trainer([dict(mIoU=1.0), KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):
@@ -131,6 +134,135 @@ def test_a_metric_that_the_validation_lacks_is_named(config, tmp_path):
         run_sweep(
             config, plan(config, cases_of('queries', ['5']), tmp_path), tmp_path, ['PQ'], trainer=trainer, say=silent
         )
+
+
+def test_a_wrong_metric_stops_no_training(config, tmp_path):
+    trainer, calls = fake_trainer([dict(mIoU=1.0), dict(mIoU=2.0)])
+    planned = plan(config, cases_of('queries', ['5', '20']), tmp_path)
+    with pytest.raises(ValueError, match=r"metrics: found \['mIou'\]"):
+        run_sweep(config, planned, tmp_path, ['mIou'], trainer=trainer, say=silent)
+    assert len(calls) == 2 and '| 20 | 2.00 |' in (tmp_path / 'sweep.md').read_text()
+    assert run_sweep(config, planned, tmp_path, ['mIoU'], trainer=trainer, say=silent).rows[1][1] == 2.0
+
+
+def test_seeds_of_which_one_gave_nan_have_no_mean(config, tmp_path):
+    planned = plan(config, cases_of('queries', ['5', '20']), tmp_path, [0, 1])
+    trainer, _ = fake_trainer([dict(PQ=float('nan')), dict(PQ=2.0), dict(PQ=1.0), dict(PQ=3.0)])
+    sweep = run_sweep(config, planned, tmp_path, trainer=trainer, say=silent)
+    assert all(math.isnan(value) for value in sweep.rows[0][1:3]) and sweep.rows[1][1:3] == [2.0, 2**0.5]
+    assert '| 5 | - | - |' in (tmp_path / 'sweep.md').read_text()
+    again = run_sweep(config, planned, tmp_path, trainer=trainer, say=silent)
+    assert math.isnan(again.rows[0][1]), 'NaN is kept with the results'
+
+
+def test_metrics_beside_the_usual_ones_are_shown_where_there_are_no_others(config, tmp_path):
+    trainer, _ = fake_trainer([{'coco/segm_mAP': 0.5, 'time': 0.1}])
+    sweep = run_sweep(config, plan(config, cases_of('queries', ['5']), tmp_path), tmp_path, trainer=trainer, say=silent)
+    assert sweep.header == ['case', 'coco/segm_mAP', 'parameters (M)', 'runs']
+
+
+@pytest.mark.parametrize('problem', ['no validation', 'an early validation', 'a broken log'])
+def test_a_run_without_a_result_does_not_stop_the_others(config, tmp_path, problem, capsys):
+    def trainer(arguments):
+        folder = Path(arguments[arguments.index('--work-dir') + 1])
+        if folder.name == '20' or problem == 'no validation':
+            return write_log(folder, dict(mIoU=7.0) if folder.name == '20' else {}) or 0
+        logs = folder / '20260101_000000/vis_data'
+        logs.mkdir(parents=True)
+        text = '{"loss": 1\n{"loss": 1.0}\n' if problem == 'a broken log' else '{"mIoU": 9.0, "step": 2}\n'
+        (logs / 'scalars.json').write_text(text)
+        return 0
+
+    planned = plan(config, cases_of('queries', ['5', '20']), tmp_path)
+    sweep = run_sweep(config, planned, tmp_path, trainer=trainer)
+    reasons = {
+        'no validation': '5: the run has no validation. Fix: set train_cfg.val_interval',
+        'an early validation': '5: the last validation is of iteration 2, expected one of the last iteration, 4',
+        'a broken log': 'scalars.json: line 1 is not JSON',
+    }
+    assert reasons[problem] in sweep.failed[tmp_path / '5'] and reasons[problem] in capsys.readouterr().out
+    assert sweep.rows[0][-1] == '0 of 1, 1 failed' and sweep.rows[1][1] == 7.0
+
+
+def test_a_config_without_validation_is_refused_before_anything_is_trained(config, tmp_path):
+    options = ['val_dataloader=None', 'val_evaluator=None', 'val_cfg=None']
+    with pytest.raises(ValueError, match="found no 'val_dataloader' and no 'val_evaluator' and no 'val_cfg'"):
+        plan(config, cases_of('queries', ['5']), tmp_path, common=options)
+
+
+def test_a_config_of_something_else_is_refused(tmp_path):
+    (tmp_path / 'data.py').write_text('a = 1\n')
+    with pytest.raises(ValueError, match="found no 'model', expected the config of a training run"):
+        plan(tmp_path / 'data.py', cases_of('queries', ['5']), tmp_path)
+
+
+@pytest.mark.parametrize('name', ['.', '..', '', ' ', 'sweep.csv'])
+def test_names_that_no_folder_can_have_are_refused(name):
+    with pytest.raises(ValueError, match='found the name'):
+        cases_of(None, [], [[name]])
+
+
+def test_long_names_have_folders_of_their_own(config, tmp_path):
+    values = [f"dict(type='SetCriterion',class_weight=[{','.join('1' * 200)},{last}])" for last in (1, 2)]
+    names = {case.name for case in cases_of('model.decode_head.criterion', values)}
+    runs_of = plan(config, cases_of(None, [], [[name] for name in names]), tmp_path, [123456789])
+    assert len({run.folder for run in runs_of}) == 2 and all(len(run.folder.name.encode()) < 200 for run in runs_of)
+
+
+def test_a_case_that_is_no_entry_of_a_config_is_named(config, tmp_path):
+    with pytest.raises(ValueError, match=r"case '6': .*found 'layers', expected KEY=VALUE"):
+        plan(config, cases_of(None, [], [['6', 'layers']]), tmp_path)
+
+
+def test_a_folder_that_holds_something_else_than_a_record_is_named(config, tmp_path):
+    (tmp_path / '5').mkdir()
+    for text in ('', '[]', '{"metrics": {}}', '{"fingerprint": "a", "options": [], "metrics": {"mIoU": "x"}}'):
+        (tmp_path / '5' / RESULT_FILE).write_text(text)
+        with pytest.raises(ValueError, match=f'{RESULT_FILE}: found no record of a sweep'):
+            run_sweep(config, plan(config, cases_of('queries', ['5']), tmp_path), tmp_path, say=silent)
+
+
+def test_a_folder_that_was_trained_otherwise_is_refused(config, tmp_path):
+    (run,) = plan(config, cases_of('queries', ['5']), tmp_path)
+    (other,) = plan(config, cases_of('queries', ['7']), tmp_path)
+    run.folder.mkdir()
+    # what mmengine writes as soon as a run begins
+    other.config.dump(run.folder / config.name)
+    trainer, calls = fake_trainer([dict(mIoU=1.0)])
+    with pytest.raises(ValueError, match=r'other settings: model.decode_head.num_queries is 7, expected 5\. Fix'):
+        run_sweep(config, [run], tmp_path, trainer=trainer, say=silent)
+    run.config.dump(run.folder / config.name)
+    assert run_sweep(config, [run], tmp_path, trainer=trainer, say=silent).rows[0][1] == 1.0 and len(calls) == 1
+
+
+def test_two_sweeps_at_a_time_are_refused(config, tmp_path):
+    planned = plan(config, cases_of('queries', ['5']), tmp_path)
+
+    def trainer(arguments):
+        with pytest.raises(BlockingIOError, match='another sweep, or a run that it started, is using'):
+            run_sweep(config, planned, tmp_path, trainer=trainer, say=silent)
+        write_log(arguments[arguments.index('--work-dir') + 1], dict(mIoU=1.0))
+        return 0
+
+    assert run_sweep(config, planned, tmp_path, trainer=trainer, say=silent).rows[0][1] == 1.0
+
+
+def test_rows_of_another_sweep_in_the_folder_are_reported(config, tmp_path):
+    trainer, _ = fake_trainer([dict(mIoU=1.0), dict(mIoU=2.0)])
+    run_sweep(config, plan(config, cases_of('queries', ['5']), tmp_path), tmp_path, trainer=trainer, say=silent)
+    lines = []
+    planned = plan(config, cases_of(None, [], [['no self-attention', 'self-attention=False']]), tmp_path)
+    run_sweep(config, planned, tmp_path, trainer=trainer, say=lines.append)
+    assert 'rows of another sweep (case: 5), which are removed from the table; their runs stay' in lines[0]
+
+
+def test_a_work_dir_that_cannot_be_written_is_refused_before_anything_is_trained(config, tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(FileExistsError, match='work_dir: .*found a file, expected a folder'):
+        plan(config, cases_of('queries', ['5']), tmp_path / 'file')
+    (tmp_path / 'sweep.csv').mkdir()
+    with pytest.raises(FileExistsError, match='found a folder, expected a file'):
+        run_sweep(config, plan(config, cases_of('queries', ['5']), tmp_path), tmp_path, say=silent)
 
 
 def train_with_the_hosts_script(arguments):

@@ -64,7 +64,7 @@ def names_in(folder) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()} - {'.lock'}
 
 
-def test_a_model_is_fetched_once_and_kept_converted(zoo):
+def test_a_model_is_downloaded_once_and_cached_converted(zoo):
     path = converted_file('zoo://toy')
     assert path == find_model('toy').converted and names_in(path.parent) == {path.name, 'model_final.pkl'}
     assert path.parent == zoo.cache / 'toy' and path.name.startswith(f'toy-{__version__}-')
@@ -140,7 +140,7 @@ def test_the_commands_and_their_option(zoo, monkeypatch, capsys, tmp_path):
     assert original_file('toy').name == 'model_final.pkl' and len(zoo.server.requests) == 1
 
 
-def test_nothing_half_converted_is_kept(zoo, monkeypatch):
+def test_incomplete_conversions_are_removed(zoo, monkeypatch):
     def fail(*arguments):
         raise OSError('the disk is full')
 
@@ -150,7 +150,7 @@ def test_nothing_half_converted_is_kept(zoo, monkeypatch):
     assert names_in(zoo.cache / 'toy') == {'model_final.pkl'}
 
 
-def test_another_model_than_the_config_says(zoo, files):
+def test_a_model_that_differs_from_the_config(zoo, files):
     config = 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
     zoo.add('wrong', files / 'model_final.pkl', config=config)
     with pytest.raises(ValueError, match='weights do not fit the model of .*maskformer_r50-d32.* Fix: the config of'):
@@ -268,7 +268,7 @@ def test_a_broken_transfer_goes_on_in_the_next_process(zoo, monkeypatch):
     assert zoo.server.requests[-1] == ('toy/model_final.pkl', f'bytes={size}-')
 
 
-def test_two_processes_fetch_once(zoo, said):
+def test_two_processes_download_once(zoo, said):
     """One process has begun to fetch when this one asks for the same model."""
     zoo.server.faults['toy/model_final.pkl'] = ['stall']
     environment = dict(os.environ, OMP_NUM_THREADS='1')

@@ -57,7 +57,7 @@ def test_round_trips_are_exact(models, case, target):
     assert equal(again.weights, there.weights)
 
 
-def test_nothing_is_dropped_or_made_without_a_reason(models):
+def test_dropped_and_computed_weights_have_a_reason(models):
     weights = models['mmdet', 'resnet', True]
     found = convert(weights, 'mmdet', 'official')
     counters = [name for name in weights if name.endswith('num_batches_tracked')]
@@ -139,7 +139,7 @@ def test_classes_are_permuted_and_no_object_stays_last(models):
     assert equal(convert(found, 'mmmaskformer', 'mmdet', permutation=inverse(order)).weights, weights)
 
 
-def test_a_backbone_that_no_table_knows_is_passed_on_between_packages_with_the_hosts_backbones(models):
+def test_a_backbone_without_a_table_is_copied_between_packages_with_the_hosts_backbones(models):
     weights = models['mmseg', 'resnet', False]
     weights = {name.replace('backbone.layer', 'backbone.timm_model.layer'): value for name, value in weights.items()}
     found = convert(weights, 'mmseg', 'mmmaskformer')

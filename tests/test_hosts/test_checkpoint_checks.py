@@ -48,7 +48,7 @@ def log(monkeypatch) -> list[str]:
 
 
 @pytest.mark.parametrize('state', ['before_train', 'before_val', 'before_test'])
-def test_what_fits_says_nothing_and_what_is_too_much_is_reported(log, state):
+def test_matching_weights_pass_and_unused_ones_are_reported(log, state):
     model = hosts.make_segmentor()
     for prefix, extra, lines in (('', {}, 0), ('module.', {}, 0), ('', {'extra': torch.zeros(1)}, 1)):
         hook, weights = CheckCheckpointHook(), {prefix + key: value for key, value in model.state_dict().items()}

@@ -56,7 +56,7 @@ def log_of(config) -> list[str]:
     return next(Path(config.work_dir).rglob('*.log')).read_text().splitlines()
 
 
-def test_training_tells_what_train_and_validation_lack(config):
+def test_training_reports_classes_that_train_and_validation_lack(config):
     Runner.from_cfg(config).train()
     lines = [line for line in log_of(config) if 'WARNING' in line and '255' in line]
     for where in ('train_dataloader', 'val_dataloader'):
@@ -105,7 +105,7 @@ def test_images_of_one_name_in_one_folder_are_refused(tmp_path):
     name_results(images, [SemanticMetric()])
 
 
-def test_metrics_that_write_side_by_side_are_refused_before_the_test(tmp_path):
+def test_metrics_that_write_the_same_files_are_refused_before_the_test(tmp_path):
     images = Images('data/a/0.jpg', 'data/b/0.jpg')
     host = SimpleNamespace(output_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r'to the same file, 0\.png\. Fix: .*mmmaskformer\.SemanticMetric and'):

@@ -202,13 +202,13 @@ def test_heads_of_mmdetection_that_count_their_things_are_checked():
         check('val', make_detector_runner(panoptic_fusion_head=stock))
 
 
-def test_datasets_and_models_without_classes_are_left_alone():
+def test_datasets_and_models_without_classes_are_not_checked():
     runner = SimpleNamespace(model=SimpleNamespace(), train_dataloader=SimpleNamespace(dataset=object()))
     CheckClassesHook().before_train(runner)
 
 
 @pytest.mark.parametrize('theirs, ours', [('decode_head', 'panoptic_head'), ('panoptic_head', 'decode_head')])
-def test_the_weights_of_one_host_go_into_the_head_of_the_other(theirs, ours):
+def test_weights_of_one_host_load_into_the_head_of_the_other(theirs, ours):
     runner = SimpleNamespace(model=SimpleNamespace(**{ours: object()}))
     weights = {'backbone.stem': 1, f'{theirs}.classifier.class_embed.bias': 2, f'{theirs}.conv_seg.weight': 3}
     checkpoint = dict(state_dict=dict(weights))

@@ -86,7 +86,7 @@ def test_the_next_commands_name_files_that_exist(results):
     assert len(named) == 4 and all((results.parent / word).exists() for word in named)
 
 
-def test_the_config_for_own_data_trains_on_the_scenes_as_it_stands(results):
+def test_the_config_for_own_data_trains_on_the_scenes_unchanged(results):
     summary['next_steps'](results)
     config = Config.fromfile(results / 'my_config.py')
     small = Config.fromfile(ROOT / 'configs/scenes/maskformer_tiny_1xb8-800_scenes.py')

@@ -10,7 +10,9 @@ from mmengine.config import Config, ConfigDict
 from rich.progress import track
 
 from mmmaskformer.analysis.tables import Cell, write_tables
+from mmmaskformer.apis.analysis.evaluators import truth_settings
 from mmmaskformer.apis.analysis.one_pass import Trained, load_config
+from mmmaskformer.apis.analysis.outputs import output_files
 from mmmaskformer.apis.trained import read_config
 from mmmaskformer.core.quality.panoptic_map import labels_of_pixels
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, mean_quality
@@ -55,16 +57,35 @@ def compare_inference(
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if a mode is unknown, the weights do not fit, or there is no ground truth.
+        ValueError: if a mode is unknown, the weights do not fit, or there is no image or no ground truth.
+        OSError: if ``out`` cannot be written, before the model runs.
     """
     cfg = read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader'))
     run = _of_detector if 'panoptic_head' in cfg.model else _of_segmentor
-    try:
-        rows = run(cfg, checkpoint, modes)
-    except KeyError as error:  # raised by our metrics for an image without ground truth
-        raise ValueError(error.args[0]) from error
+    files = output_files(out, 'inference.md', 'inference.csv')
+    rows = run(cfg, checkpoint, modes)
     title = f'{Path(config).stem}, {Path(checkpoint).name}: inference modes, in percent'
-    return HEADER, rows, write_tables(Path(out) / 'inference', HEADER, rows, title)
+    title = '\n\n'.join([title, *_unlike_thresholds(cfg, [str(row[0]) for row in rows])])
+    return HEADER, rows, write_tables(files[0].with_suffix(''), HEADER, rows, title)
+
+
+def _unlike_thresholds(cfg: Config, modes: Sequence[str]) -> list[str]:
+    """Name modes with a default object threshold if the config sets the one of panoptic inference."""
+    given = cfg.model.get('test_cfg') or {}
+    panoptic = (given.get('panoptic') or {}).get('object_threshold')
+    if 'panoptic_head' not in cfg.model or 'panoptic' not in modes or panoptic is None:
+        return []
+    lines = []
+    for mode in modes:
+        kind = result_kinds()[mode]
+        default = kind.full_settings({}).get('object_threshold')
+        is_default = 'object_threshold' not in (given.get(mode) or {})
+        if mode != 'panoptic' and kind.form == PANOPTIC and is_default and default not in (None, panoptic):
+            lines.append(
+                f"'{mode}' has the default object threshold, {default}; 'panoptic' has {panoptic}, from the config. To "
+                f'compare like with like: --cfg-options model.test_cfg.{mode}.object_threshold={panoptic}'
+            )
+    return lines
 
 
 def _chosen(modes: Sequence[str] | None, possible: Sequence[str]) -> list[str]:
@@ -87,15 +108,22 @@ class _Counter:
         self.field, self.form = field, form
         self.num_classes = trained.head.num_classes
         labels_field = field if form == SEMANTIC else OWN_LABELS
-        self.labels = SemanticMetric(field=labels_field, classwise=False, **_truth_settings(trained))
-        self.panoptic = PanopticMetric(field=field) if trained.is_panoptic else None
+        of_labels: dict[str, Any] = {'ignore_index': getattr(trained.dataset, 'ignore_index', 255)}
+        of_labels |= truth_settings(trained.config, 'SemanticMetric')
+        of_segments = truth_settings(trained.config, 'PanopticMetric')
+        self.labels = SemanticMetric(field=labels_field, classwise=False, **of_labels)
+        self.panoptic = PanopticMetric(field=field, **of_segments) if trained.is_panoptic else None
         self.label_rows: list[tuple] = []
         self.segment_rows: list[tuple] = []
         for metric in filter(None, (self.labels, self.panoptic)):
             metric.dataset_meta = trained.dataset.metainfo
 
     def add(self, sample: Any) -> None:
-        """Add an image."""
+        """Add an image.
+
+        Raises:
+            ValueError: if it has no ground truth.
+        """
         entry = sample.to_dict()
         if self.form == PANOPTIC:
             found = entry[self.field]
@@ -103,9 +131,12 @@ class _Counter:
             segments = segments_of_codes(found['sem_seg'].cpu().numpy()[0], self.num_classes, listed)
             labels = labels_of_pixels(segments, self.num_classes, num_classes=self.num_classes)
             entry[OWN_LABELS] = {'sem_seg': torch.from_numpy(labels)[None]}
-        self.label_rows.append(self.labels.process_sample(entry))
-        if self.panoptic is not None:
-            self.segment_rows.append(self.panoptic.process_sample(entry)[:2])
+        try:
+            self.label_rows.append(self.labels.process_sample(entry))
+            if self.panoptic is not None:
+                self.segment_rows.append(self.panoptic.process_sample(entry)[:2])
+        except KeyError as error:  # raised by our metrics for an image without ground truth
+            raise ValueError(error.args[0]) from error
 
     def row(self, is_thing: Sequence[bool]) -> list[float]:
         """All metrics, from mIoU to PQ of stuff classes, in percent."""
@@ -120,16 +151,6 @@ class _Counter:
             things = torch.tensor(is_thing).numpy()
             values += [mean_quality(segments, chosen).pq for chosen in (None, things, ~things)]
         return [100 * value for value in values]
-
-
-def _truth_settings(trained: Trained) -> dict:
-    """Settings of the config's `SemanticMetric` for the ground truth, so that both read it in the same way."""
-    evaluator = trained.config.get('test_evaluator') or {}
-    metrics = evaluator if isinstance(evaluator, list) else [evaluator, *(evaluator.get('also') or ())]
-    for metric in metrics:
-        if str(metric.get('type', '')).endswith('SemanticMetric'):
-            return {key: metric[key] for key in ('ignore_index', 'backend_args') if key in metric}
-    return {'ignore_index': getattr(trained.dataset, 'ignore_index', 255)}
 
 
 def _of_detector(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | None) -> list[list[Cell]]:

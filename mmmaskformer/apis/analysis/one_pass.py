@@ -18,6 +18,7 @@ from mmmaskformer.apis.trained import build_trained, read_config
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.export.modules import head_of
 from mmmaskformer.heads.fusion_head import masks_of_image
+from mmmaskformer.hosts.hooks import classes_of_checkpoint, require_same_classes
 
 
 class Trained(NamedTuple):
@@ -84,7 +85,8 @@ def load(config: str | Path, checkpoint: str | Path, cfg_options: dict | None = 
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if the config has no model of ours, or the weights do not fit it.
+        ValueError: if the config has no model of ours, the weights do not fit it, the test set has no image, or its
+            classes are not those of the model or of the checkpoint.
     """
     return load_config(read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader')), checkpoint)
 
@@ -92,11 +94,16 @@ def load(config: str | Path, checkpoint: str | Path, cfg_options: dict | None = 
 def load_config(cfg: Config, checkpoint: str | Path) -> Trained:
     """Like `load`, for a config that has been read already."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    model, _ = build_trained(cfg, str(checkpoint))
+    model, content = build_trained(cfg, str(checkpoint))
     head_of(model)
     # Masks are multiplied out lazily, possibly outside `testing`; that must never need gradients.
     model = model.requires_grad_(False).to(get_device())
-    return Trained(cfg, model, Runner.build_dataloader(cfg.test_dataloader))
+    loader = Runner.build_dataloader(cfg.test_dataloader)
+    if not len(loader.dataset):
+        raise ValueError(f'{cfg.filename}: the test set has no image, expected at least one. Fix: check its data_root')
+    trained_classes = classes_of_checkpoint(content)
+    require_same_classes('test_dataloader', loader.dataset, model, (), trained_classes, str(checkpoint))
+    return Trained(cfg, model, loader)
 
 
 def require_queries(trained: Trained, what: str) -> None:

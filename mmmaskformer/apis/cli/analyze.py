@@ -109,11 +109,10 @@ def run(args) -> int:
 
 
 def _inference(args, options):
-    from mmmaskformer.analysis.tables import markdown_table
     from mmmaskformer.apis.analysis.inference import compare_inference
 
-    header, rows, files = compare_inference(args.config, args.checkpoint, args.out, args.modes, options)
-    return [markdown_table(header, rows)], files
+    _, _, files = compare_inference(args.config, args.checkpoint, args.out, args.modes, options)
+    return [files[0].read_text(encoding='utf-8')], files
 
 
 def _queries(args, options):
@@ -139,8 +138,10 @@ def _sweep_thresholds(args, options):
 
     overlap = args.overlap or OVERLAP
     if args.stored is not None:
-        if args.config is not None or args.store is not None:
-            raise ValueError('--stored: found CONFIG or --store as well, expected only --stored')
+        if args.config is not None or args.store is not None or options:
+            raise ValueError(
+                '--stored: found CONFIG, --store or --cfg-options as well, expected only --stored: no model runs'
+            )
         return sweep_stored(args.stored, args.out, args.object, overlap)
     if args.checkpoint is None:
         raise ValueError('thresholds: expected CONFIG and CHECKPOINT, or --stored FOLDER')

@@ -50,7 +50,8 @@ def add_arguments(parser):
 def run(args) -> int:
     """Train and tabulate; returns 1 if a run failed."""
     from mmmaskformer.analysis.tables import markdown_table
-    from mmmaskformer.apis.sweeping import arguments_of, cases_of, finished, plan, run_sweep
+    from mmmaskformer.apis.sweep_plan import cases_of, plan
+    from mmmaskformer.apis.sweeping import arguments_of, finished, run_sweep
 
     cases = cases_of(args.key, args.values, args.case)
     runs = plan(args.config, cases, args.work_dir, args.seeds, args.cfg_options)
@@ -69,6 +70,6 @@ def run(args) -> int:
     finally:
         signal.signal(signal.SIGTERM, previous)
     print('\n'.join([markdown_table(sweep.header, sweep.rows), *(f'{file}: written' for file in sweep.files)]))
-    if sweep.failed:
-        print('failed: ' + ', '.join(map(str, sweep.failed)), file=sys.stderr)
+    for folder, reason in sweep.failed.items():
+        print(f'failed: {folder}: {reason}', file=sys.stderr)
     return 1 if sweep.failed else 0

@@ -92,6 +92,10 @@ def prepare(
         _require_writable(recipe, items, root, overwrite)
         _try_sample(recipe, items, root, overwrite)
     with staging.locked():
+        newer = None if overwrite else read_record(root, recipe.name, VERSION)
+        if newer is not None and newer != record and newer.images == Counter(item.split for item in items):
+            staging.remove()  # another process has done it since this one looked
+            return Prepared(newer, root, kept=True)
         unpack(recipe, root, staging.folder)
         notes = _convert_all(recipe, items, staging, workers or number_of_cores(), overwrite)
         record = _finish(recipe, items, notes, staging)

@@ -1,13 +1,17 @@
-"""Ids in published label files: lookup tables, counts, and an error for unknown ids."""
+"""Ids in published label files: lookup tables, counts, and errors for unknown ids and truncated images."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from mmmaskformer.formats.images import read_header
+from mmmaskformer.formats.images import UNREADABLE, any_number_of_pixels, read_header
 
 MAX_IDS = 2**16
+ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89P': b'IEND'}
+"""First bytes of JPEG and PNG files, and the marker at their end, which does not occur in the pixel data."""
+END_BYTES = 64
 
 
 def lookup_table(label_of_id: dict[int, int], missing: int) -> np.ndarray:
@@ -75,8 +79,30 @@ def count_labels(labels: np.ndarray, num_classes: int) -> dict[int, int]:
     return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
 
 
+def is_truncated(image: Path) -> bool:
+    """Whether an image file ends early, like the last one of an archive that was not fully unpacked.
+
+    Image readers fill the missing part with grey without an error. A file that does not end with the end marker of
+    JPEG or PNG is decoded to find out.
+
+    Args:
+        image: path of a file whose header can be read.
+    """
+    with open(image, 'rb') as stream:
+        end = ENDS.get(stream.read(2))
+        stream.seek(max(0, image.stat().st_size - END_BYTES))
+        if end is not None and end in stream.read():
+            return False
+    try:
+        with any_number_of_pixels(), Image.open(image) as picture:
+            picture.load()
+    except UNREADABLE:
+        return True
+    return False
+
+
 def require_same_size(image: Path, annotation: Path, size: tuple[int, int]) -> None:
-    """Check that an annotation has the size of its image, as stored.
+    """Check that an image is complete and that an annotation has its size, as stored.
 
     Args:
         image: path.
@@ -84,13 +110,18 @@ def require_same_size(image: Path, annotation: Path, size: tuple[int, int]) -> N
         size: (height, width) of the annotation.
 
     Raises:
-        ValueError: if the image cannot be decoded or has another size.
+        ValueError: if the image cannot be decoded, is truncated or has another size.
     """
     header = read_header(str(image))
     if header is None:
         raise ValueError(
             f'{image}: {image.stat().st_size} bytes that are not an image, expected an image. Fix: unpack the archive '
             'again.'
+        )
+    if is_truncated(image):
+        raise ValueError(
+            f'{image}: truncated after {image.stat().st_size} bytes, expected a complete image. Fix: the archive was '
+            'not fully unpacked; unpack it again.'
         )
     if header.stored_size != size:
         raise ValueError(

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,17 @@ class Staging:
                 'folder. Fix: make it writable, or give another folder with --root.'
             ) from error
         lock = self.folder / LOCK
-        try:
-            with open(lock, 'x', encoding='utf-8') as stream:
-                stream.write(f'{os.getpid()} {socket.gethostname()}')
-        except FileExistsError:
-            owner = lock.read_text(encoding='utf-8')
-            if _may_be_at_work(owner):
+        owner = f'{os.getpid()} {socket.gethostname()}'
+        while not _claim(lock, owner):
+            other = _read(lock)
+            if other is None:
+                continue  # that process has just finished
+            if _may_be_at_work(other):
                 raise ValueError(
-                    f'{lock}: another preparation is running here (process and host: {owner}), expected none. Fix: '
+                    f'{lock}: another preparation is running here (process and host: {other}), expected none. Fix: '
                     'wait for it; if that process no longer exists, remove this file.'
-                ) from None
-            write_whole(lock, f'{os.getpid()} {socket.gethostname()}')
+                )
+            _remove_stale(lock, other)
         try:
             yield
         finally:
@@ -184,6 +184,51 @@ def _move_to_another_disk(source: Path, target: Path) -> None:
     with whole_file(target) as part:
         shutil.copyfile(source, part)
     source.unlink()
+
+
+def _claim(lock: Path, owner: str) -> bool:
+    """Create the lock together with its content; False if there is one."""
+    lock.parent.mkdir(parents=True, exist_ok=True)  # another process may just have removed it
+    part = lock.with_name(f'.{LOCK}.{os.getpid()}')
+    try:
+        write_whole(part, owner)
+        os.link(part, lock)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:  # the folder was removed
+        return False
+    except OSError:  # the file system has no hard links
+        return _claim_without_links(lock, owner)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def _claim_without_links(lock: Path, owner: str) -> bool:
+    try:
+        with open(lock, 'x', encoding='utf-8') as stream:
+            stream.write(owner)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _read(lock: Path) -> str | None:
+    """Process and host in a lock; None if the file was removed."""
+    try:
+        return lock.read_text(encoding='utf-8')
+    except FileNotFoundError:
+        return None
+
+
+def _remove_stale(lock: Path, owner: str) -> None:
+    """Remove the lock of a killed process, unless another process has replaced it in the meantime."""
+    taken = lock.with_name(f'.{LOCK}.{os.getpid()}.stale')
+    with suppress(FileNotFoundError):
+        os.rename(lock, taken)
+        if _read(taken) != owner:
+            os.replace(taken, lock)
+        taken.unlink(missing_ok=True)
 
 
 def _may_be_at_work(owner: str) -> bool:

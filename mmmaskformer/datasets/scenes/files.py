@@ -56,12 +56,13 @@ def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, 
 
     Raises:
         ValueError: if a number or the seed is out of range.
-        FileExistsError: if ``root`` contains something else.
+        FileExistsError: if ``root`` contains something else, or is no folder.
+        OSError: if the data set cannot be written.
     """
     for key, value, least in (('num_train', num_train, 1), ('num_val', num_val, 1), ('seed', seed, 0)):
         if value < least:
             raise ValueError(f'{key}: found {value}, expected at least {least}')
-    root = Path(root).resolve()
+    root = Path(root)
     record = {'version': VERSION, 'num_train': num_train, 'num_val': num_val, 'seed': seed}
     if _keep_existing(root, record, overwrite):
         return False

@@ -184,6 +184,11 @@ def mark_reported(what: str) -> None:
     """Silence a warning in this process and in the workers that it starts.
 
     Args:
-        what: 'bits' or 'bands', see `warn_of_lost_bits`.
+        what: 'bits' or 'bands', see `warn_of_lost_bits`; or 'areas', those of panoptic files.
     """
     _reported.add(what)
+
+
+def is_reported(what: str) -> bool:
+    """Whether `mark_reported` was called for something in this process, or before it was forked."""
+    return what in _reported

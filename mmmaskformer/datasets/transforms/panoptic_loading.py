@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
+from mmmaskformer.datasets.areas import ADVICE, AreaCheck
 from mmmaskformer.datasets.settings import LABELS
 from mmmaskformer.datasets.transforms.common import (
     FILL,
@@ -18,7 +19,7 @@ from mmmaskformer.datasets.transforms.common import (
     LoadedPair,
     image_geometry,
 )
-from mmmaskformer.datasets.transforms.loading import require_image_size
+from mmmaskformer.datasets.transforms.loading import is_reported, require_image_size
 from mmmaskformer.formats.panoptic_png import VOID_ID, read_ids, replace_ids
 from mmmaskformer.registry import TRANSFORMS
 
@@ -50,7 +51,8 @@ class LoadPanopticAnnotations(BaseTransform):
 
     The PNG is authoritative. Segments that are listed but have no pixels are kept as targets with an empty mask, as in
     the published system, and ``area`` is not used. Images with such segments, or with areas that differ from the PNG,
-    are counted in each process; the first one is logged, and the 100th and 10 000th with the count.
+    are counted in each process; the first one is logged, and the 100th and 10 000th with the count. Areas are not
+    logged if `inspect_data` has reported them before the run.
 
     Differs from MMDetection's LoadPanopticAnnotations: it writes one map instead of a mask for each thing and a label
     map for stuff; crowds are void as published, while MMDetection keeps them in the label map; panopticapi is not
@@ -170,16 +172,9 @@ class LoadPanopticAnnotations(BaseTransform):
                     'others, set allow_hidden=True.'
                 )
             self._report('hidden', f'{text}. Such segments are kept as targets with an empty mask; {check}', results)
-        listed = {row['id']: row['area'] for row in segments if row.get('area') is not None and row['id'] in areas}
-        wrong = [number for number, area in listed.items() if abs(area - areas[number]) >= 1]
-        if wrong:
-            found = _some(f'{number}: {listed[number]} (the PNG has {areas[number]} px)' for number in wrong)
-            text = f'{len(wrong)} of {len(listed)} areas that segments_info lists are wrong, those of the ids {found}'
-            check = (
-                'The PNG counts, except in a PanopticMetric with listed_areas=True. This is known for ADE20K panoptic; '
-                'in other data, if most files are affected, check that JSON and PNG folder belong together'
-            )
-            self._report('areas', f'{text}. {check}', results)
+        checked = AreaCheck.of(segments, areas)
+        if checked.wrong and not is_reported('areas'):
+            self._report('areas', f'{checked.describe()}. {ADVICE}', results)
 
     def _report(self, kind: str, text: str, results: Mapping) -> None:
         self._odd_images[kind] += 1

@@ -232,6 +232,72 @@ def test_two_preparations_at_once(tree):
     prepare_part(tree)
 
 
+def test_a_lock_has_its_owner_from_the_start(tree, monkeypatch):
+    """An empty lock would look like that of a killed process to another one."""
+    seen = []
+    link = staging.os.link
+
+    def look(source, target):
+        seen.append((Path(source).read_text(), Path(target).exists()))
+        link(source, target)
+
+    monkeypatch.setattr(staging.os, 'link', look)
+    folder = staging.Staging(tree.root, 'a', 1)
+    with folder.locked():
+        assert seen == [(f'{staging.os.getpid()} {staging.socket.gethostname()}', False)]
+        assert [path.name for path in folder.folder.iterdir()] == ['lock']
+    assert not list(folder.folder.iterdir())
+
+
+def test_a_lock_that_another_process_has_taken_over(tree, monkeypatch):
+    """Between reading the lock of a killed process and removing it."""
+    folder = staging.Staging(tree.root, 'a', 1)
+    folder.folder.mkdir()
+    lock = folder.folder / 'lock'
+    lock.write_text(f'4194304 {staging.socket.gethostname()}')
+    mine = f'{staging.os.getppid()} {staging.socket.gethostname()}'
+    rename = staging.os.rename
+
+    def be_late(source, target):
+        lock.write_text(mine)
+        rename(source, target)
+
+    monkeypatch.setattr(staging.os, 'rename', be_late)
+    with pytest.raises(ValueError, match='another preparation is running'), folder.locked():
+        pass
+    assert lock.read_text() == mine
+
+
+def test_a_disk_without_hard_links(tree, monkeypatch):
+    def refuse(source, target):
+        raise OSError(95, 'Operation not supported')
+
+    monkeypatch.setattr(staging.os, 'link', refuse)
+    folder = staging.Staging(tree.root, 'a', 1)
+    with folder.locked():
+        (folder.folder / 'lock').write_text(f'{staging.os.getppid()} {staging.socket.gethostname()}')
+        with pytest.raises(ValueError, match='another preparation is running'), folder.locked():
+            pass
+
+
+def test_what_another_process_finished_meanwhile_is_kept(tree, monkeypatch):
+    """Both looked before one had begun."""
+    recipe, done = CITY, []
+    sample = engine._try_sample
+
+    def meanwhile(*arguments):
+        sample(*arguments)
+        if not done:
+            done.append(None)
+            done[0] = prepare_part(tree)
+
+    monkeypatch.setattr(engine, '_try_sample', meanwhile)
+    counting = Stopping(recipe.convert, after=-1)
+    second = prepare_part(tree, recipe._replace(convert=counting))
+    assert second.kept and second.record == done[0].record and len(counting.names) == 3  # of the sample
+    assert not (tree.root / '.cityscapes_panoptic.preparing').exists()
+
+
 def test_unfinished_work_of_another_release_is_not_used(tree, finished, monkeypatch):
     monkeypatch.setattr(engine, 'VERSION', 0)
     with pytest.raises(KeyboardInterrupt):

@@ -258,3 +258,19 @@ def test_pickles_do_not_run_code(tmp_path, monkeypatch):
     read = read_plain_pickle(Path('a.pkl'))
     assert read['names'].tolist() == ['a', 'b'] and (read['table'] == np.eye(2)).all()
     assert not Path('ran').exists() and type(read['harm']).__name__ == '_Unknown'
+
+
+@pytest.mark.parametrize('name', [name for name in BUILDERS if name != 'ade20k_full'])
+def test_truncated_images(tmp_path, name):
+    """The last file of a partly unpacked archive; its header can still be read."""
+    tree = BUILDERS[name](tmp_path)
+    folder = {'cityscapes': 'leftImg8bit/train', 'cityscapes_panoptic': 'leftImg8bit/train', 'coco_panoptic': 'val2017'}
+    image = first((tree.source or tree.root) / folder.get(name, ''), '*.png' if 'cityscapes' in name else '*.jpg')
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) * 9 // 10])
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match=rf'{image.name}: truncated after \d+ bytes.*not fully unpacked'):
+        prepare(RECIPES[name], tree.root, tree.source, workers=1, partial_set=True)
+    assert files_of(tmp_path) == before
+    image.write_bytes(whole + bytes(200))  # some tools write behind the end
+    prepare(RECIPES[name], tree.root, tree.source, workers=1, partial_set=True)
