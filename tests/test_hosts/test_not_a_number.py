@@ -83,7 +83,7 @@ def test_weights_optimisers_images_and_logits(kind, files):
         [train, files.config, '--work-dir', optimiser.parent, '--resume', *longer],
         [test, files.config, large, '--work-dir', 'out'],
         [train, files.poisoned, '--work-dir', 'stop'],
-        [train, files.poisoned, '--work-dir', 'skip', '--cfg-options', skip, 'train_cfg.val_interval=9'],
+        [train, files.poisoned, '--work-dir', 'skip', '--cfg-options', skip, 'train_cfg.val_begin=9'],
         [test, files.poisoned, files.run / 'iter_2.pth', '--work-dir', 'out'],
         cwd=files.folder,
     )
