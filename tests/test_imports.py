@@ -300,6 +300,17 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
+    'apis/drawing.py': {
+        'torch',
+        'mmengine',
+        'rich',
+        'mmmaskformer.apis',
+        'mmmaskformer.datasets',
+        'mmmaskformer.formats',
+        'mmmaskformer.hosts.hooks',
+        'mmmaskformer.visualization',
+    },
+    'apis/settings_of_model.py': {'mmengine', 'mmmaskformer.core.training.parts', 'mmmaskformer.registry'},
     'apis/': {
         'torch',
         'mmengine',

@@ -26,7 +26,7 @@ def test_every_public_model_is_listed():
 
 
 @pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
-def test_an_entry(model):
+def test_an_entry_of_the_list(model):
     """Config, class list and checksum; the digits of the checksum are those of the file name."""
     assert (ROOT / 'configs' / model.config).is_file() and model.address.startswith('https://')
     assert model.classes is None or model.classes in class_lists()
@@ -70,7 +70,7 @@ def test_the_list_needs_only_python():
     assert done.returncode == 0 and f'{len(MODELS)} models' in done.stdout, done.stderr
 
 
-def test_names_are_found_or_others_are_offered():
+def test_names_are_found_or_similar_ones_are_suggested():
     assert zoo.find_model('zoo://maskformer_r50_ade20k').checksum == 'md5:d8dbeb'
     assert zoo.find_model('semantic-ade20k/maskformer_R50_bs16_160k').name == 'maskformer_r50_ade20k'
     with pytest.raises(ValueError, match=r'zoo://maskformer_r50_ade: .* such as .*maskformer_r50_ade20k.*Fix: choose'):
@@ -115,7 +115,7 @@ def test_lists_of_your_own(monkeypatch, tmp_path):
             zoo.zoo_models()
 
 
-def test_where_copies_are_kept(monkeypatch, tmp_path):
+def test_the_folder_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.delenv('MMMASKFORMER_CACHE', raising=False)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     assert zoo.cache_folder() == tmp_path / 'mmmaskformer'
