@@ -43,12 +43,15 @@ class SweepTable(NamedTuple):
     curves: dict[str, list[float]]
 
 
-def metric_columns(results: Iterable[Mapping[str, float]], metrics: Sequence[str] | None) -> list[str]:
+def metric_columns(
+    results: Iterable[Mapping[str, float]], metrics: Sequence[str] | None, *, complete: bool = True
+) -> list[str]:
     """Which metrics to show.
 
     Args:
         results: of all runs that have ended.
         metrics: wanted; None for those of `METRICS` that there are.
+        complete: all runs have ended. Before that, a metric that none has given may be one of another row.
 
     Raises:
         ValueError: if a metric is unknown.
@@ -56,7 +59,7 @@ def metric_columns(results: Iterable[Mapping[str, float]], metrics: Sequence[str
     found = list(dict.fromkeys(key for result in results for key in result))
     if metrics is None:
         return [key for name in METRICS for key in found if key.split('/')[-1] == name]
-    unknown = [key for key in metrics if found and key not in found]
+    unknown = [key for key in metrics if found and complete and key not in found]
     if unknown:
         raise ValueError(f'metrics: found {unknown}, expected some of {found}, which the validation gives')
     return list(metrics)
@@ -73,7 +76,8 @@ def sweep_table(cases: Sequence[CaseResult], setting: str, metrics: Sequence[str
     Raises:
         ValueError: if a metric is unknown.
     """
-    columns = metric_columns((result for case in cases for result in case.results), metrics)
+    complete = all(len(case.results) == case.num_runs for case in cases)
+    columns = metric_columns((result for case in cases for result in case.results), metrics, complete=complete)
     several = any(case.num_runs > 1 for case in cases)
     header = [setting, *(part for key in columns for part in ([key, f'{key} ±'] if several else [key]))]
     rows: list[list[Cell]] = []

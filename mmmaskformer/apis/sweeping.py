@@ -1,7 +1,7 @@
-"""Trains a config once for each value of a setting and tabulates the results, as the paper's ablations do."""
+"""Trains the runs of a sweep one after the other and tabulates the results, as the paper's ablations do."""
 
-import hashlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -9,57 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
 
-from mmmaskformer.analysis.sweep_table import CaseResult, sweep_table
+from mmmaskformer.analysis.sweep_table import METRICS, CaseResult, sweep_table
 from mmmaskformer.analysis.tables import Cell, write_tables
-from mmmaskformer.apis.model_size import build_on_meta
+from mmmaskformer.apis.analysis.inference import compare_inference
+from mmmaskformer.apis.sweep_plan import Run, arguments_of
 from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.visualization.analysis_plots import plot_sweep
 from mmmaskformer.visualization.curve import read_scalars
 
-SHORT_NAMES = {
-    'queries': 'model.{head}.num_queries',
-    'layers': 'model.{head}.transformer_decoder.num_layers',
-    'self-attention': 'model.{head}.transformer_decoder.self_attention',
-    'deep-supervision': 'model.{head}.deep_supervision',
-    'seed': 'randomness.seed',
-}
-"""Names of settings of the paper's ablations; {head} is the head of the config's host."""
 RESULT_FILE = 'sweep_result.json'
-
-
-class Case(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        name: of the row.
-        options: entries KEY=VALUE of the config that it sets.
-    """
-
-    name: str
-    options: tuple[str, ...]
-
-
-class Run(NamedTuple):
-    """A training run of a sweep.
-
-    Attributes:
-        case: its row.
-        seed: of the run; None for that of the config.
-        folder: its ``work_dir``.
-        options: all entries KEY=VALUE.
-        fingerprint: of the whole config, to tell whether a finished run is still the one that is asked for.
-        parameters: of the model.
-    """
-
-    case: Case
-    seed: int | None
-    folder: Path
-    options: tuple[str, ...]
-    fingerprint: str
-    parameters: int
 
 
 class Sweep(NamedTuple):
@@ -86,89 +47,6 @@ def train(arguments: list[str]) -> int:
     return subprocess.run([sys.executable, '-m', 'mmmaskformer', 'train', *arguments]).returncode
 
 
-def cases_of(key: str | None, values: Sequence[str], named: Sequence[Sequence[str]] = ()) -> list[Case]:
-    """The rows of a table.
-
-    Args:
-        key: of the config, or one of `SHORT_NAMES`; None if there are only named cases.
-        values: of the key.
-        named: cases that change several entries: name, then KEY=VALUE for each. Without an entry it is the config as it
-            stands.
-
-    Raises:
-        ValueError: if there is no case, two have one name, or key and values do not come together.
-    """
-    if (key is None) != (not values):
-        raise ValueError(f'found --key {key} and --values {list(values)}, expected both or neither')
-    cases = [Case(value, (f'{key}={value}',)) for value in values]
-    cases += [Case(name, tuple(options)) for name, *options in named]
-    names = [case.name for case in cases]
-    if not cases or len(set(names)) < len(names) or len(set(map(_folder_name, names))) < len(names):
-        raise ValueError(f'cases: found {names}, expected one or more with different names. Fix: --values or --case')
-    return cases
-
-
-def plan(
-    config: str | Path,
-    cases: Sequence[Case],
-    work_dir: str | Path,
-    seeds: Sequence[int] = (),
-    common: Sequence[str] = (),
-) -> list[Run]:
-    """Read the config of every run and build its model without weights, so that a wrong value is refused at once.
-
-    Args:
-        config: mmengine config file of a training run.
-        cases: the rows.
-        work_dir: folder of the sweep.
-        seeds: of the runs of each case; none for one run with the config's seed.
-        common: entries KEY=VALUE of all runs.
-
-    Raises:
-        FileNotFoundError: if there is no such config.
-        ValueError: if a model cannot be built, naming the case.
-    """
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
-    no_seed: list[int | None] = [None]
-    runs = []
-    for case in cases:
-        for seed in list(seeds) or no_seed:
-            name = _folder_name(case.name) + ('' if seed is None else f'-seed{seed}')
-            runs.append(_planned(str(config), case, seed, Path(work_dir) / name, common))
-    return runs
-
-
-def _planned(config: str, case: Case, seed: int | None, folder: Path, common: Sequence[str]) -> Run:
-    cfg = Config.fromfile(config)
-    head = 'panoptic_head' if 'panoptic_head' in cfg.model else 'decode_head'
-    seed_option = [] if seed is None else [f'randomness.seed={seed}']
-    options = [_long(option, head) for option in (*common, *case.options, *seed_option)]
-    cfg.merge_from_dict(parse_options(options))
-    try:
-        parameters = sum(parameter.numel() for parameter in build_on_meta(cfg).parameters())
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
-        raise ValueError(f'case {case.name!r}: the model cannot be built: {error}') from error
-    content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-    fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Run(case, seed, folder, tuple(options), fingerprint, parameters)
-
-
-def _long(option: str, head: str) -> str:
-    key, _, value = option.partition('=')
-    return f'{SHORT_NAMES[key].format(head=head)}={value}' if key in SHORT_NAMES else option
-
-
-def _folder_name(name: str) -> str:
-    return ''.join(letter if letter.isalnum() or letter in '.-_' else '_' for letter in name)
-
-
-def arguments_of(config: str | Path, run: Run) -> list[str]:
-    """Arguments of ``mmmaskformer train`` for a run; one that was interrupted goes on."""
-    arguments = [str(config), '--work-dir', str(run.folder), '--resume']
-    return arguments + (['--cfg-options', *run.options] if run.options else [])
-
-
 def finished(run: Run) -> dict[str, float] | None:
     """Results of a run that has ended; None if it has not.
 
@@ -188,11 +66,11 @@ def finished(run: Run) -> dict[str, float] | None:
 
 
 def run_sweep(
-    config: str | Path,
     runs: Sequence[Run],
     out: str | Path,
     metrics: Sequence[str] | None = None,
     setting: str = 'case',
+    inference: bool = False,
     trainer: Trainer | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Sweep:
@@ -201,11 +79,12 @@ def run_sweep(
     A run that ends with an error does not stop the others.
 
     Args:
-        config: mmengine config file.
-        runs: of `plan`.
+        runs: of `mmmaskformer.apis.sweep_plan.plan`.
         out: folder to write sweep.md, sweep.csv and sweep.png into.
         metrics: columns; None for the usual ones, see `metric_columns`.
         setting: what is changed, the head of the first column.
+        inference: also measure every way of inference of each trained model on the test set of its config; gives
+            metrics such as 'general/PQ_St', and the tables of `compare_inference` in the folder of the run.
         trainer: trains with these arguments of ``mmmaskformer train`` and gives the exit status; `train` if None.
         say: takes a line of progress; None prints it at once.
 
@@ -216,20 +95,27 @@ def run_sweep(
     say = say or partial(print, flush=True)  # before the output of the run
     results = {run.folder: finished(run) for run in runs}  # all folders are checked before the first training
     failed: list[Path] = []
+    write = partial(_write, runs, results, failed, Path(out), metrics, setting, inference)
     for number, run in enumerate(runs, start=1):
         label = f'{number} of {len(runs)}: {run.folder}'
-        if results[run.folder] is not None:
+        found = results[run.folder]
+        if found is not None and not (inference and _lacks_inference(found)):
             say(f'{label}: finished before')
             continue
-        say(f'{label}: training')
-        _mark(run, None)
-        if trainer(arguments_of(config, run)):
-            failed.append(run.folder)
-            say(f'{label}: failed; the same command tries again')
-            continue
-        results[run.folder] = _record(run)
-        _write(runs, results, failed, Path(out), metrics, setting, str(config))
-    return _write(runs, results, failed, Path(out), metrics, setting, str(config))
+        if found is None:
+            say(f'{label}: training')
+            _mark(run, None)
+            if trainer(arguments_of(run)):
+                failed.append(run.folder)
+                say(f'{label}: failed; the same command tries again')
+                continue
+            found = results[run.folder] = _record(run)
+        if inference:
+            say(f'{label}: ways of inference on the test set')
+            found.update(_ways_of_inference(run))
+            _mark(run, found)
+        write()
+    return write()
 
 
 def _record(run: Run) -> dict[str, float]:
@@ -240,6 +126,24 @@ def _record(run: Run) -> dict[str, float]:
     metrics = {key: float(value) for key, value in rows[-1].items() if isinstance(value, int | float)}
     _mark(run, metrics)
     return metrics
+
+
+def _lacks_inference(metrics: dict[str, float]) -> bool:
+    return 'semantic/mIoU' not in metrics  # every model has that way
+
+
+def _ways_of_inference(run: Run) -> dict[str, float]:
+    """Metrics of the last checkpoint on the test set, as WAY/METRIC; those that do not apply are left out."""
+    checkpoint = find_latest_checkpoint(str(run.folder))
+    if checkpoint is None:
+        raise ValueError(f'{run.folder}: the run has no checkpoint. Fix: set default_hooks.checkpoint.save_last=True')
+    _, rows, _ = compare_inference(run.case.config, checkpoint, run.folder, cfg_options=parse_options(run.options))
+    return {
+        f'{way}/{name}': float(value)
+        for way, *values, _ in rows
+        for name, value in zip(METRICS, values, strict=True)
+        if isinstance(value, float) and not math.isnan(value)
+    }
 
 
 def _mark(run: Run, metrics: dict[str, float] | None) -> None:
@@ -256,7 +160,7 @@ def _write(
     out: Path,
     metrics: Sequence[str] | None,
     setting: str,
-    config: str,
+    inference: bool,
 ) -> Sweep:
     cases = []
     for case in dict.fromkeys(run.case for run in runs):
@@ -265,7 +169,11 @@ def _write(
         broken = sum(run.folder in failed for run in of_case)
         cases.append(CaseResult(case.name, of_case[0].parameters, ended, len(of_case), broken))
     table = sweep_table(cases, setting, metrics)
-    files = write_tables(out / 'sweep', table.header, table.rows, f'{Path(config).stem}: last validation of each run')
+    configs = dict.fromkeys(Path(run.case.config).stem for run in runs)
+    title = f'{", ".join(configs)}: last validation of each run'
+    if inference:
+        title += '; semantic/… and other ways of inference: its last checkpoint on the test set'
+    files = write_tables(out / 'sweep', table.header, table.rows, title)
     if table.curves:
         files.append(out / 'sweep.png')
         plot_sweep([case.name for case in cases], table.curves, setting, files[-1])

@@ -5,9 +5,10 @@ an interruption: finished runs are skipped, the one that was cut off is resumed.
 sweep.png are written into --work-dir.
 
 A setting is any key of --cfg-options, or one of: queries, layers, self-attention, deep-supervision, seed. --case names
-a row that changes several entries; with a name alone it is the config as it stands:
+a row that changes several entries; with a name alone it is the config as it stands, and config=FILE is another config:
 
   mmmaskformer sweep CONFIG --work-dir DIR --case bipartite --case "no self-attention" self-attention=False
+  mmmaskformer sweep CONFIG --work-dir DIR --case MaskFormer --case PerPixelBaseline config=OTHER_CONFIG --seeds 0 1 2
 """
 
 import shlex
@@ -33,11 +34,18 @@ def add_arguments(parser):
         action='append',
         default=[],
         metavar=('NAME', 'KEY=VALUE'),
-        help='a row that changes several settings; may be repeated',
+        help='a row that changes several settings, or trains another config (config=FILE); may be repeated',
     )
     parser.add_argument('--work-dir', required=True, help='folder of the runs and of the tables')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[], help='train each row with these seeds')
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, default=[], help='train all rows with the first seed, then with the next'
+    )
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='columns (default: mIoU, PQ-St and PQ)')
+    parser.add_argument(
+        '--inference',
+        action='store_true',
+        help='also measure each trained model on the test set, as analyze inference does: semantic/mIoU, general/PQ_St',
+    )
     parser.add_argument(
         '--print',
         action='store_true',
@@ -50,19 +58,20 @@ def add_arguments(parser):
 def run(args) -> int:
     """Train and tabulate; returns 1 if a run failed."""
     from mmmaskformer.analysis.tables import markdown_table
-    from mmmaskformer.apis.sweeping import arguments_of, cases_of, finished, plan, run_sweep
+    from mmmaskformer.apis.sweep_plan import arguments_of, cases_of, plan
+    from mmmaskformer.apis.sweeping import finished, run_sweep
 
-    cases = cases_of(args.key, args.values, args.case)
-    runs = plan(args.config, cases, args.work_dir, args.seeds, args.cfg_options)
+    cases = cases_of(args.config, args.key, args.values, args.case)
+    runs = plan(cases, args.work_dir, args.seeds, args.cfg_options)
     if args.print_only:
         for each in runs:
             if finished(each) is None:
-                print(shlex.join(['mmmaskformer', 'train', *arguments_of(args.config, each)]))
+                print(shlex.join(['mmmaskformer', 'train', *arguments_of(each)]))
         return 0
     # A sweep that is ended must not leave its run training: the next one would train in the same folder.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sweep = run_sweep(args.config, runs, args.work_dir, args.metrics, args.key or 'case')
+        sweep = run_sweep(runs, args.work_dir, args.metrics, args.key or 'case', args.inference)
     except KeyboardInterrupt:
         print('stopped: the same command goes on from here', file=sys.stderr)
         return INTERRUPTED
