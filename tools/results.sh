@@ -17,12 +17,12 @@ read -r -a seeds <<<"${SEEDS:-0 1 2}"
 
 case "$family" in
     scenes)
-        backbone=tiny run=1xb8-800_scenes
+        backbone=tiny run=1xb8-800_scenes classes=9
         options=(train_cfg.max_iters=500 train_cfg.val_interval=500 param_scheduler.0.end=501)
         python -m mmmaskformer scenes data/scenes --num-train 1500 --num-val 200
         ;;
     camvid)
-        backbone=effnet-lite0 run=1xb6-200_camvid-128x160
+        backbone=effnet-lite0 run=1xb6-200_camvid-128x160 classes=11
         options=()
         for needed in data/camvid/images data/camvid/annotations checkpoints/efficientnet_lite0.pth; do
             [[ -e "$needed" ]] || { echo "$needed: not found. Fix: $root/README.md, section CamVid" >&2; exit 2; }
@@ -41,6 +41,7 @@ config() { echo "$root/configs/$family/$1_$backbone${2:-}_$run.py"; }
 python -m mmmaskformer sweep "$(config maskformer)" --work-dir "work_dirs/results/$family" --seeds "${seeds[@]}" \
     --inference --metrics {semantic,general}/{mIoU,PQ_St,SQ_St,RQ_St} \
     --case 'MaskFormer, bipartite matching' \
+    --case 'MaskFormer, bipartite matching, one query per class' queries="$classes" \
     --case 'MaskFormer, fixed matching' config="$(config maskformer _fixed-matching)" \
     --case 'MaskFormer, box matching' config="$(config maskformer _box-matching)" \
     --case 'PerPixelBaseline+' config="$(config per-pixel-baseline-plus)" \

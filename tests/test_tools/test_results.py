@@ -1,5 +1,6 @@
 """The comparison of docs/results.md: its command, and models that differ in nothing but what is compared."""
 
+import argparse
 import os
 import re
 import subprocess
@@ -12,6 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 import mmmaskformer.registry  # noqa: F401  must come before the hosts where mmcv-lite is installed
+from mmmaskformer.apis.cli import sweep
+from mmmaskformer.apis.sweep_plan import cases_of, plan
+from mmmaskformer.apis.trained import parse_options
 
 FAMILIES = ('scenes', 'camvid')
 SCRIPT = ROOT / 'tools/results.sh'
@@ -44,14 +48,22 @@ def folder_with_data(folder):
 
 
 @pytest.fixture(scope='module', params=FAMILIES)
-def rows(request, tmp_path_factory) -> dict[str, Config]:
-    """Configs of the rows of a table, in the order of the script."""
-    words, done = called(folder_with_data(tmp_path_factory.mktemp('results')), request.param)
+def rows(request, tmp_path_factory) -> dict[str, tuple[str, Config]]:
+    """Rows of a table: name, config file, and the config as it is trained."""
+    folder = tmp_path_factory.mktemp('results')
+    words, done = called(folder_with_data(folder), request.param)
     assert done.returncode == 0, done.stderr
-    configs = [words[words.index('sweep') + 1], *(word[7:] for word in words if word.startswith('config='))]
-    names = [words[index + 1] for index, word in enumerate(words) if word == '--case']
-    assert len(names) == len(configs) == 5
-    return {name: Config.fromfile(config) for name, config in zip(names, configs, strict=True)}
+    parser = argparse.ArgumentParser()
+    sweep.add_arguments(parser)
+    arguments = parser.parse_args(words[words.index('sweep') + 1 :])
+    assert arguments.seeds == [0, 1, 2] and arguments.inference
+    found = {}
+    for case in cases_of(arguments.config, arguments.key, arguments.values, arguments.case):
+        (run,) = plan([case], folder, common=arguments.cfg_options)
+        config = Config.fromfile(case.config)
+        config.merge_from_dict(parse_options(run.options))
+        found[case.name] = os.path.relpath(case.config, ROOT), config
+    return found
 
 
 def test_seeds_and_further_arguments_are_passed_on(tmp_path):
@@ -67,7 +79,7 @@ def test_what_is_missing_is_named_before_anything_is_done(tmp_path, arguments, m
 
 
 def test_the_budget_is_the_same_for_all_rows(rows):
-    (first, *others) = rows.values()
+    (first, *others) = (config for _, config in rows.values())
     for other in others:
         assert all(other[key] == first[key] for key in SAME)
         assert other.model.backbone == first.model.backbone
@@ -76,19 +88,21 @@ def test_the_budget_is_the_same_for_all_rows(rows):
         assert heads[0].pixel_decoder == heads[1].pixel_decoder
         if 'transformer_decoder' in heads[1]:
             assert heads[0].transformer_decoder == heads[1].transformer_decoder
-    assert sum('transformer_decoder' in config.model.decode_head for config in rows.values()) == 4
+    decoders = ['transformer_decoder' in config.model.decode_head for _, config in rows.values()]
+    assert decoders == [True] * 5 + [False]
+    queries = [config.model.decode_head.get('num_queries') for _, config in rows.values()]
+    assert queries[1] == queries[2] == first.model.decode_head.num_classes
 
 
 def test_the_page_has_every_row_with_its_config(rows):
-    for name, config in rows.items():
-        file = os.path.relpath(config.filename, ROOT)
+    for name, (file, _) in rows.items():
         assert re.search(rf'^\| \[{re.escape(name)}\]\(\.\./{re.escape(file)}\) \|', PAGE, re.MULTILINE), name
 
 
-@pytest.mark.parametrize('number', range(5))
+@pytest.mark.parametrize('number', range(6))
 def test_every_row_trains(rows, number):
     """One step of the optimiser on two small images: finite losses, and a gradient for every weight that is trained."""
-    config = list(rows.values())[number].model
+    config = list(rows.values())[number][1].model
     config.backbone.pop('init_cfg', None)  # weights in a file
     torch.manual_seed(0)
     pairs = [hosts.make_sample((64, 96), seed=seed) for seed in range(2)]
