@@ -1,4 +1,4 @@
-"""The one table of what can be named in a config: registers every class of the model under its public name."""
+"""Registers every class of the model under its public name, for use in configs."""
 
 from mmmaskformer.core.modeling.feature_pyramid import SimpleFeaturePyramid
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
@@ -62,7 +62,8 @@ for part in (
     MODELS.register_module(module=part)
 
 if has_host('mmseg'):
-    from mmmaskformer.hosts.mmseg import EncoderDecoder, SegDataPreProcessor
+    from mmmaskformer.hosts.mmseg import EncoderDecoder
+    from mmmaskformer.hosts.mmseg_preprocessor import SegDataPreProcessor
 
     MODELS.register_module(module=EncoderDecoder)
     MODELS.register_module(module=SegDataPreProcessor)

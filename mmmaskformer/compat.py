@@ -1,21 +1,22 @@
 """Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
 
-Imported first by `mmmaskformer.registry`. It does six things and undoes nothing that works already:
+Imported first by `mmmaskformer.registry`. It makes seven changes, each only where it is needed:
 
-1. mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
-   MMDetection or MMSegmentation fails. A stand-in takes its place, only when the real one is absent; every op in it
-   raises when it is called. MaskFormer needs none of them.
-2. A checkpoint may hold code. mmengine is made to read files with ``weights_only=True`` under every torch. That mode
-   rejects what mmengine 0.10 stores beside the weights: the few types concerned are registered as safe.
+1. mmcv-lite has the Python part of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
+   MMDetection or MMSegmentation fails. A stand-in replaces the module if it is absent; every op in it raises an error
+   when it is called. MaskFormer needs none of them.
+2. A checkpoint may contain code. mmengine is changed to read files with ``weights_only=True`` under every torch. That
+   mode rejects what mmengine 0.10 stores besides the weights, so these few types are registered as safe.
 3. mmengine inherits configs of other packages, ``_base_ = 'mmdet::…'``, from a fixed list. This package is added to it.
-4. mmengine builds its own deprecated file client, which it does not use, for each checkpoint, and warns about it. It
-   gets the successor instead.
-5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names. It gets them.
-   Where a checkpoint tells no classes, it takes those of COCO. It gets those of the config.
+4. mmengine creates its own deprecated file client for each checkpoint, does not use it, and warns about it. It is
+   replaced by its successor.
+5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names; these are
+   provided. If a checkpoint does not store its classes, the inferencer assumes those of COCO; it now uses the config's.
 6. mmengine's launchers of several processes need GPUs. On a machine without one they use the CPU; see `without_gpu`.
+7. mmengine takes settings of a run as they are. They are checked before anything is built; see `run_settings`.
 """
 
-# lets a Python that is too old read this file for the doctor, and be told so
+# so that an interpreter that is too old can import this file for the doctor, which reports it
 from __future__ import annotations
 
 import importlib.util
@@ -32,7 +33,7 @@ FIRST_CHECKING_TORCH = (2, 6)
 
 
 class _MissingOps(types.ModuleType):
-    """Stand-in for ``mmcv._ext``: any attribute is a function that explains what is missing."""
+    """Stand-in for ``mmcv._ext``: any attribute is a function that raises an error with an explanation."""
 
     def __getattr__(self, name: str):
         if name.startswith('__'):
@@ -54,7 +55,7 @@ def require_mmcv() -> None:
     """Check that mmcv or mmcv-lite is installed.
 
     Raises:
-        ImportError: if neither is there, with the command that installs one.
+        ImportError: if neither is installed, with the command that installs one.
     """
     if not _is_installed('mmcv'):
         raise ImportError(
@@ -80,7 +81,7 @@ def require_versions(python: tuple[int, ...], torch_version: str) -> None:
         torch_version: such as ``torch.__version__``, '2.4.1+cu121'.
 
     Raises:
-        ImportError: if either is older than mmmaskformer supports, naming the version found and needed.
+        ImportError: if either is too old; names the versions found and needed.
     """
     oldest_python, oldest_torch = requirements()['python'].oldest, requirements()['torch'].oldest
     if tuple(python[:2]) < _release(oldest_python):
@@ -103,13 +104,13 @@ def _release(version: str) -> tuple[int, int]:
 
 
 def install_op_stand_in() -> bool:
-    """Put the stand-in in the place of ``mmcv._ext`` if that module does not exist.
+    """Install the stand-in for ``mmcv._ext`` if that module does not exist.
 
-    Its spec has no loader, so `mmengine.utils.mmcv_full_available` goes on answering False. (The onedl fork looks at
-    the spec alone and answers True; all it then does is import classes from ``mmcv.ops``, which works.)
+    Its spec has no loader, so `mmengine.utils.mmcv_full_available` still returns False. (The onedl fork checks only the
+    spec and returns True; it then merely imports classes from ``mmcv.ops``, which works.)
 
     Returns:
-        True if the stand-in is in place, False if the real module is there.
+        True if the stand-in is installed, False if the real module exists.
     """
     name = 'mmcv._ext'
     if name in sys.modules:
@@ -123,12 +124,12 @@ def install_op_stand_in() -> bool:
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Register what mmengine 0.10 stores in its checkpoints as safe for ``torch.load(weights_only=True)``.
+    """Register the types in checkpoints of mmengine 0.10 as safe for ``torch.load(weights_only=True)``.
 
-    Beside tensors and plain Python values its Runner writes a ``HistoryBuffer`` for each logged value, numpy scalars
-    (remaining time, best score) and numpy arrays (the buffers, a dataset's palette). Files written under numpy 1 and 2
-    are both accepted, whichever is installed. mmengine is made to pass ``weights_only=True``; for older releases of
-    torch, whose check knows too few types, see `mmmaskformer.safe_loading`.
+    Besides tensors and plain Python values its Runner stores a ``HistoryBuffer`` for each logged value, numpy scalars
+    (remaining time, best score) and numpy arrays (the buffers, a dataset's palette). Files written with numpy 1 and 2
+    are both accepted, regardless of the installed version. mmengine is changed to pass ``weights_only=True``; for older
+    releases of torch, whose check supports too few types, see `mmmaskformer.safe_loading`.
     """
     import torch
 
@@ -140,7 +141,7 @@ def allow_mmengine_checkpoints() -> None:
 
 
 def checkpoint_globals() -> dict:
-    """What mmengine 0.10 stores in its checkpoints beside tensors and plain values, by the name in the file."""
+    """The objects in checkpoints of mmengine 0.10 besides tensors and plain values, by their names in the file."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
     from mmmaskformer.formats.plain_arrays import stand_ins
@@ -151,27 +152,27 @@ def checkpoint_globals() -> dict:
 
 
 def history_buffer_method(owner: type, name: str):
-    """Stand in for ``getattr`` while a checkpoint is read: only methods of mmengine's ``HistoryBuffer``.
+    """Replacement for ``getattr`` while a checkpoint is read, restricted to methods of mmengine's ``HistoryBuffer``.
 
     A buffer stores its own statistics methods (min, max, current, mean), which pickle writes as
-    ``getattr(HistoryBuffer, 'min')``. The real ``getattr`` among the safe globals would open everything.
+    ``getattr(HistoryBuffer, 'min')``. The real ``getattr`` as a safe global would give access to everything.
 
     Args:
-        owner: the class that the file asks about.
-        name: of the attribute.
+        owner: the class in the file.
+        name: name of the attribute.
 
     Returns:
         The method, a plain function.
 
     Raises:
-        pickle.UnpicklingError: for any other owner, and for names that are private or no method.
+        pickle.UnpicklingError: for any other owner, and for names that are private or not methods.
     """
     from mmengine.logging.history_buffer import HistoryBuffer
 
     method = vars(HistoryBuffer).get(name) if owner is HistoryBuffer else None
     if name.startswith('_') or not inspect.isfunction(method):
         raise pickle.UnpicklingError(
-            f"the checkpoint asks for attribute '{name}' of {owner!r}; expected only the statistics methods of "
+            f"the checkpoint refers to attribute '{name}' of {owner!r}; expected only the statistics methods of "
             "mmengine's HistoryBuffer. If, and only if, you trust the file, read it and save it again without this "
             'object: torch.load(path, weights_only=False)'
         )
@@ -179,13 +180,13 @@ def history_buffer_method(owner: type, name: str):
 
 
 def serve_panoptic_inferencer() -> bool:
-    """Give MMDetection's inferencer the two names that it takes from panopticapi, if that is not installed.
+    """Provide the two names that MMDetection's inferencer takes from panopticapi, if that is not installed.
 
-    Without them `DetInferencer` refuses to return panoptic results. Only its module is changed: what else in the host
-    needs panopticapi goes on saying so.
+    Without them `DetInferencer` refuses to return panoptic results. Only its module is changed; other parts of the host
+    that need panopticapi still report that it is missing.
 
     Returns:
-        True if the names were filled in, False if they are there or the inferencer is not imported.
+        True if the names were added, False if they exist or the inferencer is not imported.
     """
     module = sys.modules.get('mmdet.apis.det_inferencer')
     if module is None or getattr(module, 'VOID', None) is not None:
@@ -195,9 +196,9 @@ def serve_panoptic_inferencer() -> bool:
 
 
 def name_classes_in_inferencer() -> None:
-    """Let MMDetection's `DetInferencer` take the classes of our models from the config where no checkpoint tells them.
+    """Make MMDetection's `DetInferencer` use the classes of the config if the checkpoint does not store them.
 
-    It takes those of COCO, whatever the model; then the palette has too few colours, and the pixels of panoptic results
+    It would assume those of COCO for every model; the palette then has too few colours, and pixels of panoptic results
     without a segment, whose code is the number of classes, look like a class.
     """
     module = sys.modules.get('mmdet.apis.det_inferencer')
@@ -221,7 +222,7 @@ def name_classes_in_inferencer() -> None:
 
 
 def colours_of_ids(ids):
-    """What ``panopticapi.utils.id2rgb`` gives for a map of segment ids.
+    """Replacement for ``panopticapi.utils.id2rgb`` for a map of segment ids.
 
     Args:
         ids: (H, W) numpy array of int, ids in [0, 2**24).
@@ -235,10 +236,10 @@ def colours_of_ids(ids):
 
 
 def complete_function_registries() -> None:
-    """Give each imported host a registry of functions, through which mmengine's finds what is in its own.
+    """Add a registry of functions to each imported host, as a child of mmengine's.
 
-    The hosts have none, and mmengine's inferencer, which looks for a ``collate_fn`` there, then warns of an unexpected
-    failure each time.
+    The hosts have none, so mmengine's inferencer, which looks up a ``collate_fn`` there, warns of an unexpected failure
+    each time.
     """
     from mmengine.registry import FUNCTIONS, Registry
 
@@ -248,7 +249,7 @@ def complete_function_registries() -> None:
 
 
 def announce_configs() -> None:
-    """Let mmengine find the configs of this package, for ``_base_ = 'mmmaskformer::…'`` and `mmengine.hub.get_config`.
+    """Make the configs of this package available to ``_base_ = 'mmmaskformer::…'`` and `mmengine.hub.get_config`.
 
     mmengine has no other way to add a package to those of OpenMMLab.
     """
@@ -258,11 +259,11 @@ def announce_configs() -> None:
 
 
 def replace_deprecated_file_client() -> None:
-    """Let mmengine's `FileClient.infer_client` give its successor, a file backend, when called without arguments.
+    """Make mmengine's `FileClient.infer_client` return its successor, a file backend, when called without arguments.
 
-    mmengine 0.10 itself calls it so at the start of a training run and for each checkpoint, does not use what it gets,
-    and logs two deprecation warnings each time. A backend has the methods of a client. Calls with arguments are left
-    alone, and so is a release that no longer has the class.
+    mmengine 0.10 itself calls it in this way at the start of a training run and for each checkpoint, ignores the
+    result, and logs two deprecation warnings each time. A backend has the methods of a client. Calls with arguments are
+    not changed, nor is a release that no longer has the class.
     """
     from mmengine import fileio
 
@@ -284,8 +285,14 @@ def _launch_without_gpu() -> None:
     without_gpu.install()
 
 
+def _check_settings_of_runs() -> None:
+    from mmmaskformer import run_settings  # imports torch and mmengine
+
+    run_settings.install()
+
+
 def apply() -> None:
-    """Run the checks and all repairs but those of the inferencers, which are made when a model is built."""
+    """Run the checks and all changes except those of the inferencers, which are made when a model is built."""
     import torch
 
     require_versions(sys.version_info, torch.__version__)
@@ -295,3 +302,4 @@ def apply() -> None:
     announce_configs()
     replace_deprecated_file_client()
     _launch_without_gpu()
+    _check_settings_of_runs()

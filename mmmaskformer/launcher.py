@@ -1,4 +1,4 @@
-"""What mim's own process prints: for a config that is not there, and when the script that it runs has failed."""
+"""Shorter error messages of mim, for a missing config and for a script that has failed."""
 
 import difflib
 import subprocess
@@ -8,18 +8,18 @@ from pathlib import Path
 
 CONFIGS = Path(__file__).resolve().parent / '.mim' / 'configs'
 MODULES = {'mmsegmentation': 'mmseg', 'mmseg': 'mmseg', 'mmdet': 'mmdet', 'mmdetection': 'mmdet'}
-"""Names by which mim knows the hosts."""
+"""Names of the hosts in mim."""
 NO_CONFIG = "doesn't exist and we"
-"""In mim's error for a config that it does not find."""
+"""Part of mim's error for a missing config."""
 
 
 def end_with_the_message_of_the_script() -> None:
-    """Leave out the traceback of a launcher whose script has printed one already.
+    """Suppress the traceback of a launcher if its script has already printed an error.
 
-    `mim train`, `mim test` and `mim run` start a script of the host in a process of its own and raise
-    CalledProcessError when it fails. That traceback would follow the script's error message, which says what is wrong,
-    and contains nothing but the command. For a config that mim does not find, its traceback is replaced by one line.
-    The exit status stays 1, and any other exception is printed as before.
+    `mim train`, `mim test` and `mim run` start a script of the host in a separate process and raise CalledProcessError
+    when it fails. That traceback, which contains only the command, would hide the script's own error message. For a
+    missing config, mim's traceback is replaced by one line. The exit status is still 1, and all other exceptions are
+    printed as before.
     """
     print_exception = sys.excepthook
 
@@ -33,13 +33,13 @@ def end_with_the_message_of_the_script() -> None:
 
 
 def has_explained_itself(error: BaseException) -> bool:
-    """Whether an exception only reports that a script of an OpenMMLab package has failed with a message of its own.
+    """Whether an exception only reports that a script of an OpenMMLab package has failed with its own message.
 
     Args:
-        error: what ended the launcher.
+        error: exception that ended the launcher.
 
     Returns:
-        False for a script that was killed by a signal, which prints nothing, and for other commands such as srun.
+        False for a script killed by a signal, which prints nothing, and for other commands such as srun.
     """
     if not isinstance(error, subprocess.CalledProcessError) or error.returncode <= 0:
         return False
@@ -48,10 +48,10 @@ def has_explained_itself(error: BaseException) -> bool:
 
 
 def missing_config(arguments: list[str]) -> str | None:
-    """The config of a command line of mim if there is no such file.
+    """The config in a command line of mim, if the file does not exist.
 
     Args:
-        arguments: as ``mim train PACKAGE CONFIG …``.
+        arguments: as in ``mim train PACKAGE CONFIG …``.
     """
     if len(arguments) < 4 or arguments[1] not in ('train', 'test'):
         return None
@@ -60,7 +60,7 @@ def missing_config(arguments: list[str]) -> str | None:
 
 
 def describe_missing(config: str) -> str:
-    """A message for a config that is not there, with ours of the same or of the nearest name."""
+    """A message for a missing config that suggests a shipped one with the same or a similar name."""
     own = {path.name: path for path in sorted(CONFIGS.rglob('*.py'))}
     near = difflib.get_close_matches(Path(config).name, own, n=1, cutoff=0.7)
     hint = f' such as {own[near[0]]}' if near else ''
@@ -69,7 +69,7 @@ def describe_missing(config: str) -> str:
 
 
 def warn_of_a_namesake() -> None:
-    """Tell that mim takes the host's config of a name where a path of ours was misspelt."""
+    """Warn if mim uses the host's config of the same name because a path of ours is misspelt."""
     config = missing_config(sys.argv)
     host = MODULES.get(sys.argv[2].lower()) if config else None
     if host is None or not any(CONFIGS.rglob(Path(config).name)):
@@ -78,7 +78,6 @@ def warn_of_a_namesake() -> None:
     folders = spec.submodule_search_locations if spec else None
     if folders and any((Path(folders[0]) / '.mim' / 'configs').rglob(Path(config).name)):
         print(
-            f'warning: {describe_missing(config)}. mim goes on with the config of that name of {host}, which is '
-            'another one.',
+            f'warning: {describe_missing(config)}. mim uses the config of that name of {host}, which is another one.',
             file=sys.stderr,
         )

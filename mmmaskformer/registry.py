@@ -1,7 +1,7 @@
 """The registries of mmmaskformer: children of mmengine's root, found by the hosts from the prefix ``mmmaskformer.``.
 
-mmengine imports this module by itself the first time it meets that prefix. The parents are mmengine's root
-registries, not a host's, so that the same name resolves from MMSegmentation, MMDetection and a bare mmengine.
+mmengine imports this module when it first encounters that prefix. The parents are mmengine's root registries, not a
+host's, so that the same name resolves from MMSegmentation, MMDetection and mmengine alone.
 """
 
 from importlib.util import find_spec
@@ -94,8 +94,8 @@ VISBACKENDS = Registry(
     'vis_backend', parent=ROOT_VISBACKENDS, scope=SCOPE, locations=['mmmaskformer.hosts.vis_backends']
 )
 
-# What is inherited from a config of this package by name, `_base_ = 'mmmaskformer::…'`, is built in the scope of this
-# package. For the kinds of things of which it has none of its own, a registry leads to mmengine's, without a warning.
+# Configs that inherit by name, `_base_ = 'mmmaskformer::…'`, are built in the scope of this package. For kinds of
+# objects of which this package has none, an empty registry forwards to mmengine's, without a warning.
 for root in vars(mmengine.registry).values():
     if isinstance(root, Registry) and root.parent is None and SCOPE not in root.children:
         Registry(root.name, parent=root, scope=SCOPE, locations=['mmmaskformer'])

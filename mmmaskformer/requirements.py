@@ -1,10 +1,10 @@
-"""The versions that this package supports, read from the one place that declares them: setup.cfg.
+"""The versions that this package supports, read from setup.cfg, the only place that declares them.
 
-An installed package has no setup.cfg; there the same lines stand in its metadata. Needs nothing but Python, for the
+An installed package has no setup.cfg; its metadata contain the same lines. Imports only the standard library, for the
 doctor.
 """
 
-# lets a Python that is too old read this file for the doctor, and be told so
+# so that an interpreter that is too old can import this file for the doctor, which reports it
 from __future__ import annotations
 
 import re
@@ -24,7 +24,7 @@ class Requirement(NamedTuple):
         name: such as 'mmengine', or 'python'.
         oldest: the oldest version that works, such as '0.10'; None if any does.
         too_new: the first version that does not work, such as '0.11'; None if none is known.
-        extra: the extra that asks for it, such as 'mim'; None if the package itself does.
+        extra: the extra that requires it, such as 'mim'; None if the package itself does.
     """
 
     name: str
@@ -33,14 +33,14 @@ class Requirement(NamedTuple):
     extra: str | None
 
     def __str__(self) -> str:
-        """As pip takes it, such as 'mmengine>=0.10,<0.11'."""
+        """The requirement in pip's syntax, such as 'mmengine>=0.10,<0.11'."""
         limits = [f'>={self.oldest}' if self.oldest else '', f'<{self.too_new}' if self.too_new else '']
         return self.name + ','.join(filter(None, limits))
 
 
 @lru_cache(maxsize=1)
 def requirements() -> dict[str, Requirement]:
-    """Everything that setup.cfg asks for, by name; 'python' is the interpreter."""
+    """All requirements in setup.cfg, by name; 'python' is the interpreter."""
     if SETUP.is_file():
         return from_setup_file(SETUP)
     return from_metadata(metadata.metadata('mmmaskformer'))
@@ -68,7 +68,7 @@ def from_metadata(fields) -> dict[str, Requirement]:
     """Read the metadata of the installed package.
 
     Args:
-        fields: what `importlib.metadata.metadata` gives.
+        fields: result of `importlib.metadata.metadata`.
 
     Returns:
         Name → requirement.
@@ -82,7 +82,7 @@ def from_metadata(fields) -> dict[str, Requirement]:
 
 
 def _by_name(lines: list[tuple[str, str | None]]) -> dict[str, Requirement]:
-    """Requirements by name; what the package itself needs comes before what an extra needs."""
+    """Requirements by name; those of the package itself take precedence over those of extras."""
     found = {}
     for line, extra in lines:
         if line.strip() and not line.strip().startswith('#'):
@@ -96,13 +96,13 @@ def parse(text: str, extra: str | None = None) -> Requirement:
 
     Args:
         text: a name with lower and upper limits in any order, such as 'mmengine<0.11,>=0.10'.
-        extra: the extra that asks for it.
+        extra: the extra that requires it.
 
     Returns:
         The requirement.
 
     Raises:
-        ValueError: if the line says anything else, such as '~=1.0'.
+        ValueError: if the line has another form, such as '~=1.0'.
     """
     match = re.fullmatch(r'\s*([\w.-]*\w)\s*((?:>=|<)\s*[\d.]+)?\s*,?\s*((?:>=|<)\s*[\d.]+)?\s*', text)
     if match is None:

@@ -1,13 +1,15 @@
-"""Lets mmengine read checkpoints without running code from them, under every supported torch.
+"""Lets mmengine read checkpoints without executing code from them, under every supported torch.
 
-A pickle may call any function. mmengine calls ``torch.load`` without ``weights_only``: torch 2.1 to 2.5 then run what a
-file asks for, newer releases do so if TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, and all of them do with files that
-mmengine downloads. Here ``weights_only=True`` is passed whenever mmengine reads a checkpoint. Before torch 2.6 that
-mode knows too few types for what mmengine stores; there a restricted unpickler with the same list of types reads.
+A pickle may call any function. mmengine calls ``torch.load`` without ``weights_only``: torch 2.1 to 2.5 then execute
+the calls in the file, newer releases do so if TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, and all of them do for files
+that mmengine downloads. This module passes ``weights_only=True`` whenever mmengine reads a checkpoint. Before torch 2.6
+that mode supports too few types for mmengine's files, which are read by a restricted unpickler with the same list of
+types.
 
-Files that mmengine cannot read, pickles of detectron2, safetensors and folders of transformers, are read here too.
-Those of a MaskFormer get the form of mmengine's checkpoints, with the names they have: the model renames them, see
-`mmmaskformer.heads.conversion`. Names of the zoo, ``zoo://NAME``, stand for files that are fetched and converted first.
+Files that mmengine cannot read (pickles of detectron2, safetensors and folders of transformers) are read here as well.
+Those of a MaskFormer are brought into the form of mmengine's checkpoints with unchanged names; the model renames them,
+see `mmmaskformer.heads.conversion`. Names of the zoo, ``zoo://NAME``, stand for files that are first downloaded and
+converted.
 """
 
 import contextlib
@@ -33,7 +35,7 @@ _patching = threading.RLock()
 def install() -> None:
     """Make mmengine's `CheckpointLoader`, which every loading function of mmengine uses, read files safely.
 
-    Safe to call again.
+    Repeated calls have no effect.
     """
     load_checkpoint = CheckpointLoader.load_checkpoint.__func__
     if getattr(load_checkpoint, 'is_safe', False):
@@ -55,18 +57,18 @@ def install() -> None:
 
 
 def _file_of_the_zoo(name: str) -> str:
-    """The file of a name that begins with ``zoo://``, fetched and converted if that was not done yet."""
-    from mmmaskformer.apis.zoo_files import converted_file  # it imports what reads files, so it cannot stand above
+    """The file of a name that begins with ``zoo://``, downloaded and converted at the first call."""
+    from mmmaskformer.apis.zoo_files import converted_file  # a circular import at module level
 
     return str(converted_file(name))
 
 
 @contextlib.contextmanager
 def _safe_torch_load(name: str):
-    """Inside, ``torch.load`` reads safely in this thread, whatever its arguments say.
+    """Make ``torch.load`` safe in this thread within the context, regardless of its arguments.
 
     Args:
-        name: of the checkpoint, for messages.
+        name: name of the checkpoint, for messages.
     """
     with _patching:
         original, thread = torch.load, threading.get_ident()
@@ -84,17 +86,17 @@ def _safe_torch_load(name: str):
 
 
 def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
-    """Read a checkpoint without running code from it.
+    """Read a checkpoint without executing code from it.
 
     Args:
         file: path or binary file.
         map_location: as in `torch.load`.
-        name: of the checkpoint, for messages.
+        name: name of the checkpoint, for messages.
         load: `torch.load`.
 
     Raises:
-        ValueError: if the file cannot be read, or asks for anything beside tensors, numbers, texts, lists and dicts.
-        OSError: if there is no file or it must not be read.
+        ValueError: if the file cannot be read or holds anything but tensors, numbers, strings, lists and dicts.
+        OSError: if the file does not exist or is not readable.
     """
     special = _read_special(file, name)
     if special is not None:
@@ -108,14 +110,14 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
         raise
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f'checkpoint {name}: it is damaged, or asks for code to be run, and is not read: {_first_lines(error)}. '
-            'Fix: take a file of a training run or one that holds tensors and plain values only. If, and only if, you '
+            f'checkpoint {name}: it is damaged or would execute code, and is not read: {_first_lines(error)}. '
+            'Fix: give a file of a training run or one that holds tensors and plain values only. If, and only if, you '
             'trust the file, read it with torch.load(path, weights_only=False) and save its state_dict again.'
         ) from None
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(
             f'checkpoint {name}: it cannot be read ({type(error).__name__}: {_first_lines(error)}). Fix: the file is '
-            'damaged, cut off or no checkpoint of torch; copy it again or take an earlier one.'
+            'damaged, cut off or not a checkpoint of torch; copy it again or take an earlier one.'
         ) from error
 
 
@@ -123,14 +125,14 @@ def read_folder(folder: str | Path) -> dict:
     """Read a model of transformers.
 
     Args:
-        folder: with config.json and the weights, in one file or several.
+        folder: folder with config.json and the weights, in one file or several.
 
     Returns:
-        ``state_dict`` with the names of the files; ``meta`` with ``dataset_meta`` and ``settings``, what the files tell
-        beside the weights, as arguments of `transformers_files.Settings`.
+        ``state_dict`` with the names in the files; ``meta`` with ``dataset_meta`` and ``settings``, the settings in the
+        files as arguments of `transformers_files.Settings`.
 
     Raises:
-        ValueError: if it is another model, or a file cannot be read.
+        ValueError: if the folder holds another kind of model, or a file cannot be read.
         FileNotFoundError: if there are no weights.
     """
     folder = Path(folder).expanduser()
@@ -150,7 +152,7 @@ def read_folder(folder: str | Path) -> dict:
 
 
 def _read_special(file, name: str) -> dict | None:
-    """What `readers.read_special` reads, from a path or a binary file; None for what torch reads."""
+    """Apply `readers.read_special` to a path or a binary file; None for files of torch."""
     if isinstance(file, str | Path):
         with open(file, 'rb') as stream:
             return readers.read_special(stream, name)
@@ -158,13 +160,13 @@ def _read_special(file, name: str) -> dict | None:
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Finds only what tensors and mmengine's checkpoints need."""
+    """Allows only the objects of tensors and mmengine's checkpoints."""
 
     def find_class(self, module: str, name: str):
         """The object of that name.
 
         Raises:
-            pickle.UnpicklingError: if it is not on the list.
+            pickle.UnpicklingError: if it is not on the list of allowed objects.
         """
         # the last is how pickle writes the bytes of arrays and numpy scalars
         allowed = {**_get_allowed_globals(), **compat.checkpoint_globals(), '_codecs.encode': plain_arrays.encode}
@@ -179,11 +181,11 @@ def _load(file, **kwargs):
 
 
 RESTRICTED_PICKLE = SimpleNamespace(__name__='mmmaskformer.pickle', Unpickler=RestrictedUnpickler, load=_load)
-"""What `torch.load` takes as its ``pickle_module``."""
+"""The ``pickle_module`` for `torch.load`."""
 
 
 def _first_lines(error: Exception) -> str:
-    """The first 200 characters of what is wrong; torch's own advice to switch the check off stands around it."""
+    """The first 200 characters of the reason, without torch's advice to disable the check."""
     _, _, reason = str(error).partition('WeightsUnpickler error: ')
     lines = [line.strip() for line in (reason or str(error)).splitlines()]
     told = [line for line in lines if line and not line.startswith(('Weights only load failed', 'Check the doc'))]

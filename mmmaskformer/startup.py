@@ -1,22 +1,22 @@
-"""Run at every start of Python in an environment with this package: waits for three imports of other packages.
+"""Runs at every start of Python in an environment with this package, and reacts to three imports of other packages.
 
 The file ``mmmaskformer-startup.pth`` in site-packages imports this module, unless MMMASKFORMER_STARTUP is 0. It must
-stay small, as every Python program pays for it.
+be small, since it costs time in every Python program.
 
 - ``mmcv.ops``: MMDetection's test script imports mmcv's compiled ops, which mmcv-lite lacks, before it reads the config
-  that would import `mmmaskformer.registry`; and its ``DetInferencer``, given only a checkpoint, reads that first, which
-  torch 2.6 and newer refuse. Both hosts import ``mmcv.ops`` before either, so both repairs of `mmmaskformer.compat` are
-  made then. Where nothing is missing they change nothing.
-- mmengine: its list of packages whose configs can be inherited, as in ``_base_ = 'mmdet::…'``, gets this package.
-- mim: after the error message of the script that it runs, it does not print a traceback of its own; and it tells where
-  a config is that it does not find.
+  that imports `mmmaskformer.registry`. Its ``DetInferencer``, given only a checkpoint, reads that first, which torch
+  2.6 and newer refuse. Both hosts import ``mmcv.ops`` before either, so `mmmaskformer.compat` makes both changes then,
+  if they are needed.
+- mmengine: this package is added to its list of packages whose configs can be inherited, as in ``_base_ = 'mmdet::…'``.
+- mim: it no longer prints its own traceback after the error of a script that it runs, and its error for a missing
+  config suggests one that exists.
 """
 
 import sys
 
 
 def _repair_ops_and_checkpoints() -> None:
-    from mmmaskformer import compat  # only now: it takes longer than the rest
+    from mmmaskformer import compat  # imported late, since it is slow
 
     compat.install_op_stand_in()
     compat.allow_mmengine_checkpoints()
@@ -37,19 +37,19 @@ def _end_with_the_message_of_the_script() -> None:
 
 
 class ImportWatch:
-    """A finder that finds nothing, but sees what is looked for."""
+    """A finder that finds nothing, but is notified of every import."""
 
-    # module → what to do, once, when it is about to be imported
+    # module → function to call once, when it is about to be imported
     waiting = {
         'mmcv.ops': _repair_ops_and_checkpoints,
-        # the first module that is imported after mmengine's list exists
+        # the first module that is imported after mmengine's list is defined
         'mmengine.registry.root': _announce_configs,
         'mim.cli': _end_with_the_message_of_the_script,
     }
 
     @classmethod
     def find_spec(cls, name: str, path=None, target=None) -> None:
-        """Do what waits for this module."""
+        """Call the function of this module."""
         action = cls.waiting.pop(name, None)
         if action is not None:
             action()

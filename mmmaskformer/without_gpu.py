@@ -1,9 +1,9 @@
-"""Lets mmengine start several processes on a machine without a GPU, so that a cluster can be rehearsed on a laptop.
+"""Lets mmengine start several processes on a machine without a GPU, so that distributed runs can be tried on a laptop.
 
-``--launcher pytorch``, ``slurm`` and ``mpi`` of the hosts' scripts end in mmengine's `init_dist`. It selects a CUDA
-device, which fails where there is none, and so do the wrappers of the model, which are given the number of one. In a
-process that sees no accelerator, and only there, no device is selected, gloo takes the place of nccl, which needs
-GPUs, and the wrappers get the CPU. The log says so.
+``--launcher pytorch``, ``slurm`` and ``mpi`` of the hosts' scripts call mmengine's `init_dist`. It selects a CUDA
+device, which fails without a GPU, as do the wrappers of the model, which get a device number. In a process without a
+visible accelerator, and only there, no device is selected, gloo replaces nccl, which needs GPUs, and the wrappers get
+the CPU. This is logged.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ WRAPPERS = {
     'MMDistributedDataParallel': ('device_ids', None),
     'MMFullyShardedDataParallel': ('device_id', torch.device('cpu')),
 }
-"""mmengine's wrappers of the model, the argument that names a GPU, and what it is on a CPU."""
+"""mmengine's wrappers of the model, the argument with the GPU, and its value on a CPU."""
 
 
 def install() -> None:
-    """Repair mmengine's launchers and wrappers, if no accelerator is seen. Safe to call again."""
+    """Change mmengine's launchers and wrappers, if no accelerator is visible. Repeated calls have no effect."""
     if get_device() != 'cpu':
         return
     for name in LAUNCHERS:
@@ -64,7 +64,7 @@ def _without_device(launch: Callable) -> Callable:
 
 @contextlib.contextmanager
 def _no_device_is_selected() -> Iterator[None]:
-    """Inside, ``torch.cuda.set_device``, which fails without a GPU, does nothing."""
+    """Make ``torch.cuda.set_device``, which fails without a GPU, do nothing within the context."""
     select = torch.cuda.set_device
     torch.cuda.set_device = lambda device: None
     try:
@@ -74,7 +74,7 @@ def _no_device_is_selected() -> Iterator[None]:
 
 
 def _on_cpu(construct: Callable, argument: str, value) -> Callable:
-    """A constructor that takes the CPU where it is given the number of a GPU."""
+    """A constructor that uses the CPU if it is given a GPU number."""
 
     @functools.wraps(construct)
     def construct_on_cpu(self, *args, **kwargs) -> None:

@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 import numpy as np
 import pytest
 import torch
-from helpers.fresh import run_python
+from helpers.fresh import run_python_before_hosts
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging.history_buffer import HistoryBuffer
@@ -96,7 +96,7 @@ def test_supported_versions_pass(version):
 
 
 def test_without_mmcv_the_message_says_what_to_install():
-    done = run_python('import mmmaskformer.registry', hide=('mmcv',))
+    done = run_python_before_hosts('import mmmaskformer.registry', hide=('mmcv',))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         'ImportError: mmmaskformer needs mmcv and found none. Expected: mmcv-lite 2.1 (no compiler needed) or full '
@@ -201,7 +201,7 @@ def test_safe_globals_are_what_a_checkpoint_needs_and_no_more(checkpoint):
         'compat.allow_mmengine_checkpoints()\n'
         "print(*[name for name in set(allowed()) - before if not name.startswith('numpy.dtype')])\n"
     )
-    done = run_python(code)
+    done = run_python_before_hosts(code)
     assert done.returncode == 0, done.stderr
     registered = {name.replace('numpy.core', 'numpy._core') for name in done.stdout.split()}
     needed = {

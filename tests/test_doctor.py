@@ -1,4 +1,4 @@
-"""Each known conflict on an invented stack, and one run for real."""
+"""Each known conflict on a simulated stack, and one run for real."""
 
 import dataclasses
 import subprocess
@@ -56,15 +56,15 @@ def only_finding(found: Stack) -> Finding:
     return findings[0]
 
 
-def test_good_stack_has_nothing_to_say():
+def test_a_working_stack_prints_no_problems():
     assert diagnose(stack()) == []
 
 
-def test_forks_are_a_good_stack():
+def test_forks_are_a_working_stack():
     assert diagnose(stack(without=UPSTREAM, versions=FORKS)) == []
 
 
-def test_full_mmcv_is_a_good_stack():
+def test_full_mmcv_is_a_working_stack():
     assert diagnose(stack(without=['mmcv-lite'], versions={'mmcv': '2.1.0'}, compiled_ops=True)) == []
 
 
@@ -283,7 +283,7 @@ def test_conflict(name):
     assert '\n' not in finding.repair
 
 
-def test_what_works_together_is_not_mentioned():
+def test_compatible_versions_are_not_mentioned():
     assert not diagnose(stack(versions={'click': '8.2.1', 'mmpretrain': '1.2.0', 'transformers': '4.55.4'}))
 
 
@@ -309,7 +309,7 @@ def test_errors_come_first_and_forbid_training():
         (['mmcv-lite'], 'ImportError: mmmaskformer needs mmcv and found none.'),
     ],
 )
-def test_a_missing_package_is_told_once(without, error):
+def test_a_missing_package_is_reported_once(without, error):
     failed = {'mmmaskformer.registry': error}
     assert not only_finding(stack(without=without, import_errors=failed)).problem.startswith('import')
     assert only_finding(stack(import_errors=failed)).problem.startswith('import mmmaskformer.registry fails')
@@ -329,7 +329,7 @@ def test_release(version, numbers):
     assert release(version) == numbers
 
 
-def test_release_refuses_what_is_no_version():
+def test_release_refuses_invalid_versions():
     with pytest.raises(ValueError, match="version 'main' was found; expected one that starts with a number"):
         release('main')
 
@@ -342,12 +342,12 @@ def test_table_shows_what_is_missing_once():
 
 
 @pytest.mark.parametrize(('ops', 'words'), [(True, 'with compiled ops'), (False, 'no compiled ops')])
-def test_table_tells_full_from_lite(ops, words):
+def test_table_distinguishes_full_from_lite(ops, words):
     text = table(stack(without=['mmcv-lite'], versions={'mmcv': '2.1.0'}, compiled_ops=ops))
     assert any(line.startswith('mmcv ') and words in line for line in text.splitlines())
 
 
-def test_failed_crashed_and_slow_imports_are_told(tmp_path, monkeypatch):
+def test_failed_crashed_and_slow_imports_are_reported(tmp_path, monkeypatch):
     (tmp_path / 'fails.py').write_text('print("[noise")\nimport a_package_that_is_not_there')
     (tmp_path / 'dies.py').write_text('import os; os._exit(3)')
     (tmp_path / 'sleeps.py').write_text('import time; time.sleep(60)')
@@ -371,7 +371,7 @@ def test_runs_for_real():
     assert any(line.startswith('torch ') for line in done.stdout.splitlines())
 
 
-def test_needs_nothing_but_python():
+def test_needs_only_python():
     """Without site-packages every package is missing, and the doctor says so instead of failing."""
     done = subprocess.run(
         [sys.executable, '-I', '-S', '-c', _BARE.format(root=str(ROOT))], capture_output=True, text=True, timeout=120

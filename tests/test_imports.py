@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.fresh import ROOT, run_python
+from helpers.fresh import ROOT, run_python_before_hosts
+from helpers.package_files import FILES_OF
 
 PACKAGE = ROOT / 'mmmaskformer'
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
@@ -20,7 +21,8 @@ CORE_BASE = {
     if path.stem not in ('__init__', 'model')
 }
 
-# folder or file → what it may import beside the standard library
+# file → what it may import besides the standard library; or folder → what those of its files may import that
+# `helpers/package_files.py` lists
 ARROWS = {
     'core/training/one_pass_triton.py': {'torch', 'triton', *CORE_BASE, 'mmmaskformer.core.training'},
     'core/training/': {'torch', 'numpy', 'scipy', *CORE_BASE, 'mmmaskformer.core.training'},
@@ -37,7 +39,7 @@ ARROWS = {
     'checkpoints/shapes.py': {'torch', 'mmmaskformer.checkpoints', 'mmmaskformer.core.modeling'},
     'checkpoints/writers.py': {'torch', 'safetensors', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
     'checkpoints/zoo.py': set(),
-    'checkpoints/downloads.py': set(),
+    'checkpoints/downloads.py': {'mmmaskformer.formats'},
     'checkpoints/readers.py': {'torch', 'numpy', 'safetensors', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
     'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints'},
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
@@ -60,9 +62,11 @@ ARROWS = {
         'mmengine',
         'mmmaskformer.formats',
         'mmmaskformer.requirements',
+        'mmmaskformer.run_settings',
         'mmmaskformer.safe_loading',
         'mmmaskformer.without_gpu',
     },
+    'run_settings.py': {'mmengine', 'mmmaskformer.core.checks'},
     'without_gpu.py': {'torch', 'mmengine'},
     'safe_loading.py': {
         'torch',
@@ -184,6 +188,7 @@ ARROWS = {
         'mmmaskformer.hosts',
         'mmmaskformer.heads.settings',
     },
+    'hosts/mmseg_preprocessor.py': {'torch', 'mmseg', 'mmmaskformer.hosts', 'mmmaskformer.core.checks'},
     'hosts/mmdet.py': {'torch', 'mmdet', 'mmmaskformer.hosts', 'mmmaskformer.core.checks'},
     'hosts/data_check.py': {
         'mmmaskformer.core.checks',
@@ -291,6 +296,7 @@ ARROWS = {
         'mmmaskformer.export.modules',
         'mmmaskformer.formats',
         'mmmaskformer.heads',
+        'mmmaskformer.hosts.hooks',
         'mmmaskformer.visualization',
     },
     'apis/sweeping.py': {
@@ -300,6 +306,7 @@ ARROWS = {
         'mmmaskformer.formats',
         'mmmaskformer.visualization',
     },
+    'apis/settings_of_config.py': {'mmengine', 'mmmaskformer.core.training.parts'},
     'apis/': {
         'torch',
         'mmengine',
@@ -394,6 +401,23 @@ def is_within(module: str, packages: set[str]) -> bool:
     return any(module == package or module.startswith(f'{package}.') for package in packages)
 
 
+def allowed_imports(file: str) -> set[str]:
+    """The row of a file: its own, or that of a folder whose list names it.
+
+    Raises:
+        AssertionError: no row is meant for the file.
+    """
+    if file in ARROWS:
+        return ARROWS[file]
+    for folder, names in FILES_OF.items():
+        if file in (f'{folder}{name}.py' for name in names.split()):
+            return ARROWS[folder]
+    raise AssertionError(
+        f'{file} has no row in the table of allowed imports; expected a row of its own in ARROWS of '
+        'tests/test_imports.py, or its name beside its folder in tests/helpers/package_files.py'
+    )
+
+
 def test_core_imports_without_openmmlab():
     files = [file for file in FILES if file.startswith('core/')]
     if find_spec('triton') is None:  # builds of torch without GPU support bring none; the code that uses it asks first
@@ -401,14 +425,13 @@ def test_core_imports_without_openmmlab():
     modules = [Path(file).with_suffix('').as_posix().replace('/', '.') for file in files]
     code = '\n'.join(f'import mmmaskformer.{module.removesuffix(".__init__")}' for module in modules)
     assert 'import mmmaskformer.core.training.criterion' in code
-    done = run_python(code, hide=OPENMMLAB)
+    done = run_python_before_hosts(code, hide=OPENMMLAB)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize('file', FILES)
 def test_arrows(file):
-    allowed = next((packages for start, packages in ARROWS.items() if file.startswith(start)), None)
-    assert allowed is not None, f'{file} has no row in the table of allowed imports: add one'
+    allowed = allowed_imports(file)
     wrong = [
         f'line {found.line}: {found.module}'
         for found in imports_of(file)
@@ -416,6 +439,22 @@ def test_arrows(file):
         and not is_within(found.module, allowed)
     ]
     assert not wrong, f'{file} imports {wrong}; expected only {sorted(allowed)} and the standard library'
+
+
+def test_every_row_has_its_files():
+    listed = [f'{folder}{name}.py' for folder, names in FILES_OF.items() for name in names.split()]
+    own = [row for row in ARROWS if row.endswith('.py')]
+    twice = sorted({file for file in listed if listed.count(file) > 1 or file in own})
+    assert not twice, f'{twice} have two rows; expected one, in ARROWS or in FILES_OF of tests/helpers/package_files.py'
+    assert not (gone := set(listed + own) - set(FILES)), f'{sorted(gone)} have a row, but are no files of the package'
+    assert not (new := set(FILES) - set(listed + own)), f'{sorted(new)} have no row in ARROWS or FILES_OF'
+    assert set(FILES_OF) == {row for row in ARROWS if row.endswith('/')}
+
+
+@pytest.mark.parametrize('file', ['core/training/new.py', 'apis/new.py', 'datasets/new/__init__.py', 'new/part.py'])
+def test_a_new_file_without_a_row_fails(file):
+    with pytest.raises(AssertionError, match=f'{file} has no row in the table'):
+        allowed_imports(file)
 
 
 @pytest.mark.parametrize('file', FILES)

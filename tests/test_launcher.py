@@ -37,7 +37,7 @@ def test_other_errors_are_printed(error):
 CONFIG = 'maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
 
 
-def test_a_config_that_is_not_there_is_one_line(monkeypatch, capsys):
+def test_a_missing_config_is_reported_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'excepthook', lambda *_: print('traceback'))
     monkeypatch.setattr(sys, 'argv', ['mim', 'train', 'mmdet', '--gpus', '0', 'config/maskformer_swin_ade20.py'])
     end_with_the_message_of_the_script()
@@ -57,7 +57,7 @@ def test_a_config_of_the_host_of_one_name_is_announced(monkeypatch, capsys, pack
     said = capsys.readouterr().err
     if package in ('mmsegmentation', 'MMSeg'):
         assert said.startswith(f'warning: config config/{CONFIG}: no such file. ')
-        assert f'configs/ade20k/{CONFIG}; ' in said and 'mim goes on with the config of that name of mmseg' in said
+        assert f'configs/ade20k/{CONFIG}; ' in said and 'mim uses the config of that name of mmseg' in said
     else:
         assert not said
 
@@ -65,11 +65,11 @@ def test_a_config_of_the_host_of_one_name_is_announced(monkeypatch, capsys, pack
 @pytest.mark.parametrize(
     'command', [['mim'], ['mim', 'list'], ['mim', 'train', '-h'], ['mim', 'train', 'mmdet', __file__]]
 )
-def test_other_command_lines_are_left_alone(command):
+def test_other_command_lines_are_not_changed(command):
     assert missing_config(command) is None
 
 
-def test_the_hook_passes_on_what_it_does_not_leave_out(monkeypatch):
+def test_the_hook_forwards_other_errors(monkeypatch):
     printed = []
     monkeypatch.setattr(sys, 'excepthook', lambda kind, error, traceback: printed.append(error))
     end_with_the_message_of_the_script()

@@ -1,7 +1,7 @@
 """Names with the prefix ``mmmaskformer.`` resolve from every scope, and plain names stay the host's."""
 
 import pytest
-from helpers.fresh import run_python
+from helpers.fresh import run_python_before_hosts
 
 # With full mmcv nothing of ours need be imported. Where only lite is installed, a module plays the compiled ops.
 _FULL = """
@@ -37,7 +37,7 @@ FOUND = ['mmmaskformer MaskFormerHead', 'mmmaskformer LoadSegAnnotations']
 @pytest.mark.parametrize('before', [_FULL, _LITE], ids=['nothing imported', 'custom_imports'])
 def test_prefixed_names_resolve_in_a_fresh_process(before, package):
     pytest.importorskip(package)
-    done = run_python(before.format(package=package) + _LOOK_UP)
+    done = run_python_before_hosts(before.format(package=package) + _LOOK_UP)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == FOUND
 
@@ -46,17 +46,17 @@ def test_prefixed_names_resolve_in_a_fresh_process(before, package):
 def test_every_other_host_may_be_missing(package):
     pytest.importorskip(package)
     hidden = tuple({'mmseg', 'mmdet'} - {package})
-    done = run_python(_LITE.format(package=package) + _LOOK_UP, hide=hidden)
+    done = run_python_before_hosts(_LITE.format(package=package) + _LOOK_UP, hide=hidden)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == FOUND
 
 
 @pytest.mark.parametrize('host', ['mmseg', 'mmdet'])
-def test_plain_name_stays_the_hosts_own(host):
+def test_plain_name_resolves_to_the_host(host):
     pytest.importorskip(host)
     code = (
         f'import mmmaskformer.catalog\nfrom {host}.registry import MODELS\n'
         "print(MODELS.get('MaskFormerHead').__module__.split('.')[0])"
     )
-    done = run_python(code)
+    done = run_python_before_hosts(code)
     assert done.stdout.splitlines()[-1:] == [host], done.stderr

@@ -20,7 +20,7 @@ def test_setup_file_is_read_as_setuptools_reads_it():
     assert found['mmcv-lite'].extra == 'lite' and found['torch'].extra is None
 
 
-def test_metadata_of_an_installed_package_says_the_same():
+def test_metadata_of_an_installed_package_is_equal():
     fields = Message()
     fields['Requires-Python'] = '<3.14,>=3.10'
     for name, requirement in requirements().items():
@@ -32,10 +32,10 @@ def test_metadata_of_an_installed_package_says_the_same():
 
 
 @pytest.mark.parametrize('text', ['mmengine>=0.10,<0.11', 'torch>=2.1', 'click<8.3.1', 'ftfy'])
-def test_a_requirement_is_written_as_pip_takes_it(text):
+def test_a_requirement_is_written_in_pips_syntax(text):
     assert str(parse(text)) == text
 
 
-def test_other_signs_are_refused():
+def test_other_operators_are_refused():
     with pytest.raises(ValueError, match=r"requirement 'a~=1.0': expected NAME, NAME>=A, NAME<B or NAME>=A,<B"):
         parse('a~=1.0')

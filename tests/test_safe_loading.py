@@ -29,7 +29,7 @@ def torch_default(request, monkeypatch):
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_what_a_run_writes_is_read(tmp_path, torch_default, zipped):
+def test_files_of_a_run_are_read(tmp_path, torch_default, zipped):
     torch.save(content(), tmp_path / 'a.pth', _use_new_zipfile_serialization=zipped)
     found = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), map_location='cpu')
     assert torch.equal(found['state_dict']['weight'], torch.arange(6.0).reshape(2, 3))
@@ -44,7 +44,7 @@ def test_what_a_run_writes_is_read(tmp_path, torch_default, zipped):
 def test_code_in_a_file_is_not_run(tmp_path, torch_default, key, zipped):
     path = tmp_path / 'a.pth'
     torch.save(content(**{key: Attack(tmp_path / 'executed')}), path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r'checkpoint .*a.pth: it .* asks for code to be run, and is not read.*mkdir'):
+    with pytest.raises(ValueError, match=r'checkpoint .*a.pth: it .* would execute code, and is not read.*mkdir'):
         load_checkpoint(torch.nn.Linear(3, 2), str(path))
     assert not (tmp_path / 'executed').exists()
 
@@ -62,12 +62,12 @@ def test_a_downloaded_file_is_not_run(tmp_path, torch_default, monkeypatch):
     torch.save(content(meta=Attack(tmp_path / 'executed')), tmp_path / 'a.pth')
     loader = functools.partial(torch.hub.load_state_dict_from_url, model_dir=str(tmp_path))
     monkeypatch.setattr(host, 'load_url', lambda url, model_dir=None, **kwargs: loader(url, **kwargs))
-    with pytest.raises(ValueError, match='checkpoint https://example.org/a.pth: it .*asks for code'):
+    with pytest.raises(ValueError, match='checkpoint https://example.org/a.pth: it .*would execute code'):
         CheckpointLoader.load_checkpoint('https://example.org/a.pth')
     assert not (tmp_path / 'executed').exists()
 
 
-def test_the_attack_works_where_nothing_is_checked(tmp_path):
+def test_the_attack_works_without_the_check(tmp_path):
     """Otherwise the tests above could not fail."""
     torch.save(content(meta=Attack(tmp_path / 'executed')), tmp_path / 'a.pth')
     torch.load(tmp_path / 'a.pth', weights_only=False)
@@ -75,7 +75,7 @@ def test_the_attack_works_where_nothing_is_checked(tmp_path):
 
 
 @pytest.mark.parametrize('kept', [0, 1, 100, 0.5, 0.99])
-def test_a_file_that_is_cut_off_is_named(tmp_path, torch_default, kept):
+def test_a_truncated_file_is_named(tmp_path, torch_default, kept):
     path = tmp_path / 'a.pth'
     torch.save(content(), path)
     whole = path.read_bytes()
@@ -84,12 +84,12 @@ def test_a_file_that_is_cut_off_is_named(tmp_path, torch_default, kept):
         CheckpointLoader.load_checkpoint(str(path))
 
 
-def test_a_missing_file_keeps_its_own_error(tmp_path):
+def test_a_missing_file_raises_its_usual_error(tmp_path):
     with pytest.raises(FileNotFoundError, match='none.pth'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'none.pth'))
 
 
-def test_torch_is_left_as_it_was_and_other_threads_are_not_touched(tmp_path):
+def test_torch_is_restored_and_other_threads_are_not_affected(tmp_path):
     original, seen = torch.load, []
 
     def in_another_thread():

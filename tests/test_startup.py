@@ -5,14 +5,14 @@ import functools
 import re
 
 import pytest
-from helpers.fresh import ROOT, run_python
+from helpers.fresh import ROOT, run_python, run_python_before_hosts
 
 from mmmaskformer import startup
 
 
 def test_the_hosts_can_be_imported_before_this_package():
     """MMDetection's test script does so; with mmcv-lite it works only if the installed .pth file is run."""
-    process = run_python('import mmdet.evaluation; print("fine")')
+    process = run_python_before_hosts('import mmdet.evaluation; print("fine")')
     assert process.stdout == 'fine\n', process.stderr
 
 
@@ -30,7 +30,7 @@ def watching(monkeypatch):
     return done
 
 
-def test_each_action_waits_for_its_module_and_runs_once(watching):
+def test_each_action_runs_once_when_its_module_is_imported(watching):
     assert startup.ImportWatch.find_spec('mmcv') is None and startup.ImportWatch.find_spec('json') is None
     assert not watching
     for _ in range(2):
@@ -40,7 +40,7 @@ def test_each_action_waits_for_its_module_and_runs_once(watching):
     assert watching == ['mmcv.ops', 'mim.cli']
 
 
-def test_both_repairs_are_made_for_mmcv_ops(monkeypatch):
+def test_both_actions_run_for_mmcv_ops(monkeypatch):
     calls = []
     for name in ('install_op_stand_in', 'allow_mmengine_checkpoints'):
         monkeypatch.setattr(f'mmmaskformer.compat.{name}', functools.partial(calls.append, name))
@@ -48,7 +48,7 @@ def test_both_repairs_are_made_for_mmcv_ops(monkeypatch):
     assert calls == ['install_op_stand_in', 'allow_mmengine_checkpoints']
 
 
-def test_mmengine_knows_the_configs_before_anything_of_this_package_is_imported():
+def test_mmengine_finds_the_configs_before_this_package_is_imported():
     code = (
         'from mmmaskformer import startup\n'
         'import sys, mmengine\n'

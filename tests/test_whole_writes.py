@@ -3,6 +3,7 @@
 import ast
 import errno
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,8 @@ INDIRECT = {
     ('tools/quickstart/summary.py', 'part.write_text'): 'the same',
     ('tools/quickstart/progress.py', 'open'): 'a log, line by line',
     ('tools/benchmark/interruptions.py', 'torch.save'): 'in a temporary folder that is removed',
-    ('tools/benchmark/panoptic_quality.py', 'Image.fromarray(…).save'): 'the same',
-    ('tools/benchmark/panoptic_quality.py', 'save'): 'its own function, the row above',
+    ('tools/benchmark/panoptic_maps.py', 'Image.fromarray(…).save'): 'the same',
+    ('tools/benchmark/panoptic_maps.py', 'save'): 'its own function, the row above',
     ('tools/benchmark/memory.py', "Path('/proc/self/clear_refs').write_text"): 'no file on a disk',
 }
 
@@ -85,7 +86,7 @@ def writes(file: Path) -> set[str]:
     return found
 
 
-def test_nothing_is_written_past_whole_files():
+def test_every_file_is_written_with_whole_files():
     files = [*(ROOT / 'mmmaskformer').rglob('*.py'), *(ROOT / 'tools').rglob('*.py')]
     found = {(path.relative_to(ROOT).as_posix(), call) for path in files for call in writes(path)}
     shortened = {
@@ -180,6 +181,27 @@ def test_a_full_disk_keeps_the_older_file(tmp_path, monkeypatch, what):
     monkeypatch.setattr(os, 'fsync', lambda number: flushed.append(number) or fsync(number))
     write(tmp_path)
     assert flushed and set(listing(tmp_path)) == set(before)
+
+
+@pytest.mark.parametrize('what', WRITING)
+def test_a_disk_that_fills_up_in_the_middle_of_a_file(tmp_path, what):
+    """The error of a write that fails does not name its file, unlike that of a file that cannot be opened."""
+    write = WRITING[what]
+    with torch.random.fork_rng():
+        write(tmp_path)
+    before = listing(tmp_path)
+    log = tmp_path / 'run/1/vis_data/scalars.json'  # of the curve: not written by it
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max([1, *(log.stat().st_size for _ in [0] if log.exists())]), hard))
+    try:
+        with pytest.raises(
+            OSError, match=r'could not be written \(File too large\); (the older file stays|it may be inc).*Fix'
+        ):
+            write(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    partial = {name for name in listing(tmp_path) if '.partial/' in name}  # replaced by the next result
+    assert {name: data for name, data in listing(tmp_path).items() if name not in partial} == before
 
 
 def test_configs_in_memory_and_in_other_forms_are_the_hosts(tmp_path):

@@ -1,4 +1,4 @@
-"""Backbones and necks that `check_backbones.py` puts in front of the head."""
+"""Backbones and necks that `check_backbones.py` combines with the head."""
 
 MMSEG_CONFIGS = {
     'ann': ['ann_r50-d8_4xb4-80k_ade20k-512x512'],
@@ -63,7 +63,7 @@ MMSEG_CONFIGS = {
     'vit': ['vit_deit-b16_upernet_8xb2-80k_ade20k-512x512', 'vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512'],
     'vpd': ['vpd_sd_4xb8-25k_nyu-512x512'],
 }
-"""Folders of MMSegmentation's configs, each with a config of every kind of backbone and neck in it."""
+"""Folders of MMSegmentation's configs, each with one config for every kind of backbone and neck in it."""
 
 PUBLISHED = {
     'R101c of the paper': dict(
@@ -80,7 +80,7 @@ PUBLISHED = {
 
 _MAPS_ALONE = (dict(output_cls_token=False), 'with `output_cls_token=False`')
 CHANGES = {'dpt': _MAPS_ALONE, 'san': _MAPS_ALONE}
-"""What a user of a family changes in the backbone, and how the table says so."""
+"""Changes to the backbone that users of a family need, and their text in the table."""
 
 _FOUR_LAYERS = dict(num_layers=4, img_size=(64, 64))
 _SMALL_DARKNET = dict(deepen_factor=0.33, widen_factor=0.25)
@@ -96,7 +96,7 @@ SMALL = {
     'UNet': dict(base_channels=16),
     'mmpretrain.ConvNeXt': dict(arch=dict(depths=[1, 1, 1, 1], channels=[96, 192, 384, 768])),
 }
-"""By type: what makes a backbone cheaper without changing channels, strides or rounding."""
+"""By type: settings that make a backbone cheaper without changing channels, strides or rounding."""
 
 _R18 = dict(type='ResNet', depth=18)
 _R18_CHANNELS = [64, 128, 256, 512]
@@ -240,4 +240,4 @@ TIMM_OF_ONE_SIZE = {
     'levit_128s': 224,
     'gcvit_xxtiny': 224,
 }
-"""Others that need a larger image, or one of a certain size."""
+"""Further models of timm that need a larger image, or one of a fixed size."""

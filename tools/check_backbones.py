@@ -1,8 +1,8 @@
-"""Put the head behind the backbones and necks of MMSegmentation, MMDetection and timm, and print what works.
+"""Test the head with the backbones and necks of MMSegmentation, MMDetection and timm, and print a table.
 
 Each model is built from a config without in_channels and feature_strides, in the host's stock class, does one training
-step on two images of 64 x 64 and one validation of an image of 65 x 97, or one larger by as much if the backbone takes
-only large ones. Depths are reduced; nothing is downloaded.
+step on two images of 64 x 64 and one validation of an image of 65 x 97, or larger images if the backbone needs them.
+Depths are reduced; nothing is downloaded.
 
 python tools/check_backbones.py                          all tables, about five minutes on one core
 python tools/check_backbones.py --group timm --only vit  some rows
@@ -45,7 +45,7 @@ HEAD = dict(
 )
 NORMALISATION = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
 VALIDATIONS = {'any size': 1, 'padded to 32': 32, 'in windows': 1}
-"""How a validation is tried, in turn, and the divisor that images are padded to."""
+"""Modes of validation in the order in which they are tried, and the divisor to which images are padded."""
 
 
 class Case(NamedTuple):
@@ -56,8 +56,8 @@ class Case(NamedTuple):
         name: of the family, the backbone or timm's model.
         backbone: config.
         neck: config, or None.
-        settings: what was changed, for the table.
-        size: sides of the training images; those of the test image are longer by 1 and by 33.
+        settings: changed settings, for the table.
+        size: side of the training images; the sides of the test image are longer by 1 and by 33.
     """
 
     group: str
@@ -69,10 +69,10 @@ class Case(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a case.
+    """Result of a case.
 
     Attributes:
-        neck: type of the neck that was used in the end, '' for none.
+        neck: type of the neck used, '' for none.
         channels: of the features, finest first; empty if the model could not be built.
         strides: likewise.
         validation: one of `VALIDATIONS`, or '' if it failed.
@@ -87,7 +87,7 @@ class Result(NamedTuple):
 
 
 def cases(group: str, only: str = '') -> Iterator[Case]:
-    """The cases of a group whose names contain a text."""
+    """The cases of a group whose names contain `only`."""
     yield from (case for case in _cases(group, only) if only in case.name)
 
 
@@ -132,7 +132,7 @@ def _mmseg_case(family: str, name: str) -> Case:
 def check(case: Case) -> Result:
     """Build, train and validate one case.
 
-    A backbone of one map gets the neck that the head's message proposes.
+    A backbone with a single feature map gets the neck that the head's message suggests.
     """
     neck = case.neck
     try:
@@ -145,7 +145,7 @@ def check(case: Case) -> Result:
             neck = dict(error.neck, out_channels=16)
             model = build(case, neck)
         model.init_weights()
-    except Exception as error:  # the table tells what the host or the head said
+    except Exception as error:  # its message goes into the table
         return Result(reason=reason_of(error))
     head = model.decode_head if hasattr(model, 'decode_head') else model.panoptic_head
     result = Result(neck['type'] if neck else '', tuple(head.in_channels), tuple(head.feature_strides))
@@ -165,7 +165,7 @@ def check(case: Case) -> Result:
 
 
 def build(case: Case, neck: dict | None):
-    """The host's stock model around the case, without in_channels and feature_strides."""
+    """The host's stock model with this backbone and neck, without in_channels and feature_strides."""
     scope = 'mmdet' if case.group == 'mmdet' else 'mmseg'
     init_default_scope(scope)
     config = dict(backbone=case.backbone, neck=neck)
@@ -189,7 +189,7 @@ def build(case: Case, neck: dict | None):
 
 
 def reason_of(error: Exception) -> str:
-    """One line, fit for a cell of the table."""
+    """The message as one line, for a cell of the table."""
     text = re.sub(r'\s+', ' ', str(error)).replace('|', '/').split('. Fix:')[0]
     return f'{type(error).__name__}: {text[:110]}'
 

@@ -1,19 +1,19 @@
 #!/usr/bin/env python
-"""Installs, checks, tests and trains in fresh environments, one per combination of versions, and writes the table.
+"""Install, check, test and train in new environments, one per combination of versions, and write the table.
 
     python tools/compatibility.py --list
     python tools/compatibility.py 'lite-py3.12-*'
     python tools/compatibility.py 'full-*' --mmcv-wheel mmcv-2.1.0-cp311-cp311-linux_x86_64.whl --mmcv-torch 2.13.0
 
-A name is STACK-pyPYTHON-TORCH-numpyNUMPY; patterns choose some of them. STACK is lite (mmcv-lite), full (full mmcv, a
+Names are STACK-pyPYTHON-TORCH-numpyNUMPY; patterns select them. STACK is lite (mmcv-lite), full (full mmcv, from a
 wheel that you have) or onedl (the maintained forks). TORCH is newest (the newest that pip finds), oldest (the oldest
-that exists for this Python and this numpy) or given (the one that the mmcv wheel was built for).
+for this Python and this numpy) or given (the version that the mmcv wheel was built for).
 
-Each combination is installed from the last commit of this clone, then runs the doctor, for each host 20 training
-iterations through the host's own train.py, once in one go and once interrupted after 10 and resumed, which has to give
-the same weights, and the core tests. After each step the results go into docs/compatibility.json and into the table of
-docs/compatibility.md. A combination with a whole row is not run again unless --again is given; one that was interrupted
-continues at the step where it stopped. Environments (up to 7 GB) are removed one after the other; logs stay in --work.
+Each combination is installed from the last commit of this clone. It runs the doctor, 20 training iterations for each
+host through the host's train.py, the same iterations interrupted after 10 and resumed, which must give the same
+weights, and the core tests. After each step the results are written to docs/compatibility.json and to the table of
+docs/compatibility.md. A combination with a complete row is run again only with --again; an interrupted one continues at
+the step where it stopped. Each environment (up to 7 GB) is removed when it is finished; logs stay in --work.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def execute(run: Run, name: str) -> dict:
 
 
 def try_out(combination: Combination, interpreter: str, args: argparse.Namespace) -> Iterator[dict]:
-    """Run all steps of a combination that are not done yet, and remove its environment.
+    """Run the remaining steps of a combination, and remove its environment.
 
     Yields:
         Its row of the table, after each step.
@@ -102,7 +102,7 @@ def is_complete(row: dict) -> bool:
 
 
 def prepare(run: Run, interpreter: str) -> dict:
-    """Make the folder of a combination: a clone of the last commit and an empty environment. Returns an empty row."""
+    """Make a folder with a clone of the last commit and an empty environment; return an empty row of the table."""
     shutil.rmtree(run.folder, ignore_errors=True)
     run.folder.mkdir(parents=True)
     subprocess.run(['git', 'clone', '--quiet', str(ROOT), str(run.source)], check=True)
@@ -113,7 +113,7 @@ def prepare(run: Run, interpreter: str) -> dict:
 
 
 def find_python(version: str, given: list[str]) -> str | None:
-    """An interpreter of this version: one that is given, that of this script, on the PATH, or of pyenv."""
+    """An interpreter of this version: one of `given`, that of this script, one on the PATH, or one of pyenv."""
     pyenv = Path(os.environ.get('PYENV_ROOT', Path.home() / '.pyenv')) / 'versions'
     found = [*given, sys.executable, shutil.which(f'python{version}')]
     for candidate in filter(None, [*found, *sorted(map(str, pyenv.glob(f'{version}.*/bin/python')))]):
@@ -147,12 +147,12 @@ def table(rows: list[dict]) -> str:
 
 
 def read_rows(path: Path) -> dict[str, dict]:
-    """The rows so far, by name."""
+    """The rows written so far, by name."""
     return {row['name']: row for row in json.loads(path.read_text())} if path.is_file() else {}
 
 
 def write_report(path: Path, rows: list[dict]) -> None:
-    """Put the table between its two marks in the page; the text around it stays."""
+    """Replace the table between the two marks of the page."""
     page = path.read_text(encoding='utf-8')
     before, _, rest = page.partition(TABLE[0])
     _, _, after = rest.partition(TABLE[1])
@@ -161,9 +161,9 @@ def write_report(path: Path, rows: list[dict]) -> None:
 
 def parse_args(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('patterns', nargs='*', default=['*'], help='names of combinations, with * for any part')
-    parser.add_argument('--list', action='store_true', help='print the names, and do nothing')
-    parser.add_argument('--again', action='store_true', help='run combinations that have a row already, too')
+    parser.add_argument('patterns', nargs='*', default=['*'], help='names of combinations; * matches any part')
+    parser.add_argument('--list', action='store_true', help='print the names and exit')
+    parser.add_argument('--again', action='store_true', help='also run combinations that already have a row')
     parser.add_argument('--work', default='work_dirs/compatibility', help='folder of environments, packages and logs')
     parser.add_argument('--python', action='append', default=[], metavar='FILE', help='an interpreter; may be repeated')
     parser.add_argument('--mmcv-wheel', metavar='FILE', help='a wheel of full mmcv')

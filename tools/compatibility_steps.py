@@ -1,4 +1,4 @@
-"""What tools/compatibility.py can install together, and the commands of each step."""
+"""The combinations of tools/compatibility.py, and the commands of each step."""
 
 import argparse
 import os
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 PYTHONS = ('3.10', '3.11', '3.12', '3.13')
 NUMPYS = ('1.26', '2')
-# (Python, numpy) → the oldest torch of the supported range that has wheels for this Python and was built for this
-# numpy, and its torchvision. numpy 1.26 has no wheels for Python 3.13.
+# (Python, numpy) → the oldest supported torch with wheels for this Python and built for this numpy, and its
+# torchvision. numpy 1.26 has no wheels for Python 3.13.
 OLDEST_TORCH = {
     ('3.10', '1.26'): ('2.1.*', '0.16.*'),
     ('3.11', '1.26'): ('2.1.*', '0.16.*'),
@@ -22,14 +22,14 @@ OLDEST_TORCH = {
     ('3.13', '2'): ('2.5.*', '0.20.*'),
 }
 ONEDL = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation')
-# what setup.cfg asks for beside the hosts: the forks provide the import names of the hosts, which pip cannot know
+# requirements of setup.cfg other than the hosts: pip does not see the forks as replacements of the hosts
 WITH_ONEDL = ('timm', 'scipy', 'pycocotools', 'rich', 'ftfy', 'regex', 'setuptools<80.9')
 FOR_TESTS = ('pytest', 'hypothesis', 'psutil')
 HOSTS = {
     'mmseg': ('decode_head', 'configs/scenes/maskformer_tiny_1xb8-800_scenes.py'),
     'mmdet': ('panoptic_head', 'configs/scenes/maskformer_tiny_1xb4-2600_scenes-panoptic.py'),
 }
-# where pip has put the scripts of a host, and where they are in an editable installation
+# the scripts of a host: in a normal and in an editable installation
 _FIND_SCRIPT = """
 import sys
 from importlib.util import find_spec
@@ -48,7 +48,7 @@ print("the resumed run has the weights of the uninterrupted one")
 
 
 class Combination(NamedTuple):
-    """What is installed together.
+    """Versions that are installed together.
 
     Attributes:
         stack: 'lite', 'full' or 'onedl'.
@@ -64,17 +64,17 @@ class Combination(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As it is chosen on the command line."""
+        """Name on the command line."""
         return f'{self.stack}-py{self.python}-{self.torch}-numpy{self.numpy}'
 
 
 class Run(NamedTuple):
-    """One combination at work.
+    """The run of one combination.
 
     Attributes:
-        combination: what is installed.
-        folder: with the environment, the clone, the logs and the results so far.
-        args: of the command line.
+        combination: versions to install.
+        folder: contains the environment, the clone, the logs and the results so far.
+        args: arguments of the command line.
     """
 
     combination: Combination
@@ -88,7 +88,7 @@ class Run(NamedTuple):
 
     @property
     def source(self) -> Path:
-        """The clone that is installed."""
+        """The clone to install."""
         return self.folder / 'source'
 
 
@@ -97,7 +97,7 @@ Commands = Iterator[tuple[list[str], Path]]
 
 
 def combinations(mmcv_wheel: str | None = None) -> list[Combination]:
-    """Everything that can be installed; with full mmcv only for the Python that a wheel is for."""
+    """All combinations; those with full mmcv only for the Python version of the wheel."""
     found = []
     for python in PYTHONS:
         for numpy in NUMPYS:
@@ -110,7 +110,7 @@ def combinations(mmcv_wheel: str | None = None) -> list[Combination]:
 
 
 def install(run: Run) -> Commands:
-    """Commands that fill the environment; those of onedl are those of docs/install.md."""
+    """Commands that install the packages; for onedl those of docs/install.md."""
     combination, pip = run.combination, [run.python, '-m', 'pip', 'install', '--no-input', '--no-compile']
     torch, vision = {
         'newest': ('torch', 'torchvision'),
@@ -126,7 +126,7 @@ def install(run: Run) -> Commands:
         yield [*pip, *wanted, str(Path(run.args.mmcv_wheel).resolve()), '-e', f'{run.source}[mim]'], run.folder
     else:
         yield [*pip, *wanted, '-e', f'{run.source}[lite,mim]'], run.folder
-    # the oracle of panoptic quality; it asks for numpy 1 and works with 2
+    # the reference for panoptic quality; it requires numpy 1 but works with 2
     yield [*pip, '--no-deps', 'panopticapi-lite==0.2.0'], run.folder
 
 
@@ -141,7 +141,7 @@ def core_tests(run: Run) -> Commands:
 
 
 def train(host: str) -> Callable[[Run], Commands]:
-    """20 iterations through the host's script, in one go and with an interruption after 10."""
+    """20 iterations through the host's script, without and with an interruption after 10."""
 
     def commands(run: Run) -> Commands:
         head, config = HOSTS[host]
@@ -161,7 +161,7 @@ def train(host: str) -> Callable[[Run], Commands]:
 
 
 def settings(head: str, iterations: int) -> list[str]:
-    """Overrides that make a shipped config small. Dropout shows whether a resumed run draws the same numbers."""
+    """Overrides that make a shipped config small. With dropout, different random numbers change the weights."""
     parts = ('train', 'val', 'test')
     return [
         *(f'{part}_dataloader.dataset.data_root=scenes' for part in parts),
@@ -186,7 +186,7 @@ STEPS: dict[str, Callable[[Run], Commands]] = {
 
 
 def environment(run: Run) -> dict[str, str]:
-    """The environment variables of every command: nothing of the interpreter that runs this script."""
+    """The environment variables of every command, without those of the interpreter that runs this script."""
     kept = {key: value for key, value in os.environ.items() if key not in ('PYTHONPATH', 'PYTHONHOME')}
     binaries = str(Path(run.python).parent)
     return kept | {

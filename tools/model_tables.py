@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 BEGIN, END = '<!-- written by tools/model_tables.py from metafile.yml -->', '<!-- end of the table -->'
 PAPER = ' of the paper'
 COLUMNS = {'Crop Size': 'crop', 'Batch Size': 'batch', 'Iterations': 'iterations'}
-"""Keys of the metadata that have a column of their own, and its heading."""
+"""Metadata keys with a column of their own, and its heading."""
 
 
 def table(models: list[dict]) -> str:
@@ -27,7 +27,7 @@ def table(models: list[dict]) -> str:
 
     Returns:
         Lines joined by newlines. Columns: backbone, model (if there are others than MaskFormer), crop, batch,
-        iterations, parameters, FLOPs, each metric, config, zoo name. A column that no model fills is left out.
+        iterations, parameters, FLOPs, each metric, config, zoo name. Empty columns are omitted.
     """
     metrics = list(dict.fromkeys(name for model in models for name in _metrics(model)))
     header = [
@@ -66,7 +66,7 @@ def _row(model: dict, metrics: list[str]) -> list[str]:
 
 
 def _metrics(model: dict) -> dict[str, float]:
-    """Results by name; those of the paper are marked so."""
+    """Results by name; those of the paper are marked."""
     results = model.get('Results', [])
     return {name.replace(PAPER, ' (paper)'): value for result in results for name, value in result['Metrics'].items()}
 
@@ -77,7 +77,7 @@ def _beside_the_paper(metadata: dict, key: str) -> str:
 
 
 def updated(readme: Path) -> str:
-    """The README with the table that its metafile gives.
+    """The text of the README with the current table of its metafile.
 
     Raises:
         ValueError: if the README has no place for the table.

@@ -1,8 +1,8 @@
-"""Show what an exported ONNX file sees in pictures: ``python tools/onnx_demo.py MODEL.onnx IMAGE --out PICTURE.jpg``.
+"""Draw the predictions of an exported ONNX model: ``python tools/onnx_demo.py MODEL.onnx IMAGE --out PICTURE.jpg``.
 
-IMAGE may be a folder; --out is then a folder too, which gets a PNG for each picture, in the same sub-folders. Needs
-onnxruntime, numpy and pillow, nothing else; copy it into your own program. The file must be one of tools/export.py with
---task semantic or panoptic.
+IMAGE may be a folder; --out is then a folder too, with a PNG for each image, in the same subfolders. It needs only
+onnxruntime, numpy and pillow, so it can be copied into your own program. The model must be exported by tools/export.py
+with --task semantic or panoptic.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from PIL import Image, ImageDraw, ImageOps
 
 
 def main() -> int:
-    """Read the command line, run the model, write the pictures; returns the exit code."""
-    parser = argparse.ArgumentParser(description='Colour pictures by what an exported model sees in them.')
+    """Read the command line, run the model, write the figures; returns the exit code."""
+    parser = argparse.ArgumentParser(description='Draw the predictions of an exported model.')
     parser.add_argument('model', help='ONNX file of tools/export.py')
-    parser.add_argument('image', type=Path, help='picture to look at, or a folder of pictures')
+    parser.add_argument('image', type=Path, help='image, or a folder of images')
     parser.add_argument(
-        '--out', required=True, type=Path, help='picture to write, in the format of its suffix; or folder'
+        '--out', required=True, type=Path, help='figure to write, in the format of its suffix; or folder'
     )
     args = parser.parse_args()
     try:
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def pictures(source: Path, out: Path) -> list[tuple[Path, Path]]:
-    """Pictures to read, each with the file to write."""
+    """Images to read, each with the file to write."""
     readable = Image.registered_extensions()
     if not source.is_dir():
         if out.suffix.lower() not in readable or readable[out.suffix.lower()] not in Image.SAVE:
@@ -57,16 +57,16 @@ def pictures(source: Path, out: Path) -> list[tuple[Path, Path]]:
 
 
 def without_originals(jobs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """The same, if no picture to write would replace one to read."""
+    """The same jobs; raises if a file to write would replace an input image."""
     originals = {file.resolve() for file, _ in jobs}
     replaced = next((target for _, target in jobs if target.resolve() in originals), None)
     if replaced is not None:
-        raise ValueError(f'--out: {replaced} is a picture to look at, which would be replaced. Fix: give another name')
+        raise ValueError(f'--out: {replaced} is an input image, which would be replaced. Fix: give another name')
     return jobs
 
 
 def show(session, facts: dict, file: Path, out: Path) -> None:
-    """Run the model on one picture, write the coloured one and print the share of each class or thing."""
+    """Run the model on one image, write the figure and print the share of each segment."""
     image = ImageOps.exif_transpose(Image.open(file)).convert('RGB')
     segments, labels = predict(session, facts['task'], resized(image, facts))
     picture = coloured(image, segments, labels, facts)
@@ -78,10 +78,10 @@ def show(session, facts: dict, file: Path, out: Path) -> None:
 
 
 def load(file: str) -> tuple[onnxruntime.InferenceSession, dict]:
-    """The model, and what its file says about it: task, classes, palette, test scale."""
+    """The model and its metadata: task, classes, palette, test scale."""
     try:
         session = onnxruntime.InferenceSession(file, providers=onnxruntime.get_available_providers())
-    except Exception as error:  # onnxruntime has one class for each kind of damage and no base for them
+    except Exception as error:  # the exceptions of onnxruntime have no common base class
         raise ValueError(f'{file}: not a model that onnxruntime can read: {error}') from error
     facts = json.loads(session.get_modelmeta().custom_metadata_map.get('mmmaskformer', '{}'))
     if facts.get('task') not in ('semantic', 'panoptic'):
@@ -92,7 +92,7 @@ def load(file: str) -> tuple[onnxruntime.InferenceSession, dict]:
 
 
 def resized(image: Image.Image, facts: dict) -> Image.Image:
-    """The picture at the size at which the model was tested."""
+    """The image at the model's test scale."""
     if facts['size']:
         return image.resize(facts['size'][::-1], Image.Resampling.BILINEAR)
     if not facts['short_edge']:
@@ -104,7 +104,7 @@ def resized(image: Image.Image, facts: dict) -> Image.Image:
 
 
 def predict(session, task: str, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Segment number of each pixel (H, W), and the class of each segment, -1 for no class."""
+    """Segment index of each pixel (H, W), and the class of each segment, -1 for no class."""
     images = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)[None])
     if task == 'semantic':
         (labels,) = session.run(['labels'], {'images': images})
@@ -116,7 +116,7 @@ def predict(session, task: str, image: Image.Image) -> tuple[np.ndarray, np.ndar
 
 
 def coloured(image: Image.Image, segments: np.ndarray, labels: np.ndarray, facts: dict) -> Image.Image:
-    """The picture under the colours and names of its segments; shades tell segments of one class apart."""
+    """The image with the colours and names of its segments; segments of one class differ in shade."""
     count = len(facts['classes'])
     wheel = [[255 * part for part in colorsys.hsv_to_rgb(label / count, 0.7, 0.9)] for label in range(count)]
     palette = np.array(facts['palette'] or wheel)
@@ -135,9 +135,9 @@ def coloured(image: Image.Image, segments: np.ndarray, labels: np.ndarray, facts
 
 
 def write_names(picture: Image.Image, numbers: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
-    """Write the class of each segment at the middle of its widest row, wholly inside the picture.
+    """Write the class of each segment at the middle of its widest row, completely inside the image.
 
-    Of several rows of one width it is the middle one. Segments narrower than their name get none.
+    If several rows have the same width, it is the middle one. Segments narrower than their name are not labelled.
     """
     draw = ImageDraw.Draw(picture)
     for number, label in enumerate(labels):
@@ -158,7 +158,7 @@ def write_names(picture: Image.Image, numbers: np.ndarray, labels: np.ndarray, c
 
 
 def save(picture: Image.Image, file: Path) -> None:
-    """Write a picture in the format of its suffix and in one step, so that no half-written file is ever seen."""
+    """Write a figure in the format of its suffix, under a temporary name until it is complete."""
     if file.exists() and not file.is_file():
         raise ValueError(f'--out {file}: found something other than a file. Fix: choose another name')
     file.parent.mkdir(parents=True, exist_ok=True)

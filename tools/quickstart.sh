@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # Sets up an environment, makes a small dataset, trains MaskFormer on it with mim, semantic and then panoptic, tests both
-# and draws what they see.
+# and draws predictions.
 #
 #   bash tools/quickstart.sh [FOLDER]
 #
-# Without FOLDER the data go to data/scenes and the results to work_dirs/quickstart in the clone; with it to
-# FOLDER/data/scenes and FOLDER/results. Run it again after an interruption: it continues where it stopped. The whole
+# Without FOLDER, data are written to data/scenes and results to work_dirs/quickstart in the clone; with it to
+# FOLDER/data/scenes and FOLDER/results. Run it again after an interruption: it continues where it stopped. The complete
 # output of each step is in the folder logs of the results.
 #
-# An active virtual or conda environment (not conda's base) is used as it is; otherwise .venv is made. A torch that is
-# already installed there is kept. For a CPU build of torch, a tenth of the download:
+# An active virtual or conda environment (not conda's base) is used; otherwise .venv is made. A torch that is already
+# installed there is kept. For a CPU build of torch, a tenth of the download:
 #   python3 -m venv .venv && . .venv/bin/activate
 #   pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu
 #   bash tools/quickstart.sh
 #
-# PYTHON: the interpreter .venv is made with, default python3. QUICKSTART_SHARE: a whole number n trains on a share 1/n of
-# the data in 1/n of the steps, to try the script itself; the scores are then those of an untrained model.
+# PYTHON: the interpreter of .venv, default python3. QUICKSTART_SHARE: an integer n trains on a share 1/n of the data in
+# 1/n of the steps, to test the script itself; the scores are then those of an untrained model.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if (($#)); then
@@ -28,12 +28,12 @@ else
 fi
 share="${QUICKSTART_SHARE:-1}"
 configs="$root/configs/scenes/maskformer_tiny_1xb"
-# Idle threads that spin slow down everything else on the machine.
+# Idle threads would spin and slow down everything else on the machine.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-PASSIVE}"
 
 say() { printf '\n== %s\n' "$*"; }
 
-# logged NAME [OPTION] COMMAND…: run it with its output in a file and its progress here.
+# logged NAME [OPTION] COMMAND…: run a command with its output in a file and its progress on the terminal.
 logged() {
     local log="$results/logs/$1.log"
     shift
@@ -52,8 +52,8 @@ if [[ -z "${VIRTUAL_ENV:-}" && "${CONDA_DEFAULT_ENV:-base}" == base ]]; then
     export PATH="$root/.venv/bin:$PATH"
 fi
 
-# Install what constraints.txt pins, with whatever torch is there already. Python 3.10 gets the newest releases made for
-# it: the pinned ones need 3.11.
+# Install the versions of constraints.txt, but keep an installed torch. Python 3.10 gets the newest releases for it: the
+# pinned ones need 3.11.
 install_packages() {
     local megabytes=3300 pins="$results/logs/constraints.txt" kept options=()
     mkdir -p "$results/logs"
@@ -91,7 +91,7 @@ if (($(env -u OMP_NUM_THREADS nproc) < 2)); then
 fi
 
 # train_and_test NAME HOST CONFIG STEPS [CHECKPOINT]: train, test on the held-out scenes, draw pictures and the curve.
-# CHECKPOINT is where a run starts that has not begun yet.
+# A new run starts from CHECKPOINT.
 train_and_test() {
     local run="$results/$1" host="$2" config="$3" steps="$4" start=(--resume) train=("${options[@]+"${options[@]}"}") checkpoint
     if ((share > 1)); then train+=("train_cfg.max_iters=$((steps / share))" "train_cfg.val_interval=$((steps / share))"); fi

@@ -1,7 +1,7 @@
-# Runtime of every semantic config: logging, checkpoints, and what makes a run repeatable.
+# Runtime of every semantic config: logging, checkpoints, reproducibility.
 default_scope = 'mmseg'
 custom_imports = dict(imports=['mmmaskformer.registry'], allow_failed_imports=False)
-# One seed for weights, data order, augmentation and dropout. Another one: --cfg-options randomness.seed=1
+# One seed for weights, data order, augmentation and dropout. To change it: --cfg-options randomness.seed=1
 randomness = dict(seed=0)
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -37,7 +37,7 @@ default_hooks = dict(
         type='mmmaskformer.WholeCheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3, save_best='mIoU'
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    # Every image, when test.py --show-dir or draw=True asks for pictures; the host would draw every 50th batch.
+    # With test.py --show-dir or draw=True, every image is drawn; the host's default is every 50th batch.
     visualization=dict(type='mmmaskformer.SegVisualizationHook', interval=1),
 )
 val_cfg = dict(type='ValLoop')

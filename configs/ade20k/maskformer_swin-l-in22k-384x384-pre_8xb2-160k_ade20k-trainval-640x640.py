@@ -11,5 +11,5 @@ test_dataloader = dict(
 )
 # One PNG for each image, labels 1 to 150, as the server expects them.
 test_evaluator = dict(format_only=True, output_dir='work_dirs/ade20k_test_server')
-# The validation images are learnt from: their mIoU is no measure.
+# Validation images are also training images: their mIoU is not meaningful.
 default_hooks = dict(checkpoint=dict(save_best=None))

@@ -1,4 +1,4 @@
-# Beyond the paper, which has no panoptic results on Cityscapes: its recipe for Cityscapes, and its panoptic model.
+# Not in the paper: its recipe for Cityscapes with its panoptic model.
 _base_ = [
     '../_base_/models/maskformer_r50-6enc_panoptic.py',
     '../_base_/datasets/cityscapes_panoptic.py',

@@ -1,4 +1,4 @@
-# Instance segmentation with the panoptic recipe; the paper has no such model.
+# Instance segmentation with the panoptic recipe. Not in the paper.
 _base_ = [
     '../_base_/models/maskformer_r50-6enc_panoptic.py',
     '../_base_/datasets/coco_instance.py',

@@ -1,6 +1,6 @@
 # The R50 model on 8 GPUs with the published batch of 64: eight forward and backward passes for each optimiser step.
-# mmengine counts passes, so every number of iterations is eight times the published one. Losses are divided by the
-# segments of one pass, not of all 64 images.
+# mmengine counts forward passes, so all numbers of iterations are eight times the published ones. Losses are divided by
+# the number of segments of one pass, not of all 64 images.
 _base_ = './maskformer_r50-6enc_64xb1-554k_coco-panoptic.py'
 passes = 8
 optim_wrapper = dict(accumulative_counts=passes)

@@ -1,5 +1,5 @@
-# For the COCO test server: the test writes the results for test-dev, a JSON file and a folder of PNG files to hand in.
-# Paper: PQ 53.3. MMDetection's tools/misc/gen_coco_panoptic_test_info.py writes the list of the images.
+# For the COCO test server: the test writes the results for test-dev, a JSON file and a folder of PNG files to submit.
+# Paper: PQ 53.3. MMDetection's tools/misc/gen_coco_panoptic_test_info.py writes the list of images.
 _base_ = './maskformer_swin-l-in22k-384x384-pre_64xb1-554k_coco-panoptic.py'
 test_dataloader = dict(
     dataset=dict(

@@ -1,4 +1,4 @@
-# Beyond the paper, which has no panoptic results on Mapillary Vistas: its recipe for it, and its panoptic model.
+# Not in the paper: its recipe for Mapillary Vistas with its panoptic model.
 _base_ = [
     '../_base_/models/maskformer_r50-6enc_panoptic.py',
     '../_base_/datasets/mapillary_panoptic.py',

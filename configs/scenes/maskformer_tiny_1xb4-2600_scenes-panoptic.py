@@ -1,5 +1,5 @@
-# Panoptic segmentation of invented scenes on two CPU cores. tools/quickstart.sh trains it in minutes, starting from the
-# semantic model: load_from.
+# Panoptic segmentation of synthetic scenes on two CPU cores. tools/quickstart.sh trains it in minutes, starting from
+# the semantic model (load_from).
 _base_ = [
     '../_base_/models/maskformer_tiny_panoptic.py',
     '../_base_/datasets/scenes_panoptic.py',
@@ -23,7 +23,7 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters + 1, by_epoch=False),
     dict(type='LinearLR', start_factor=1e-2, begin=0, end=50, by_epoch=False),
 ]
-# Of the time there is, many small steps make more than few large ones.
+# In a given time, many small steps learn more than few large ones.
 batch_size = 4
 train_dataloader = dict(batch_size=batch_size)
 auto_scale_lr = dict(enable=False, base_batch_size=batch_size)

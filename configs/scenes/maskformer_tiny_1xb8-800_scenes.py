@@ -1,4 +1,4 @@
-# Trains on invented scenes in minutes on two CPU cores; tools/quickstart.sh does it all.
+# Trains on synthetic scenes in minutes on two CPU cores; tools/quickstart.sh runs it.
 _base_ = [
     '../_base_/models/maskformer_tiny.py',
     '../_base_/datasets/scenes.py',

@@ -1,3 +1,3 @@
-# Matching by boxes on the invented scenes, with a box head and its losses.
+# Matching by boxes on the synthetic scenes, with a box head and its losses.
 _base_ = './maskformer_tiny_1xb8-800_scenes.py'
 model = dict(decode_head=dict(matcher=dict(type='mmmaskformer.BoxMatcher')))

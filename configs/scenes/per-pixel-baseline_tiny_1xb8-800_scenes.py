@@ -1,4 +1,4 @@
-# PerPixelBaseline on the invented scenes, with the schedule of maskformer_tiny_1xb8-800_scenes.py.
+# PerPixelBaseline on the synthetic scenes, with the schedule of maskformer_tiny_1xb8-800_scenes.py.
 _base_ = [
     '../_base_/models/per-pixel-baseline_tiny.py',
     '../_base_/datasets/scenes.py',

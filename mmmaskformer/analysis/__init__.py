@@ -1,1 +1,1 @@
-"""What the queries of a trained model do, counted: torch, numpy and the core; `mmmaskformer.apis.analysis` feeds it."""
+"""Statistics of queries, thresholds and inference modes; `mmmaskformer.apis.analysis` runs the models for them."""

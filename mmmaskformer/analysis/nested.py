@@ -1,4 +1,4 @@
-"""Pixels to queries for falling object thresholds: each set of confident queries holds the one before it."""
+"""Assignment of pixels to queries for descending object thresholds: each set of confident queries contains the last."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from mmmaskformer.core.inference.queries import confident_queries
 
 
 class Assignment(NamedTuple):
-    """The pixels of an image among n confident queries; what `assign_pixels` gives, with labels and scores.
+    """The pixels of an image assigned to n confident queries, as by `assign_pixels`, with labels and scores.
 
     Attributes:
         labels: (n,) int64.
@@ -27,10 +27,10 @@ class Assignment(NamedTuple):
 
 
 def nested_assignments(prediction: StoredPrediction, object_thresholds: Sequence[float]) -> Iterator[Assignment]:
-    """Assign the pixels of an image at each threshold; every mask is resized once.
+    """Assign the pixels of an image at each threshold; every mask is resized only once.
 
-    A threshold adds queries to those above the one before it, and only their masks are compared with the best so far.
-    As in `assign_pixels`, the first query in query order wins a tie.
+    Each threshold adds queries to those of the previous one, so only the masks of the new queries are compared with the
+    best so far. As in `assign_pixels`, the first query in query order wins a tie.
 
     Args:
         prediction: stored at the lowest threshold or below it.
@@ -57,5 +57,5 @@ def nested_assignments(prediction: StoredPrediction, object_thresholds: Sequence
                 better = (value > best) | ((value == best) & (index < winner))
                 best, winner = torch.maximum(value, best), torch.where(better, index, winner)
         is_done[queries] = True
-        place = torch.cumsum(is_done, 0) - 1  # of a stored query among the confident ones
+        place = torch.cumsum(is_done, 0) - 1  # position of a stored query among the confident ones
         yield Assignment(labels, scores, None if winner is None else place[winner], own_area[queries])

@@ -1,4 +1,4 @@
-"""Which classes each query predicts over a data set, and how many classes an image has."""
+"""Counts of the classes that each query predicts over a data set, and of the classes per image."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from mmmaskformer.core.inference.queries import confident_queries
 
 
 class QueryClasses:
-    """Counts in how many images each query predicted each class.
+    """Counts the images in which each query predicts each class.
 
     A query predicts a class in an image if that is its most probable one, "no object" included, and its probability is
     above a threshold. Whether its mask wins pixels plays no part.
@@ -43,17 +43,17 @@ class QueryClasses:
         return (self.counts > 0).sum(1)
 
     def order(self) -> np.ndarray:
-        """The queries (Q,) int64, those of the most different classes first, equal ones by number."""
+        """The queries (Q,) int64, sorted by the number of different classes, most first; ties in query order."""
         return np.argsort(-self.unique(), kind='stable')
 
     def table(self, classes: Sequence[str]) -> tuple[list[str], list[list]]:
-        """A row for each query, in `order`: its number, how many classes, how many predictions, and the classes.
+        """A row for each query, in `order`: its index, its number of classes and of predictions, and the classes.
 
         Args:
             classes: K names.
 
         Returns:
-            Header and rows. Classes stand with the number of images, the most frequent first.
+            Header and rows. Each class is followed by its number of images, the most frequent first.
         """
         rows = []
         for query in self.order():
@@ -65,7 +65,7 @@ class QueryClasses:
 
 
 class ClassesPerImage(NamedTuple):
-    """How many different classes the images of a data set have.
+    """Statistics of the number of different classes per image of a data set.
 
     Attributes:
         histogram: (n,) int64, number of images with 0, 1, … n - 1 classes.
@@ -76,22 +76,23 @@ class ClassesPerImage(NamedTuple):
     images_of_class: np.ndarray
 
     @classmethod
-    def of(cls, labels_of_images: Iterable[Iterable[int]], num_classes: int) -> 'ClassesPerImage':
+    def of(cls, labels_of_images: Iterable[tuple[str, Iterable[int]]], num_classes: int) -> 'ClassesPerImage':
         """Count.
 
         Args:
-            labels_of_images: for each image the classes in it; a class may be listed more than once.
+            labels_of_images: for each image its name, for messages, and the classes in it; a class may be listed more
+                than once.
             num_classes: K.
 
         Raises:
             ValueError: if a label is outside the class list.
         """
         numbers, images_of_class = [], np.zeros(num_classes, np.int64)
-        for labels in labels_of_images:
+        for name, labels in labels_of_images:
             present = sorted(set(labels))
             if present and not 0 <= present[0] <= present[-1] < num_classes:
                 raise ValueError(
-                    f'labels: found {present} in an image, expected 0 to {num_classes - 1}. Fix: check the class list, '
+                    f'{name}: found the labels {present}, expected 0 to {num_classes - 1}. Fix: check the class list, '
                     'reduce_zero_label and ignore_index of the data set'
                 )
             images_of_class[present] += 1

@@ -1,7 +1,9 @@
-"""Predictions in a compact form: the confident queries alone, with their mask logits on the network's grid."""
+"""Predictions in a compact form: only the confident queries, with their mask logits on the network's grid."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,14 +16,14 @@ from mmmaskformer.formats.whole_files import whole_file
 
 @dataclass(frozen=True)
 class StoredPrediction:
-    """The part of an image's prediction that panoptic inference reads above an object threshold.
+    """The part of an image's prediction that panoptic inference uses at object thresholds from a given one upwards.
 
     Attributes:
         class_logits: (n, K + 1) float32 of the n confident queries, in query order.
-        mask_logits: (n, h, w) float32 of the same.
+        mask_logits: (n, h, w) float32 of the same queries.
         sizes: (3, 2) int, (height, width) of the padded input, of the image within it, and of the output.
         num_queries: Q.
-        highest: class probability, over all queries and classes without "no object".
+        highest: highest class probability over all queries and all classes except "no object".
     """
 
     class_logits: Tensor
@@ -37,7 +39,7 @@ class StoredPrediction:
         Args:
             class_logits: (Q, K + 1) float.
             masks: of the same Q queries.
-            object_threshold: lower ones cannot be asked for later.
+            object_threshold: the lowest threshold that the stored prediction supports.
         """
         queries, _, _ = confident_queries(class_logits, object_threshold)
         return cls(
@@ -53,7 +55,7 @@ class StoredPrediction:
         return QueryMasks.of_logits(self.mask_logits, *self.sizes)
 
     def save(self, file: Path) -> None:
-        """Write an .npz file, whole or not at all."""
+        """Write an .npz file atomically."""
         with whole_file(file) as part, open(part, 'wb') as stream:
             np.savez_compressed(
                 stream,
@@ -66,11 +68,11 @@ class StoredPrediction:
 
     @classmethod
     def load(cls, file: Path) -> 'StoredPrediction':
-        """Read such a file.
+        """Read a file that `save` has written.
 
         Raises:
-            FileNotFoundError: if there is none.
-            ValueError: if it is no such file.
+            FileNotFoundError: if it does not exist.
+            ValueError: if it does not hold a stored prediction, or is damaged.
         """
         try:
             with np.load(file, allow_pickle=False) as content:
@@ -82,7 +84,7 @@ class StoredPrediction:
                     int(content['num_queries']),
                     float(content['highest']),
                 )
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError, TypeError, EOFError, BadZipFile, zlib.error) as error:
             raise ValueError(
                 f'{file}: found no stored prediction ({error}). Fix: store the predictions again'
             ) from error

@@ -8,18 +8,20 @@ from typing import NamedTuple
 from mmmaskformer.analysis.tables import Cell
 
 METRICS = ('mIoU', 'PQ_St', 'SQ_St', 'RQ_St', 'PQ', 'PQ_th', 'PQ_st')
-"""Shown by default, as far as the validation gives them; the part before '/' does not count."""
+"""Metrics that are shown by default if the validation reports them; a prefix up to '/' is ignored."""
+NO_METRICS = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
+"""Entries of a validation that are not metrics."""
 
 
 class CaseResult(NamedTuple):
-    """A row.
+    """One row of the table.
 
     Attributes:
         name: of the case.
         parameters: of its model.
-        results: metrics of the runs that have ended.
-        num_runs: with those that have not.
-        num_failed: runs that ended with an error.
+        results: metrics of the finished runs.
+        num_runs: number of all runs, finished or not.
+        num_failed: number of runs that ended with an error.
     """
 
     name: str
@@ -35,31 +37,32 @@ class SweepTable(NamedTuple):
     Attributes:
         header: of the columns.
         rows: one per case.
-        curves: mean of each metric for each case; NaN where no run has ended.
+        curves: mean of each metric for each case; NaN where no run has finished.
+        deviations: standard deviation of each metric for each case; NaN where fewer than two runs have finished.
     """
 
     header: list[str]
     rows: list[list[Cell]]
     curves: dict[str, list[float]]
+    deviations: dict[str, list[float]]
 
 
-def metric_columns(
-    results: Iterable[Mapping[str, float]], metrics: Sequence[str] | None, *, complete: bool = True
-) -> list[str]:
-    """Which metrics to show.
+def metric_columns(results: Iterable[Mapping[str, float]], metrics: Sequence[str] | None) -> list[str]:
+    """The metrics to show.
 
     Args:
-        results: of all runs that have ended.
-        metrics: wanted; None for those of `METRICS` that there are.
-        complete: all runs have ended. Before that, a metric that none has given may be one of another row.
+        results: metrics of all finished runs.
+        metrics: requested metrics; None for those of `METRICS` that the runs have, or for all metrics if they have none
+            of these.
 
     Raises:
         ValueError: if a metric is unknown.
     """
     found = list(dict.fromkeys(key for result in results for key in result))
     if metrics is None:
-        return [key for name in METRICS for key in found if key.split('/')[-1] == name]
-    unknown = [key for key in metrics if found and complete and key not in found]
+        usual = [key for name in METRICS for key in found if key.split('/')[-1] == name]
+        return usual or [key for key in found if key not in NO_METRICS]
+    unknown = [key for key in metrics if found and key not in found]
     if unknown:
         raise ValueError(f'metrics: found {unknown}, expected some of {found}, which the validation gives')
     return list(metrics)
@@ -70,27 +73,32 @@ def sweep_table(cases: Sequence[CaseResult], setting: str, metrics: Sequence[str
 
     Args:
         cases: the rows.
-        setting: what is changed, the head of the first column.
+        setting: name of the swept setting, the title of the first column.
         metrics: see `metric_columns`.
 
     Raises:
         ValueError: if a metric is unknown.
     """
-    complete = all(len(case.results) == case.num_runs for case in cases)
-    columns = metric_columns((result for case in cases for result in case.results), metrics, complete=complete)
+    columns = metric_columns((result for case in cases for result in case.results), metrics)
     several = any(case.num_runs > 1 for case in cases)
     header = [setting, *(part for key in columns for part in ([key, f'{key} ±'] if several else [key]))]
     rows: list[list[Cell]] = []
     curves: dict[str, list[float]] = {key: [] for key in columns}
+    deviations: dict[str, list[float]] = {key: [] for key in columns}
     for case in cases:
         row: list[Cell] = [case.name]
         for key in columns:
-            values = [result[key] for result in case.results if key in result]
-            mean = statistics.fmean(values) if values else math.nan
+            mean, deviation = _mean_and_deviation([result[key] for result in case.results if key in result])
             curves[key].append(mean)
-            row.append(mean)
-            if several:
-                row.append(statistics.stdev(values) if len(values) > 1 else math.nan)
+            deviations[key].append(deviation)
+            row += [mean, deviation] if several else [mean]
         failed = f', {case.num_failed} failed' if case.num_failed else ''
         rows.append([*row, case.parameters / 1e6, f'{len(case.results)} of {case.num_runs}{failed}'])
-    return SweepTable([*header, 'parameters (M)', 'runs'], rows, curves)
+    return SweepTable([*header, 'parameters (M)', 'runs'], rows, curves, deviations)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (n - 1); NaN where there is none, or where a value is inf or NaN."""
+    if not values or not all(map(math.isfinite, values)):
+        return math.nan, math.nan
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan

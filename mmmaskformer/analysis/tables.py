@@ -13,33 +13,38 @@ Cell = str | int | float | None
 
 
 def text_of(cell: Cell, digits: int = 2) -> str:
-    """A cell as it is read by people: floats rounded, '-' for what is undefined."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+    """Format a cell for display: floats are rounded, undefined values are '-'."""
+    if _is_undefined(cell):
         return '-'
     return f'{cell:.{digits}f}' if isinstance(cell, float) else str(cell)
 
 
+def _is_undefined(cell: Cell) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table in Markdown; a vertical bar within a cell is escaped."""
+    """A table in Markdown; a vertical bar within a cell is escaped, a line break is a blank."""
     lines = [header, ['---'] * len(header), *([text_of(cell) for cell in row] for row in rows)]
-    return '\n'.join('| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |' for line in lines) + '\n'
+    plain = [[' '.join(cell.splitlines()).replace('|', r'\|') for cell in line] for line in lines]
+    return ''.join(f'| {" | ".join(line)} |\n' for line in plain)
 
 
 def csv_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table as CSV, floats with all their digits."""
     stream = io.StringIO()
-    undefined = [['' if text_of(cell) == '-' else cell for cell in row] for row in rows]
+    undefined = [['' if _is_undefined(cell) else cell for cell in row] for row in rows]
     csv.writer(stream, lineterminator='\n').writerows([header, *undefined])
     return stream.getvalue()
 
 
 def write_tables(stem: Path, header: Sequence[str], rows: Sequence[Sequence[Cell]], title: str) -> list[Path]:
-    """Write STEM.md and STEM.csv, each whole or not at all.
+    """Write STEM.md and STEM.csv, each atomically.
 
     Args:
-        stem: path without ending; its folder is made.
-        header: of the columns.
-        rows: as many cells each.
+        stem: path without suffix; its folder is created.
+        header: titles of the columns.
+        rows: one cell for each column.
         title: a line above the table in Markdown.
 
     Returns:

@@ -1,5 +1,6 @@
 """Panoptic quality over a grid of object and overlap thresholds, in one pass over the predictions."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from mmmaskformer.analysis.nested import Assignment, nested_assignments
 from mmmaskformer.analysis.stored import StoredPrediction
 from mmmaskformer.analysis.tables import Cell
 from mmmaskformer.core.inference.panoptic import join_segments, keep_enough
+from mmmaskformer.core.inference.queries import confident_queries
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments, mean_quality
 from mmmaskformer.core.segments import VOID, Segments
 
@@ -43,22 +45,24 @@ class Best(NamedTuple):
 
 
 class ThresholdSweep:
-    """Counts segments for every pair of thresholds, exactly as `panoptic_inference` with these thresholds would.
+    """Counts segments for every pair of thresholds; results equal those of `panoptic_inference` with that pair.
 
     The network runs once. The masks of an image are resized and compared once for all object thresholds, see
-    `nested_assignments`, and segments are matched once for each set of queries that keep enough of their masks, which
-    most overlap thresholds share.
+    `nested_assignments`. Segments are matched once for each distinct set of queries that keep enough of their masks;
+    most overlap thresholds share such a set.
 
     Args:
-        object_thresholds: A of them, in [0, 1]; ascending after construction, each once.
-        overlap_thresholds: O of them, likewise.
+        object_thresholds: A values in [0, 1]; sorted and without duplicates after construction.
+        overlap_thresholds: O values, likewise.
         is_thing: (K,) bool.
 
     Attributes:
-        num_images: added so far.
-        empty_images: (A, O) int64, images without a segment.
+        num_images: number of images added so far.
+        empty_images: (A, O) int64, number of images without a segment.
         segments: (A, O) int64, number of segments.
-        highest: (num_images,) list, highest class probability of each image.
+        highest: list with the highest class probability of each image.
+        most_confident: the same for the queries that do not predict "no object"; 0 if none of them is above the lowest
+            object threshold.
 
     Raises:
         ValueError: if a list is empty or a threshold out of range.
@@ -74,11 +78,12 @@ class ThresholdSweep:
         self._counts = [[SegmentCounts.zeros(len(self.is_thing))] * shape[1] for _ in range(shape[0])]
         self.empty_images, self.segments = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self.highest: list[float] = []
+        self.most_confident: list[float] = []
         self.num_queries = 0
 
     @property
     def num_images(self) -> int:
-        """Added so far."""
+        """Number of images added so far."""
         return len(self.highest)
 
     def add(self, prediction: StoredPrediction, truth: Segments[np.ndarray], name: str = 'image') -> None:
@@ -90,16 +95,18 @@ class ThresholdSweep:
             name: of the image or file, for messages.
 
         Raises:
-            ValueError: if prediction and truth do not fit, as in `count_segments`.
+            ValueError: if prediction and ground truth do not match, as in `count_segments`.
         """
         self.highest.append(prediction.highest)
+        scores = confident_queries(prediction.class_logits, self.object_thresholds[0])[2]
+        self.most_confident.append(float(scores.max()) if len(scores) else 0.0)
         self.num_queries = prediction.num_queries
         found: dict[int, list[tuple[SegmentCounts, int]]] = {}
         falling = list(reversed(list(enumerate(self.object_thresholds))))
         assignments = nested_assignments(prediction, [threshold for _, threshold in falling])
         for (row, _), assignment in zip(falling, assignments, strict=True):
             number = len(assignment.labels)
-            if number not in found:  # each set of confident queries holds the one before it
+            if number not in found:  # the sets are nested, so equal sizes mean equal sets
                 found[number] = self._count(assignment, truth, name)
             for column, (counts, segments) in enumerate(found[number]):
                 self._counts[row][column] = self._counts[row][column] + counts
@@ -133,14 +140,14 @@ class ThresholdSweep:
         return np.array([[mean_quality(counts).pq for counts in row] for row in self._counts])
 
     def best(self) -> Best:
-        """The pair with the highest PQ; of equal ones that with the lowest thresholds.
+        """The pair with the highest PQ; in a tie the one with the lowest thresholds.
 
         Raises:
-            ValueError: if no image has a segment, true or predicted.
+            ValueError: if no image has a segment, in ground truth or prediction.
         """
         pq = self.pq()
         if np.isnan(pq).all():
-            raise ValueError('thresholds: found no segment in the images, neither true nor predicted; PQ is undefined')
+            raise ValueError('thresholds: found no segments in ground truth or predictions; PQ is undefined')
         row, column = np.unravel_index(np.nanargmax(pq), pq.shape)
         return Best(
             self.object_thresholds[row],
@@ -169,22 +176,35 @@ class ThresholdSweep:
         values = zip(self.object_thresholds, (100 * self.pq()).tolist(), strict=True)
         return header, [[f'{threshold:g}', *row] for threshold, row in values]
 
-    def explain_empty(self, object_threshold: float) -> str | None:
-        """Why images are empty at an object threshold; None if every image has a query above it.
+    def explain_empty(self, object_threshold: float) -> list[str]:
+        """Explain images without a confident query at an object threshold.
 
         Args:
-            object_threshold: any, not only one of those swept.
+            object_threshold: any value, not only a swept one.
+
+        Returns:
+            One line per reason; no line if every image has a confident query, as far as the predictions tell.
         """
         below = [highest for highest in self.highest if highest <= object_threshold]
-        if not below:
-            return None
-        return (
-            f'object threshold {object_threshold:g}: in {len(below)} of {self.num_images} images 0 of '
-            f'{self.num_queries} queries are above it; highest {max(below):.2f}'
-        )
+        lines = []
+        if below:
+            highest = math.floor(100 * max(below)) / 100  # never rounded to what is above the threshold
+            lines.append(
+                f'object threshold {object_threshold:g}: in {len(below)} of {self.num_images} images none of the '
+                f'{self.num_queries} queries is above it; highest {highest:.2f}'
+            )
+        pairs = zip(self.highest, self.most_confident, strict=True)
+        unsure = sum(confident <= object_threshold < highest for highest, confident in pairs)
+        if unsure and object_threshold >= self.object_thresholds[0]:
+            lines.append(
+                f'object threshold {object_threshold:g}: in {unsure} of {self.num_images} images every query above '
+                'it predicts "no object", which no threshold changes'
+            )
+        return lines
 
 
 def _checked(name: str, thresholds: Sequence[float]) -> list[float]:
+    """Thresholds in ascending order, each once."""
     if not len(thresholds) or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f'{name} thresholds: found {list(thresholds)}, expected one or more numbers in [0, 1]')
     return sorted(set(thresholds))

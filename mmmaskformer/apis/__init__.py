@@ -1,1 +1,1 @@
-"""What users call: trained models outside a runner, and the hosts' scripts without mim."""
+"""The functions behind the command line: trained models outside a runner, and the hosts' scripts without mim."""

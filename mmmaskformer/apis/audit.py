@@ -1,4 +1,4 @@
-"""The settings of the shipped configs beside the published ones."""
+"""Comparison of the settings of the shipped configs with the published ones."""
 
 import json
 import re
@@ -17,18 +17,18 @@ from mmmaskformer.apis.settings_of_config import settings_of
 
 PUBLISHED = Path(__file__).with_name('published.json')
 FLOPS_TOLERANCE = 0.02
-"""Relative. Counters differ on attention and on what is left out."""
+"""Relative tolerance for FLOPs; counters differ in what they count, for example for attention."""
 
 
 class Row(NamedTuple):
     """One setting of a config.
 
     Attributes:
-        key: what it is.
-        found: as the config resolves.
-        published: None where nothing is published.
-        equal: whether both agree, as far as both are there.
-        reason: why they differ, if that is listed.
+        key: name of the setting.
+        found: value of the resolved config.
+        published: published value; None if none is published.
+        equal: whether the values agree where both exist.
+        reason: listed reason for a difference.
     """
 
     key: str
@@ -47,21 +47,21 @@ class Row(NamedTuple):
 
 @cache
 def published() -> dict:
-    """The published values, see 'about' in `published.json`."""
+    """Read the published values; 'about' in `published.json` describes them."""
     return json.loads(PUBLISHED.read_text(encoding='utf-8'))
 
 
 def shipped_configs() -> list[Path]:
-    """Every config of the package that trains a model, sorted by path."""
+    """Every shipped config of a training run, sorted by path."""
     found = (path for path in SHIPPED.resolve().rglob('*.py') if '_base_' not in path.parts)
     return sorted(path for path in found if '__pycache__' not in path.parts)
 
 
 def published_settings(name: str) -> dict[str, Any] | None:
-    """The published settings of a model, its recipes merged in their order; None if it is not in the paper.
+    """The published settings of a model, with its recipes merged in order; None if it is not in the paper.
 
     Args:
-        name: of the config, without folder and suffix.
+        name: name of the config, without folder and suffix.
     """
     model = published()['models'].get(name)
     if model is None:
@@ -76,7 +76,7 @@ def audit(path: str | Path) -> list[Row]:
     """Compare a config with the published values.
 
     Args:
-        path: a shipped config, or one of yours, whose rows are then 'not published'.
+        path: a shipped config, or one of your own, for which every row is 'not published'.
 
     Returns:
         One row for each setting.
@@ -92,15 +92,15 @@ def audit(path: str | Path) -> list[Row]:
     expected = published_settings(name) or {}
     lost = sorted(set(expected) - set(found))
     if lost:
-        raise ValueError(f'{name}: the config has nothing to compare with the published {lost}')
+        raise ValueError(f'{name}: the config lacks these settings, which are published: {lost}')
     return [_row(name, key, value, expected.get(key)) for key, value in found.items()]
 
 
 def _size_of_model(config: Config) -> dict[str, Any]:
-    """Parameters, their groups and FLOPs, computed once for equal models with equal optimisers."""
+    """Parameters, optimiser groups and FLOPs, computed once for equal models with equal optimisers."""
     sizes = (config.crop_size,) if 'crop_size' in config else (COCO_INPUT, COCO_OUTPUT)
     key = json.dumps([config.model.to_dict(), config.optim_wrapper.to_dict(), sizes], sort_keys=True, default=str)
-    key = re.sub(r'"init_cfg": \{[^}]*\}', '', key)  # the weights to start from change no size
+    key = re.sub(r'"init_cfg": \{[^}]*\}', '', key)  # pre-trained weights do not change the size
     if key not in _SIZES:
         model = build_on_meta(config)
         groups = groups_of(model, config)
@@ -131,10 +131,10 @@ def _row(name: str, key: str, found: Any, expected: Any) -> Row:
 
 
 def table(name: str, rows: Sequence[Row]) -> str:
-    """The rows of a config as text.
+    """Format the rows of a config as text.
 
     Args:
-        name: of the config, the heading.
+        name: name of the config, used as heading.
         rows: see `audit`.
     """
     beyond = published()['beyond'].get(name)

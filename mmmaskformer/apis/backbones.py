@@ -1,4 +1,4 @@
-"""Convert the weights that a backbone starts from: a file of another package to one of the hosts, or nothing."""
+"""Conversion of pre-trained backbone weights of other packages to files for the hosts."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,16 +9,17 @@ from mmmaskformer import __version__
 from mmmaskformer.checkpoints.backbones import BackboneConversion, convert_backbone_weights
 from mmmaskformer.checkpoints.layouts import take_apart
 from mmmaskformer.checkpoints.writers import require_writable, write_checkpoint
+from mmmaskformer.formats import whole_files
 from mmmaskformer.safe_loading import read_safely
 
 
 class BackboneReport(NamedTuple):
-    """What was done.
+    """The result of a conversion.
 
     Attributes:
-        source: what was read.
-        out: what was written.
-        conversion: of its weights.
+        source: the file read.
+        out: the file written.
+        conversion: the converted weights.
     """
 
     source: Path
@@ -26,7 +27,7 @@ class BackboneReport(NamedTuple):
     conversion: BackboneConversion
 
     def lines(self) -> list[str]:
-        """What a user wants to know, a line each."""
+        """The report for the user, one line per item."""
         found = [f'{self.source}: {self.conversion.title}, {self.conversion.backbone}']
         for verb, reasons in (('left out', self.conversion.dropped), ('added', self.conversion.made)):
             for reason, count in Counter(reasons.values()).items():
@@ -43,8 +44,8 @@ def convert_backbone(
     Args:
         source: file of detectron2, torchvision, timm, Swin's authors or DINOv2; recognised by the names of its weights.
         out: ``.pth`` or ``.safetensors`` file; its folder is created.
-        licence: of the weights, if known; stored with them.
-        force: replace an output that exists.
+        licence: licence of the weights, if known; stored with them.
+        force: replace an existing output.
 
     Raises:
         ValueError: if the source is damaged, incomplete or none of these.
@@ -54,6 +55,7 @@ def convert_backbone(
     source, out = Path(source), Path(out)
     if not source.is_file():
         raise FileNotFoundError(f'{source}: no such file. Fix: correct the path')
+    whole_files.require_writable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     require_writable(out, 'mmmaskformer', force)
     content = read_safely(source, 'cpu', name=str(source))

@@ -1,4 +1,4 @@
-"""Data sets on the command line: preparing published ones, and looking at those of a config."""
+"""Data sets on the command line: preparing published ones and checking those of a config."""
 
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -28,7 +28,7 @@ def prepare_data(
     """Prepare a published data set; see `mmmaskformer.datasets.converters.engine.prepare`.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         root, source, workers, partial_set, overwrite: see there.
 
     Returns:
@@ -39,20 +39,20 @@ def prepare_data(
     """
     recipe = recipe_of(name)
     done = prepare(recipe, root, source, workers=workers, partial_set=partial_set, overwrite=overwrite)
-    kept = f'{name}: nothing to do, it was prepared before.\n\n' if done.kept else ''
+    kept = f'{name}: already prepared, nothing to do.\n\n' if done.kept else ''
     return kept + report(recipe, done.record, done.root)
 
 
 def check_data(target: str, root: str | Path | None = None, cfg_options: Mapping | None = None) -> str:
-    """Look at the files of data sets without training.
+    """Check the files of data sets without training.
 
     Args:
         target: a config file, which ends in '.py'; the name of a prepared data set; or the folder of prepared ones.
-        root: where the data are, if not where the config or the name says; not with a folder.
+        root: folder of the data, if it is not the default of the config or name; not allowed if ``target`` is a folder.
         cfg_options: entries to replace in the config.
 
     Returns:
-        What was found, for people.
+        The report.
 
     Raises:
         FileNotFoundError, ValueError: see `check_config`, `check_prepared` and `check_folder`.
@@ -60,11 +60,11 @@ def check_data(target: str, root: str | Path | None = None, cfg_options: Mapping
     if target.endswith('.py'):
         return '\n'.join(check_config(target, cfg_options, root))
     if cfg_options:
-        raise ValueError(f'cfg_options: found {dict(cfg_options)} with {target!r}, expected none without a config.')
+        raise ValueError(f'cfg_options: found {dict(cfg_options)}, but {target!r} is not a config; expected none.')
     if target in RECIPES or not Path(target).is_dir():
         return check_prepared(target, root)
     if root is not None:
-        raise ValueError(f'root: found {root} with the folder {target!r}, expected one of the two. Fix: leave one out.')
+        raise ValueError(f'root: found {root} with the folder {target!r}, expected one of the two. Fix: omit one.')
     return check_folder(target)
 
 
@@ -73,14 +73,14 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
 
     Args:
         name: of the data set.
-        root: where it is; None for the place that the configs expect.
+        root: its folder; None for the folder that the configs expect.
 
     Returns:
         The report.
 
     Raises:
-        FileNotFoundError: if it was not prepared, or not to the end.
-        ValueError: if files are missing or images were added, or there is no data set of that name.
+        FileNotFoundError: if it was not prepared, or not completely.
+        ValueError: if files are missing or images were added, or the name is unknown.
     """
     recipe = recipe_of(name)
     folder = Path(root or recipe.root).expanduser().resolve()
@@ -98,7 +98,7 @@ def check_folder(folder: str | Path) -> str:
     """Compare all data sets that were prepared in a folder with their records.
 
     Args:
-        folder: with one or more files ``NAME.prepared.json``.
+        folder: folder with one or more files ``NAME.prepared.json``.
 
     Returns:
         Their reports.
@@ -118,7 +118,7 @@ def check_folder(folder: str | Path) -> str:
 
 
 def check_config(config: str | Path, cfg_options: Mapping | None = None, root: str | Path | None = None) -> list[str]:
-    """Build the data sets of a config and look at a sample of their files, as a run does before its first step.
+    """Build the data sets of a config and check a sample of their files, as a training run does before its first step.
 
     Args:
         config: mmengine config file.
@@ -126,7 +126,7 @@ def check_config(config: str | Path, cfg_options: Mapping | None = None, root: s
         root: replaces the ``data_root`` of all its data sets.
 
     Returns:
-        A line for each data set with its number of images, each followed by what was found.
+        A line for each data set with its number of images, followed by the findings.
 
     Raises:
         FileNotFoundError: if the config or files of a data set are missing.

@@ -1,7 +1,7 @@
-"""Pictures of what a trained model predicts on the test set of its config.
+"""Pictures of the predictions of a trained model on the test set of its config.
 
-Works with any segmentation config of the mmengine family, semantic, panoptic or with instance masks: models and data
-sets come from mmengine's registries and data samples are read by attribute, so no host is imported here.
+Works with any semantic, panoptic or instance segmentation config of the mmengine family: models and data sets are built
+from mmengine's registries and data samples are read by attribute, so no host is imported here.
 """
 
 from pathlib import Path
@@ -33,8 +33,8 @@ class Setup(NamedTuple):
 
     Attributes:
         model: in evaluation mode, on its device.
-        dataset: the host's, with the test pipeline.
-        classes: of the data set.
+        dataset: the host's data set, with the test pipeline.
+        classes: class names of the data set.
     """
 
     model: BaseModel
@@ -54,12 +54,12 @@ def draw_predictions(
 
     Args:
         config: mmengine config file of a segmentation model.
-        checkpoint: its weights; a file, or an address that mmengine can load.
-        out_dir: folder to write NAME.png for each image and overview.png with up to four of them.
+        checkpoint: its weights; a file, or a URL that mmengine can load.
+        out_dir: folder for NAME.png of each image and overview.png, which shows up to four of them.
         num: number of images, spread evenly over the test set; all if it has fewer.
         cfg_options: entries to replace in the config, such as {'test_dataloader.dataset.data_root': '/data'}.
-        field: which prediction, where a model gives several: that of a result with a form, see
-            `mmmaskformer.heads.results`. None takes the first there is: panoptic, semantic, instances.
+        field: field of the prediction to draw if the model gives several, see `mmmaskformer.heads.results`. None takes
+            the first available one of panoptic, semantic, instances.
 
     Returns:
         The files written, overview.png last.
@@ -67,21 +67,21 @@ def draw_predictions(
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
         ValueError: if they do not fit each other, ``num`` is below 1, the model does not give ``field``, the data
-            cannot be drawn, or ``out_dir`` holds files of the data set.
-        OSError: if ``out_dir`` cannot be written.
+            cannot be drawn, or ``out_dir`` contains files of the data set.
+        OSError: if ``out_dir`` is not writable.
     """
     if num < 1:
         raise ValueError(f'num: found {num}, expected at least 1')
     require_writable(out_dir, 'out_dir', folder=True)
     setup = load_setup(config, checkpoint, cfg_options)
-    require_field(field)  # now that the config has imported the results of one's own
+    require_field(field)  # after the config has imported custom results
     require_other_folder(out_dir, setup.dataset)
     chosen = track(spread_indices(len(setup.dataset), num), description='predictions')
     return write_pictures((predict_example(setup, index, field) for index in chosen), setup.classes, out_dir)
 
 
 def load_setup(config: str | Path, checkpoint: str | Path, cfg_options: dict | None = None) -> Setup:
-    """Build model and test set of a config and load the weights, on the best device there is.
+    """Build model and test set of a config and load the weights, on the best available device.
 
     Args:
         config: mmengine config file.
@@ -93,7 +93,7 @@ def load_setup(config: str | Path, checkpoint: str | Path, cfg_options: dict | N
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if the config is for something else, or the weights do not fit the model.
+        ValueError: if it is not the config of a segmentation model, or the weights do not fit the model.
     """
     cfg = read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader'))
     init_default_scope(cfg.get('default_scope') or 'mmengine')
@@ -104,14 +104,14 @@ def load_setup(config: str | Path, checkpoint: str | Path, cfg_options: dict | N
 
 
 def require_other_folder(out_dir: str | Path, dataset: Any) -> None:
-    """Check that pictures named as the images do not replace these, or their label maps.
+    """Check that pictures, which have the names of the images, cannot replace images or label maps.
 
     Args:
-        out_dir: folder to write pictures into.
-        dataset: whose images are drawn.
+        out_dir: folder of the pictures.
+        dataset: data set of the images.
 
     Raises:
-        ValueError: if images or annotations of the data set lie in the folder.
+        ValueError: if the folder contains images or annotations of the data set.
     """
     found = next(
         (path for path in input_paths(dataset) if Path(path).parent.resolve() == Path(out_dir).resolve()), None
@@ -127,8 +127,8 @@ def predict_example(setup: Setup, index: int, field: str | None = None) -> tuple
 
     Args:
         setup: of `load_setup`.
-        index: which image.
-        field: which prediction, see `draw_predictions`.
+        index: index of the image.
+        field: prediction to draw, see `draw_predictions`.
 
     Returns:
         See `mmmaskformer.visualization.samples.read_example`.

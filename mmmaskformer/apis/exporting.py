@@ -1,4 +1,4 @@
-"""Export a trained model, compare the file with the model, and keep it only if it is right."""
+"""Export of a trained model to a file, which is compared with the model and kept only if it is correct."""
 
 import shutil
 import sys
@@ -24,7 +24,7 @@ class ExportOptions(Protocol):
         to: one of `mmmaskformer.export.files.FORMATS`.
         task: one of `mmmaskformer.export.modules.OUTPUTS`.
         out: file to write.
-        verify: compare the file with the model on invented scenes.
+        verify: compare the file with the model on synthetic scenes.
         int8: weights as 8-bit integers, 'onnx' only; always compared.
         size: (H, W) of the scenes.
         fixed_size: (H, W) of the only images that the file takes; None for any.
@@ -68,7 +68,7 @@ def export(options: ExportOptions) -> int:
 
 
 def _check_options(options: ExportOptions) -> None:
-    """Find errors before minutes of work."""
+    """Report invalid options before minutes of work."""
     for key, choices in (('to', FORMATS), ('task', OUTPUTS)):
         if getattr(options, key) not in choices:
             raise ValueError(f'--{key}: found {getattr(options, key)!r}, expected one of {list(choices)}')
@@ -88,7 +88,7 @@ def _shapes(options: ExportOptions) -> list[tuple[int, int, int]]:
 
 
 def _check(options: ExportOptions, trained: TrainedModel) -> bool:
-    """Compare the file with the model, print a row for each batch; whether they differ by no more than rounding."""
+    """Compare the file with the model and print a row for each batch; return whether only rounding differs."""
     rows = compare(trained.model, options.task, run_file(options.out, options.to), _shapes(options))
     print(f'{"batch, height, width":<24}{"largest difference":<20}{"largest logit":<15}differing pixels')
     for row in rows:
@@ -100,7 +100,7 @@ def _check(options: ExportOptions, trained: TrainedModel) -> bool:
 
 
 def _write_int8(options: ExportOptions, trained: TrainedModel, exact: Path) -> bool:
-    """Write the file with 8-bit weights unless that costs too much; whether it was written."""
+    """Write the file with 8-bit weights unless they reduce mIoU too much; return whether it was written."""
     small = exact.with_name('small.onnx')
     quantise(exact, small)
     rows = compare(trained.model, options.task, run_file(small, 'onnx'), _shapes(options))
@@ -111,7 +111,7 @@ def _write_int8(options: ExportOptions, trained: TrainedModel, exact: Path) -> b
         before, after = (scene_miou(options.task, run_file(file, 'onnx')) for file in (exact, small))
         print(f'mIoU on scenes: {before:.2f} with float32, {after:.2f} with 8 bits')
         if before - after > MAX_MIOU_LOSS:
-            print(f'error: 8 bits cost more than {MAX_MIOU_LOSS} points; nothing is written', file=sys.stderr)
+            print(f'error: 8 bits reduce mIoU by more than {MAX_MIOU_LOSS}; nothing is written', file=sys.stderr)
             return False
     with whole_file(options.out) as part:
         shutil.copyfile(small, part)

@@ -1,4 +1,4 @@
-"""Configs of models whose weights are known: of this package, with the shipped configs as base, and of the hosts."""
+"""Generated configs for given weights: of this package, based on the shipped configs, and of the hosts."""
 
 from mmengine.config import Config
 
@@ -25,23 +25,23 @@ BASES = {
 
 
 class NoConfigError(ValueError):
-    """The model cannot be written as a config."""
+    """No config can be generated for the model."""
 
 
 def own_config(architecture: Architecture, settings: Settings, task: str) -> Config:
-    """Config of a model of this package that predicts without any data set on disk.
+    """Config of a model of this package that predicts without a data set on disk.
 
     Args:
-        architecture: of the model.
-        settings: what the weights do not tell.
+        architecture: architecture of the model.
+        settings: settings that do not show in the weights.
         task: 'semantic' for MMSegmentation, 'panoptic' for MMDetection.
 
     Raises:
-        NoConfigError: if the backbone has no config that is known.
+        NoConfigError: if no config is known for the backbone.
     """
     head = architecture.head
     if (head.kind, task) not in BASES:
-        raise NoConfigError(f'a {head.kind} head has no segments; found --task {task}. Fix: --task semantic')
+        raise NoConfigError(f'a {head.kind} head predicts no segments; found --task {task}. Fix: --task semantic')
     lines = [f'_base_ = {[str(SHIPPED / "_base_" / base) for base in BASES[head.kind, task]]!r}']
     pixel_decoder = dict(_delete_=True, type='mmmaskformer.FPNPixelDecoder', norm_groups=settings.norm_groups)
     if head.encoder_layers:
@@ -73,11 +73,11 @@ def host_config(package: str, architecture: Architecture, settings: Settings) ->
 
     Args:
         package: 'mmseg' or 'mmdet'.
-        architecture: of the model.
-        settings: what the weights do not tell.
+        architecture: architecture of the model.
+        settings: settings that do not show in the weights.
 
     Raises:
-        NoConfigError: if the backbone has no config that is known.
+        NoConfigError: if no config is known for the backbone.
     """
     head = architecture.head
     bases = {
@@ -87,7 +87,7 @@ def host_config(package: str, architecture: Architecture, settings: Settings) ->
     cfg = Config.fromstring(f'_base_ = {bases[package]!r}\n', '.py')
     model = cfg.model
     own = model.decode_head if package == 'mmseg' else model.panoptic_head
-    # The preprocessors of both hosts take the same settings.
+    # The data preprocessors of both hosts take the same settings.
     model.data_preprocessor.update(mean=list(settings.mean), std=list(settings.std), bgr_to_rgb=settings.red_first)
     model.backbone = backbone_config(architecture, settings)
     own.update(in_channels=list(head.widths), feat_channels=head.channels, out_channels=head.channels)
@@ -154,7 +154,7 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
         multi_grid = dict(multi_grid=settings.dilations) if set(settings.dilations) != {1} else {}
         return config | multi_grid | settings.backbone
     what = 'no backbone' if net is None else net.describe()
-    raise NoConfigError(f'{what}: no config of it is known. Fix: give yours with --config')
+    raise NoConfigError(f'{what}: no config is known for it. Fix: give your own with --config')
 
 
 def _things(num_classes: int, settings: Settings) -> list[int]:
@@ -168,7 +168,7 @@ def _ffn(channels: int, hidden: int) -> dict:
 
 
 def _data_of(task: str, settings: Settings, num_classes: int) -> str:
-    """Lines with a test pipeline for single images and a data set that has a class list and no files."""
+    """Config lines for a test pipeline of single images and a data set with a class list but no files."""
     resize = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=settings.short_edge, max_size=settings.max_size)
     pack = dict(type='mmseg.PackSegInputs') if task == 'semantic' else dict(type='mmmaskformer.PackPanopticInputs')
     classes = settings.classes or tuple(f'class {label}' for label in range(num_classes))

@@ -16,12 +16,12 @@ from mmmaskformer.core.inference.semantic import scores_at_input
 from mmmaskformer.export.modules import head_of
 
 COCO_INPUT, COCO_OUTPUT = (800, 1152), (480, 640)
-"""Network input and image that stand for the 100 COCO images, not named, over which the paper averages FLOPs: one size
-with which all six of its values come out within 2 %."""
+"""Network input and image size that stand for the 100 unnamed COCO images over which the paper averages FLOPs; with
+this size, all six values of the paper are reproduced within 2 %."""
 
 
 class _OnCPU(TorchFunctionMode):
-    """Keep real the few tensors whose values a constructor reads, while parameters are built on the meta device."""
+    """Builds the few tensors whose values a constructor reads on the CPU, and everything else on the meta device."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -32,10 +32,10 @@ class _OnCPU(TorchFunctionMode):
 
 
 def build_on_meta(config: Config) -> nn.Module:
-    """Build the model of a config with shapes and no values.
+    """Build the model of a config on the meta device.
 
     Args:
-        config: of a training run. Weights that it names are not loaded.
+        config: config of a training run. Pre-trained weights that it names are not loaded.
     """
     cfg = config.model.copy()
     cfg.backbone = dict(cfg.backbone)
@@ -46,7 +46,7 @@ def build_on_meta(config: Config) -> nn.Module:
 
 
 def groups_of(model: nn.Module, config: Config) -> dict[str, int]:
-    """Trainable parameters of each learning rate and weight decay, as the config's optimiser gets them."""
+    """Number of trainable parameters for each learning rate and weight decay of the config's optimiser."""
     with DefaultScope.overwrite_default_scope(config.default_scope):
         optimizer = build_optim_wrapper(model, config.optim_wrapper.copy()).optimizer
     found: dict[str, int] = defaultdict(int)
@@ -59,13 +59,13 @@ def groups_of(model: nn.Module, config: Config) -> dict[str, int]:
 def flops_of(model: nn.Module, size: tuple[int, int], output_size: tuple[int, int] | None = None) -> float:
     """Multiply-adds of one image: backbone, head, the last layer's mask logits and the sum over queries.
 
-    That is what the paper counts, mask features included; a test step of ours needs less. A multiply-add is one
-    operation, as in the paper.
+    These are the operations that the paper counts, including the mask features; our test step needs fewer. A
+    multiply-add counts as one operation, as in the paper.
 
     Args:
-        model: of either host, on the meta device.
+        model: model of either host, on the meta device.
         size: (height, width) of the network's input.
-        output_size: where masks times classes are summed; None for the size of the input.
+        output_size: size at which the sum over queries is computed; None for the size of the input.
     """
     head = head_of(model)
     with torch.device('meta'), FlopCounterMode(display=False) as counter:

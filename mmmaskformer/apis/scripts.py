@@ -1,4 +1,4 @@
-"""The training and test scripts that the hosts ship, without mim."""
+"""Running the training and test scripts of the hosts without mim."""
 
 import runpy
 import sys
@@ -11,24 +11,24 @@ from mmengine.config import Config
 from mmmaskformer import compat
 
 SHIPPED = Path(__file__).resolve().parents[1] / '.mim' / 'configs'
-"""The configs that come with the package."""
+"""The shipped configs."""
 
 
 def find_script(name: str, arguments: Sequence[str]) -> Path:
-    """The script of the host that a config is for, as `mim` would choose it.
+    """Find the script of the host of a config, as `mim` would.
 
     Args:
         name: 'train.py' or 'test.py'.
-        arguments: of the command line; the config is the first that ends in .py, and its ``default_scope`` names the
-            host.
+        arguments: arguments of the command line; the config is the first one that ends in .py, and its
+            ``default_scope`` names the host.
 
     Returns:
         The script.
 
     Raises:
-        FileNotFoundError: if there is no config among the arguments, or no such file, or it inherits from none.
-        ValueError: if the first argument is no config, or the config's host is another one or not installed.
-        ImportError: if the stack cannot run.
+        FileNotFoundError: if no argument is a config, or the config or one of its bases does not exist.
+        ValueError: if the first argument is not a config, or its host is unknown or not installed.
+        ImportError: if the installed packages are incompatible.
     """
     if arguments and not arguments[0].startswith('-') and not arguments[0].endswith('.py'):
         raise ValueError(
@@ -41,7 +41,7 @@ def find_script(name: str, arguments: Sequence[str]) -> Path:
     if not Path(config).is_file():
         own = next(SHIPPED.resolve().rglob(Path(config).name), 'configs/….py')
         raise FileNotFoundError(f'config {config}: no such file. Fix: give the path of a config: {own}')
-    compat.apply()  # before the config's imports, which would wrap the message in a misleading one
+    compat.apply()  # first, since the config's imports would wrap an error in a misleading message
     return host_script(_read(config).get('default_scope'), name)
 
 
@@ -72,7 +72,7 @@ def host_script(host: str | None, name: str) -> Path:
         The script.
 
     Raises:
-        ValueError: if the host is another one or not installed, or was installed without its scripts.
+        ValueError: if the host is unknown, not installed, or installed without its scripts.
     """
     packages = {'mmseg': 'mmsegmentation', 'mmdet': 'mmdet'}
     if host not in packages:

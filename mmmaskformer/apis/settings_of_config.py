@@ -1,4 +1,4 @@
-"""What a config resolves to, in the words of `published.json`: schedule, augmentation, test settings and the model."""
+"""The settings of a resolved config under the keys of `published.json`: data, schedule, augmentation, test."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,57 +7,125 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmaskformer.apis.settings_of_model import further, model_settings, short_type, words
+
 NAME = re.compile(r'_(?P<gpus>\d+)xb(?P<batch>\d+)')
-"""What a config's name says of the batch, as in OpenMMLab: 8xb2 is 8 GPUs with 2 images each."""
-LOSSES = {'cls': 'class', 'mask': 'mask', 'dice': 'dice'}
-IDLE = ('LoadImageFromFile', 'LoadSegAnnotations', 'LoadPanopticAnnotations', 'PackSegInputs', 'PackPanopticInputs')
-"""Steps of a pipeline that change no pixel."""
+"""The batch in the name of a config, as in OpenMMLab: 8xb2 is 8 GPUs with 2 images each."""
+IDLE = (
+    'LoadImageFromFile',
+    'LoadAnnotations',
+    'LoadSegAnnotations',
+    'LoadPanopticAnnotations',
+    'PackSegInputs',
+    'PackDetInputs',
+    'PackPanopticInputs',
+)
+"""Transforms that change no pixel."""
+DESCRIBED = {
+    'ResizeShortestEdge': ('short_edge', 'max_size'),
+    'RandomCrop': ('crop_size', 'crop_type', 'cat_max_ratio', 'allow_negative_crop'),
+    'RandomCropRange': ('min_size', 'max_size'),
+    'RandomFlip': ('prob',),
+    'PadToSize': ('size', 'image_value'),
+}
+"""Settings that the description of a transform contains; others are appended to it as in the config."""
+OF_A_FILE = re.compile(r'(_\d{8}-[0-9a-f]{8})?(\.pth|\.pkl)?$')
+"""Date, checksum and suffix in the name of a weights file."""
+OPTIMIZER = ('type', 'lr', 'betas', 'eps', 'weight_decay')
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """All settings of a config that the paper or its official configs state; see `published.json` for the words.
+    """All settings of a config that the paper or its official configs state, under the keys of `published.json`.
 
-    Iterations are steps of the optimiser: with accumulated gradients, forward passes divided by their number.
+    Iterations are optimiser steps: with gradient accumulation, forward passes divided by the accumulated number.
+    Settings without a description of their own are listed as in the config, so that every setting is compared.
 
     Args:
-        config: of a training run.
+        config: config of a training run.
     """
-    return _data_settings(config) | _schedule_settings(config) | _test_settings(config) | _model_settings(config)
+    return (
+        _run_settings(config)
+        | _data_settings(config)
+        | _schedule_settings(config)
+        | _test_settings(config)
+        | model_settings(config)
+    )
+
+
+def _run_settings(config: Config) -> dict[str, Any]:
+    backbone = config.model.backbone
+    weights = (backbone.get('init_cfg') or {}).get('checkpoint') or backbone.get('pretrained')
+    weights = config.get('load_from') or weights or 'random weights'
+    hooks = [hook for hook in config.get('custom_hooks') or [] if not hook.type.startswith('mmmaskformer.')]
+    return {
+        'starts from': OF_A_FILE.sub('', Path(str(weights)).name),
+        'other hooks': ', '.join(map(short_type, hooks)) or 'none',
+    }
 
 
 def _data_settings(config: Config) -> dict[str, Any]:
-    pipeline = config.train_dataloader.dataset.pipeline
-    # The host's own packer, of instance segmentation, has no such setting.
-    kept = any(step.get('keep_vanished', False) for step in pipeline)
-    filters = config.train_dataloader.dataset.get('filter_cfg') or {}
+    loader = config.train_dataloader
+    dataset = _innermost(loader.dataset)
+    # The host's packing transform, used for instance segmentation, has no such setting.
+    kept = any(step.get('keep_vanished', False) for step in dataset.pipeline)
+    filters = dataset.get('filter_cfg') or {}
     return {
-        'augmentation': list(steps_of(pipeline)),
+        'trained on': _files(loader.dataset),
+        'augmentation': list(steps_of(dataset.pipeline)),
+        'order of images': 'random' if loader.get('sampler', {}).get('shuffle', True) else 'as listed',
         'images left out': ', '.join(f'{key} {value}' for key, value in filters.items()) or 'none',
         'empty segments': 'kept' if kept else 'dropped',
     }
 
 
+def _innermost(dataset: Mapping) -> Any:
+    """The first data set inside wrappers."""
+    while 'dataset' in dataset or 'datasets' in dataset:
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset
+
+
+def _files(dataset: Mapping) -> str:
+    """Kind of a data set, and what it reads below its root."""
+    inner = _innermost(dataset)
+    wrapper = '' if inner is dataset else f'{short_type(dataset)} of '
+    files = [inner.get('ann_file'), *(inner.get('data_prefix') or {}).values()]
+    return f'{wrapper}{short_type(inner)}, {", ".join(str(file) for file in files if file)}'
+
+
 def _schedule_settings(config: Config) -> dict[str, Any]:
     wrapper, passes = config.optim_wrapper, config.optim_wrapper.get('accumulative_counts', 1)
-    optimizer = wrapper.optimizer
+    optimizer, loop = wrapper.optimizer, config.train_cfg
     betas, eps = tuple(optimizer.get('betas', (0.9, 0.999))), optimizer.get('eps', 1e-8)
-    schedule, warmup = _describe_schedulers(config.get('param_scheduler', []), passes)
+    kind = '' if short_type(wrapper) == 'OptimWrapper' else f'{short_type(wrapper)} of '
+    schedule, warmup = _describe_schedulers(config.get('param_scheduler') or [], passes, loop.get('max_iters'))
+    by_epoch = 'max_iters' not in loop
+    scaled = config.get('auto_scale_lr', {}).get('base_batch_size')
     return {
-        'iterations': config.train_cfg.max_iters // passes,
-        'validation every': config.train_cfg.val_interval // passes,
+        'iterations': f'{loop.max_epochs} epochs' if by_epoch else loop.max_iters // passes,
+        'validation every': loop.get('val_interval', 1) // (1 if by_epoch else passes),
         'schedule': schedule,
         'warm-up': warmup,
         'batch': gpus_of(config) * config.train_dataloader.batch_size * passes,
-        'optimiser': f'{optimizer.type}, betas {betas}, eps {eps:g}',
-        'clipping': f'L{wrapper.clip_grad.get("norm_type", 2):g} norm {wrapper.clip_grad.max_norm:g}',
+        'batch of the learning rate': 'not stated' if scaled is None else scaled * passes,
+        'optimiser': ', '.join([f'{kind}{optimizer.type}, betas {betas}, eps {eps:g}', *further(optimizer, OPTIMIZER)]),
+        'clipping': _describe_clipping(wrapper.get('clip_grad')),
     }
 
 
+def _describe_clipping(clipping: Mapping | None) -> str:
+    if not clipping:
+        return 'none'
+    if 'max_norm' not in clipping:
+        return words(clipping)
+    return f'L{clipping.get("norm_type", 2):g} norm {clipping["max_norm"]:g}'
+
+
 def gpus_of(config: Config) -> int:
-    """Number of GPUs that a config is for: as its name says, else as its ``auto_scale_lr`` does, else 1.
+    """Number of GPUs of a config, from its name, else from its ``auto_scale_lr``, else 1.
 
     Raises:
-        ValueError: if the name states another batch for each GPU than the config.
+        ValueError: if the batch size per GPU in the name differs from the config.
     """
     stem = Path(config.filename).stem
     found = NAME.search(stem)
@@ -66,101 +134,99 @@ def gpus_of(config: Config) -> int:
         return config.get('auto_scale_lr', {}).get('base_batch_size', batch) // batch
     if int(found['batch']) != config.train_dataloader.batch_size:
         raise ValueError(
-            f'{stem}: the name says {found["batch"]} images for each GPU, train_dataloader.batch_size is '
+            f'{stem}: the name means {found["batch"]} images per GPU, but train_dataloader.batch_size is '
             f'{config.train_dataloader.batch_size}. Fix: rename the file, or set the batch size.'
         )
     return int(found['gpus'])
 
 
-def _describe_schedulers(schedulers: Sequence[Mapping], passes: int) -> tuple[str, str]:
-    """Decay and warm-up in words."""
+def _describe_schedulers(schedulers: Sequence[Mapping], passes: int, iterations: int | None) -> tuple[str, str]:
+    """Describe decay and warm-up.
+
+    Args:
+        schedulers: of the config.
+        passes: forward passes for each step of the optimiser.
+        iterations: forward passes of the run; None for a run by epoch.
+    """
     decay, warmup = [], []
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
     for scheduler in schedulers:
         kind = scheduler['type']
+        odd = ', by epoch' if scheduler.get('by_epoch', True) else ''
         if kind == 'PolyLR':
             least = f', at least {scheduler["eta_min"]:g}' if scheduler.get('eta_min') else ''
-            decay.append(f'poly, power {scheduler["power"]:g}{least}')
+            # mmengine reaches the end of a schedule one iteration before `end`.
+            length = scheduler['end'] - 1 - scheduler.get('begin', 0)
+            odd += '' if length == iterations else f', over {length / passes:g} iterations'
+            decay.append(f'poly, power {scheduler["power"]:g}{least}{odd}')
         elif kind == 'MultiStepLR':
             at = ' '.join(f'{milestone / passes:g}' for milestone in scheduler['milestones'])
-            decay.append(f'x {scheduler["gamma"]:g} at {at}')
+            decay.append(f'x {scheduler["gamma"]:g} at {at}{odd}')
         elif kind == 'LinearLR':
-            # mmengine reaches the full rate one iteration before `end`.
             length = (scheduler['end'] - scheduler.get('begin', 0) - 1) / passes
-            warmup.append(f'{length:g} iterations from {scheduler["start_factor"]:g}')
+            odd += f', begun at {scheduler["begin"]}' if scheduler.get('begin') else ''
+            odd += f', to {scheduler["end_factor"]:g}' if scheduler.get('end_factor', 1) != 1 else ''
+            warmup.append(f'{length:g} iterations from {scheduler["start_factor"]:g}{odd}')
         else:
-            decay.append(kind)
+            decay.append(words(scheduler))
     return ' and '.join(decay) or 'constant', ' and '.join(warmup) or 'none'
 
 
 def _test_settings(config: Config) -> dict[str, Any]:
-    evaluated = config.test_dataloader.dataset.pipeline
-    sizes = [_size(step) for step in evaluated if _short(step) == 'ResizeShortestEdge']
-    found: dict[str, Any] = {'test size': ' then '.join(sizes) or 'another transform'}
+    dataset = _innermost(config.test_dataloader.dataset)
+    size = _sizes(dataset.pipeline)
+    validated = _sizes(_innermost(config.val_dataloader.dataset).pipeline)
+    found: dict[str, Any] = {
+        'tested on': _files(dataset),
+        'test size': size,
+        'validation size': 'that of the test' if validated == size else validated,
+    }
     if 'listed_areas' in config.test_evaluator:
         listed = config.test_evaluator.listed_areas
         found['true areas in PQ'] = 'those of the JSON file' if listed else 'pixels'
     if 'tta_pipeline' in config:
-        scales, flips = config.tta_pipeline[-1].transforms[:2]
-        flipped = [step.prob for step in flips]
-        words = {(0.0, 1.0): 'plain and flipped', (0.0,): 'plain'}.get(tuple(flipped), str(flipped))
-        long_sides = {step.max_size for step in scales}
-        equal = all(step.short_edge == step.max_size for step in scales)
-        edges = ' '.join(str(step.short_edge) for step in scales)
-        limit = 'as long sides' if equal else f'long side at most {" ".join(map(str, sorted(long_sides)))}'
-        found['test views'] = f'{edges}, {limit}, {words}'
-        before = [_size(step) for step in config.tta_pipeline if _short(step) == 'ResizeShortestEdge']
-        found['views start from'] = 'the image resized for the test' if before == sizes else 'the image file'
+        found['test views'] = _views(config.tta_pipeline[-1])
+        before = _sizes(config.tta_pipeline[:-1])
+        found['views start from'] = 'the image resized for the test' if before == size else 'the image file'
     return found
 
 
-def _model_settings(config: Config) -> dict[str, Any]:
-    model, preprocessor = config.model, config.model.data_preprocessor
-    semantic = 'decode_head' in model
-    head = model.decode_head if semantic else model.panoptic_head
-    found = {
-        'classes': head.num_classes,
-        'channels': head.channels,
-        'encoder layers': head.pixel_decoder.get('num_layers', 0),
-        'drop path': model.backbone.get('drop_path_rate', 'none'),
-        'loss weights': _loss_weights(head.criterion),
-    }
-    if 'transformer_decoder' in head:
-        decoder = head.transformer_decoder
-        found |= {
-            'queries': head.get('num_queries', head.num_classes),  # a per-pixel model has one for each class
-            'decoder layers': decoder.num_layers,
-            'heads': decoder.num_heads,
-            'feed-forward channels': decoder.ffn_channels,
-            'dropout': decoder.dropout,
-        }
-    if semantic:
-        ignored = head.get('ignore_index', 255)
-        return found | {'ignored label': ignored, 'size divisor': preprocessor.test_cfg.size_divisor}
-    panoptic = model.test_cfg.get('panoptic') or {}
-    thresholds = {f'{key} threshold': panoptic.get(f'{key}_threshold', 0.8) for key in ('object', 'overlap')}
-    return found | {'size divisor': preprocessor.pad_size_divisor} | (thresholds if panoptic else {})
+def _views(step: Mapping) -> str:
+    """Scales and flips of a TestTimeAug step."""
+    scales, flips, *_ = step['transforms']
+    if not all(short_type(scale) == 'ResizeShortestEdge' for scale in scales):
+        return '; '.join(' or '.join(steps_of(choices)) for choices in (scales, flips))
+    flipped = [flip.get('prob') for flip in flips]
+    views = {(0.0, 1.0): 'plain and flipped', (0.0,): 'plain'}.get(tuple(flipped), str(flipped))
+    views = ', '.join([views, *(text for flip in flips for text in _further(flip))])
+    long_sides = {scale.max_size for scale in scales}
+    equal = all(scale.short_edge == scale.max_size for scale in scales)
+    edges = ' '.join(str(scale.short_edge) for scale in scales)
+    limit = 'as long sides' if equal else f'long side at most {" ".join(map(str, sorted(long_sides)))}'
+    return f'{edges}, {limit}, {views}'
 
 
-def _loss_weights(criterion: Mapping) -> str:
-    """Weights of the losses in words."""
-    if _short(criterion) == 'PixelCrossEntropy':
-        return f'cross-entropy {criterion["loss_weight"]:g}'
-    weights = criterion['loss_weights']
-    words = [f'{word} {weights[name]:g}' for name, word in LOSSES.items() if name in weights]
-    if 'no_object_weight' in criterion:
-        words.append(f'no object {criterion["no_object_weight"]:g}')
-    return ', '.join(words)
+def _sizes(pipeline: Sequence[Mapping]) -> str:
+    """Describe a test pipeline."""
+    return ' then '.join(step.removeprefix('resize ') for step in steps_of(pipeline)) or 'the size of the file'
 
 
 def steps_of(pipeline: Sequence[Mapping]) -> Iterator[str]:
-    """What a training pipeline does to an image, one line for each step; a choice has one for each branch."""
+    """Describe a training pipeline, one line for each transform; a random choice has one line for each branch."""
     for step in pipeline:
-        name = _short(step)
+        name = short_type(step)
         if name == 'RandomChoice':
             branches = zip(step['prob'], step['transforms'], strict=True)
             yield from (f'{prob:g}: {", ".join(steps_of(branch))}' for prob, branch in branches)
         elif name not in IDLE:
-            yield _step(name, step)
+            yield ', '.join([_step(name, step), *_further(step)])
+
+
+def _further(step: Mapping) -> list[str]:
+    """Settings of a step that `_step` leaves out; of a step that it only names, all."""
+    usual = ('direction',) if step.get('direction') == 'horizontal' else ()
+    return further(step, ('type', *usual, *DESCRIBED.get(short_type(step), ())))
 
 
 def _step(name: str, step: Mapping) -> str:
@@ -178,18 +244,14 @@ def _step(name: str, step: Mapping) -> str:
     if name == 'ColorJitterSSD':
         return 'colour'
     if name == 'RandomFlip':
-        return f'flip {step["prob"]:g}'
+        return f'flip {words(step.get("prob", 0.0))}'
     if name == 'PadToSize':
         return f'pad to {_pixels(step["size"])} with {step.get("image_value", 128)}'
     return name
 
 
-def _short(step: Mapping) -> str:
-    return step['type'].rpartition('.')[2]
-
-
 def _size(step: Mapping) -> str:
-    """Short edges and limit of a ResizeShortestEdge."""
+    """Describe short edges and limit of a ResizeShortestEdge."""
     edges = step['short_edge'] if isinstance(step['short_edge'], Sequence) else [step['short_edge']]
     limit = '' if step['max_size'] is None else f', long side at most {step["max_size"]}'
     return ' '.join(map(str, edges)) + limit

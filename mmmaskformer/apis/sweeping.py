@@ -1,6 +1,6 @@
-"""Trains the runs of a sweep one after the other and tabulates the results, as the paper's ablations do."""
+"""Trains a config once for each value of a setting and tabulates the results, as the paper's ablations do."""
 
-import json
+import csv
 import math
 import subprocess
 import sys
@@ -11,170 +11,247 @@ from typing import NamedTuple
 
 from mmengine.runner import find_latest_checkpoint
 
-from mmmaskformer.analysis.sweep_table import METRICS, CaseResult, sweep_table
+from mmmaskformer.analysis.sweep_table import METRICS, CaseResult, SweepTable, sweep_table
 from mmmaskformer.analysis.tables import Cell, write_tables
 from mmmaskformer.apis.analysis.inference import compare_inference
-from mmmaskformer.apis.sweep_plan import Run, arguments_of
+from mmmaskformer.apis.sweep_plan import FILES, Run
+from mmmaskformer.apis.sweep_records import (
+    RESULT_FILE,
+    Record,
+    read_record,
+    require_same_settings,
+    results_of,
+    write_record,
+)
 from mmmaskformer.apis.trained import parse_options
-from mmmaskformer.formats.whole_files import write_whole
+from mmmaskformer.formats.folder_lock import folder_lock
+from mmmaskformer.formats.whole_files import require_writable
 from mmmaskformer.visualization.analysis_plots import plot_sweep
-from mmmaskformer.visualization.curve import read_scalars
-
-RESULT_FILE = 'sweep_result.json'
 
 
 class Sweep(NamedTuple):
-    """What a sweep has found.
+    """The result of a sweep.
 
     Attributes:
-        header: of the table.
+        header: header of the table.
         rows: one per case.
-        files: written.
-        failed: folders of runs that ended with an error.
+        files: the files written.
+        failed: work dirs of runs that ended with an error or have no result, and the reason.
     """
 
     header: list[str]
     rows: list[list[Cell]]
     files: list[Path]
-    failed: list[Path]
+    failed: dict[Path, str]
 
 
 Trainer = Callable[[list[str]], int]
+MEASURED = 'semantic/mIoU'
+"""A metric that only the measurement of the inference modes gives; every model has it."""
 
 
 def train(arguments: list[str]) -> int:
-    """Train in a process of its own with the host's script; arguments as of ``mmmaskformer train``; exit status."""
-    return subprocess.run([sys.executable, '-m', 'mmmaskformer', 'train', *arguments]).returncode
+    """Run ``mmmaskformer train`` with these arguments in a separate process; return its exit status."""
+    # the child inherits the lock of the folder, in case this process is killed
+    return subprocess.run([sys.executable, '-m', 'mmmaskformer', 'train', *arguments], close_fds=False).returncode
+
+
+def arguments_of(config: str | Path, run: Run) -> list[str]:
+    """Arguments of ``mmmaskformer train`` for a run; an interrupted run is resumed."""
+    arguments = [run.case.config or str(config), '--work-dir', str(run.folder), '--resume']
+    return arguments + (['--cfg-options', *run.options] if run.options else [])
 
 
 def finished(run: Run) -> dict[str, float] | None:
-    """Results of a run that has ended; None if it has not.
+    """Results of a finished run; None for an unfinished one.
 
     Raises:
         ValueError: if the folder has a run with other settings, finished or not.
     """
-    file = run.folder / RESULT_FILE
-    if not file.is_file():
+    record = read_record(run.folder)
+    if record is None:
+        require_same_settings(run.folder, run.config)
         return None
-    content = json.loads(file.read_text(encoding='utf-8'))
-    if content['fingerprint'] != run.fingerprint:
+    if record.fingerprint != run.fingerprint:
         raise ValueError(
-            f'{file}: found a run with other settings ({" ".join(content["options"])}), or of another '
+            f'{run.folder / RESULT_FILE}: found a run with other settings ({" ".join(record.options)}), or of another '
             'version of the config. Fix: give another --work-dir, or remove that folder to train again'
         )
-    return content['metrics']
+    return record.metrics
 
 
 def run_sweep(
+    config: str | Path,
     runs: Sequence[Run],
     out: str | Path,
     metrics: Sequence[str] | None = None,
     setting: str = 'case',
-    inference: bool = False,
     trainer: Trainer | None = None,
     say: Callable[[str], None] | None = None,
+    inference: bool = False,
 ) -> Sweep:
-    """Train what is not finished, and write the table after each run.
+    """Train the unfinished runs, and write the table after each run.
 
-    A run that ends with an error does not stop the others.
+    A run that ends with an error, or has no validation at its end, does not stop the others.
 
     Args:
-        runs: of `mmmaskformer.apis.sweep_plan.plan`.
-        out: folder to write sweep.md, sweep.csv and sweep.png into.
-        metrics: columns; None for the usual ones, see `metric_columns`.
-        setting: what is changed, the head of the first column.
-        inference: also measure every way of inference of each trained model on the test set of its config; gives
-            metrics such as 'general/PQ_St', and the tables of `compare_inference` in the folder of the run.
-        trainer: trains with these arguments of ``mmmaskformer train`` and gives the exit status; `train` if None.
-        say: takes a line of progress; None prints it at once.
+        config: mmengine config file of the cases that name no other.
+        runs: the runs, from `plan`; one or more.
+        out: folder for sweep.md, sweep.csv and sweep.png.
+        metrics: metrics to show; None for the default, see `metric_columns`.
+        setting: name of the swept setting, the title of the first column.
+        trainer: function like `train`, the default.
+        say: called with each line of progress; None prints it.
+        inference: whether to measure each trained model on the test set as well, in every inference mode: metrics such
+            as 'general/PQ_St', and the tables of `compare_inference` in the folder of the run.
 
     Raises:
-        ValueError: if a folder has the results of other settings, or a run has no validation.
+        ValueError: if a folder has the results of other settings or, after the last run, if a metric is unknown.
+        BlockingIOError: if another sweep is using the folder of the runs.
     """
-    trainer = trainer or train
-    say = say or partial(print, flush=True)  # before the output of the run
-    results = {run.folder: finished(run) for run in runs}  # all folders are checked before the first training
-    failed: list[Path] = []
-    write = partial(_write, runs, results, failed, Path(out), metrics, setting, inference)
-    for number, run in enumerate(runs, start=1):
-        label = f'{number} of {len(runs)}: {run.folder}'
-        found = results[run.folder]
-        if found is not None and not (inference and _lacks_inference(found)):
-            say(f'{label}: finished before')
-            continue
-        if found is None:
-            say(f'{label}: training')
-            _mark(run, None)
-            if trainer(arguments_of(run)):
-                failed.append(run.folder)
-                say(f'{label}: failed; the same command tries again')
+    say = say or partial(print, flush=True)  # flushed so that it appears before the output of the run
+    with folder_lock(runs[0].folder.parent, 'sweep'):
+        table = _Table(runs, Path(out), metrics, setting, _title(config, runs, inference))
+        table.report_another(say)
+        for number, run in enumerate(runs, start=1):
+            label = f'{number} of {len(runs)}: {run.folder}'
+            found, reason = table.results[run.folder], None
+            if found is not None and (not inference or MEASURED in found):
+                say(f'{label}: already finished')
                 continue
-            found = results[run.folder] = _record(run)
-        if inference:
-            say(f'{label}: ways of inference on the test set')
-            found.update(_ways_of_inference(run))
-            _mark(run, found)
-        write()
-    return write()
+            if found is None:
+                say(f'{label}: training')
+                reason = _train(run, str(config), trainer or train, table)
+            if inference and reason is None:
+                say(f'{label}: inference modes on the test set')
+                reason = _measure(run, str(config), table)
+            if reason is not None:
+                say(f'{label}: failed: {reason}; the same command tries again')
+            table.write(strict=False)
+        return table.write(strict=True)
 
 
-def _record(run: Run) -> dict[str, float]:
-    """Read the last validation of a run that has ended, and mark it as finished."""
-    rows = read_scalars(run.folder).val
-    if not rows:
-        raise ValueError(f'{run.folder}: the run has no validation. Fix: set train_cfg.val_interval in --cfg-options')
-    metrics = {key: float(value) for key, value in rows[-1].items() if isinstance(value, int | float)}
-    _mark(run, metrics)
-    return metrics
+def _train(run: Run, config: str, trainer: Trainer, table: '_Table') -> str | None:
+    """Train a run and store its results; returns the reason if there are none, else None."""
+    record = Record(run.fingerprint, list(run.options), None)
+    write_record(run.folder, record)
+    status = trainer(arguments_of(config, run))
+    reason = f'exit status {status}' if status else None
+    if reason is None:
+        try:
+            metrics = results_of(run.folder, run.iterations)
+        except ValueError as error:
+            reason = str(error)
+        else:
+            write_record(run.folder, record._replace(metrics=metrics))
+            table.results[run.folder] = metrics
+    if reason is not None:
+        table.failed[run.folder] = reason
+    return reason
 
 
-def _lacks_inference(metrics: dict[str, float]) -> bool:
-    return 'semantic/mIoU' not in metrics  # every model has that way
+def _measure(run: Run, config: str, table: '_Table') -> str | None:
+    """Add the metrics of every inference mode on the test set to a run's results; returns the reason if it failed."""
+    metrics = table.results[run.folder]
+    assert metrics is not None
+    try:
+        metrics = metrics | _inference_modes(run, config)
+    except (ValueError, FileNotFoundError) as error:
+        table.failed[run.folder] = str(error)
+        return str(error)
+    write_record(run.folder, Record(run.fingerprint, list(run.options), metrics))
+    table.results[run.folder] = metrics
+    return None
 
 
-def _ways_of_inference(run: Run) -> dict[str, float]:
-    """Metrics of the last checkpoint on the test set, as WAY/METRIC; those that do not apply are left out."""
+def _inference_modes(run: Run, config: str) -> dict[str, float]:
+    """Metrics of the last checkpoint as MODE/METRIC, without the undefined ones."""
     checkpoint = find_latest_checkpoint(str(run.folder))
     if checkpoint is None:
-        raise ValueError(f'{run.folder}: the run has no checkpoint. Fix: set default_hooks.checkpoint.save_last=True')
-    _, rows, _ = compare_inference(run.case.config, checkpoint, run.folder, cfg_options=parse_options(run.options))
+        raise ValueError(f'{run.folder}: found no checkpoint. Fix: set default_hooks.checkpoint.save_last=True')
+    options = parse_options(run.options)
+    _, rows, _ = compare_inference(run.case.config or config, checkpoint, run.folder, cfg_options=options)
     return {
-        f'{way}/{name}': float(value)
-        for way, *values, _ in rows
+        f'{mode}/{name}': value
+        for mode, *values, _ in rows
         for name, value in zip(METRICS, values, strict=True)
         if isinstance(value, float) and not math.isnan(value)
     }
 
 
-def _mark(run: Run, metrics: dict[str, float] | None) -> None:
-    """Write which settings a folder belongs to, and the results of the run or None while it has not ended."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    content = dict(fingerprint=run.fingerprint, options=run.options, metrics=metrics)
-    write_whole(run.folder / RESULT_FILE, json.dumps(content, indent=1))
-
-
-def _write(
-    runs: Sequence[Run],
-    results: dict[Path, dict[str, float] | None],
-    failed: Sequence[Path],
-    out: Path,
-    metrics: Sequence[str] | None,
-    setting: str,
-    inference: bool,
-) -> Sweep:
-    cases = []
-    for case in dict.fromkeys(run.case for run in runs):
-        of_case = [run for run in runs if run.case == case]
-        ended = [result for run in of_case if (result := results[run.folder]) is not None]
-        broken = sum(run.folder in failed for run in of_case)
-        cases.append(CaseResult(case.name, of_case[0].parameters, ended, len(of_case), broken))
-    table = sweep_table(cases, setting, metrics)
-    configs = dict.fromkeys(Path(run.case.config).stem for run in runs)
+def _title(config: str | Path, runs: Sequence[Run], inference: bool) -> str:
+    """The line above the table."""
+    configs = dict.fromkeys(Path(run.case.config or config).stem for run in runs)
     title = f'{", ".join(configs)}: last validation of each run'
-    if inference:
-        title += '; semantic/… and other ways of inference: its last checkpoint on the test set'
-    files = write_tables(out / 'sweep', table.header, table.rows, title)
-    if table.curves:
-        files.append(out / 'sweep.png')
-        plot_sweep([case.name for case in cases], table.curves, setting, files[-1])
-    return Sweep(table.header, table.rows, files, list(failed))
+    return f'{title}; semantic/… and other modes: its last checkpoint on the test set' if inference else title
+
+
+class _Table:
+    """The table of a sweep with the results so far.
+
+    Args:
+        runs: runs of the sweep; their folders are checked here, before the first training.
+        out: folder of the table.
+        metrics: columns; None for the default.
+        setting: name of the swept setting.
+        title: the line above the table.
+    """
+
+    def __init__(self, runs: Sequence[Run], out: Path, metrics: Sequence[str] | None, setting: str, title: str) -> None:
+        self.runs = runs
+        self.results = {run.folder: finished(run) for run in runs}
+        self.failed: dict[Path, str] = {}
+        self.files = [out / name for name in FILES]
+        for file in self.files:
+            require_writable(file)
+        self.metrics = metrics
+        self.setting = setting
+        self.title = title
+
+    def report_another(self, say: Callable[[str], None]) -> None:
+        """Report rows of an older table that are not part of this sweep: the table is replaced, their runs stay."""
+        if not self.files[1].is_file():
+            return
+        with open(self.files[1], encoding='utf-8', newline='') as stream:
+            names = [row[0] for row in csv.reader(stream) if row]
+        others = [name for name in names[1:] if name not in {run.case.name for run in self.runs}]
+        if others:
+            say(
+                f'{self.files[1]} has rows of another sweep ({names[0]}: {", ".join(others)}), which are removed from '
+                'the table; their runs stay'
+            )
+
+    def write(self, *, strict: bool) -> Sweep:
+        """Write the table and the plot.
+
+        Args:
+            strict: whether an unknown metric is an error; if not, the default columns are written, because a wrong name
+                should not stop the training.
+
+        Raises:
+            ValueError: if a metric is unknown.
+        """
+        table = self._filled(strict)
+        write_tables(self.files[0].with_suffix(''), table.header, table.rows, self.title)
+        files = self.files[:2]
+        if table.curves:
+            names = [row[0] for row in table.rows]
+            plot_sweep(list(map(str, names)), table.curves, self.setting, self.files[2], table.deviations, self.title)
+            files = self.files
+        else:
+            self.files[2].unlink(missing_ok=True)  # of an older sweep
+        return Sweep(table.header, table.rows, files, self.failed)
+
+    def _filled(self, strict: bool) -> SweepTable:
+        cases = []
+        for case in dict.fromkeys(run.case for run in self.runs):
+            of_case = [run for run in self.runs if run.case == case]
+            ended = [result for run in of_case if (result := self.results[run.folder]) is not None]
+            broken = sum(run.folder in self.failed for run in of_case)
+            cases.append(CaseResult(case.name, of_case[0].parameters, ended, len(of_case), broken))
+        try:
+            return sweep_table(cases, self.setting, self.metrics)
+        except ValueError:
+            if strict:
+                raise
+            return sweep_table(cases, self.setting)

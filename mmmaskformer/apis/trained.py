@@ -1,4 +1,4 @@
-"""The one loader of trained models: model, weights and facts, outside a runner."""
+"""Loading of trained models outside a runner: model, weights and facts about the data."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from mmmaskformer.heads.checkpoint_layouts import require_finite_weights
 
 
 class TrainedModel(NamedTuple):
-    """A model with the facts that running it outside a runner needs.
+    """A model with what is needed to run it outside a runner.
 
     Attributes:
-        model: of either host, in evaluation mode, on the CPU.
+        model: model of either host, in evaluation mode, on the CPU.
         facts: ``classes`` (list of K names), ``palette`` (list of K [R, G, B], empty if unknown), ``isthing`` (list of
-            K bool), and ``short_edge`` and ``max_size`` of the test pipeline in pixels, None if it does not resize so.
+            K bool), and ``short_edge`` and ``max_size`` of the test pipeline in pixels, None without such a resize.
     """
 
     model: BaseModel
@@ -34,11 +34,11 @@ def load_trained(config: str | Path, checkpoint: str | Path, cfg_options: dict |
 
     Args:
         config: mmengine config file.
-        checkpoint: a file, a folder of transformers, or an address that mmengine can load; also of another package.
+        checkpoint: a file, a folder of transformers, or a URL that mmengine can load; also of another package.
         cfg_options: entries to replace in the config.
 
     Returns:
-        The model and its facts; class names are those that the checkpoint was trained with.
+        The model and its facts; class names are those with which the checkpoint was trained.
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
@@ -53,11 +53,11 @@ def load_trained(config: str | Path, checkpoint: str | Path, cfg_options: dict |
 def read_config(
     config: str | Path, checkpoint: str | Path, cfg_options: dict | None = None, *, needs: tuple[str, ...]
 ) -> Config:
-    """Read the config of a training run and check that a checkpoint is there, before anything is built.
+    """Read the config of a training run and check that a checkpoint exists, before anything is built.
 
     Args:
         config: mmengine config file.
-        checkpoint: a file, a folder of transformers, or an address that mmengine can load; also of another package.
+        checkpoint: a file, a folder of transformers, or a URL that mmengine can load; also of another package.
         cfg_options: entries to replace in the config, such as {'test_dataloader.dataset.data_root': '/data'}.
         needs: keys that the config must have.
 
@@ -78,7 +78,7 @@ def read_config(
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict:
-    """Entries KEY=VALUE of a command line as mmengine's own scripts read them, {dotted key: value}.
+    """Parse entries KEY=VALUE of a command line as mmengine's scripts do, to {dotted key: value}.
 
     Raises:
         ValueError: if an entry has no '='.
@@ -93,17 +93,17 @@ def parse_options(pairs: Sequence[str] | None) -> dict:
 
 
 def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
-    """Build the model of a config and load its weights, all of them: a partly random model would look like a bad one.
+    """Build the model of a config and load its weights; missing or unexpected weights are an error.
 
     Args:
-        cfg: of a training run.
-        checkpoint: a file, a folder of transformers, or an address that mmengine can load; also of another package.
+        cfg: config of a training run.
+        checkpoint: a file, a folder of transformers, or a URL that mmengine can load; also of another package.
 
     Returns:
         The model in evaluation mode on the CPU, and the content of the checkpoint.
 
     Raises:
-        ValueError: if the weights do not fit, or one is inf or NaN.
+        ValueError: if the weights do not fit the model, or contain inf or NaN.
     """
     model = build_model(cfg)
     try:
@@ -119,21 +119,21 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
 
 
 def build_model(cfg: Config) -> BaseModel:
-    """The model of a config, without weights.
+    """Build the model of a config without loading weights.
 
     Args:
-        cfg: of a training run.
+        cfg: config of a training run.
     """
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model_cfg = cfg.model.copy()
-    # The runner does the same: a config may name the preprocessor outside the model.
+    # As in the runner, a config may define the preprocessor outside the model.
     if cfg.get('data_preprocessor') is not None:
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
     return MODELS.build(model_cfg)
 
 
 def _class_facts(head: Any, dataset_meta: dict) -> dict:
-    """What the classes are called, how they are drawn and which are things, for one of our heads in either host."""
+    """Class names, palette and thing flags of one of our heads in either host."""
     names = list(dataset_meta.get('classes') or ())
     palette = [list(map(int, colour)) for colour in dataset_meta.get('palette') or ()]
     if len(names) != head.num_classes:
@@ -143,7 +143,7 @@ def _class_facts(head: Any, dataset_meta: dict) -> dict:
 
 
 def _resize_facts(cfg: Config) -> dict:
-    """To which size the pictures were brought when the model was tested."""
+    """The size to which the test pipeline resizes images."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     for transform in dataset.get('pipeline') or ():
         if str(transform.get('type', '')).endswith('ResizeShortestEdge'):

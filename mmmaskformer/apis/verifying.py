@@ -1,4 +1,4 @@
-"""Compare a checkpoint with what it was converted to: outputs of both models where their packages are installed."""
+"""Comparison of a checkpoint with its conversion, by the outputs of both models if their packages are installed."""
 
 import tempfile
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hu
 from mmmaskformer.checkpoints.writers import write_transformers
 
 IMAGE_SIZE = (96, 160)
-"""(H, W) of the image, no multiple of most windows."""
+"""(H, W) of the image; not a multiple of most window sizes."""
 
 LIMIT = 1e-4
-"""Of a difference that is one of rounding, relative to the largest value, or to 1 if that is smaller."""
+"""Tolerance for rounding, relative to the largest value, or to 1 if that is smaller."""
 
 HOSTS = {'mmseg': 'mmseg', 'mmdet': 'mmdet', 'mmmaskformer': 'mmseg', 'mmmaskformer-panoptic': 'mmdet'}
 
@@ -42,8 +42,8 @@ class Difference(NamedTuple):
     """One line of a comparison.
 
     Attributes:
-        what: was compared.
-        largest: absolute difference.
+        what: what was compared.
+        largest: largest absolute difference.
         scale: largest absolute value.
     """
 
@@ -53,7 +53,7 @@ class Difference(NamedTuple):
 
     @property
     def is_rounding(self) -> bool:
-        """Whether two correct models can differ so much; not if a value is inf or NaN."""
+        """Whether the difference is within rounding; False if a value is inf or NaN."""
         return self.largest <= LIMIT * max(1.0, self.scale)
 
     def describe(self) -> str:
@@ -72,15 +72,15 @@ def compare_outputs(
     """Run both models on one image.
 
     Args:
-        source: its package and weights.
-        target: likewise.
-        architecture: of both.
-        settings: of both, with the classes of the target.
-        order: for each class of the target its label in the source; None if they are the same.
-        folder: of the source, if it is one of transformers: the library reads it itself, with its own config.
+        source: package and weights of the source.
+        target: package and weights of the target.
+        architecture: architecture of both.
+        settings: settings of both, with the classes of the target.
+        order: for each class of the target, its label in the source; None if they are the same.
+        folder: folder of the source if it is a model of transformers, which then loads it with its own config.
 
     Returns:
-        The differences of class logits and of mask logits; none if a package is not installed or has no config.
+        The differences of class logits and of mask logits; empty if a package is not installed or has no config.
     """
     image = make_image()
     if folder is not None and find_spec('transformers'):
@@ -104,20 +104,20 @@ def compare_weights(
     """Convert back and compare every weight that was used, for packages that are not installed.
 
     Args:
-        source: its package and weights.
-        conversion: of them.
-        target: its package.
+        source: package and weights of the source.
+        conversion: the conversion of these weights.
+        target: package of the target.
         order: see `compare_outputs`.
 
     Returns:
-        One difference, 0 if all are equal bit for bit.
+        One difference, 0 if all weights are bitwise equal.
     """
     package, weights = source
     undone = convert(conversion.weights, target, package, permutation=None if order is None else inverse(order))
     weights = spelt_as_in_table(weights, NAMES[package])
     used = {name: value for name, value in weights.items() if name not in conversion.dropped}
     pairs = [(value.double(), undone.weights[name].double()) for name, value in used.items()]
-    # torch's maximum is NaN if one of the values is; that of Python may skip it.
+    # torch's maximum propagates NaN; Python's max does not.
     largest = float(torch.stack([(a - b).abs().max() for a, b in pairs]).max())
     scale = float(torch.stack([a.abs().max() for a, _ in pairs]).max())
     return [Difference(f'{len(pairs)} weights, converted back,', largest, scale)]
@@ -132,19 +132,19 @@ def make_image() -> Tensor:
 def outputs(
     package: str, weights: Mapping[str, Tensor], architecture: Architecture, settings: Settings, image: Tensor
 ) -> Outputs | None:
-    """What a model of a package answers.
+    """Run a model of a package on an image.
 
     Args:
         package: a key of `key_maps.NAMES`.
-        weights: by name there.
-        architecture: of the model.
-        settings: what the weights do not tell.
+        weights: by name in the package.
+        architecture: architecture of the model.
+        settings: settings that do not show in the weights.
         image: (1, 3, H, W).
 
     Returns:
-        None if the package is not installed, or the model has no config.
+        The outputs; None if the package is not installed, or no config is known for the model.
     """
-    if architecture.head.kind != 'mask':  # which no other package has
+    if architecture.head.kind != 'mask':  # other packages have no per-pixel baselines
         return None
     if package == 'transformers':
         return _hub_outputs(weights, architecture, settings, image) if find_spec('transformers') else None
@@ -160,7 +160,7 @@ def outputs(
     sample = BaseDataElement(metainfo=dict(img_shape=size, batch_input_shape=size, pad_shape=size, ori_shape=size))
     head: Any = getattr(model, 'decode_head', None) or model.panoptic_head
     features = model.extract_feat(image)  # type: ignore[operator]
-    if package == host:  # whose own head wants samples and gives all layers
+    if package == host:  # the host's own head takes data samples and returns all layers
         class_logits, mask_logits = head(features, [sample])
         return Outputs(class_logits[-1][0], mask_logits[-1][0])
     class_logits, mask_logits = head(features)
@@ -168,7 +168,7 @@ def outputs(
 
 
 def build(cfg: Config) -> nn.Module:
-    """The model of a config in evaluation mode, without loading any weights of a backbone."""
+    """Build the model of a config in evaluation mode, without pre-trained backbone weights."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
         return MODELS.build(cfg.model).eval()
 

@@ -1,4 +1,4 @@
-"""Weights of the zoo as files: fetched, converted to this package, kept; one process at a time."""
+"""Zoo weights as files: downloaded, converted for this package and cached; safe with several processes."""
 
 import os
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ from mmmaskformer.checkpoints.zoo import FOLDER_VARIABLE, OFFLINE_VARIABLE, ZooM
 
 
 def converted_file(reference: str) -> Path:
-    """The checkpoint of a name, for a model of this package; fetched and converted if that was not done yet.
+    """The checkpoint of a zoo name, converted for this package; downloaded and converted at the first call.
 
     Args:
-        reference: ``zoo://NAME``, or the name alone.
+        reference: ``zoo://NAME``, or only the name.
 
     Returns:
-        A ``.pth`` file that holds weights, config, class list, licence and source.
+        A ``.pth`` file with weights, config, class list, licence and source.
 
     Raises:
-        ValueError: if there is no such name, or the file is damaged or of another model.
-        OSError: if it cannot be fetched or written; names the address and where to put the file by hand.
+        ValueError: if the name is unknown, or the file is damaged or holds another model.
+        OSError: if it cannot be downloaded or written; the message says how to install the file by hand.
     """
     model = find_model(reference)
-    path = model.folder / f'{model.name}-{__version__}.pth'  # another release may convert otherwise
+    path = model.folder / f'{model.name}-{__version__}.pth'  # another release may convert differently
     result = f'; published: {model.describe_result()}' if model.result else ''
     _say(f'{model.name}: {model.released_as or model.address}, licence of the weights: {model.licence}{result}')
     if path.is_file():
@@ -45,13 +45,13 @@ def converted_file(reference: str) -> Path:
 
 
 def original_file(reference: str) -> Path:
-    """What was released under a name, a file or a folder, fetched if that was not done yet.
+    """The released file or folder of a zoo name, downloaded at the first call.
 
     Args:
-        reference: ``zoo://NAME``, or the name alone.
+        reference: ``zoo://NAME``, or only the name.
 
     Raises:
-        ValueError: if there is no such name.
+        ValueError: if the name is unknown.
         OSError: see `converted_file`.
     """
     model = find_model(reference)
@@ -78,7 +78,7 @@ def _convert(model: ZooModel, path: Path) -> None:
 
 
 def _fetch(model: ZooModel) -> None:
-    """Fetch what was released, or check what somebody has put there."""
+    """Download the released files, or check files that were placed there by hand."""
     if not model.is_folder:
         _fetch_file(model.address, model.original, model.checksum)
         return
@@ -92,12 +92,12 @@ def _fetch(model: ZooModel) -> None:
 
 
 def _fetch_file(address: str, path: Path, checksum: str = '', *, optional: bool = False) -> bool:
-    """Have a file at its place; whether it is there."""
+    """Download a file unless it exists; return whether it exists afterwards."""
     if path.is_file():
         try:
             require_checksum(path, checksum)
         except DownloadError as error:
-            raise DownloadError(f'{path}: {error}. Fix: remove it, or fetch {address} again') from None
+            raise DownloadError(f'{path}: {error}. Fix: remove it, or download {address} again') from None
         return True
     if is_offline():
         if optional and path.name == PREPROCESSOR:
@@ -114,11 +114,11 @@ def _fetch_file(address: str, path: Path, checksum: str = '', *, optional: bool 
 
 @contextmanager
 def _alone(model: ZooModel) -> Iterator[None]:
-    """The folder of a model, while no other process works in it."""
+    """Lock the folder of a model against other processes."""
     try:
         model.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(model.folder, os.W_OK):
-            raise PermissionError('it must not be written to')
+            raise PermissionError('it is not writable')
     except OSError as error:
         raise OSError(
             f'{model.folder}: the cache folder cannot be used ({error}). Fix: set {FOLDER_VARIABLE} to another folder'
@@ -127,7 +127,7 @@ def _alone(model: ZooModel) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _say(f'{model.name}: another process fetches it; waiting for it to end')
+        _say(f'{model.name}: another process is downloading it; waiting')
         lock.acquire()
     try:
         yield

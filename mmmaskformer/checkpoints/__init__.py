@@ -1,14 +1,14 @@
-"""Checkpoints of other packages: recognised by content, read without running code, converted by tables of names.
+"""Checkpoints of other packages: recognised by content, read without running code, converted with tables of names.
 
-- `layouts`: what a file holds, told from the names of its weights
+- `layouts`: what a file holds, found from the names of its weights
 - `readers`: pickles of detectron2, safetensors, folders of transformers
-- `templates`, `key_maps`: names of every package in neutral names, and back
-- `sizes`, `shapes`: the architecture that neutral weights make up, and the shape of each weight of it
-- `neutral`: weights of a package by neutral names, complete
+- `templates`, `key_maps`: tables between the names of each package and neutral names
+- `sizes`, `shapes`: the architecture that follows from the weights, and the shape of each of its weights
+- `neutral`: weights of a package under neutral names, checked to be complete
 - `classes`: orders of classes
-- `convert`: weights of one package to those of another, whole or not at all
-- `writers`, `transformers_files`: files and folders that are whole or absent
+- `convert`: weights of one package to those of another, all of them or an error
+- `writers`, `transformers_files`: files and folders, written atomically
 - `backbone_maps`, `backbones`, `vit`: weights of backbones alone
-- `zoo`, `downloads`: public weights by name, and how files are fetched
+- `zoo`, `downloads`: public weights by name, and the download of their files
 - `loading`: checkpoints in the form that mmengine expects
 """

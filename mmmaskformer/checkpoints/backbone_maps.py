@@ -1,4 +1,4 @@
-"""The names that other packages give to the weights of backbones alone, as tables of names; see `key_maps`.
+"""Tables of the names of backbone weights in other packages, for files that hold a backbone only; see `key_maps`.
 
 Sources: detectron2 02b5c4e; Swin-Transformer v1.0.0; timm 1.0; torchvision 0.20; the released files of DINOv2.
 """
@@ -16,9 +16,9 @@ from mmmaskformer.checkpoints.key_maps import (
 from mmmaskformer.checkpoints.names import Choice, Made, Names, Row, Rows, table
 from mmmaskformer.checkpoints.templates import Template
 
-CLASSIFIER_REASON = 'part of the classifier, which a backbone has not'
-MASK_REASON = 'a mask of shifted windows, which follows from the size of the image'
-TOKEN_REASON = 'a token that only the pre-training uses'
+CLASSIFIER_REASON = 'part of the classifier, which a backbone does not have'
+MASK_REASON = 'an attention mask of shifted windows, which follows from the size of the image'
+TOKEN_REASON = 'a token that only pre-training uses'
 STAGES = 4
 
 TIMM_SWIN: Rows = tuple(
@@ -127,14 +127,14 @@ MARKS = (
     ('torchvision swin', 'features.1.0.attn.relative_position_bias_table'),
     ('vit', 'blocks.0.attn.qkv.weight'),
 )
-"""A name that each kind has and those further down have not, or need not have."""
+"""A pattern that identifies each kind; it is not necessarily absent in kinds further up, so the order counts."""
 
 
 def kind_of_backbone(names: Iterable[str]) -> str | None:
-    """The kind of file, a key of `BACKBONES`.
+    """Identify the kind of file, a key of `BACKBONES`; None if it is unknown.
 
     Args:
-        names: of its weights, without a prefix.
+        names: names of its weights, without a prefix.
     """
     there = set(names)
     return next((kind for kind, mark in MARKS if mark in there), None)

@@ -1,4 +1,4 @@
-"""Weights of a backbone alone, by the names of MMSegmentation, which MMDetection shares."""
+"""Conversion of backbone weights to the names of MMSegmentation, which MMDetection shares."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from mmmaskformer.checkpoints.neutral import ConversionError, read_backbone
 from mmmaskformer.checkpoints.vit import read_vit
 
 PREFIX = 'backbone.'
-NORM_REASON = 'an output norm, which a classifier has not: ones and zeros, as training starts'
+NORM_REASON = 'an output norm, which a classifier does not have: initialised with ones and zeros, as for training'
 CAFFE2 = 'res2_0_branch2a_w'
 
 
@@ -22,11 +22,11 @@ class BackboneConversion(NamedTuple):
     """Weights of a backbone.
 
     Attributes:
-        weights: by name in the hosts' backbone, float32.
+        weights: float32 tensors by their names in the hosts' backbone.
         dropped: names in the source that were not used, each with the reason.
-        made: names in the target that no weight of the source fills, each with the reason.
-        title: what the source is.
-        backbone: what its weights make up.
+        made: names in the target that have no weight in the source, each with the reason.
+        title: what the source is, in words.
+        backbone: the architecture, in words.
     """
 
     weights: dict[str, Tensor]
@@ -40,10 +40,10 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
     """Rename the weights of a backbone of detectron2, torchvision, timm, Swin's authors or DINOv2.
 
     Args:
-        weights: by name there, with or without ``backbone.``.
+        weights: by name in the source, with or without the prefix ``backbone.``.
 
     Raises:
-        ConversionError: if it is none of these, or not whole.
+        ConversionError: if it is none of these, or incomplete.
     """
     bare = {name.removeprefix('module.').removeprefix(PREFIX): value for name, value in weights.items()}
     kind = kind_of_backbone(bare)
@@ -66,7 +66,7 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
 
 
 def is_unreadable_for_hosts(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these are weights of detectron2's ResNet alone, whose names no backbone of the hosts has.
+    """Whether these are the weights of a bare ResNet of detectron2, whose names no backbone of the hosts has.
 
     Other files are left alone: the hosts have switches of their own for some of them.
     """
@@ -75,7 +75,7 @@ def is_unreadable_for_hosts(weights: Mapping[str, Tensor]) -> bool:
 
 
 def _output_norms(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """The norms of the features that the hosts' Swin has and a classifier has not, under the names of the table."""
+    """The output norms, under the names of the table, which the hosts' Swin has and a classifier does not have."""
     width = next(
         value.shape[0]
         for name, value in weights.items()

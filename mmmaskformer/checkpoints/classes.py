@@ -1,4 +1,4 @@
-"""Orders of classes: which class of a list is which of another one."""
+"""Class orders: finding the permutation between two class lists."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,15 +21,15 @@ SYNONYMS = (
 
 
 def class_lists() -> dict[str, dict]:
-    """The class lists that this package ships, by name: ``classes``, ``palette``, ``isthing`` and others."""
+    """The class lists that this package ships, by name; each has ``classes`` and may have ``palette`` and others."""
     return {path.stem: json.loads(path.read_text(encoding='utf-8')) for path in sorted(LISTS.glob('*.json'))}
 
 
 def read_class_list(name: str) -> dict:
-    """A class list by its name, or a JSON file with ``classes`` and, if known, ``palette`` and ``isthing``.
+    """Read a shipped class list by its name, or a JSON file with ``classes`` and, if known, ``palette``, ``isthing``.
 
     Raises:
-        ValueError: if there is no such list, or the file is none.
+        ValueError: if there is no such list, or the file holds no class list.
     """
     lists = class_lists()
     if name in lists:
@@ -47,7 +47,7 @@ def read_class_list(name: str) -> dict:
 
 
 def list_of_same_classes(classes: Sequence[str]) -> dict | None:
-    """The class list of this package that has the same classes in any order; None if there is none."""
+    """The shipped class list with the same classes in any order; None if there is none."""
     for entry in class_lists().values():
         if find_permutation(classes, entry['classes']) is not None:
             return entry
@@ -55,14 +55,14 @@ def list_of_same_classes(classes: Sequence[str]) -> dict | None:
 
 
 def list_of_published(num_classes: int, isthing: Sequence[bool] | None = None) -> tuple[str, dict] | None:
-    """The class list of the only data set here with so many classes: released files of the published code name none.
+    """Guess the class list from the number of classes, since released files of the published code do not store it.
 
     Args:
         num_classes: K.
         isthing: which classes are things, if known.
 
     Returns:
-        Name and content; None if there is no list, or lists of different classes.
+        Name and content; None if no list, or lists with different classes, have this number of classes.
     """
     found = {
         name: entry
@@ -76,10 +76,10 @@ def list_of_published(num_classes: int, isthing: Sequence[bool] | None = None) -
 
 
 def find_permutation(source: Sequence[str], target: Sequence[str]) -> list[int] | None:
-    """For each class of a list its label in another list.
+    """Find for each class of a list its label in another list.
 
-    Names are the same if they are equal, or else if they share a synonym ("road, route" and "road") that no other class
-    of its list has.
+    Two names match if they are equal, or if they share a synonym ("road, route" and "road") that no other class of
+    either list has.
 
     Args:
         source: K names.
@@ -106,10 +106,10 @@ def find_permutation(source: Sequence[str], target: Sequence[str]) -> list[int] 
 
 
 def things_first(isthing: Sequence[bool]) -> list[int]:
-    """The order in which MMDetection keeps classes: things, then stuff, each in the order of the list.
+    """The class order of MMDetection: things, then stuff, each in the order of the list.
 
     Args:
-        isthing: of K classes.
+        isthing: whether each of the K classes is a thing.
 
     Returns:
         K labels of the list.
@@ -118,7 +118,7 @@ def things_first(isthing: Sequence[bool]) -> list[int]:
 
 
 def inverse(permutation: Sequence[int]) -> list[int]:
-    """The permutation that undoes another one."""
+    """The inverse permutation."""
     undone = [0] * len(permutation)
     for label, other in enumerate(permutation):
         undone[other] = label
@@ -126,10 +126,10 @@ def inverse(permutation: Sequence[int]) -> list[int]:
 
 
 def permuted(meta: Mapping, permutation: Sequence[int]) -> dict:
-    """Meta information of classes in another order.
+    """Meta information with the classes in another order.
 
     Args:
-        meta: its ``classes``, ``palette``, ``isthing`` and ``category_ids`` have an entry for each class.
+        meta: ``classes``, ``palette``, ``isthing`` and ``category_ids`` have an entry for each class.
         permutation: for each class of the result its label in ``meta``.
     """
     keys = ('classes', 'palette', 'isthing', 'category_ids')
@@ -138,7 +138,7 @@ def permuted(meta: Mapping, permutation: Sequence[int]) -> dict:
 
 
 def facts_of(dataset_meta: Mapping) -> dict:
-    """Meta information of a data set of any package under the names of this one.
+    """Meta information of a data set, as any package stores it, under this package's keys.
 
     Args:
         dataset_meta: ``classes`` and ``palette``, in lower or upper case; things as ``isthing``, ``thing_classes`` or

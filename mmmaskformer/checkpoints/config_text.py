@@ -1,20 +1,20 @@
-"""Configs that checkpoints hold as text, read without running them: a config is Python code, a file may hold any."""
+"""Configs stored as text in checkpoints, read without executing them: a config is Python and could run any code."""
 
 import ast
 from typing import Any
 
 UNKNOWN = None
-"""In the place of what is no plain value."""
+"""Stands for any value that is not a plain literal."""
 
 
 def read_config_text(text: str) -> dict[str, Any]:
-    """The plain values of a config: numbers, texts, lists, tuples and dicts, as mmengine writes them.
+    """The literal values of a config: numbers, strings, lists, tuples and dicts, as mmengine writes them.
 
     Args:
-        text: of the config.
+        text: the config.
 
     Returns:
-        Values by name, `UNKNOWN` where something would have to be computed; empty if it is no Python.
+        Values by name, `UNKNOWN` where something would have to be computed; empty if the text is not valid Python.
     """
     try:
         body = ast.parse(text).body

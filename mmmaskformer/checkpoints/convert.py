@@ -1,4 +1,4 @@
-"""Weights of one package to those of another, by the tables of names: whole or not at all."""
+"""Conversion of all weights of a model from one package to another, with the tables of names."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -34,10 +34,10 @@ class Conversion(NamedTuple):
     """The weights of a model in another package.
 
     Attributes:
-        weights: by name there.
+        weights: by name in the target.
         dropped: names in the source that were not used, each with the reason.
-        made: names in the target that no weight of the source fills, each with the reason.
-        architecture: of the model.
+        made: names in the target that have no weight in the source, each with the reason.
+        architecture: architecture of the model.
     """
 
     weights: Weights
@@ -60,12 +60,12 @@ def convert(
         weights: by name in the source.
         source: package, a key of `key_maps.NAMES`.
         target: likewise.
-        permutation: for each class of the target its label in the source; see `classes`.
+        permutation: for each class of the target, its label in the source; see `classes`.
         no_object_weight: see `made.make`.
 
     Raises:
-        ConversionError: if a name is not known, a weight is missing or has another shape than the others imply, or the
-            target cannot express the model; names what is wrong.
+        ConversionError: if a name is unknown, a weight is missing or its shape contradicts the others, or the target
+            cannot represent the model.
     """
     neutral = read_neutral(weights, source)
     if permutation is not None:
@@ -73,15 +73,15 @@ def convert(
             weights=permute_classes(neutral.weights, permutation, neutral.architecture.head.kind)
         )
     written, unwritten, made = write_neutral(neutral, target, no_object_weight)
-    # A name that both packages store is not dropped, only computed again.
+    # A name that both packages store is not dropped, only recomputed.
     return Conversion(written, neutral.dropped | unwritten, made, neutral.architecture)
 
 
 def renamed(names: Iterable[str], source: str, target: str) -> dict[str, str]:
-    """The names of weights in another package, for weights that are whole in both; others are left out.
+    """Map names to those of another package, for weights that are one tensor in both; others are left out.
 
     Args:
-        names: of a model of the source, all or enough to tell what it has: an encoder, a stem of three convolutions.
+        names: names of a model of the source, enough of them to show its parts, such as an encoder.
         source: package, a key of `key_maps.NAMES`.
         target: likewise.
     """
@@ -104,19 +104,19 @@ def renamed(names: Iterable[str], source: str, target: str) -> dict[str, str]:
 def write_neutral(
     neutral: Neutral, target: str, no_object_weight: float = NO_OBJECT_WEIGHT
 ) -> tuple[Weights, dict[str, str], dict[str, str]]:
-    """Weights by the names of a package.
+    """Rename neutral weights to the names of a package.
 
     Args:
-        neutral: the weights.
-        target: the package, a key of `key_maps.NAMES`.
+        neutral: the weights, under neutral names.
+        target: package, a key of `key_maps.NAMES`.
         no_object_weight: see `made.make`.
 
     Returns:
-        The weights; neutral names that the package has no place for, with the reason; names that were computed, with
-        the reason.
+        The weights; the neutral names without a place in the package, and the names that were computed, each with the
+        reason.
 
     Raises:
-        ConversionError: if the package cannot express the model.
+        ConversionError: if the package cannot represent the model.
     """
     names = NAMES[target]
     if neutral.architecture.head.kind not in names.kinds:
@@ -157,26 +157,26 @@ def write_neutral(
 
 
 def permute_classes(weights: Weights, permutation: list[int], kind: str = KINDS[0]) -> Weights:
-    """Put classes in another order; "no object" stays last.
+    """Reorder the classes; "no object" stays last.
 
     Args:
         weights: by neutral name.
-        permutation: for each class its label in ``weights``.
-        kind: of the head, one of `names.KINDS`.
+        permutation: for each class, its label in ``weights``.
+        kind: kind of head, one of `names.KINDS`.
 
     Raises:
-        ConversionError: if it is no order of as many classes.
+        ConversionError: if the permutation has another number of classes.
     """
     names = CLASS_LAYERS[kind]
     rows = len(weights[names[0]]) - (kind == 'mask')
     if sorted(permutation) != list(range(rows)):
-        raise ConversionError(f'its {rows} classes cannot be put in an order of {len(permutation)}')
+        raise ConversionError(f'its {rows} classes cannot be reordered with a permutation of {len(permutation)}')
     index = torch.tensor([*permutation, len(permutation)] if kind == 'mask' else permutation)
     return weights | {name: weights[name][index] for name in names}
 
 
 def _with_counters(weights: Weights, rows: tuple[Row, ...]) -> tuple[Weights, set[str]]:
-    """Weights with the counters of batch norms that the target stores and the source did not; and their names."""
+    """Add the batch-norm counters that the target stores and the source does not; return also their names."""
     absent = {
         name.removesuffix('.running_mean') + COUNTER
         for name in weights
@@ -187,5 +187,5 @@ def _with_counters(weights: Weights, rows: tuple[Row, ...]) -> tuple[Weights, se
 
 
 def _to_authors(value: Tensor) -> Tensor:
-    """The last dimension, in the order of `torch.nn.Unfold`, as 4 blocks of C; see `names.Row`."""
+    """Reorder the last dimension from the order of `torch.nn.Unfold` to 4 blocks of C; see `names.Row`."""
     return value.unflatten(-1, (-1, 4)).transpose(-1, -2)[..., [0, 2, 1, 3], :].flatten(-2)

@@ -1,6 +1,6 @@
-"""The names that each package gives to the weights of a MaskFormer, as tables of a neutral name and the name there.
+"""Tables that map the weight names of each package to neutral names.
 
-The neutral names belong to no package. Those of the backbone are the ones of MMSegmentation, which MMDetection shares.
+The neutral names belong to no package; those of the backbone are MMSegmentation's, which MMDetection shares.
 `templates` explains the fields, `names` the parts of a table.
 
 Sources: official MaskFormer da3e60d on detectron2 02b5c4e; MMDetection 3.3.0; MMSegmentation 1.2.2; transformers 4.57.6
@@ -78,7 +78,7 @@ HOST_SWIN: Rows = tuple(
         'norm{s}.{wb}',
     )
 )
-NORM_REASON = 'a norm whose output no part of the model reads'
+NORM_REASON = 'a norm whose output the model does not use'
 INDEX_REASON = 'an index table that follows from the window size'
 LOSS_REASON = "class weights of the loss, which are this package's no_object_weight"
 HOST_MADE = (
@@ -324,7 +324,7 @@ OFFICIAL = Names(
         ),
         Made(Template('criterion.empty_weight'), 'class_weights', LOSS_REASON),
     ),
-    # Models in memory have the longer names, released files the shorter; the code reads either into the longer.
+    # Models in memory have the longer names, released files the shorter ones; the code accepts both.
     aliases=(('sem_seg_head.pixel_decoder.', 'sem_seg_head.'),),
     kinds=KINDS,
 )

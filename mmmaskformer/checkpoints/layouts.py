@@ -1,4 +1,4 @@
-"""What a checkpoint holds: which package wrote it, where its weights are and what else is in it."""
+"""The layout of a checkpoint: which package wrote it, where its weights are and what else it holds."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,10 @@ class Layout(NamedTuple):
     """A kind of checkpoint.
 
     Attributes:
-        key: pattern of a name that this kind has and those further down the list have not, or need not have.
-        name: what it is.
-        fix: what to do with it where it does not fit.
-        package: key of `key_maps.NAMES` if its names are known, so that it can be converted.
+        key: pattern of a weight name that identifies the kind; the first match in the list counts.
+        name: the kind in words.
+        fix: what to do if such a checkpoint is given where another kind is expected.
+        package: key of `key_maps.NAMES` if it can be converted.
     """
 
     key: str
@@ -27,8 +27,8 @@ class Layout(NamedTuple):
     package: str | None = None
 
 
-OTHER_MODEL = 'give a checkpoint of MaskFormer; this one has another architecture, which no renaming can change'
-CONVERT = "give the config of that model, or look at the file with 'mmmaskformer convert'"
+OTHER_MODEL = 'give a checkpoint of MaskFormer; this one has another architecture and cannot be converted'
+CONVERT = "give the config of that model, or inspect the file with 'mmmaskformer convert'"
 SHARE = "add dict(type='mmmaskformer.ShareWeightsHook') to custom_hooks, which renames its head"
 BACKBONE = (
     "load it as the backbone's weights, model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...), "
@@ -62,22 +62,22 @@ LAYOUTS = (
            'a bare backbone', BACKBONE),
 )  # fmt: skip
 NESTED = ('state_dict', 'model', 'model_state_dict', 'module', 'teacher', 'student')
-"""Keys under which programs keep the weights, in the order in which they are looked for."""
+"""Keys under which programs store the weights, in the order of the search."""
 
 AVERAGES = ('model_ema', 'ema_state', 'state_dict_ema', 'ema')
-"""Keys under which programs keep an average of the weights beside them."""
+"""Keys under which programs store an average of the weights in addition."""
 
 SWAPPED = 'ema_state_dict'
-"""Key under which mmengine's EMA hook keeps the weights as they are; then ``state_dict`` is their average."""
+"""Key under which mmengine's EMA hook stores the current weights; ``state_dict`` then holds their average."""
 
 
 class Content(NamedTuple):
     """A checkpoint taken apart.
 
     Attributes:
-        weights: by name, those that the package that wrote the file would use.
-        meta: what is known of the model beside them, such as ``dataset_meta``.
-        rest: name of everything else in the file, with what it is.
+        weights: by name; the ones that the package that wrote the file would use for inference.
+        meta: meta information, such as ``dataset_meta``.
+        rest: description of everything else in the file, by key.
     """
 
     weights: dict[str, Tensor]
@@ -91,20 +91,20 @@ def bare_name(name: str) -> str:
 
 
 def find_layout(names: Iterable[str]) -> Layout | None:
-    """The kind of a checkpoint.
+    """Identify the kind of a checkpoint.
 
     Args:
-        names: of its weights.
+        names: names of its weights.
 
     Returns:
-        None if it is of no known kind.
+        The kind; None if it is unknown.
     """
     names = [bare_name(name) for name in names]
     return next((layout for layout in LAYOUTS if any(re.match(layout.key, name) for name in names)), None)
 
 
 def package_of(names: Iterable[str]) -> str | None:
-    """The package, a key of `key_maps.NAMES`, whose MaskFormer has these names; None if none has."""
+    """The package, a key of `key_maps.NAMES`, whose MaskFormer has these names; None if there is none."""
     layout = find_layout(names)
     return layout.package if layout else None
 
@@ -116,11 +116,11 @@ def describe_layout(keys: Iterable[str]) -> tuple[str, str]:
         keys: names of its weights.
 
     Returns:
-        What it is, with some of its names; and what to do.
+        What it is, with some of its names; and the fix.
     """
     keys = sorted(map(bare_name, keys))
     if not keys:
-        return 'it has no weights at all', 'give a checkpoint that a finished save has written'
+        return 'it holds no weights', 'give a checkpoint that was saved completely'
     shown = f'{", ".join(keys[:SHOWN])}{f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""}'
     layout = find_layout(keys)
     if layout is not None:
@@ -129,15 +129,15 @@ def describe_layout(keys: Iterable[str]) -> tuple[str, str]:
 
 
 def take_apart(content: Mapping, averaged: bool = False) -> Content:
-    """Find the weights in what a file holds.
+    """Find the weights in the content of a file.
 
     Args:
         content: of the file.
-        averaged: take the average of the weights, where the file holds both. Files of mmengine with an EMA hook need no
-            such thing: their ``state_dict`` is the average.
+        averaged: take the averaged weights where the file holds both. This is not needed for files of mmengine's EMA
+            hook, whose ``state_dict`` is the average.
 
     Raises:
-        ValueError: if an average is wanted and there is none.
+        ValueError: if averaged weights are requested and there are none.
     """
     key = next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)
     if averaged and SWAPPED not in content:
@@ -145,7 +145,7 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
         if found is None:
             raise ValueError(
                 f'--averaged: found none of {", ".join(AVERAGES)} in the file, only {", ".join(map(str, content))}; '
-                'expected averaged weights. Fix: leave --averaged out'
+                'expected averaged weights. Fix: omit --averaged'
             )
         key = found
     nested: Any = content if key is None else content[key]

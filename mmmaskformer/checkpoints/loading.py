@@ -1,4 +1,4 @@
-"""Checkpoints in the form in which mmengine and the hosts expect them, with the names that they have."""
+"""Checkpoints of other packages in the form that mmengine and the hosts expect; names are kept."""
 
 from collections import OrderedDict
 from typing import Any
@@ -9,18 +9,18 @@ from mmmaskformer.checkpoints.backbones import convert_backbone_weights, is_unre
 from mmmaskformer.checkpoints.layouts import package_of, take_apart
 
 NOTE = 'mmmaskformer.checkpoint'
-"""Key in the metadata of a state dict, which torch and mmengine hand on to the model that loads it."""
+"""Key in the metadata of a state dict, which torch and mmengine pass to the model that loads it."""
 
 
 def in_form_of_mmengine(content: Any, origin: str) -> Any:
-    """A checkpoint of a MaskFormer of any package as ``state_dict`` and ``meta``, and a ResNet of detectron2 with the
-    names of the hosts; anything else as it is.
+    """Bring the content of a checkpoint file into mmengine's form.
 
-    The state dict carries a note of where it comes from and of its ``meta``, which a model that renames the weights
-    changes with them.
+    A MaskFormer checkpoint of any package becomes ``state_dict`` and ``meta``, with the names of its package; a ResNet
+    of detectron2 gets the names of the hosts; anything else is returned unchanged. The metadata of the state dict
+    records the origin and ``meta``, so that a model that renames the weights can update ``meta`` as well.
 
     Args:
-        content: of a file.
+        content: content of a file.
         origin: the file, for messages.
     """
     if not isinstance(content, dict):
@@ -33,7 +33,7 @@ def in_form_of_mmengine(content: Any, origin: str) -> Any:
         content = {'state_dict': OrderedDict(found.weights), 'meta': found.meta}
     elif not isinstance(content.get('state_dict'), dict):
         return content
-    content.setdefault('meta', {})  # which MMSegmentation reads without asking
+    content.setdefault('meta', {})  # MMSegmentation reads it unconditionally
     state = content['state_dict']
     metadata = getattr(state, '_metadata', None)
     state = OrderedDict(state)
@@ -45,7 +45,7 @@ def in_form_of_mmengine(content: Any, origin: str) -> Any:
 
 
 def _backbone_of_detectron2(weights: dict[str, Tensor], origin: str) -> dict | None:
-    """The weights of detectron2's ResNet with the names of the hosts; None for anything else."""
+    """Rename the weights of detectron2's ResNet for the hosts; None for anything else."""
     if not is_unreadable_for_hosts(weights):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Tensors that follow from the architecture: what computes them when a package stores them with its weights."""
+"""Tensors that some packages store but that follow from the architecture: computed here for such packages."""
 
 from collections.abc import Iterator
 
@@ -10,15 +10,15 @@ from mmmaskformer.checkpoints.sizes import Architecture, Swin
 from mmmaskformer.checkpoints.templates import Indices
 
 NO_OBJECT_WEIGHT = 0.1
-"""Of the class "no object" in the loss, as published."""
+"""Published weight of the class "no object" in the loss."""
 
 
 def make(made: Made, architecture: Architecture, no_object_weight: float = NO_OBJECT_WEIGHT) -> dict[str, Tensor]:
-    """The tensors of a row by their names in the package; none if the architecture has none.
+    """Compute the tensors of a row, by their names in the package; empty if the architecture has none.
 
     Args:
         made: the row.
-        architecture: of the model.
+        architecture: architecture of the model.
         no_object_weight: weight of "no object" in the loss.
     """
     return {
@@ -29,10 +29,10 @@ def make(made: Made, architecture: Architecture, no_object_weight: float = NO_OB
 
 
 def position_index(window: int) -> Tensor:
-    """Which row of Swin's bias table each pair of tokens of a window reads: (window², window²) int64.
+    """The row of Swin's relative-position bias table for each pair of tokens of a window: (window², window²) int64.
 
     Args:
-        window: side of a window in tokens.
+        window: side length of a window in tokens.
 
     Source: Swin, WindowAttention.
     """

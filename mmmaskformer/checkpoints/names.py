@@ -1,4 +1,4 @@
-"""What a table of names is made of."""
+"""The parts of a table of names."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ class Row(NamedTuple):
     """One line of a table.
 
     Attributes:
-        neutral: name in no package.
+        neutral: neutral name.
         theirs: name in the package.
-        merges: whether the 4 C inputs of Swin's patch merging are in the order of Swin's authors there: pixels (0, 0),
+        merges: whether the package orders the 4 C inputs of Swin's patch merging as Swin's authors do: pixels (0, 0),
             (1, 0), (0, 1), (1, 1), each with C channels. The neutral order is that of `torch.nn.Unfold`: channels,
             each with its pixels row by row.
     """
@@ -28,12 +28,12 @@ class Row(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A tensor that follows from the architecture: not read, and computed when it is written.
+    """A tensor that follows from the architecture: skipped on reading, computed on writing.
 
     Attributes:
         theirs: name in the package.
-        kind: what computes it, see `mmmaskformer.checkpoints.made`.
-        reason: why it is not read.
+        kind: how it is computed, see `mmmaskformer.checkpoints.made`.
+        reason: why it is skipped.
     """
 
     theirs: Template
@@ -42,13 +42,13 @@ class Made(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Rows of which a model has one set or the other.
+    """Two alternative sets of rows.
 
     Attributes:
         theirs: name in the package that only models with ``rows`` have.
         neutral: its neutral name.
-        rows: if that name is there.
-        otherwise: if it is not.
+        rows: the rows if that name is present.
+        otherwise: the rows if it is absent.
     """
 
     theirs: str
@@ -61,14 +61,14 @@ class Names(NamedTuple):
     """The names of one package.
 
     Attributes:
-        title: of the model, for messages.
-        rows: those of any model.
-        choices: rows that only some models have.
+        title: the model in words, for messages.
+        rows: rows of every model.
+        choices: rows of some models only.
         made: tensors that follow from the architecture.
-        aliases: beginnings of names that are spelt otherwise in some files, with the spelling of the table.
-        open_backbone: whether the package takes backbones that no table knows. Their names begin with ``backbone.`` or
+        aliases: alternative prefixes of names in some files, with the prefix in the table.
+        open_backbone: whether the package accepts backbones without a table. Their names begin with ``backbone.`` or
             ``neck.`` and are the same in MMSegmentation, MMDetection and here.
-        kinds: of heads that it has, see `KINDS`.
+        kinds: the kinds of heads that it supports, see `KINDS`.
     """
 
     title: str
@@ -83,8 +83,8 @@ class Names(NamedTuple):
         """The rows of a model.
 
         Args:
-            names: of its weights.
-            neutral: whether they are neutral names; else those of the package.
+            names: names of its weights.
+            neutral: whether they are neutral names; otherwise they are the package's.
         """
         chosen = self.rows
         for choice in self.choices:
@@ -93,19 +93,19 @@ class Names(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A row and how a name fits it."""
+    """A row and the match of a name with it."""
 
     row: Row
     match: Match
 
 
 def find_row(rows: tuple[Row, ...], name: str, *, neutral: bool, levels: int = 0) -> Found | None:
-    """The first row that a name fits; later ones may be more general.
+    """The first row that matches a name; later rows may be more general.
 
     Args:
-        rows: to look through.
-        name: a whole name.
-        neutral: whether it is a neutral name; else one of the package.
+        rows: rows to search.
+        name: a complete name.
+        neutral: whether it is a neutral name; otherwise it is the package's.
         levels: number of lateral levels.
     """
     for row in rows:
@@ -116,13 +116,13 @@ def find_row(rows: tuple[Row, ...], name: str, *, neutral: bool, levels: int = 0
 
 
 def table(rows: Rows, head: str = '', backbone: str = 'backbone.', merges: bool = False) -> tuple[Row, ...]:
-    """Rows with prefixes.
+    """Build rows from pairs of names and prefixes.
 
     Args:
-        rows: of neutral names, those of the backbone beginning with ``backbone.``, and names in the package.
-        head: prefix of the names of the head in the package.
-        backbone: prefix of those of the backbone.
-        merges: see `Row`; for the rows of the patch merging only.
+        rows: neutral names, which begin with ``backbone.`` for the backbone, and names in the package.
+        head: prefix of the head's names in the package.
+        backbone: prefix of the backbone's names in the package.
+        merges: see `Row`; applies to the rows of the patch merging only.
     """
     return tuple(
         Row(

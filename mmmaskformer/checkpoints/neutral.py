@@ -1,4 +1,4 @@
-"""Weights of a package by the names of none: every one used or dropped with a reason, complete and of true shapes."""
+"""Weights of a package under neutral names: each is used or dropped with a reason, and all shapes are checked."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -24,16 +24,16 @@ Weights = dict[str, Tensor]
 
 
 class ConversionError(ValueError):
-    """A checkpoint that cannot be converted; nothing was written."""
+    """The checkpoint cannot be converted; nothing was written."""
 
 
 class Neutral(NamedTuple):
-    """Weights by the names of no package.
+    """Weights under neutral names.
 
     Attributes:
         weights: by neutral name, in the neutral layout.
-        dropped: what was not read: name in the package to reason.
-        architecture: of the model.
+        dropped: reason for each weight that was not read, by name in the package.
+        architecture: architecture of the model.
     """
 
     weights: Weights
@@ -42,7 +42,7 @@ class Neutral(NamedTuple):
 
 
 def read_neutral(weights: Mapping[str, Tensor], source: str) -> Neutral:
-    """Weights of a package by neutral names, complete and of consistent shapes.
+    """Rename the weights of a package to neutral names and check that they are complete and consistent.
 
     Args:
         weights: by name in the package.
@@ -61,14 +61,14 @@ def read_neutral(weights: Mapping[str, Tensor], source: str) -> Neutral:
 
 
 def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights, dict[str, str], Backbone]:
-    """Weights of a backbone alone by neutral names, complete and of consistent shapes.
+    """Rename the weights of a bare backbone to neutral names and check that they are complete and consistent.
 
     Args:
         weights: by name in the package, with its prefix of backbones.
-        names: of the package: a table of `key_maps.NAMES`, or one with rows of backbones only.
+        names: table of the package, from `key_maps.NAMES` or with rows of backbones only.
 
     Returns:
-        The weights, what was not read with the reason, and the kind of backbone.
+        The weights; the reason for each weight that was not read; the architecture of the backbone.
 
     Raises:
         ConversionError: see `convert`.
@@ -79,7 +79,7 @@ def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights,
     except SizesError as error:
         raise ConversionError(f'{error} is missing or has too few dimensions') from None
     if backbone is None or isinstance(backbone, OtherBackbone):
-        raise ConversionError(f'no ResNet or Swin is among its weights: {some_of(list(weights))}')
+        raise ConversionError(f'found neither a ResNet nor a Swin among its weights: {some_of(list(weights))}')
     problems = _problems(taken.weights, backbone_shapes(backbone), backbone.describe(), str)
     if problems:
         raise ConversionError(f'it is not a complete {backbone.describe()}: {some_of(problems, "; ")}')
@@ -87,7 +87,7 @@ def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights,
 
 
 class _Taken(NamedTuple):
-    """Weights by neutral name, the row of each that has one, and what was not read with the reason."""
+    """Weights by neutral name, their rows in the table, and the reason for each weight that was not read."""
 
     weights: Weights
     rows: dict[str, Row]
@@ -95,7 +95,7 @@ class _Taken(NamedTuple):
 
 
 def _take(weights: Mapping[str, Tensor], names: Names) -> _Taken:
-    """Every weight by its neutral name, or dropped with a reason, or an error."""
+    """Rename or drop every weight; a name without a row is an error."""
     weights = spelt_as_in_table(weights, names)
     rows = names.rows_of(weights, neutral=False)
     levels = count_levels(weights, rows, neutral=False)
@@ -116,21 +116,21 @@ def _take(weights: Mapping[str, Tensor], names: Names) -> _Taken:
             unknown.append(name)
     if unknown:
         raise ConversionError(
-            f'{len(unknown)} of its {len(weights)} weights have names that {names.title} has not: {some_of(unknown)}; '
-            'expected no others. Fix: give the checkpoint of an unchanged MaskFormer'
+            f'{len(unknown)} of its {len(weights)} weights are not part of {names.title}: {some_of(unknown)}. '
+            'Fix: give the checkpoint of an unmodified MaskFormer'
         )
     return _Taken({name: _joined(name, found, used.get(name)) for name, found in parts.items()}, used, dropped)
 
 
 def spelt_as_in_table(weights: Mapping[str, Tensor], names: Names) -> Weights:
-    """Weights with the names of the table, without the prefixes of wrappers.
+    """Rename weights to the spelling of the table, without the prefixes of wrappers.
 
     Args:
         weights: by name in a file.
         names: the table.
 
     Raises:
-        ConversionError: if two names are one weight.
+        ConversionError: if two names denote the same weight.
     """
     spelt: Weights = {}
     origin: dict[str, str] = {}
@@ -143,7 +143,7 @@ def spelt_as_in_table(weights: Mapping[str, Tensor], names: Names) -> Weights:
                 name = own + name.removeprefix(other)
         if name in spelt:
             raise ConversionError(
-                f'{given} and {origin[name]} are both the weight {name} of {names.title}; expected one of them'
+                f'{given} and {origin[name]} both denote the weight {name} of {names.title}; expected one of them'
             )
         spelt[name], origin[name] = value, given
     return spelt
@@ -165,22 +165,22 @@ def count_levels(names: Iterable[str], rows: tuple[Row, ...], neutral: bool) -> 
 
 
 def _joined(name: str, parts: dict[int, Tensor], row: Row | None) -> Tensor:
-    """A neutral weight from its parts."""
+    """Concatenate the parts of a neutral weight."""
     wanted = len(row.theirs.parts) or 1 if row else 1
     if len(parts) < wanted:
         absent = [part for index, part in enumerate(row.theirs.parts) if index not in parts] if row else []
-        raise ConversionError(f'{name} is made of {wanted} weights of the source, of which {absent} are missing')
+        raise ConversionError(f'{name} consists of {wanted} weights of the source, of which {absent} are missing')
     value = torch.cat([parts[index] for index in range(wanted)]) if wanted > 1 else parts[0]
     return _from_authors(value) if row and row.merges else value
 
 
 def _from_authors(value: Tensor) -> Tensor:
-    """The last dimension, 4 blocks of C, in the order of `torch.nn.Unfold`; see `names.Row`."""
+    """Reorder the last dimension from 4 blocks of C to the order of `torch.nn.Unfold`; see `names.Row`."""
     return value.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :].transpose(-1, -2).flatten(-2)
 
 
 def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
-    """The architecture, after comparing every weight with it."""
+    """Find the architecture and compare the shape of every weight with it."""
     weights = taken.weights
     rows = names.rows_of(weights, neutral=True)
     levels = count_levels(weights, rows, neutral=True)
@@ -194,11 +194,11 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
     except SizesError as error:
         raise ConversionError(
             f'{theirs(str(error))} is missing or has too few dimensions; expected {names.title}, complete. Fix: copy '
-            'the file again, or give one of a whole model'
+            'the file again, or give one of a complete model'
         ) from None
     others = [name for name in weights if name not in taken.rows and not name.endswith(COUNTER)]
     compared = weights
-    if others:  # of a backbone that no table knows, though some of its names may be those of a ResNet
+    if others:  # a backbone without a table, even if some of its names match those of a ResNet
         backbone = [name for name in weights if name.startswith(('backbone.', 'neck.'))]
         architecture = Architecture(architecture.head, OtherBackbone(len(backbone)))
         compared = {name: value for name, value in weights.items() if name not in backbone}
@@ -206,14 +206,14 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
     problems = _problems(compared, expected, architecture.describe(), theirs) + _width_problems(architecture)
     if problems:
         raise ConversionError(
-            f'the weights are not all of those of {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, '
-            'or give one of an unchanged model'
+            f'the weights do not make up {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, or give '
+            'one of an unmodified model'
         )
     return architecture
 
 
 def _problems(weights: Weights, expected: Shapes, what: str, theirs: Callable[[str], str]) -> list[str]:
-    """What is missing, too much or of another shape, under the names of the package."""
+    """Weights that are missing, superfluous or of another shape, under the names of the package."""
     problems = [f'{theirs(name)} is missing' for name in expected if name not in weights]
     problems += [
         f'{theirs(name)} is not part of {what}'
@@ -231,10 +231,10 @@ def _width_problems(architecture: Architecture) -> list[str]:
     net = architecture.backbone
     if net is None or isinstance(net, OtherBackbone) or net.widths == architecture.head.widths:
         return []
-    return [f'the head takes features of {architecture.head.widths} channels, the backbone gives {net.widths}']
+    return [f'the head takes features of {architecture.head.widths} channels, but the backbone has {net.widths}']
 
 
 def some_of(names: list[str], separator: str = ', ') -> str:
-    """The first of some names, and how many more there are, for a message."""
+    """Shorten a list of names for a message: the first ones and the number of the others."""
     more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
     return separator.join(names[:SHOWN]) + more

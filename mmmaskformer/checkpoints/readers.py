@@ -1,4 +1,4 @@
-"""Files of weights of every package, read without running code from them."""
+"""Readers of the weight files of every package; none executes code from a file."""
 
 import io
 import json
@@ -18,43 +18,43 @@ from torch import Tensor
 from mmmaskformer.formats import plain_arrays
 
 HEADER_LIMIT = 100_000_000
-"""Bytes; safetensors itself allows no longer header."""
+"""Limit of safetensors itself, in bytes."""
 
 CONFIG = 'config.json'
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
 INDICES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 META = 'mmmaskformer'
-"""Key in the header of safetensors files under which this package keeps what a checkpoint holds beside the weights."""
+"""Key in the header of a safetensors file under which this package stores everything except the weights."""
 
 TORCH_LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
-"""How files of torch before 1.6 begin; other pickles do not."""
+"""First bytes of files of torch before 1.6; other pickles begin differently."""
 
 
 class UnreadableError(ValueError):
-    """A file that is damaged, no checkpoint, or asks for code to be run."""
+    """The file is damaged, is not a checkpoint, or would execute code."""
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Reads numpy arrays, numbers, texts and plain containers; anything else is refused."""
+    """Reads numpy arrays, numbers, strings and plain containers; anything else is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The object of that name.
 
         Raises:
-            pickle.UnpicklingError: if it is not on the list.
+            pickle.UnpicklingError: if it is not on the list of allowed objects.
         """
         full_name = f'{module}.{name}'.replace('__builtin__.', 'builtins.')
         if full_name not in ALLOWED:
-            raise pickle.UnpicklingError(f'it asks for {full_name}')
+            raise pickle.UnpicklingError(f'it refers to {full_name}')
         return ALLOWED[full_name]
 
     def persistent_load(self, pid: Any) -> Any:
-        """Refuse objects that are stored elsewhere.
+        """Refuse objects that are stored outside the file.
 
         Raises:
             pickle.UnpicklingError: always.
         """
-        raise pickle.UnpicklingError(f'it asks for an object outside the file, {pid!r}')
+        raise pickle.UnpicklingError(f'it refers to an object outside the file, {pid!r}')
 
 
 ALLOWED: dict[str, Any] = {
@@ -72,7 +72,7 @@ ALLOWED: dict[str, Any] = {
 
 
 def kind_of(stream: IO[bytes]) -> str:
-    """What a file is, told from its first bytes; the stream is left at its start.
+    """Identify a file by its first bytes; the stream is reset to its start.
 
     Returns:
         'torch' (zip or legacy), 'pickle', 'safetensors', 'page' (HTML or XML), 'pointer' (of Git LFS), 'text',
@@ -113,10 +113,10 @@ def read_special(stream: IO[bytes], name: str) -> dict | None:
         name: of the file, for messages.
 
     Returns:
-        The content as a dict; arrays as tensors. None for a file of torch, and for one that nothing is known about.
+        The content as a dict, with tensors instead of arrays; None for a file of torch or of an unknown kind.
 
     Raises:
-        UnreadableError: if it is damaged, no checkpoint, or asks for code to be run.
+        UnreadableError: if the file is damaged, is not a checkpoint, or would execute code.
     """
     kind = kind_of(stream)
     if kind in NOT_A_CHECKPOINT:
@@ -135,8 +135,8 @@ def read_pickle(stream: IO[bytes], name: str) -> dict:
         raise
     except pickle.UnpicklingError as error:
         raise UnreadableError(
-            f'checkpoint {name}: it is damaged, or asks for code to be run, and is not read: {error}. Fix: take a file '
-            'that holds numpy arrays and plain values only, from its original place.'
+            f'checkpoint {name}: it is damaged or would execute code, and is not read: {error}. Fix: download it again '
+            'from its publisher; only numpy arrays and plain values are read.'
         ) from None
     except Exception as error:  # a damaged file can raise anything
         raise UnreadableError(
@@ -152,10 +152,10 @@ def read_pickle(stream: IO[bytes], name: str) -> dict:
 
 
 def read_safetensors(stream: IO[bytes], name: str) -> dict:
-    """Read a safetensors file, with what this package stored in its header; see `read_special`.
+    """Read a safetensors file and what this package stored in its header; see `read_special`.
 
     Returns:
-        ``state_dict``, and ``meta`` and others if this package wrote the file.
+        ``state_dict``, and further keys such as ``meta`` if this package wrote the file.
     """
     content = stream.read()
     try:
@@ -174,7 +174,7 @@ def read_safetensors(stream: IO[bytes], name: str) -> dict:
 
 
 def as_tensors(content: Any) -> Any:
-    """Containers with tensors in the place of arrays."""
+    """Replace the arrays in nested containers by tensors."""
     if isinstance(content, np.ndarray):
         if content.dtype.kind not in 'fiub':
             return content.tolist()
@@ -193,10 +193,10 @@ def is_transformers_folder(path: str | Path) -> bool:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files with the weights of a folder of transformers, all that its index names if it has one.
+    """The weight files of a folder of transformers; if it has an index, all files that the index names.
 
     Raises:
-        FileNotFoundError: if there are none, or one that the index names is missing.
+        FileNotFoundError: if there are none, or a file of the index is missing.
     """
     for name in WEIGHTS:
         if (folder / name).is_file():
@@ -218,7 +218,7 @@ def read_json(path: Path) -> dict:
     """A JSON object of a folder of transformers.
 
     Raises:
-        UnreadableError: if it is none.
+        UnreadableError: if the file is not a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
@@ -230,12 +230,12 @@ def read_json(path: Path) -> dict:
 
 
 def stream_of(file: Any) -> IO[bytes]:
-    """A binary stream of a path, of bytes, or of what is one already."""
+    """Open a path or bytes as a binary stream; a stream is returned unchanged."""
     if isinstance(file, bytes):
         return io.BytesIO(file)
     return open(file, 'rb') if isinstance(file, str | Path) else file
 
 
 def tensors_of(content: Mapping) -> dict[str, Tensor]:
-    """The entries of a dict that are tensors, by name as text."""
+    """The entries of a dict that are tensors, with their names as str."""
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

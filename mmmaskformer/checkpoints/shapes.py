@@ -15,24 +15,24 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def expected_shapes(architecture: Architecture, ours: Names) -> Shapes:
-    """Name and shape of every weight, without those of a backbone that no table knows and without counters.
+    """Name and shape of every weight, except batch-norm counters and backbones without a table.
 
     Args:
-        architecture: of the model.
-        ours: the table of this package, whose own modules say what the head holds.
+        architecture: architecture of the model.
+        ours: the table of this package; the shapes of the head are those of this package's modules.
     """
     return head_shapes(architecture.head, ours) | backbone_shapes(architecture.backbone)
 
 
 def backbone_shapes(backbone: Backbone | None) -> Shapes:
-    """Name and shape of every weight of a backbone, without counters; none for one that no table knows."""
+    """Name and shape of every weight of a backbone, without counters; empty for a backbone without a table."""
     if isinstance(backbone, ResNet):
         return resnet_shapes(backbone)
     return swin_shapes(backbone) if isinstance(backbone, Swin) else {}
 
 
 def head_shapes(head: Head, ours: Names) -> Shapes:
-    """Shapes of the weights of a head by neutral name, read off the modules of this package."""
+    """Shapes of the weights of a head by neutral name, taken from the modules of this package."""
     values = {f'decode_head.classifier.{name}': value for name, value in _modules(head).state_dict().items()}
     rows = ours.rows_of(values, neutral=False)
     shapes = {}
@@ -41,14 +41,14 @@ def head_shapes(head: Head, ours: Names) -> Shapes:
         assert found is not None, f'{name} has no row in the table of this package'
         (neutral,) = found.row.neutral.fill(found.match.indices)
         shapes[neutral] = tuple(value.shape)
-    if head.projects_memory:  # some models project a memory that has the right width already
+    if head.projects_memory:  # some models project a memory that already has the right width
         shapes['memory_proj.weight'] = (head.channels, head.channels if head.encoder_layers else head.widths[-1], 1, 1)
         shapes['memory_proj.bias'] = (head.channels,)
     return shapes
 
 
 def _modules(head: Head) -> nn.ModuleDict:
-    """The modules of a head, without values, by their names in `MaskClassifier` and its per-pixel sisters."""
+    """The modules of a head on the meta device, by their names in `MaskClassifier` and the per-pixel networks."""
     pyramid: dict[str, Any] = dict(
         in_channels=head.widths, channels=head.channels, mask_channels=head.channels, norm_groups=1
     )

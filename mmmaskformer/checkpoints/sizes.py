@@ -1,4 +1,4 @@
-"""The architecture that neutral weights make up."""
+"""The architecture of a model, found from the names and shapes of its neutral weights."""
 
 import math
 import re
@@ -10,16 +10,16 @@ from torch import Tensor
 from mmmaskformer.checkpoints.names import KINDS
 
 COUNTER = '.num_batches_tracked'
-"""End of the names of counters that evaluation does not read; files of some packages lack them."""
+"""Suffix of batch-norm counters, which evaluation does not use; files of some packages lack them."""
 
 
 class SizesError(ValueError):
-    """The weights are not those of a model that the tables describe."""
+    """The weights do not belong to a model that the tables describe."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What follows the backbone.
+    """The part of a model behind the backbone.
 
     Attributes:
         num_classes: K.
@@ -115,17 +115,17 @@ class Swin:
 
 @dataclass(frozen=True)
 class OtherBackbone:
-    """A backbone that no table knows, which MMSegmentation, MMDetection and this package share.
+    """A backbone without a table, whose names are the same in MMSegmentation, MMDetection and this package.
 
     Attributes:
-        names: how many weights it has.
+        names: number of its weights.
     """
 
     names: int
 
     def describe(self) -> str:
         """In words."""
-        return f'a backbone that no table describes, with {self.names} weights'
+        return f'a backbone without a table, with {self.names} weights'
 
 
 Backbone = ResNet | Swin | OtherBackbone
@@ -133,7 +133,7 @@ Backbone = ResNet | Swin | OtherBackbone
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole model; ``backbone`` is None for a head alone."""
+    """A complete model; ``backbone`` is None for a bare head."""
 
     head: Head
     backbone: Backbone | None
@@ -145,26 +145,26 @@ class Architecture:
 
 
 def measure(weights: Mapping[str, Tensor], kinds: tuple[str, ...] = KINDS) -> Architecture:
-    """Find out the architecture of neutral weights.
+    """Find the architecture of neutral weights.
 
     Args:
         weights: by neutral name.
         kinds: which of `KINDS` the package has.
 
     Raises:
-        SizesError: if weights that tell it are missing.
+        SizesError: if a weight that determines it is missing.
     """
     return Architecture(_head(weights, kinds), measure_backbone(weights))
 
 
 def measure_backbone(weights: Mapping[str, Tensor]) -> Backbone | None:
-    """Find out the architecture of the backbone of neutral weights; None without one.
+    """Find the architecture of the backbone of neutral weights; None without one.
 
     Args:
         weights: by neutral name.
 
     Raises:
-        SizesError: if weights that tell it are missing.
+        SizesError: if a weight that determines it is missing.
     """
     names = [name for name in weights if name.startswith(('backbone.', 'neck.'))]
     if not names:

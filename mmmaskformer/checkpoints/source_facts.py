@@ -1,4 +1,4 @@
-"""What a checkpoint tells of its model beside the weights."""
+"""Settings and task of the model of a checkpoint, from everything in the file besides the weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from mmmaskformer.checkpoints.transformers_files import Settings
 
 HEADS = ('decode_head', 'panoptic_head')
 PANOPTIC_ONLY = 'coco_panoptic'
-"""Class list of the data set whose published models are all panoptic; ADE20K and Cityscapes have both kinds."""
+"""The class list whose published models are all panoptic; ADE20K and Cityscapes have semantic ones as well."""
 
 USUAL_RESNET = {
     'style': 'pytorch',
@@ -28,16 +28,16 @@ CLASS_WEIGHTS = 'criterion.empty_weight'
 def settings_of(
     meta: Mapping, package: str, weights: Mapping[str, Tensor], num_heads: int | None
 ) -> tuple[Settings, list[str]]:
-    """Settings of the model of a checkpoint.
+    """Find the settings of the model of a checkpoint.
 
     Args:
-        meta: of the checkpoint.
-        package: that wrote it.
+        meta: meta information of the checkpoint.
+        package: the package that wrote it.
         weights: its weights.
-        num_heads: attention heads, if the user gives them.
+        num_heads: number of attention heads, if the user gives it.
 
     Returns:
-        The settings, published values for what is not known; and notes on these.
+        The settings, with published values for unknown ones, and notes that name these.
     """
     known = known_settings(meta, package)
     dataset_meta = meta.get('dataset_meta') or {key: meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
@@ -47,7 +47,7 @@ def settings_of(
     if CLASS_WEIGHTS in weights:
         known['no_object_weight'] = round(float(weights[CLASS_WEIGHTS][-1]), 6)  # 0.1 is stored in float32
     if any(name.startswith(('backbone.stem.conv2.', 'backbone.stem.3.')) for name in weights):
-        known.setdefault('dilations', (1, 2, 4))  # as every published model with this stem has them
+        known.setdefault('dilations', (1, 2, 4))  # those of every published model with this stem
     if package == 'mmdet' and known['classes'] and 'isthing' not in facts:
         things = _things_of_mmdet(meta, len(known['classes']))
         facts |= {} if things is None else {'isthing': things}
@@ -55,16 +55,16 @@ def settings_of(
     if num_heads is not None:
         known['num_heads'] = num_heads
     elif 'num_heads' not in known:
-        notes.append(f'the source does not tell its attention heads: {Settings.num_heads} are assumed, as published')
+        notes.append(f'the source does not store num_heads: the published {Settings.num_heads} heads are assumed')
     return Settings(**known), notes
 
 
 def known_settings(meta: Mapping, package: str) -> dict[str, Any]:
-    """What a checkpoint itself tells of its model, as arguments of `Settings`.
+    """Settings that the checkpoint itself stores, as arguments of `Settings`.
 
     Args:
-        meta: of the checkpoint.
-        package: that wrote it.
+        meta: meta information of the checkpoint.
+        package: the package that wrote it.
     """
     known: dict[str, Any] = dict(meta['settings']) if package == 'transformers' and 'settings' in meta else {}
     for key in ('num_heads', 'no_object_weight'):
@@ -76,7 +76,7 @@ def known_settings(meta: Mapping, package: str) -> dict[str, Any]:
 
 
 def guess_task(package: str, meta: Mapping, weights: Mapping[str, Tensor]) -> str:
-    """'semantic' or 'panoptic', from the package, the class list or the published models."""
+    """Guess 'semantic' or 'panoptic' from the package, the class list or the published models."""
     if package in ('mmmaskformer', 'mmseg'):
         return 'semantic'
     if package in ('mmmaskformer-panoptic', 'mmdet'):
@@ -94,7 +94,7 @@ def guess_task(package: str, meta: Mapping, weights: Mapping[str, Tensor]) -> st
 
 
 def _settings_of_config(text: str) -> dict:
-    """What a config in a checkpoint tells."""
+    """Settings from the config in a checkpoint."""
     cfg = read_config_text(text)
     model = lookup(cfg, 'model')
     head: dict = next((found for key in HEADS if (found := lookup(model, key))), {})
@@ -120,17 +120,20 @@ def _settings_of_config(text: str) -> dict:
 
 
 def _dilations(backbone: Any) -> tuple | None:
-    """Of the last stage of a ResNet of the hosts; None for another backbone."""
+    """Dilations of the last stage of a ResNet of the hosts; None for another backbone."""
     if not isinstance(backbone, dict) or not str(backbone.get('type')).rpartition('.')[2].startswith('ResNet'):
         return None
     return _numbers(backbone.get('multi_grid')) or (1, 1, 1)
 
 
 def unusual_settings(backbone: Any) -> dict | None:
-    """Settings of a backbone of the hosts that no weight tells and the published models do not have.
+    """Settings of a host's backbone that differ from the published models and do not show in its weights.
 
     Args:
-        backbone: its config; anything else than a dict is not known.
+        backbone: its config.
+
+    Returns:
+        The settings; None if ``backbone`` is not a dict.
     """
     if not isinstance(backbone, dict):
         return None
@@ -149,7 +152,7 @@ def _numbers(value: Any) -> tuple | None:
 
 
 def _things_of_mmdet(meta: Mapping, num_classes: int) -> list[bool] | None:
-    """Things come first in MMDetection; their number stands in the config."""
+    """In MMDetection things come first; their number is in the config."""
     cfg = read_config_text(meta.get('cfg', ''))
     things = lookup(cfg, 'model', 'panoptic_head', 'num_things_classes')
     return [label < things for label in range(num_classes)] if isinstance(things, int) else None

@@ -1,12 +1,12 @@
-"""Names with indices in them, matched and filled: ``layers.{d}.norm.{wb}``.
+"""Templates of weight names with indices, such as ``layers.{d}.norm.{wb}``: matching and filling.
 
 A field is one of
 
 - an index: ``l`` pyramid level, finest first; ``d`` and ``e`` decoder and encoder layer; ``s`` stage and ``b`` block of
-  the backbone; ``c`` convolution; ``m`` linear layer. All count from 0. A digit behind it is added, so ``{s1}`` is the
-  stage counted from 1. ``{r}`` is the level counted from the coarsest one.
+  the backbone; ``c`` convolution; ``m`` linear layer. All count from 0. A digit after the letter is an offset, so
+  ``{s1}`` is the stage counted from 1. ``{r}`` is the level counted from the coarsest one.
 - ``wb``: weight or bias. ``bn``: the four tensors of a batch norm.
-- names joined by commas, ``{q,k,v}``: parts of one tensor, to be concatenated along the first dimension.
+- names separated by commas, ``{q,k,v}``: parts of one tensor, concatenated along the first dimension.
 """
 
 import re
@@ -21,11 +21,11 @@ FIELD = re.compile(r'\{([^}]*)\}')
 
 
 class Match(NamedTuple):
-    """A name taken apart.
+    """A parsed name.
 
     Attributes:
         indices: values of its fields.
-        part: which of the parts of a tensor it is; 0 for a whole one.
+        part: index among the parts of a tensor; 0 for a complete one.
     """
 
     indices: Indices
@@ -36,7 +36,7 @@ class Template:
     """A name with fields.
 
     Args:
-        text: see the module.
+        text: see the docstring of the module.
     """
 
     def __init__(self, text: str):
@@ -54,14 +54,14 @@ class Template:
         return re.compile(''.join(_group(p) if i % 2 else re.escape(p) for i, p in enumerate(pieces)))
 
     def match(self, name: str, levels: int = 0) -> Match | None:
-        """Take a name apart.
+        """Parse a name.
 
         Args:
-            name: a whole name.
+            name: a complete name.
             levels: number of lateral levels, for ``{r}``.
 
         Returns:
-            None if it is another name.
+            The match; None if the name does not fit the template.
         """
         found = self._pattern.fullmatch(name)
         if found is None:
@@ -80,7 +80,7 @@ class Template:
         return Match(indices, part)
 
     def fill(self, indices: Indices, levels: int = 0) -> tuple[str, ...]:
-        """The name of these indices, or the names of its parts.
+        """The name with these indices, or the names of its parts.
 
         Args:
             indices: values of all fields.

@@ -1,4 +1,4 @@
-"""config.json and preprocessor_config.json of transformers, from what is known of a model, and back."""
+"""Settings of a model to and from config.json and preprocessor_config.json of transformers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ USUAL = {
     'resnet': {'hidden_act': 'relu', 'downsample_in_first_stage': False, 'downsample_in_bottleneck': False},
     'swin': {'hidden_act': 'gelu', 'layer_norm_eps': 1e-5, 'use_absolute_embeddings': False},
 }
-"""Settings of transformers' backbones that no weight tells, with the values of the published models."""
+"""Settings of transformers' backbones that do not show in the weights, with the values of the published models."""
 
 HUB_GROUPS = 32
-"""Groups of every GroupNorm in transformers, which no setting changes."""
+"""Groups of every GroupNorm in transformers; not configurable there."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What weights do not tell.
+    """Settings of a model that do not show in its weights.
 
     Attributes:
         num_heads: attention heads of encoder and decoder.
@@ -27,15 +27,15 @@ class Settings:
         dilations: of the 3x3 convolutions of the last stage of a ResNet.
         classes: K names; empty if unknown.
         dataset_meta: what else is known of the classes.
-        short_edge: to which images are resized, in pixels.
+        short_edge: length of the short edge after resizing, in pixels.
         max_size: limit of the long edge, in pixels.
-        size_divisor: to a multiple of which images are padded.
-        mean: of the normalisation, for values from 0 to 255, red first.
+        size_divisor: images are padded to a multiple of it.
+        mean: mean for normalisation, for values from 0 to 255, red first.
         std: likewise.
         no_object_weight: of the loss.
-        backbone: settings of the backbone that are not those of the published models, such as ``style`` and
+        backbone: settings of the backbone that differ from the published models, such as ``style`` and
             ``dilations`` of a ResNet, by their names in the hosts.
-        red_first: whether images are given to the model in the order red, green, blue.
+        red_first: whether the model takes images in RGB order.
     """
 
     num_heads: int = 8
@@ -54,31 +54,31 @@ class Settings:
 
 
 def require_published_settings(settings: Settings, package: str, dilations: tuple[int, ...] = (1, 1, 1)) -> None:
-    """Check that a model computes what every model of a package without settings of its own computes.
+    """Check that a model has the fixed settings of a package that cannot store others.
 
     Args:
-        settings: of the model.
-        package: for the message.
-        dilations: of the last stage of a ResNet in the package.
+        settings: settings of the model.
+        package: name of the package, for the message.
+        dilations: dilations of the last stage of a ResNet in the package.
 
     Raises:
-        ValueError: if its backbone or the order of its colours is another one.
+        ValueError: if its backbone or its colour order differs.
     """
     if settings.backbone:
         found = ', '.join(f'{key}={value!r}' for key, value in settings.backbone.items())
         raise ValueError(
-            f'{package} has no place for settings of the backbone, and the model has {found}. Fix: convert to another '
+            f'{package} cannot store settings of the backbone, but the model has {found}. Fix: convert to another '
             'package'
         )
     if tuple(settings.dilations) != dilations:
         raise ValueError(
-            f'{package} has the dilations {dilations} in the last stage of this backbone, the model has '
+            f'{package} has the dilations {dilations} in the last stage of this backbone, but the model has '
             f'{tuple(settings.dilations)}. Fix: convert to another package'
         )
     if not settings.red_first:
         raise ValueError(
-            f'{package} gives images to the model in the order red, green, blue, this model takes blue first '
-            '(bgr_to_rgb=False). Fix: convert to another package'
+            f'{package} feeds RGB images, but this model takes BGR images (bgr_to_rgb=False). Fix: convert to another '
+            'package'
         )
 
 
@@ -90,13 +90,13 @@ def hub_config(architecture: Architecture, settings: Settings) -> dict:
         settings: the rest.
 
     Raises:
-        ValueError: if transformers cannot express the model.
+        ValueError: if transformers cannot represent the model.
     """
     head = architecture.head
     require_published_settings(settings, 'transformers')
     if settings.norm_groups != HUB_GROUPS:
         raise ValueError(
-            f'transformers has {HUB_GROUPS} groups in every GroupNorm of the pixel decoder, the model has '
+            f'transformers has {HUB_GROUPS} groups in every GroupNorm of the pixel decoder, but the model has '
             f'norm_groups={settings.norm_groups}. Fix: convert to another package'
         )
     names = settings.classes or tuple(f'class {label}' for label in range(head.num_classes))
@@ -150,14 +150,14 @@ def hub_preprocessor(settings: Settings) -> dict:
 
 
 def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
-    """What the files of a folder tell, as arguments of `Settings`.
+    """Read settings from the files of a folder, as arguments of `Settings`.
 
     Args:
-        config: of config.json.
-        preprocessor: of preprocessor_config.json; empty if there is none.
+        config: content of config.json.
+        preprocessor: content of preprocessor_config.json; empty if there is none.
 
     Raises:
-        ValueError: if it is another model.
+        ValueError: if the folder holds another kind of model.
     """
     if config.get('model_type') != MODEL_TYPE:
         raise ValueError(
@@ -193,8 +193,8 @@ def _require_usual(key: str, found: Mapping, usual: Mapping) -> None:
     for name, value in usual.items():
         if found.get(name, value) != value:
             raise ValueError(
-                f'config.json: {key}.{name} is {found[name]!r}, expected {value!r}: with another value the model '
-                'computes what no other package can. Fix: none; use it with transformers'
+                f'config.json: {key}.{name} is {found[name]!r}, expected {value!r}: no other package supports another '
+                'value. Fix: none; use the model with transformers'
             )
 
 
@@ -216,7 +216,7 @@ def _settings_of_preprocessor(preprocessor: Mapping) -> dict:
             for ours, theirs in (('short_edge', 'shortest_edge'), ('max_size', 'longest_edge'))
             if size.get(theirs)
         }
-    elif isinstance(size, int):  # as older files have it
+    elif isinstance(size, int):  # older files
         found |= {'short_edge': size, 'max_size': preprocessor.get('max_size', 1333)}
     if preprocessor.get('size_divisor'):
         found['size_divisor'] = int(preprocessor['size_divisor'])
@@ -266,4 +266,4 @@ def _backbone_config(architecture: Architecture) -> dict:
             'out_features': STAGES[: len(net.blocks)],
         }
     what = 'no backbone' if net is None else net.describe()
-    raise ValueError(f'transformers has Swin and ResNet with a plain stem, the model has {what}')
+    raise ValueError(f'transformers supports Swin and ResNet with a plain stem, but the model has {what}')

@@ -10,26 +10,26 @@ from mmmaskformer.checkpoints.neutral import ConversionError
 
 SHOWN = 5
 SCALED = {'ls1': 'attn.proj', 'ls2': 'mlp.fc2'}
-"""LayerScales, and the linear layer whose output each multiplies."""
+"""Each LayerScale and the linear layer whose output it multiplies."""
 
-SCALE_REASON = 'a factor of each channel, multiplied into the layer before it'
+SCALE_REASON = 'a factor per channel, merged into the layer before it'
 
 
 def read_vit(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tensor], dict[str, str], str]:
-    """Weights by neutral names, complete and of consistent shapes.
+    """Rename the weights of a ViT to neutral names and check that they are complete and consistent.
 
-    LayerScale multiplies the output of a linear layer by a factor for each channel; the factors are multiplied into its
-    weights, since MMSegmentation's blocks have no LayerScale.
+    LayerScale multiplies the output of a linear layer by a factor per channel. The factors are merged into the weights
+    of that layer, since MMSegmentation's blocks have no LayerScale.
 
     Args:
         weights: by name in the released file.
         names: the table of ViTs.
 
     Returns:
-        The weights, what was not kept with the reason, and what it is in words.
+        The weights; the reason for each weight that was dropped; the model in words.
 
     Raises:
-        ConversionError: if a name is unknown, a weight is missing or has another shape than the others imply.
+        ConversionError: if a name is unknown, a weight is missing or its shape contradicts the others.
     """
     folded, dropped = _without_scales(weights)
     found: dict[str, Tensor] = {}
@@ -43,8 +43,8 @@ def read_vit(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Ten
             unknown.append(name)
     if unknown:
         raise ConversionError(
-            f'{len(unknown)} of its weights have names that {names.title} has not: {", ".join(unknown[:SHOWN])}. Fix: '
-            "register tokens and gated layers have no place in MMSegmentation's VisionTransformer; take TIMMBackbone"
+            f'{len(unknown)} of its weights are not part of {names.title}: {", ".join(unknown[:SHOWN])}. Fix: use '
+            "TIMMBackbone; MMSegmentation's VisionTransformer has no register tokens and no gated layers"
         )
     return found, dropped, _checked(found, names.title)
 
@@ -67,11 +67,11 @@ def _without_scales(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
 
 
 def _checked(found: Mapping[str, Tensor], title: str) -> str:
-    """What it is in words, after comparing every weight with what the others imply."""
+    """Compare the shape of every weight with what the others imply; return the model in words."""
     patch = found.get('backbone.patch_embed.projection.weight')
     hidden = found.get('backbone.layers.0.ffn.layers.0.0.weight')
     if patch is None or patch.dim() != 4 or hidden is None or 'backbone.pos_embed' not in found:
-        raise ConversionError(f'it is no whole {title}: its patches, positions or first block are missing')
+        raise ConversionError(f'{title} is incomplete: its patches, positions or first block are missing')
     blocks = 1 + max(int(match[1]) for name in found if (match := re.match(r'backbone\.layers\.(\d+)\.', name)))
     width, wide = patch.shape[0], hidden.shape[0]
     expected: dict[str, tuple[int, ...]] = {'cls_token': (1, 1, width), 'ln1.weight': (width,), 'ln1.bias': (width,)}
@@ -89,7 +89,7 @@ def _checked(found: Mapping[str, Tensor], title: str) -> str:
     if wrong:
         name = min(wrong)
         raise ConversionError(
-            f'it is no whole {title}: {len(wrong)} weights are missing or of another shape, such as {name}: '
+            f'{title} is incomplete: {len(wrong)} weights are missing or of another shape, such as {name}: '
             f'{shapes.get(name, "absent")}, expected {expected.get(name, "no such weight")}. Fix: copy the file again'
         )
     return f'ViT with {width} channels, {blocks} blocks, patches of {patch.shape[-1]} pixels'

@@ -1,4 +1,4 @@
-"""Files of weights in the formats of every package, whole or absent."""
+"""Writers for the weight files of every package; all write atomically."""
 
 import errno
 import json
@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmmaskformer.checkpoints.readers import CONFIG, META, WEIGHTS
+from mmmaskformer.formats import whole_files
 from mmmaskformer.formats.whole_files import whole_folder, write_whole
 
 ENDINGS = {
@@ -23,15 +24,15 @@ ENDINGS = {
     'official': ('.pkl', '.pth'),
     'transformers': (),
 }
-"""Endings of the files that a package reads; transformers reads folders."""
+"""File name suffixes that each package reads; transformers reads folders."""
 
 PREPROCESSOR = 'preprocessor_config.json'
 SPARE = 1.05
-"""Room that is asked for, over the size of the weights."""
+"""Free disk space that is required, relative to the size of the weights."""
 
 
 def require_writable(path: Path, package: str, force: bool) -> None:
-    """Check an output before any work is done.
+    """Check an output path before any work is done.
 
     Args:
         path: file or folder to write.
@@ -39,34 +40,36 @@ def require_writable(path: Path, package: str, force: bool) -> None:
         force: whether it may replace what is there.
 
     Raises:
-        ValueError: if the ending is not one that the package reads.
-        FileExistsError: if it exists.
+        ValueError: if the package does not read files with this suffix.
+        FileExistsError: if it exists and must not be replaced.
         FileNotFoundError: if its folder does not exist.
+        OSError: if it cannot be written, as in `mmmaskformer.formats.whole_files.require_writable`.
     """
     endings = ENDINGS[package]
     if endings and path.suffix not in endings:
         raise ValueError(
-            f'{path}: found the ending {path.suffix!r}, expected {" or ".join(endings)}, which {package} reads. '
-            'Fix: change the ending'
+            f'{path}: found the suffix {path.suffix!r}, expected {" or ".join(endings)}, which {package} reads. '
+            'Fix: change the suffix'
         )
     if not endings and path.suffix in ('.pth', '.pkl', '.safetensors', '.bin'):
-        raise ValueError(f'{path}: transformers reads folders, found the name of a file. Fix: give a folder')
+        raise ValueError(f'{path}: found the name of a file, but transformers reads folders. Fix: give a folder')
     if path.exists() and not force:
-        raise FileExistsError(f'{path} exists already and is left as it is. Fix: another name, or --force')
+        raise FileExistsError(f'{path} exists and is not replaced. Fix: give another name, or --force')
     if path.exists() and path.is_dir() == bool(endings):
         kinds = ('a file', 'a folder') if endings else ('a folder', 'a file')
-        raise FileExistsError(f'{path} is {kinds[1]}; expected {kinds[0]} or nothing. Fix: another name')
+        raise FileExistsError(f'{path} is {kinds[1]}; expected {kinds[0]} or nothing. Fix: give another name')
     if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
-        raise FileExistsError(f'{path} is a folder without {CONFIG}: it is not replaced. Fix: another name')
+        raise FileExistsError(f'{path} is a folder without {CONFIG} and is not replaced. Fix: give another name')
     if not path.parent.is_dir():
         raise FileNotFoundError(f'{path.parent}: the folder does not exist. Fix: create it')
+    whole_files.require_writable(path, folder=not endings)
 
 
 def require_room(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Check that the disk has room for the weights.
 
     Raises:
-        OSError: if it has not, with the bytes that are needed.
+        OSError: if there is not enough space.
     """
     needed = int(SPARE * sum(value.numel() * value.element_size() for value in weights.values()))
     free = shutil.disk_usage(path.parent).free
@@ -74,7 +77,7 @@ def require_room(path: Path, weights: Mapping[str, Tensor]) -> None:
         raise OSError(
             errno.ENOSPC,
             f'{path}: {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free; nothing is written. '
-            'Fix: make room',
+            'Fix: free space',
         )
 
 
@@ -84,10 +87,10 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], more: Mapping[st
     Args:
         path: of the file.
         weights: the state dict.
-        more: what else the checkpoint holds, such as ``meta``: plain values.
+        more: further content of the checkpoint, such as ``meta``; plain values only.
 
     Raises:
-        OSError: if it cannot be written; an older file stays.
+        OSError: if it cannot be written; an existing file is kept.
     """
     require_room(path, weights)
     if path.suffix == '.safetensors':
@@ -99,23 +102,23 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], more: Mapping[st
 def write_official(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write a file that detectron2 reads: a pickle of numpy arrays, or a ``.pth`` file.
 
-    The names are those of released files, into which the published code puts ``pixel_decoder.`` when it loads them.
+    The names are those of released files; the published code inserts ``pixel_decoder.`` when it loads them.
 
     Raises:
-        OSError: if it cannot be written; an older file stays.
+        OSError: if it cannot be written; an existing file is kept.
     """
     require_room(path, weights)
     if path.suffix == '.pth':
         write_whole(path, _torch_file({'model': dict(weights)}))
         return
-    # Without an author detectron2 takes the file for one of Caffe2 and guesses which weight is which.
+    # Without an author, detectron2 assumes a file of Caffe2 and matches names heuristically.
     arrays = {name: _with_type_of_numpy(value).numpy() for name, value in weights.items()}
     content = {'model': arrays, '__author__': 'mmmaskformer'}
     write_whole(path, pickle.dumps(content, protocol=4))
 
 
 def _with_type_of_numpy(value: Tensor) -> Tensor:
-    return value.float() if value.dtype == torch.bfloat16 else value  # which numpy has not; nothing is lost
+    return value.float() if value.dtype == torch.bfloat16 else value  # numpy has no bfloat16; nothing is lost
 
 
 def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mapping, preprocessor: Mapping) -> None:
@@ -124,11 +127,11 @@ def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mappin
     Args:
         path: of the folder.
         weights: by their names in the files of transformers.
-        config: of config.json.
-        preprocessor: of preprocessor_config.json.
+        config: content of config.json.
+        preprocessor: content of preprocessor_config.json.
 
     Raises:
-        OSError: if it cannot be written; an older folder stays.
+        OSError: if it cannot be written; an existing folder is kept.
     """
     require_room(path, weights)
     with whole_folder(path) as folder:
@@ -138,7 +141,7 @@ def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mappin
 
 
 def _torch_file(content: Mapping[str, Any]) -> bytes:
-    """A file of torch, in memory: torch's own writer does not say why a file could not be written."""
+    """Serialise to memory first, since torch's file writer does not report why a file could not be written."""
     stream = BytesIO()
     torch.save(content, stream)
     return stream.getvalue()

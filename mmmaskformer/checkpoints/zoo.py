@@ -1,6 +1,6 @@
-"""Public weights by name: what there is, where it is, under which licence, and where copies of it are kept.
+"""Public weights by name: a catalogue with addresses, licences and results, and the cache of downloaded copies.
 
-Needs the standard library only.
+Imports the standard library only.
 """
 
 import difflib
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 PREFIX = 'zoo://'
-"""How names of the zoo begin where a checkpoint is expected."""
+"""Prefix of zoo names where a checkpoint is expected."""
 
 DATA = Path(__file__).with_name('zoo.json')
 FOLDER_VARIABLE = 'MMMASKFORMER_CACHE'
 OFFLINE_VARIABLE = 'MMMASKFORMER_OFFLINE'
 MORE_VARIABLE = 'MMMASKFORMER_ZOO'
-"""Environment variables: the cache folder, whether nothing is to be downloaded, and a further list of models."""
+"""Environment variables: the cache folder, a switch that forbids downloads, and an additional list of models."""
 
 PACKAGES = ('official', 'mmdet', 'mmseg', 'transformers', 'mmmaskformer', 'backbone')
 TASKS = ('semantic', 'panoptic', 'backbone')
@@ -30,17 +30,17 @@ class ZooModel:
     """One entry.
 
     Attributes:
-        name: here.
-        package: whose format the file has, one of `PACKAGES`; ``backbone`` for weights that training starts from.
+        name: name in the zoo.
+        package: package whose format the file has, one of `PACKAGES`; ``backbone`` for pre-trained backbones.
         task: one of `TASKS`.
-        address: of the file; for transformers of the folder, with a slash at its end.
-        licence: of the weights.
-        released_as: its name where it was released.
-        config: of this package, below ``configs/``, or an absolute path; '' to have one written from the weights.
-        classes: name of the class list, for files that name no classes.
-        checksum: kind and beginning of the digest, ``md5:d8dbeb``; '' if none is published.
-        result: published, metric to value in per cent.
-        unseen: whether the address follows a pattern and was seen nowhere.
+        address: URL of the file; for transformers of the folder, ending in a slash.
+        licence: licence of the weights.
+        released_as: name under which it was released.
+        config: config of this package, below ``configs/`` or an absolute path; '' to generate one from the weights.
+        classes: name of the class list, for files that do not store the classes.
+        checksum: algorithm and first digits of the digest, ``md5:d8dbeb``; '' if none is published.
+        result: published results in percent, by metric.
+        unseen: whether the address is derived from a pattern instead of taken from a page of the publisher.
     """
 
     name: str
@@ -57,30 +57,30 @@ class ZooModel:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the weights come as a folder of several files."""
+        """Whether the weights are a folder of several files."""
         return self.package == 'transformers'
 
     @property
     def folder(self) -> Path:
-        """Where its copies are kept."""
+        """The cache folder of this model."""
         return cache_folder() / self.name
 
     @property
     def original(self) -> Path:
-        """The copy of what was released: a file, or a folder."""
+        """The downloaded copy of the released file or folder."""
         return self.folder / ('original' if self.is_folder else self.address.rsplit('/', 1)[-1])
 
     def describe_result(self) -> str:
-        """The published result in words; '–' if there is none."""
+        """The published result as text; '–' if there is none."""
         return ', '.join(f'{metric} {value:g}' for metric, value in self.result.items()) or '–'
 
 
 def zoo_models() -> dict[str, ZooModel]:
-    """All models by name: those of this package, and those of the file that MMMASKFORMER_ZOO names.
+    """All models by name: those of this package and those of the file in MMMASKFORMER_ZOO.
 
     Raises:
-        ValueError: if an entry of that file is wrong.
-        FileNotFoundError: if there is no such file.
+        ValueError: if an entry of that file is invalid.
+        FileNotFoundError: if that file does not exist.
     """
     models = _read(DATA)
     more = os.environ.get(MORE_VARIABLE)
@@ -90,13 +90,13 @@ def zoo_models() -> dict[str, ZooModel]:
 
 
 def find_model(reference: str) -> ZooModel:
-    """The model of a name.
+    """Look up a model.
 
     Args:
-        reference: the name here or where it was released, with or without ``zoo://``.
+        reference: name in the zoo or at its release, with or without ``zoo://``.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no such model.
     """
     name = str(reference).removeprefix(PREFIX)
     models = zoo_models()
@@ -104,19 +104,19 @@ def find_model(reference: str) -> ZooModel:
     if found is None:
         close = difflib.get_close_matches(name, models, 3, 0.4)
         raise ValueError(
-            f'{PREFIX}{name}: no model has this name; found {len(models)} others'
+            f'{PREFIX}{name}: no model has this name; found {len(models)} models'
             f"{', such as ' * bool(close)}{', '.join(close)}. Fix: choose one that 'mmmaskformer models' lists"
         )
     return found
 
 
 def is_name(checkpoint: object) -> bool:
-    """Whether a checkpoint is given as a name of the zoo."""
+    """Whether a checkpoint is given as a zoo name."""
     return isinstance(checkpoint, str) and checkpoint.startswith(PREFIX)
 
 
 def cache_folder() -> Path:
-    """Where copies are kept: MMMASKFORMER_CACHE, or the user's folder for such files."""
+    """The folder of downloaded copies: MMMASKFORMER_CACHE, or a folder in the user's cache directory."""
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return Path(given).expanduser()
@@ -127,7 +127,7 @@ def cache_folder() -> Path:
 
 
 def is_offline() -> bool:
-    """Whether nothing is to be downloaded, as MMMASKFORMER_OFFLINE says."""
+    """Whether MMMASKFORMER_OFFLINE forbids downloads."""
     return os.environ.get(OFFLINE_VARIABLE, '').lower() not in ('', '0', 'false', 'no')
 
 
@@ -138,7 +138,7 @@ def _read(path: Path) -> dict[str, ZooModel]:
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path}: cannot be read as a list of models ({type(error).__name__}: {error}); expected {{'models': "
-            f'{{NAME: {{{", ".join(NEEDED)}, …}}}}}}. Fix: write it as {DATA} is'
+            f'{{NAME: {{{", ".join(NEEDED)}, …}}}}}}. Fix: follow the format of {DATA}'
         ) from None
 
 
@@ -155,7 +155,7 @@ def _model(name: str, entry: dict, path: Path) -> ZooModel:
             'folder, with a slash at its end'
         )
     if Path(name).name != name or name.startswith('.'):
-        raise ValueError(f'{path}: {name!r} is no name of a folder. Fix: letters, digits, hyphens')
+        raise ValueError(f'{path}: {name!r} is not a valid name. Fix: use letters, digits and hyphens only')
     if entry.get('checksum') and not entry['checksum'].startswith(('md5:', 'sha256:')):
         raise ValueError(f'{path}: {name} has checksum={entry["checksum"]!r}, expected md5:… or sha256:…')
     return ZooModel(name=name, **entry)

@@ -1,7 +1,7 @@
 """The MaskFormer model, its matching, losses and inference in plain PyTorch; imports nothing of OpenMMLab.
 
-The names below are what most programs need; docs/core.md shows them at work. They are imported when they are used, so
-that parts which need numpy only stay free of torch.
+The names below are sufficient for most programs; docs/core.md has an example. They are imported lazily, so that parts
+that need only numpy do not import torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Declared settings: what each may be is stated once, beside its name.
+"""Declarations of settings: type and range of each are declared once, beside its name.
 
 ``@checked(num=whole(1), field=one_of('a', 'b'))`` on a class checks the arguments of its constructor.
 """
@@ -15,24 +15,38 @@ from typing import Any, NamedTuple, TypeVar
 
 Class = TypeVar('Class', bound=type)
 
+SHOWN_ITEMS = 6
+"""Items of a list that a message shows; of a longer one it names the wrong item."""
+
 
 class Check(NamedTuple):
-    """What a setting may be.
+    """The type and range of a setting.
 
     Attributes:
-        expected: in words, for messages: 'a number in [0, 1]'.
-        accepts: whether a value is such a one.
+        expected: description for messages, such as 'a number in [0, 1]'.
+        accepts: function that returns whether a value is valid.
+        item: check of each value in a list or dict, so that a message can name the wrong one; None for others.
     """
 
     expected: str
     accepts: Callable[[Any], bool]
+    item: 'Check | None' = None
 
     def or_none(self) -> 'Check':
         """The same, or None."""
-        return Check(f'{self.expected} or None', lambda value: value is None or self.accepts(value))
+        return Check(f'{self.expected} or None', lambda value: value is None or self.accepts(value), self.item)
 
     def __or__(self, other: 'Check') -> 'Check':
-        return Check(f'{self.expected} or {other.expected}', lambda value: self.accepts(value) or other.accepts(value))
+        return Check(
+            f'{self.expected} or {other.expected}',
+            lambda value: self.accepts(value) or other.accepts(value),
+            self.item or other.item,
+        )
+
+
+locators: list[Callable[[type, str, Any], str | None]] = []
+"""Where the arguments of a class stand in the config of this process: of the class, the name of one of its arguments
+and its value, the key of the dict that describes it, such as 'train_dataloader.dataset'; or None."""
 
 
 def _range(low: float, high: float) -> str:
@@ -44,7 +58,7 @@ def _range(low: float, high: float) -> str:
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Check:
-    """A finite number in [low, high]; True and False are none."""
+    """A finite number in [low, high], but not True or False."""
 
     def accepts(value) -> bool:
         return (
@@ -58,7 +72,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
 
 
 def whole(low: float = -math.inf, high: float = math.inf) -> Check:
-    """A whole number in [low, high]; True, False and 2.0 are none."""
+    """A whole number in [low, high], but not True, False or 2.0."""
 
     def accepts(value) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high
@@ -76,14 +90,14 @@ def one_of(*choices) -> Check:
 
 
 def list_of(item: Check, length: int | None = None) -> Check:
-    """A list, tuple or range of values, all of one kind; of any length but 0 if ``length`` is None."""
+    """A list, tuple or range of values of the same kind; not empty if ``length`` is None."""
 
     def accepts(value) -> bool:
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             return False
         return (len(value) > 0 if length is None else len(value) == length) and all(map(item.accepts, value))
 
-    return Check(f'a list of {"" if length is None else f"{length}, "}each {item.expected}', accepts)
+    return Check(f'a list of {"" if length is None else f"{length}, "}each {item.expected}', accepts, item)
 
 
 def mapping_of(item: Check) -> Check:
@@ -93,7 +107,7 @@ def mapping_of(item: Check) -> Check:
         keys_are_text = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
         return keys_are_text and all(map(item.accepts, value.values()))
 
-    return Check(f'a dict of names to values, each {item.expected}', accepts)
+    return Check(f'a dict of names to values, each {item.expected}', accepts, item)
 
 
 SIZE = Check('(height, width), two whole numbers of at least 1', list_of(whole(1), 2).accepts)
@@ -107,32 +121,70 @@ POSITIVE = Check('a number above 0', lambda value: number(0).accepts(value) and 
 
 
 def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
-    """Check values against what is declared; keys that are not declared are not looked at.
+    """Check values against their declarations; keys without a declaration are not checked.
 
     Args:
         where: key of the dict in the config, such as 'model.test_cfg.panoptic', or name of the class.
         given: values by key.
-        checks: what they may be.
+        checks: declarations by key.
 
     Raises:
-        ValueError: naming the first key with a wrong value, the value found and what is expected.
+        ValueError: if a value is invalid; names the first such key, the value and the expected values.
     """
     for key, value in given.items():
         if key in checks and not checks[key].accepts(value):
-            raise ValueError(f'{where}.{key}: found {reprlib.repr(value)}, expected {checks[key].expected}')
+            path, found, expected = _culprit(key, value, checks[key])
+            raise ValueError(f'{where}{"." * bool(where)}{path}: found {reprlib.repr(found)}, expected {expected}')
+
+
+def _culprit(key: str, value: Any, check: Check) -> tuple[str, Any, str]:
+    """Key, value and what is expected of the one wrong value in a dict or a long list; else those of all of it."""
+    item = check.item
+    if item is None:
+        return key, value, check.expected
+    if isinstance(value, Mapping):
+        wrong = [(f'{key}.{name}', found) for name, found in value.items() if not item.accepts(found)]
+        others: Any = {name: found for name, found in value.items() if item.accepts(found)}
+    elif isinstance(value, list | tuple) and len(value) > SHOWN_ITEMS:
+        wrong = [(f'{key}[{number}]', found) for number, found in enumerate(value) if not item.accepts(found)]
+        others = [found for found in value if item.accepts(found)]
+    else:
+        wrong, others = [], None
+    # without these items, is it what is expected?
+    return (*wrong[0], item.expected) if wrong and check.accepts(others) else (key, value, check.expected)
+
+
+def _where(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check] | None = None) -> str:
+    """Where the arguments of a class stand in the config, if that is known, else how the class is called.
+
+    Args:
+        cls: the class.
+        given: its arguments by name.
+        checks: what they may be; None if a name is wrong and not a value.
+    """
+    wrong = [(key, value) for key, value in given.items() if checks is None or not _is_good(checks, key, value)]
+    for locate in locators:
+        for key, value in wrong:
+            if (found := locate(cls, key, value)) is not None:
+                return found if checks is not None else f'{found}: {cls.__name__}'
+    return getattr(cls, 'config_key', cls.__name__) if checks is not None else cls.__name__
+
+
+def _is_good(checks: Mapping[str, Check], key: str, value: Any) -> bool:
+    return key not in checks or checks[key].accepts(value)
 
 
 def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str], derived: Iterable[str] = ()) -> None:
-    """Check config keys against what is taken.
+    """Check config keys against the accepted ones.
 
     Args:
-        where: names the config dict in the message.
+        where: name of the config dict, for the message.
         given: keys found.
-        accepted: keys taken.
-        derived: keys that are set from the head and must not be written again.
+        accepted: accepted keys.
+        derived: keys that are set from the head and must not be given again.
 
     Raises:
-        TypeError: naming the first offending key, the closest accepted one and all accepted ones.
+        TypeError: if a key is not accepted; names the first such key, the closest accepted one and all accepted ones.
     """
     accepted = sorted(accepted)
     for key in given:
@@ -147,12 +199,12 @@ def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str
 def checked(**checks: Check) -> Callable[[Class], Class]:
     """Class decorator: the constructor checks its arguments before it does anything else.
 
-    Messages name the class, or its attribute ``config_key``. Names that neither the constructor nor one of a base class
-    takes are refused; where there is no constructor, so is every argument. A class derived from a checked one has both
-    sets of checks.
+    Messages name the key in the config if one of the `locators` finds it, otherwise the class or its attribute
+    ``config_key``. Names that are not arguments of the constructor or of a base class are refused; without a
+    constructor, every argument is refused. A class derived from a checked one has both sets of checks.
 
     Args:
-        checks: what arguments may be, by name.
+        checks: declarations of the arguments, by name.
 
     Returns:
         The decorator, which raises a TypeError if a declared name is not an argument.
@@ -168,13 +220,15 @@ def checked(**checks: Check) -> Callable[[Class], Class]:
 
         @functools.wraps(original)
         def checking_init(self, *args, **kwargs):
-            where = getattr(type(self), 'config_key', type(self).__name__)
             accepted = _accepted_names(type(self), cls)
-            if accepted is not None:
-                refuse_unknown_keys(type(self).__name__, kwargs, accepted)
+            if accepted is not None and not set(kwargs) <= accepted:
+                unread = {key: value for key, value in kwargs.items() if key not in accepted}
+                refuse_unknown_keys(_where(type(self), unread), unread, accepted)
+            given = _arguments(signature, self, args, kwargs)
             if original is object.__init__:
-                _refuse_settings(where, args, kwargs)
-            check_settings(where, _arguments(signature, self, args, kwargs), checks)
+                _refuse_settings(getattr(type(self), 'config_key', type(self).__name__), args, kwargs)
+            if not all(_is_good(checks, key, value) for key, value in given.items()):
+                check_settings(_where(type(self), given, checks), given, checks)
             original(self, *args, **kwargs)
 
         all_checks = getattr(cls, 'setting_checks', {}) | checks
@@ -186,12 +240,12 @@ def checked(**checks: Check) -> Callable[[Class], Class]:
 
 
 def _accepted_names(built: type, cls: type) -> set[str] | None:
-    """What the constructors of a class and its bases take by name; None if the last of them takes anything.
+    """Names of the arguments of a class and its bases; None if the last constructor accepts any.
 
     Args:
         built: the class of the object.
-        cls: it or a base of it, whose constructor was called; those of its own bases are counted as far as it hands
-            names on to them.
+        cls: that class or a base class, whose constructor was called; arguments of its bases count if it passes
+            ``**kwargs`` to them.
     """
     names: set[str] = set()
     order = built.__mro__
@@ -206,14 +260,14 @@ def _accepted_names(built: type, cls: type) -> set[str] | None:
 
 
 def _refuse_settings(where: str, args: tuple, kwargs: Mapping[str, Any]) -> None:
-    """Raise a `TypeError` if there are settings of what has none."""
+    """Raise a `TypeError` if a class without settings is given any."""
     if args or kwargs:
         found = ', '.join([*map(repr, kwargs), *map(reprlib.repr, args)])
-        raise TypeError(f'{where} takes no settings; found {found}. Fix: leave it out')
+        raise TypeError(f'{where} takes no settings; found {found}. Fix: remove it')
 
 
 def _arguments(signature: inspect.Signature, self, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """Arguments of a call by name; those of a call that Python will refuse, as far as they are named."""
+    """Arguments of a call by name; for a call that Python will refuse, only the named ones."""
     try:
         positional = signature.bind_partial(self, *args).arguments
     except TypeError:

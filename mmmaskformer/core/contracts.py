@@ -1,6 +1,6 @@
-"""The interfaces between the parts of the model; a part of your own needs only the method named here.
+"""The interfaces between the parts of the model; a part of your own only needs the method defined here.
 
-In a config, a head builds the parts and gives them, by argument name, what follows from its own settings:
+In a config, a head builds the parts and passes them, by argument name, the values that follow from its own settings:
 ``in_channels``, ``num_classes``, ``num_queries``, ``channels`` and ``mask_channels``; a matcher also ``loss_weights``
 and ``mask_loss``, a network ``with_boxes`` (whether the criterion uses boxes). Mask losses and matching costs derive
 from `MaskLoss` and `Cost` in `core.training.parts`. A matcher is usually a `SetMatcher` of `core.training.matcher`: a
@@ -21,10 +21,10 @@ class PixelDecoderOutput(NamedTuple):
     """Result of a pixel decoder.
 
     Attributes:
-        memory: (B, memory_channels, h', w') float, what the transformer decoder looks at.
-        mask_features: (B, C, h, w) float, the per-pixel embeddings on the finest grid; or the convolution that would
-            make them, for masks by way of the folded convolution.
-        made_by: the convolution that made the mask features, if that is what they come from; see `Product`.
+        memory: (B, memory_channels, h', w') float, the input of the transformer decoder.
+        mask_features: (B, C, h, w) float, the per-pixel embeddings on the finest grid; or the convolution that computes
+            them, for masks through the folded convolution.
+        made_by: the convolution that computed the mask features, if there is one; see `Product`.
     """
 
     memory: Tensor
@@ -66,11 +66,11 @@ class Network(Protocol):
 
         Args:
             features: backbone features (B, C_i, h_i, w_i), finest first.
-            all_layers: whether all layers that are supervised are wanted, or the last one only.
+            all_layers: whether to predict for all supervised layers, or only for the last one.
 
         Returns:
-            Predictions, the last one final. Layers may share their mask features or have their own: what is shared is
-            the same tensor.
+            Predictions, the last one final. Layers may share their mask features, as the same tensor, or have their
+            own.
         """
 
 
@@ -88,8 +88,7 @@ class PixelNetwork(Protocol):
 class Matcher(Protocol):
     """Assignment of queries to true segments.
 
-    A matcher with an attribute ``uses_boxes`` that is true makes the criterion train boxes and the network predict
-    them.
+    If a matcher has a true attribute ``uses_boxes``, the criterion trains boxes and the network predicts them.
     """
 
     def __call__(self, layers: Layers, targets: Targets) -> Matches:
@@ -97,10 +96,10 @@ class Matcher(Protocol):
 
 
 class Assignment(Protocol):
-    """How a `SetMatcher` chooses pairs, given the costs of all pairs.
+    """The choice of pairs in a `SetMatcher`, given the costs of all pairs.
 
     Attributes:
-        uses_costs: whether it looks at the costs; a matcher computes none for an assignment that does not.
+        uses_costs: whether it uses the costs; otherwise the matcher computes none.
     """
 
     uses_costs: bool
@@ -109,9 +108,9 @@ class Assignment(Protocol):
         """Choose the pairs of every layer and image.
 
         Args:
-            costs: (L, B, Q, M) float, finite, on the host, M being the most segments of an image; what is beyond an
-                image's own number of segments has no meaning. 0 if ``uses_costs`` is False.
-            targets: of the batch, on the device of the model.
+            costs: (L, B, Q, M) float, finite, on the host, with M the largest number of segments of an image; values
+                beyond an image's own number of segments are undefined. All 0 if ``uses_costs`` is False.
+            targets: targets of the batch, on the device of the model.
 
         Returns:
             At most min(Q, M) pairs of each layer and image, no query and no segment twice, by query.

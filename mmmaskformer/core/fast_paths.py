@@ -1,4 +1,4 @@
-"""Named switches of the fast paths; with one switched off, the plain computation beside it runs."""
+"""Named switches of the fast paths; if one is switched off, the plain computation is used instead."""
 
 import os
 from collections.abc import Iterable
@@ -19,18 +19,18 @@ ENVIRONMENT_VARIABLE = 'MMMASKFORMER_PLAIN'
 def set_fast_paths(enabled: bool | None = None, **named: bool) -> dict[str, bool]:
     """Switch fast paths on or off in this process.
 
-    Results are the same up to rounding; a switch is there to check that, to find faults, and for devices on which a
-    fast path does not work.
+    Results are equal up to rounding. The switches serve to verify that, to find faults, and to support devices on which
+    a fast path does not work.
 
     Args:
-        enabled: for every fast path that is not named; None leaves them as they are.
-        named: for the fast paths named, see `FAST_PATHS`.
+        enabled: value for every fast path that is not named; None does not change them.
+        named: values of single fast paths, see `FAST_PATHS`.
 
     Returns:
         The switches as they were before, so that ``set_fast_paths(**before)`` restores them.
 
     Raises:
-        ValueError: if there is no fast path of a name, or a value is neither True nor False.
+        ValueError: if a name is unknown, or a value is neither True nor False.
     """
     before = dict(_switches)
     _refuse_unknown(named, 'set_fast_paths')

@@ -1,8 +1,8 @@
-"""Mask logits by way of the last convolution of the pixel decoder in folded form.
+"""Mask logits through the folded last convolution of the pixel decoder.
 
 The mask features F are a convolution of some x with a kernel W. The logits of n queries, E F, are then the convolution
-of x with the n kernels E W. The backward pass through these costs n / C of the one through W and F. In inference, for
-fewer than C queries, F is not computed at all.
+of x with the n kernels E W. The backward pass through these kernels costs n / C of the one through W and F. In
+inference with fewer than C queries, F is not computed at all.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 
 class LastConv(NamedTuple):
-    """The convolution that made the mask features: stride 1, odd kernel, zero padding that keeps the size.
+    """The convolution that computes the mask features: stride 1, odd kernel, zero padding that keeps the size.
 
     Attributes:
         x: (B, C', h, w) float, its input.
@@ -29,10 +29,10 @@ class LastConv(NamedTuple):
 
     @classmethod
     def of(cls, conv: nn.Conv2d, x: Tensor) -> 'LastConv':
-        """What a convolution that `can_fold` does to its input, as a value.
+        """The convolution of a module for which `can_fold` is true, with its input.
 
-        In distributed training the weights are copied: if they are sharded, those of a module are freed where its
-        forward pass ends.
+        In distributed training the weights are copied, since sharded weights of a module are freed at the end of its
+        forward pass.
         """
         assert conv.bias is not None, '`can_fold` requires a bias'
         if dist.is_available() and dist.is_initialized():
@@ -40,8 +40,8 @@ class LastConv(NamedTuple):
         return cls(x, conv.weight, conv.bias)
 
     def of_image(self, image: int) -> 'LastConv':
-        """The same for one image of the batch."""
-        # By the strides of `x[image, None]`, convolutions would not take it for channels last.
+        """The convolution for one image of the batch."""
+        # From the strides of `x[image, None]`, convolutions would not recognise channels last.
         return self._replace(x=self.x[image : image + 1])
 
     def mask_features(self) -> Tensor:
@@ -49,7 +49,7 @@ class LastConv(NamedTuple):
         return F.conv2d(self.x, self.weight, self.bias, padding=self._padding())
 
     def mask_logits(self, mask_embed: Tensor) -> Tensor:
-        """Mask logits (n, h, w) of some queries (n, C) of the only image, without making the mask features."""
+        """Mask logits (n, h, w) of some queries (n, C) of the only image, without computing the mask features."""
         mask_embed = mask_embed.to(self.weight.dtype)  # the two differ under autocast
         if not len(mask_embed) and not (self.x.requires_grad or self.weight.requires_grad):
             return self.x.new_zeros(0, *self.x.shape[2:])
@@ -63,11 +63,11 @@ class LastConv(NamedTuple):
 
 
 def can_fold(conv: nn.Module) -> bool:
-    """Whether a module is nothing but a convolution that `LastConv` describes.
+    """Whether a module is exactly a convolution that `LastConv` can represent.
 
-    A module that was replaced, parametrised or sharded is not, nor is one with hooks, which need it to be called.
+    A replaced, parametrised or sharded module is not, nor is one with hooks, which require that it is called.
     """
-    # A parametrised or sharded module is of a derived class.
+    # A parametrised or sharded module has a derived class.
     if type(conv) is not nn.Conv2d or conv.bias is None or conv.padding_mode != 'zeros':
         return False
     hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)

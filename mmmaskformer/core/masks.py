@@ -1,14 +1,14 @@
 """The mask logits of the queries of a batch on the grid (h, w), not multiplied out.
 
-They are not needed all at once: the matcher looks at some pixels at a time, the losses at the matched queries,
-inference at the confident ones. Three forms answer these requests alike:
+They are never needed all at once: the matcher uses some pixels at a time, the losses use the matched queries, inference
+uses the confident ones. Three representations have the same interface:
 
-- `Plain`: logits that a network made itself;
+- `Plain`: logits that a network computed itself;
 - `Product`: the product of query embeddings E and mask features F, as in the paper;
 - `Folded`: the same through the last convolution of the pixel decoder. F is a convolution of some x with a kernel W,
   so the logits E F of n queries are the convolution of x with the n kernels E W, and F is not needed.
 
-All of them carry gradients, in every grad mode in which torch records any.
+All of them carry gradients whenever torch records them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,11 @@ from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.upsampling import sample_points
 
 Alike = TypeVar('Alike', bound='Masks')
-"""One of the forms: only masks of the same form share features and are joined."""
+"""One of the representations: only masks of the same one share features and can be joined."""
 
 
 class Masks(Protocol):
-    """What the three forms have in common: the mask logits (B, n, h, w) of n queries of each of B images."""
+    """The interface of the three representations: the mask logits (B, n, h, w) of n queries of each of B images."""
 
     @property
     def num_queries(self) -> int:
@@ -39,7 +39,7 @@ class Masks(Protocol):
 
     @property
     def like(self) -> Tensor:
-        """One of the tensors it is made of, for device and dtype."""
+        """One of its tensors, for device and dtype."""
 
     def logits(self, image: int, query_idx: Tensor | None = None) -> Tensor:
         """Mask logits (m, h, w) of some queries (m,) int64 of one image, all n if None; before sigmoid."""
@@ -52,19 +52,19 @@ class Masks(Protocol):
             counts: B numbers of queries, N in all; each may be 0.
 
         Returns:
-            (N, h, w) float32 or float64. Gradients reach everything the logits are made of, as zeros where no query
-            was asked for.
+            (N, h, w) float32 or float64. Gradients reach all tensors from which the logits are computed, as zeros for
+            queries that are not selected.
         """
 
     def pixel_chunks(self, images: slice, step: int) -> Iterator[Tensor]:
-        """Mask logits of all queries of some images, without gradients, for ``step`` pixels after the other.
+        """Mask logits of all queries of some images, without gradients, ``step`` pixels at a time.
 
         Returns:
             Tensors (b, p, n) float32 or float64, which may be overwritten; p is ``step`` or less, h * w in all.
         """
 
     def at_points(self, points: Tensor) -> 'Masks':
-        """The same at some points of each image instead of the grid, without gradients.
+        """The mask logits at some points of each image instead of the grid, without gradients.
 
         Args:
             points: (B, P, 2), (x, y) in [0, 1]; see `sample_points`.
@@ -74,19 +74,19 @@ class Masks(Protocol):
         """
 
     def of_image(self, image: int) -> 'Masks':
-        """The same for one image, as a batch of one."""
+        """The masks of one image, as a batch of one."""
 
     def multiplied_out(self) -> Tensor:
-        """All logits (B, n, h, w), by operations that exporters follow for every size."""
+        """All logits (B, n, h, w), with operations that can be exported for every size."""
 
     def shares(self, other: 'Masks') -> bool:
-        """Whether the logits of both are made of the same features, so that making them together saves work."""
+        """Whether the logits of both use the same features, so that computing them together saves work."""
 
     def joined(self: Alike, others: Sequence[Alike]) -> Alike:
-        """Its own queries and those of others that it shares with, image by image one after the other."""
+        """Join its queries with those of others that share its features; in each image in this order."""
 
     def parts(self, image: int) -> dict[str, Tensor]:
-        """What the logits of an image are made of, by names for messages."""
+        """The tensors from which the logits of an image are computed, by names for messages."""
 
 
 class Plain(NamedTuple):
@@ -146,8 +146,8 @@ class Product(NamedTuple):
     Attributes:
         embed: (B, n, C) float, one embedding per query.
         features: (B, C, h, w) float, one embedding per pixel.
-        made_by: the convolution that made the features, if it is known. Values and gradients are the same with and
-            without it; with it the backward pass of a few queries is cheaper.
+        made_by: the convolution that computed the features, if known. It does not change values or gradients, but makes
+            the backward pass of a few queries cheaper.
 
     Source: paper, section 3.2 (mask classification) and figure 2.
     """
@@ -211,7 +211,7 @@ class Folded(NamedTuple):
 
     Attributes:
         embed: (B, n, C) float, one embedding per query.
-        conv: what would make the mask features.
+        conv: the convolution that computes the mask features.
     """
 
     embed: Tensor
@@ -253,7 +253,7 @@ class Folded(NamedTuple):
         return Product(self.embed, self.conv.mask_features()).multiplied_out()
 
     def shares(self, other: Masks) -> bool:
-        # Convolutions of one input by different weights are those of layers with mask features of their own.
+        # Different weights with the same input belong to layers with their own mask features.
         return isinstance(other, Folded) and all(a is b for a, b in zip(self.conv, other.conv, strict=True))
 
     def joined(self, others: Sequence['Folded']) -> 'Folded':
@@ -269,13 +269,14 @@ class Folded(NamedTuple):
 
 
 def join_layers(layers: Sequence[Masks]) -> list[tuple[range, Masks]]:
-    """Put the masks of layers that share their features together.
+    """Join the masks of consecutive layers that share their features.
 
     Args:
         layers: the masks of L layers, (B, Q, h, w) each.
 
     Returns:
-        Runs of layers, and the masks (B, number of layers * Q, h, w) of each, image by image one layer after the other.
+        Ranges of layers, and the masks (B, number of layers * Q, h, w) of each; in each image one layer after the
+        other.
     """
     groups, start = [], 0
     for stop in range(1, len(layers) + 1):
@@ -298,8 +299,8 @@ def _rows(values: Tensor, image: int, query_idx: Tensor | None) -> Tensor:
 
 
 def _takes_fold() -> bool:
-    """Whether the backward pass of a product goes through the convolution that made its features, if it is known."""
-    # Tracing needs no gradient, and mmengine's counter of FLOPs cannot read the product that takes the fold.
+    """Whether the backward pass of a product goes through the convolution that computed its features, if known."""
+    # Tracing needs no gradients, and mmengine's FLOP counter does not support `FoldedProduct`.
     return is_fast('folded_gradient') and not torch.jit.is_tracing()
 
 

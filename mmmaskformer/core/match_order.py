@@ -1,6 +1,7 @@
 """The order of matched pairs, and the refusal of pairs that there are not: matchers may be of another project."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,17 @@ def ordered_matches(
         matcher: name of its class, for messages.
 
     Raises:
-        ValueError: if a pair names a layer, image, query or segment that there is not, or a query is matched twice.
+        ValueError: if a pair names a layer, image, query or segment that there is not, or a query is matched twice; or
+            columns are not of whole numbers and of one length.
     """
-    layer, image, query, segment = (np.asarray(column, np.int64) for column in columns)
+    names = ('layer', 'image', 'query', 'segment')
+    layer, image, query, segment = (
+        whole_column(column, f'{name} of {matcher}') for name, column in zip(names, columns, strict=True)
+    )
+    if not len(layer) == len(image) == len(query) == len(segment):
+        raise ValueError(
+            f'{matcher} gave columns of the lengths {[len(column) for column in columns]}; expected one length'
+        )
     known = (image >= 0) & (image < len(counts))
     limits = (
         ('layer', layer, num_layers),
@@ -46,3 +55,19 @@ def ordered_matches(
             f'segments {segment[first]} and {segment[first + 1]}; expected at most one segment per query'
         )
     return [layer, image, query, segment]
+
+
+def whole_column(values: Any, name: str) -> np.ndarray:
+    """Values (n,) as int64; numbers with a fraction would be cut off.
+
+    Args:
+        values: a sequence, an array or a tensor on the host.
+        name: for the message.
+
+    Raises:
+        ValueError: if they are not (n,) whole numbers.
+    """
+    column = np.asarray(values)
+    if column.ndim != 1 or (column.size and column.dtype.kind not in 'iu'):
+        raise ValueError(f'{name}: found {column.shape} {column.dtype}, expected (n,) whole numbers')
+    return column.astype(np.int64, copy=False)

@@ -6,16 +6,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, list_of, whole
 from mmmaskformer.core.contracts import Matcher, PixelDecoder
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
+from mmmaskformer.core.shapes import form_of, is_float
 from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Targets
+from mmmaskformer.core.torch_versions import is_recorded
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import HungarianMatcher
 from mmmaskformer.core.training.parts import MaskLoss
+
+SETTINGS: dict[str, Check] = {
+    **dict.fromkeys(('num_classes', 'num_queries', 'channels', 'decoder_layers', 'num_heads'), whole(1)),
+    **dict.fromkeys(('ffn_channels', 'norm_groups'), whole(1)),
+    'encoder_layers': whole(0),
+    'dropout': FRACTION,
+    **dict.fromkeys(('self_attention', 'deep_supervision'), BOOLEAN),
+}
+"""Of `build_maskformer`."""
 
 
 class MaskFormer(nn.Module):
@@ -51,8 +63,8 @@ class MaskFormer(nn.Module):
         Raises:
             ValueError: if images are not (B, 3, H, W) float, or the features do not fit the network.
         """
-        if images.ndim != 4 or not images.is_floating_point():
-            raise ValueError(f'images are {tuple(images.shape)} {images.dtype}; expected (B, 3, H, W) float')
+        if not is_float(images) or images.ndim != 4 or (not is_recorded() and 0 in images.shape):
+            raise ValueError(f'images are {form_of(images)}; expected (B, 3, H, W) float, B, H, W > 0')
         return self.classifier(self.backbone(images), all_layers=all_layers)
 
     def loss(self, images: Tensor, targets: Targets | Sequence[MaskTarget]) -> dict[str, Tensor]:
@@ -88,12 +100,14 @@ class MaskFormer(nn.Module):
             Per image class logits (Q, K + 1) and masks of the same Q queries.
 
         Raises:
-            ValueError: if there are more or fewer sizes than images, or as in `forward`.
+            ValueError: if there are more or fewer sizes than images, one is not (height, width), or as in `forward`.
         """
         if not self.classifier.training:
             fuse_for_inference(self.classifier)
         prediction = self(images, all_layers=False)[-1]
         size = (images.shape[2], images.shape[3])
+        given = dict(image_sizes=image_sizes, out_sizes=out_sizes)
+        check_settings('predict', given, dict.fromkeys(given, list_of(SIZE).or_none()))
         image_sizes = [size] * len(images) if image_sizes is None else image_sizes
         out_sizes = image_sizes if out_sizes is None else out_sizes
         if not len(image_sizes) == len(out_sizes) == len(images):
@@ -101,6 +115,11 @@ class MaskFormer(nn.Module):
                 f'found {len(image_sizes)} image_sizes and {len(out_sizes)} out_sizes for {len(images)} images; '
                 'expected one each'
             )
+        for image, (height, width) in enumerate(image_sizes):
+            if height > size[0] or width > size[1]:
+                raise ValueError(
+                    f'image_sizes[{image}] is {(height, width)}; expected at most {size}, the size of the padded input'
+                )
         return [
             (class_logits, QueryMasks(prediction.masks.of_image(image), size, image_size, out_size))
             for image, (class_logits, image_size, out_size) in enumerate(
@@ -153,6 +172,12 @@ def build_maskformer(
     Raises:
         ValueError: if a value is out of range, see the parts.
     """
+    given = dict(
+        num_classes=num_classes, num_queries=num_queries, channels=channels, encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout,
+        norm_groups=norm_groups, self_attention=self_attention, deep_supervision=deep_supervision,
+    )  # fmt: skip
+    check_settings('build_maskformer', given, SETTINGS)
     shared: dict[str, Any] = dict(mask_loss=mask_loss, loss_weights=loss_weights)
     matcher = HungarianMatcher(**shared) if matcher is None else matcher
     losses = SetCriterion(num_classes=num_classes, matcher=matcher, **shared, **criterion)

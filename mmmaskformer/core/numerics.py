@@ -5,11 +5,11 @@ from torch import Tensor
 
 
 class NonFiniteLogitsError(FloatingPointError, ValueError):
-    """Class logits, mask logits or boxes hold inf or NaN, so that nothing can be matched or predicted."""
+    """Class logits, mask logits or boxes contain inf or NaN, so that nothing can be matched or predicted."""
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """float16 and bfloat16 become float32; float32 and float64 stay: h * w and summed logits overflow in half."""
+    """Convert float16 and bfloat16 to float32, since h * w and sums of logits overflow in half precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

@@ -12,7 +12,7 @@ VOID = 0
 """Id of pixels that belong to no segment."""
 
 Array = TypeVar('Array', 'Tensor', np.ndarray)
-"""Inference gives tensors; metrics, pictures and files take numpy arrays."""
+"""Inference returns tensors; metrics, pictures and files use numpy arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +22,14 @@ class Segments(Generic[Array]):
     Attributes:
         ids: (H, W) integer, the id of the segment that each pixel belongs to, or `VOID`.
         labels: (S,) integer in [0, K), class of each segment.
-        scores: (S,) float, probability of the class; of the first query where several of a stuff class are joined.
+        scores: (S,) float, probability of the class; that of the first query if several of a stuff class are joined.
             None for ground truth.
-        listed_ids: (S,) integer, above 0, each one once: the id of each segment in the map. None if the ids are 1 to S,
-            in the order of the table.
-        void_ids: (V,) integer, ids in the map that stand for void as `VOID` does, such as those of segments of classes
-            that a class list leaves out; None for none.
-        is_crowd: (S,) bool, groups of things whose members are not told apart; None for no crowds.
-        areas: (S,) integer, in pixels, if they are known from elsewhere; None to count them in ``ids``.
+        listed_ids: (S,) integer, positive and unique: the id of each segment in the map. None if the ids are 1 to S, in
+            the order of the table.
+        void_ids: (V,) integer, further ids in the map that mean void, such as those of segments whose class is not in
+            the class list; None for none.
+        is_crowd: (S,) bool, groups of things without separate instances; None for no crowds.
+        areas: (S,) integer, in pixels, if given by the ground truth; None to count them in ``ids``.
     """
 
     ids: Array

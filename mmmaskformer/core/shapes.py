@@ -1,15 +1,31 @@
 """Kinds and shapes of predictions and targets; what does not fit together is refused before anything is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmmaskformer.core.masks import Folded, Plain, Product
+from mmmaskformer.core.torch_versions import is_recorded
+
+SHAPES: Mapping[type, Mapping[str, str]] = {
+    Plain: {'all_logits': 'BQhw'},
+    Product: {'embed': 'BQC', 'features': 'BChw'},
+    Folded: {'embed': 'BQC', 'conv.x': 'Bxhw', 'conv.weight': 'Cxkl', 'conv.bias': 'C'},
+}
+"""The tensors that masks of a form are made of, with a letter for each dimension; one letter is one size."""
+
 
 def is_integer(x: Tensor) -> bool:
     """Whether a tensor holds integers; True and False are none."""
     return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
+
+
+def is_float(x: Any) -> bool:
+    """Whether something is a tensor of floats to compute with: 8-bit floats, which torch only stores, are none."""
+    return isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_layers(predictions: Sequence[Any]) -> None:
@@ -21,26 +37,82 @@ def check_layers(predictions: Sequence[Any]) -> None:
     Raises:
         ValueError: if they do not, or there are none.
     """
+    if not isinstance(predictions, Sequence) or hasattr(predictions, 'class_logits'):
+        raise ValueError(
+            f'predictions are a {type(predictions).__name__}; expected a list of MaskPrediction, one per decoder layer'
+        )
     if not len(predictions):
         raise ValueError('there are no predictions; expected one per decoder layer')
-    first = predictions[0].class_logits
     for layer, prediction in enumerate(predictions):
-        class_logits, masks = prediction.class_logits, prediction.masks
         where = f'decoder layer {layer + 1} of {len(predictions)}'
-        shape = tuple(class_logits.shape)
-        if len(shape) != 3 or not class_logits.is_floating_point() or 0 in shape or shape[2] < 2:
+        if not hasattr(prediction, 'class_logits') or not hasattr(prediction, 'masks'):
+            raise ValueError(f'{where}: predictions has a {type(prediction).__name__}; expected a MaskPrediction')
+        class_logits, masks, first = prediction.class_logits, prediction.masks, predictions[0].class_logits
+        shape = tuple(getattr(class_logits, 'shape', ()))
+        if len(shape) != 3 or not is_float(class_logits) or 0 in shape or shape[2] < 2:
             raise ValueError(
-                f'{where}: class_logits are {_form(class_logits)}; expected (B, Q, K + 1) float, B, Q, K > 0'
+                f'{where}: class_logits are {form_of(class_logits)}; expected (B, Q, K + 1) float, B, Q, K > 0'
             )
-        if shape != first.shape or class_logits.dtype != first.dtype:
+        if shape != first.shape or class_logits.dtype != first.dtype or class_logits.device != first.device:
             raise ValueError(
-                f'{where}: class_logits are {_form(class_logits)}; expected {_form(first)} as in the first layer'
+                f'{where}: class_logits are {form_of(class_logits)}; expected {form_of(first)} as in the first layer'
             )
+        if not hasattr(masks, 'like'):
+            raise ValueError(f'{where}: masks are a {type(masks).__name__}; expected Product, Folded or Plain')
+        check_masks(where, masks)
         found = len(masks.like), masks.num_queries
         if found != shape[:2] or 0 in masks.size:
             raise ValueError(
                 f'{where}: found masks of {found[1]} queries of {found[0]} images on a grid of {tuple(masks.size)} for '
                 f'class_logits {shape}; expected masks of the same queries'
+            )
+        if masks.like.device != first.device:
+            raise ValueError(f'{where}: masks are on {masks.like.device}; expected {first.device} as class_logits')
+
+
+def check_same_device(targets: Any, device: torch.device) -> None:
+    """Check that the targets of a batch are where the predictions are.
+
+    Args:
+        targets: `Targets`.
+        device: of the predictions.
+
+    Raises:
+        ValueError: if they are on another device.
+    """
+    if targets.labels.device != device:
+        raise ValueError(
+            f'targets are on {targets.labels.device}; expected {device} as the predictions. Fix: put both on one device'
+        )
+
+
+def check_masks(where: str, masks: Any) -> None:
+    """Check that the tensors which masks are made of fit together; those of another project's form are not looked at.
+
+    Args:
+        where: what has the masks, for messages.
+        masks: one of the forms of `mmmaskformer.core.masks`.
+
+    Raises:
+        ValueError: if a tensor has another number of dimensions, another size, no floats or lies on another device.
+    """
+    if is_recorded():
+        return
+    sizes: dict[str, int] = {}
+    device: torch.device | None = None
+    for name, letters in SHAPES.get(type(masks), {}).items():
+        tensor = attrgetter(name)(masks)
+        fits = is_float(tensor) and tensor.ndim == len(letters)
+        device = tensor.device if fits and device is None else device
+        if (
+            not fits
+            or tensor.device != device
+            or any(sizes.setdefault(letter, size) != size for letter, size in zip(letters, tensor.shape, strict=True))
+        ):
+            known = ', '.join(str(sizes.get(letter, letter)) for letter in letters)
+            raise ValueError(
+                f'{where}: masks.{name} ({type(masks).__name__}) is {form_of(tensor)}; expected ({known}) float'
+                f'{"" if device is None else f" on {device}"}'
             )
 
 
@@ -52,19 +124,40 @@ def check_target(image: int, target: Any) -> None:
         target: a `MaskTarget`.
 
     Raises:
-        ValueError: if it has both a map and masks, or neither, or their shapes are wrong.
+        ValueError: if it has both a map and masks, or neither, or shapes, kinds or devices are wrong.
     """
-    where, segment_map, masks = f'target {image} of the batch', target.segment_map, target.masks
+    where = f'target {image} of the batch'
+    if not hasattr(target, 'segment_map') or not hasattr(target, 'masks'):
+        raise ValueError(f'{where} is a {type(target).__name__}; expected a MaskTarget')
+    segment_map, masks, ignored = target.segment_map, target.masks, target.ignored
     if (segment_map is None) == (masks is None):
         raise ValueError(
             f'{where} has {"neither" if masks is None else "both"} segment_map and masks; expected one of them. Fix: '
             'give overlapping segments as masks, all others as a segment_map'
         )
     expected = ((target.labels, 1, 'labels', '(M,)'), (segment_map, 2, 'segment_map', '(H, W)'),
-                (masks, 3, 'masks', '(M, H, W)'), (target.ignored, 2, 'ignored', '(H, W)'))  # fmt: skip
+                (masks, 3, 'masks', '(M, H, W)'), (ignored, 2, 'ignored', '(H, W)'))  # fmt: skip
+    device = getattr(target.labels, 'device', None)
     for tensor, dimensions, name, shape in expected:
-        if tensor is not None and tensor.ndim != dimensions:
-            raise ValueError(f'{where}: {name} is {_form(tensor)}; expected {shape}')
+        if tensor is None and name != 'labels':
+            continue
+        if not isinstance(tensor, Tensor) or tensor.ndim != dimensions or tensor.device != device:
+            raise ValueError(f'{where}: {name} is {form_of(tensor)}; expected {shape}, all on one device')
+    if masks is None:
+        if ignored is not None:
+            raise ValueError(
+                f'{where} has ignored beside a segment_map, which says by itself what is ignored. Fix: leave it out, '
+                'and write IGNORED into the segment_map'
+            )
+        return
+    if len(masks) != len(target.labels):
+        raise ValueError(
+            f'{where}: found {len(target.labels)} labels and {len(masks)} masks; expected one mask per label'
+        )
+    if ignored is not None and ignored.shape != masks.shape[1:]:
+        raise ValueError(
+            f'{where}: ignored is {form_of(ignored)}; expected {tuple(masks.shape[1:])} bool, as the masks'
+        )
 
 
 def check_batch(
@@ -79,27 +172,32 @@ def check_batch(
     Raises:
         ValueError: if they do not fit together.
     """
+    if isinstance(counts, Tensor) or not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ValueError(f'counts of targets are {counts!r}; expected the numbers of segments, whole, one per image')
     batch, total = len(counts), sum(counts)
     if (segment_maps is None) == (masks is None):
         raise ValueError(
             f'targets have {"neither" if masks is None else "both"} segment_maps and masks; expected one of them. Fix: '
             'give overlapping segments as masks, all others as segment_maps'
         )
-    if labels.shape != (total,) or not is_integer(labels):
+    if not isinstance(labels, Tensor) or labels.shape != (total,) or not is_integer(labels):
         raise ValueError(
-            f'labels of targets are {_form(labels)}; expected ({total},) integer, one for each of the {total} segments '
-            f'of {batch} images'
+            f'labels of targets are {form_of(labels)}; expected ({total},) integer, one for each of the {total} '
+            f'segments of {batch} images'
         )
+    for name, tensor in (('segment_maps', segment_maps), ('masks', masks), ('ignored', ignored)):
+        if tensor is not None and (not isinstance(tensor, Tensor) or tensor.device != labels.device):
+            raise ValueError(f'{name} of targets are {form_of(tensor)}; expected a tensor on the device of the labels')
     if segment_maps is not None and not (
         segment_maps.ndim == 3 and len(segment_maps) == batch and is_integer(segment_maps)
     ):
         raise ValueError(
-            f'segment maps of targets are {_form(segment_maps)}; expected ({batch}, H, W) integer indices of segments. '
-            'Fix: semantic_targets makes them from maps of classes'
+            f'segment maps of targets are {form_of(segment_maps)}; expected ({batch}, H, W) integer indices of '
+            'segments. Fix: semantic_targets makes them from maps of classes'
         )
     if masks is not None and (masks.ndim, len(masks), masks.dtype) != (3, total, torch.bool):
         raise ValueError(
-            f'masks of targets are {_form(masks)}; expected ({total}, H, W) bool, one per label. Fix: masks > 0'
+            f'masks of targets are {form_of(masks)}; expected ({total}, H, W) bool, one per label. Fix: masks > 0'
         )
     maps = masks if segment_maps is None else segment_maps
     assert maps is not None, 'one of the two is given'
@@ -107,7 +205,7 @@ def check_batch(
         raise ValueError(f'targets have the size {tuple(maps.shape[1:])}; expected at least one pixel')
     if ignored is not None and (tuple(ignored.shape), ignored.dtype) != ((batch, *maps.shape[1:]), torch.bool):
         raise ValueError(
-            f'ignored pixels of targets are {_form(ignored)}; expected {(batch, *maps.shape[1:])} bool, as the others'
+            f'ignored pixels of targets are {form_of(ignored)}; expected {(batch, *maps.shape[1:])} bool, as the others'
         )
 
 
@@ -122,13 +220,29 @@ def check_features(where: str, features: Sequence[Tensor], in_channels: Sequence
     Raises:
         ValueError: if there are more or fewer levels, or other channels.
     """
+    if isinstance(features, Tensor) or not all(isinstance(x, Tensor) for x in features):
+        raise ValueError(f'{where}: features are a {type(features).__name__}; expected a list of tensors (B, C, h, w)')
     found = [tuple(x.shape) for x in features]
     if len(found) != len(in_channels) or any(len(x) != 4 or x[1] != c for x, c in zip(found, in_channels, strict=True)):
         raise ValueError(
             f'{where}: features have the shapes {found}; expected {len(in_channels)} levels (B, C, h, w) with the '
             f'channels {list(in_channels)}, finest first. Fix: set in_channels to those of the backbone'
         )
+    if is_recorded():
+        return
+    if any(0 in shape for shape in found) or not all(map(is_float, features)):
+        raise ValueError(
+            f'{where}: features are {list(map(form_of, features))}; expected float, at least one pixel each'
+        )
+    if len({(len(x), x.dtype, x.device) for x in features}) > 1:
+        raise ValueError(
+            f'{where}: features are {list(map(form_of, features))}; expected one batch size, dtype and device'
+        )
 
 
-def _form(tensor: Tensor) -> str:
-    return f'{tuple(tensor.shape)} {str(tensor.dtype).removeprefix("torch.")}'
+def form_of(value: Any) -> str:
+    """Shape, dtype and device of a tensor, or the type of anything else, for messages."""
+    if not isinstance(value, Tensor):
+        return f'a {type(value).__name__}'
+    where = '' if value.device.type == 'cpu' else f' on {value.device}'
+    return f'{tuple(value.shape)} {str(value.dtype).removeprefix("torch.")}{where}'

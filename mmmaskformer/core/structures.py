@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.masks import Masks, join_layers
-from mmmaskformer.core.match_order import ordered_matches
+from mmmaskformer.core.match_order import ordered_matches, whole_column
 from mmmaskformer.core.shapes import check_batch, check_layers, check_target
 
 NO_SEGMENT = -1
@@ -107,11 +107,24 @@ class Matches(NamedTuple):
 
     @classmethod
     def of(cls, pairs: Sequence[Sequence[tuple]]) -> 'Matches':
-        """The matches of ``pairs[layer][image]``: queries and segments (n,) each, as sequences or arrays."""
+        """The matches of ``pairs[layer][image]``: queries and segments (n,) each, as sequences or arrays.
+
+        Raises:
+            ValueError: if there is no layer or image, layers differ in images, or queries and segments do not pair up.
+        """
+        if not len(pairs) or not len(pairs[0]) or len({len(layer) for layer in pairs}) > 1:
+            raise ValueError(
+                f'pairs has {[len(layer) for layer in pairs]} images by layer; expected one number above 0'
+            )
         rows = []
         for image, layers in enumerate(zip(*pairs, strict=True)):
             for layer, (query, segment) in enumerate(layers):
-                query, segment = np.asarray(query, np.int64), np.asarray(segment, np.int64)
+                query, segment = whole_column(query, 'queries'), whole_column(segment, 'segments')
+                if query.shape != segment.shape:
+                    raise ValueError(
+                        f'pairs[{layer}][{image}] has {len(query)} queries and {len(segment)} segments; expected one '
+                        'number of both'
+                    )
                 rows.append((np.full_like(query, layer), np.full_like(query, image), query, segment))
         return cls(*map(np.concatenate, zip(*rows, strict=True)))
 

@@ -12,3 +12,8 @@ def is_cpu_autocast() -> bool:
         return torch.is_autocast_enabled('cpu')
     except TypeError:  # before torch 2.4
         return torch.is_autocast_cpu_enabled()
+
+
+def is_recorded() -> bool:
+    """Whether torch records what happens, to export or compile it: sizes are then symbols, which checks would fix."""
+    return torch.jit.is_tracing() or is_compiling()

@@ -8,13 +8,14 @@ from torch import Tensor
 class Upsampler:
     """Bilinear interpolation from a coarse to a fine grid as a linear map, several times faster than torch's on a CPU.
 
-    The columns are one matrix product. The rows are another, unless the fine grid has ``s`` rows for every coarse one:
-    then each block of ``s`` rows is the same (s, 3) matrix times the coarse row and its two neighbours.
+    Columns are interpolated by one matrix product, rows by another, unless the fine grid has exactly ``s`` rows for
+    every coarse one: then each block of ``s`` rows is the same (s, 3) matrix times the coarse row and its two
+    neighbours.
 
     Args:
         low: (h, w) of the coarse grid.
         high: (H, W) of the fine grid.
-        like: gives dtype and device.
+        like: tensor with the dtype and device.
     """
 
     def __init__(self, low: tuple[int, int], high: tuple[int, int], like: Tensor):
@@ -49,7 +50,7 @@ class Upsampler:
 
 
 def interpolation_matrix(low: int, high: int, like: Tensor) -> Tensor:
-    """Matrix (high, low) that resizes one axis bilinearly, made by torch's own interpolation of the unit vectors."""
+    """Matrix (high, low) that resizes one axis bilinearly, computed by torch's own interpolation of unit vectors."""
     unit = torch.eye(low, dtype=like.dtype, device=like.device)
     return F.interpolate(unit[None], size=high, mode='linear', align_corners=False)[0].T.contiguous()
 
@@ -70,17 +71,17 @@ def sample_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _nearest_index(source: int, wanted: int, device: torch.device) -> Tensor:
-    """Source index of each of ``wanted`` positions; torch itself computes it, so that rounding agrees with torch's."""
+    """Source index of each of ``wanted`` positions, computed by torch itself so that the rounding agrees."""
     positions = torch.arange(source, dtype=torch.float32, device=device)
     return F.interpolate(positions[None, None], size=wanted, mode='nearest')[0, 0].long()
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Bilinear values of maps at points; what lies outside of a map is 0.
+    """Bilinear values of maps at points; values outside of a map are 0.
 
     Args:
         maps: (B, n, h, w) float32 or float64.
-        points: (B, P, 2), (x, y) in [0, 1], of the edges of a map.
+        points: (B, P, 2), (x, y) in [0, 1], relative to the edges of a map.
 
     Returns:
         (B, n, P).

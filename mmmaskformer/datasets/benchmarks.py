@@ -1,4 +1,4 @@
-"""Published semantic benchmarks beside ADE20K, as `mmmaskformer data prepare` lays them out; a registry location.
+"""Published semantic benchmarks besides ADE20K, in the layout of `mmmaskformer data prepare`; a registry location.
 
 docs/datasets.md says where to download them and what each command writes.
 """

@@ -1,4 +1,4 @@
-"""Which categories of a panoptic file are the classes of a class list."""
+"""Mapping of the categories of a panoptic file to the labels of a class list."""
 
 from collections.abc import Mapping
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 def labels_of_categories(categories: Mapping[int, Mapping], metainfo: Mapping, path: str) -> dict[int, int]:
     """Find the classes of a class list among the categories of a file.
 
-    With 'category_ids' in ``metainfo`` class i is the category of that id, whose name may be spelt differently;
-    otherwise classes are found by name.
+    If ``metainfo`` has 'category_ids', class i is the category with that id, whose name may be spelt differently.
+    Otherwise classes are found by name.
 
     Args:
         categories: category id to dict with 'name' and 'isthing'.
@@ -15,7 +15,7 @@ def labels_of_categories(categories: Mapping[int, Mapping], metainfo: Mapping, p
         path: of the file, for messages.
 
     Returns:
-        Category id to label. Categories that are no class are left out.
+        Labels by category id. Categories that are not in the class list are omitted.
 
     Raises:
         ValueError: if a class is missing, its name belongs to another id or to several, or ``isthing`` differs.
@@ -34,7 +34,7 @@ def labels_of_categories(categories: Mapping[int, Mapping], metainfo: Mapping, p
             raise ValueError(
                 f"panoptic file {path}: category {number} ({categories[number]['name']!r}) has 'isthing': {found}, "
                 f"the class list has isthing={isthing} for class {label} ({name!r}). Fix: correct metainfo['isthing'] "
-                'or the file; the two must tell the same things from stuff.'
+                'or the file; both must have the same things.'
             )
         labels[number] = label
     return labels

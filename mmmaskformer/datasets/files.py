@@ -1,4 +1,4 @@
-"""Finding the files that an annotation file names."""
+"""Search for the files that an annotation file names."""
 
 import posixpath
 from collections import Counter
@@ -15,24 +15,24 @@ SHOWN = 3
 def locate_files(
     names: Sequence[str], folder: str, *, listed_in: str, origin: str, notes: Notes, backend_args: dict | None = None
 ) -> list[str]:
-    """Names of files below a folder, for the names that an annotation file gives them.
+    """Find the files that an annotation file names below a folder.
 
-    A path that is absolute or leaves the folder is taken if it exists; if not, its longest end that exists below the
-    folder: annotation files are written on one machine and used on another.
+    A path that is absolute or leaves the folder is used if it exists. Otherwise its longest trailing part that exists
+    below the folder is used, since annotation files are written on one machine and used on another.
 
     Args:
-        names: with slashes only.
-        folder: where the files should be.
+        names: names with forward slashes only.
+        folder: folder of the files.
         listed_in: the annotation file, for messages.
         origin: data set and config key of the folder, for messages, such as "CocoDataset: data_prefix['img']".
-        notes: counts the names that were replaced.
-        backend_args: of `mmengine.fileio`.
+        notes: counts the replaced names.
+        backend_args: as in `mmengine.fileio`.
 
     Returns:
-        One name for each, to be joined to ``folder``.
+        A name for each file, relative to ``folder``.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: if the folder does not exist.
         ValueError: if files are missing.
     """
     if not fileio.isdir(folder, backend_args=backend_args):
@@ -59,8 +59,8 @@ def note_repeated(names: Sequence[str], notes: Notes) -> None:
     """Count the files that an annotation file lists for several images.
 
     Args:
-        names: of the files, one for each image.
-        notes: to add to.
+        names: file names, one for each image.
+        notes: the counter.
     """
     for name, count in Counter(names).items():
         if count > 1:
@@ -68,7 +68,7 @@ def note_repeated(names: Sequence[str], notes: Notes) -> None:
 
 
 def _find_elsewhere(name: str, folder: str, there: set[str], notes: Notes, backend_args: dict | None) -> str | None:
-    """A name for a path that does not lie in the folder; None if there is no such file."""
+    """A name below the folder for a path outside of it; None if there is no such file."""
     is_windows = name[1:3] == ':/'
     if not (is_windows or name.startswith(('/', '../'))):
         return None

@@ -1,4 +1,4 @@
-"""Images and label maps in two folders: found, paired, and refused where one has no partner."""
+"""Search for images and label maps in two folders, and a check that each has its partner."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from mmmaskformer.datasets.pairing import (
 
 @dataclass(frozen=True)
 class LabelledFolders:
-    """Where the images and label maps of a data set lie.
+    """The folders with the images and label maps of a data set.
 
     Attributes:
         owner: class of the data set, for messages.
-        data_root: of the data set.
-        data_prefix: the folders, ``img_path`` and ``seg_map_path``; the second may be absent in ``test_mode``.
-        ann_file: text file with a name, or an image file and a label file, in each line; '' for the whole folders.
-        img_suffix: what image files end in, or several such endings.
-        seg_map_suffix: what label maps end in.
-        test_mode: whether label maps may be absent.
-        backend_args: of `mmengine.fileio`, for files that are not on disk.
-        warn: logs a line.
+        data_root: root folder of the data set.
+        data_prefix: the folders, ``img_path`` and ``seg_map_path``; the second is optional in ``test_mode``.
+        ann_file: text file with a name, or an image file and a label file, in each line; '' for all files.
+        img_suffix: suffix of image files, or several suffixes.
+        seg_map_suffix: suffix of label maps.
+        test_mode: whether label maps are optional.
+        backend_args: as in `mmengine.fileio`, for files that are not on disk.
+        warn: function that logs a line.
     """
 
     owner: str
@@ -45,7 +45,7 @@ class LabelledFolders:
     warn: Callable[[str], None]
 
     def pairs(self) -> list[tuple[str, str | None]]:
-        """Path of every image and of its label map, sorted by path, or in the order of ``ann_file``.
+        """Paths of all images and their label maps, sorted by path, or in the order of ``ann_file``.
 
         Raises:
             ValueError: if there are no images, or images and label maps do not pair up.
@@ -65,7 +65,7 @@ class LabelledFolders:
             raise ValueError(self._describe_no_images(folder, files))
         if found.left_out:
             self.warn(
-                f'{len(found.left_out)} pictures in {folder!r} are left out, since they do not end in '
+                f'{len(found.left_out)} images in {folder!r} are ignored, since they do not end in '
                 f'{self.img_suffix!r}: {count_suffixes(found.left_out)} ({some(found.left_out)}). Fix: to use them, '
                 f'set img_suffix to a tuple such as {(*self._img_suffixes, osp.splitext(found.left_out[0])[1])}'
             )
@@ -88,7 +88,7 @@ class LabelledFolders:
         for path, name in sorted(labels.items()):
             if name in path_of:
                 raise ValueError(
-                    f'{self.owner}: found two label maps of one name, {path_of[name]} and {path}, expected '
+                    f'{self.owner}: found two label maps with the same name, {path_of[name]} and {path}, expected '
                     'one. Fix: remove or rename one of them.'
                 )
             path_of[name] = path
@@ -120,11 +120,11 @@ class LabelledFolders:
         self._report_shared_labels([labels for _, labels in different], [image for image, _ in different])
         repeated = len(pairs) - len(different)
         if repeated:
-            self.warn(f'ann_file {self.ann_file!r} names {repeated} images again, which are used again')
+            self.warn(f'ann_file {self.ann_file!r} lists {repeated} images more than once; they are used repeatedly')
         return pairs
 
     def _report_shared_labels(self, labels: Sequence[str | None], images: Sequence[str]) -> None:
-        """Log images that have one label map, such as a.jpg and a.png: the second may be no image."""
+        """Log images that share a label map, such as a.jpg and a.png, of which one may not be an image."""
         sharing: dict[str, list[str]] = {}
         for path, image in zip(labels, images, strict=True):
             if path is not None:
@@ -134,11 +134,11 @@ class LabelledFolders:
             path, users = next(iter(shared.items()))
             self.warn(
                 f'{len(shared)} label maps belong to several images each, expected one; the first, {path}, to '
-                f'{some(users)}. Fix: if one of these is no image, remove it, or correct img_suffix or ann_file'
+                f'{some(users)}. Fix: if one of these is not an image, remove it, or correct img_suffix or ann_file'
             )
 
     def _find(self, folder: str, name: str, suffixes: Sequence[str]) -> tuple[str, bool]:
-        """Path of a listed name and whether there is such a file; names may also be relative to data_root."""
+        """Path of a listed name and whether the file exists; names may also be relative to data_root."""
         paths = candidates(folder, name, suffixes)
         if ending_of(name, spellings(suffixes)) and self.data_root:
             plain = [each.lstrip('/') for each in dict.fromkeys([name, name.replace('\\', '/')])]
@@ -162,13 +162,13 @@ class LabelledFolders:
         if 'seg_map_path' not in self.data_prefix and not self.test_mode:
             raise ValueError(
                 f"{name}: data_prefix is {self.data_prefix}, expected also 'seg_map_path', the folder of the label "
-                'maps, for training. Fix: add it; only with test_mode=True it may be absent.'
+                'maps, for training. Fix: add it; it is optional only with test_mode=True.'
             )
         for key, folder in self.data_prefix.items():
             if not fileio.isdir(folder, backend_args=self.backend_args):
                 without = ''
                 if key == 'seg_map_path' and self.test_mode:
-                    without = ' To predict without labels, leave seg_map_path out.'
+                    without = ' To predict without labels, omit seg_map_path.'
                 raise FileNotFoundError(
                     f'{name}: data_prefix[{key!r}] is the folder {folder!r}, which does not exist '
                     f'(data_root={self.data_root!r}). Fix: download or link the data there, or correct data_root or '
@@ -187,12 +187,12 @@ class LabelledFolders:
         if set(spellings(self._img_suffixes)) & set(spellings([self.seg_map_suffix])):
             raise ValueError(
                 f'{self.owner}: images and label maps are both the files {self.seg_map_suffix!r} in '
-                f'{folder!r}. Fix: set seg_map_suffix to what only label maps end in, such as "_mask.png"; images are '
-                'then the other files that end in img_suffix. Or move the label maps into a folder of their own.'
+                f'{folder!r}. Fix: set seg_map_suffix to a suffix of label maps only, such as "_mask.png"; the other '
+                'files with img_suffix are then the images. Or move the label maps to another folder.'
             )
 
     def _describe_no_images(self, folder: str, files: Sequence[str]) -> str:
-        """Message for a data set of length 0, telling what the folder holds instead."""
+        """Message for an empty data set, with the content of the folder."""
         return (
             f"{self.owner}: data_prefix['img_path'] is the folder {folder!r} (data_root={self.data_root!r}); "
             f'found {count_suffixes(files) or "no file at all"}, expected images that end in {self.img_suffix!r}. Fix: '
@@ -204,7 +204,7 @@ class LabelledFolders:
         return list(fileio.list_dir_or_file(folder, list_dir=False, recursive=True, backend_args=self.backend_args))
 
     def _require_pairs(self, num_images: int, missing: Sequence[str], lost: Sequence[str], lost_what: str) -> None:
-        """Raise one error that tells which images and label maps have no partner."""
+        """Raise a single error that lists images and label maps without a partner."""
         if not missing and not lost:
             return
         groups = ((missing, 'label maps are missing'), (lost, lost_what))

@@ -1,4 +1,4 @@
-"""Looks at a sample of a data set's files before a run, for what would go wrong without an error."""
+"""Checks a sample of a data set's files before a run, for faults that would not raise an error."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmmaskformer.datasets.areas import ADVICE as AREA_ADVICE
+from mmmaskformer.datasets.areas import AreaCheck
 from mmmaskformer.datasets.pairing import some
 from mmmaskformer.datasets.transforms.loading import DEPTH_ADVICE, ORIENTATION_ADVICE, mark_reported
 from mmmaskformer.formats.images import ImageHeader, grey_levels, read_header
@@ -15,14 +17,16 @@ from mmmaskformer.formats.label_maps import (
     load_labels,
     require_known_labels,
 )
+from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
 from mmmaskformer.formats.unreadable import describe_unreadable
 
 MAX_LABEL_FILES, LABEL_SECONDS = 500, 0.8
 MAX_IMAGE_FILES, IMAGE_SECONDS = 2000, 0.4
+MAX_PANOPTIC_FILES, PANOPTIC_SECONDS = 100, 0.4
 MIN_FILES = 4
-"""Looked at however long they take."""
+"""Minimum number of files, regardless of the time they take."""
 HIGH_SHARE = 0.5
-"""Of ignored pixels, from which a share is worth a warning."""
+"""Share of ignored pixels above which a warning is logged."""
 NAMED_CLASSES = 20
 IGNORED_ADVICE = (
     '. If label {ignore_index} is a class in the files, as in masks of 0 and 255, write its class id there; check also '
@@ -37,8 +41,8 @@ class Finding(NamedTuple):
     """One line for the log.
 
     Attributes:
-        text: what was found.
-        is_warning: whether something is probably wrong.
+        text: the finding.
+        is_warning: whether it probably is a fault.
     """
 
     text: str
@@ -67,19 +71,19 @@ def input_paths(dataset: Any) -> list[str]:
 
 
 def image_root(dataset: Any) -> str | None:
-    """The folder below which all images of a data set lie, through wrappers; None if there is no such folder."""
+    """The common parent folder of all images of a data set, through wrappers; None if there is none."""
     roots = set()
     for leaf in data_sets_of(dataset):
         prefix = getattr(leaf, 'data_prefix', None) or {}
         roots.add(prefix.get('img_path') or prefix.get('img') or '')
     try:
         return osp.commonpath(roots) or None
-    except ValueError:  # none at all, or absolute and relative ones
+    except ValueError:  # no images, or both absolute and relative paths
         return None
 
 
 def inspect_data(dataset: Any) -> list[Finding]:
-    """Look at a sample of the label maps and images of a data set; takes about a second.
+    """Check a sample of the label maps and images of a data set, in about a second.
 
     Args:
         dataset: of a data loader, with or without wrappers.
@@ -88,16 +92,21 @@ def inspect_data(dataset: Any) -> list[Finding]:
         Lines for the log.
 
     Raises:
-        ValueError: if a label map of one of our data sets cannot be used, an image file is empty, or the size of an
-            annotation shows that it lies on its image in another orientation than the image is read in.
-        FileNotFoundError: if a label map is missing.
+        ValueError: if a label map or panoptic PNG of one of our data sets cannot be used, an image file is empty, or
+            the size of an annotation shows that its orientation differs from that in which the image is read.
+        FileNotFoundError: if a label map or panoptic PNG is missing.
     """
     leaves = data_sets_of(dataset)
-    return [*_label_findings(leaves), *_segment_findings(leaves), *_image_findings(leaves)]
+    return [
+        *_label_findings(leaves),
+        *_segment_findings(leaves),
+        *_area_findings(leaves),
+        *_image_findings(leaves),
+    ]
 
 
 def _sample(leaves: list, max_files: int, seconds: float) -> Iterator[tuple[Any, Mapping]]:
-    """Data set and entry of images drawn without replacement, the same ones in every run, until time is up."""
+    """Yield data set and entry of images drawn without replacement, the same in every run, until the time is over."""
     lengths = [len(leaf) for leaf in leaves]
     order = np.random.default_rng(0).permutation(sum(lengths))[:max_files]
     starts = np.concatenate(([0], np.cumsum(lengths)))
@@ -110,7 +119,7 @@ def _sample(leaves: list, max_files: int, seconds: float) -> Iterator[tuple[Any,
 
 
 def _label_findings(leaves: list) -> list[Finding]:
-    """Which classes occur in the label maps, and how much is ignored."""
+    """Find the classes in the label maps and the share of ignored pixels."""
     leaves = [leaf for leaf in leaves if hasattr(leaf, 'reduce_zero_label')]
     classes = leaves[0].metainfo.get('classes') if leaves else None
     if not classes:
@@ -131,7 +140,7 @@ def _label_findings(leaves: list) -> list[Finding]:
 
 
 def _count_labels(leaf: Any, info: Mapping, num_classes: int) -> np.ndarray | None:
-    """Pixels of each class, then of everything else; None without a readable label map."""
+    """Pixels of each class, then of all other values; None without a readable label map."""
     if info.get('seg_map_path') is None:
         return None
     ignore_index = getattr(leaf, 'ignore_index', IGNORE_INDEX_8BIT)
@@ -141,7 +150,7 @@ def _count_labels(leaf: Any, info: Mapping, num_classes: int) -> np.ndarray | No
     except (OSError, ValueError):
         if ours:
             raise
-        return None  # of a host's data set, whose own loader may read it
+        return None  # from a data set of a host, whose own loader may be able to read it
     if ours:
         require_known_labels(labels, num_classes, ignore_index, info['seg_map_path'])
     inside = np.where(labels < num_classes, labels, num_classes)
@@ -153,7 +162,7 @@ def _describe_counts(counts: np.ndarray, classes: tuple, looked_at: str, ignore_
     ignored = f'{share:.1%} of the pixels are ignored (label {ignore_index})'
     named = _describe_absent(counts[:-1], classes)
     if not named:
-        # With one class, everything that is not ignored is right: the metrics are perfect and say nothing.
+        # With one class, every pixel that is not ignored is correct, so the metrics are always perfect.
         is_warning = bool(share > (HIGH_SHARE if len(classes) > 1 else 0))
         text = f'{looked_at}: all {len(classes)} classes occur, {ignored}'
         return Finding(text + IGNORED_ADVICE.format(ignore_index=ignore_index) * is_warning, is_warning)
@@ -164,7 +173,7 @@ def _describe_counts(counts: np.ndarray, classes: tuple, looked_at: str, ignore_
 
 
 def _describe_absent(counts: np.ndarray, classes: Sequence[str], what: str = 'pixel') -> str:
-    """Which classes have a count of 0; empty if none has."""
+    """Describe the classes with a count of 0; empty if there are none."""
     absent = [f"{label} '{classes[label]}'" for label in np.flatnonzero(counts == 0)]
     more = f' and {len(absent) - NAMED_CLASSES} more' if len(absent) > NAMED_CLASSES else ''
     named = f'{len(absent)} of {len(classes)} classes have no {what}: {", ".join(absent[:NAMED_CLASSES])}{more}'
@@ -172,7 +181,7 @@ def _describe_absent(counts: np.ndarray, classes: Sequence[str], what: str = 'pi
 
 
 def _segment_findings(leaves: list) -> list[Finding]:
-    """Which classes have no segment or instance, as the JSON files say."""
+    """Find classes without a segment or instance in the JSON files."""
     leaves = [leaf for leaf in leaves if not hasattr(leaf, 'reduce_zero_label')]
     classes = leaves[0].metainfo.get('classes') if leaves and hasattr(leaves[0], 'metainfo') else None
     if not classes:
@@ -183,15 +192,37 @@ def _segment_findings(leaves: list) -> list[Finding]:
         files += rows is not None
         labels = [row.get('category', row.get('bbox_label', -1)) for row in rows or ()]
         np.add.at(counts, [label for label in labels if 0 <= label < len(classes)], 1)
-    # Files of images alone, as of a test server, have no segment at all.
+    # Files without annotations, such as those for a test server, have no segments at all.
     named = _describe_absent(counts, classes, 'segment') if counts.any() else ''
     total = sum(map(len, leaves))
     looked_at = f'all {total} images' if files == total else f'{files} of {total} images'
     return [Finding(f'{looked_at}: {named}. Check the class list and the categories', True)] if named else []
 
 
+def _area_findings(leaves: list) -> list[Finding]:
+    """Areas of segments that panoptic PNG files contradict."""
+    ours = [leaf for leaf in leaves if type(leaf).__module__.startswith('mmmaskformer.')]
+    files, found = 0, {}
+    for leaf, info in _sample(ours, MAX_PANOPTIC_FILES, PANOPTIC_SECONDS):
+        if info.get('segments_info') and info.get('seg_map_path') is not None:
+            _, pixels = replace_ids(read_ids(info['seg_map_path'], getattr(leaf, 'backend_args', None)), {})
+            files += 1
+            checked = AreaCheck.of(info['segments_info'], pixels)
+            if checked.wrong:
+                found[info['seg_map_path']] = checked
+    if not found:
+        return []
+    mark_reported('areas')
+    path = next(iter(found))
+    text = (
+        f'of {files} panoptic PNG files looked at ({sum(map(len, ours))} in all), {len(found)} contradict areas of '
+        f'their segments, the first {path}: {found[path].describe()}. {AREA_ADVICE}'
+    )
+    return [Finding(text, True)]
+
+
 def _image_findings(leaves: list) -> list[Finding]:
-    """Images that lose bits or bands when they are loaded, or may lie otherwise than their annotations."""
+    """Find images that lose bits or bands on loading, or whose orientation may differ from their annotations."""
     turned, deep, banded, files = [], [], [], 0
     for leaf, info in _sample(leaves, MAX_IMAGE_FILES, IMAGE_SECONDS):
         path, backend_args = info.get('img_path'), getattr(leaf, 'backend_args', None)
@@ -208,14 +239,14 @@ def _image_findings(leaves: list) -> list[Finding]:
             deep.append(path)
         if loader.color_type in KEEPS_8_BITS and (header.bands > 3 or not header.is_colour):
             banded.append(path)
-    looked_at = f'of {files} images looked at ({sum(map(len, leaves))} in all)'
+    looked_at = f'of {files} checked images ({sum(map(len, leaves))} in total)'
     found = []
     if turned:
         advice = ORIENTATION_ADVICE.format(orientation='of the tag')
         found.append(
-            f'{looked_at}, {len(turned)} are turned or mirrored by an EXIF orientation that leaves their size as it '
-            f'is: {some(turned)}. They are read upright, and no size tells whether their annotations lie on the '
-            f'upright picture: {advice}'
+            f'{looked_at}, {len(turned)} have an EXIF orientation that rotates or flips them without a change of size: '
+            f'{some(turned)}. They are read upright, and their size does not show whether their annotations are '
+            f'upright as well: {advice}'
         )
     for path in (*deep[:1], *banded[:1]):
         _require_readable(path, leaves)
@@ -223,20 +254,20 @@ def _image_findings(leaves: list) -> list[Finding]:
         mark_reported('bits')
         before, after = grey_levels(deep[0]) or ('all', 'fewer')
         found.append(
-            f'{looked_at}, {len(deep)} have more than 8 bits per band, of which the loader keeps the upper 8: '
+            f'{looked_at}, {len(deep)} have more than 8 bits per band, but the loader keeps only the upper 8: '
             f'{some(deep)}; in the first, {before} grey levels become {after}. {DEPTH_ADVICE}'
         )
     if banded:
         found.append(
-            f'{looked_at}, {len(banded)} have bands that the loader drops: {some(banded)}. If they are more than '
-            "opacity, load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), give mean "
-            "and std of the data preprocessor one value for each band, and set the backbone's in_channels"
+            f'{looked_at}, {len(banded)} have bands that the loader drops: {some(banded)}. Unless these are opacity, '
+            "load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), give mean and std "
+            "of the data preprocessor one value for each band, and set the backbone's in_channels"
         )
     return [Finding(text, True) for text in found]
 
 
 def _require_readable(path: str, leaves: list) -> None:
-    """Raise if OpenCV cannot read an image of many bits or bands at all; the host's message tells no reason."""
+    """Raise if OpenCV cannot read an image because of its bits or bands; the host's message gives no reason."""
     uses_opencv = all(getattr(_loader_of(leaf), 'imdecode_backend', 'cv2') == 'cv2' for leaf in leaves)
     header = read_header(path)
     is_common = header.bands <= 4 and header.bits <= 16
@@ -251,16 +282,16 @@ def _require_readable(path: str, leaves: list) -> None:
 
 
 def _loader_of(leaf: Any) -> Any | None:
-    """The transform of a data set's pipeline that loads the image and knows ``color_type``; None if there is none."""
+    """The transform of a data set's pipeline that loads the image and has a ``color_type``; None if there is none."""
     transforms = getattr(getattr(leaf, 'pipeline', None), 'transforms', [])
     return next((each for each in transforms if isinstance(getattr(each, 'color_type', None), str)), None)
 
 
 def _orientation_is_open(header: ImageHeader, info: Mapping, loader: Any, backend_args: dict | None) -> bool:
-    """Whether an image is turned on loading and its annotation may not be.
+    """Whether an image is rotated or flipped on loading and its annotation may not be.
 
     Raises:
-        ValueError: if the size of the annotation shows that it lies otherwise than the image is read.
+        ValueError: if the size of the annotation shows that its orientation differs from the loaded image.
     """
     annotated = any(info.get(key) is not None for key in ('seg_map_path', 'segments_info', 'instances'))
     if annotated and header.tiff_orientation != 1:

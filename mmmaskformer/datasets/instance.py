@@ -1,4 +1,4 @@
-"""COCO instance segmentation for MMDetection, with the defects of its files counted; a registry location."""
+"""COCO instance segmentation for MMDetection, with defects of the files counted; a registry location."""
 
 import logging
 from collections.abc import Sequence
@@ -40,20 +40,20 @@ SHOWN = 8
     caption_prompt=MAPPING.or_none(),
 )
 class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
-    """MMDetection's CocoDataset for files of every origin: same entries, same arguments.
+    """MMDetection's CocoDataset for files of any origin, with the same entries and arguments.
 
-    Differs from it: annotations without an outline are left out and counted, where training would stop at the first
-    one; a missing box is computed from the outline; classes are found by their names, each for itself, while there a
-    class that the file lacks, has twice or has in another order shifts the labels of later ones; images that the file
-    lists must be there; names of images may be absolute or have './' and backslashes. With ``test_mode`` the classes
-    must be those of the file in its order: MMDetection's CocoMetric reads the file again and numbers them so.
+    Differs from the host's class: annotations without an outline, at which its training would stop, are dropped and
+    counted. A missing box is computed from the outline. Each class is found by its name; in the host's class, a class
+    that is missing in the file, duplicated or in another position shifts the labels of later ones. All listed images
+    must exist. Image names may be absolute or contain './' and backslashes. With ``test_mode`` the classes must be
+    those of the file in its order, since MMDetection's CocoMetric reads the file again and numbers them in that order.
 
     Args:
-        **kwargs: of MMDetection's CocoDataset.
+        **kwargs: arguments of MMDetection's CocoDataset.
 
     Raises:
-        ValueError: if the file is no COCO instance JSON, has no image, no class of the class list or one twice, or an
-            image is missing.
+        ValueError: if the file is not a COCO instance JSON, has no images, has none of the classes or a duplicate one,
+            or an image is missing.
         FileNotFoundError: if the file or the folder of the images does not exist.
     """
 
@@ -77,28 +77,28 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
         return entries
 
     def _labels(self, content: InstanceFile) -> dict[int, int]:
-        """Category id to label, by name."""
+        """Labels by category id, found by name."""
         require_names(self.metainfo['classes'], f'of {type(self).__name__}')
         names = [name.strip() for name in content.categories.values()]
         labels = {name.strip(): label for label, name in enumerate(self.metainfo['classes'])}
         twice = sorted({name for name in names if name in labels and names.count(name) > 1})
         if twice:
             raise ValueError(
-                f'instance file {self.ann_file}: several categories have the names {twice}, expected one for each '
+                f'instance file {self.ann_file}: several categories have the same name: {twice}; expected one per '
                 'class. Fix: merge or rename them in the file.'
             )
         found = {number: labels[name.strip()] for number, name in content.categories.items() if name.strip() in labels}
         if not found:
             raise ValueError(
-                f"instance file {self.ann_file}: its 'categories' are {names[:SHOWN]}, none of them is one of the "
+                f"instance file {self.ann_file}: its 'categories' are {names[:SHOWN]}, none of which is among the "
                 f'classes {list(labels)[:SHOWN]}. Fix: set metainfo=dict(classes=(names), ...) of the dataset.'
             )
         if self.test_mode and list(found.values()) != list(range(len(labels))):
             raise ValueError(
-                f'instance file {self.ann_file}: its categories are, as far as they are classes, '
+                f'instance file {self.ann_file}: its categories that are classes have the order '
                 f'{[content.categories[number] for number in found][:SHOWN]}, but the class list is '
-                f"{list(labels)[:SHOWN]}. MMDetection's metric numbers classes as the file does. Fix: list all classes "
-                "in the file's 'categories', in the order of the class list."
+                f"{list(labels)[:SHOWN]}. MMDetection's metric uses the order of the file. Fix: list all classes in "
+                "the file's 'categories', in the order of the class list."
             )
         return found
 
@@ -116,7 +116,7 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
         note_repeated(names, content.notes)
 
     def _report(self, content: InstanceFile) -> None:
-        """Log what was left out."""
+        """Log what was dropped."""
         others = [name for number, name in content.categories.items() if number not in self.cat2label]
         absent = sorted(set(range(len(self.metainfo['classes']))) - set(self.cat2label.values()))
         if others:
@@ -124,12 +124,12 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
                 row['category_id'] not in self.cat2label for rows in content.annotations.values() for row in rows
             )
             self._warn(
-                f'{len(others)} categories of {self.ann_file} are not in the class list, their {count} annotations are '
-                f'left out: {_some(others)}'
+                f'{len(others)} categories of {self.ann_file} are not in the class list; their {count} annotations are '
+                f'dropped: {_some(others)}'
             )
         if absent:
             names = [self.metainfo['classes'][label] for label in absent]
-            self._warn(f'{len(absent)} classes are no category of {self.ann_file}: {_some(names)}')
+            self._warn(f'{len(absent)} classes are not among the categories of {self.ann_file}: {_some(names)}')
         for line in content.notes.lines():
             self._warn(line)
 

@@ -1,4 +1,4 @@
-"""Which files of a data set are images, which are label maps, and which belong together."""
+"""Separation of images from label maps, and pairing of both."""
 
 import codecs
 import re
@@ -11,7 +11,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.g
 EQUAL_SUFFIXES = ({'.jpg', '.jpeg'}, {'.tif', '.tiff'})
 """Two spellings of one format."""
 PAIR = re.compile(rf'(.+?(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))}))[\s,;]+(\S.*)', re.IGNORECASE)
-"""A line with an image file and a label file; names may hold blanks, since the first one ends with its suffix."""
+"""A line with an image file and a label file; names may contain blanks, since the first one ends with its suffix."""
 SHOWN = 3
 
 
@@ -30,12 +30,12 @@ class Listed(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """What lies in the folders of a data set.
+    """The files in the folders of a data set.
 
     Attributes:
-        images: path of each image, sorted, and its name without suffix, relative to the folder.
-        labels: the same of the label maps.
-        left_out: paths of other pictures in the image folder.
+        images: sorted paths of the images, with their names without suffix, relative to the folder.
+        labels: likewise for the label maps.
+        left_out: paths of other image files in the image folder.
     """
 
     images: dict[str, str]
@@ -44,7 +44,8 @@ class Folder(NamedTuple):
 
 
 def spellings(suffixes: Sequence[str]) -> list[str]:
-    """Endings in lower case that are meant: '_a.jpg' also means '_a.jpeg', '_a.tif' '_a.tiff', and the reverse.
+    """All equivalent suffixes in lower case: '_a.jpg' also stands for '_a.jpeg', '_a.tif' for '_a.tiff', and vice
+    versa.
 
     Args:
         suffixes: of file names, in any case.
@@ -57,7 +58,7 @@ def spellings(suffixes: Sequence[str]) -> list[str]:
 
 
 def ending_of(name: str, endings: Iterable[str]) -> str:
-    """The longest of some endings in lower case that a name has in any case; None is '' if none fits."""
+    """The longest of some lower-case suffixes that matches a name, ignoring case; '' if none matches."""
     return max((ending for ending in endings if name.lower().endswith(ending)), key=len, default='')
 
 
@@ -69,18 +70,18 @@ def sort_files(
     label_files: Iterable[str],
     label_suffix: str,
 ) -> Folder:
-    """Tell images from label maps; both may lie in one folder, or one folder in the other.
+    """Separate images from label maps; both may be in the same folder, or one folder inside the other.
 
-    A file that could be both is what its longer suffix says: with '.png' and '_mask.png', a_mask.png is a label map. If
-    both are equally long, it is what the inner folder says.
+    If a file matches both, the longer suffix decides: with '.png' and '_mask.png', a_mask.png is a label map. If both
+    are equally long, the inner folder decides.
 
     Args:
-        image_folder: of the images.
+        image_folder: folder of the images.
         image_files: all files below it, relative to it.
-        image_suffixes: endings of the images.
-        label_folder: of the label maps; None if there are none.
+        image_suffixes: suffixes of the images.
+        label_folder: folder of the label maps; None if there are none.
         label_files: all files below it.
-        label_suffix: ending of the label maps.
+        label_suffix: suffix of the label maps.
     """
     image_endings, label_endings = spellings(image_suffixes), spellings([label_suffix])
     label_of = {osp.normpath(osp.join(label_folder, file)): file for file in label_files} if label_folder else {}
@@ -110,11 +111,11 @@ def _is_inside(inner: str, outer: str) -> bool:
 
 
 def decode_list(content: bytes, path: str) -> str:
-    """The text of a list file in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it.
+    """Decode a list file in UTF-8, or in UTF-16 with a byte order mark, as written by PowerShell.
 
     Args:
-        content: of the file.
-        path: of the file, for messages.
+        content: content of the file.
+        path: path of the file, for messages.
 
     Raises:
         ValueError: if it is neither.
@@ -131,13 +132,12 @@ def decode_list(content: bytes, path: str) -> str:
 
 
 def parse_list(text: str) -> list[Listed]:
-    """The lines of a list file: a name, or the names of an image file and its label file.
+    """Parse the lines of a list file: a name, or the names of an image file and its label file.
 
-    Lines without a name are passed over; blanks and tabs around names, a byte order mark and any line ends are no part
-    of them.
+    Empty lines are skipped. Blanks and tabs around names, a byte order mark and line ends of any kind are removed.
 
     Args:
-        text: of the file.
+        text: text of the file.
     """
     listed = []
     for number, line in enumerate(re.split('\r\n|\n|\r', text.lstrip('\ufeff')), start=1):
@@ -150,12 +150,12 @@ def parse_list(text: str) -> list[Listed]:
 
 
 def candidates(folder: str, name: str, suffixes: Sequence[str]) -> list[str]:
-    """Paths where a listed name may lie, the likeliest first; backslashes may be part of it or stand for '/'.
+    """Possible paths of a listed name, most likely first; backslashes may belong to the name or stand for '/'.
 
     Args:
-        folder: of the files.
-        name: with or without one of the suffixes.
-        suffixes: as given, not only in lower case.
+        folder: folder of the files.
+        name: name with or without one of the suffixes.
+        suffixes: suffixes as configured, not lowered.
     """
     endings = spellings(suffixes)
     more = list(dict.fromkeys([*suffixes, *endings, *(end.upper() for end in endings)]))
@@ -167,11 +167,11 @@ def candidates(folder: str, name: str, suffixes: Sequence[str]) -> list[str]:
 
 
 def count_suffixes(paths: Iterable[str]) -> str:
-    """How many files there are of each suffix, such as "3 x '.PNG', 1 x '.tif'"; '' for no file."""
+    """Count the files by suffix, such as "3 x '.PNG', 1 x '.tif'"; '' for no files."""
     counts = Counter(osp.splitext(path)[1] for path in paths).most_common(SHOWN)
     return ', '.join(f'{count} x {suffix!r}' for suffix, count in counts)
 
 
 def some(items: Sequence) -> str:
-    """The first items, and that there are more."""
+    """The first items, with a mark if there are more."""
     return ', '.join(map(str, items[:SHOWN])) + (', ...' if len(items) > SHOWN else '')

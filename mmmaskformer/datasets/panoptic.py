@@ -7,7 +7,7 @@ from os import path as osp
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import MAPPING, PATH, checked
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, check_settings, checked, number
 from mmmaskformer.datasets.category_labels import labels_of_categories
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, chosen_metainfo, load_panoptic_metainfo
@@ -19,52 +19,52 @@ from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
 from mmmaskformer.registry import DATASETS
 
 PER_CLASS = ('isthing', 'category_ids', 'palette')
-FILTERS = {'filter_empty_gt', 'min_size'}
+FILTERS = {'filter_empty_gt': BOOLEAN, 'min_size': number(0)}
 FOLDERS = {'img', 'seg', 'labels'}
 
 
 @DATASETS.register_module()
 @checked(ann_file=PATH, filter_cfg=MAPPING.or_none(), **DATASET_SETTINGS)
 class PanopticDataset(NamesUnreadableImages, BaseDataset):
-    """Images with panoptic segmentations in COCO's form: one JSON file and a folder of PNG files.
+    """Images with panoptic segmentations in COCO's format: one JSON file and a folder of PNG files.
 
-    In a PNG a segment's pixels have R + 256 G + 65536 B equal to its id, 0 is void. The JSON lists 'images',
+    In a PNG, the pixels of a segment have R + 256 G + 65536 B equal to its id; 0 is void. The JSON lists 'images',
     'annotations' (one for each image: its PNG and 'segments_info' with id, category_id, area, iscrowd) and
-    'categories' (id, name, isthing). The label of a class is its position in the class list; things may stand
-    anywhere. Categories that the class list lacks become void.
+    'categories' (id, name, isthing). The label of a class is its position in the class list; things need not come
+    first. Categories that are not in the class list become void.
 
-    ``metainfo['category_ids']`` holds the ids of the file's categories in the order of the classes, for writing
-    results. In training it is left out: files that number the same classes otherwise can be concatenated.
+    ``metainfo['category_ids']`` has the ids of the file's categories in the order of the classes, for writing
+    results. It is omitted in training, so that files with other ids for the same classes can be concatenated.
 
     An entry has img_id, img_path, height, width, seg_map_path, ``segments_info`` (a list of dicts: id, category (the
-    label), is_thing (False for a crowd), iscrowd, area, a number or None) and ``void_ids``, the ids of segments of
-    left-out categories. Areas are not relied on: the pixels of the PNG count. With a folder of label maps it also has
-    ``semantic_label_path``, ``reduce_zero_label`` and ``label_map``, by which `mmmaskformer.SemanticMetric` reads them.
+    label), is_thing (False for a crowd), iscrowd, area, a number or None) and ``void_ids``, the ids of segments whose
+    category is not in the class list. Areas are not used; the pixels of the PNG count. With a folder of label maps it
+    also has ``semantic_label_path``, ``reduce_zero_label`` and ``label_map``, for `mmmaskformer.SemanticMetric`.
 
-    Differs from MMDetection's CocoPanopticDataset: that one numbers labels in the order of the file's categories, and
-    takes the first ones for things. It needs neither things first nor the module panopticapi.
+    Differs from MMDetection's CocoPanopticDataset, whose labels have the order of the file's categories with things
+    first. This class does not require that order, nor the module panopticapi.
 
     Args:
         ann_file: the JSON file.
         metainfo_file: the class list: a name such as 'coco_panoptic' or the path of a JSON file, see
             `mmmaskformer.datasets.metainfo.load_panoptic_metainfo`.
         metainfo: the class list itself, ``dict(classes=..., isthing=..., palette=..., category_ids=...)``, the last
-            two optional: without category_ids, classes are found by name. A data set with a list of its own needs
-            neither; ``dict(classes=...)`` with a part of its classes leaves the others out.
-        data_prefix: the folders, ``dict(img=..., seg=...)``; without seg only with test_mode, for images without
-            ground truth. ``labels=...`` names a folder of semantic label maps (NAME.png for each image NAME): semantic
-            metrics then compare with these, not with the classes of the segments.
+            two optional: without category_ids, classes are found by name. A data set with its own class list needs
+            neither; ``dict(classes=...)`` with some of its classes drops the others.
+        data_prefix: the folders, ``dict(img=..., seg=...)``; seg is optional only with test_mode, for images without
+            ground truth. ``labels=...`` is a folder of semantic label maps (NAME.png for each image NAME): semantic
+            metrics then compare with these instead of the classes of the segments.
         reduce_zero_label: whether ids in these label maps start at 1 and 0 is ignored.
-        filter_cfg: for training only, ``dict(filter_empty_gt=True)`` leaves out images without a segment to learn
-            (void, crowds and left-out categories do not count), ``min_size`` those with a side of fewer pixels. The
-            number is logged. None keeps all, as published.
-        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
-        **kwargs: of mmengine's BaseDataset, which knows no others: data_root, pipeline, test_mode, indices, ...
+        filter_cfg: for training only; ``dict(filter_empty_gt=True)`` drops images without a trainable segment (void,
+            crowds and other categories do not count), ``min_size`` drops images with a shorter side. The number is
+            logged. None keeps all, as published.
+        backend_args: as in `mmengine.fileio.get`, for files that are not on disk.
+        **kwargs: arguments of mmengine's BaseDataset: data_root, pipeline, test_mode, indices, ...
 
     Raises:
-        ValueError: if the class list is missing or wrong, the JSON is not a panoptic one or does not fit the class
-            list, ids occur twice, a PNG or image is missing, the filter leaves nothing, or the pipeline parts images
-            and segments.
+        ValueError: if the class list is missing or invalid, the JSON is not a panoptic one or does not match the class
+            list, ids occur twice, a PNG or image is missing, the filter drops all images, or the pipeline separates
+            images from segments.
         FileNotFoundError: if the JSON, a folder or the class list does not exist.
     """
 
@@ -86,9 +86,10 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
                 f'{name}: data_prefix is {data_prefix}, expected dict(img=the folder of the images, seg=the folder of '
                 'the panoptic PNG files), and optionally labels=the folder of semantic label maps. Fix: set these keys.'
             )
-        if filter_cfg is not None and set(filter_cfg) - FILTERS:
+        if filter_cfg is not None and set(filter_cfg) - set(FILTERS):
             raise ValueError(f'{name}: filter_cfg is {filter_cfg}, expected only the keys {sorted(FILTERS)}.')
-        # Not by the name that data sets of label maps have, from which they are told.
+        check_settings(f'{name}.filter_cfg', filter_cfg or {}, FILTERS)
+        # Not under the name of data sets with label maps, which is used to distinguish both kinds.
         self._labels_from_one = reduce_zero_label
         self.backend_args = backend_args
         super().__init__(
@@ -131,16 +132,16 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         return [self._entry(image, content.annotations.get(image['id']), labels) for image in content.images]
 
     def _wants_segments(self) -> bool:
-        """Whether there is a folder of PNG files; raises if training needs one."""
+        """Whether there is a folder of PNG files; raises if there is none for training."""
         if 'seg' not in self.data_prefix and not self.test_mode:
             raise ValueError(
                 f"{type(self).__name__}: data_prefix is {self.data_prefix}, expected also 'seg', the folder of the "
-                'panoptic PNG files, for training. Fix: add it; only with test_mode=True it may be absent.'
+                'panoptic PNG files, for training. Fix: add it; it is optional only with test_mode=True.'
             )
         return 'seg' in self.data_prefix
 
     def _locate(self, content: PanopticFile, with_segments: bool) -> None:
-        """Replace the names of images and PNG files by those they have below the folders of ``data_prefix``."""
+        """Replace the names of images and PNG files by their names below the folders of ``data_prefix``."""
         wanted = {'img': content.images} | ({'seg': list(content.annotations.values())} if with_segments else {})
         for key, rows in wanted.items():
             located = self._located([row['file_name'] for row in rows], key, content)
@@ -164,14 +165,14 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         )
 
     def _label_map(self) -> dict[int, int] | None:
-        """From the labels in semantic label maps to those of the chosen classes; None if these are all."""
+        """Map from the labels in semantic label maps to those of the selected classes; None if all are selected."""
         every, chosen = self.METAINFO.get('classes', ()), self._metainfo['classes']
         if not every or tuple(every) == tuple(chosen):
             return None
         return {label: chosen.index(name) if name in chosen else IGNORE_INDEX_8BIT for label, name in enumerate(every)}
 
     def _report(self, content: PanopticFile, labels: Mapping[int, int]) -> None:
-        """Log which categories of the file are no class, and what was read although it is not as COCO writes it."""
+        """Log categories of the file that are not in the class list, and accepted deviations from COCO's format."""
         others = [f'{row["name"]} ({number})' for number, row in content.categories.items() if number not in labels]
         if others:
             self._warn(
@@ -185,7 +186,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         print_log(f'{type(self).__name__}: {text}', logger='current', level=logging.WARNING)
 
     def _entry(self, image: Mapping, annotation: Mapping | None, labels: Mapping[int, int]) -> dict:
-        """One image in the form that the transforms expect."""
+        """The entry of an image, as the transforms expect it."""
         entry = {
             'img_id': image['id'],
             'img_path': osp.join(self.data_prefix['img'], image['file_name']),
@@ -220,13 +221,13 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         return entry | {'seg_map_path': path, 'segments_info': segments, 'void_ids': void_ids}
 
     def filter_data(self) -> list[dict]:
-        """Leave out images as ``filter_cfg`` says, in training only.
+        """Filter the images with ``filter_cfg``, in training only.
 
         Returns:
-            The entries that stay.
+            The remaining entries.
 
         Raises:
-            ValueError: if none stays.
+            ValueError: if none remains.
         """
         if self.test_mode or not self.filter_cfg:
             return self.data_list
@@ -235,8 +236,8 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         large = [entry for entry in self.data_list if min(entry['height'], entry['width']) >= least]
         kept = [entry for entry in large if not empty or _labels_of(entry)]
         told = (
-            f'{len(self.data_list)} images, {len(self.data_list) - len(large)} smaller than min_size={least} and '
-            f'{len(large) - len(kept)} without a segment to learn left out, {len(kept)} stay'
+            f'{len(self.data_list)} images, {len(kept)} of which are kept: {len(self.data_list) - len(large)} are '
+            f'smaller than min_size={least}, {len(large) - len(kept)} have no trainable segment'
         )
         if not kept:
             raise ValueError(
@@ -247,7 +248,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         return kept
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Labels in an image, one for each segment that is no crowd; for samplers that balance classes.
+        """Labels in an image, one for each segment except crowds; for samplers that balance classes.
 
         Args:
             idx: of the image.

@@ -30,16 +30,16 @@ class CocoPanopticDataset(PanopticDataset):
 class ADE20KPanopticDataset(PanopticDataset):
     """ADE20K panoptic: the 150 classes of the semantic benchmark in their order, 100 of them things.
 
-    Expects, below ``data_root`` (ADEChallengeData2016), the folders that the published preparation script makes::
+    Expects, below ``data_root`` (ADEChallengeData2016), the folders that the published preparation script creates::
 
         images/training/ images/validation/                       images
         ade20k_panoptic_train.json, ade20k_panoptic_val.json      categories 0 to 149
         ade20k_panoptic_train/, ade20k_panoptic_val/              PNG files
         annotations/validation/                                   label maps of the semantic benchmark, ids 1 to 150
 
-    Its files list some segments that others cover wholly; they stay targets with an empty mask, as published.
+    The files list some segments that others cover completely; they are kept as targets with empty masks, as published.
 
-    Differs from MMDetection's ADE20KPanopticDataset, which puts the 100 things first; class names are those of
+    Differs from MMDetection's ADE20KPanopticDataset, which has the 100 things first; class names are those of
     MMSegmentation.
 
     Args:
@@ -72,7 +72,7 @@ class CamVidPanopticDataset(PanopticDataset):
 
 @DATASETS.register_module()
 class ScenesPanopticDataset(PanopticDataset):
-    """The invented scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, things and stuff mixed.
+    """The synthetic scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, things and stuff mixed.
 
     Expects, below ``data_root``, what `mmmaskformer.datasets.scenes.files.write_scenes` writes::
 

@@ -1,8 +1,8 @@
-"""Which transforms of the hosts keep segments with their image: what a pipeline must not contain, checked by name.
+"""A check that a pipeline has no transforms that separate images from their annotations, with a table by name.
 
-Some transforms of MMDetection, MMSegmentation and mmcv move an image and leave its label map, segment map or instance
-masks where they were. Most keep the size, so that nothing shows it afterwards. The tests run every transform that the
-three packages register and compare the moved map with the moved image; the table here holds the result.
+Some transforms of MMDetection, MMSegmentation and mmcv move an image but not its label map, segment map or instance
+masks. Most do not change the size, so the result looks valid. The tests run every transform that the three packages
+register and compare the moved map with the moved image; the table contains the results.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ LABELS, SEGMENTS, MASKS = 'label map', 'segment map', 'instance masks'
 MAPS = frozenset({LABELS, SEGMENTS})
 ALL = MAPS | {MASKS}
 
-# transform → what it leaves behind, or spoils
+# transform → annotations that it does not move, or damages
 MOVERS: dict[str, frozenset[str]] = {
     **dict.fromkeys(('mmcv.Resize', 'mmcv.Pad', 'mmcv.CenterCrop', 'mmcv.RandomFlip'), frozenset({MASKS})),
     **dict.fromkeys(
@@ -63,13 +63,13 @@ MOVERS: dict[str, frozenset[str]] = {
     ),
 }
 REASONS = {
-    'mmdet.Albu': 'does not hand it on to albumentations; use mmseg.Albu',
-    'mmseg.RandomMosaic': 'puts several images together, whose segments have the same numbers',
-    'mmseg.RandomRotFlip': 'interpolates between labels where it rotates; use RandomRotate and RandomFlip',
-    'mmseg.SegRescale': 'rescales the map and not the image',
-    'mmdet.SegRescale': 'rescales the map and not the image',
+    'mmdet.Albu': 'does not pass it to albumentations; use mmseg.Albu',
+    'mmseg.RandomMosaic': 'combines several images, whose segments have the same numbers',
+    'mmseg.RandomRotFlip': 'interpolates between labels when it rotates; use RandomRotate and RandomFlip',
+    'mmseg.SegRescale': 'rescales the map but not the image',
+    'mmdet.SegRescale': 'rescales the map but not the image',
 }
-# transform, or a base class of it → its attribute that holds the label of uncovered pixels
+# transform, or one of its base classes → attribute with the label for uncovered pixels
 FILLS = {
     'mmcv.Pad': 'pad_val',
     'mmseg.RandomCutOut': 'seg_fill_in',
@@ -84,10 +84,10 @@ NO_SEGMENT_FILLS = (255, 0)
 
 
 def transforms_of(pipeline, _seen: set[int] | None = None) -> Iterator:
-    """All transforms of a pipeline in their order, also those inside others such as RandomChoice.
+    """All transforms of a pipeline in order, including those inside others such as RandomChoice.
 
     Args:
-        pipeline: a transform, a list of them, or whatever else holds some.
+        pipeline: a transform, a list of transforms, or another container of transforms.
     """
     seen = set() if _seen is None else _seen
     if isinstance(pipeline, Mapping):
@@ -109,7 +109,7 @@ def names_of(transform) -> list[str]:
 
 
 def loaded_by(transform) -> set[str]:
-    """What an annotation loader loads: some of `LABELS`, `SEGMENTS`, `MASKS`; nothing for other transforms."""
+    """The annotations that a loader loads, of `LABELS`, `SEGMENTS` and `MASKS`; empty for other transforms."""
     names = names_of(transform)
     if 'mmmaskformer.LoadPanopticAnnotations' in names:
         return {SEGMENTS}
@@ -122,17 +122,17 @@ def loaded_by(transform) -> set[str]:
 
 
 def check_pipeline(pipeline: Sequence, *, where: str, test_mode: bool = False, ignore_index: int | None = None) -> None:
-    """Check that image and annotations stay together on their way through a pipeline.
+    """Check that a pipeline moves images and annotations together.
 
     Args:
-        pipeline: transforms, built.
-        where: the pipeline is, for the message.
-        test_mode: images may be moved before the annotations are loaded, which keep the size of their file.
-        ignore_index: of the dataset, label of pixels without a class; None if it tells none.
+        pipeline: built transforms.
+        where: description of the pipeline, for the message.
+        test_mode: whether images may be moved before annotations are loaded, which then have the size of their file.
+        ignore_index: the dataset's label of pixels without a class; None if unknown.
 
     Raises:
-        ValueError: if a transform moves the image and leaves what was loaded for it, or fills uncovered pixels of a
-            map with a number that is a class or a segment, or swaps labels that a segment map does not hold.
+        ValueError: if a transform moves the image but not its annotations, fills uncovered pixels of a map with the
+            number of a class or segment, or swaps labels, which a segment map does not contain.
     """
     loaded: set[str] = set()
     movers: list[str] = []
@@ -141,7 +141,7 @@ def check_pipeline(pipeline: Sequence, *, where: str, test_mode: bool = False, i
         kinds = loaded_by(transform)
         if kinds and movers and not test_mode:
             raise ValueError(
-                f'{where}: {movers[0]} moves the image before {name} loads its annotations, which are not moved. '
+                f'{where}: {movers[0]} moves the image before {name} loads its annotations, which are then not moved. '
                 f'Fix: put {name} directly after the transform that loads the image.'
             )
         loaded |= kinds
@@ -149,20 +149,20 @@ def check_pipeline(pipeline: Sequence, *, where: str, test_mode: bool = False, i
             movers.append(name)
         left = sorted(loaded & MOVERS.get(name, frozenset()))
         if left:
-            reason = REASONS.get(name, f'moves the image and leaves the {" and the ".join(left)} behind')
+            reason = REASONS.get(name, f'moves the image but not the {" and the ".join(left)}')
             raise ValueError(
                 f'{where}: {name} cannot be used with the {left[0]}: it {reason}. Fix: remove {name} from the pipeline.'
             )
         if SEGMENTS in loaded and getattr(transform, 'swap_seg_labels', None) is not None:
             raise ValueError(
                 f'{where}: {name} has swap_seg_labels={transform.swap_seg_labels}, which swaps labels of a label map; '
-                'a segment map holds numbers of segments, whose labels would stay. Fix: remove swap_seg_labels.'
+                'a segment map has segment numbers instead of labels. Fix: remove swap_seg_labels.'
             )
         _check_fill(transform, loaded, ignore_index, where)
 
 
 def _check_fill(transform, loaded: set[str], ignore_index: int | None, where: str) -> None:
-    """Raise a `ValueError` if a transform fills a map with what is neither ignored nor void."""
+    """Raise a `ValueError` if a transform fills a map with a value that is neither ignored nor void."""
     if SEGMENTS in loaded:
         expected, kind = NO_SEGMENT_FILLS, SEGMENTS
     elif LABELS in loaded and ignore_index is not None:
@@ -179,27 +179,27 @@ def _check_fill(transform, loaded: set[str], ignore_index: int | None, where: st
 
 
 def _fill_of(transform) -> dict[str, int | None]:
-    """What a transform writes into uncovered pixels of a map, by the name of the argument that sets it."""
+    """The values that a transform writes to uncovered pixels of a map, by the argument that sets them."""
     if type(transform).__module__.split('.')[0] == 'albumentations':
         return _albumentations_fill(transform)
     name = next((name for name in names_of(transform) if name in FILLS), None)
-    # Pad may repeat the border instead.
+    # Pad may replicate the border instead.
     if name is None or getattr(transform, 'padding_mode', 'constant') != 'constant':
         return {}
     fill = getattr(transform, FILLS[name], 255)
     if isinstance(fill, Mapping):
         return {f"{FILLS[name]}['seg']": fill.get('seg', 255)}
-    # RandomCutOut leaves the labels as they are by default.
+    # RandomCutOut does not change the labels by default.
     return {} if name == 'mmseg.RandomCutOut' and fill is None else {FILLS[name]: fill}
 
 
 def _albumentations_fill(transform) -> dict[str, int]:
-    """The same for a transform inside MMSegmentation's Albu; before albumentations 2 it is called 'mask_value'."""
+    """Like `_fill_of`, for a transform inside MMSegmentation's Albu; albumentations 1 calls it 'mask_value'."""
     attribute = next((name for name in ('fill_mask', 'mask_value') if hasattr(transform, name)), None)
     if attribute is None or getattr(transform, 'border_mode', 0) != 0 or not getattr(transform, 'pad_if_needed', True):
         return {}
     fill = getattr(transform, attribute)
-    if fill is None:  # what moves no pixels leaves the map as it is
+    if fill is None:  # transforms that move no pixels do not change the map
         return {attribute: 0} if hasattr(transform, 'border_mode') else {}
     return {attribute: fill}
 
@@ -209,7 +209,7 @@ def leaves_of(dataset, outer: Iterable = ()) -> Iterator[tuple[object, list]]:
 
     Args:
         dataset: with or without wrappers.
-        outer: transforms that come after those of the dataset.
+        outer: transforms that are applied after those of the dataset.
 
     Yields:
         A dataset that reads data itself, and the list of its transforms followed by those of the wrappers.
@@ -229,7 +229,7 @@ def check_pipelines(dataset, where: str = '') -> None:
 
     Args:
         dataset: with or without wrappers.
-        where: it is used, for the message.
+        where: description of its use, for the message.
 
     Raises:
         ValueError: see `check_pipeline`.

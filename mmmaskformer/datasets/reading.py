@@ -1,4 +1,4 @@
-"""What our data sets do where an image file cannot be read."""
+"""Error handling of our data sets for image files that cannot be read."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from mmmaskformer.formats.unreadable import describe_unreadable, is_decoding_err
 
 
 class NamesUnreadableImages:
-    """A data set whose error for an image that cannot be decoded names the file and the reason.
+    """Mixin for data sets: an image that cannot be decoded raises an error with its path and the reason.
 
-    The hosts' loader fails with an error of OpenCV that names neither for an empty file.
+    For an empty file, the hosts' loader fails with an error of OpenCV without path or reason.
     """
 
     def prepare_data(self, idx: int) -> Any:
-        """An image after the pipeline.
+        """Load an image and apply the pipeline.
 
         Args:
             idx: of the image.

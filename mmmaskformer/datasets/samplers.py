@@ -1,4 +1,4 @@
-"""The order of the training samples and the chance of their augmentation, both a function of seed and position."""
+"""The order of training samples and the random numbers of their augmentation, as functions of seed and position."""
 
 import itertools
 import random
@@ -13,18 +13,19 @@ from mmmaskformer.registry import DATA_SAMPLERS
 
 
 class Draw(int):
-    """Index of a sample that also knows its place in the endless sequence of all samples of a run.
+    """Index of a sample, with its position in the infinite sequence of all samples of a run.
 
     Attributes:
         position: int, counted over all ranks.
-        seed: of the run. It comes with each sample: data-loading workers may be older than a resumed run's seed.
+        seed: seed of the run. It is stored in each sample, since data-loading workers may have been started before the
+            seed of a resumed run was restored.
     """
 
     position: int
     seed: int
 
     def __new__(cls, index: int, position: int, seed: int) -> 'Draw':
-        """An int that remembers position and seed."""
+        """Create the index."""
         draw = super().__new__(cls, index)
         draw.position, draw.seed = position, seed
         return draw
@@ -34,21 +35,21 @@ class Draw(int):
 
 
 class SeededSamples:
-    """Reads a batch of samples, each after numpy, Python and torch were seeded for its position.
+    """Reads a batch of samples; numpy, Python and torch are seeded for the position of each sample.
 
-    torch's data loader calls this in place of ``dataset[index]`` if the dataset has it as ``__getitems__``. Wrappers
-    such as RepeatDataset, ConcatDataset and MultiImageMixDataset draw from the same generators, so what they choose
-    depends on the position as well.
+    torch's data loader calls this instead of ``dataset[index]`` if it is the dataset's ``__getitems__``. Wrappers such
+    as RepeatDataset, ConcatDataset and MultiImageMixDataset use the same generators, so their random choices depend on
+    the position as well.
 
     Args:
-        dataset: what the data loader reads, wrappers included.
+        dataset: dataset of the data loader, including wrappers.
     """
 
     def __init__(self, dataset: Sequence):
         self.dataset = dataset
 
     def __call__(self, indices: Sequence[int]) -> list:
-        """Read the samples at ``indices``; those that are no `Draw` are read without seeding."""
+        """Read the samples at ``indices``; an index that is not a `Draw` is read without seeding."""
         return [self._read(index) for index in indices]
 
     def _read(self, index: int):
@@ -58,7 +59,7 @@ class SeededSamples:
 
 
 def seed_augmentation(seed: int, position: int) -> None:
-    """Seed numpy, Python and torch on the CPU for one sample; some ten microseconds.
+    """Seed numpy, Python and torch on the CPU for one sample; takes about ten microseconds.
 
     Args:
         seed: of the run, >= 0.
@@ -67,25 +68,24 @@ def seed_augmentation(seed: int, position: int) -> None:
     words = np.random.SeedSequence([seed, position]).generate_state(4)
     np.random.seed(words)
     random.seed(words.tobytes())
-    # not torch.manual_seed, which in a process without CUDA keeps a note for every call
+    # not torch.manual_seed, which queues a callback at every call in a process without CUDA
     torch.default_generator.manual_seed(int(words[:2].view(np.uint64)[0]) >> 1)
 
 
 @DATA_SAMPLERS.register_module()
 @checked(shuffle=BOOLEAN, seed=whole(0).or_none(), by_epoch=BOOLEAN)
 class ResumableSampler(InfiniteSampler):
-    """The order of mmengine's InfiniteSampler or, by epoch, of its DefaultSampler; starts anywhere, fixes augmentation.
+    """The order of mmengine's InfiniteSampler or, by epoch, of its DefaultSampler, with a start at any sample.
 
-    A resumed run neither reads nor counts the samples already seen, and the images that it gets are those of a run
-    that was never interrupted, whatever the number of data-loading workers. On construction it gives the dataset the
-    method ``__getitems__``, see `SeededSamples`. A transform with a generator or memory of its own (albumentations,
-    CachedMosaic) is outside of this.
+    A resumed run does not read samples again, and its images equal those of an uninterrupted run for any number of
+    data-loading workers. The constructor adds the method ``__getitems__`` to the dataset, see `SeededSamples`.
+    Transforms with their own generator or cache (albumentations, CachedMosaic) are not covered.
 
     Args:
-        dataset: what the data loader reads.
+        dataset: dataset of the data loader.
         shuffle: whether each pass over the data has another order.
-        seed: of the run; mmengine's runner sets it.
-        by_epoch: for training by epoch, ``train_cfg.by_epoch=True``: an iterator ends with the pass over the data.
+        seed: seed of the run; mmengine's runner sets it.
+        by_epoch: for epoch-based training, ``train_cfg.by_epoch=True``: an iterator ends after a pass over the data.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, by_epoch: bool = False):
@@ -96,11 +96,15 @@ class ResumableSampler(InfiniteSampler):
         dataset.__getitems__ = SeededSamples(dataset)
 
     def start_at(self, start: int) -> None:
-        """Let the next iterator begin after ``start`` samples of this rank; by epoch, of the pass."""
+        """Start the next iterator after ``start`` samples of all ranks together; by epoch, of the pass.
+
+        Args:
+            start: number of samples; it need not be a multiple of the number of ranks.
+        """
         self.start = start
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which pass over the data the next iterator is for; mmengine's DistSamplerSeedHook does."""
+        """Set the pass over the data of the next iterator; called by mmengine's DistSamplerSeedHook."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -108,21 +112,22 @@ class ResumableSampler(InfiniteSampler):
         return -(-self.size // self.world_size) if self.by_epoch else self.size
 
     def __iter__(self) -> Iterator[Draw]:
-        """Yield the samples of this rank; without end, or by epoch those of one pass."""
+        """Yield the samples of this rank, infinitely or, by epoch, for one pass."""
         return self._of_pass() if self.by_epoch else self._without_end()
 
     def _of_pass(self) -> Iterator[Draw]:
-        """The order of mmengine's DefaultSampler, which repeats the first samples for ranks that would get fewer."""
-        start, self.start = self.start, 0  # later passes are whole
+        """The order of mmengine's DefaultSampler, which repeats the first samples until all ranks have equally many."""
+        start, self.start = self.start, 0  # later passes are complete
         generator = torch.Generator()
         generator.manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         total = len(self) * self.world_size
-        for number in range(self.rank + start * self.world_size, total, self.world_size):
+        rest = -(-max(total - start, 0) // self.world_size) * self.world_size  # as many samples for each rank
+        for number in range(start + self.rank, start + rest, self.world_size):
             yield Draw(int(order[number % self.size]), self.epoch * total + number, self.seed)
 
     def _without_end(self) -> Iterator[Draw]:
-        position = self.rank + self.start * self.world_size
+        position = self.rank + self.start
         first_pass, skipped = divmod(position, self.size)
         passes = itertools.islice(self._passes(), first_pass, None)
         indices = itertools.islice(itertools.chain.from_iterable(passes), skipped, None, self.world_size)
@@ -131,7 +136,7 @@ class ResumableSampler(InfiniteSampler):
             position += self.world_size
 
     def _passes(self) -> Iterator[list[int]]:
-        """The order of each pass over the data; passes that are skipped cost a permutation, some milliseconds."""
+        """The order of each pass over the data; a skipped pass costs a permutation, some milliseconds."""
         generator = torch.Generator()
         generator.manual_seed(self.seed)
         while True:

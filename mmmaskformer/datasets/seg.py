@@ -31,31 +31,30 @@ from mmseg.datasets import BaseSegDataset  # isort: skip
     **DATASET_SETTINGS,
 )
 class MaskFormerSegDataset(NamesUnreadableImages, BaseSegDataset):
-    """Images with label maps in two folders, checked when it is built: every image has its map and the reverse.
+    """Images and label maps in two folders; checked on construction that each image has a label map and vice versa.
 
-    An entry is what mmseg's transforms expect, plus ``num_classes`` and ``ignore_index``, which our transforms read.
-    For data with labels of more than 8 bits set ``ignore_index=65535`` and load with
-    ``mmmaskformer.LoadSegAnnotations``.
+    Entries are as mmseg's transforms expect, plus ``num_classes`` and ``ignore_index``, which our transforms read. For
+    labels of more than 8 bits set ``ignore_index=65535`` and load with ``mmmaskformer.LoadSegAnnotations``.
 
-    Differs from mmseg's BaseSegDataset: that one takes an empty or missing folder for a data set of length 0 or
-    fails in a worker, and maps the classes left out of ``metainfo`` to 255 whatever ``ignore_index`` is.
+    Differs from mmseg's BaseSegDataset, which treats an empty or missing folder as a data set of length 0 or fails in a
+    worker, and maps classes that are not in ``metainfo`` to 255 regardless of ``ignore_index``.
 
     Args:
         metainfo_file: the class list: a name such as 'camvid' or the path of a JSON file, see
             `mmmaskformer.datasets.metainfo.load_metainfo`.
-        metainfo: the class list itself, ``dict(classes=..., palette=...)``; instead of ``metainfo_file``. A data set
-            with a list of its own needs neither; a part of its classes leaves the others out.
-        img_suffix: what image files end in, or several such endings. Upper and lower case are the same, and so are
-            '.jpg' and '.jpeg', '.tif' and '.tiff'. Other pictures in the folder are left out, with a warning.
-        **kwargs: of mmseg's BaseSegDataset, which knows no others: data_root, data_prefix
-            (``dict(img_path=..., seg_map_path=...)``, which may be one folder; without seg_map_path only with
+        metainfo: the class list itself, ``dict(classes=..., palette=...)``, instead of ``metainfo_file``. A data set
+            with its own class list needs neither; if some of its classes are given, the others are ignored.
+        img_suffix: suffix of image files, or several suffixes. Case does not matter; '.jpg' equals '.jpeg', '.tif'
+            equals '.tiff'. Other image files in the folder are ignored, with a warning.
+        **kwargs: arguments of mmseg's BaseSegDataset: data_root, data_prefix
+            (``dict(img_path=..., seg_map_path=...)``, which may be the same folder; seg_map_path is optional only with
             test_mode), seg_map_suffix ('.png'), ann_file (a text file with a name, or an image file and a label file,
             in each line), reduce_zero_label, ignore_index, pipeline, test_mode, ...
 
     Raises:
         ValueError: if there is no class list or two, a class name occurs twice, ``ignore_index`` is one of the classes
-            or no label of a file, the image folder has no images, images and label maps do not pair up, or the
-            pipeline parts them.
+            or not a valid label, the image folder has no images, images and label maps do not match, or the pipeline
+            separates them.
         FileNotFoundError: if the class list, a folder or ``ann_file`` does not exist.
     """
 
@@ -122,9 +121,9 @@ class MaskFormerSegDataset(NamesUnreadableImages, BaseSegDataset):
         print_log(f'{type(self).__name__}: {text}', logger='current', level=logging.WARNING)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Labels in an image, ascending; for wrappers that balance classes, which ask twice for every image.
+        """Labels in an image, ascending, for wrappers that balance classes.
 
-        Reads the label map at the first time.
+        The label map is read at the first call only; the wrappers call twice for every image.
 
         Args:
             idx: of the image.
@@ -140,7 +139,7 @@ class MaskFormerSegDataset(NamesUnreadableImages, BaseSegDataset):
         return known[info['seg_map_path']]
 
     def _ignoring_label_map(self) -> dict[int, int] | None:
-        """The host's map from all classes to the chosen ones, the others to our ``ignore_index`` instead of 255."""
+        """The host's map from all classes to the selected ones, with our ``ignore_index`` instead of 255 for others."""
         if self.label_map is None:
             return None
         every = self.METAINFO['classes']
@@ -181,12 +180,12 @@ class CamVidDataset(MaskFormerSegDataset):
 
 @DATASETS.register_module()
 class ScenesDataset(MaskFormerSegDataset):
-    """The invented scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, as its writer lays them out.
+    """The synthetic scenes of `mmmaskformer.datasets.scenes.scenes`, 9 classes, as its writer lays them out.
 
     Folders ``images/{train,val}`` and ``annotations/{train,val}`` (both .png, ids 0 to 8, 255 ignored).
 
     Args:
-        img_suffix: ending of the image files.
+        img_suffix: suffix of the image files.
         **kwargs: see `MaskFormerSegDataset`.
     """
 

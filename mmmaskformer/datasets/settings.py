@@ -1,4 +1,4 @@
-"""What our data sets and their hosts' bases take alike, and what it may be."""
+"""Common settings of our data sets and their host base classes, with types and ranges."""
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, Check, list_of, whole
 

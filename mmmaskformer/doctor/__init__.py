@@ -1,4 +1,4 @@
-"""Tells what is installed, what does not fit together and how to repair it: ``python -m mmmaskformer.doctor``.
+"""Reports the installed packages, incompatibilities and repairs: ``python -m mmmaskformer.doctor``.
 
-Needs nothing but Python, so that it also runs where everything else is missing.
+Imports only the standard library, so that it runs even if everything else is missing.
 """

@@ -1,4 +1,4 @@
-"""``python -m mmmaskformer.doctor``: prints the installed stack, what is wrong with it and how to repair it."""
+"""``python -m mmmaskformer.doctor``: prints the installed packages, their incompatibilities and how to repair them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmmaskformer.doctor.stack import OPTIONAL, PROVIDERS, SHOWN, Stack, read_st
 
 
 def table(stack: Stack) -> str:
-    """The stack as lines of name and version; what is missing shows a dash."""
+    """Format the installed packages as lines of name and version; a dash marks missing ones."""
     rows = [
         ('mmmaskformer', __version__),
         ('python', f'{".".join(map(str, stack.python))} on {platform.system()} {platform.machine()}'),
@@ -26,7 +26,7 @@ def table(stack: Stack) -> str:
 
 
 def _has_twin(name: str, stack: Stack) -> bool:
-    """Whether an absent distribution needs no line: another provides the same, it is not the usual one, or optional."""
+    """Whether an absent distribution needs no line: it is optional or unusual, or another one provides the same."""
     if name in OPTIONAL:
         return True
     return any(name in names and (name != names[0] or stack.providers(key)) for key, names in PROVIDERS.items())
@@ -41,7 +41,7 @@ def _remark(name: str, stack: Stack) -> str:
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings in words, each with its repair, and whether training can start."""
+    """Format the findings, each with its repair, and state whether training can start."""
     lines = []
     for finding in findings:
         lines += [f'{finding.level.upper()}: {finding.problem}', f'    repair: {finding.repair}']
@@ -51,13 +51,13 @@ def report(findings: list[Finding]) -> str:
 
 
 def check(time_limit: float) -> int:
-    """Print everything.
+    """Print the report.
 
     Args:
-        time_limit: for the trial imports, in seconds.
+        time_limit: limit of the trial imports, in seconds.
 
     Returns:
-        0 when training can start, 1 when not.
+        0 if training can start, otherwise 1.
     """
     stack = read_stack(time_limit)
     findings = diagnose(stack)
@@ -66,10 +66,10 @@ def check(time_limit: float) -> int:
 
 
 def main() -> int:
-    """Print everything; returns 0 when training can start, 1 when not."""
+    """Print the report; return 0 if training can start, otherwise 1."""
     parser = argparse.ArgumentParser(prog='python -m mmmaskformer.doctor', description=__doc__)
     parser.add_argument(
-        '--time-limit', type=float, default=300, metavar='SECONDS', help='for the trial imports (default: 300)'
+        '--time-limit', type=float, default=300, metavar='SECONDS', help='limit of the trial imports (default: 300)'
     )
     return check(parser.parse_args().time_limit)
 

@@ -1,4 +1,4 @@
-"""The known conflicts: what is wrong with a stack, and the one command that repairs each."""
+"""The known conflicts between installed packages, each with the command that repairs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUPPORTED = requirements()
 LITE = f"pip install '{SUPPORTED['mmcv-lite']}'"
 NEW_ENVIRONMENT = 'python3.11 -m venv env && . env/bin/activate && pip install -e ".[lite]"'
 
-# what the package itself needs: a host may be missing, and rules of their own look after these
+# checked by rules of their own, since one host may be missing
 OWN_RULES = ('torch', 'setuptools', 'mmcv', 'openmim', 'click')
 
 # clicks with which openmim 0.3.7 cannot search for models, and the first with which it cannot start slurm jobs
@@ -34,7 +34,7 @@ FIRST_WITH_NUMPY_2 = {
     'opencv-python-headless': '4.10',
 }
 
-# a part of an import's error → what it means, and the repair
+# part of an import error → meaning and repair
 IMPORT_HINTS = {
     'libGL.so': (
         'OpenCV needs a graphics library that servers lack',
@@ -51,7 +51,7 @@ IMPORT_HINTS = {
 
 
 class Finding(NamedTuple):
-    """One thing to tell. Only errors keep training from starting."""
+    """One finding. Only errors prevent training from starting."""
 
     level: Literal['error', 'warning', 'note']
     problem: str
@@ -65,7 +65,7 @@ def diagnose(stack: Stack) -> list[Finding]:
         stack: what is installed.
 
     Returns:
-        Errors first, then warnings, then notes; empty if there is nothing to say.
+        Errors first, then warnings, then notes; empty if there are no findings.
     """
     rules = (
         _python,
@@ -104,7 +104,7 @@ def _missing(stack: Stack) -> Iterator[Finding]:
 
 
 def needed() -> list[str]:
-    """What must be installed whichever the provider; not what `PROVIDERS` lists, nor what other rules look after."""
+    """Required distributions, except those in `PROVIDERS` and those that other rules check."""
     provided = {name for names in PROVIDERS.values() for name in names}
     others = provided | {'python', 'setuptools', 'ftfy', 'regex'}
     return [name for name, requirement in SUPPORTED.items() if requirement.extra is None and name not in others]
@@ -152,7 +152,7 @@ def _duplicates(stack: Stack) -> Iterator[Finding]:
         found = stack.providers(import_name)
         if len(found) < 2:
             continue
-        # a fork was chosen by the user; its upstream twin came along with some other package's requirements
+        # the user chose the fork; its upstream counterpart was installed as a requirement of another package
         fork = next((name for name in found if name.startswith('onedl-')), None)
         again = f'pip install --no-deps {fork or PROVIDERS[import_name][0]}'
         if import_name == 'mmcv' and fork is None:
@@ -230,7 +230,7 @@ def _tools(stack: Stack) -> Iterator[Finding]:
     if stack.providers('mmdet') and not stack.providers('panopticapi'):
         problem = (
             "panopticapi is not installed. Only MMDetection's own CocoPanopticMetric and LoadPanopticAnnotations need "
-            'it; those of mmmaskformer do not. (--no-deps: its package asks for numpy 1 and works with 2.)'
+            'it; those of mmmaskformer do not. (--no-deps: its package requires numpy 1 but works with 2.)'
         )
         yield Finding('note', problem, 'pip install --no-deps panopticapi-lite')
 
@@ -277,7 +277,7 @@ def _imports(stack: Stack) -> Iterator[Finding]:
 
 
 def _told_as_missing(error: str, stack: Stack) -> bool:
-    """Whether another rule names the reason of a failed import."""
+    """Whether another rule reports the reason of a failed import."""
     if not stack.providers('mmcv') and 'mmmaskformer needs mmcv' in error:
         return True
     if 'NoneType takes no arguments' in error and any(_mmpretrain(stack)):

@@ -1,6 +1,6 @@
-"""What is installed on this machine, as plain data."""
+"""The packages installed on this machine, as plain data."""
 
-# lets a Python that is too old read the doctor's files, and be told so
+# so that an interpreter that is too old can import the doctor, which reports it
 from __future__ import annotations
 
 import json
@@ -52,8 +52,8 @@ SHOWN = (
     'triton',
 )
 
-# Imports one module after the other and prints one JSON line for each, so that after a crash or at the time limit it
-# is known which one was at work.
+# Imports one module after the other and prints a JSON line before and after each, so that the last line shows the
+# module that crashed or exceeded the time limit.
 _PROBE = """
 import importlib, json, sys, traceback
 
@@ -105,13 +105,13 @@ class Stack:
 
 
 def read_stack(time_limit: float = 300) -> Stack:
-    """Look at this machine.
+    """Inspect this machine.
 
     Args:
         time_limit: seconds that the trial imports may take together.
 
     Returns:
-        Versions from the metadata of the installed distributions, and the result of really importing them.
+        Versions from the metadata of the installed distributions, and the results of trial imports.
     """
     versions = {name: version for name in SHOWN if (version := _version(name)) is not None}
     modules = ['torch', 'torchvision', 'mmmaskformer.registry']
@@ -128,7 +128,7 @@ def read_stack(time_limit: float = 300) -> Stack:
 
 
 def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, str]]:
-    """Import modules in a process of their own, in the given order.
+    """Import modules in a separate process, in the given order.
 
     Args:
         modules: dotted names.
@@ -136,7 +136,7 @@ def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, s
 
     Returns:
         The device that torch found, and module → last line of the traceback for those that failed. A module that
-        killed the process or met the time limit is told with that; those after it are not tried.
+        killed the process or exceeded the time limit is reported as such; later ones are not tried.
     """
     command = [sys.executable, '-c', _PROBE, *modules]
     try:
@@ -167,7 +167,7 @@ def _version(name: str) -> str | None:
 
 
 def _torch_needed_by_torchvision() -> str | None:
-    """Every torchvision is built for one torch and says so in its requirements."""
+    """The version of torch in the requirements of torchvision, which is built for exactly one."""
     try:
         requirements = metadata.requires('torchvision') or []
     except metadata.PackageNotFoundError:

@@ -8,7 +8,7 @@ from mmmaskformer.requirements import Requirement
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, without what follows them and without closing zeros: '2.10.0rc1+cu121' → (2, 10).
+    """The numbers of a version, without suffix and trailing zeros: '2.10.0rc1+cu121' → (2, 10).
 
     Raises:
         ValueError: if the version does not start with a number.
@@ -23,12 +23,12 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def fits(version: str, limits: Requirement) -> bool:
-    """Whether a version lies in the supported range."""
+    """Whether a version is in the supported range."""
     old = limits.oldest is not None and release(version) < release(limits.oldest)
     return not old and (limits.too_new is None or release(version) < release(limits.too_new))
 
 
 def in_words(limits: Requirement) -> str:
-    """A supported range for messages, such as 'at least 2.1 and below 3'."""
+    """Describe a supported range, such as 'at least 2.1 and below 3'."""
     words = [f'at least {limits.oldest}' if limits.oldest else '', f'below {limits.too_new}' if limits.too_new else '']
     return ' and '.join(filter(None, words))

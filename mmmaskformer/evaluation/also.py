@@ -1,4 +1,4 @@
-"""A metric that brings others along, so that an evaluator of several metrics is one dict in a config."""
+"""A metric that contains others, so that an evaluator with several metrics is a single dict in a config."""
 
 from collections.abc import Sequence
 
@@ -19,23 +19,21 @@ from mmmaskformer.evaluation.common import require_form
     prefix=TEXT.or_none(),
 )
 class MetricWithOthers(BaseMetric):
-    """Base of our metrics: one metric, and others that measure the same predictions.
+    """Base of our metrics: one metric, and others that evaluate the same predictions.
 
-    The hosts' scripts write into ``test_evaluator`` as into a dict, and so does ``--cfg-options
-    test_evaluator.KEY=VALUE``; a list of metrics fails there. With the others in ``also``, the keys of the first metric
-    are the evaluator's own, however many metrics there are: ``test_evaluator.classwise=True`` and, for the others,
-    ``test_evaluator.also.0.classwise=True``.
+    The hosts' scripts and ``--cfg-options test_evaluator.KEY=VALUE`` treat ``test_evaluator`` as a dict and fail for a
+    list of metrics. With further metrics in ``also``, the evaluator stays a dict with the keys of the first metric:
+    ``test_evaluator.classwise=True`` and, for the others, ``test_evaluator.also.0.classwise=True``.
 
     Args:
-        field: of the data samples, holding the prediction.
-        classwise: print a row for each class too.
-        destination: where results are written; None for nowhere.
-        format_only: write results and compare nothing; for a test set without annotations.
-        backend_args: of `mmengine.fileio.get`, for ground truth that is not on disk.
+        field: field of the data samples with the prediction.
+        classwise: also print a row for each class.
+        destination: where results are written; None writes nothing.
+        format_only: only write results, without evaluation, for a test set without annotations.
+        backend_args: as in `mmengine.fileio.get`, for ground truth that is not on disk.
         collect_device: 'cpu' or 'gpu', how the processes of a distributed test exchange results.
-        prefix: of the keys, to tell several metrics apart; None for ``default_prefix``.
-        also: configs of the other metrics, of any package, or metrics; None for none. Their results stand in the same
-            dict.
+        prefix: prefix of the keys of the results; None for ``default_prefix``.
+        also: other metrics or their configs, of any package; None for none. Their results are added to the same dict.
 
     Raises:
         TypeError: if ``also`` is not a list.
@@ -45,7 +43,7 @@ class MetricWithOthers(BaseMetric):
     forms: Sequence[str] = ()
     """Forms of results that the metric reads, see `mmmaskformer.heads.results.ResultKind`."""
     destination_key = ''
-    """Argument that says where results are written, for messages."""
+    """Name of the argument with the destination, for messages."""
 
     def __init__(
         self,
@@ -92,8 +90,8 @@ class MetricWithOthers(BaseMetric):
         """Read the predictions of a batch.
 
         Args:
-            data_batch: handed on to the other metrics.
-            data_samples: as dicts.
+            data_batch: passed to the other metrics.
+            data_samples: data samples as dicts.
         """
         for sample in data_samples:
             self.results.append(self.process_sample(sample))
@@ -101,7 +99,7 @@ class MetricWithOthers(BaseMetric):
             metric.process(data_batch, data_samples)
 
     def process_sample(self, sample: dict) -> tuple:
-        """What `compute_metrics` needs of one data sample."""
+        """Extract what `compute_metrics` needs from one data sample."""
         raise NotImplementedError
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -111,7 +109,7 @@ class MetricWithOthers(BaseMetric):
             size: number of images.
 
         Raises:
-            ValueError: if two metrics give the same key.
+            ValueError: if two metrics have a result with the same key.
         """
         found = super().evaluate(size)
         for metric in self._others():
@@ -126,13 +124,13 @@ class MetricWithOthers(BaseMetric):
         return found
 
     def _others(self) -> list[BaseMetric]:
-        """The other metrics; without ground truth, those that write results only."""
+        """The other metrics; without ground truth, only those that write results."""
         if not self.format_only:
             return self.also
         left_out = [type(metric).__name__ for metric in self.also if not getattr(metric, 'format_only', False)]
         if left_out and not self._told_left_out:
             self._told_left_out = True
-            print_log(f'{type(self).__name__}: format_only=True, so {left_out} of `also` are left out', 'current')
+            print_log(f'{type(self).__name__}: format_only=True, so {left_out} in `also` are skipped', 'current')
         return [metric for metric in self.also if getattr(metric, 'format_only', False)]
 
     _told_left_out = False

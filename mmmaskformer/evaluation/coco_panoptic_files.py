@@ -21,11 +21,11 @@ class PanopticResultWriter:
     """Writes predictions in COCO's panoptic result format: ``PREFIX.panoptic/**/*.png`` and ``PREFIX.panoptic.json``.
 
     PNG files are collected in a folder ``PREFIX.panoptic.partial``, which all processes of a distributed test share.
-    `finish` gives them the names of their images, folders included, and puts the complete result in place of an older
-    one, so that either is whole or absent.
+    `finish` gives them the names of their images, including folders, and replaces an older result by the complete new
+    one, so that a result is always complete or absent.
 
     Args:
-        prefix: path of the result, without the endings.
+        prefix: path of the result, without the suffixes.
     """
 
     def __init__(self, prefix: str | Path) -> None:
@@ -37,13 +37,13 @@ class PanopticResultWriter:
         """Write the PNG of one image.
 
         Args:
-            image_id: of the dataset.
-            image_path: of the image.
-            segments: of the image, with ids 1 to S.
-            category_ids: of the K classes.
+            image_id: id of the image in the dataset.
+            image_path: path of the image.
+            segments: segments of the image, with ids 1 to S.
+            category_ids: category ids of the K classes.
 
         Returns:
-            The entry of the image, for `finish`: with the path of the image as its 'file_name'.
+            The entry of the image, for `finish`, with the path of the image as its 'file_name'.
         """
         self.partial.mkdir(parents=True, exist_ok=True)
         write_ids(self.partial / _draft_name(image_path), segments.ids)
@@ -51,10 +51,10 @@ class PanopticResultWriter:
         return {'image_id': image_id, 'file_name': image_path, 'segments_info': rows}
 
     def finish(self, entries: Sequence[dict]) -> None:
-        """Write the JSON file and give everything its final name; called by one process.
+        """Write the JSON file and move everything to its final name; called by one process.
 
         Args:
-            entries: of all images.
+            entries: entries of all images.
 
         Raises:
             ValueError: if two images share an id or a path.
@@ -63,7 +63,7 @@ class PanopticResultWriter:
         require_different_ids([entry['image_id'] for entry in entries], str(self.json_file))
         names = result_names([entry['file_name'] for entry in entries])
         named = [entry | {'file_name': name} for entry, name in zip(entries, names, strict=True)]
-        # The JSON file is written before the older result is touched, and gets its name last.
+        # The JSON file is written before an older result is touched, and renamed last.
         with whole_file(self.json_file) as part:
             part.write_text(panoptic_text(named), encoding='utf-8')
             with whole_folder(self.folder) as fresh:
@@ -71,23 +71,23 @@ class PanopticResultWriter:
                     (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                     (self.partial / _draft_name(entry['file_name'])).rename(fresh / name)
                 flush_files(fresh)
-                # From here to the end there is no JSON file: it never describes another folder.
+                # From here to the end there is no JSON file, so it never describes a different folder.
                 self.json_file.resolve().unlink(missing_ok=True)
-        # What is left comes from an earlier test that was interrupted.
+        # leftovers of an earlier, interrupted test
         shutil.rmtree(self.partial, ignore_errors=True)
 
 
 def _draft_name(image_path: str) -> str:
-    """A short name that no other image has."""
+    """A short, unique name for an image."""
     return f'{hashlib.sha256(str(image_path).encode()).hexdigest()[:32]}.png'
 
 
 def require_different_ids(image_ids: Sequence[int | str], json_file: str) -> None:
-    """Check that a file of results can tell images apart.
+    """Check that image ids are unique, as a result file requires.
 
     Args:
-        image_ids: of all images.
-        json_file: to write, for the message.
+        image_ids: ids of all images.
+        json_file: file to write, for the message.
 
     Raises:
         ValueError: if an id occurs twice.
@@ -95,8 +95,8 @@ def require_different_ids(image_ids: Sequence[int | str], json_file: str) -> Non
     twice = [number for number, count in Counter(image_ids).items() if count > 1]
     if twice:
         raise ValueError(
-            f'{json_file}: {len(twice)} image ids belong to several images, such as {twice[0]!r}, expected different '
-            'ones: COCO results know an image by its id. Fix: test the data sets one by one, or give their images '
+            f'{json_file}: {len(twice)} image ids belong to several images, such as {twice[0]!r}, expected unique ids, '
+            'by which COCO results identify images. Fix: test the data sets one by one, or give their images '
             'different ids.'
         )
 
@@ -110,13 +110,13 @@ def count_files(
     """Compare results with the ground truth, both in COCO's panoptic format.
 
     Args:
-        truth_json: with ``images``, ``annotations`` and ``categories``.
-        pred_json: with ``annotations``.
-        truth_folder: its pictures; None for the JSON file's name without the ending.
-        pred_folder: the same of the results.
+        truth_json: file with ``images``, ``annotations`` and ``categories``.
+        pred_json: file with ``annotations``.
+        truth_folder: folder of its PNG files; None for the JSON file's name without the suffix.
+        pred_folder: likewise for the results.
 
     Returns:
-        Counts of all images, and the K categories in the order of the ground truth's list.
+        Counts over all images, and the K categories in the order of the ground truth.
 
     Raises:
         ValueError: if an image has no prediction, or as in `count_segments`.
@@ -144,13 +144,13 @@ def count_files(
 
 
 def segments_of_entry(ids: np.ndarray, segments: Sequence[dict], label_of: Mapping[int, int], name: str) -> Segments:
-    """A picture with what the JSON file says about it.
+    """Combine the ids of a PNG with its entry in the JSON file.
 
     Args:
-        ids: (H, W) of `read_ids`.
+        ids: (H, W) from `read_ids`.
         segments: ``segments_info``; ``iscrowd`` and ``area`` may be absent, as in results.
-        label_of: category id to label.
-        name: of the file, for messages.
+        label_of: labels by category id.
+        name: name of the file, for messages.
 
     Raises:
         ValueError: if a category is unknown.

@@ -1,4 +1,4 @@
-"""What both metrics share: one result per image, ground truth of MMDetection's samples, tables."""
+"""Helpers of both metrics: one result per image, ground truth of MMDetection's samples, tables."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,21 +11,21 @@ from mmmaskformer.heads.results import kind_of_field, result_kinds
 
 
 def image_key(sample: Mapping) -> tuple | None:
-    """What tells an image from others; None if the sample has neither id nor path."""
+    """A key that identifies an image; None if the sample has neither id nor path."""
     key = (sample.get('img_id'), sample.get('img_path'))
     return None if key == (None, None) else key
 
 
 def name_of(sample: Mapping) -> str:
-    """The file to name in a message."""
+    """The name of the file for messages."""
     return str(sample.get('seg_map_path') or sample.get('img_path') or 'data sample without a path')
 
 
 def once_per_image(results: Iterable[tuple]) -> list[tuple]:
-    """Drop what a distributed sampler repeated to give every process equally many images.
+    """Drop results of images that a distributed sampler repeated to give every process equally many.
 
     Args:
-        results: tuples that begin with `image_key`; those of None are all kept.
+        results: tuples that begin with `image_key`; all tuples with None are kept.
     """
     seen, kept = set(), []
     for result in results:
@@ -39,12 +39,12 @@ def require_form(metric: str, field: str, forms: Sequence[str]) -> None:
     """Check that a metric can read the result in a field.
 
     Args:
-        metric: its name, for the message.
-        field: of data samples; those that no result of ours has are left to the metric's own checks.
-        forms: those that it reads, see `mmmaskformer.heads.results.ResultKind`.
+        metric: name of the metric, for the message.
+        field: field of data samples; fields without a result of ours are not checked.
+        forms: forms that the metric reads, see `mmmaskformer.heads.results.ResultKind`.
 
     Raises:
-        ValueError: if our result there has another form.
+        ValueError: if the result in the field has another form.
     """
     kind = kind_of_field(field)
     if kind is not None and kind.form not in forms:
@@ -59,18 +59,18 @@ def prediction_of(sample: Mapping, field: str, form: str) -> Mapping:
     """The result in a field of a data sample.
 
     Args:
-        sample: as a dict.
+        sample: data sample as a dict.
         field: the field.
-        form: what is expected there, for the message.
+        form: expected form, for the message.
 
     Raises:
-        KeyError: if the sample lacks it, naming the entry of ``test_cfg`` that gives it.
+        KeyError: if the sample lacks the field; names the entry of ``test_cfg`` that provides it.
     """
     if field not in sample:
         kind = kind_of_field(field) or next(kind for kind in result_kinds().values() if kind.form == form)
         raise KeyError(
-            f"{name_of(sample)}: the data sample has no '{field}'. Fix: ask for this result in model.test_cfg, such as "
-            f"test_cfg=dict({kind.name}=dict()), or name another field in the metric's config."
+            f"{name_of(sample)}: the data sample has no '{field}'. Fix: add this result to model.test_cfg, such as "
+            f"test_cfg=dict({kind.name}=dict()), or set another field in the metric's config."
         )
     return sample[field]
 
@@ -81,13 +81,13 @@ def panoptic_truth(
     """The ground truth of an image at the size of its file.
 
     Args:
-        sample: with ``seg_map_path`` (a panoptic PNG, id = R + 256 G + 65536 B) and ``segments_info``: dicts of ``id``,
-            ``category`` (the label) and ``iscrowd``. MMDetection's own dataset leaves out the last: there a crowd is a
-            segment of a thing class with ``is_thing`` False. The ids in ``void_ids``, if there are any, are void:
-            segments of classes that the class list leaves out.
+        sample: data sample with ``seg_map_path`` (a panoptic PNG, id = R + 256 G + 65536 B) and ``segments_info``:
+            dicts of ``id``, ``category`` (the label) and ``iscrowd``. MMDetection's own dataset omits ``iscrowd``;
+            there a crowd is a segment of a thing class with ``is_thing`` False. The optional ``void_ids`` are the ids
+            of void segments, whose classes are not in the class list.
         is_thing: K flags.
-        backend_args: of `mmengine.fileio.get`.
-        listed_areas: take the ``area`` of the segments, where it is a number, instead of their pixels in the PNG.
+        backend_args: as in `mmengine.fileio.get`.
+        listed_areas: use the ``area`` of the segments, if it is a number, instead of their pixels in the PNG.
 
     Raises:
         KeyError: if the sample has no ground truth.
@@ -114,7 +114,7 @@ def panoptic_truth(
 
 
 def _listed_areas(segments: Sequence[Mapping], ids: np.ndarray) -> np.ndarray:
-    """(M,) int64: the areas of the segments, those of the map where none is listed."""
+    """Areas of the segments, (M,) int64: listed ones, else those in the map."""
     pixels = dict(zip(*(found.tolist() for found in np.unique(ids, return_counts=True)), strict=True))
     listed = [(segment.get('area'), segment['id']) for segment in segments]
     return np.array([pixels.get(number, 0) if area is None else round(area) for area, number in listed], np.int64)
@@ -128,16 +128,16 @@ def _is_crowd(segment: Mapping, is_thing: Sequence[bool]) -> bool:
 
 
 def percent(value: float) -> str:
-    """A ratio for a table; '-' for NaN."""
+    """Format a ratio in percent; '-' for NaN."""
     return '-' if math.isnan(value) else f'{100 * value:.2f}'
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """Columns of text: the first to the left, the others to the right.
+    """Format a table as text: the first column left-aligned, the others right-aligned.
 
     Args:
-        header: of the columns.
-        rows: as many cells each.
+        header: titles of the columns.
+        rows: one cell for each column.
     """
     table = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -1,4 +1,4 @@
-"""MMDetection's COCO metric for files of every origin; a location for `METRICS` where MMDetection is installed."""
+"""MMDetection's COCO metric for files of any origin; a location for `METRICS` where MMDetection is installed."""
 
 import json
 import logging
@@ -37,15 +37,14 @@ KIND = one_of('bbox', 'segm', 'proposal', 'proposal_fast')
     use_mp_eval=BOOLEAN,
 )
 class CocoInstanceMetric(CocoMetric):
-    """MMDetection's CocoMetric that measures what `mmmaskformer.CocoInstanceDataset` reads.
+    """MMDetection's CocoMetric for the files that `mmmaskformer.CocoInstanceDataset` reads.
 
-    The host's hands ``ann_file`` to pycocotools, which fails after the last image with a bare IndexError or KeyError
-    where an annotation has no usable outline, 'area' or 'iscrowd', and counts a found object as missed if its
-    annotation has the id 0. Here such a file is replaced by a completed copy, which is logged; any
-    other is measured as it is.
+    The host passes ``ann_file`` to pycocotools, which fails after the last image with a plain IndexError or KeyError if
+    an annotation has no usable outline, 'area' or 'iscrowd', and counts a detected object as missed if its annotation
+    has the id 0. This class replaces such a file by a completed copy and logs that; other files are used unchanged.
 
     Args:
-        ann_file: the COCO instance JSON; None takes the ground truth of the samples.
+        ann_file: the COCO instance JSON; None uses the ground truth of the samples.
         settings: all other arguments of the host's class.
 
     Raises:
@@ -61,14 +60,14 @@ class CocoInstanceMetric(CocoMetric):
 
 @contextmanager
 def _usable_file(ann_file: str | None, backend_args: dict | None) -> Iterator[tuple[str | None, dict | None]]:
-    """The file to measure with, and how to get it."""
+    """The file to evaluate with, and its backend arguments."""
     content = None if ann_file is None else complete_instances(ann_file, backend_args)
     if content is None:
         yield ann_file, backend_args
         return
     print_log(
-        f'CocoInstanceMetric: {ann_file} is measured without the annotations that the data set leaves out; missing '
-        "values of 'area' and 'iscrowd' are filled in, and annotations are numbered from 1.",
+        f'CocoInstanceMetric: {ann_file} is used without the annotations that the data set drops; missing values of '
+        "'area' and 'iscrowd' are filled in, and annotations are numbered from 1.",
         logger='current',
         level=logging.WARNING,
     )

@@ -38,30 +38,30 @@ class PanopticMetric(MetricWithOthers):
 
     Keys: ``panoptic/PQ``, ``SQ``, ``RQ``; ``PQ_th``, … for things; ``PQ_st``, … for stuff. A mean over no class is NaN.
 
-    Needs of each data sample the prediction and, unless ``format_only``, what `panoptic_truth` reads; of the dataset's
-    meta ``classes``, ``isthing`` (or ``thing_classes``, as MMDetection's datasets have) and, to write results,
-    ``category_ids``. Each process keeps the counts of its images only (some hundred bytes each). Neither panopticapi
+    Each data sample must have the prediction and, unless ``format_only``, what `panoptic_truth` reads; the dataset's
+    meta must have ``classes``, ``isthing`` (or ``thing_classes``, as in MMDetection's datasets) and, to write results,
+    ``category_ids``. Each process stores only the counts of its images (some hundred bytes each). Neither panopticapi
     nor temporary files are needed.
 
-    MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It changes predictions in place (void
-    becomes 0, which is also the code of stuff of class 0); here that is undone, so that the order does not matter.
+    MMDetection's ``CocoPanopticMetric`` gives the same numbers for our models. It modifies predictions in place (void
+    becomes 0, which is also the code of stuff of class 0); this metric reverts that, so the order does not matter.
 
     Args:
-        field: of the data sample, holding ``sem_seg`` (1, H, W) in MMDetection's form: that of a result of panoptic
-            form, see `mmmaskformer.heads.results`, such as 'pred_panoptic_seg' or 'pred_detr_seg'.
-        classwise: print a row for each class too, with TP, FP and FN.
+        field: field of the data sample with ``sem_seg`` (1, H, W) in MMDetection's encoding: that of a result of
+            panoptic form, see `mmmaskformer.heads.results`, such as 'pred_panoptic_seg' or 'pred_detr_seg'.
+        classwise: also print a row for each class, with TP, FP and FN.
         outfile_prefix: write results in COCO's format to ``PREFIX.panoptic/`` and ``PREFIX.panoptic.json``. PNG files
-            are named as the images, with the folders below the one that holds all images. With several nodes it must be
-            on a disk that they share.
+            are named after the images, with the folders below their common parent. With several nodes it must be on a
+            shared disk.
         image_table: write PQ, SQ, RQ, TP, FP and FN of each image to this CSV file, the worst image first.
-        listed_areas: what the area of a true segment is where JSON and PNG files disagree. False: its pixels. True: the
-            ``area`` of the JSON file, as in the official tool; ADE20K panoptic, where the published areas of stuff
-            count the pixels that things cover, needs it for comparable numbers.
+        listed_areas: the area of a true segment if JSON and PNG files disagree. False: its pixels. True: the ``area``
+            in the JSON file, as in the official tool; ADE20K panoptic needs it for comparable numbers, since its
+            published areas of stuff include the pixels that things cover.
         settings: all other arguments of `MetricWithOthers`: format_only, backend_args, collect_device, prefix, also.
 
     Raises:
-        ValueError: if ``format_only`` has no ``outfile_prefix``, or has an ``image_table``; or if ``field`` holds a
-            result of another form.
+        ValueError: if ``format_only`` is set without ``outfile_prefix`` or with an ``image_table``; or if the result in
+            ``field`` has another form.
     """
 
     default_prefix = 'panoptic'
@@ -80,8 +80,8 @@ class PanopticMetric(MetricWithOthers):
         super().__init__(field=field, classwise=classwise, destination=outfile_prefix, **settings)
         if self.format_only and image_table is not None:
             raise ValueError(
-                f'PanopticMetric: found image_table={image_table!r} with format_only=True, which compares '
-                'nothing. Fix: leave out one of them.'
+                f'PanopticMetric: found image_table={image_table!r} with format_only=True, which does not '
+                'evaluate. Fix: omit one of them.'
             )
         self.image_table = None if image_table is None else Path(image_table)
         self.outfile_prefix = outfile_prefix
@@ -92,7 +92,7 @@ class PanopticMetric(MetricWithOthers):
         """Check before a test that its results can be written.
 
         Args:
-            image_ids: of all images of the test set.
+            image_ids: ids of all images of the test set.
             image_paths: their paths.
 
         Raises:
@@ -103,17 +103,17 @@ class PanopticMetric(MetricWithOthers):
             result_names(image_paths)
 
     def process_sample(self, sample: dict) -> tuple:
-        """Count and write the prediction of an image."""
+        """Count the segments of an image and write its prediction."""
         segments = self._prediction(sample)
         rows = None if self.format_only else self._count(sample, segments)
         entry = None if self.writer is None else self._write(sample, segments)
         return image_key(sample), rows, entry
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Print the table, put written results in place, and give the means in percent.
+        """Print the table, move written results to their final names, and return the means in percent.
 
         Args:
-            results: of all processes, one tuple per image: key, rows of counts, entry of the JSON file.
+            results: results of all processes, one tuple per image: key, rows of counts, entry of the JSON file.
         """
         results = once_per_image(results)
         if self.writer is not None:
@@ -142,7 +142,7 @@ class PanopticMetric(MetricWithOthers):
         }
 
     def _write_image_table(self, results: Sequence[tuple]) -> None:
-        """One row per image, by PQ; images without a segment last."""
+        """Write one row per image, sorted by PQ; images without segments last."""
         num_classes, rows = len(self.dataset_meta['classes']), []
         for key, of_image, _ in results:
             counts = SegmentCounts.from_rows([of_image], num_classes)
@@ -172,14 +172,14 @@ class PanopticMetric(MetricWithOthers):
         return self.writer.add(sample['img_id'], sample['img_path'], table, self._meta('category_ids'))
 
     def _is_thing(self) -> Sequence:
-        """One flag for each class; MMDetection's datasets list the names of the things instead."""
+        """One flag per class; MMDetection's datasets list the names of the things instead."""
         meta = self.dataset_meta
         if meta.get('isthing') is None and meta.get('thing_classes') is not None:
             return [name in meta['thing_classes'] for name in meta['classes']]
         return self._meta('isthing')
 
     def _meta(self, key: str) -> Sequence:
-        """An entry of the dataset's meta that has one value per class."""
+        """An entry of the dataset's meta with one value per class."""
         values, classes = self.dataset_meta.get(key), self.dataset_meta['classes']
         if values is None or len(values) != len(classes):
             found = 'no such entry' if values is None else f'{len(values)} values'

@@ -1,4 +1,4 @@
-"""Measures of label maps, by pixels and by segments, as one metric of mmengine's evaluator."""
+"""Quality of label maps, by pixels and by segments, as one metric of mmengine's evaluator."""
 
 import logging
 import time
@@ -28,7 +28,7 @@ from mmmaskformer.heads.results import SEMANTIC
 from mmmaskformer.registry import METRICS
 
 UNFINISHED = 'UNFINISHED.txt'
-"""A file beside the label maps until a test has written all of them; it stays if the test is interrupted."""
+"""A marker file beside the label maps, removed when a test has written all of them; it stays after an interruption."""
 
 
 @METRICS.register_module()
@@ -37,46 +37,45 @@ class SemanticMetric(MetricWithOthers):
     """mIoU, mAcc, aAcc and frequency-weighted IoU, and the paper's PQ-St, in percent, from one pass.
 
     Keys: ``mIoU``, ``mAcc``, ``aAcc``, ``fwIoU``, ``PQ_St``, ``SQ_St``, ``RQ_St``, without a prefix, so that it can
-    stand in the place of MMSegmentation's ``IoUMetric``, whose mIoU, mAcc and aAcc it gives without rounding. Works
-    under both hosts:
+    replace MMSegmentation's ``IoUMetric``; mIoU, mAcc and aAcc are equal, but not rounded. It works in both hosts:
 
     - MMSegmentation: compares ``pred_sem_seg.data`` with ``gt_sem_seg.data``;
     - MMDetection: compares ``FIELD.sem_seg`` with the label map in ``semantic_label_path`` if the data set has such
-      files (``data_prefix['labels']``; ADE20K panoptic is measured so, as published), else with the panoptic PNG of the
-      image, at its full size; void and crowds are ignored. `panoptic_truth` says what it reads.
+      files (``data_prefix['labels']``; as published for ADE20K panoptic), else with the panoptic PNG of the image, at
+      its full size; void and crowds are ignored. See `panoptic_truth` for what is read.
 
-    mIoU is the mean of TP / (TP + FP + FN), summed over all images, over the classes that occur in the ground truth or
-    in a prediction: one that is predicted and never occurs counts as 0. That is the formula of the paper's time and of
-    MMSegmentation; detectron2 since July 2022 divides by the number of classes that occur. mAcc is the mean over the
-    classes that occur.
+    mIoU is the mean of TP / (TP + FP + FN), summed over all images, over the classes in the ground truth or in a
+    prediction: a class that is only predicted counts as 0. That is the formula at the time of the paper and that of
+    MMSegmentation; detectron2 since July 2022 divides by the number of classes in the ground truth. mAcc is the mean
+    over the classes in the ground truth.
 
-    Predicted labels outside the class list, as general inference gives where it finds nothing, are no class: the pixels
-    are missed.
+    Predicted labels outside the class list, as from general inference without a confident query, are not a class; these
+    pixels count as missed.
 
     Args:
-        field: of the data sample, holding the predicted labels: that of a result of semantic form, see
+        field: field of the data sample with the predicted labels: that of a result of semantic form, see
             `mmmaskformer.heads.results`, such as 'pred_sem_seg' or 'pred_general_seg'.
         ignore_index: label of ignored pixels.
-        classwise: print a row for each class too.
-        output_dir: write the predicted labels there as PNG, named as the images. Below ``image_root``, which
-            `mmmaskformer.CheckDataHook` sets to the image folder of the data set, folders are kept. With
-            ``reduce_zero_label`` of the dataset labels are 1 higher, as in its files. 8 bits, or 16 where 8 do not hold
-            all classes.
+        classwise: also print a row for each class.
+        output_dir: folder for the predicted labels as PNG, named after the images. Folders below ``image_root``, which
+            `mmmaskformer.CheckDataHook` sets to the image folder of the data set, are kept. If the dataset has
+            ``reduce_zero_label``, labels are 1 higher, as in its files. Files have 8 bits, or 16 if 8 are too few for
+            the classes.
         keep_results: MMSegmentation's test script passes True together with ``output_dir`` (``--out``). The label maps
-            stay where they are written in any case, so False is refused.
+            are always kept, so False is refused.
         settings: all other arguments of `MetricWithOthers`: format_only, backend_args, collect_device, prefix, also.
 
     Raises:
-        ValueError: if ``format_only`` has no ``output_dir``, ``ignore_index`` is no label of a file, ``field`` is that
-            of a result of another form, or ``keep_results`` is False.
+        ValueError: if ``format_only`` is set without ``output_dir``, ``ignore_index`` is not a valid label, the result
+            in ``field`` has another form, or ``keep_results`` is False.
     """
 
-    # No prefix; mmengine warns about None in every run.
+    # An empty prefix, since mmengine warns about None in every run.
     default_prefix = ''
     forms = (SEMANTIC,)
     destination_key = 'output_dir'
     image_root: str | None = None
-    """Folder of the images; results keep the folders below it. None writes them side by side."""
+    """Folder of the images; results keep the folders below it. None writes all results into one folder."""
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class SemanticMetric(MetricWithOthers):
         if not keep_results:
             raise ValueError(
                 'SemanticMetric: found keep_results=False, expected True: the label maps in output_dir are kept. Fix: '
-                'leave out output_dir if you do not want them.'
+                'omit output_dir if you do not need them.'
             )
         require_ignore_index(ignore_index)
         self.ignore_index = ignore_index
@@ -101,17 +100,17 @@ class SemanticMetric(MetricWithOthers):
         self._is_writing = False
 
     def process_sample(self, sample: dict) -> tuple:
-        """Count and write the prediction of an image."""
+        """Count the pixels of an image and write its prediction."""
         labels = self._prediction(sample)
         if self.output_dir is not None:
             self._write(sample, labels)
         return image_key(sample), None if self.format_only else self._count(sample, labels)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Print the table and give the means in percent.
+        """Print the table and return the means in percent.
 
         Args:
-            results: of all processes, one tuple per image: key, rows of counts.
+            results: results of all processes, one tuple per image: key, rows of counts.
         """
         if self._is_writing:
             self._finish_writing()
@@ -167,24 +166,24 @@ class SemanticMetric(MetricWithOthers):
         return labels_of_pixels(panoptic, self.ignore_index, num_classes=num_classes, name=name)
 
     def _write(self, sample: Mapping, labels: np.ndarray) -> None:
-        """Write a label map; it appears under its name when it is complete."""
+        """Write a label map atomically."""
         shift = int(bool(sample.get('reduce_zero_label', False)))
         wide = len(self.dataset_meta['classes']) + shift > np.iinfo(np.uint8).max
         if not self._is_writing:
             self._is_writing = True
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            text = 'The test that writes here runs or was interrupted: label maps are missing or of another test.\n'
+            text = 'A test is running or was interrupted: label maps are missing or belong to another test.\n'
             write_whole(self.output_dir / UNFINISHED, text)
         write_label_map(self._file_of(sample['img_path']), labels + shift, wide=wide)
 
     def _finish_writing(self) -> None:
-        """Mark the label maps as complete, and report files of an earlier test among them; all processes are done."""
+        """Mark the label maps as complete and log files of an earlier test, after all processes have finished."""
         self._is_writing = False
         (self.output_dir / UNFINISHED).unlink(missing_ok=True)
         older = [path for path in self.output_dir.rglob('*.png') if path.stat().st_mtime < self._built - 1]
         if older:
             print_log(
-                f'SemanticMetric: {len(older)} label maps in {self.output_dir} are of an earlier test, such as '
+                f'SemanticMetric: {len(older)} label maps in {self.output_dir} are from an earlier test, such as '
                 f'{min(older)}. Fix: remove them, or write to a new folder.',
                 logger='current',
                 level=logging.WARNING,
@@ -194,7 +193,7 @@ class SemanticMetric(MetricWithOthers):
         """The file to write for an image.
 
         Raises:
-            ValueError: if another image has got that file.
+            ValueError: if another image already has that file.
         """
         file = self.output_dir / result_name(image, self.image_root)
         other = self._image_of_file.setdefault(file, image)
@@ -202,7 +201,7 @@ class SemanticMetric(MetricWithOthers):
             raise ValueError(
                 f'SemanticMetric: the results of {other} and {image} would both be {file}. Fix: add '
                 "dict(type='mmmaskformer.CheckDataHook') to custom_hooks, which keeps the folders of the images, or "
-                'test folder by folder.'
+                'test each folder separately.'
             )
         return file
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 class PortableAttention(nn.MultiheadAttention):
     """`nn.MultiheadAttention` in evaluation, without masks, its sizes taken from the tensors.
 
-    PyTorch's own forward keeps the number of tokens of the example when it is traced.
+    PyTorch's own forward fixes the number of tokens of the example when it is traced.
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False) -> tuple[Tensor, None]:
@@ -36,8 +36,8 @@ class PortableAttention(nn.MultiheadAttention):
 
 
 def make_portable(model: nn.Module) -> None:
-    """Let every plain `nn.MultiheadAttention` in a model, which is changed, compute as `PortableAttention` does."""
+    """Replace every plain `nn.MultiheadAttention` in a model, in place, by a `PortableAttention`."""
     for module in model.modules():
         if type(module) is nn.MultiheadAttention and module.in_proj_weight is not None and module.bias_k is None:
-            # The parameters keep their names, so that code outside still finds them.
+            # The parameters keep their names, so that other code still finds them.
             module.__class__ = PortableAttention

@@ -15,10 +15,10 @@ from mmmaskformer.export.windows import PortableWindows
 from mmmaskformer.formats.whole_files import write_whole
 
 EXAMPLE_SHAPE = (2, 3, 77, 171)
-"""Of the pictures that exporters watch: no two sizes on the way are equal, none is 1, so none is taken for fixed."""
+"""Shape of the example for tracing: no two sizes along the way are equal or 1, so none is treated as fixed."""
 
 FACTS_KEY = 'mmmaskformer'
-"""Under which a file keeps its facts as JSON: metadata of an ONNX file, an extra file in the others."""
+"""Key of the facts, stored as JSON: in the metadata of an ONNX file, in an extra file of the other formats."""
 
 Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Maps (B, 3, H, W) uint8 RGB to the outputs by name."""
@@ -27,20 +27,20 @@ Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
 def write_file(
     module: RawModule, task: str, facts: dict, to: str, file: str | Path, size: tuple[int, int] | None = None
 ) -> None:
-    """Export to a file, written in one step.
+    """Export to a file, written atomically.
 
     Args:
-        module: of `mmmaskformer.export.modules.export_module`.
-        task: of the module.
-        facts: of `mmmaskformer.apis.trained.TrainedModel`; kept in the file.
+        module: from `mmmaskformer.export.modules.export_module`.
+        task: task of the module.
+        facts: facts of `mmmaskformer.apis.trained.TrainedModel`; stored in the file.
         to: one of `FORMATS`.
-        file: where to; its folder must exist.
-        size: (H, W) of the only pictures that the file takes; None leaves them free.
+        file: path of the file; its folder must exist.
+        size: (H, W) of the only images that the file accepts; None leaves the size free.
 
     Raises:
-        ImportError: if a package is missing, naming the extra.
-        ValueError: if the format is unknown, or cannot leave the sizes of this model free.
-        OSError: if the file cannot be written; an older one stays as it was.
+        ImportError: if a package is missing; names the extra.
+        ValueError: if the format is unknown, or does not support free sizes for this model.
+        OSError: if the file cannot be written; an existing file is kept.
     """
     if to not in FORMATS:
         raise ValueError(f'to={to!r} is unknown; expected one of {list(FORMATS)}')
@@ -55,14 +55,14 @@ def write_file(
     free = (dict.fromkeys((0, 2, 3) if size is None else (0,), torch.export.Dim.DYNAMIC),)
     with torch.no_grad():
         content = FORMATS[to][0](module, task, example, text, free)
-    write_whole(file, content)  # by Python: torch's own writers end the process where the disk is full
+    write_whole(file, content)  # by Python, since torch's own writers abort the process if the disk is full
 
 
 def require_packages(to: str) -> None:
-    """Check that a format can be written and run here.
+    """Check that the packages of a format are installed.
 
     Raises:
-        ImportError: naming the missing packages and the extra that has them.
+        ImportError: if packages are missing; names them and the extra.
     """
     needed = ('onnx', 'onnxscript', 'onnxruntime') if to == 'onnx' else ()
     missing = [name for name in needed if find_spec(name) is None]
@@ -150,4 +150,4 @@ FORMATS = {
     'torchscript': (_as_torchscript, _run_torchscript),
     'torch-export': (_as_torch_export, _run_torch_export),
 }
-"""Format → how to make the content of a file of it, how to run one."""
+"""Format → functions that create the content of a file and that run a file."""

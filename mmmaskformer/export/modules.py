@@ -1,7 +1,7 @@
-"""One plain module for each task around a trained model of either host: pictures in, results out.
+"""One plain module per task around a trained model of either host: images in, results out.
 
-Normalisation and padding are inside, so that the file takes pictures as they are read. Sizes are never compared and
-never turned into Python numbers: exporters then keep batch, height and width free.
+Normalisation and padding are included, so that the file takes images as they are read. Sizes are never compared and
+never converted to Python numbers, so that exporters keep batch, height and width free.
 """
 
 import copy
@@ -21,18 +21,18 @@ OUTPUTS = {
     'semantic': ('labels', *RAW_OUTPUTS),
     'panoptic': ('segment_ids', 'segment_labels', 'segment_scores', 'segment_valid', *RAW_OUTPUTS),
 }
-"""What each task gives, in order."""
+"""The outputs of each task, in order."""
 
 
 class InputLayer(nn.Module):
-    """What a host's data preprocessor does with test images, for batches of one size.
+    """The preprocessing of a host's data preprocessor for test images, for batches of one size.
 
     Args:
-        mean: of the three channels as the network takes them.
+        mean: mean of the three channels, in the order of the network.
         std: likewise.
         swap_channels: whether the network takes BGR.
         divisor: height and width are padded on the right and at the bottom to a multiple of it.
-        pad_value: of the padding, after normalisation.
+        pad_value: value of the padding, after normalisation.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class InputLayer(nn.Module):
         if self.divisor == 1:
             return x
         height, width = (side + (-side) % self.divisor for side in images.shape[-2:])
-        # Too much padding, then as much as is wanted: no size is special.
+        # Pad too much, then cut, so that no size is a special case.
         return first_of(F.pad(x, (0, self.divisor, 0, self.divisor), value=self.pad_value), (height, width))
 
 
@@ -148,7 +148,7 @@ def _at_size_of(x: Tensor, maps: Tensor) -> Tensor:
 
 
 def export_module(model: nn.Module, task: str) -> RawModule:
-    """The module to export of a trained model, which is copied.
+    """Build the module to export from a copy of a trained model.
 
     Args:
         model: a built `EncoderDecoder` or detector `MaskFormer` with one of our heads.
@@ -158,8 +158,8 @@ def export_module(model: nn.Module, task: str) -> RawModule:
         The module in evaluation mode, on the CPU, without gradients.
 
     Raises:
-        ValueError: if the model cannot do the task, has another head, or its preprocessor does something that the
-            file could not.
+        ValueError: if the model does not support the task, has another head, or its preprocessor does something that
+            cannot be exported.
     """
     if task not in OUTPUTS:
         raise ValueError(f'task={task!r} is unknown; expected one of {list(OUTPUTS)}')
@@ -190,7 +190,7 @@ def head_of(model: nn.Module) -> nn.Module:
 
 
 def _settings(model: nn.Module, task: str) -> dict:
-    """Settings of panoptic inference; for the other tasks only a check that the graph gives what the model gives."""
+    """Settings of panoptic inference; for other tasks only a check that the graph computes the same as the model."""
     if not getattr(head_of(model), 'has_class_logits', True):
         raise ValueError(
             f'model.decode_head: {type(model.decode_head).__name__} is a per-pixel model without queries that have '
@@ -227,7 +227,7 @@ def _require_plain_semantic(test_cfg: dict) -> None:
 
 
 def _input_layer(preprocessor: nn.Module) -> InputLayer:
-    """What a host's data preprocessor does, as a part of the graph."""
+    """A host's data preprocessor as a part of the graph."""
     test_cfg = getattr(preprocessor, 'test_cfg', None) or {}
     if test_cfg.get('size') is not None:
         raise ValueError(
@@ -240,7 +240,7 @@ def _input_layer(preprocessor: nn.Module) -> InputLayer:
     return InputLayer(
         mean=preprocessor.mean.flatten().tolist() if normalised else [0.0] * 3,
         std=preprocessor.std.flatten().tolist() if normalised else [1.0] * 3,
-        # The hosts read BGR; what they do not convert, the network takes so.
+        # The hosts read BGR; without a conversion, the network takes BGR.
         swap_channels=not swapped,
         divisor=divisor,
         pad_value=float(getattr(preprocessor, 'pad_val', getattr(preprocessor, 'pad_value', 0))),

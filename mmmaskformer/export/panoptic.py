@@ -31,10 +31,10 @@ def fixed_panoptic_inference(
     object_threshold: float = 0.8,
     overlap_threshold: float = 0.8,
 ) -> SegmentTable:
-    """The same as `mmmaskformer.core.inference.panoptic.panoptic_inference`, for a batch and without choosing tensors.
+    """Like `mmmaskformer.core.inference.panoptic.panoptic_inference`, for a batch and with fixed tensor sizes.
 
-    All Q queries are carried along; those that are not confident never win a pixel. That takes (B, Q, H, W) memory
-    several times.
+    All Q queries are kept; those that are not confident never win a pixel. This takes several times (B, Q, H, W) of
+    memory.
 
     Args:
         class_logits: (B, Q, K + 1) float.
@@ -42,11 +42,10 @@ def fixed_panoptic_inference(
         inside: (H, W) bool, False in the padding.
         is_thing: (K,) bool.
         object_threshold: class probabilities must be above it.
-        overlap_threshold: pixels won must be at least this part of the pixels where the query's mask is one half or
-            more.
+        overlap_threshold: least ratio of the pixels won to the pixels where the query's mask is at least one half.
 
     Returns:
-        The segments; the padding has no meaning.
+        The segments; values in the padding are undefined.
     """
     scores, labels = class_logits.float().softmax(-1).max(-1)
     confident = (labels != is_thing.shape[0]) & (scores > object_threshold)

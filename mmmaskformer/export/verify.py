@@ -1,7 +1,7 @@
-"""Compare an exported file with the model it came from, on invented scenes.
+"""Compare an exported file with the model it came from, on synthetic scenes.
 
-The model takes its usual way: the host's data preprocessor, the head, and the inference functions of the core. None of
-the code that was exported takes part, except the network itself.
+The model runs as usual: the host's data preprocessor, the head, and the inference functions of the core. Except for the
+network itself, none of the exported code is used.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from mmmaskformer.export.files import Runner
 from mmmaskformer.export.modules import head_of
 
 LOGIT_TOLERANCE = 1e-3
-"""Largest difference of a logit that float32 arithmetic in another order explains, as a part of the largest logit."""
+"""Tolerance for logits, relative to the largest logit, for float32 arithmetic in another order."""
 
 PIXEL_TOLERANCE = 1e-3
-"""Share of the pixels that may come out otherwise: where two classes or queries are equally good, rounding decides."""
+"""Tolerated share of differing pixels: where two classes or queries are almost equal, rounding decides."""
 
 
 class Difference(NamedTuple):
-    """How a file and its model differ on one batch.
+    """The difference between a file and its model on one batch.
 
     Attributes:
         shape: (B, H, W) of the batch.
@@ -53,7 +53,7 @@ def check_shapes(size: tuple[int, int]) -> list[tuple[int, int, int]]:
     """Batches (B, H, W) to compare: different counts, sides divisible by 32 and not, upright and wide.
 
     Raises:
-        ValueError: if ``size`` is below what scenes and torch.export's files can do.
+        ValueError: if ``size`` is too small for scenes or for files of torch.export.
     """
     height, width = size
     if min(size) < 64:
@@ -65,9 +65,9 @@ def compare(model: nn.Module, task: str, run: Runner, shapes: Sequence[tuple[int
     """Run file and model on scenes.
 
     Args:
-        model: of either host, in evaluation mode.
-        task: of the file.
-        run: the file.
+        model: model of either host, in evaluation mode.
+        task: task of the file.
+        run: function that runs the file.
         shapes: (B, H, W) of each batch.
 
     Returns:
@@ -91,7 +91,7 @@ def compare(model: nn.Module, task: str, run: Runner, shapes: Sequence[tuple[int
 
 
 def as_images(scenes: Sequence[Scene]) -> np.ndarray:
-    """Pictures of one size as (B, 3, H, W) uint8 RGB."""
+    """Images of one size as (B, 3, H, W) uint8 RGB."""
     return np.ascontiguousarray(np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2))
 
 
@@ -108,19 +108,20 @@ def _differing(task: str, found: dict, expected: dict) -> np.ndarray:
 def differing_segments(
     ids: np.ndarray, labels: np.ndarray, other_ids: np.ndarray, other_labels: np.ndarray
 ) -> np.ndarray:
-    """Pixels at which two panoptic results of an image differ, whatever numbers their segments have.
+    """Pixels at which two panoptic results of an image differ, regardless of segment numbers.
 
-    Two segments are the same if they have one class and each overlaps the other more than any third. A small segment
-    at a threshold, present in one result only, changes the numbers of all later ones; only its pixels count.
+    Two segments match if they have the same class and each overlaps the other more than any other segment. A small
+    segment close to a threshold, present in only one result, changes the numbers of all later segments, but only its
+    pixels count.
 
     Args:
         ids: (H, W) int, 0 is void, i + 1 is row i of the table.
         labels: (S,) int, class of each segment.
-        other_ids: (H, W), of the other result.
+        other_ids: (H, W), ids of the other result.
         other_labels: (S',), likewise.
 
     Returns:
-        (H, W) bool, True where the segments of the two results are not the same.
+        (H, W) bool, True where the segments of the two results do not match.
     """
     rows, columns = len(labels) + 1, len(other_labels) + 1
     joint = ids.astype(np.int64) * columns + other_ids
@@ -145,10 +146,10 @@ def labels_of(task: str, outputs: dict) -> np.ndarray:
 
 @torch.no_grad()
 def model_outputs(model: nn.Module, task: str, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What the model itself says about pictures, under the names of the file's outputs.
+    """The outputs of the model itself, under the names of the file's outputs.
 
     Args:
-        model: of either host, in evaluation mode.
+        model: model of either host, in evaluation mode.
         task: one of `mmmaskformer.export.modules.OUTPUTS`.
         images: (B, 3, H, W) uint8 RGB.
 
@@ -182,15 +183,15 @@ def _panoptic_outputs(model: nn.Module, pairs: Sequence[tuple[Tensor, QueryMasks
 
 
 def scene_miou(task: str, run: Runner, count: int = 40) -> float:
-    """mIoU in percent of a file on scenes that no model was trained on.
+    """mIoU in percent of a file on held-out scenes.
 
     Args:
         task: 'semantic' or 'panoptic'; the classes must be those of the scenes.
-        run: the file.
+        run: function that runs the file.
         count: number of scenes, 96 x 128 pixels.
 
     Returns:
-        The score; pixels without a segment count as wrong.
+        The mIoU; pixels without a segment count as wrong.
     """
     rng = np.random.default_rng(1)
     counts = LabelCounts.zeros(len(CLASSES))

@@ -5,13 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FORBIDDEN = -100.0
-"""What the hosts add to the score of two tokens that only the shift has brought together."""
+"""Value that the hosts add to the attention score of two tokens that are neighbours only because of the shift."""
 
 
 class PortableWindows(nn.Module):
-    """The hosts' `ShiftWindowMSA` in evaluation, its sizes taken from the tensors and none of them compared.
+    """The hosts' `ShiftWindowMSA` in evaluation, with sizes taken from the tensors and never compared.
 
-    The hosts' own turns the batch size into a Python number and asks whether there is padding to cut off.
+    The hosts' own class converts the batch size to a Python number and branches on padding.
 
     Args:
         block: the host's module; its attention within windows is used.
@@ -62,21 +62,21 @@ class PortableWindows(nn.Module):
         return apart.float() * FORBIDDEN
 
     def _region(self, side: int, device: torch.device) -> Tensor:
-        """Which of three strips each of ``side`` positions is in: 0, or 1 and 2 in the last window."""
+        """The strip (of three) of each of ``side`` positions: 0, or 1 and 2 in the last window."""
         position = torch.arange(side, device=device)
         return (position >= side - self.window_size).long() + (position >= side - self.shift_size).long()
 
 
 def first_of(maps: Tensor, size: tuple[int, int], dims: tuple[int, int] = (-2, -1)) -> Tensor:
-    """The upper left of maps; slices would let exporters ask whether anything is cut off.
+    """Crop maps to their upper left; a slice would make exporters compare sizes.
 
     Args:
-        maps: of any shape.
-        size: (height, width) wanted.
-        dims: which dimensions are height and width.
+        maps: maps of any shape.
+        size: (height, width) of the result.
+        dims: the dimensions of height and width.
 
     Returns:
-        The maps, cut.
+        The cropped maps.
     """
     for length, dim in zip(size, dims, strict=True):
         maps = maps.index_select(dim, torch.arange(length, device=maps.device))
@@ -84,7 +84,7 @@ def first_of(maps: Tensor, size: tuple[int, int], dims: tuple[int, int] = (-2, -
 
 
 def make_windows_portable(model: nn.Module) -> None:
-    """Replace every `ShiftWindowMSA` of either host in a model, which is changed."""
+    """Replace every `ShiftWindowMSA` of either host in a model, in place."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if all(hasattr(child, key) for key in ('w_msa', 'shift_size', 'window_reverse')):

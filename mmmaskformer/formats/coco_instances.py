@@ -1,4 +1,4 @@
-"""COCO's instance JSON: read with its defects counted. No picture is opened here."""
+"""Reader for COCO's instance JSON, which counts defects. No images are opened here."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ class InstanceFile(NamedTuple):
         annotations: image id to dicts with 'id', 'category_id', 'bbox' ([x, y, width, height]), 'area' (above 0),
             'iscrowd' (bool) and 'segmentation' (polygons or run lengths); each has an outline.
         categories: category id to name.
-        notes: what was left out, or read although COCO writes it differently; see `Notes.lines`.
+        notes: dropped annotations and accepted deviations from COCO's format; see `Notes.lines`.
     """
 
     images: list[dict]
@@ -49,7 +49,7 @@ def read_instances(path: str, backend_args: dict | None = None) -> InstanceFile:
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
 
     Returns:
-        Its content, without annotations that cannot be learnt from.
+        Its content, without annotations that cannot be used.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -66,17 +66,17 @@ def read_instances(path: str, backend_args: dict | None = None) -> InstanceFile:
 
 
 def complete_instances(path: str, backend_args: dict | None = None) -> dict | None:
-    """Content of a file for pycocotools, which needs more than it says: without what cannot be measured, and complete.
+    """Content of a file for pycocotools: completed, and without annotations that cannot be evaluated.
 
-    pycocotools fails at an annotation without a usable outline, 'area' or 'iscrowd', and takes one of id 0 that is
-    found for one that is missed; of several with one id it sees the last.
+    pycocotools fails for an annotation without a usable outline, 'area' or 'iscrowd', counts a detected one with the id
+    0 as missed, and uses only the last of several annotations with the same id.
 
     Args:
         path: of the JSON file.
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
 
     Returns:
-        The whole content with other 'annotations', numbered from 1; None if the file can be used as it is.
+        The whole content with new 'annotations', numbered from 1; None if the file can be used unchanged.
 
     Raises:
         FileNotFoundError, ValueError: see `read_instances`.
@@ -108,7 +108,7 @@ def _content(path: str, backend_args: dict | None, what: str) -> dict:
 def _usable_rows(
     content: Mapping, categories: Mapping, what: str, notes: Notes
 ) -> Iterator[tuple[int | str, dict, dict]]:
-    """Image id, annotation of the file, and what is kept of it, for all that can be used."""
+    """Image id, annotation of the file and its completed form, for all usable annotations."""
     check_images(content['images'], what, notes)
     images = {image['id']: image for image in content['images']}
     for position, row in enumerate(content['annotations']):
@@ -135,7 +135,7 @@ def _categories(rows: Sequence[dict], what: str, notes: Notes) -> dict[int, str]
 
 
 def _usable(row: dict, image: Mapping, categories: Mapping, where: str, notes: Notes) -> dict | None:
-    """The annotation with everything it needs; None, and a note, if it has no outline to learn from."""
+    """The completed annotation; None, with a note, if it has no usable outline."""
     category = as_number(row['category_id'], 'category_id', where, notes)
     if category not in categories:
         raise ValueError(
@@ -209,7 +209,7 @@ def _box_of(outline: list | dict, image: Mapping) -> list[float]:
         packed = outline if isinstance(outline['counts'], str) else frPyObjects(outline, *outline['size'])
         return toBbox(packed).tolist()
     points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in outline])
-    # What lies outside of the image is no part of the mask.
+    # Parts outside of the image do not belong to the mask.
     points = points.clip(0, (image['width'], image['height']))
     low, high = points.min(axis=0), points.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]

@@ -1,6 +1,6 @@
-"""COCO's panoptic JSON: read with one clear error for each defect, and written.
+"""Reader and writer for COCO's panoptic JSON, with a clear error for each defect.
 
-What other tools write a little differently than COCO is read too, and counted in ``notes``. No picture is opened here.
+Small deviations of other tools from COCO's format are accepted and counted in ``notes``. No images are opened here.
 """
 
 import json
@@ -26,7 +26,7 @@ class PanopticFile(NamedTuple):
             2**24 - 1), 'category_id', 'iscrowd' (bool) and 'area' (a number, None if the file has no usable one); one
             for each image, or empty if the annotations were not wanted.
         categories: category id to dict with 'name' and 'isthing' (bool).
-        notes: what was read although COCO writes it differently; see `Notes.lines`.
+        notes: accepted deviations from COCO's format; see `Notes.lines`.
     """
 
     images: list[dict]
@@ -41,7 +41,7 @@ def read_panoptic(path: str, backend_args: dict | None = None, *, with_annotatio
     Args:
         path: of the JSON file.
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
-        with_annotations: False reads the images and categories only, as a test set without ground truth has.
+        with_annotations: False reads only images and categories, for a test set without ground truth.
 
     Returns:
         Its content. Ids and sizes written as text are numbers, file names have no './' and no backslash.
@@ -73,7 +73,7 @@ def write_panoptic(
     images: Sequence[Mapping] | None = None,
     categories: Sequence[Mapping] | None = None,
 ) -> None:
-    """Write a COCO panoptic JSON file, whole or not at all.
+    """Write a COCO panoptic JSON file atomically.
 
     Args:
         path: the file; its folder must exist.
@@ -144,8 +144,8 @@ def check_images(images: Sequence[dict], what: str, notes: Notes) -> None:
 
     Args:
         images: of the file.
-        what: the file is, with its path, for messages.
-        notes: counts what was not plain.
+        what: kind and path of the file, for messages.
+        notes: counts accepted deviations.
 
     Raises:
         ValueError: if a value is missing or wrong, or an id occurs twice.
@@ -212,8 +212,8 @@ def known_id(value: Any, known: Collection, where: str, notes: Notes) -> int | s
     Args:
         value: of 'image_id'.
         known: ids of all images.
-        where: it stands, for messages.
-        notes: counts ids written otherwise.
+        where: its position, for messages.
+        notes: counts ids of the other type.
 
     Raises:
         ValueError: if it is neither a whole number nor text.
@@ -255,7 +255,7 @@ def _check_segments(annotation: dict, categories: Mapping[int, dict], what: str,
 
 
 def _is_plain(segment: Any) -> bool:
-    """Whether a segment is as COCO writes it: most are, and a file may have millions."""
+    """Whether a segment is in COCO's exact format: most are, and a file may have millions."""
     return (
         type(segment) is dict
         and type(segment.get('id')) is int

@@ -1,10 +1,10 @@
-"""Single values of annotation files: what may be read as a number or a flag, and the count of what was not plain."""
+"""Single values of annotation files: lenient reading of numbers and flags, and a count of deviations."""
 
 from typing import Any
 
 
 class Notes:
-    """Counts what was read although it is not written as it should be, and remembers the first place of each kind.
+    """Counts accepted deviations from a format, with the position of the first one of each kind.
 
     Args:
         origin: the file, for messages.
@@ -18,14 +18,14 @@ class Notes:
         """Count one more.
 
         Args:
-            kind: what it is and what became of it, in the plural.
-            where: it stands; kept for the first one only.
+            kind: description of the deviation and its treatment, in the plural.
+            where: its position; stored for the first one only.
         """
         where = where.removeprefix(f'{self._origin}: ')
         self._found.setdefault(kind, [where, 0])[1] += 1
 
     def lines(self) -> list[str]:
-        """One line for each kind: its number, what it is, and the first place."""
+        """One line for each kind: its number, description and first position."""
         return [f'{self._origin}: {count} {kind}; the first: {where}' for kind, (where, count) in self._found.items()]
 
 

@@ -1,4 +1,4 @@
-"""Pictures as files: their bytes, what a header tells, decoding without loss, and writing whole or not at all."""
+"""Image files: reading bytes and headers, lossless decoding, and atomic writing."""
 
 import os
 import struct
@@ -31,7 +31,7 @@ ORIENTATION = 0x0112
 LOSSY_FORMATS = {'JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF'}
 LOSSY_TIFF = {'jpeg', 'tiff_jpeg', 'webp'}
 MAX_PIXELS = 1 << 30
-"""OpenCV's limit, which images have to keep as well."""
+"""OpenCV's limit, which applies to images as well."""
 UNREADABLE = (
     UnidentifiedImageError,
     OSError,
@@ -41,13 +41,13 @@ UNREADABLE = (
     struct.error,
     Image.DecompressionBombError,
 )
-"""What Pillow raises about a file that it cannot read."""
+"""Errors of Pillow for files that it cannot read."""
 
 _pixel_limit = threading.Lock()
 
 
 class ImageHeader(NamedTuple):
-    """What a picture file tells without being decoded.
+    """Facts of an image file that are available without decoding.
 
     Attributes:
         stored_size: (height, width) of the stored pixels.
@@ -57,8 +57,8 @@ class ImageHeader(NamedTuple):
         bands: number of bands; 1 for grey and palette files.
         is_colour: whether the first three bands are red, green and blue; False for the bands of other instruments, of
             which OpenCV silently reads only one.
-        tiff_orientation: the same tag of a TIFF file, which OpenCV and Pillow apply whatever they are asked for; the
-            sizes and ``orientation`` are those of the turned picture.
+        tiff_orientation: the same tag of a TIFF file, which OpenCV and Pillow always apply; the sizes and
+            ``orientation`` are those of the upright image.
     """
 
     stored_size: tuple[int, int]
@@ -75,10 +75,10 @@ def read_content(path: str, *, what: str, expected: str, where: str, backend_arg
 
     Args:
         path: of the file.
-        what: it is, for messages.
-        expected: form of the file, for messages.
-        where: the user should look if it is missing.
-        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+        what: kind of file, for messages.
+        expected: expected format, for messages.
+        where: settings to check if the file is missing, for the message.
+        backend_args: as in `mmengine.fileio.get`, for files that are not on disk.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -99,17 +99,17 @@ def decode_picture(content: bytes, path: str, *, what: str, expected: str) -> tu
     """Decode an annotation file with Pillow, of up to `MAX_PIXELS` pixels.
 
     Args:
-        content: of the file.
-        path: of the file, for messages.
-        what: it is, for messages.
-        expected: form of the file, for messages.
+        content: content of the file.
+        path: path of the file, for messages.
+        what: kind of file, for messages.
+        expected: expected format, for messages.
 
     Returns:
         Its pixels, (H, W) or (H, W, channels), as stored; and its Pillow mode.
 
     Raises:
-        ValueError: if it cannot be decoded, contradicts its checksums, has several pages, or is of a format whose
-            compression changes pixels, such as JPEG, whatever its name says.
+        ValueError: if it cannot be decoded, has wrong checksums, has several pages, or is in a format with lossy
+            compression, such as JPEG, regardless of its name.
     """
     try:
         damage = find_damage(content) if is_png(content) else None
@@ -148,7 +148,7 @@ def _require_lossless(image: Image.Image, path: str, what: str, expected: str) -
 
 
 def _require_one_page(image: Image.Image) -> None:
-    """Raise if there is another page of the same size; overviews and masks of GeoTIFF files are no pages."""
+    """Raise if there is another page of the same size; overviews and masks of GeoTIFF files do not count."""
     pages = 1
     for number in range(1, getattr(image, 'n_frames', 1)):
         size = image.size
@@ -173,14 +173,14 @@ def any_number_of_pixels() -> Iterator[None]:
 
 
 def read_header(path: str, backend_args: dict | None = None) -> ImageHeader | None:
-    """What a picture file tells without being decoded.
+    """Read the header of an image file.
 
     Args:
-        path: of the file.
-        backend_args: of `mmengine.fileio.get`. Of a file on disk only the beginning is read.
+        path: path of the file.
+        backend_args: as in `mmengine.fileio.get`. If the file is on disk, only its beginning is read.
 
     Returns:
-        None if the file is missing or its format is unknown.
+        The header; None if the file is missing or its format is unknown.
     """
     try:
         if backend_args is None and os.path.isfile(path):
@@ -192,10 +192,10 @@ def read_header(path: str, backend_args: dict | None = None) -> ImageHeader | No
 
 
 def header_of(stream: BinaryIO) -> ImageHeader:
-    """What a picture file tells without being decoded.
+    """Read the header of an image from a stream.
 
     Args:
-        stream: the file, from its beginning.
+        stream: the file, at its beginning.
 
     Raises:
         Exception: one of `UNREADABLE` if its format is unknown.
@@ -212,7 +212,7 @@ def header_of(stream: BinaryIO) -> ImageHeader:
 
 
 def _tiff_header(stream: BinaryIO, start: bytes) -> ImageHeader:
-    """Read from the tags: Pillow itself knows few combinations of bands and bits."""
+    """Read the header from the tags, since Pillow supports few combinations of bands and bits."""
     tags = TiffImagePlugin.ImageFileDirectory_v2(start if start[2:3] == b'+' or start[3:4] == b'+' else start[:8])
     stream.seek(tags.next)
     tags.load(stream)
@@ -227,7 +227,7 @@ def _tiff_header(stream: BinaryIO, start: bytes) -> ImageHeader:
 
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation of an opened picture, 1 to 8; 1 where there is none or it is out of range."""
-    # Asked for EXIF data that it has not met yet, Pillow decodes a whole PNG.
+    # Pillow would decode the whole PNG to find EXIF data behind the pixels.
     known = image.format != 'PNG' or 'exif' in image.info
     orientation = image.getexif().get(ORIENTATION, 1) if known else 1
     return orientation if orientation in range(1, 9) else 1
@@ -251,7 +251,7 @@ def stored_bits(content: bytes) -> int:
 
 
 def grey_levels(path: str) -> tuple[int, int] | None:
-    """How many values the pixels of a file have, and how many are left when they are read with 8 bits.
+    """Number of distinct values of the pixels of a file, and the number that remains when it is read with 8 bits.
 
     Args:
         path: of the file.
@@ -267,7 +267,7 @@ def grey_levels(path: str) -> tuple[int, int] | None:
 
 
 def require_map(values: np.ndarray) -> None:
-    """Check that values can be written as a map: OpenCV would write floats and several channels as something else.
+    """Check that values can be written as a map; OpenCV would write floats or several channels as something else.
 
     Args:
         values: anything.
@@ -282,11 +282,11 @@ def require_map(values: np.ndarray) -> None:
 
 
 def write_content(file: str | Path, content: bytes) -> None:
-    """Write a file that appears under its name when it is complete.
+    """Write a file atomically.
 
     Args:
-        file: to write; its folder is made.
-        content: of the file.
+        file: path of the file; its folder is created.
+        content: content of the file.
     """
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, content)

@@ -1,4 +1,4 @@
-"""Semantic label maps of 8 and 16 bits as files, and what a label may be."""
+"""Semantic label maps of 8 and 16 bits as files, and the valid range of labels."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -82,14 +82,14 @@ def _require_unscaled(content: bytes, path: str) -> None:
 
 
 def _require_no_orientation(content: bytes, path: str) -> None:
-    """Raise if viewers show the map turned while its stored pixels are not."""
+    """Raise if viewers rotate the map on display, unlike programs that read the stored pixels."""
     if b'eXIf' not in content:
         return
     orientation = Image.open(BytesIO(content)).getexif().get(ORIENTATION, 1)
     if orientation != 1:
         raise ValueError(
-            f'label file {path}: found the EXIF orientation {orientation}, expected none: viewers show such a map '
-            'turned, programs read it as it is stored. Fix: save it without EXIF, as it should lie on its image.'
+            f'label file {path}: found the EXIF orientation {orientation}, expected none: viewers rotate such a map, '
+            'but programs read the stored pixels. Fix: save it without EXIF, in the orientation of its image.'
         )
 
 
@@ -114,10 +114,10 @@ def encode_label_map(labels: np.ndarray, wide: bool) -> bytes:
 
 
 def write_label_map(file: str | Path, labels: np.ndarray, *, wide: bool = False) -> None:
-    """Write a label map as PNG; it appears under its name when it is complete.
+    """Write a label map as PNG, atomically.
 
     Args:
-        file: to write; its folder is made.
+        file: path of the file; its folder is created.
         labels: (H, W) integer.
         wide: whether to use 16 bits.
 
@@ -132,11 +132,11 @@ def result_name(image: str, image_root: str | None = None) -> str:
 
     Args:
         image: path of the image.
-        image_root: folder of all images; the folders below it are kept. None, or an image outside it, gives the name
-            alone.
+        image_root: folder of all images; the folders below it are kept. With None, or for an image outside of it, only
+            the name is used.
 
     Returns:
-        Such as 'val/berlin/000001.png', always with '/'.
+        The name, such as 'val/berlin/000001.png', always with '/'.
     """
     path = PurePath(image)
     if image_root is not None and path.is_relative_to(image_root):
@@ -145,7 +145,7 @@ def result_name(image: str, image_root: str | None = None) -> str:
 
 
 def shift_labels(labels: np.ndarray, ignore_index: int) -> np.ndarray:
-    """Take 1 off every label: 0 becomes ``ignore_index``, which itself stays (``reduce_zero_label``).
+    """Subtract 1 from every label; 0 becomes ``ignore_index``, which is not changed (``reduce_zero_label``).
 
     Args:
         labels: (H, W) uint8 or int32; its dtype must hold ``ignore_index``.
@@ -161,7 +161,7 @@ def shift_labels(labels: np.ndarray, ignore_index: int) -> np.ndarray:
 
 
 def replace_labels(labels: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
-    """Replace every label that is a key of ``label_map`` by its value, all at once; others stay.
+    """Replace every label that is a key of ``label_map`` by its value, simultaneously; others are not changed.
 
     Args:
         labels: (H, W) uint8 or int32, not negative.
@@ -202,7 +202,7 @@ def load_labels(info: Mapping, ignore_index: int, backend_args: dict | None = No
 
 
 def require_ignore_index(ignore_index: int, num_classes: int | None = None) -> None:
-    """Check that the ignored label can stand in a label file and is not also a class.
+    """Check that the ignored label is a valid label and not one of the classes.
 
     Args:
         ignore_index: label of ignored pixels.
@@ -213,20 +213,20 @@ def require_ignore_index(ignore_index: int, num_classes: int | None = None) -> N
     """
     if not 0 <= ignore_index <= MAX_LABEL:
         raise ValueError(
-            f'ignore_index={ignore_index}: expected a label that a file of 8 or 16 bits can hold, 255 or '
-            f'{IGNORE_INDEX_16BIT} as a rule. Fix: set ignore_index=255 in the dataset, the head and the metric, and '
+            f'ignore_index={ignore_index}: expected a label that a file of 8 or 16 bits can hold, usually 255 or '
+            f'{IGNORE_INDEX_16BIT}. Fix: set ignore_index=255 in the dataset, the head and the metric, and '
             'seg_pad_val=255 in the data preprocessor, and mark ignored pixels in the label files with it.'
         )
     if num_classes is None or ignore_index >= num_classes:
         return
     found = (
-        f'ignore_index={ignore_index} is also one of the {num_classes} classes (0 to {num_classes - 1}), so that '
-        'class would never be learnt.'
+        f'ignore_index={ignore_index} is also one of the {num_classes} classes (0 to {num_classes - 1}), which would '
+        'never be trained.'
     )
     if ignore_index == 0:
         fix = (
-            'set reduce_zero_label=True in the dataset, leave ignore_index at its default 255 and take the name of '
-            'label 0 out of the class list: label 0 of the files is ignored then, and label 1 becomes class 0.'
+            'set reduce_zero_label=True in the dataset, keep the default ignore_index=255 and remove the name of '
+            'label 0 from the class list: label 0 of the files is then ignored, and label 1 becomes class 0.'
         )
     elif num_classes <= IGNORE_INDEX_8BIT:
         fix = (
@@ -245,13 +245,13 @@ def require_known_labels(labels: np.ndarray, num_classes: int, ignore_index: int
     """Check that every label is a class or ignored.
 
     Args:
-        labels: (H, W) integer, of `load_labels`.
+        labels: (H, W) integer, from `load_labels`.
         num_classes: K.
         ignore_index: label of ignored pixels.
         path: of the label file, for the message.
 
     Raises:
-        ValueError: naming the labels that are neither, with their pixels.
+        ValueError: if there are other labels; names them with their numbers of pixels.
     """
     unknown = labels[(labels >= num_classes) & (labels != ignore_index)]
     if unknown.size == 0:
@@ -260,9 +260,7 @@ def require_known_labels(labels: np.ndarray, num_classes: int, ignore_index: int
     found = ', '.join(f'{label} ({count} px)' for label, count in zip(ids[:8], counts[:8], strict=True))
     more = f' and {len(ids) - 8} more' if len(ids) > 8 else ''
     usual = next((label for label in (IGNORE_INDEX_16BIT, IGNORE_INDEX_8BIT) if label in ids), None)
-    hint = (
-        '' if usual is None else f' {usual} is a usual ignored label: if it means that here, set ignore_index={usual}.'
-    )
+    hint = '' if usual is None else f' {usual} often marks ignored pixels: if it does here, set ignore_index={usual}.'
     raise ValueError(
         f'label file {path}: found labels {found}{more}, expected 0 to {num_classes - 1} ({num_classes} classes) or '
         f'{ignore_index} for ignored pixels (after reduce_zero_label and label_map). Fix: convert the file, or check '

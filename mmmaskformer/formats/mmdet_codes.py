@@ -1,10 +1,10 @@
-"""MMDetection's form of panoptic results: one number per pixel, label + 1000 * instance, K for void.
+"""MMDetection's encoding of panoptic results: one number per pixel, label + 1000 * instance, K for void.
 
-Its metric and drawing demand it in ``sem_seg`` of a data sample. It is made and read here alone; everything else works
-on `mmmaskformer.core.segments.Segments`.
+Its metric and drawing require it in ``sem_seg`` of a data sample. Only this module encodes and decodes it; everything
+else works with `mmmaskformer.core.segments.Segments`.
 
-That form holds 999 classes. With more, the factor is the next power of ten above K, 10,000 for 1,000 to 9,999 classes,
-which MMDetection's own metric and drawing cannot read.
+The encoding is limited to 999 classes. With more, the factor is the next power of ten above K, 10,000 for 1,000 to
+9,999 classes, which MMDetection's own metric and drawing cannot read.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from mmmaskformer.core.segments import VOID, Segments
 
 INSTANCE_OFFSET = 1000
 MOST_CLASSES = INSTANCE_OFFSET - 1
-"""Most classes whose labels, and K for void, stay below `INSTANCE_OFFSET`."""
+"""Largest number of classes for which all labels, and K for void, are below `INSTANCE_OFFSET`."""
 
 
 def instance_offset(num_classes: int) -> int:
-    """What an instance counts in a code: 1000, or with more classes than fit below it the next power of ten above K.
+    """The factor of the instance in a code: 1000, or the next power of ten above K if K is too large for it.
 
     Args:
         num_classes: K.
@@ -32,7 +32,7 @@ def instance_offset(num_classes: int) -> int:
 
 
 def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
-    """The numbers by which MMDetection's panoptic maps tell segments apart.
+    """The codes of segments in MMDetection's panoptic maps.
 
     Args:
         segments: of one image.
@@ -40,8 +40,8 @@ def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
 
     Returns:
         (n,) int32, or int64 if codes are too large: label + offset * instance, see `instance_offset`. Things are
-        numbered 1, 2, … in their order here; stuff has instance 0, but stuff of class 0 has instance 1: MMDetection's
-        metric takes a code of 0 for void. Rows that are no segment have no meaning.
+        numbered 1, 2, … in their order; stuff has instance 0, except stuff of class 0, which has instance 1, since
+        MMDetection's metric treats the code 0 as void. Values of rows without a segment are undefined.
     """
     thing = is_thing[segments.labels] & segments.starts
     offset = instance_offset(len(is_thing))
@@ -51,7 +51,7 @@ def panoptic_codes(segments: QuerySegments, is_thing: Tensor) -> Tensor:
 
 
 def encode_panoptic(segments: QuerySegments, is_thing: Tensor) -> tuple[Tensor, Tensor]:
-    """A panoptic result in MMDetection's form; does not synchronise with a GPU.
+    """Encode a panoptic result in MMDetection's form; does not synchronise with a GPU.
 
     Args:
         segments: of one image.
@@ -67,21 +67,21 @@ def encode_panoptic(segments: QuerySegments, is_thing: Tensor) -> tuple[Tensor, 
 def segments_of_codes(
     encoded: np.ndarray, num_classes: int, listed: Sequence[int] | None = None, what: str = 'panoptic map'
 ) -> Segments[np.ndarray]:
-    """Segments of a map in MMDetection's form: the map stays as it is, the codes are the ids.
+    """Segments of a map in MMDetection's encoding; the map is not changed, its codes are the ids.
 
-    MMDetection's ``CocoPanopticMetric`` writes 0 into a map, in place, where there was void. Where the codes of the
-    segments are known, a 0 is read as void again.
+    MMDetection's ``CocoPanopticMetric`` replaces void by 0 in a map, in place. If the codes of the segments are known,
+    a 0 is read as void.
 
     Args:
-        encoded: (H, W) integer, label + offset * instance, see `instance_offset`; label K is void. It is not changed.
+        encoded: (H, W) integer, label + offset * instance, see `instance_offset`; label K is void. It is not modified.
         num_classes: K.
-        listed: codes of the segments in the map; None if they are not known, as for MMDetection's own heads, whose map
-            is then taken as it is.
-        what: is decoded, for messages.
+        listed: codes of the segments in the map; None if unknown, as for MMDetection's own heads, whose map is used
+            unchanged.
+        what: description of the map, for messages.
 
     Returns:
-        The segments that have pixels, in ascending order of their codes. A copy of the map is made only if 0 is the
-        code of a segment.
+        The segments that have pixels, in ascending order of their codes. The map is copied only if 0 is the code of a
+        segment.
 
     Raises:
         ValueError: if a value is negative, or its label above K.
@@ -108,20 +108,20 @@ def segments_of_codes(
 def decode_panoptic(
     encoded: np.ndarray, num_classes: int, listed: Sequence[int] | None = None, what: str = 'panoptic map'
 ) -> Segments[np.ndarray]:
-    """`segments_of_codes` with ids 1 to S in a map of its own, int32; for arguments and errors see there."""
+    """Like `segments_of_codes`, with ids 1 to S in a new int32 map; for arguments and errors see there."""
     return numbered(segments_of_codes(encoded, num_classes, listed, what), num_classes=num_classes, name=what)
 
 
 def with_void_restored(encoded: np.ndarray, listed: Sequence[int] | None, num_classes: int) -> np.ndarray:
-    """A map for MMDetection's drawing, after its ``CocoPanopticMetric`` may have written 0 where there was void.
+    """Restore void in a map for MMDetection's drawing, after its ``CocoPanopticMetric`` may have replaced it by 0.
 
     Args:
-        encoded: of any shape, as in `segments_of_codes`.
+        encoded: any shape, as in `segments_of_codes`.
         listed: as in `segments_of_codes`.
         num_classes: K.
 
     Returns:
-        The map itself, or a copy with K in place of each 0 that no segment has.
+        The map itself, or a copy with K in place of each 0 that is not the code of a segment.
     """
     if listed is None or encoded.all() or 0 in listed:
         return encoded
@@ -129,7 +129,7 @@ def with_void_restored(encoded: np.ndarray, listed: Sequence[int] | None, num_cl
 
 
 def encode_index_map(segment_map: np.ndarray, labels: Sequence[int], num_classes: int) -> np.ndarray:
-    """Ground truth for MMDetection's drawing: every segment is an instance.
+    """Encode ground truth for MMDetection's drawing; every segment is an instance.
 
     Args:
         segment_map: integer, of any shape: index of the segment at each pixel, negative for none.

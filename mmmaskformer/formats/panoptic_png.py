@@ -1,4 +1,4 @@
-"""Panoptic PNG files in COCO's form: the colour of a pixel is the id of its segment, R + 256 G + 65536 B, 0 is void."""
+"""Panoptic PNG files in COCO's format: the colour of a pixel is its segment id, R + 256 G + 65536 B, 0 for void."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ VOID_ID = VOID
 FORM = dict(what='panoptic PNG', expected='an RGB PNG')
 MAX_ID = 2**24 - 1
 READ_COLOURS, COLOURS_TO_RGBA = (
-    # Before 4.11 OpenCV gives blue first, for which it swaps the colours of every pixel.
+    # Before 4.11 OpenCV returns BGR, for which it swaps the colours of every pixel.
     (cv2.IMREAD_COLOR_RGB, cv2.COLOR_RGB2RGBA)
     if hasattr(cv2, 'IMREAD_COLOR_RGB')
     else (cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGBA)
@@ -24,7 +24,7 @@ READ_COLOURS, COLOURS_TO_RGBA = (
 
 
 def read_ids(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
-    """Read a panoptic PNG, after comparing it with its checksums.
+    """Read a panoptic PNG, after verifying its checksums.
 
     Args:
         path: of the file. Other lossless formats of 8-bit RGB are read as well.
@@ -63,7 +63,7 @@ def decode_ids(content: bytes, path: str | Path) -> np.ndarray:
             raise _not_decodable(content, path, f'OpenCV does not read its {header.height} x {header.width} pixels')
         return ids_of_colours(pixels, COLOURS_TO_RGBA)
     pixels, mode = decode_picture(content, str(path), **FORM)
-    # Of the 16 bits of a channel Pillow gives 8, and the same mode.
+    # Pillow reduces 16-bit channels to 8 bits without a change of mode.
     if mode != 'RGB' or header is not None:
         raise ValueError(
             f'panoptic PNG {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}, '
@@ -90,7 +90,7 @@ def ids_of_colours(pixels: np.ndarray, conversion: int = cv2.COLOR_RGB2RGBA) -> 
     Returns:
         (H, W) int32, R + 256 G + 65536 B.
     """
-    # Three bytes and a fourth one are a little-endian number.
+    # Three bytes and a zero byte form a little-endian integer.
     ids = cv2.cvtColor(pixels, conversion).view('<i4')[..., 0]
     ids &= 0xFFFFFF
     return ids
@@ -127,7 +127,7 @@ def encode_ids(ids: np.ndarray) -> bytes:
 
 
 def write_ids(path: str | Path, ids: np.ndarray) -> None:
-    """Write a panoptic PNG. Sets of them are written in a `mmmaskformer.formats.whole_files.whole_folder`.
+    """Write a panoptic PNG. For a set of files use `mmmaskformer.formats.whole_files.whole_folder`.
 
     Args:
         path: the file; its folder must exist.
@@ -150,12 +150,12 @@ def replace_ids(
 ) -> tuple[np.ndarray, dict[int, int]]:
     """Replace every segment id by a number.
 
-    Works on runs of equal pixels, of which a segmentation has few: no sort and no loop over pixels.
+    It works on runs of equal pixels, of which a segmentation has few, without sorting or looping over pixels.
 
     Args:
         ids: (H, W) int32 segment ids.
-        numbers: id to number in the range of int16.
-        missing: the number of ids that ``numbers`` lacks.
+        numbers: number by id, in the range of int16.
+        missing: number for ids that are not in ``numbers``.
 
     Returns:
         (H, W) int16 numbers; and the number of pixels of each id that occurs.

@@ -16,14 +16,15 @@ from mmmaskformer.formats.images import (
 
 
 def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read a photograph to draw on: upright as its EXIF orientation says, in colour, 8 bits.
+    """Read a photograph to draw on: upright according to its EXIF orientation, in colour, 8 bits.
 
-    Pictures of more bits are stretched from their smallest to their largest value, since 12 of 16 bits would be black.
+    Images of more bits are stretched from their smallest to their largest value, since 12-bit data in 16 bits would be
+    almost black.
 
     Args:
         path: of the file.
         backend_args: of `mmengine.fileio.get`, for files that are not on disk.
-        size: (height, width) of what will be drawn. If it is that of the stored pixels only, they are not turned.
+        size: (height, width) of the map to draw. If only the stored pixels have this size, they are not rotated.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -60,7 +61,7 @@ def read_photo(path: str, backend_args: dict | None = None, size: tuple[int, int
 
 
 def _as_colours(pixels: np.ndarray) -> np.ndarray:
-    """Three bands of 8 bits, RGB, of a picture of any bands and bits in OpenCV's order."""
+    """Convert an image with any bands and bits in OpenCV's order to 8-bit RGB."""
     bands = pixels.reshape(*pixels.shape[:2], -1)
     bands = bands[..., 2::-1] if bands.shape[2] >= 3 else bands[..., [0, 0, 0]]
     low, high = np.nanmin(bands), np.nanmax(bands)
@@ -69,7 +70,7 @@ def _as_colours(pixels: np.ndarray) -> np.ndarray:
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels, turned as the EXIF orientation says."""
+    """Apply the EXIF orientation to stored pixels."""
     if orientation == 1:
         return pixels
     image, tag = Image.fromarray(pixels), Image.Exif()

@@ -1,9 +1,9 @@
-"""What pickles name to store arrays of numpy, in a form that cannot be turned against the process that reads them.
+"""Safe replacements for the functions that pickles call to restore numpy arrays.
 
-numpy trusts a pickle. ``numpy.ndarray(shape, 'O', bytes)`` takes bytes of the file for addresses of objects, and
+numpy trusts a pickle. ``numpy.ndarray(shape, 'O', bytes)`` interprets bytes of the file as addresses of objects, and
 ``numpy.dtype.__setstate__`` can hide object fields in a type of plain bytes: using such an array reads memory that the
-file chooses, or runs code there. Functions of this module stand in for those of numpy while a file is read. They take
-what numpy itself writes for arrays of numbers, texts and plain objects, and refuse the rest.
+file chooses, or executes code there. The functions of this module replace those of numpy while a file is read. They
+accept what numpy itself writes for arrays of numbers, strings and plain objects, and refuse everything else.
 """
 
 import codecs
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 CODES = re.compile(r'[?bBhHiIlLqQefdFD]|[biuf](1|2|4|8)|c(8|16)|[SU]\d{1,9}|O8?')
-"""Of the types that are read: booleans, numbers, texts of a fixed length, and lists of plain objects."""
+"""Codes of the accepted types: booleans, numbers, strings of a fixed length, and lists of plain objects."""
 
 
 class PlainType:
@@ -25,23 +25,23 @@ class PlainType:
         code: of the type, such as 'f4'.
 
     Raises:
-        pickle.UnpicklingError: if it is no type of `CODES`.
+        pickle.UnpicklingError: if the type is not in `CODES`.
     """
 
     def __init__(self, code: Any, *_: Any):
         if isinstance(code, bytes):
             code = code.decode('latin1')
         if not isinstance(code, str) or not CODES.fullmatch(code):
-            raise pickle.UnpicklingError(f'it asks for an array of type {code!r}')
+            raise pickle.UnpicklingError(f'it contains an array of type {code!r}')
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
-        """Take the byte order; a type of numpy's own has nothing else that could be set."""
+        """Set the byte order, the only state of a built-in numpy type."""
         if not isinstance(state, tuple) or len(state) < 5 or any(item is not None for item in state[2:5]):
-            raise pickle.UnpicklingError('it asks for an array of records')
+            raise pickle.UnpicklingError('it contains an array of records')
         order: Any = state[1].decode('latin1') if isinstance(state[1], bytes) else state[1]
         if order not in ('<', '>', '=', '|'):
-            raise pickle.UnpicklingError(f'it asks for an array with the byte order {order!r}')
+            raise pickle.UnpicklingError(f'it contains an array with the byte order {order!r}')
         if order != '|':
             self.dtype = self.dtype.newbyteorder(order)
 
@@ -50,15 +50,15 @@ class PlainArray(np.ndarray):
     """Stands in for ``numpy.ndarray``; it is one, and is pickled as one."""
 
     def __new__(cls, *_: Any, **__: Any) -> 'PlainArray':
-        """Refuse: numpy writes arrays by way of `reconstruct`.
+        """Refuse, since numpy writes arrays with `reconstruct`.
 
         Raises:
             pickle.UnpicklingError: always.
         """
-        raise pickle.UnpicklingError('it asks for an array over memory of its own')
+        raise pickle.UnpicklingError('it creates an array over memory of its own')
 
     def __setstate__(self, state: Any) -> None:
-        """Fill an empty array with what numpy wrote: version, shape, type, order and content."""
+        """Fill an empty array with the state that numpy wrote: version, shape, type, order and content."""
         if not isinstance(state, tuple) or len(state) != 5 or self.size:
             raise pickle.UnpicklingError('it holds an array that numpy has not written')
         _, shape, kind, fortran, content = state
@@ -78,14 +78,14 @@ class PlainArray(np.ndarray):
 
 
 def reconstruct(kind: Any, shape: Any, code: Any) -> PlainArray:
-    """Stand in for numpy's ``_reconstruct``: an empty array, whose content follows in the file."""
+    """Replace numpy's ``_reconstruct``: an empty array, whose content follows in the file."""
     if kind is not PlainArray:
-        raise pickle.UnpicklingError(f'it asks for an array of the class {kind!r}')
+        raise pickle.UnpicklingError(f'it contains an array of the class {kind!r}')
     return np.empty(0, np.int8).view(PlainArray)
 
 
 def scalar(kind: Any, content: Any = b'') -> Any:
-    """Stand in for numpy's ``scalar``: a number or text of numpy."""
+    """Replace numpy's ``scalar``: a number or string of numpy."""
     dtype = _dtype(kind)
     content = content.encode('latin1') if isinstance(content, str) else content
     if dtype.hasobject or not isinstance(content, bytes) or len(content) != dtype.itemsize:
@@ -94,7 +94,7 @@ def scalar(kind: Any, content: Any = b'') -> Any:
 
 
 def from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    """Stand in for numpy's ``_frombuffer``, which protocol 5 names."""
+    """Replace numpy's ``_frombuffer``, which protocol 5 uses."""
     dtype, shape = _dtype(kind), _shape(shape)
     if dtype.hasobject or not isinstance(content, bytes | bytearray) or order not in ('C', 'F'):
         raise pickle.UnpicklingError('it holds an array that numpy has not written')
@@ -104,14 +104,14 @@ def from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
 
 
 def encode(text: Any, encoding: Any = '') -> bytes:
-    """Stand in for ``codecs.encode``, by which protocol 2 writes bytes."""
+    """Replace ``codecs.encode``, with which protocol 2 stores bytes."""
     if not isinstance(text, str) or encoding != 'latin1':
-        raise pickle.UnpicklingError(f'it asks for a text in the encoding {encoding!r}')
+        raise pickle.UnpicklingError(f'it contains a string in the encoding {encoding!r}')
     return codecs.encode(text, 'latin1')
 
 
 def stand_ins() -> dict[str, Any]:
-    """What stands in for numpy's names, of numpy 1 and of numpy 2, which renamed its core package."""
+    """The replacements by name, for numpy 1 and for numpy 2, which renamed its core package."""
     found: dict[str, Any] = {'numpy.ndarray': PlainArray, 'numpy.dtype': PlainType}
     for package in ('numpy.core', 'numpy._core'):
         found[f'{package}.multiarray._reconstruct'] = reconstruct

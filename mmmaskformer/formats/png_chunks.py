@@ -1,4 +1,4 @@
-"""The checksums of a PNG file. Pillow and OpenCV decode pixels whose checksum is wrong, or stop without a reason."""
+"""Verification of the checksums of a PNG file, which Pillow and OpenCV ignore or report without a reason."""
 
 import zlib
 from typing import NamedTuple
@@ -9,7 +9,7 @@ COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB
 
 
 class PngHeader(NamedTuple):
-    """What the first chunk of a PNG file says.
+    """The header chunk of a PNG file.
 
     Attributes:
         width: in pixels.
@@ -25,12 +25,12 @@ class PngHeader(NamedTuple):
 
 
 def is_png(content: bytes) -> bool:
-    """Whether a file begins as a PNG does."""
+    """Whether a file begins like a PNG."""
     return content.startswith(START[:4])
 
 
 def read_header(content: bytes) -> PngHeader | None:
-    """Size and kind of pixels of a PNG file; None if it is too short or no PNG."""
+    """Size and pixel format of a PNG file; None if it is too short or not a PNG."""
     if not is_png(content) or len(content) < 26:
         return None
     width, height = int.from_bytes(content[16:20], 'big'), int.from_bytes(content[20:24], 'big')
@@ -44,7 +44,7 @@ def find_damage(content: bytes) -> str | None:
         content: of the file.
 
     Returns:
-        What is wrong, None if nothing is: all checksums agree, up to the end mark. Bytes behind it do not count.
+        The defect; None if all checksums up to the end chunk are correct. Bytes after it are ignored.
     """
     if not content.startswith(START):
         return 'its first 8 bytes are not those of a PNG'

@@ -7,14 +7,14 @@ from pathlib import PurePosixPath
 
 
 def result_names(images: Sequence[str], suffix: str = '.png') -> list[str]:
-    """One name for the result of each image, all different.
+    """Unique names for the results of images.
 
-    The folders below the one that holds all images are kept. Where two images differ in their suffix only, the names
+    The folders below the common parent of all images are kept. If two images differ only in their suffix, the names
     keep it: ``a.jpg.png`` and ``a.tif.png``.
 
     Args:
-        images: paths or addresses of images, all different.
-        suffix: of the results.
+        images: paths or URLs of images, all different.
+        suffix: suffix of the results.
 
     Returns:
         Names with slashes, relative to the folder of the results.
@@ -35,18 +35,18 @@ def result_names(images: Sequence[str], suffix: str = '.png') -> list[str]:
     whole = [f'{path.as_posix()}{suffix}' for path in inside]
     plain_count = Counter(plain)
     names = [name if plain_count[name] == 1 else longer for name, longer in zip(plain, whole, strict=True)]
-    # A name with its suffix can be the plain name of a third image.
+    # A name with its suffix may equal the plain name of a third image.
     return names if len(set(names)) == len(names) else whole
 
 
 def _absolute(image: str) -> PurePosixPath:
-    """The path without '..', or the address as it is."""
+    """The path without '..', or an unchanged URL."""
     image = image.replace('\\', '/')
     return PurePosixPath(image if '://' in image else posixpath.abspath(image))
 
 
 def _common_folder(paths: Sequence[PurePosixPath]) -> int:
-    """Number of the leading parts that all folders share."""
+    """Number of leading parts that all folders share."""
     if not paths:
         return 0
     first, last = min(path.parts[:-1] for path in paths), max(path.parts[:-1] for path in paths)

@@ -1,6 +1,6 @@
-"""COCO's run lengths: how many pixels they describe.
+"""The number of pixels that COCO's run lengths describe.
 
-pycocotools leaves stray memory in a mask that they do not fill.
+If they do not fill a mask, pycocotools leaves uninitialised memory in the rest.
 """
 
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 BITS, MORE, SIGN, FIRST = 5, 0b100000, 0b010000, 48
-"""Of a character: bits of the number, the flag that another one follows, the sign in the last one, the code of 0."""
+"""Parts of a character: bits of the number, continuation flag, sign in the last one; and the code of 0."""
 
 
 def pixels_of_runs(counts: Sequence | str) -> int | None:
     """Sum of the run lengths of a mask.
 
     Args:
-        counts: numbers, or the text that pycocotools makes of them.
+        counts: numbers, or their string encoding by pycocotools.
 
     Returns:
-        Pixels; None if they are no run lengths.
+        Number of pixels; None if they are not valid run lengths.
     """
     runs = _decoded(counts) if isinstance(counts, str) else counts
     if runs is None or not all(isinstance(run, int) and run >= 0 for run in runs):
@@ -27,7 +27,7 @@ def pixels_of_runs(counts: Sequence | str) -> int | None:
 
 
 def _decoded(text: str) -> list[int] | None:
-    """The numbers in a text; from the fourth on it holds differences to the last but one.
+    """Decode the numbers in a string; from the fourth on it stores differences to the last but one.
 
     Source: pycocotools, rleFrString.
     """

@@ -1,4 +1,4 @@
-"""Image files that no reader can decode: what is wrong with them, for a message that names the file."""
+"""Messages for image files that cannot be decoded, with file name and reason."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,11 @@ from PIL import UnidentifiedImageError
 from mmmaskformer.formats.png_chunks import find_damage, is_png
 
 NOT_LOADED = 'failed to load image'
-"""How mmcv's LoadImageFromFile begins where OpenCV gives nothing."""
+"""Beginning of the error of mmcv's LoadImageFromFile if OpenCV returns nothing."""
 
 
 def is_decoding_error(error: BaseException) -> bool:
-    """Whether an error is that of mmcv's loader, which does not name the file or the reason."""
+    """Whether an error is from mmcv's loader, which names neither the file nor the reason."""
     if isinstance(error, cv2.error):
         return 'imdecode' in str(error)
     return isinstance(error, UnidentifiedImageError) or (

@@ -89,14 +89,16 @@ def require_writable(path: str | Path, key: str = '', *, folder: bool = False) -
         folder: whether it is to be a folder.
 
     Raises:
-        OSError: if something else has the name (a folder, a device, a pipe, a socket, a symbolic link to nothing), or
-            the folder that it would be in is no folder or may not be written to.
+        OSError: if something else has the name (a folder, a device, a pipe, a socket, a symbolic link to nothing), the
+            file is write-protected, or the folder that it would be in is no folder or may not be written to.
     """
     named = f'{key}: {path}' if key else str(path)
     found, wanted = _kind(path), 'a folder' if folder else 'a file'
     if found not in (None, wanted):
         raise FileExistsError(f'{named}: found {found}, expected {wanted} or nothing of that name. Fix: choose another '
                               'name')  # fmt: skip
+    if found == 'a file' and not os.access(path, os.W_OK):  # renaming would replace it all the same
+        raise PermissionError(f'{named}: the file is write-protected. Fix: make it writable, or choose another name')
     above = Path(os.path.abspath(os.path.realpath(path)))
     above = above if folder else above.parent
     while not os.path.lexists(above):
@@ -111,7 +113,9 @@ def _kind(path: str | Path) -> str | None:
     """What has a name, in words; None for nothing."""
     try:
         mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
         return 'a symbolic link to nothing' if os.path.lexists(path) else None
     kinds = {stat.S_ISREG: 'a file', stat.S_ISDIR: 'a folder', stat.S_ISFIFO: 'a pipe', stat.S_ISSOCK: 'a socket'}
     return next((kind for has, kind in kinds.items() if has(mode)), 'a device')
@@ -134,7 +138,9 @@ def explaining(path: str | Path, part: Path | None = None) -> Iterator[None]:
         of_part = error.filename is not None and Path(os.fsdecode(error.filename)) == (part or Path(path))
         if error.errno not in CANNOT_WRITE and not of_part:
             raise
-        remains = 'the older file stays as it was' if os.path.exists(path) else 'there is no such file now'
+        remains = 'there is no such file now'
+        if os.path.exists(path):
+            remains = 'it may be incomplete' if part is None else 'the older file stays as it was'
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise type(error)(
             f'{path}: could not be written ({reason}); {remains}. Fix: make room, make the folder writable or choose '

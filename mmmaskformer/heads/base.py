@@ -1,4 +1,4 @@
-"""What all heads share: the features that they get, the training step, and the checkpoints they are loaded from."""
+"""Base of all heads: their input features, the training step, and checks of checkpoints."""
 
 import inspect
 import logging
@@ -31,36 +31,36 @@ from mmmaskformer.heads.finite import begin_finite_check, file_of
     init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
 )
 class FeatureHead(BaseModule):
-    """Base of the heads: a network behind the features of backbone and neck, ``classifier``, and a ``criterion``.
+    """Base of the heads: a network for the features of backbone and neck, ``classifier``, and a ``criterion``.
 
-    A derived head sets up what `_build_classifier` needs and, if ``in_channels`` is given, calls it at the end of its
-    constructor; otherwise it is called as soon as the features have been measured.
+    A derived head prepares what `_build_classifier` needs and, if ``in_channels`` is given, calls it at the end of its
+    constructor; otherwise it is called when the features have been measured.
 
     Args:
-        in_channels: channels of the features of backbone and neck, in their order. Left out, they are measured when
-            the head becomes a part of a model, by one forward pass of a small image.
+        in_channels: channels of the features of backbone and neck, in their order. None: they are measured when the
+            head is added to a model, by one forward pass of a small image.
         num_classes: K, without "no object".
-        feature_strides: strides of the features in input pixels, in the same order. Left out, they are measured too;
-            for a head without a model around it they are 4, 8, 16, ….
-        deep_supervision: whether the predictions of all decoder layers are trained, as published, or those of the last
-            one only.
+        feature_strides: strides of the features in input pixels, in the same order. None: they are measured as well;
+            for a head outside of a model they are 4, 8, 16, ….
+        deep_supervision: whether the predictions of all decoder layers are trained, as published, or only those of the
+            last one.
         on_class_mismatch: what to do with a checkpoint whose classifier has another number of classes: 'error', or
             'reinit' to keep the freshly initialised classifier (fine-tuning on other classes).
-        init_cfg: mmengine's, of type 'Pretrained' only: the parts initialise themselves as published.
-        unknown: is refused.
+        init_cfg: mmengine's setting, only of type 'Pretrained', since the parts initialise themselves as published.
+        unknown: unknown keys, which are refused.
 
     Raises:
-        TypeError: if a key is not known.
+        TypeError: if a key is unknown.
         ValueError: if a value is out of range.
     """
 
     config_key = 'model.decode_head'  # for messages
     class_layer = 'classifier.class_embed'
-    """The layer that has a row of weights for each class."""
+    """The layer with a row of weights for each class."""
     other_rows = 1
-    """Its rows beside those of the K classes: one for "no object"."""
+    """Number of its rows besides those of the K classes: one for "no object"."""
     has_class_logits = True
-    """Whether queries have classes; in a per-pixel model, masks are those of the classes."""
+    """Whether queries have classes; in a per-pixel model, each mask belongs to one class."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class FeatureHead(BaseModule):
         init_cfg: dict | None = None,
         **unknown,
     ):
-        refuse_unknown_keys(type(self).__name__, unknown, _keywords(type(self)))
+        refuse_unknown_keys(f'{self.config_key}: {type(self).__name__}', unknown, _keywords(type(self)))
         super().__init__(init_cfg)
         _require_no_other_init(init_cfg)
         self.feature_input = FeatureInput(in_channels, feature_strides)
@@ -83,7 +83,7 @@ class FeatureHead(BaseModule):
         self.classifier: nn.Module | None = None
         self._absent: set[str] | None = None
         watch_registration(FeatureHead)
-        compat.complete_function_registries()  # by now, the host whose inferencer may be at work is imported
+        compat.complete_function_registries()  # by now, the host with a possibly running inferencer is imported
 
     @property
     def in_channels(self) -> list[int] | None:
@@ -96,16 +96,16 @@ class FeatureHead(BaseModule):
         return self.feature_input.strides
 
     def attach_to(self, model: nn.Module, name: str) -> None:
-        """Measure the features of the model that this head has become a part of; see `watch_registration`.
+        """Measure the features of the model to which this head was added; see `watch_registration`.
 
-        From then on the model also takes checkpoints of other packages, see `heads.conversion`.
+        From then on the model also accepts checkpoints of other packages, see `heads.conversion`.
 
         Args:
-            model: what the head was assigned to.
-            name: as which attribute.
+            model: the model.
+            name: attribute of the model that holds the head.
 
         Raises:
-            ValueError: if the features do not suit the head, or if ``in_channels`` is left out and the model has none.
+            ValueError: if the features do not fit the head, or ``in_channels`` is None and the model has no features.
         """
         if hasattr(model, 'backbone') and hasattr(model, 'extract_feat'):
             self.feature_input.fit(model, f'model.{name}')
@@ -115,15 +115,15 @@ class FeatureHead(BaseModule):
             self._build_classifier()
 
     def prepare(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Features of the model as the classifier takes them: (B, C_i, h_i, w_i), finest first.
+        """Bring the features of the model into the form of the classifier: (B, C_i, h_i, w_i), finest first.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
+            features: as the model's ``extract_feat`` returns them.
 
         Raises:
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
         """
-        self._require_channels('the head is not part of a model that it could be measured in')
+        self._require_channels('the head is not part of a model in which they could be measured')
         return self.feature_input.prepare(features, self.config_key)
 
     def loss(self, features: Sequence[Tensor], data_samples: Sequence, train_cfg: dict | None = None) -> dict:
@@ -132,14 +132,15 @@ class FeatureHead(BaseModule):
         Args:
             features: as the model's ``extract_feat`` gives them.
             data_samples: B samples with ground truth at the padded input size.
-            train_cfg: not used; part of the signature of MMSegmentation.
+            train_cfg: unused; part of the signature of MMSegmentation.
 
         Returns:
             Scalars, see the criterion, such as `SetCriterion.forward`.
 
         Raises:
-            ValueError: if features or labels do not fit the head.
-            NonFiniteLogitsError: if logits are inf or NaN, naming layer and iteration.
+            ValueError: if features or labels do not fit the head, or the criterion or the matcher cannot take the
+                segments; naming the files of the batch.
+            NonFiniteLogitsError: if logits are inf or NaN, naming layer, iteration and files.
         """
         self._absent = None
         features = self.prepare(features)
@@ -150,12 +151,14 @@ class FeatureHead(BaseModule):
             return self.criterion(predictions, targets)
         except NonFiniteLogitsError as error:
             iteration = MessageHub.get_current_instance().get_info('iter', 0)
-            metas = [sample.metainfo for sample in data_samples]
-            files = ', '.join(f'{image}: {file_of(metas, image)}' for image in range(len(metas)))
-            raise NonFiniteLogitsError(f'iteration {iteration + 1}, {error} Images of the batch: {files}') from None
+            raise NonFiniteLogitsError(
+                f'iteration {iteration + 1}, {error} Images of the batch: {_files_of(data_samples)}'
+            ) from None
+        except ValueError as error:  # the core knows no files
+            raise ValueError(f'{error}. Images of the batch: {_files_of(data_samples)}') from error
 
     def name_classes(self, names: Sequence[str]) -> None:
-        """Tell the criterion the class names (K,), for weights that are given by name; see `SetCriterion`."""
+        """Pass the K class names to the criterion, for class weights that are given by name; see `SetCriterion`."""
         if hasattr(self.criterion, 'name_classes'):
             self.criterion.name_classes(names)
 
@@ -164,9 +167,9 @@ class FeatureHead(BaseModule):
         raise NotImplementedError
 
     def _infer(self, features: Sequence[Tensor], metas: Sequence[dict]) -> tuple[list[Tensor], Any, Callable[[], None]]:
-        """Prepared features, what the last layer makes of them, and what ends the check that it is finite.
+        """Prepared features, the prediction of the last layer, and a function that ends the check that it is finite.
 
-        On a CPU, the check has ended; see `MaskFormerHead.predict_masks` for errors. In evaluation mode
+        On a CPU, the check has already ended; see `MaskFormerHead.predict_masks` for errors. In evaluation mode
         `fuse_for_inference` is called first.
         """
         self._require_all_weights()
@@ -186,12 +189,12 @@ class FeatureHead(BaseModule):
     def _require_channels(self, why: str) -> None:
         if self.in_channels is None:
             raise ValueError(
-                f'{self.config_key}.in_channels is left out, but {why}. Fix: set in_channels and feature_strides to '
+                f'{self.config_key}.in_channels is not set, but {why}. Fix: set in_channels and feature_strides to '
                 'the channels and strides of the features, in their order'
             )
 
     def _require_all_weights(self) -> None:
-        """Raise if weights were loaded, but not all: the others are those of an untrained model."""
+        """Raise if only some of the weights were loaded, since the others would be untrained."""
         absent = sorted(self._absent or ())
         if absent and not self.training:
             shown = ', '.join(absent[:3])
@@ -202,7 +205,7 @@ class FeatureHead(BaseModule):
             )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Check the head of a checkpoint; mmengine would only log the mismatch and go on without it."""
+        """Check the head of a checkpoint; mmengine would only log a mismatch and continue."""
         own = [f'{prefix}{name}' for name, _ in self.named_parameters()]
         require_own_weights(own, state_dict, self.config_key, state_dict)
         self._check_class_layer(state_dict, f'{prefix}{self.class_layer}')
@@ -215,7 +218,7 @@ class FeatureHead(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_class_layer(self, state_dict: dict, key: str) -> None:
-        """Refuse a classifier of another number of classes, or put the initial one in its place."""
+        """Refuse a classifier with another number of classes, or replace it by the initial one."""
         if f'{key}.weight' not in state_dict:
             return
         found = len(state_dict[f'{key}.weight']) - self.other_rows
@@ -237,8 +240,14 @@ class FeatureHead(BaseModule):
             state_dict[f'{key}.{name}'] = parameter.detach()
 
 
+def _files_of(data_samples: Sequence) -> str:
+    """The images of a batch, by number."""
+    metas = [sample.metainfo for sample in data_samples]
+    return ', '.join(f'{image}: {file_of(metas, image)}' for image in range(len(metas)))
+
+
 def _keywords(head: type) -> list[str]:
-    """All keyword arguments of a head and of the heads it derives from."""
+    """All keyword arguments of a head and of its base classes."""
     classes = [cls for cls in head.__mro__ if issubclass(cls, FeatureHead)]
     parameters = [p for cls in classes for p in inspect.signature(cls.__init__).parameters.values()]
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]

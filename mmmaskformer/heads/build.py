@@ -1,6 +1,8 @@
-"""Build the parts of a head from config dicts, refusing keys that no part reads."""
+"""Build the parts of a head from config dicts; unknown keys are refused."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -9,20 +11,38 @@ from mmmaskformer.registry import MODELS
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
+PARTS = ('classifier', 'pixel_decoder', 'transformer_decoder', 'matcher', 'criterion')
+
+
+@contextmanager
+def naming(head: str) -> Iterator[None]:
+    """Let messages on parts that are built inside name them as the config does.
+
+    Args:
+        head: key of the head, such as 'model.decode_head'.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        text = str(error.args[0]) if error.args else ''
+        if not text.startswith(PARTS):
+            raise
+        raise type(error)(f'{head}.{text}') from error
+
 
 def build_part(name: str, cfg: dict, **derived):
     """Build a part of a head.
 
     Args:
         name: key of the part in the head's config, for messages.
-        cfg: its config, with ``type``. It is not changed.
-        derived: arguments that follow from the head's own (class count, widths); the config may not repeat them.
+        cfg: its config, with ``type``. It is not modified.
+        derived: arguments that follow from those of the head (class count, widths); the config must not repeat them.
 
     Returns:
         The built module.
 
     Raises:
-        TypeError: if ``cfg`` is not a dict with a ``type``, or holds a key that the part does not take.
+        TypeError: if ``cfg`` is not a dict with a ``type``, or has a key that is not an argument of the part.
         KeyError: if ``type`` is not registered.
     """
     cls = part_class(name, cfg)
@@ -34,7 +54,7 @@ def build_part(name: str, cfg: dict, **derived):
 
 
 def part_class(name: str, cfg: dict) -> type:
-    """The class that the config of a part names; for arguments and errors see `build_part`."""
+    """The class in the config of a part; for arguments and errors see `build_part`."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(f"{name} must be a dict with a 'type' such as 'mmmaskformer.…', got {cfg!r}")
     cls = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
@@ -47,9 +67,9 @@ def part_class(name: str, cfg: dict) -> type:
 
 
 def arguments_of(cls: type) -> set[str]:
-    """Names of the arguments of a part; those of base classes count as far as ``**kwargs`` hands them on.
+    """Names of the arguments of a part, including those of base classes to which ``**kwargs`` is passed.
 
-    Without them a part that extends one of ours would silently miss derived values, such as the loss weights.
+    Otherwise a part that extends one of ours would silently miss derived values, such as the loss weights.
     """
     names: set[str] = set()
     for base in cls.__mro__[:-1] if isinstance(cls, type) else ():
@@ -63,7 +83,7 @@ def arguments_of(cls: type) -> set[str]:
 
 
 def _with_parts(name: str, value, derived: dict):
-    """A value of a config, with the parts in it, alone or in a list, built; they get derived values as well."""
+    """Build the parts in a config value, single or in a list; they get derived values as well."""
     if isinstance(value, dict) and 'type' in value:
         return build_part(name, value, **derived)
     if isinstance(value, list | tuple) and any(isinstance(part, dict) and 'type' in part for part in value):
@@ -84,7 +104,7 @@ def build_classifier(
             classification ``with_boxes``.
 
     Raises:
-        TypeError: see `build_part`; or if the network does not take a decoder that is given.
+        TypeError: see `build_part`; or if the network does not take a given decoder.
         KeyError: see `build_part`.
     """
     classifier = {'type': 'mmmaskformer.MaskClassifier'} if classifier is None else classifier
@@ -105,7 +125,7 @@ def build_classifier(
 
 
 def build_criterion(matcher: dict, criterion: dict, **derived) -> nn.Module:
-    """Build the criterion of a head with its matcher, which takes mask loss and weights of the criterion.
+    """Build the criterion of a head with its matcher, which uses mask loss and weights of the criterion.
 
     Args:
         matcher: config of the matcher.

@@ -1,4 +1,4 @@
-"""Checks of a checkpoint before a head takes its weights."""
+"""Checks of a checkpoint before a head loads its weights."""
 
 from collections.abc import Collection, Mapping
 
@@ -8,35 +8,35 @@ from mmmaskformer.checkpoints.layouts import SHOWN, describe_layout
 
 
 def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:
-    """Check that no weight of a checkpoint is inf or NaN: the run that wrote it had diverged.
+    """Check that no weight of a checkpoint is inf or NaN, as after a diverged run.
 
     Args:
-        weights: by name.
-        origin: of the checkpoint, for the message.
+        weights: weights by name.
+        origin: origin of the checkpoint, for the message.
 
     Raises:
-        ValueError: with the names.
+        ValueError: if there are such weights; names them.
     """
     wrong = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if wrong:
         more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
         raise ValueError(
             f'checkpoint {origin}: {len(wrong)} of its {len(weights)} weights hold inf or NaN '
-            f'({", ".join(wrong[:SHOWN])}{more}). Fix: take an earlier checkpoint of that run.'
+            f'({", ".join(wrong[:SHOWN])}{more}). Fix: give an earlier checkpoint of that run.'
         )
 
 
 def require_own_weights(own: Collection[str], found: Collection[str], head: str, everything: Collection[str]) -> None:
-    """Check that a checkpoint has weights of the head: without any, the model would predict at random.
+    """Check that a checkpoint has weights of the head; otherwise the model would predict at random.
 
     Args:
         own: names of the head's parameters, as the checkpoint should have them.
-        found: names that the checkpoint has; those of other parts may be left out.
+        found: names in the checkpoint; those of other parts may be omitted.
         head: config key of the head, for the message.
-        everything: names in the checkpoint, to tell what it is; empty if only those of the head are known.
+        everything: all names in the checkpoint, to recognise its kind; empty if only those of the head are known.
 
     Raises:
-        ValueError: if it has none, with what it looks like instead.
+        ValueError: if it has none; describes the checkpoint.
     """
     if not own or not set(own).isdisjoint(found):
         return

@@ -1,4 +1,4 @@
-"""Weights of other packages' MaskFormer, renamed when a model with one of our heads loads them, whatever loads them."""
+"""Renaming of other packages' MaskFormer weights whenever a model with one of our heads loads a checkpoint."""
 
 import logging
 import weakref
@@ -32,10 +32,10 @@ _watched: weakref.WeakSet = weakref.WeakSet()
 
 
 def convert_on_loading(model: nn.Module) -> None:
-    """From now on rename the weights of other packages whenever this model loads some.
+    """Register a hook that renames the weights of other packages whenever this model loads a state dict.
 
     Args:
-        model: with one of our heads.
+        model: a model with one of our heads.
     """
     if model not in _watched:
         _watched.add(model)
@@ -43,14 +43,14 @@ def convert_on_loading(model: nn.Module) -> None:
 
 
 def convert_checkpoint(model: nn.Module, checkpoint: dict) -> None:
-    """Rename the weights of a checkpoint that a runner has read, in place, before anything looks at the names.
+    """Rename the weights of a checkpoint that a runner has read, in place, before the names are compared.
 
     Args:
-        model: bare, without wrappers.
-        checkpoint: with ``state_dict``; any other stays as it is.
+        model: unwrapped model.
+        checkpoint: checkpoint with ``state_dict``; others are not changed.
 
     Raises:
-        ValueError: if the weights are those of another package and cannot be converted.
+        ValueError: if the weights belong to another package and cannot be converted.
     """
     state = checkpoint.get('state_dict')
     if isinstance(state, MutableMapping):
@@ -58,12 +58,12 @@ def convert_checkpoint(model: nn.Module, checkpoint: dict) -> None:
 
 
 def rename_weights(model: nn.Module, state: MutableMapping[str, Tensor], metadata: dict) -> None:
-    """Rename the weights of another package's MaskFormer, in place, for a model with one of our heads; log one line.
+    """Rename the weights of another package's MaskFormer, in place, for a model with one of our heads, and log that.
 
     Args:
-        model: bare, without wrappers.
+        model: unwrapped model.
         state: weights by name.
-        metadata: of the state dict's root; may hold the note of `checkpoints.loading`.
+        metadata: metadata of the state dict's root; may contain the note of `checkpoints.loading`.
 
     Raises:
         ValueError: if they cannot be converted.
@@ -79,7 +79,7 @@ def rename_weights(model: nn.Module, state: MutableMapping[str, Tensor], metadat
     order = _order_of_classes(package, head, named_before)
     rows = next((len(value) for name, value in state.items() if name.endswith('.cls_embed.weight')), 0)
     if order is not None and len(order) != rows - 1:
-        order = None  # of other classes: the head says what it does with them
+        order = None  # other classes, which the head handles
     known = known_settings(meta, package)
     try:
         conversion = convert(state, package, OWN[key], permutation=order)
@@ -97,23 +97,23 @@ def rename_weights(model: nn.Module, state: MutableMapping[str, Tensor], metadat
     print_log(f'{origin}{describe(package, conversion, order is not None)}{named}', logger='current')
     if differing := differing_settings(model, known):
         print_log(
-            f'{origin}{"; ".join(differing)}. Unless this is fine-tuning, set what the checkpoint has in the config.',
+            f'{origin}{"; ".join(differing)}. Unless this is fine-tuning, use the values of the checkpoint.',
             logger='current',
             level=logging.WARNING,
         )
 
 
 def describe(package: str, conversion: Conversion, reordered: bool) -> str:
-    """One line about a conversion.
+    """Describe a conversion in one line.
 
     Args:
-        package: of the source.
-        conversion: of its weights.
-        reordered: whether the classes were put in another order.
+        package: package of the source.
+        conversion: conversion of its weights.
+        reordered: whether the classes were reordered.
     """
     reasons = sorted(set(conversion.dropped.values()))
-    dropped = f', {len(conversion.dropped)} left out ({"; ".join(reasons)})' if reasons else ''
-    order = '; classes put in the order of the model, things no longer first' if reordered else ''
+    dropped = f', {len(conversion.dropped)} dropped ({"; ".join(reasons)})' if reasons else ''
+    order = '; classes reordered for the model, things no longer first' if reordered else ''
     return (
         f'{NAMES[package].title} ({conversion.architecture.describe()}), converted in memory: '
         f'{len(conversion.weights)} weights{dropped}{order}'
@@ -126,10 +126,10 @@ def _rename(model: nn.Module, state: Any, prefix: str, local_metadata: dict, *_:
 
 
 def _order_of_classes(package: str, head: nn.Module, classes: Sequence[str] | None) -> list[int] | None:
-    """For each class of the model its label in MMDetection's order, things first; None if the orders are the same.
+    """For each class of the model, its label in MMDetection's order, things first; None if the orders are equal.
 
-    A semantic head does not know which of its classes are things. There the class list of this package that has the
-    classes of the checkpoint tells, or else the only one of so many classes.
+    A semantic head has no information about things. It is taken from the class list of this package with the classes of
+    the checkpoint, or else from the only list with the same number of classes.
     """
     if package != 'mmdet':
         return None
@@ -150,15 +150,15 @@ def _of_older_files(meta: Mapping) -> dict:
 
 
 def _name_classes(meta: dict, head: nn.Module) -> str:
-    """Name the classes of a checkpoint that does not: the hosts would take those of COCO or Cityscapes."""
+    """Add class names to a checkpoint without them; the hosts would assume those of COCO or Cityscapes."""
     is_thing = getattr(head, 'is_thing', None)
     flags = None if is_thing is None else is_thing.tolist()
     known = list_of_published(head.num_classes, flags)
     if known is not None:
         meta['dataset_meta'] = facts_of(known[1])
-        return f'; classes taken to be those of {known[0]}, by their number'
+        return f'; classes assumed to be those of {known[0]}, by their number'
     meta['dataset_meta'] = {'classes': [f'class {label}' for label in range(head.num_classes)]}
-    return '; its classes have no names'
+    return '; its classes are unnamed'
 
 
 def _require_backbone(model: nn.Module, conversion: Conversion) -> None:
@@ -176,7 +176,8 @@ def _require_backbone(model: nn.Module, conversion: Conversion) -> None:
     if wrong and found:
         name = wrong[0]
         raise ConversionError(
-            f'its backbone is {conversion.architecture.backbone.describe()}, the model has a {type(backbone).__name__} '
-            f'of {len(wanted)} weights, {len(wrong)} of which are absent or have another shape: {name} is '
-            f'{found.get(name, "absent")}, expected {wanted[name]}. Fix: give the config of that backbone'
+            f'its backbone is {conversion.architecture.backbone.describe()}, but the model has a '
+            f'{type(backbone).__name__} of {len(wanted)} weights, {len(wrong)} of which are absent or have another '
+            f'shape: {name} is {found.get(name, "absent")}, expected {wanted[name]}. Fix: give a config with that '
+            'backbone'
         )

@@ -1,4 +1,4 @@
-"""The hosts' data samples to core types and panoptic results back; the only file that knows their fields."""
+"""Conversion of the hosts' data samples to core types, and of panoptic results back."""
 
 import copy
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from mmmaskformer.core.training.targets import LabelRangeError, instance_targets
 from mmmaskformer.formats.label_maps import load_labels, require_ignore_index
 
 IGNORED_STUFF = 255
-"""What MMDetection's loaders write into the label map where there is no class."""
+"""Label of pixels without a class in the label maps of MMDetection's loaders."""
 
 
 def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_index: int) -> Targets:
@@ -29,8 +29,8 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
         The targets of the batch.
 
     Raises:
-        ValueError: if a label is outside the class list, telling whether the label file holds it or a transform wrote
-            it; or if ``ignore_index`` is one of the classes.
+        ValueError: if a label is outside the class list, with its origin, the label file or a transform; or if
+            ``ignore_index`` is one of the classes.
         KeyError: if a sample has no ground truth.
     """
     require_ignore_index(ignore_index, num_classes)
@@ -49,18 +49,18 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
 
 
 def _who_wrote(found: Sequence[int], sample, ignore_index: int) -> str:
-    """Whether labels outside the class list come from the label file or from a transform; empty if nothing tells."""
+    """Describe whether labels outside the class list come from the label file or a transform; '' if unknown."""
     try:
         labels = load_labels(sample.metainfo, ignore_index)
-    except (KeyError, OSError, ValueError):  # no path, or a form that only another loader reads
+    except (KeyError, OSError, ValueError):  # no path, or a format that only another loader reads
         return ''
     written = sorted(set(found) - set(labels.ravel().tolist()))
     if not written:
         return ''
     return (
-        f' The label file itself does not hold {written}: the label_map of the dataset or a transform of the pipeline '
-        f'wrote that. Fix: set the label that transforms fill with (seg_pad_val, ignore_index) to {ignore_index}, or '
-        f'set ignore_index={written[0]} in the dataset, the head and the metric.'
+        f' The label file itself does not contain {written}: the label_map of the dataset or a transform of the '
+        f'pipeline wrote it. Fix: set the fill label of the transforms (seg_pad_val, ignore_index) to {ignore_index}, '
+        f'or set ignore_index={written[0]} in the dataset, the head and the metric.'
     )
 
 
@@ -69,16 +69,16 @@ def targets_from_det_samples(
 ) -> Targets:
     """Segments of MMDetection's samples, at the padded input size.
 
-    Padding is ignored, and so is what is in no segment of a panoptic map or has no class in a label map. In samples
-    with instances alone, what is in no instance is background.
+    Padding is ignored, as are pixels without a segment in a panoptic map or without a class in a label map. In samples
+    that have only instances, pixels outside of all instances are background.
 
     Args:
         samples: B `DetDataSample` with either ``gt_panoptic_seg`` (``segment_map`` (1, H, W) int16 and the tuple
-            ``labels``), as our loader gives it, or ``gt_instances`` (``labels`` and ``masks``) with an optional
-            ``gt_sem_seg.sem_seg`` (1, H, W), as MMDetection's loaders give them.
+            ``labels``), as from our loader, or ``gt_instances`` (``labels`` and ``masks``) with an optional
+            ``gt_sem_seg.sem_seg`` (1, H, W), as from MMDetection's loaders.
         is_thing: (K,) bool.
         input_size: (H, W) of the padded input.
-        device: where the targets are wanted.
+        device: device of the targets.
 
     Returns:
         The targets of the batch.
@@ -132,8 +132,8 @@ def _require_image_size(found: Sequence[int], sample, input_size: tuple[int, int
     expected = sample.metainfo.get('img_shape')
     if expected is not None and tuple(found) not in (tuple(expected[:2]), tuple(input_size)):
         raise ValueError(
-            f'{_file_of(sample)}: the ground truth is {tuple(found)} (height, width), the image {tuple(expected[:2])}. '
-            'Fix: let every transform of the pipeline move image and annotations together.'
+            f'{_file_of(sample)}: the ground truth is {tuple(found)} (height, width), but the image is '
+            f'{tuple(expected[:2])}. Fix: use only transforms that move image and annotations together.'
         )
 
 
@@ -143,7 +143,7 @@ def _padded(maps: Tensor, size: tuple[int, int], value: int | bool, sample) -> T
     if height > size[0] or width > size[1]:
         raise ValueError(
             f'{_file_of(sample)}: the ground truth is {(height, width)}, larger than the padded input {tuple(size)}. '
-            'Fix: let every transform of the pipeline move image and annotations together.'
+            'Fix: use only transforms that move image and annotations together.'
         )
     return F.pad(maps, (0, size[1] - width, 0, size[0] - height), value=value)
 
@@ -151,11 +151,11 @@ def _padded(maps: Tensor, size: tuple[int, int], value: int | bool, sample) -> T
 class SegmentList(Sequence):
     """The segments of a panoptic result as dicts with ``id`` (in the map), ``label`` and ``score``.
 
-    They are copied from the device when somebody looks; a copy or a pickle of it is a plain list.
+    They are copied from the device when they are first accessed; a copy or a pickle of it is a plain list.
 
     Args:
-        segments: of one image.
-        codes: (n,) of `mmmaskformer.formats.mmdet_codes.panoptic_codes`.
+        segments: segments of one image.
+        codes: (n,), from `mmmaskformer.formats.mmdet_codes.panoptic_codes`.
     """
 
     def __init__(self, segments: QuerySegments, codes: Tensor):
@@ -183,7 +183,7 @@ class SegmentList(Sequence):
         return list, (self._rows,)
 
     def __deepcopy__(self, memo: dict) -> Sequence:
-        """Itself while the list has not been read: mmengine copies all meta information, which must not synchronise."""
+        """Return itself until the list is accessed, since mmengine copies all meta data, which must not synchronise."""
         return copy.deepcopy(self._rows, memo) if '_rows' in vars(self) else self
 
 

@@ -1,4 +1,4 @@
-"""Channels, strides, order and layout of the features that a head gets, and the input size they belong to."""
+"""Channels, strides, order and layout of the input features of a head, and the corresponding input size."""
 
 import logging
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from mmmaskformer.heads.features import (
 
 
 class FeatureInput:
-    """The features of backbone and neck as the config describes them, or as they were measured.
+    """The features of backbone and neck, as described by the config or measured.
 
     Args:
         in_channels: channels in the order of the backbone, or None to measure them.
         strides: strides in the same order, or None to measure them.
 
     Attributes:
-        channels: channels, finest feature first; None until they are known.
-        strides: strides, finest feature first; None until they are known. Before a model was measured, strides that
-            the config leaves out are taken for 4, 8, 16, …
+        channels: channels, finest feature first; None until known.
+        strides: strides, finest feature first; None until known. Before the model is measured, strides that the config
+            does not set are assumed to be 4, 8, 16, …
 
     Raises:
         ValueError: if the two differ in length.
@@ -44,7 +44,7 @@ class FeatureInput:
         if channels is not None and strides is not None and len(channels) != len(strides):
             raise ValueError(
                 f'in_channels={channels} and feature_strides={strides} differ in length; expected one entry per '
-                'backbone feature in both. Fix: set both to None to have them measured'
+                'backbone feature in both. Fix: set both to None to measure them'
             )
         self._measured = False
         self._channels_last = None
@@ -54,15 +54,15 @@ class FeatureInput:
             self._set_order(channels, strides or doubled)
 
     def fit(self, model: nn.Module, head: str) -> None:
-        """Measure the features of a model, take from them what the config leaves out and check the rest.
+        """Measure the features of a model, adopt values that the config does not set, and check the others.
 
         Args:
-            model: with ``backbone`` and ``extract_feat``.
+            model: model with ``backbone`` and ``extract_feat``.
             head: config key of the head, for messages.
 
         Raises:
-            ValueError: if the model gives no list of feature maps, or other ones than the config says, or if it cannot
-                be measured and the config leaves out the channels.
+            ValueError: if the model returns no list of feature maps, or other ones than in the config, or if it cannot
+                be measured and the config does not set the channels.
         """
         channels, strides = self._given
         try:
@@ -70,8 +70,8 @@ class FeatureInput:
         except DryRunError as error:
             if channels is None:
                 raise ValueError(
-                    f'{error}. Fix: correct the backbone (TIMMBackbone needs features_only=True) or, if it takes '
-                    f'other sizes only, set {head}.in_channels and {head}.feature_strides'
+                    f'{error}. Fix: correct the backbone (TIMMBackbone needs features_only=True) or, if it accepts '
+                    f'only other sizes, set {head}.in_channels and {head}.feature_strides'
                 ) from error
             print_log(f'{head} is not checked at start-up: {error}', logger='current', level=logging.WARNING)
             return
@@ -84,24 +84,24 @@ class FeatureInput:
         self._measured = True
         if self.strides[0] > COARSE_STRIDE:
             print_log(
-                f'{head}: the finest feature has stride {self.strides[0]}, so that masks are that coarse; published '
-                "models have 4. A neck such as 'mmmaskformer.SimpleFeaturePyramid' makes finer ones.",
+                f'{head}: the finest feature, and thus the masks, have stride {self.strides[0]}; published models have '
+                "4. A neck such as 'mmmaskformer.SimpleFeaturePyramid' provides finer features.",
                 logger='current',
                 level=logging.WARNING,
             )
 
     def prepare(self, features: Sequence[Tensor], head: str) -> list[Tensor]:
-        """Features as the pixel decoder takes them.
+        """Bring features into the form of the pixel decoder.
 
         Args:
-            features: as the model's ``extract_feat`` gives them, (B, C_i, h_i, w_i) or (B, h_i, w_i, C_i).
+            features: as the model's ``extract_feat`` returns them, (B, C_i, h_i, w_i) or (B, h_i, w_i, C_i).
             head: config key of the head, for messages.
 
         Returns:
             (B, C_i, h_i, w_i), finest first.
 
         Raises:
-            ValueError: if they are no maps, or do not fit the channels or, in an unmeasured head, the strides.
+            ValueError: if they are not maps, or do not fit the channels or, in an unmeasured head, the strides.
         """
         if isinstance(features, Tensor):
             raise ValueError(
@@ -121,10 +121,10 @@ class FeatureInput:
         return features
 
     def input_size(self, metas: Sequence[dict], finest: Tensor, head: str, *, sliding: bool) -> tuple[int, int]:
-        """Height and width of the padded network input that the features belong to.
+        """Height and width of the padded network input of the features.
 
-        Sliding inference writes the size of each window into ``metas[0]['img_shape']`` and nowhere else; whole
-        inference leaves the un-padded size there and the padded one in ``pad_shape``.
+        Sliding inference stores the size of each window only in ``metas[0]['img_shape']``; whole inference stores the
+        un-padded size there and the padded one in ``pad_shape``.
 
         Args:
             metas: meta information of the samples of the batch.
@@ -133,7 +133,7 @@ class FeatureInput:
             sliding: whether the batch is a window.
 
         Returns:
-            (H, W); the features' size times the stride if ``metas`` tells no size.
+            (H, W); the features' size times the stride if ``metas`` has no size.
 
         Raises:
             ValueError: if no size in ``metas`` fits the features.
@@ -154,13 +154,13 @@ class FeatureInput:
             head: config key of the head, for the message.
 
         Raises:
-            ValueError: if none fits a head that was not measured, with the stride that would.
+            ValueError: if none fits a head that was not measured; names the stride that fits.
         """
         sides = tuple(finest.shape[-2:])
         for size in sizes:
             if misfit(size, sides, self.strides[0]) < 1:
                 return int(size[0]), int(size[1])
-        # Convolutions without padding lose some more pixels.
+        # Convolutions without padding lose a few more pixels.
         if self._measured or misfit(sizes[0], sides, self.strides[0]) < 2:
             return int(sizes[0][0]), int(sizes[0][1])
         found = round(sizes[0][0] / sides[0])
@@ -188,11 +188,11 @@ class FeatureInput:
             )
 
     def _check_sizes(self, features: Sequence[Tensor], head: str) -> None:
-        """Compare with the finest feature: the input size is not known here."""
+        """Compare with the finest feature, since the input size is not known here."""
         finest = tuple(features[0].shape[-2:])
         for level, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
             sides = tuple(feature.shape[-2:])
-            # Each side may have been rounded by less than one of its pixels, and by one more without padding.
+            # Each side may be rounded by less than one of its pixels, and by one more without padding.
             slack = 2 * (stride + self.strides[0])
             if any(abs(a * stride - b * self.strides[0]) > slack for a, b in zip(sides, finest, strict=True)):
                 about = [max(1, round(finest[0] / f.shape[-2])) * self.strides[0] for f in features]
@@ -210,7 +210,7 @@ def _turned(feature: Tensor, channels: int, channels_last: bool | None) -> Tenso
 
 
 def _agree(given: Sequence[Real], found: Sequence[Real]) -> bool:
-    """Whether strides are those measured, up to what rounding on a small image can hide."""
+    """Whether strides equal the measured ones, within the rounding of a small image."""
     return len(given) == len(found) and all(2 / 3 < a / b < 3 / 2 for a, b in zip(given, found, strict=True))
 
 
@@ -221,5 +221,5 @@ def _channels_message(
     return (
         f'{source} gives {len(found)} features{of_strides} with channels {list(found)}, but the head has '
         f'in_channels={list(given)}. Fix: set {head}.in_channels={list(found)}, or in_channels and feature_strides to '
-        "None to have them measured, or choose other features with the backbone's out_indices."
+        "None to measure them, or choose other features with the backbone's out_indices."
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmmaskformer.core.masks import Masks, Plain
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskPrediction
-from mmmaskformer.core.torch_versions import is_compiling
+from mmmaskformer.core.torch_versions import is_recorded
 
 
 def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> None:
@@ -42,7 +42,7 @@ def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mappi
     Returns:
         What ends the check: raises the error of `require_finite`, or does nothing.
     """
-    if torch.jit.is_tracing() or is_compiling():
+    if is_recorded():
         return _nothing
     sums = _sums(prediction) if isinstance(prediction, MaskPrediction) else _sums_of_masks(prediction)
     if not sums:

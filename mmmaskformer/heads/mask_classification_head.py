@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmmaskformer.core.checks import checked, whole
 from mmmaskformer.heads.base import FeatureHead
-from mmmaskformer.heads.build import build_classifier, build_criterion
+from mmmaskformer.heads.build import build_classifier, build_criterion, naming
 from mmmaskformer.heads.settings import check_parts
 
 
@@ -58,7 +58,8 @@ class MaskClassificationHead(FeatureHead):
         )
         check_parts(self.config_key, parts, channels=channels)
         derived = dict(num_classes=num_classes, num_queries=num_queries, channels=channels)
-        self.criterion = build_criterion(matcher, criterion, **derived)
+        with naming(self.config_key):
+            self.criterion = build_criterion(matcher, criterion, **derived)
         derived['with_boxes'] = getattr(self.criterion, 'uses_boxes', False)
         self._classifier_settings = (classifier, pixel_decoder, transformer_decoder, derived)
         if self.in_channels is not None:
@@ -82,4 +83,5 @@ class MaskClassificationHead(FeatureHead):
 
     def _build_classifier(self) -> None:
         *configs, derived = self._classifier_settings
-        self.classifier = build_classifier(*configs, in_channels=self.in_channels, **derived)
+        with naming(self.config_key):
+            self.classifier = build_classifier(*configs, in_channels=self.in_channels, **derived)

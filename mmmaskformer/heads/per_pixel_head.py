@@ -11,7 +11,7 @@ from mmmaskformer.core.inference.resize import resize
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.base import FeatureHead
-from mmmaskformer.heads.build import build_classifier, build_part
+from mmmaskformer.heads.build import build_classifier, build_part, naming
 from mmmaskformer.heads.data_samples import targets_from_seg_samples
 from mmmaskformer.heads.settings import check_parts, check_segmentor_test_cfg
 
@@ -65,7 +65,8 @@ class PerPixelHead(FeatureHead):
         check_parts(self.config_key, parts, channels=channels)
         derived = dict(num_classes=num_classes, num_queries=num_classes, channels=channels)
         self._classifier_settings = (pixel_decoder, transformer_decoder, derived)
-        self.criterion = build_part('criterion', criterion, **derived)
+        with naming(self.config_key):
+            self.criterion = build_part('criterion', criterion, **derived)
         if self.in_channels is not None:
             self._build_classifier()
 
@@ -142,7 +143,10 @@ class PerPixelHead(FeatureHead):
 
     def _build_classifier(self) -> None:
         *decoders, derived = self._classifier_settings
-        self.classifier = build_classifier({'type': self.network}, *decoders, in_channels=self.in_channels, **derived)
+        with naming(self.config_key):
+            self.classifier = build_classifier(
+                {'type': self.network}, *decoders, in_channels=self.in_channels, **derived
+            )
 
 
 class PerPixelPlusHead(PerPixelHead):

@@ -1,1 +1,1 @@
-"""Small subclasses of the hosts' own classes, one module per host; each is imported only where its host is there."""
+"""Subclasses of the hosts' classes, hooks and checks; a module of a host is imported only if that host is installed."""

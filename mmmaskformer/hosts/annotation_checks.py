@@ -1,4 +1,4 @@
-"""Checks of a whole data set before the first step: outlines of stock data sets, and results that must be written."""
+"""Checks of all annotations before the first step: outlines in stock data sets, and names of result files."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from mmmaskformer.registry import HOOKS
 @HOOKS.register_module()
 @checked()
 class CheckAnnotationsHook(Hook):
-    """Finds before the first step what would stop a run hours later, or in a worker process without naming the file.
+    """Finds faults before the first step that would otherwise stop a run hours later, without naming the file.
 
-    - An instance without an outline in a data set of MMDetection, whose LoadAnnotations ends with a KeyError there.
-      `mmmaskformer.CocoInstanceDataset` leaves such instances out.
-    - An annotation that MMDetection's CocoMetric cannot measure; `mmmaskformer.CocoInstanceMetric` leaves it out.
-    - Images that results cannot tell apart, if a metric has ``check_images`` as `mmmaskformer.PanopticMetric` has.
+    - An instance without an outline in a data set of MMDetection, for which LoadAnnotations raises a KeyError.
+      `mmmaskformer.CocoInstanceDataset` drops such instances.
+    - An annotation that MMDetection's CocoMetric cannot evaluate; `mmmaskformer.CocoInstanceMetric` drops it.
+    - Images whose results would get the same name, if a metric has ``check_images``, as `mmmaskformer.PanopticMetric`.
 
-    Each set of data is read once: entries, no pictures.
+    Each data set is read once: its entries, not its images.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class CheckAnnotationsHook(Hook):
 
 
 def _require_measurable(metric) -> None:
-    """Raise if MMDetection's CocoMetric would end after the last image, or count wrongly; see `CocoInstanceMetric`."""
+    """Raise if MMDetection's CocoMetric would fail after the last image or count wrongly; see `CocoInstanceMetric`."""
     is_host_metric = any(cls.__name__ == 'CocoMetric' for cls in type(metric).__mro__)
     api = getattr(metric, '_coco_api', None) if is_host_metric else None
     rows = getattr(api, 'dataset', {}).get('annotations') or ()
@@ -69,14 +69,14 @@ def _require_measurable(metric) -> None:
         if wrong:
             shown = {key: row.get(key) for key in ('id', 'image_id', *wrong)}
             raise ValueError(
-                f'{type(metric).__name__}: annotation {shown!r:.200} of its ann_file cannot be measured: missing or '
-                f"wrong {', '.join(wrong)}. Fix: use type='mmmaskformer.CocoInstanceMetric', which leaves out or "
+                f'{type(metric).__name__}: annotation {shown!r:.200} of its ann_file cannot be evaluated: missing or '
+                f"wrong {', '.join(wrong)}. Fix: use type='mmmaskformer.CocoInstanceMetric', which drops or "
                 'completes such annotations, or repair the file.'
             )
 
 
 def _has_outline(outline) -> bool:
-    """Whether pycocotools can make a mask of it; a polygon of two points is none."""
+    """Whether pycocotools can rasterise the outline; a polygon of two points has no area."""
     if isinstance(outline, Mapping):
         return bool(outline.get('counts'))
     return isinstance(outline, list) and bool(outline) and all(isinstance(p, list) and len(p) > 4 for p in outline)
@@ -103,10 +103,10 @@ def _require_outlines(dataset, where: str) -> None:
             raise ValueError(
                 f'{where}: {type(part).__name__}: {without} of {total} instances of {getattr(part, "ann_file", "")} '
                 f"have no outline ('segmentation' is empty or missing), the first: {first}. Fix: use "
-                "type='mmmaskformer.CocoInstanceDataset', which leaves them out, or remove them from the file."
+                "type='mmmaskformer.CocoInstanceDataset', which drops them, or remove them from the file."
             )
 
 
 def _has_checked(dataset) -> bool:
-    """Whether the data set guarantees outlines: ours do, and need not be read again."""
+    """Whether the data set has checked its outlines already, as ours do."""
     return type(dataset).__module__.startswith('mmmaskformer.')

@@ -1,4 +1,4 @@
-"""A hook that checks at the start what the best checkpoint is to be chosen by; a registry location for `HOOKS`."""
+"""A hook that checks at the start the metric that selects the best checkpoint; a registry location for `HOOKS`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,11 +14,11 @@ from mmmaskformer.registry import HOOKS
 @HOOKS.register_module()
 @checked()
 class CheckBestKeyHook(Hook):
-    """Compares ``save_best`` and the monitor of early stopping with what the validation metrics give.
+    """Checks that the keys of ``save_best`` and of early stopping are results of the validation metrics.
 
-    mmengine looks the key up after the first validation and raises a bare KeyError there, hours into a training run
-    whose ``val_evaluator`` was replaced. Here a key whose prefix no metric has stops the run before the first step, and
-    one that is absent at the first validation stops it with the keys that there are.
+    mmengine looks the key up after the first validation and raises a plain KeyError if it is absent, hours into the
+    run. This hook stops the run before the first step if no metric has the prefix of the key, and after the first
+    validation, with a list of the available keys, if the key is absent.
     """
 
     priority = 'HIGH'  # before CheckpointHook and EarlyStoppingHook
@@ -41,10 +41,10 @@ class CheckBestKeyHook(Hook):
                 )
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Look the keys up.
+        """Look up the keys.
 
         Raises:
-            KeyError: if one is absent.
+            KeyError: if a key is absent.
         """
         for where, key in wanted_keys(runner.hooks) if metrics else ():
             if key not in metrics:
@@ -55,10 +55,10 @@ class CheckBestKeyHook(Hook):
 
 
 def may_give(metric: BaseMetric, key: str) -> bool:
-    """Whether a result can be this metric's, by its prefix.
+    """Whether a metric can give a result, judging by its prefix.
 
-    Metrics put their prefix before every result. One of a user's own that has none may write any name; those of the
-    hosts and ours write none with a slash.
+    Metrics prepend their prefix to every result. A user's metric without a prefix may use any name; metrics of the
+    hosts and of this package never use a slash.
     """
     prefix = key.rpartition('/')[0]
     if metric.prefix is None and type(metric).__module__.split('.')[0] not in ('mmseg', 'mmdet', 'mmmaskformer'):
@@ -67,7 +67,7 @@ def may_give(metric: BaseMetric, key: str) -> bool:
 
 
 def wanted_keys(hooks: Sequence[Hook]) -> Iterator[tuple[str, str]]:
-    """Yield (key in the config, result looked for) of the hooks that look for one; 'auto' takes what there is."""
+    """Yield (key in the config, name of the result) of the hooks that need a result; 'auto' accepts any."""
     for hook in hooks:
         if isinstance(hook, CheckpointHook) and hook.save_best is not None:
             yield from (('default_hooks.checkpoint.save_best', key) for key in hook.save_best if key != 'auto')

@@ -1,4 +1,4 @@
-"""What of a checkpoint fits the model: nothing of the head is an error, a part of the weights is reported."""
+"""Comparison of a checkpoint with the model: a partial match is reported, a checkpoint without the head is an error."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ from mmmaskformer.registry import HOOKS
 MEASURES_CHANCE = 'A test of such a model measures random weights.'
 
 SHARDED = '_flat_param'
-"""In the names of parameters that FSDP has joined, which cannot be compared one by one."""
+"""Part of the names of parameters that FSDP has flattened, which cannot be compared individually."""
 
 
 class Fit(NamedTuple):
-    """How the weights of a checkpoint fit a model; names in the order of the model, or of the checkpoint.
+    """The match between the weights of a checkpoint and a model; names in the order of the model or checkpoint.
 
     Attributes:
-        loaded: weights that both have, of one shape.
+        loaded: weights that both have with equal shapes.
         missing: weights that the checkpoint lacks.
-        reshaped: weights of another shape in the checkpoint, each with both shapes.
+        reshaped: weights with another shape in the checkpoint, each with both shapes.
         unused: weights that the model lacks.
     """
 
@@ -41,7 +41,7 @@ class Fit(NamedTuple):
     unused: list[str]
 
     def describe(self, origin: str) -> str:
-        """One message with all numbers, and some names of each kind."""
+        """A message with all counts and some names of each kind."""
         total = len(self.loaded) + len(self.missing) + len(self.reshaped)
         parts = [f'checkpoint {origin}: {len(self.loaded)} of the {total} weights of the model are loaded']
         kinds = (
@@ -56,27 +56,27 @@ class Fit(NamedTuple):
 @HOOKS.register_module()
 @checked()
 class CheckCheckpointHook(Hook):
-    """Compares a checkpoint with the model before its weights are used, whatever loads it: load_from, resume, a test.
+    """Compares a checkpoint with the model before its weights are used, for load_from, resume and tests.
 
-    The MaskFormer of another package is converted in memory, with one line in the log; see docs/checkpoints.md.
-    No weight of the head in it is an error that says what the checkpoint looks like. A part of the weights is reported
-    in training, with numbers and names, and is an error in a validation, a test or a resumed run: the others would be
-    random. mmengine logs the names alone, all of them, and goes on. A weight that is inf or NaN is an error. A model
-    whose parameters FSDP has joined is not checked.
+    A MaskFormer checkpoint of another package is converted in memory and that is logged; see docs/checkpoints.md. A
+    checkpoint without weights of the head is an error, which describes the checkpoint. A partial match is logged in
+    training, with counts and names. In a validation, a test or a resumed run it is an error, since the remaining
+    weights would be random; mmengine would only log all names. Weights with inf or NaN are an error. A model with
+    parameters that FSDP has flattened is not checked.
     """
 
-    priority = 'HIGH'  # after ShareWeightsHook, which renames, and before other hooks load something
+    priority = 'HIGH'  # after ShareWeightsHook, which renames weights, and before hooks that load something
 
     def __init__(self) -> None:
         self._fit: Fit | None = None
         self._origin: str | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse a path that is no checkpoint; mmengine names the path alone. DeepSpeed, a strategy, has folders.
+        """Refuse a path that is not a checkpoint; mmengine's error shows only the path. DeepSpeed saves folders.
 
         Raises:
-            FileNotFoundError: if load_from, or the checkpoint of a test, is a path on disk that does not exist, or a
-                folder that is not one of transformers.
+            FileNotFoundError: if load_from or the checkpoint of a test does not exist, or is a folder without a model
+                of transformers.
         """
         path = getattr(runner, '_load_from', None)
         if not path or '://' in str(path) or Path(path).expanduser().is_file() or is_transformers_folder(path):
@@ -111,7 +111,7 @@ class CheckCheckpointHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Report a partial load, and refuse to resume from it."""
         if getattr(runner, '_resume', False):
-            self._require_parameters(runner, 'A run that is resumed from it would not be the one that was interrupted.')
+            self._require_parameters(runner, 'A run resumed from it would differ from the interrupted one.')
         if self._is_partial():
             text = f'{self._fit.describe(self._origin)}. The weights that are not loaded keep their initial values.'
             print_log(text, logger='current', level=logging.WARNING)
@@ -151,7 +151,7 @@ def compare_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     own = {
         name: value
         for name, value in model.state_dict().items()
-        # mmengine does not miss them either: batch norms of old torch releases had none.
+        # mmengine ignores them as well: batch norms of old torch releases had none.
         if not name.endswith('num_batches_tracked') and isinstance(value, Tensor)
     }
     shared = {name: (tuple(value.shape), tuple(weights[name].shape)) for name, value in own.items() if name in weights}

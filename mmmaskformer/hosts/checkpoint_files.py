@@ -1,4 +1,4 @@
-"""The checkpoint files of a training run: which there are, which are whole, what kind a file is."""
+"""The checkpoint files of a training run: listing them, checking that they are complete, recognising their kind."""
 
 import re
 import zipfile
@@ -12,38 +12,38 @@ POINTER = 'last_checkpoint'
 """The file of a work dir in which mmengine writes the path of the newest checkpoint."""
 
 VALIDATED = 'last_validation'
-"""Key of mmengine's message hub, which checkpoints hold: the iteration after which the last validation ended.
+"""Key of mmengine's message hub, which is saved in checkpoints: the iteration of the last complete validation.
 
-A key that begins with 'val' would be logged among the scores.
+It must not begin with 'val': mmengine would log it as a metric.
 """
 
 
 class CheckpointFolder(NamedTuple):
-    """Where a run keeps its checkpoints.
+    """The folder of a run's checkpoints.
 
     Attributes:
         path: the folder.
-        template: name of a file, with braces in the place of the iteration or epoch: ``iter_{}.pth``.
+        template: file name with braces for the iteration or epoch: ``iter_{}.pth``.
     """
 
     path: Path
     template: str
 
     def checkpoints(self) -> dict[int, Path]:
-        """The files whose name fits the template, by iteration or epoch, the newest first."""
+        """The files whose name matches the template, by iteration or epoch, newest first."""
         pattern = re.compile(r'(\d+)'.join(map(re.escape, self.template.split('{}'))))
         found = ((pattern.fullmatch(path.name), path) for path in self.path.glob('*') if path.is_file())
         return dict(sorted(((int(match[1]), path) for match, path in found if match), reverse=True))
 
 
 def checkpoint_folder(runner: Runner) -> CheckpointFolder | None:
-    """Where a run keeps its checkpoints.
+    """Find the folder of a run's checkpoints.
 
     Args:
-        runner: before its training starts.
+        runner: runner whose training has not started.
 
     Returns:
-        The folder, or None if it is on no disk of this machine.
+        The folder; None if it is not on a local disk.
     """
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     out_dir, template = getattr(hook, 'out_dir', None), getattr(hook, 'filename_tmpl', 'iter_{}.pth')
@@ -57,7 +57,7 @@ def checkpoint_folder(runner: Runner) -> CheckpointFolder | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is complete, by the checksums that torch writes with every tensor."""
+    """Whether a checkpoint is complete, judging by the checksums that torch stores with every tensor."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -66,7 +66,7 @@ def is_whole(path: Path) -> bool:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors files do: 8 bytes with the length of a JSON object, then the object."""
+    """Whether a file begins like a safetensors file: 8 bytes with the length of a JSON object, then the object."""
     with open(path, 'rb') as stream:
         return stream.read(9)[8:] == b'{'
 

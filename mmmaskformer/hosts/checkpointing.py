@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and the state that a resumed run needs beside the weights."""
+"""Atomic checkpoints, with all state that a resumed run needs besides the weights."""
 
 import inspect
 import logging
@@ -18,8 +18,10 @@ from mmmaskformer.hosts.file_backend import BACKEND
 from mmmaskformer.registry import HOOKS
 
 NAMES = TEXT | list_of(TEXT)
+SHOWN = 5
+"""Names of parameters in a message."""
 OUTDATED = 'outdated_ckpts'
-"""Key of mmengine's message hub: names of the files that a checkpoint replaces, removed once it is whole."""
+"""Key of mmengine's message hub: names of the files that a checkpoint replaces, removed when it is complete."""
 
 
 @HOOKS.register_module()
@@ -44,25 +46,27 @@ OUTDATED = 'outdated_ckpts'
 class WholeCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, safe against a kill or a full disk at any moment.
 
-    - Each file is written under another name, flushed to disk and renamed, ``last_checkpoint`` too. Older checkpoints
-      are removed after the new one is whole; what a killed run left behind is removed when the run is resumed.
-    - Only files in the run's own folder are removed, also in a copy of a work dir.
-    - A checkpoint in the middle of a gradient accumulation cycle waits for its end: the gradients are not saved.
-    - The checkpoint of an iteration is saved again after the validation of that iteration, so that a resumed run knows
-      that it ended and which checkpoint is the best.
+    - Each file, ``last_checkpoint`` included, is written under a temporary name, flushed to disk and renamed. Older
+      checkpoints are removed when the new one is complete; leftovers of a killed run are removed when it is resumed.
+    - Only files in the run's own folder are removed, even if the work dir is a copy of another one.
+    - Weights that are inf or NaN end the run and replace no checkpoint.
+    - A checkpoint that is due within a gradient accumulation cycle is saved at the end of the cycle, since gradients
+      are not saved.
+    - The checkpoint of an iteration is saved again after the validation of that iteration, so that it records the end
+      of the validation and the best checkpoint.
 
     Args:
-        backend_args: of mmengine, for another place than a disk of this machine.
-        kwargs: those of mmengine's hook.
+        backend_args: as in mmengine, for storage other than a local disk.
+        kwargs: arguments of mmengine's hook.
 
     Raises:
-        TypeError: if there is a key that mmengine's hook does not know.
+        TypeError: if mmengine's hook has no such argument.
     """
 
     def __init__(self, *args, backend_args: dict | None = None, **kwargs):
         taken = set(inspect.signature(CheckpointHook).parameters) - {'kwargs'}
         unknown = sorted(set(kwargs) - taken)
-        if unknown:  # mmengine would hand them on to the first checkpoint, which would fail
+        if unknown:  # mmengine would accept them and fail at the first checkpoint
             raise TypeError(f'{type(self).__name__} does not take the keys {unknown}; expected some of {sorted(taken)}')
         remote = kwargs.get('file_client_args') is not None or '://' in str(kwargs.get('out_dir'))
         if backend_args is None and not remote:
@@ -74,29 +78,29 @@ class WholeCheckpointHook(CheckpointHook):
         self._noted_validation: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Take up the state of a resumed run and remove what was left behind."""
+        """Restore the state of a resumed run and remove leftovers of a killed one."""
         super().before_train(runner)
         info = runner.message_hub.runtime_info
         self.last_ckpt = self._own(info.get('last_ckpt'))
         for key, path in self._best.items():
             self._set_best(key, self._own(path))
             if path and not self._best[key]:
-                _log(f'The best checkpoint {path} of the resumed run is not in {self.out_dir}; its score still counts.')
+                _log(f'The best checkpoint {path} of the resumed run is not in {self.out_dir}; its score is kept.')
         self._outdated = list(info.get(OUTDATED, []))
         self._remove_outdated(runner)
         if is_main_process():
             for folder in {self.out_dir, runner.work_dir}:
                 for part in remove_parts(folder, of_any_machine=True):
-                    runner.logger.info(f'{part}, left by a killed run, is removed.')
+                    runner.logger.info(f'Removed {part}, a leftover of a killed run.')
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Save if it is time, or if a checkpoint waited for the end of the accumulation cycle."""
+        """Save a checkpoint that is due now, or was delayed until the end of the accumulation cycle."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if self._postponed:
             self._save_checkpoint(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint, and the end of the validation in the checkpoint of this iteration."""
+        """Save the best checkpoint, and record the end of the validation in the checkpoint of this iteration."""
         runner.message_hub.update_info(VALIDATED, runner.iter)
         super().after_val_epoch(runner, metrics)
         step = runner.epoch if self.by_epoch else runner.iter
@@ -105,15 +109,15 @@ class WholeCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
 
     def after_train(self, runner: Runner) -> None:
-        """Remove what is outdated, and publish."""
+        """Remove outdated checkpoints, and publish."""
         self._remove_outdated(runner)
         super().after_train(runner)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Save the best; the older best is removed when the new one and the run's checkpoint are whole."""
+        """Save the best checkpoint; the previous one is removed when this one and the run's checkpoint are complete."""
         older = self._older_best = self._best
         for key in older:
-            self._set_best(key, None)  # mmengine would remove it before it writes the new one
+            self._set_best(key, None)  # mmengine would remove the previous one before it writes this one
         with self._explaining(runner):
             super()._save_best_checkpoint(runner, metrics)
         self._note_replaced_best()
@@ -123,13 +127,14 @@ class WholeCheckpointHook(CheckpointHook):
             self._remove_outdated(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """Save one checkpoint, point to it, and remove what it replaces, in this order."""
+        """Save a checkpoint, update ``last_checkpoint`` and remove what it replaces, in this order."""
         if self._cycle_is_open(runner):
             if not self._postponed:
                 runner.logger.info('The checkpoint is saved at the end of the gradient accumulation cycle.')
             self._postponed = True
             return
         self._postponed = False
+        self._require_finite(runner, self.filename_tmpl.format(step))
         self._note_replaced_best()
         self._note_oldest(runner, step)
         name = self.filename_tmpl.format(step)
@@ -154,17 +159,30 @@ class WholeCheckpointHook(CheckpointHook):
         self._noted_validation = runner.message_hub.runtime_info.get(VALIDATED)
         self._remove_outdated(runner)
 
+    def _require_finite(self, runner: Runner, name: str) -> None:
+        """Raise a `FloatingPointError` rather than replace older checkpoints by weights that are inf or NaN."""
+        parameters = dict(runner.model.named_parameters())
+        wrong = [name for name, value in parameters.items() if not value.detach().isfinite().all()]
+        if wrong:
+            more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
+            raise FloatingPointError(
+                f'{self.out_dir}/{name} is not written: {len(wrong)} of {len(parameters)} parameters of the model hold '
+                f'inf or NaN ({", ".join(wrong[:SHOWN])}{more}). The newest whole checkpoint is {self.last_ckpt}. Fix: '
+                'lower the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), '
+                'train without --amp or with bfloat16; then continue with --resume.'
+            )
+
     def _cycle_is_open(self, runner: Runner) -> bool:
-        """Whether gradients wait for more iterations before the optimiser's step."""
+        """Whether the optimiser still accumulates gradients before its next step."""
         should_update = getattr(runner.optim_wrapper, 'should_update', None)
         if should_update is None or should_update():
             return False
         if self.by_epoch:
-            _log('The epoch ends within a gradient accumulation cycle: a resumed run restarts the cycle.')
+            _log('The epoch ends within a gradient accumulation cycle; a resumed run restarts the cycle.')
         return not self.by_epoch
 
     def _note_oldest(self, runner: Runner, step: int) -> None:
-        """Keep count of the checkpoints; the oldest of too many is outdated."""
+        """Track the number of checkpoints; beyond the limit, mark the oldest as outdated."""
         if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
             return
         if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
@@ -179,21 +197,21 @@ class WholeCheckpointHook(CheckpointHook):
         self._older_best = {}
 
     def _remove_outdated(self, runner: Runner) -> None:
-        """Remove the outdated files, which all lie in the run's own folder."""
+        """Remove the outdated files, which are all in the run's own folder."""
         outdated, self._outdated = self._outdated, []
         if outdated and is_main_process():
-            flush_folder(self.out_dir)  # the new names are on the disk before an older file goes
+            flush_folder(self.out_dir)  # the new names must be on disk before an older file is removed
         for path in [self.file_backend.join_path(self.out_dir, Path(name).name) for name in outdated]:
             if not is_main_process():
                 continue
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
-                runner.logger.info(f'The outdated checkpoint {path} is removed.')
+                runner.logger.info(f'Removed the outdated checkpoint {path}.')
             elif self.file_backend.isdir(path):  # DeepSpeed saves folders
                 self.file_backend.rmtree(path)
 
     def _own(self, path: str | None) -> str | None:
-        """The file of this name in the run's own folder, if there is one: a copied run names those of the original."""
+        """The file of this name in the run's own folder, if it exists; a copied run records paths of the original."""
         if path is None:
             return None
         own = self.file_backend.join_path(self.out_dir, Path(path).name)
@@ -201,7 +219,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     @property
     def _best(self) -> dict[str, str | None]:
-        """The best checkpoint by metric; with one metric mmengine keeps it elsewhere, here under an empty name."""
+        """The best checkpoint by metric; with a single metric, which mmengine stores elsewhere, under an empty name."""
         if self.save_best is None:
             return {}
         return {'': self.best_ckpt_path} if len(self.key_indicators) == 1 else dict(self.best_ckpt_path_dict)
@@ -214,14 +232,14 @@ class WholeCheckpointHook(CheckpointHook):
 
     @contextmanager
     def _explaining(self, runner: Runner) -> Iterator[None]:
-        """Say what remains if a file cannot be written."""
+        """Report the newest complete checkpoint if a file cannot be written."""
         try:
             yield
         except OSError as error:
             raise OSError(
                 f'{self.out_dir}: a checkpoint of iteration {runner.iter} could not be written '
-                f'({error.__cause__ or error}). The newest whole one is {self.last_ckpt}. Fix: make room or make the '
-                'folder writable, then continue with --resume.'
+                f'({error.__cause__ or error}). The newest complete one is {self.last_ckpt}. Fix: free space or make '
+                'the folder writable, then continue with --resume.'
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""An mmengine hook that looks at the files of a run before its first step."""
+"""An mmengine hook that checks the data files of a run before its first step."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,37 +22,37 @@ from mmmaskformer.registry import HOOKS
 @HOOKS.register_module()
 @checked()
 class CheckDataHook(Hook):
-    """Reports what a sample of the files shows, once for each data loader, and names the files of results.
+    """Inspects a sample of the files of each data loader, and checks the file names of results.
 
-    Before training and testing the first process reads a sample of the label maps and of the headers of the images, in
-    about a second, and logs: the classes that no label map holds, the share of ignored pixels, images that lose bits or
-    bands when they are loaded, and images whose EXIF orientation may not be that of their annotations.
+    Before training and testing, the first process reads a sample of the label maps and of the image headers, in about a
+    second. It logs classes that are in no label map, the share of ignored pixels, images that lose bits or bands on
+    loading, and images whose EXIF orientation may differ from their annotations.
 
-    Metrics that write label maps keep the folders of the images; where two images would get one file, the run ends
-    before it begins. Sliding windows must cover the images.
+    Metrics that write label maps are set to keep the folders of the images; if two images would still get the same
+    file, the run is refused. Sliding windows must cover the images.
 
     Raises:
-        ValueError: before the first step, as `inspect_data` and `require_windows` do, or if two results would get one
-            file.
+        ValueError: before the first step, from `inspect_data` and `require_windows`, or if two results would get the
+            same file.
     """
 
     def __init__(self) -> None:
         self._inspected: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
-        """Look at the training and the validation data and at the windows of the validation."""
+        """Check training and validation data and the sliding windows of the validation."""
         _require_windows(runner)
         self._inspect('train_dataloader', runner.train_dataloader)
         if runner.val_loop is not None:
             self._inspect('val_dataloader', runner.val_dataloader)
 
     def before_val(self, runner: Runner) -> None:
-        """Look at the validation data, unless that was done before the training, and name the results."""
+        """Check the validation data, unless done before training, and the file names of results."""
         self._inspect('val_dataloader', runner.val_dataloader)
         name_results(runner.val_dataloader.dataset, list(all_metrics(runner.val_evaluator.metrics)))
 
     def before_test(self, runner: Runner) -> None:
-        """Look at the test data, name the results, and see that pictures do not replace images."""
+        """Check the test data, the file names of results, and that pictures do not replace images."""
         _require_windows(runner)
         _require_other_folder(runner)
         self._inspect('test_dataloader', runner.test_dataloader)
@@ -80,7 +80,7 @@ def _require_other_folder(runner: Runner) -> None:
     """Raise if MMDetection's hook would draw into a folder of the data set; its pictures have the names of images."""
     drawing = [hook for hook in getattr(runner, 'hooks', ()) if getattr(hook, 'draw', False)]
     for folder in filter(None, (getattr(hook, 'test_out_dir', None) for hook in drawing)):
-        # the hook joins it in the same way
+        # joined as in the hook
         folder = osp.realpath(osp.join(runner.work_dir, runner.timestamp, folder))
         dataset = runner.test_dataloader.dataset
         found = next((path for path in input_paths(dataset) if osp.dirname(osp.realpath(path)) == folder), None)
@@ -92,15 +92,15 @@ def _require_other_folder(runner: Runner) -> None:
 
 
 def name_results(dataset: Any, metrics: Sequence) -> None:
-    """Let our metrics keep the folders of the images, and check that each image gets a file of its own.
+    """Let our metrics keep the folders of the images, and check that each image gets its own file.
 
     Args:
-        dataset: of the data loader, with or without wrappers.
-        metrics: of the evaluator; those that write one file for each image are looked at. `PanopticMetric` keeps
-            folders by itself and checks its names in `CheckAnnotationsHook`.
+        dataset: data set of the data loader, with or without wrappers.
+        metrics: metrics of the evaluator; those that write one file per image are checked. `PanopticMetric` always
+            keeps folders, and its names are checked by `CheckAnnotationsHook`.
 
     Raises:
-        ValueError: naming two images that would get one file, or a file of the data set that a result would replace.
+        ValueError: if two images would get the same file, or a result would replace a file of the data set.
     """
     for metric in metrics:
         keeps_folders = hasattr(metric, 'image_root')
@@ -114,7 +114,7 @@ def name_results(dataset: Any, metrics: Sequence) -> None:
 
 
 def _folder_of_results(metric: Any) -> str | None:
-    """Where a metric writes one file for each image; None if it does not."""
+    """The folder into which a metric writes one file per image; None if it does not."""
     if getattr(metric, 'output_dir', None) is not None:
         return str(metric.output_dir)
     # MMDetection's CocoPanopticMetric; without outfile_prefix it reads each file before it writes the next
@@ -131,11 +131,11 @@ def _require_own_files(images: Sequence[str], root: str | None, metric: str, kee
             fix = 'rename one of the images'
             if not keeps_folders:
                 fix = (
-                    'give the images names that differ, or test folder by folder; mmmaskformer.SemanticMetric and '
+                    'give the images different names, or test each folder separately; mmmaskformer.SemanticMetric and '
                     'mmmaskformer.PanopticMetric keep the folders'
                 )
             raise ValueError(
-                f'{metric} would write the results of {other} and {image} to one file, {name}. Fix: {fix}.'
+                f'{metric} would write the results of {other} and {image} to the same file, {name}. Fix: {fix}.'
             )
 
 

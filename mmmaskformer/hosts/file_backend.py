@@ -1,4 +1,4 @@
-"""mmengine's way to the disks of this machine, with files that are whole or absent."""
+"""mmengine's backend for local files, with atomic writes."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ BACKEND = 'mmmaskformer.whole'
 
 
 class WholeFileBackend(LocalBackend):
-    """mmengine's file backend for this machine's disks, whose files are whole or absent."""
+    """mmengine's backend for local files, with atomic writes."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes, and the folder if it is missing."""
+        """Write bytes; a missing folder is created."""
         _put(self, obj, filepath)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text, and the folder if it is missing."""
+        """Write text; a missing folder is created."""
         _put_text(self, obj, filepath, encoding)
 
 
@@ -27,10 +27,10 @@ register_backend(BACKEND, WholeFileBackend, force=True)
 
 
 def write_host_files_whole() -> None:
-    """From now on, what mmengine and the hosts write through mmengine in this process is whole or absent.
+    """Make all further writes through mmengine in this process atomic.
 
-    That is what goes through ``mmengine.fileio`` (the pickle of ``--out``, JSON results of the hosts' metrics, drawn
-    pictures, results of inferencers) and the copy of the config in a work dir. Paths and contents stay as they are.
+    This covers ``mmengine.fileio`` (the pickle of ``--out``, JSON results of the hosts' metrics, pictures, results of
+    inferencers) and the copy of the config in a work dir. Paths and contents do not change.
     """
     LocalBackend.put, LocalBackend.put_text = _put, _put_text
     if Config.dump is not _dump:
@@ -47,7 +47,7 @@ def _put_text(self: LocalBackend, obj: str, filepath: str | Path, encoding: str 
 
 
 def _dump(self: Config, file: str | Path | None = None):
-    """`Config.dump`, whose Python files are whole or absent."""
+    """`Config.dump` with atomic writes of Python files."""
     if file is None or not str(file).endswith('.py'):
         return _plain_dump(self, file)
     write_whole(file, self.pretty_text)

@@ -1,4 +1,4 @@
-"""mmengine hooks that our runtime base switches on."""
+"""mmengine hooks that configs/_base_/default_runtime.py enables."""
 
 import logging
 import random
@@ -24,7 +24,7 @@ from mmmaskformer.hosts.metrics import all_metrics
 from mmmaskformer.registry import HOOKS
 
 HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
-"""Where the hosts' models keep the heads that know the classes."""
+"""Attributes of the hosts' models with the heads that depend on the classes."""
 
 
 @HOOKS.register_module()
@@ -33,25 +33,24 @@ class RepeatableRunHook(Hook):
     """Makes a run resumed from a checkpoint give the losses of one that was never interrupted.
 
     Before training it seeds numpy and Python: without data-loading workers the augmentation draws from the generators
-    of this process, which the start-up of a resumed run leaves in another state than that of a fresh run. Before each
-    iteration it seeds torch from the run's seed, the rank and the iteration, so that dropout and drop-path depend on
-    nothing that came before; that takes some ten microseconds. Losses at points with a seed of their own get to know
-    the iteration. The order of the data repeats by itself: mmengine
-    advances the data loader on resume.
+    of this process, whose state after start-up differs between a resumed and a fresh run. Before each iteration it
+    seeds torch from the run's seed, the rank and the iteration, so that dropout and drop-path do not depend on earlier
+    iterations; this takes about ten microseconds. It also passes the iteration to losses that sample points with their
+    own seed. The order of the data is restored by mmengine, which advances the data loader on resume.
     """
 
     priority = 'VERY_HIGH'
     _points: Sequence[RandomPoints] = ()
 
     def before_train(self, runner: Runner) -> None:
-        """Seed the generators of the augmentation, and find the parts that draw points."""
+        """Seed the generators of the augmentation, and find the losses that sample points."""
         self._points = [module for module in runner.model.modules() if isinstance(module, RandomPoints)]
         seed = (runner.seed + get_rank()) % 2**32
         random.seed(seed)
         np.random.seed(seed)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Seed torch on all devices, and what draws from a generator of its own."""
+        """Seed torch on all devices, and losses with their own generator."""
         for points in self._points:
             points.start(runner.iter)
         torch.manual_seed(hash((runner.seed, get_rank(), runner.iter)) % 2**63)
@@ -62,8 +61,8 @@ class RepeatableRunHook(Hook):
 class CheckClassesHook(Hook):
     """Compares class list, things and ignored label of data, model, metrics and checkpoint before the first step.
 
-    Sees every dataset inside wrappers such as ConcatDataset, and refuses pipelines that part images and annotations.
-    Before training it also tells our heads the class names, for weights that are given by name.
+    It looks inside wrappers such as ConcatDataset, and refuses pipelines that separate images from annotations. Before
+    training it also passes the class names to our heads, for class weights that are given by name.
     """
 
     _trained_classes: Sequence[str] = ()
@@ -89,9 +88,8 @@ class CheckClassesHook(Hook):
         self._check(runner, 'test_dataloader', list(all_metrics(runner.test_evaluator.metrics)))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remember the class list that the checkpoint was trained with."""
-        meta = checkpoint.get('meta', {}).get('dataset_meta')
-        self._trained_classes = meta.get('classes') or () if isinstance(meta, dict) else ()
+        """Store the class list of the checkpoint."""
+        self._trained_classes = classes_of_checkpoint(checkpoint)
         self._checkpoint = origin_of_weights(runner)
 
     def _check(self, runner: Runner, where: str, metrics: Sequence) -> None:
@@ -100,52 +98,51 @@ class CheckClassesHook(Hook):
         if hasattr(getattr(model, 'decode_head', None), 'predict_masks'):
             check_segmentor_test_cfg(getattr(model, 'test_cfg', None))
         _check_panoptic_codes(where, runner, model, metrics)
-        leaves = [leaf for leaf, _ in leaves_of(dataset)]
-        for leaf in leaves:
-            _check_same_classes(where, leaves[0], leaf)
-            self._check_dataset(f'{where}: {type(leaf).__name__}', leaf, model, metrics)
+        require_same_classes(where, dataset, model, metrics, self._trained_classes, self._checkpoint)
 
-    def _check_dataset(self, name: str, dataset, model, metrics: Sequence) -> None:
-        """Compare one dataset without wrappers with the model, the metrics and the checkpoint."""
-        meta = getattr(dataset, 'metainfo', {})
-        if meta.get('classes') is None:
-            return
-        for key in HEADS:
-            head = getattr(model, key, None)
-            if getattr(head, 'num_classes', None) is not None:
-                _check_num_classes(name, meta['classes'], key, head.num_classes)
-                _check_things(name, meta, key, head)
-        if hasattr(model, 'decode_head'):
-            _check_ignored_label(name, dataset, model, metrics)
-        self._check_order(name, meta['classes'])
 
-    def _check_order(self, name: str, classes: Sequence[str]) -> None:
-        """Compare with the classes of the checkpoint: the same in another order is an error, others a warning."""
-        trained = self._trained_classes
-        pairs = enumerate(zip(trained, classes, strict=False))
-        index = next((index for index, (theirs, ours) in pairs if theirs != ours), None)
-        if index is None or len(trained) != len(classes):
-            return
-        found = f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in checkpoint {self._checkpoint}"
-        order = find_permutation(trained, classes)
-        if order == list(range(len(classes))):
-            return  # other spellings of the same names
-        if order is not None:
-            raise ValueError(
-                f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
-                f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"
-            )
-        print_log(
-            f"{found}. Unless this is fine-tuning, put the classes in the checkpoint's order.",
-            logger='current',
-            level=logging.WARNING,
-        )
+def require_same_classes(
+    where: str,
+    dataset,
+    model,
+    metrics: Sequence = (),
+    trained_classes: Sequence[str] = (),
+    checkpoint: str | None = None,
+) -> None:
+    """Compare class list, things and ignored label of a data set with those of a model, metrics and a checkpoint.
+
+    Classes of the checkpoint with other names are reported, since a model may be fine-tuned.
+
+    Args:
+        where: key of the data loader, for messages.
+        dataset: with or without wrappers.
+        model: of either host, without wrappers.
+        metrics: that are used with them.
+        trained_classes: the class list that the checkpoint was trained with, see `classes_of_checkpoint`.
+        checkpoint: what to call it in messages.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    leaves = [leaf for leaf, _ in leaves_of(dataset)]
+    for leaf in leaves:
+        _check_same_classes(where, leaves[0], leaf)
+        name = f'{where}: {type(leaf).__name__}'
+        _check_dataset(name, leaf, model, metrics)
+        _check_order(name, getattr(leaf, 'metainfo', {}).get('classes'), trained_classes, checkpoint)
+
+
+def classes_of_checkpoint(checkpoint: dict) -> Sequence[str]:
+    """The class list that a checkpoint of a training run was trained with; empty if it does not say."""
+    meta = checkpoint.get('meta')
+    meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    return meta.get('classes') or () if isinstance(meta, dict) else ()
 
 
 @HOOKS.register_module()
 @checked()
 class ShareWeightsHook(Hook):
-    """Lets a panoptic model start from a semantic checkpoint and the reverse: renames the head's weights on loading.
+    """Renames the weights of the head, so that a panoptic model can start from a semantic checkpoint and vice versa.
 
     Both hosts' models hold the same classifier, under ``decode_head`` or ``panoptic_head``. Backbones of one type have
     the same names in both hosts.
@@ -154,7 +151,7 @@ class ShareWeightsHook(Hook):
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Rename if the model lacks the head that the checkpoint has, before the weights are copied."""
+        """Rename the weights before they are copied, if the checkpoint has the head of the other host."""
         weights = checkpoint.get('state_dict', checkpoint)
         model = bare_model(runner.model)
         for theirs, ours in (HEADS[:2], HEADS[1::-1]):
@@ -162,7 +159,7 @@ class ShareWeightsHook(Hook):
             if keys and hasattr(model, ours) and not hasattr(model, theirs):
                 for key in keys:
                     weights[ours + key.removeprefix(theirs)] = weights.pop(key)
-                print_log(f'The checkpoint has a {theirs}: its weights go into the {ours}.', logger='current')
+                print_log(f'The checkpoint has a {theirs}: its weights are loaded into the {ours}.', logger='current')
 
 
 def bare_model(model):
@@ -173,20 +170,20 @@ def bare_model(model):
 
 
 def _check_batch_augments(runner: Runner) -> None:
-    """Raise a `ValueError` if MMDetection's own preprocessor would augment batches of segments, which it cannot."""
+    """Raise a `ValueError` if MMDetection's own preprocessor has batch augmentations, which do not support segments."""
     preprocessor = getattr(bare_model(runner.model), 'data_preprocessor', None)
     is_stock = type(preprocessor).__module__.startswith('mmdet.') and getattr(preprocessor, 'batch_augments', None)
     leaves = leaves_of(runner.train_dataloader.dataset) if is_stock else ()
     if any(SEGMENTS in loaded_by(transform) for _, transforms in leaves for transform in transforms):
         raise ValueError(
-            'model.data_preprocessor.batch_augments: those of mmdet.DetDataPreprocessor look for masks or label maps, '
+            'model.data_preprocessor.batch_augments: those of mmdet.DetDataPreprocessor need masks or label maps, '
             "which panoptic samples do not have. Fix: use type='mmmaskformer.DetDataPreprocessor', which pads their "
             'segments, or remove batch_augments'
         )
 
 
 def _check_panoptic_codes(where: str, runner: Runner, model, metrics: Sequence) -> None:
-    """Raise a `ValueError` if parts of MMDetection would read panoptic maps of more classes than its codes hold."""
+    """Raise a `ValueError` if a part of MMDetection would read panoptic maps with more classes than its codes allow."""
     head = getattr(model, 'panoptic_fusion_head', None)
     if getattr(head, 'num_classes', 0) <= MOST_CLASSES or not {'panoptic', 'detr'} & set(getattr(head, 'outputs', ())):
         return
@@ -195,20 +192,57 @@ def _check_panoptic_codes(where: str, runner: Runner, model, metrics: Sequence) 
         names = {cls.__name__ for cls in type(part).__mro__ if cls.__module__.startswith('mmdet.')}
         if names & {'CocoPanopticMetric', 'DetVisualizationHook'}:
             raise ValueError(
-                f'{where}: {type(part).__name__} reads label + 1000 * instance, which holds {MOST_CLASSES} classes; '
-                f'the model has model.panoptic_fusion_head.num_classes={head.num_classes}. Fix: use '
+                f'{where}: {type(part).__name__} reads label + 1000 * instance, which allows {MOST_CLASSES} classes, '
+                f'but the model has model.panoptic_fusion_head.num_classes={head.num_classes}. Fix: use '
                 "type='mmmaskformer.PanopticMetric' as metric and 'mmmaskformer.DrawPredictionsHook' to draw"
             )
 
 
+def _check_dataset(name: str, dataset, model, metrics: Sequence) -> None:
+    """Compare one unwrapped dataset with the model and the metrics."""
+    meta = getattr(dataset, 'metainfo', {})
+    if meta.get('classes') is None:
+        return
+    for key in HEADS:
+        head = getattr(model, key, None)
+        if getattr(head, 'num_classes', None) is not None:
+            _check_num_classes(name, meta['classes'], key, head.num_classes)
+            _check_things(name, meta, key, head)
+    if hasattr(model, 'decode_head'):
+        _check_ignored_label(name, dataset, model, metrics)
+
+
+def _check_order(name: str, classes: Sequence[str] | None, trained: Sequence[str], checkpoint: str | None) -> None:
+    """Compare with the classes of the checkpoint: another order is an error, other classes are a warning."""
+    classes = classes or ()
+    pairs = enumerate(zip(trained, classes, strict=False))
+    index = next((index for index, (theirs, ours) in pairs if theirs != ours), None)
+    if index is None or len(trained) != len(classes):
+        return
+    found = f"{name}: class {index} is '{classes[index]}', but '{trained[index]}' in checkpoint {checkpoint}"
+    order = find_permutation(trained, classes)
+    if order == list(range(len(classes))):
+        return  # the same names, spelt differently
+    if order is not None:
+        raise ValueError(
+            f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
+            f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"
+        )
+    print_log(
+        f"{found}. Unless this is fine-tuning, put the classes in the checkpoint's order.",
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
 def _check_same_classes(where: str, first, other) -> None:
-    """Raise a `ValueError` if two datasets that are used together disagree on the classes or on what a thing is."""
+    """Raise a `ValueError` if two concatenated datasets disagree on the classes or on which are things."""
     for key in ('classes', 'isthing'):
         expected, found = (getattr(dataset, 'metainfo', {}).get(key) for dataset in (first, other))
         if (None if expected is None else list(expected)) != (None if found is None else list(found)):
             raise ValueError(
                 f"{where}: the concatenated datasets disagree on '{key}': {type(first).__name__} has {expected}, "
-                f'{type(other).__name__} has {found}. Fix: give all of them one class list, in one order: '
+                f'{type(other).__name__} has {found}. Fix: give all of them the same class list, in the same order: '
                 'metainfo=dict(classes=...).'
             )
 
@@ -232,7 +266,7 @@ def _check_things(name: str, meta: dict, key: str, head) -> None:
             things = [label for label, isthing in enumerate(true) if isthing]
             where, fix = f'model.{key}.things', f'set model.{key}.things={things}'
             if not hasattr(head, 'is_thing'):
-                where = f'model.{key}, whose {type(head).__name__} takes the first classes for things'
+                where = f'model.{key}, whose {type(head).__name__} assumes that things come first'
                 fix = f"use mmmaskformer's {key}, or put the things first in the class list"
             raise ValueError(
                 f"{name}: class {label} '{meta['classes'][label]}' is {kinds[bool(expected)]}, but {kinds[found]} in "
@@ -252,6 +286,6 @@ def _check_ignored_label(name: str, dataset, model, metrics: Sequence) -> None:
     for key, value in found.items():
         if expected is not None and value is not None and value != expected:
             raise ValueError(
-                f'{key} is {value}, but model.decode_head.ignore_index is {expected}. Fix: set them to one value, '
-                'which is not a class.'
+                f'{key} is {value}, but model.decode_head.ignore_index is {expected}. Fix: set both to the same value, '
+                'which must not be a class.'
             )

@@ -1,4 +1,4 @@
-"""Training images that hold inf or NaN: the run stops, or the step is skipped, and their files are named."""
+"""A hook that finds training images with inf or NaN, and stops the run or skips the step."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,18 +24,18 @@ class NonFiniteImageError(FloatingPointError):
 @HOOKS.register_module()
 @checked(on_non_finite=one_of('stop', 'skip'))
 class CheckImagesHook(Hook):
-    """Checks the images of every training batch before the model uses them: one NaN would spread to all weights.
+    """Checks the images of every training batch before the model uses them, since a NaN would spread to all weights.
 
-    Images of integers are not looked at. Batch norms would mix a NaN into all images of its batch, so that the logits
-    no longer tell which image it was.
+    Batch norms would mix the NaN into all images of the batch, so the logits would not show which image it was.
+    Integer images are not checked.
 
     Args:
-        on_non_finite: 'stop' raises; 'skip' leaves the whole step out, on all processes, with a warning. The iteration
-            counts, weights and statistics of norm layers stay as they are, and a step left out does not count for
-            accumulated gradients. With several processes, 'skip' exchanges one flag per step.
+        on_non_finite: 'stop' raises; 'skip' skips the whole step on all processes, with a warning. The iteration
+            counts, weights and statistics of norm layers do not change, and the step does not count for gradient
+            accumulation. With several processes, 'skip' exchanges one flag per step.
 
     Raises:
-        ValueError: if ``on_non_finite`` is another value.
+        ValueError: if ``on_non_finite`` has another value.
         NonFiniteImageError: in a training step, naming iteration, positions in the batch and files.
     """
 
@@ -47,26 +47,26 @@ class CheckImagesHook(Hook):
         self._skipping = False
 
     def before_run(self, runner: Runner) -> None:
-        """Warn of an OpenCV that reads half a JPEG file without a word."""
+        """Warn of an OpenCV that reads truncated JPEG files silently."""
         version = tuple(int(part) for part in cv2.__version__.split('.')[:2])
         if version < REFUSES_HALF_FILES:
             print_log(
-                f'OpenCV {cv2.__version__} reads truncated JPEG files as whole pictures, grey from where they '
-                f'end; expected {".".join(map(str, REFUSES_HALF_FILES))} or newer, which refuses them. Fix: '
+                f'OpenCV {cv2.__version__} reads truncated JPEG files silently, with grey in the missing '
+                f'part; expected {".".join(map(str, REFUSES_HALF_FILES))} or newer, which refuses them. Fix: '
                 "pip install 'opencv-python>=4.11'",
                 logger='current',
                 level=logging.WARNING,
             )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None) -> None:
-        """Look at a batch."""
+        """Check a batch."""
         wrong = non_finite_images(data_batch)
         if wrong:
             files = ', '.join(f'image {image} of the batch ({file})' for image, file in wrong.items())
-            text = f'iteration {runner.iter + 1}: {files} holds inf or NaN'
+            text = f'iteration {runner.iter + 1}: inf or NaN in {files}'
             if self.on_non_finite == 'stop':
                 raise NonFiniteImageError(
-                    f'{text}. Fix: repair the file or the transform that makes such values, or leave these steps out: '
+                    f'{text}. Fix: repair the file or the transform that creates the values, or skip these steps: '
                     "custom_hooks entry dict(type='mmmaskformer.CheckImagesHook', on_non_finite='skip')."
                 )
             print_log(f'{text}: the step is skipped.', logger='current', level=logging.WARNING)
@@ -76,13 +76,13 @@ class CheckImagesHook(Hook):
             runner.model.train_step = _no_step
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Let the model train again."""
+        """Restore the model's train_step after a skipped step."""
         if self._skipping:
-            del runner.model.train_step  # that of the class is seen again
+            del runner.model.train_step  # uncovers the method of the class
             self._skipping = False
 
     def after_train(self, runner: Runner) -> None:
-        """Say how many steps were left out."""
+        """Log the number of skipped steps."""
         if self.skipped:
             print_log(
                 f'{self.skipped} training steps were skipped because of images that hold inf or NaN.',
@@ -92,13 +92,13 @@ class CheckImagesHook(Hook):
 
 
 def non_finite_images(batch: Mapping | None) -> dict[int, str]:
-    """Images of a batch, as a data loader gives it, that hold inf or NaN.
+    """Find images with inf or NaN in a batch of a data loader.
 
     Args:
-        batch: ``inputs``, a list or stack of (bands, H, W) images, and ``data_samples`` or none.
+        batch: ``inputs``, a list or stack of (bands, H, W) images, and optionally ``data_samples``.
 
     Returns:
-        Position in the batch to file.
+        Files by position in the batch.
     """
     if not isinstance(batch, Mapping) or not isinstance(batch.get('inputs'), Sequence | torch.Tensor):
         return {}
@@ -122,5 +122,5 @@ def _any_process(flag: bool) -> bool:
 
 
 def _no_step(data, optim_wrapper) -> dict:
-    """In the place of the model's ``train_step``: nothing is learnt and nothing is logged."""
+    """Replaces the model's ``train_step`` in a skipped step: trains and logs nothing."""
     return {}

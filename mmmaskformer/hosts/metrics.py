@@ -1,4 +1,4 @@
-"""The metrics of an evaluator, with those that a metric of ours brings along in ``also``."""
+"""The metrics of an evaluator, including those in ``also`` of our metrics."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ from mmengine.evaluator import BaseMetric
 
 
 def all_metrics(metrics: Sequence[BaseMetric]) -> Iterator[BaseMetric]:
-    """Metrics and those that they bring along, depth first.
+    """All metrics, including those in ``also``, depth first.
 
     Args:
         metrics: ``metrics`` of mmengine's evaluator.

@@ -1,4 +1,4 @@
-"""Small subclasses of MMDetection's classes; `mmmaskformer.catalog` imports them when they are built."""
+"""Subclasses of MMDetection's classes; `mmmaskformer.catalog` imports them when they are built."""
 
 from collections.abc import Sequence
 
@@ -26,22 +26,22 @@ from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_o
     batch_augments=list_of(MAPPING).or_none(),
 )
 class DetDataPreprocessor(HostDataPreprocessor):
-    """MMDetection's data preprocessor for images of any number of bands.
+    """MMDetection's data preprocessor for images with any number of bands.
 
-    The host's takes one or three values for mean and std, and where it swaps colours it cuts images to three bands.
-    With three bands the two are the same.
+    The host's class takes one or three values for mean and std, and cuts images to three bands when it swaps colours.
+    For images with three bands both classes give the same result.
 
-    It also knows the `batch_augments` that suit masks and segments: `BatchFixedSizePad` pads what the samples have (our
-    panoptic samples have neither ``masks`` nor ``gt_sem_seg``; the head pads their segments), and `BatchResize` and
-    `BatchSyncRandomResize`, which resize images and boxes only, are refused.
+    `batch_augments` are restricted to those that support masks and segments: `BatchFixedSizePad` pads what the samples
+    have (our panoptic samples have neither ``masks`` nor ``gt_sem_seg``; the head pads their segments). `BatchResize`
+    and `BatchSyncRandomResize`, which resize only images and boxes, are refused.
 
     Args:
-        mean: one value for each band, or one in all; None does not normalise.
-        std: the same.
+        mean: one value for each band, or a single value; None disables normalisation.
+        std: likewise.
         settings: all other arguments of the host's class.
 
     Raises:
-        ValueError: if mean and std differ in number; when called, if images have another number of bands, or in
+        ValueError: if mean and std have different lengths; when called, if images have another number of bands, or in
             training if a batch augmentation resizes the images of samples that have masks or segments.
     """
 
@@ -49,10 +49,10 @@ class DetDataPreprocessor(HostDataPreprocessor):
         super().__init__(**settings)
         if (mean is None) != (std is None) or (mean is not None and len(mean) != len(std)):
             raise ValueError(
-                f'DetDataPreprocessor: found mean={mean} and std={std}, expected one value of each for each band, or '
+                f'DetDataPreprocessor: found mean={mean} and std={std}, expected one value for each band in both, or '
                 'neither.'
             )
-        # Done here: the host would cut images of more bands to three.
+        # Done here, since the host would cut images with more bands to three.
         self.channel_conversion, self._channel_conversion = self._channel_conversion, False
         self._enable_normalize = mean is not None
         if mean is not None:
@@ -83,7 +83,7 @@ class DetDataPreprocessor(HostDataPreprocessor):
         return super().forward(data, training)
 
     def _suit_augments(self, sample) -> None:
-        """Let batch augmentations take samples like this one, the first of its batch."""
+        """Adapt the batch augmentations to samples like this one, the first of its batch."""
         has_masks = 'gt_instances' in sample and 'masks' in sample.gt_instances
         resizing = [
             augment for augment in self.batch_augments if isinstance(augment, BatchResize | BatchSyncRandomResize)
@@ -91,8 +91,8 @@ class DetDataPreprocessor(HostDataPreprocessor):
         if resizing and (has_masks or 'gt_panoptic_seg' in sample):
             name = type(resizing[0]).__name__
             raise ValueError(
-                f'model.data_preprocessor.batch_augments: found {name}, which resizes images and boxes and leaves '
-                f'masks and segments behind. Fix: remove {name} and resize in the pipeline, for example with '
+                f'model.data_preprocessor.batch_augments: found {name}, which resizes images and boxes but not '
+                f'masks and segments. Fix: remove {name} and resize in the pipeline, for example with '
                 "dict(type='mmcv.RandomResize', resize_type='mmdet.Resize', scale=[...], keep_ratio=True)."
             )
         pads = (augment for augment in self.batch_augments if isinstance(augment, BatchFixedSizePad))

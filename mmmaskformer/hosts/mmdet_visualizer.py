@@ -24,14 +24,14 @@ from mmdet.visualization.palette import get_palette  # isort: skip
 class DetLocalVisualizer(HostVisualizer):
     """MMDetection's visualizer, which also draws our ground truth and empty panoptic results.
 
-    The host's own fails at both. A map without a segment is drawn as the plain image. Of a panoptic and a semantic
-    result, the host would draw one over the other; here the panoptic one is drawn, and that is logged once. Pictures
-    of images of one name are told apart, see `mmmaskformer.hosts.picture_files.PictureFiles`.
+    The host's class fails on both. A map without segments is drawn as the plain image. If a sample has both a panoptic
+    and a semantic result, the host would draw one over the other; this class draws the panoptic one and logs that once.
+    Images with the same name get different pictures, see `mmmaskformer.hosts.picture_files.PictureFiles`.
 
     Args:
-        name: of the visualizer.
-        image: of the host.
-        vis_backends: where pictures and scalars go; local files only with ``save_dir``.
+        name: name of the visualizer.
+        image: as in the host's class.
+        vis_backends: destinations of pictures and scalars; local files need ``save_dir``.
         save_dir: folder of local files.
         settings: all other arguments of the host's class.
     """
@@ -39,7 +39,7 @@ class DetLocalVisualizer(HostVisualizer):
     _told_one_of_two = False
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
-        write_host_files_whole()  # the pictures that the host's inferencers write, without a runner
+        write_host_files_whole()  # for the pictures of the host's inferencers, which run without a runner
         super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
         self._files = PictureFiles()
 
@@ -56,13 +56,13 @@ class DetLocalVisualizer(HostVisualizer):
         """Draw ground truth and prediction; arguments of the host's method.
 
         Args:
-            name: of the picture.
+            name: name of the picture.
             image: (H, W, 3) uint8, RGB.
-            data_sample: a `DetDataSample` of this model or of the host's; it is not changed.
-            args: of the host.
-            out_file: to write; None hands the picture to the backends.
-            step: under which the backends record it.
-            kwargs: of the host.
+            data_sample: a `DetDataSample` of our model or of a host's model; it is not modified.
+            args: arguments of the host's method.
+            out_file: file to write; None passes the picture to the backends.
+            step: step under which the backends record it.
+            kwargs: arguments of the host's method.
 
         Raises:
             ValueError: if ``out_file`` is the image itself.
@@ -78,15 +78,15 @@ class DetLocalVisualizer(HostVisualizer):
         super().add_datasample(name, np.ascontiguousarray(image), data_sample, *args, **settings)
 
     def _classes_and_colours(self, classes, palette) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
-        """Names and as many colours; the host takes tuples only, and for label maps it needs colours."""
+        """Class names and as many colours, as tuples, which the host requires."""
         if palette is None or isinstance(palette, str) or not len(palette):
             palette = get_palette(palette or None, len(classes))
         if len(palette) < len(classes):
-            # The palette is that of the config. MMDetection's functions take the names of COCO without a checkpoint's.
+            # The palette is from the config; without names in the checkpoint, MMDetection assumes those of COCO.
             print_log(
                 f'DetLocalVisualizer: found {len(classes)} class names, {classes[0]!r} to {classes[-1]!r}, but '
-                f'{len(palette)} colours; classes are drawn by their numbers. Fix: set model.dataset_meta, or give a '
-                'checkpoint that tells its classes.',
+                f'{len(palette)} colours; classes are drawn as numbers. Fix: set model.dataset_meta, or give a '
+                'checkpoint that stores its classes.',
                 'current',
                 logging.WARNING,
             )
@@ -94,7 +94,7 @@ class DetLocalVisualizer(HostVisualizer):
         return tuple(classes), [tuple(colour) for colour in palette]
 
     def _drawable(self, sample, num_classes: int):
-        """The sample, changed to what the host can draw."""
+        """Convert a sample in place to the form that the host can draw."""
         if 'pred_panoptic_seg' in sample and 'pred_sem_seg' in sample:
             del sample.pred_sem_seg
             self._tell_one_of_two()
@@ -120,10 +120,10 @@ class DetLocalVisualizer(HostVisualizer):
 
 
 def panoptic_map(panoptic: PixelData, num_classes: int) -> np.ndarray:
-    """A panoptic map in MMDetection's form.
+    """Convert a panoptic map to MMDetection's encoding.
 
     Args:
-        panoptic: ours as loaded (``segment_map`` (1, H, W), -1 for none, and ``labels``), or ``sem_seg`` (1, H, W).
+        panoptic: our ground truth (``segment_map`` (1, H, W), -1 for none, and ``labels``), or ``sem_seg`` (1, H, W).
         num_classes: K.
 
     Returns:

@@ -1,120 +1,35 @@
-"""Small subclasses of MMSegmentation's classes that restore the published behaviour."""
+"""MMSegmentation's segmentor with the published behaviour and bounded memory."""
 
 from collections.abc import Sequence
 
 import torch
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder as HostEncoderDecoder
-from mmseg.models.data_preprocessor import SegDataPreProcessor as HostDataPreProcessor
 from mmseg.structures import SegDataSample
-from mmseg.utils import stack_batch
 from torch import Tensor
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, POSITIVE, SIZE, checked, list_of, number, whole
+from mmmaskformer.core.checks import checked
 from mmmaskformer.core.inference.labels.search import label_map
 from mmmaskformer.core.inference.labels.views import ScoreView, class_scores, score_view, window_view
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.heads.settings import check_segmentor_test_cfg
-from mmmaskformer.hosts.bands import require_bands, require_packed, statistics_of, warn_of_range
 from mmmaskformer.hosts.windows import require_windows, window_shares, windows_of
-
-
-@checked(
-    mean=list_of(number()).or_none(),
-    std=list_of(POSITIVE).or_none(),
-    size=SIZE.or_none(),
-    size_divisor=whole(1).or_none(),
-    pad_val=number(),
-    seg_pad_val=whole(),
-    bgr_to_rgb=BOOLEAN,
-    rgb_to_bgr=BOOLEAN,
-    batch_augments=list_of(MAPPING).or_none(),
-    test_cfg=MAPPING.or_none(),
-)
-class SegDataPreProcessor(HostDataPreProcessor):
-    """MMSegmentation's data preprocessor that also takes test batches of images of different sizes.
-
-    The host refuses them. Here they are padded to the largest image of the batch, as in training, and each result is
-    cropped to its own image by the host's post-processing. Padded area is attended to, as published, so that a
-    result may differ slightly from the one of the image alone.
-
-    Args:
-        mean: one value for each band, or one in all; None does not normalise.
-        std: the same.
-        settings: all other arguments of the host's class.
-    """
-
-    def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **settings) -> None:
-        super().__init__(mean, std, **settings)
-        self._statistics = statistics_of(mean, std)
-
-    def forward(self, data: dict, training: bool = False) -> dict:
-        """Normalise, convert channels and stack.
-
-        Args:
-            data: ``inputs``, a list of (bands, H, W) uint8 or float32, and ``data_samples``, which may be absent in
-                tests.
-            training: whether targets are padded as well.
-
-        Returns:
-            ``inputs`` (B, bands, H, W) float32 and ``data_samples``, which know their padding.
-
-        Raises:
-            ValueError: if images have another number of bands than mean and std; in training, if a label map has
-                another size than its image.
-        """
-        require_packed(data)
-        if self._enable_normalize:
-            require_bands(data, len(self.mean))
-            warn_of_range(data, *self._statistics)
-        if training and self.training:  # the host's benchmark.py pads test images as in training, in evaluation mode
-            _require_sizes(data)
-        sizes = {tuple(image.shape[1:]) for image in data['inputs']}
-        if training or len(sizes) == 1:
-            return super().forward(data, training)
-        data = self.cast_data(data)
-        images = [self._normalised(image) for image in data['inputs']]
-        test_cfg = self.test_cfg or {}
-        size, divisor = test_cfg.get('size'), test_cfg.get('size_divisor')
-        if size is None and divisor is None:
-            divisor = 1
-        inputs, paddings = stack_batch(images, size=size, size_divisor=divisor, pad_val=self.pad_val)
-        samples = data.get('data_samples')
-        for sample, padding in zip(samples or (), paddings, strict=samples is not None):
-            sample.set_metainfo(padding)
-        return dict(inputs=inputs, data_samples=samples)
-
-    def _normalised(self, image):
-        """One (3, H, W) image as the host's own forward treats it before stacking."""
-        if _converts_channels(self) and image.size(0) == 3:
-            image = image[[2, 1, 0]]
-        image = image.float()
-        return (image - self.mean) / self.std if self._enable_normalize else image
-
-
-def _converts_channels(preprocessor: HostDataPreProcessor) -> bool:
-    """Whether a preprocessor swaps red and blue: MMSegmentation and its maintained fork name the attribute differently.
-
-    The fork's (onedl) comes from mmengine's `ImgDataPreprocessor`, which calls it ``_channel_conversion``.
-    """
-    name = 'channel_conversion' if hasattr(preprocessor, 'channel_conversion') else '_channel_conversion'
-    return getattr(preprocessor, name)
 
 
 class LabelSample(SegDataSample):
     """A data sample with labels, whose class scores are computed only when they are read.
 
-    MMSegmentation's `SegTTAModel` does, for every view of an image. What that takes is kept by views alone, which are
-    known by their entry ``flip``: an inferencer that collects samples of many images does not fill the memory.
+    MMSegmentation's `SegTTAModel` reads them for every view of an image. The data for that is stored only in samples of
+    views, recognised by their entry ``flip``, so an inferencer that collects many samples does not fill the memory.
     """
 
     @classmethod
     def claim(cls, sample: SegDataSample, views: Sequence[ScoreView]) -> None:
-        """Make a sample of the host's class one of this class; that of a view, if it says so, keeps ``views``."""
+        """Convert a sample of the host's class to this class; the sample of a view stores ``views``."""
         if type(sample) not in (SegDataSample, cls):
             return
         if hasattr(sample, '_seg_logits'):
-            del sample.seg_logits  # of an earlier prediction
+            del sample.seg_logits  # from an earlier prediction
         # The host's own method would store data fields.
         object.__setattr__(sample, '__class__', cls)
         object.__setattr__(sample, '_views', views if 'flip' in sample.metainfo_keys() else None)
@@ -124,14 +39,15 @@ class LabelSample(SegDataSample):
         """Class scores (K, height, width) float at the size of the image file.
 
         Raises:
-            AttributeError: if the sample is not that of a view.
+            AttributeError: if the sample is not one of a view.
         """
         if not hasattr(self, '_seg_logits'):
             if getattr(self, '_views', None) is None:
                 raise AttributeError(
-                    f"{self.get('img_path')}: the data sample has no 'seg_logits': mmmaskformer.EncoderDecoder finds "
-                    "labels without class scores. Fix: set model.type='EncoderDecoder'; for test-time augmentation, "
-                    "tta_model=dict(type='mmmaskformer.SemanticTTAModel') or a RandomFlip in tta_pipeline."
+                    f"{self.get('img_path')}: the data sample has no 'seg_logits', since mmmaskformer.EncoderDecoder "
+                    "computes labels without class scores. Fix: set model.type='EncoderDecoder'; for test-time "
+                    "augmentation, set tta_model=dict(type='mmmaskformer.SemanticTTAModel') or add a RandomFlip to "
+                    'tta_pipeline.'
                 )
             self.seg_logits = PixelData(data=class_scores(self._views))
         return self._seg_logits
@@ -139,15 +55,14 @@ class LabelSample(SegDataSample):
 
 @checked()
 class EncoderDecoder(HostEncoderDecoder):
-    """MMSegmentation's segmentor that finds labels without making the class scores.
+    """MMSegmentation's segmentor that computes label maps without storing the class scores.
 
-    The host resizes scores (K, H, W) to the size of the image file and takes their arg-max. Here the labels are the
-    same and memory is bounded, but the samples get no ``seg_logits``, see `LabelSample`. With
-    ``test_cfg.inference='general'``, with inputs padded at the top or left, and with a head of another project, it does
-    what the host does.
+    The host resizes scores (K, H, W) to the size of the image file and takes their arg-max. This class gives the same
+    labels with bounded memory, but the samples get no ``seg_logits``, see `LabelSample`. It uses the host's method with
+    ``test_cfg.inference='general'``, with inputs padded at the top or left, and with heads of other projects.
 
     Args:
-        decode_head: a `MaskFormerHead` or `PerPixelHead`; with any other head this is the host's class.
+        decode_head: a `MaskFormerHead` or `PerPixelHead`; with any other head this class behaves like the host's.
         settings: all other arguments of the host's class.
 
     Raises:
@@ -162,7 +77,7 @@ class EncoderDecoder(HostEncoderDecoder):
         require_windows(self.test_cfg or {})
         if own_head and self.train_cfg:
             raise ValueError(
-                f'model.train_cfg: found {sorted(self.train_cfg)}, expected nothing: matcher and criterion stand in '
+                f'model.train_cfg: found {sorted(self.train_cfg)}, expected no keys: matcher and criterion belong to '
                 'model.decode_head. Fix: remove train_cfg'
             )
 
@@ -173,11 +88,11 @@ class EncoderDecoder(HostEncoderDecoder):
         return factorised and (self.test_cfg or {}).get('inference', 'semantic') == 'semantic'
 
     def predict(self, inputs: Tensor, data_samples: Sequence | None = None) -> Sequence:
-        """Label maps of a batch, without gradient.
+        """Predict label maps of a batch, without gradients.
 
         Args:
             inputs: (B, 3, H, W) float, padded at the right and bottom.
-            data_samples: B samples that know ``ori_shape`` and their padding; without them the host's own way is taken.
+            data_samples: B samples with ``ori_shape`` and padding; without them the host's method is used.
 
         Returns:
             The samples, with ``pred_sem_seg`` (1, height, width) int32 at the size of the image file.
@@ -191,19 +106,19 @@ class EncoderDecoder(HostEncoderDecoder):
 
     @torch.no_grad()
     def score_views(self, inputs: Tensor, data_samples: Sequence) -> list[list[ScoreView]]:
-        """The summands of the class scores of each image, without gradient: one, or in mode 'slide' one per window.
+        """The summands of the class scores of each image, without gradients: one, or in mode 'slide' one per window.
 
         Args:
             inputs: (B, 3, H, W) float.
             data_samples: B samples.
 
         Returns:
-            One list per image, at the size of the image file and mirrored back.
+            One list per image, at the size of the image file and with flips undone.
 
         Raises:
-            ValueError: if sliding windows leave pixels out.
+            ValueError: if sliding windows do not cover the image.
         """
-        # The host's benchmark.py pads as in training, where the host writes the size of the labels into `pad_shape`.
+        # The host's benchmark.py pads as in training, where the host stores the size of the labels in `pad_shape`.
         padded = tuple(inputs.shape[2:])
         metas = [dict(sample.metainfo, pad_shape=padded) for sample in data_samples]
         check_segmentor_test_cfg(self.test_cfg)
@@ -213,23 +128,24 @@ class EncoderDecoder(HostEncoderDecoder):
 
     @torch.no_grad()
     def query_masks(self, inputs: Tensor, data_samples: Sequence) -> list[tuple[Tensor | None, QueryMasks]]:
-        """What the queries predict, for analyses, without gradient.
+        """Class logits and masks of the queries, for analyses, without gradients.
 
         Args:
             inputs: (B, 3, H, W) float, padded at the right and bottom.
             data_samples: B samples.
 
         Returns:
-            For each image class logits (Q, K + 1), None for a per-pixel head, and the masks at the size of the file.
+            For each image the class logits (Q, K + 1), None for a per-pixel head, and the masks at the size of the
+            file.
 
         Raises:
-            ValueError: if the model slides a window, or images are padded at the left or top: the queries then have no
-                mask of the whole image.
+            ValueError: if the model uses sliding windows or images are padded at the left or top, since the queries
+                then have no mask of the whole image.
         """
         if (self.test_cfg or {}).get('mode', 'whole') != 'whole' or any(map(_starts_padded, data_samples)):
             raise ValueError(
-                "the queries of a model have masks of whole images only. Fix: model.test_cfg.mode='whole', and no "
-                'padding at the left or top'
+                "the masks of queries are available for whole images only. Fix: set model.test_cfg.mode='whole', and "
+                'do not pad at the left or top'
             )
         return self._whole_masks(inputs, [dict(sample.metainfo) for sample in data_samples])
 
@@ -278,12 +194,12 @@ class EncoderDecoder(HostEncoderDecoder):
 
 
 def _padding(meta: dict) -> Sequence[int]:
-    """Pixels added at the left, right, top and bottom, where the host looks for them."""
+    """Padding at the left, right, top and bottom, from the same entries that the host reads."""
     return meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
 
 
 def _starts_padded(sample) -> bool:
-    """Whether pixels were added at the left or top of an image."""
+    """Whether an image is padded at the left or top."""
     left, _, top, _ = _padding(sample.metainfo)
     return bool(left or top)
 
@@ -299,15 +215,3 @@ def _mirrored_back(view: ScoreView, meta: dict) -> ScoreView:
         return view
     axis = {'horizontal': 'columns', 'vertical': 'rows'}[meta['flip_direction']]
     return view._replace(**{axis: getattr(view, axis).mirrored()})
-
-
-def _require_sizes(data: dict) -> None:
-    """Raise if a label map has another size than its image; the host would pad both and train on what remains."""
-    for image, sample in zip(data['inputs'], data.get('data_samples') or (), strict=False):
-        labels = sample.gt_sem_seg.data.shape[-2:] if 'gt_sem_seg' in sample else image.shape[-2:]
-        if labels != image.shape[-2:]:
-            raise ValueError(
-                f'image {sample.metainfo.get("img_path")} is {tuple(image.shape[-2:])} (height, width) after the '
-                f'training pipeline, its label map {tuple(labels)}; expected one size. Fix: take out the transform '
-                'that resizes, crops or pads only one of the two.'
-            )

@@ -18,10 +18,10 @@ from mmseg.engine.hooks import SegVisualizationHook as HostHook  # isort: skip
     backend_args=MAPPING.or_none(),
 )
 class SegVisualizationHook(HostHook):
-    """MMSegmentation's hook, which does not warn where no pictures were asked for.
+    """MMSegmentation's hook without its warning when drawing is off.
 
-    The host's scripts need it in every config, for ``--show-dir``; without that option the host warns in every run that
-    it draws nothing.
+    The host's scripts need the hook in every config, for ``--show-dir``; without that option the host's hook warns in
+    every run that it draws nothing.
 
     Args:
         draw: whether to draw during validation and test.

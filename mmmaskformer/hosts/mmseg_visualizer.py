@@ -15,22 +15,22 @@ from mmseg.visualization import SegLocalVisualizer as HostVisualizer  # isort: s
 @VISUALIZERS.register_module()
 @checked(name=TEXT, save_dir=PATH.or_none(), alpha=FRACTION)
 class SegLocalVisualizer(HostVisualizer):
-    """MMSegmentation's visualizer for images of any memory layout, and of one name in several folders.
+    """MMSegmentation's visualizer for images of any memory layout, and for equal names in several folders.
 
-    The host draws on an array laid out as the image is, which OpenCV refuses unless rows follow one another; its
-    browse_dataset.py passes views of channels-first images. Its names of pictures lack the folders of the images; see
-    `mmmaskformer.hosts.picture_files.PictureFiles`.
+    The host draws on an array with the memory layout of the image, which OpenCV refuses unless it is contiguous; its
+    browse_dataset.py passes views of channels-first images. The host's names of pictures lack the folders of the
+    images; see `mmmaskformer.hosts.picture_files.PictureFiles`.
 
     Args:
-        name: of the visualizer.
-        image: of the host.
-        vis_backends: where pictures and scalars go; local files only with ``save_dir``.
+        name: name of the visualizer.
+        image: as in the host's class.
+        vis_backends: destinations of pictures and scalars; local files need ``save_dir``.
         save_dir: folder of local files.
         settings: all other arguments of the host's class.
     """
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
-        write_host_files_whole()  # the pictures that the host's inferencers write, without a runner
+        write_host_files_whole()  # for the pictures of the host's inferencers, which run without a runner
         super().__init__(name, image, writable_backends(vis_backends, save_dir), save_dir, **settings)
         self._files = PictureFiles()
 
@@ -47,13 +47,13 @@ class SegLocalVisualizer(HostVisualizer):
         """Draw ground truth and prediction; arguments of the host's method.
 
         Args:
-            name: of the picture.
+            name: name of the picture.
             image: (H, W, 3) uint8, RGB.
             data_sample: a `SegDataSample`.
-            args: of the host.
-            out_file: to write; None hands the picture to the backends.
-            step: under which the backends record it.
-            kwargs: of the host.
+            args: arguments of the host's method.
+            out_file: file to write; None passes the picture to the backends.
+            step: step under which the backends record it.
+            kwargs: arguments of the host's method.
 
         Raises:
             ValueError: if ``out_file`` is the image itself.

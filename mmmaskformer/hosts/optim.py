@@ -1,7 +1,9 @@
-"""The published optimiser groups, and autocast training without a GPU."""
+"""The published optimiser groups, and bfloat16 training without a GPU."""
 
 import logging
+import math
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 import torch
@@ -13,17 +15,50 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
-from mmmaskformer.core.checks import MAPPING, check_settings, checked, number, whole
+from mmmaskformer.core.checks import (
+    BOOLEAN,
+    FRACTION,
+    MAPPING,
+    POSITIVE,
+    Check,
+    check_settings,
+    checked,
+    list_of,
+    number,
+    one_of,
+    refuse_unknown_keys,
+    whole,
+)
 from mmmaskformer.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 NO_DECAY_MODULES = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.Embedding)
 NO_DECAY_NAMES = ('relative_position_bias_table', 'absolute_pos_embed')
 
+OPTIMIZER_SETTINGS = {
+    **dict.fromkeys(('lr', 'weight_decay', 'eps', 'momentum'), number(0)),
+    'betas': list_of(FRACTION, 2),
+    'amsgrad': BOOLEAN,
+}
+WRAPPER_SETTINGS = {'accumulative_counts': whole(1), 'clip_grad': MAPPING.or_none()}
+CLIPPING = {
+    'norm': {
+        # a negative limit would turn the gradient round, 0 would stop the training
+        'max_norm': POSITIVE,
+        'norm_type': Check(
+            'a number above 0, or inf', lambda value: POSITIVE.accepts(value) or value in ('inf', math.inf)
+        ),
+        'error_if_nonfinite': BOOLEAN,
+        'foreach': BOOLEAN.or_none(),
+    },
+    'value': {'clip_value': POSITIVE, 'foreach': BOOLEAN.or_none()},
+}
+"""What ``optim_wrapper.clip_grad`` may hold, by its ``type``; torch looks at none of it before the first step."""
+
 
 @OPTIM_WRAPPERS.register_module()
 @checked(accumulative_counts=whole(1), clip_grad=MAPPING.or_none())
 class BFloat16OptimWrapper(OptimWrapper):
-    """Training under bfloat16 autocast without loss scaling, on any device; what ``--amp`` means without a GPU."""
+    """Trains under bfloat16 autocast without loss scaling, on any device; used for ``--amp`` without a GPU."""
 
     @contextmanager
     def optim_context(self, model: nn.Module):
@@ -37,12 +72,12 @@ class BFloat16OptimWrapper(OptimWrapper):
 class PublishedOptimWrapperConstructor:
     """Builds the optimiser with the published learning rates and decay exceptions, for any backbone.
 
-    The backbone's learning rate is multiplied by ``backbone_lr_mult``. Norm layers, embeddings (the queries), and
-    Swin's tables are not decayed; biases are. mmengine's own constructor cannot say this for a backbone that has norm
-    layers and a learning rate of its own.
+    The backbone's learning rate is multiplied by ``backbone_lr_mult``. Weight decay applies to biases, but not to norm
+    layers, embeddings (the queries) and Swin's bias tables. mmengine's own constructor cannot express this for a
+    backbone that has both norm layers and a learning rate of its own.
 
-    Under FSDP, ``clip_grad=dict(max_norm=…)`` takes the norm of the whole gradient; mmengine alone would clip the shard
-    of each process by the norm of that shard.
+    Under FSDP, ``clip_grad=dict(max_norm=…)`` uses the norm of the whole gradient; mmengine would clip the shard of
+    each process by the norm of that shard.
 
     Args:
         optim_wrapper_cfg: mmengine's config, with ``optimizer``.
@@ -68,8 +103,9 @@ class PublishedOptimWrapperConstructor:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = self.optim_wrapper_cfg.pop('optimizer')
         given = {'lr': None} | dict(self.optimizer_cfg)
-        check_settings('optim_wrapper.optimizer', given, {'lr': number(0), 'weight_decay': number(0)})
-        check_settings('optim_wrapper', self.optim_wrapper_cfg, {'accumulative_counts': whole(1)})
+        check_settings('optim_wrapper.optimizer', given, OPTIMIZER_SETTINGS)
+        check_settings('optim_wrapper', self.optim_wrapper_cfg, WRAPPER_SETTINGS)
+        _check_clipping(self.optim_wrapper_cfg.get('clip_grad') or {})
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optim wrapper of ``model``."""
@@ -90,15 +126,23 @@ class PublishedOptimWrapperConstructor:
 
     @staticmethod
     def _without_gpu_scaling(cfg: dict) -> dict:
-        """mmengine's AmpOptimWrapper refuses to run without a GPU; bfloat16 autocast needs none."""
+        """Replace mmengine's AmpOptimWrapper, which needs a GPU, by bfloat16 autocast, which does not."""
         if cfg['type'] != 'AmpOptimWrapper' or get_device() != 'cpu':
             return cfg
-        print_log('No GPU: --amp trains under bfloat16 autocast.', logger='current', level=logging.WARNING)
+        print_log('--amp without a GPU: training under bfloat16 autocast.', logger='current', level=logging.WARNING)
         return {
             key: 'mmmaskformer.BFloat16OptimWrapper' if key == 'type' else value
             for key, value in cfg.items()
             if key not in ('loss_scale', 'dtype')
         }
+
+
+def _check_clipping(clip_grad: Mapping) -> None:
+    """Raise a `ValueError` or `TypeError` that names the wrong key of ``optim_wrapper.clip_grad``."""
+    where, kind = 'optim_wrapper.clip_grad', clip_grad.get('type', 'norm')
+    check_settings(where, dict(type=kind), dict(type=one_of(*CLIPPING)))
+    refuse_unknown_keys(where, clip_grad, {'type', *CLIPPING[kind]})
+    check_settings(where, clip_grad, CLIPPING[kind])
 
 
 def _trainable_parameters(model: nn.Module):

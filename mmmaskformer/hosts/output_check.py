@@ -1,4 +1,4 @@
-"""A hook that checks, before the work of hours, that results can be written; a registry location for `HOOKS`."""
+"""A hook that checks at the start that results can be written; a registry location for `HOOKS`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +16,11 @@ from mmmaskformer.registry import HOOKS
 
 
 class Output(NamedTuple):
-    """Something that a metric writes.
+    """An output of a metric.
 
     Attributes:
-        key: of the setting that names it.
-        path: of the file or folder.
+        key: setting with the path.
+        path: path of the file or folder.
         folder: whether it is a folder.
     """
 
@@ -32,10 +32,11 @@ class Output(NamedTuple):
 @HOOKS.register_module()
 @checked()
 class CheckOutputsHook(Hook):
-    """Refuses results that could not be written, and lets those of mmengine and the hosts be whole or absent.
+    """Refuses outputs that cannot be written, and makes the writes of mmengine and the hosts atomic.
 
-    Sees the metrics of validation and test, those that a host's script adds for ``--out`` too. A path is refused if
-    something other than a file (or folder, where one is wanted) has the name, or if its folder is read-only.
+    It checks the metrics of validation and test, including those that a host's script adds for ``--out``, and the
+    folder that MMDetection's hook draws into. A path is refused if it exists and is not a file (or a folder, where one
+    is expected), or if its folder is read-only.
     """
 
     priority = 'VERY_HIGH'
@@ -44,11 +45,17 @@ class CheckOutputsHook(Hook):
         write_host_files_whole()
 
     def before_run(self, runner: Runner) -> None:
-        """Check the outputs of all metrics.
+        """Check the outputs of all metrics and hooks.
 
         Raises:
-            OSError: naming the first one that cannot be written.
+            OSError: if an output cannot be written; names the first one.
         """
+        for hook in getattr(runner, 'hooks', ()):
+            drawn = getattr(hook, 'test_out_dir', None) if getattr(hook, 'draw', False) else None
+            if drawn is not None:
+                # the hook joins it in the same way
+                folder = Path(runner.work_dir, runner.timestamp, drawn)
+                require_writable(folder, f'{type(hook).__name__}.test_out_dir', folder=True)
         for loop in (runner._val_loop, runner._test_loop):
             if isinstance(loop, BaseLoop):
                 for metric in all_metrics(loop.evaluator.metrics):
@@ -59,7 +66,7 @@ def check_outputs(metric: BaseMetric) -> None:
     """Check that a metric can write its results.
 
     Raises:
-        OSError: naming the first one that it cannot.
+        OSError: if an output cannot be written; names the first one.
     """
     for output in outputs_of(metric):
         if '://' not in str(output.path):
@@ -67,7 +74,7 @@ def check_outputs(metric: BaseMetric) -> None:
 
 
 def outputs_of(metric: BaseMetric) -> Iterator[Output]:
-    """Yield what a metric of ours or of the hosts writes, as far as its attributes tell."""
+    """Yield the outputs of a metric of this package or of the hosts, as far as its attributes show them."""
     for key, folder in (('out_file_path', False), ('image_table', False), ('output_dir', True)):
         path = getattr(metric, key, None)
         if path is not None:

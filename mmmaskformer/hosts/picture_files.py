@@ -1,4 +1,4 @@
-"""Which file a picture goes to, for the visualizers of both hosts: never onto an image or another's picture."""
+"""File names of pictures, for the visualizers of both hosts; a picture never replaces an image or another picture."""
 
 import itertools
 import logging
@@ -10,10 +10,10 @@ from mmengine.logging import print_log
 
 
 class PictureFiles:
-    """Tells apart the pictures of images of one name that lie in several folders.
+    """Gives different file names to the pictures of images with the same name in several folders.
 
-    The hosts' scripts and inferencers name pictures as the image files, without their folders, so that a later one
-    would replace an earlier one without a word.
+    The hosts' scripts and inferencers name a picture after its image file without the folder, so that a later picture
+    would silently replace an earlier one.
     """
 
     def __init__(self) -> None:
@@ -21,16 +21,16 @@ class PictureFiles:
         self._logged = False
 
     def distinct(self, name: str, out_file: str | None, step: int, sample: Any) -> tuple[str, str | None]:
-        """Name and file of a picture; with folders of the image in front where another image has got that name.
+        """Name and file of a picture, prefixed with folders of the image if another image already has that name.
 
         Args:
-            name: for the backends of the visualizer.
-            out_file: to write instead of using the backends; None for none.
-            step: under which the backends record it.
-            sample: a data sample; without ``img_path``, as for an array, nothing is changed.
+            name: name for the backends of the visualizer.
+            out_file: file to write instead of using the backends, or None.
+            step: step under which the backends record it.
+            sample: data sample; if it has no ``img_path``, as for an array, names are not changed.
 
         Returns:
-            ``name`` and ``out_file``.
+            The changed ``name`` and ``out_file``.
 
         Raises:
             ValueError: if the picture would replace the image itself.
@@ -45,7 +45,7 @@ class PictureFiles:
             )
         plain = osp.basename(image)
         if not (name if out_file is None else out_file).endswith(plain):
-            return name, out_file  # a name of the caller's own
+            return name, out_file  # a name chosen by the caller
         for own in _names(image):
             key = (_ending(name, plain, own), step) if out_file is None else _ending(out_file, plain, own)
             if self._image_of.setdefault(key, image) == image:
@@ -57,15 +57,15 @@ class PictureFiles:
         if own != plain and not self._logged:
             self._logged = True
             print_log(
-                f'Several images are called {plain}. The picture of {image} is named {own}; others of one name get '
-                'their folders in front in the same way.',
+                f'Several images are called {plain}. The picture of {image} is named {own}; further pictures with '
+                'equal names are prefixed with their folders in the same way.',
                 logger='current',
                 level=logging.WARNING,
             )
 
 
 def _names(image: str) -> Iterator[str]:
-    """Names for the picture of an image: its own, then with more and more folders in front, then with numbers."""
+    """Names for the picture of an image: its own, then prefixed with more and more folders, then with numbers."""
     *folders, name = image.replace('\\', '/').strip('/').split('/')
     yield name
     for folder in reversed(folders):
@@ -76,5 +76,5 @@ def _names(image: str) -> Iterator[str]:
 
 
 def _ending(target: str | None, plain: str, own: str) -> str | None:
-    """A name or path whose end is the name of an image, with another end; others stay."""
+    """Replace the image name at the end of a name or path; other names are returned unchanged."""
     return target if target is None or not target.endswith(plain) else target[: -len(plain)] + own

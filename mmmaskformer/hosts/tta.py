@@ -15,14 +15,14 @@ from mmmaskformer.heads.results import result_kinds
 class SemanticTTAModel(BaseTTAModel):
     """Averages the class scores of all augmented views of an image, then takes the arg-max.
 
-    The scores of mask classification are averaged as they are. MMSegmentation's `SegTTAModel` would put them through
-    another softmax first, which gives other labels than published; it also holds the scores of all views at once.
+    The scores of mask classification are averaged directly. MMSegmentation's `SegTTAModel` applies another softmax
+    first, which gives other labels than published, and keeps the scores of all views in memory.
 
     Source: paper, section 4.1 (multi-scale inference); official code, SemanticSegmentorWithTTA.
     """
 
     def test_step(self, data: dict) -> list:
-        """Predict view by view, keeping one running sum per image; or, with our own segmentor, the factors of it.
+        """Predict view by view, with one running sum per image or, with our own segmentor, its factors.
 
         Args:
             data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
@@ -78,15 +78,15 @@ class SemanticTTAModel(BaseTTAModel):
 class PanopticTTAModel(BaseTTAModel):
     """Pools the segments of all augmented views of an image, see `SegmentPool`; averages semantic scores.
 
-    Gives what the fusion head's ``test_cfg`` asks for, with its settings, of the results that can be merged: 'panoptic'
-    (``pred_panoptic_seg``), 'semantic' (``pred_sem_seg``), and others that were registered with a way to merge views,
-    see `mmmaskformer.heads.results`. Views may be scaled and mirrored left to right.
+    It computes the results in the fusion head's ``test_cfg``, with their settings, if they can be merged: 'panoptic'
+    (``pred_panoptic_seg``), 'semantic' (``pred_sem_seg``), and others registered with a function to merge views, see
+    `mmmaskformer.heads.results`. Views may be scaled and flipped horizontally.
 
     Args:
         module: MMDetection's `MaskFormer` with our heads.
 
     Raises:
-        ValueError: if ``test_cfg`` asks for another kind of result.
+        ValueError: if ``test_cfg`` has another kind of result.
     """
 
     def __init__(self, module, data_preprocessor=None):
@@ -97,8 +97,8 @@ class PanopticTTAModel(BaseTTAModel):
         if others:
             changes = ' '.join(f'model.test_cfg.{output}=None' for output in sorted(others))
             raise ValueError(
-                f'model.test_cfg asks for {sorted(others)}, which test-time augmentation does not give; expected '
-                f'some of {able}. Fix: --cfg-options {changes}'
+                f'model.test_cfg has {sorted(others)}, which test-time augmentation does not support; expected some of '
+                f'{able}. Fix: --cfg-options {changes}'
             )
 
     def test_step(self, data: dict) -> list:
@@ -108,7 +108,7 @@ class PanopticTTAModel(BaseTTAModel):
             data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
 
         Returns:
-            One sample per image, that of its first view, with the results in it.
+            One sample per image: that of its first view, with the results added.
         """
         merged = data['data_samples'][0]
         answers = [_Views(self.fusion) for _ in merged]
@@ -124,12 +124,12 @@ class PanopticTTAModel(BaseTTAModel):
         return merged
 
     def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
-        """Not used: finished results of views cannot be pooled, `test_step` does it before."""
+        """Not supported, since final results of views cannot be merged; `test_step` merges logits instead."""
         raise NotImplementedError('PanopticTTAModel merges in test_step, from logits')
 
 
 def masks_of_view(masks: DeferredMaskLogits, image: int, meta: dict) -> QueryMasks:
-    """Masks of one image of a batch of views at the size of the file, mirrored back.
+    """Masks of one image of a batch of views, at the size of the file and with the flip undone.
 
     Args:
         masks: of the batch.
@@ -137,7 +137,7 @@ def masks_of_view(masks: DeferredMaskLogits, image: int, meta: dict) -> QueryMas
         meta: ``img_shape``, ``ori_shape``, ``flip`` and ``flip_direction`` of the view.
 
     Raises:
-        ValueError: if the view is mirrored in another direction.
+        ValueError: if the view is flipped in another direction.
     """
     flipped = bool(meta.get('flip'))
     if flipped and meta.get('flip_direction', 'horizontal') != 'horizontal':
@@ -149,7 +149,7 @@ def masks_of_view(masks: DeferredMaskLogits, image: int, meta: dict) -> QueryMas
 
 
 class _Views:
-    """The results wanted of one image, over its views."""
+    """Accumulates the results of one image over its views."""
 
     def __init__(self, fusion):
         self.fusion = fusion
@@ -159,7 +159,7 @@ class _Views:
     def add(self, class_logits: Tensor, masks: QueryMasks) -> None:
         for merger in self.mergers.values():
             merger.add(class_logits, masks)
-        # Of all views, to say why nothing was found.
+        # of all views, to explain a result without segments
         self.class_logits.append(class_logits)
 
     def write(self, sample) -> None:

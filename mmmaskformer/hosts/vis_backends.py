@@ -1,4 +1,4 @@
-"""Where a visualizer writes to, for the visualizers of both hosts; a registry location for `VISBACKENDS`."""
+"""Local-file backend for the visualizers of both hosts; a registry location for `VISBACKENDS`."""
 
 import io
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from mmmaskformer.registry import VISBACKENDS
 @VISBACKENDS.register_module()
 @checked(save_dir=PATH.or_none(), img_save_dir=TEXT, config_save_file=TEXT, scalar_save_file=TEXT)
 class WholeVisBackend(LocalVisBackend):
-    """mmengine's local files, where pictures and the config are whole or absent.
+    """mmengine's local-file backend with atomic writes of pictures and the config.
 
-    mmengine's own leaves half a picture if it is killed, and says nothing if the disk is full. Scalars are lines that
-    are added to a log, as there.
+    mmengine's own class leaves a truncated picture if it is killed, and ignores a full disk. Scalars are appended to a
+    log as lines, as in mmengine.
 
     Args:
         save_dir: folder of the files.
@@ -46,10 +46,10 @@ class WholeVisBackend(LocalVisBackend):
         """Write a picture.
 
         Args:
-            name: of the picture; may have folders.
+            name: name of the picture; may contain folders.
             image: (H, W, 3) uint8, RGB.
-            step: part of the file name.
-            kwargs: not used.
+            step: number that becomes part of the file name.
+            kwargs: unused.
         """
         file, content = Path(self._img_save_dir) / f'{name}_{step}.png', io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image)).save(content, format='PNG', compress_level=1)
@@ -57,19 +57,19 @@ class WholeVisBackend(LocalVisBackend):
         write_whole(file, content.getvalue())
 
     def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
-        """Add a line of scalars to a log."""
+        """Append a line of scalars to a log."""
         with explaining(file_path):
             super()._dump(value_dict, file_path, file_format)
 
 
 def writable_backends(vis_backends: Sequence | dict | None, save_dir: str | None) -> list | None:
-    """Leave out local files where no folder is given for them, as when an inferencer builds the visualizer.
+    """Drop local-file backends without a folder, as when an inferencer builds the visualizer.
 
-    mmengine leaves them out as well, but warns of it, and the inferencers write their pictures by themselves.
+    mmengine drops them as well, but with a warning, although inferencers write their pictures themselves.
 
     Args:
         vis_backends: as in the config: dicts or built backends, or one of them.
-        save_dir: the folder, None if there is none.
+        save_dir: the folder, or None.
 
     Returns:
         The backends as a list, or None if ``vis_backends`` is.
@@ -81,13 +81,13 @@ def writable_backends(vis_backends: Sequence | dict | None, save_dir: str | None
 
 
 def _whole(backend):
-    """Ours in the place of mmengine's local files; it takes the same arguments and has the same name."""
+    """Replace mmengine's local-file backend by ours, which takes the same arguments and has the same name."""
     if isinstance(backend, dict) and backend.get('type') in ('LocalVisBackend', 'mmengine.LocalVisBackend'):
         return dict(backend, type='mmmaskformer.WholeVisBackend', name=backend.get('name', 'LocalVisBackend'))
     return backend
 
 
 def _needs_folder(backend) -> bool:
-    """Whether a backend is described as local files in a folder that the visualizer has to give."""
+    """Whether a backend writes local files to a folder that the visualizer must provide."""
     is_local = isinstance(backend, dict) and str(backend.get('type')).rpartition('.')[2] == 'LocalVisBackend'
     return is_local and backend.get('save_dir') is None

@@ -1,4 +1,4 @@
-"""Sliding windows of MMSegmentation's segmentors: what their settings must be, and where they lie."""
+"""Sliding windows of MMSegmentation's segmentors: a check of their settings, their positions and weights."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def require_windows(test_cfg: Mapping) -> None:
-    """Check that the windows of mode 'slide' cover every image; other modes pass.
+    """Check that the windows of mode 'slide' cover every image; other modes are not checked.
 
     Args:
-        test_cfg: of the segmentor: ``mode``, and for mode 'slide' ``crop_size`` and ``stride``.
+        test_cfg: config of the segmentor with ``mode``, and for mode 'slide' ``crop_size`` and ``stride``.
 
     Raises:
         ValueError: if crop_size or stride is missing, not two positive integers, or a stride exceeds its window.
@@ -28,17 +28,17 @@ def require_windows(test_cfg: Mapping) -> None:
         raise ValueError(
             f"model.test_cfg: mode 'slide' with crop_size={tuple(crop)} and stride={tuple(stride)}: a stride larger "
             'than the window leaves pixels between the windows without a class. Fix: set a stride of at most '
-            'crop_size; two thirds of it is usual.'
+            'crop_size, usually two thirds of it.'
         )
 
 
 def windows_of(length: int, crop: int, stride: int) -> list[slice]:
-    """Where the host's windows lie along one axis; the last one ends with the axis.
+    """Positions of the host's windows along one axis; the last window ends at the end of the axis.
 
     Args:
-        length: of the axis, in pixels.
+        length: length of the axis, in pixels.
         crop: size of a window.
-        stride: from window to window.
+        stride: distance between windows.
     """
     starts = range(0, max(length - crop, 0) + stride, stride)
     starts = [min(start, max(length - crop, 0)) for start in starts]
@@ -46,11 +46,11 @@ def windows_of(length: int, crop: int, stride: int) -> list[slice]:
 
 
 def window_shares(windows: Sequence[slice], length: int) -> Tensor:
-    """Weight (length,) float of each position: one over the number of windows there.
+    """Weight (length,) float of each position: the reciprocal of the number of windows that cover it.
 
     Args:
-        windows: along an axis.
-        length: of the axis, in pixels.
+        windows: windows along an axis.
+        length: length of the axis, in pixels.
     """
     counts = torch.zeros(length)
     for window in windows:

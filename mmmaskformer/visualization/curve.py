@@ -40,7 +40,8 @@ def read_scalars(work_dir: str | Path) -> Scalars:
     """Read all logs of a run folder and join them by step.
 
     A run that was resumed has several logs. A later one wins: it replaces all that an earlier one logged from its
-    first step on, since those steps were run again.
+    first step on, since those steps were run again. A log may hold a validation alone: that of the last iteration, if
+    it was cut off before.
 
     Args:
         work_dir: mmengine's ``work_dir``, with ``<timestamp>/vis_data/scalars.json`` inside.
@@ -63,19 +64,65 @@ def read_scalars(work_dir: str | Path) -> Scalars:
         )
     joined = Scalars([], [])
     for file in files:
-        part = _read_log(file)
-        if part.train:
-            first = part.train[0]['step']
-            kept = ([row for row in rows if row['step'] < first] for rows in joined)
+        part = _read_log(file, joined.train[-1] if joined.train else None)
+        if part.train or part.val:
+            steps = [rows[0]['step'] if rows else math.inf for rows in part]
+            kept = (
+                [row for row in joined.train if row['step'] < steps[0]],
+                [row for row in joined.val if row['step'] < min(steps)],
+            )
             joined = Scalars(*(old + new for old, new in zip(kept, part, strict=True)))
     if not joined.train:
-        raise ValueError(f'{files[-1]}: found no row with a loss, expected at least one. Fix: train a little longer')
+        raise ValueError(
+            f'{files[-1]}: found no row with a loss, expected at least one. Fix: train a little longer, or log more '
+            'often (default_hooks.logger.interval)'
+        )
     return joined
 
 
-def _read_log(file: Path) -> Scalars:
-    """Read one log; rows with a loss are training steps, rows with a known metric validations."""
+def _read_log(file: Path, before: dict | None) -> Scalars:
+    """Read one log; rows with a loss are training steps, rows with a known metric validations.
+
+    Args:
+        file: of the log.
+        before: the last training step of the earlier logs.
+    """
     train, val = [], []
+    for row in _rows(file):
+        last = train[-1] if train else before
+        if 'loss' in row:
+            row['step'] = row.get('iter', row.get('step'))
+            train.append(row)
+        elif last is not None and _is_validation(row):
+            # An epoch-based run numbers validations by epoch, so take the training step before it.
+            by_epoch = 'epoch' in last or (bool(train) and row.get('step', 0) < last['step'])
+            row['step'] = last['step'] if by_epoch else row['step']
+            val.append(row)
+    return Scalars(train, val)
+
+
+def last_validation(work_dir: str | Path) -> dict | None:
+    """The row of a run's last validation, 'step' as it was logged: the iteration, or the epoch of a run by epoch.
+
+    Training steps need not be logged.
+
+    Args:
+        work_dir: as for `read_scalars`.
+
+    Returns:
+        None if there is none.
+
+    Raises:
+        ValueError: if a log is broken.
+    """
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    rows = [row for file in files for row in _rows(file) if 'loss' not in row and _is_validation(row)]
+    return rows[-1] if rows else None
+
+
+def _rows(file: Path) -> list[dict]:
+    """The rows of a log, without the prefixes of the loops."""
+    rows = []
     lines = file.read_text().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
@@ -84,16 +131,13 @@ def _read_log(file: Path) -> Scalars:
             if number == len(lines):
                 break  # the run was stopped, or is still writing
             raise ValueError(f'{file}: line {number} is not JSON: {error}. Fix: delete that line') from error
-        row = {key.removeprefix('train/').removeprefix('val/'): value for key, value in row.items()}
-        if 'loss' in row:
-            row['step'] = row.get('iter', row.get('step'))
-            train.append(row)
-        elif train and any(_is_metric(key) for key in row if isinstance(row[key], int | float)):
-            # An epoch-based run numbers validations by epoch, so take the training step before it.
-            by_epoch = 'epoch' in train[-1] or row.get('step', 0) < train[-1]['step']
-            row['step'] = train[-1]['step'] if by_epoch else row['step']
-            val.append(row)
-    return Scalars(train, val)
+        rows.append({key.removeprefix('train/').removeprefix('val/'): value for key, value in row.items()})
+    return rows
+
+
+def _is_validation(row: dict) -> bool:
+    """Whether a row without a loss is of a validation; a test, which has trained nothing, logs step 0."""
+    return row.get('step', 0) > 0 and any(_is_metric(key) for key in row if isinstance(row[key], int | float))
 
 
 def _is_metric(key: str) -> bool:

@@ -12,19 +12,19 @@ from mmmaskformer.visualization.names import Name, place_names
 from mmmaskformer.visualization.segments import Overlay, require_integer_map, require_segments
 
 PAPER, INK, CHALK = (255, 255, 255), (30, 30, 30), (185, 185, 185)
-# Between colours darker than this a dark line would not be seen.
+# Between colours darker than this, a dark line would be invisible.
 DARK = 64
 BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
 HATCH_LIGHT, HATCH_DARK, HATCH_PERIOD = 205, 150, 8
 OPACITY = 0.7
-# How far the colours of the segments of one class go towards white or black, the largest segment first.
+# Shift of the colours of the segments of one class towards white or black, the largest segment first.
 SHADES = (0.0, 0.32, 0.52, 0.16, 0.42)
 PANEL_HEIGHT = 330
 HALO = 2
 
 
 def hatch(height: int, width: int) -> np.ndarray:
-    """The pattern of pixels of no segment: grey diagonal stripes.
+    """The pattern of pixels without a segment: grey diagonal stripes.
 
     Returns:
         (height, width, 3) uint8.
@@ -35,18 +35,18 @@ def hatch(height: int, width: int) -> np.ndarray:
 
 
 def distinct_colours(number: int) -> list[list[int]]:
-    """A palette for classes that have none: hues far apart, light and dark in turn.
+    """A palette for classes without colours: distant hues, alternately light and dark.
 
     Returns:
         ``number`` colours [R, G, B] in [0, 255].
     """
-    hues = [(index * 0.618034) % 1 for index in range(number)]  # the golden ratio never comes back to an old hue
+    hues = [(index * 0.618034) % 1 for index in range(number)]  # multiples of the golden ratio never repeat a hue
     colours = [colorsys.hsv_to_rgb(hue, 0.65, (0.9, 0.65)[index % 2]) for index, hue in enumerate(hues)]
     return [[round(255 * part) for part in colour] for colour in colours]
 
 
 def segment_colours(segments: Segments, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Colours of the segments: that of the class for its largest one, shades of it for the others.
+    """Colours of the segments: the colour of the class for its largest segment, shades of it for the others.
 
     Args:
         segments: S of them.
@@ -69,13 +69,13 @@ def segment_colours(segments: Segments, palette: Sequence[Sequence[int]]) -> np.
     ranks[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
     amount = np.array(SHADES, np.float32)[ranks % len(SHADES), None]
     base = colours[labels]
-    # Dark colours get lighter, light ones darker.
+    # Dark colours become lighter, light ones darker.
     towards = np.where(base @ BRIGHTNESS < 128, 255, 0).astype(np.float32)[:, None]
     return np.rint(base + amount * (towards - base)).astype(np.uint8)
 
 
 def segment_borders(labels: np.ndarray) -> np.ndarray:
-    """Where one segment meets another.
+    """The borders between segments.
 
     Args:
         labels: (H, W) int, class indices or segment ids.
@@ -94,7 +94,7 @@ def segment_borders(labels: np.ndarray) -> np.ndarray:
 
 
 def blend(image: np.ndarray, colours: np.ndarray, opacity: float = OPACITY) -> np.ndarray:
-    """Lay colours over the brightness of an image, whose own colours would be taken for those of classes.
+    """Blend colours with the brightness of an image, whose own colours could be mistaken for those of classes.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -125,7 +125,7 @@ def draw_segments(
 ) -> Image.Image:
     """Segments over an image: class colours, a line between segments, and a name wherever one fits.
 
-    Segments of one class differ in shade. Pixels of no segment are hatched, or show the image without its colours.
+    Segments of one class differ in shade. Pixels without a segment are hatched, or show the image in grey.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -142,7 +142,7 @@ def draw_segments(
     """
     large_image = np.asarray(enlarge(image, height))
     colours = segment_colours(segments, palette)
-    # Colours, hatching, borders and names are drawn at the final size, so that they are crisp at any enlargement.
+    # Colours, hatching, borders and names are drawn at the final size, so that they are sharp at any scale.
     rows, columns = (
         ((np.arange(new) + 0.5) * old // new).astype(int)
         for new, old in zip(large_image.shape[:2], segments.ids.shape, strict=True)
@@ -162,14 +162,14 @@ def draw_segments(
 
 
 def enlarge(image: np.ndarray, height: int = PANEL_HEIGHT) -> Image.Image:
-    """Bring an image to a height, larger or smaller, and keep its proportions.
+    """Resize an image to a height, up or down, and keep its aspect ratio.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        height: wanted, in pixels.
+        height: height of the result, in pixels.
 
     Raises:
-        ValueError: if ``image`` is of another kind.
+        ValueError: if ``image`` has another shape or dtype.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f'image: found shape {image.shape} of {image.dtype}, expected (H, W, 3) uint8')
@@ -188,7 +188,7 @@ def _draw_borders(picture: np.ndarray, ids: np.ndarray) -> None:
 
 
 def _write(page: Image.Image, name: Name) -> None:
-    """Write a name in the better of black and white, in a halo of the colour around it that calms the image below."""
+    """Write a name in black or white, whichever contrasts more, with a halo of the surrounding colour."""
     top, left, height, width = name.box
     below = np.asarray(page.crop((left, top, left + width, top + height))).reshape(-1, 3).mean(axis=0)
     font = ImageFont.load_default(name.size)

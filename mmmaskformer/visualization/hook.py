@@ -32,21 +32,20 @@ from mmmaskformer.visualization.sheet import Example
 class DrawPredictionsHook(Hook):
     """Draws image, ground truth and prediction of some images in each validation and test, with either host.
 
-    The images are spread evenly over the data and are the same each time, so that progress can be seen. Each becomes
-    a file in ``OUT_DIR/iter_N`` (``OUT_DIR/test`` in a test); overview.png there has up to four of them, and is sent
-    to the runner's visualizer as 'val_predictions' or 'test_predictions', for TensorBoard and the like. With several
+    The images are spread evenly over the data and are the same each time, so that they show the progress. Each becomes
+    a file in ``OUT_DIR/iter_N`` (``OUT_DIR/test`` in a test). overview.png shows up to four of them and is also sent to
+    the runner's visualizer as 'val_predictions' or 'test_predictions', for example for TensorBoard. With several
     processes the first one draws, from its share of the data.
 
     Args:
-        num: images in each validation.
+        num: number of images in each validation.
         interval: draw in every ``interval``-th validation; a test is always drawn.
-        field: which prediction, where a model gives several: that of a result with a form, see
-            `mmmaskformer.heads.results`. None takes the first there is: panoptic, semantic, instances.
-        out_dir: folder to write into; None takes 'pictures' in the runner's work folder.
+        field: field of the prediction to draw if the model gives several, see `mmmaskformer.heads.results`. None takes
+            the first available one of panoptic, semantic, instances.
+        out_dir: folder for the pictures; None takes 'pictures' in the work dir.
 
     Raises:
-        ValueError: if a value is wrong; when it draws, if the predictions
-            or the data cannot be drawn.
+        ValueError: if a value is invalid; when it draws, if the predictions or the data cannot be drawn.
     """
 
     priority = 'LOW'
@@ -65,19 +64,19 @@ class DrawPredictionsHook(Hook):
         self._examples: list[tuple[str, Example]] = []
 
     def before_run(self, runner: Runner) -> None:
-        """Check that the folder can be written."""
+        """Check that the folder is writable."""
         require_writable(self._folder(runner), 'DrawPredictionsHook.out_dir', folder=True)
 
     def _folder(self, runner: Runner) -> Path:
         return self.out_dir or Path(runner.work_dir) / 'pictures'
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Choose the images of this validation."""
+        """Select the images of this validation."""
         self._validations += 1
         self._start(runner.val_dataloader if self._validations % self.interval == 0 else None)
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Choose the images of this test."""
+        """Select the images of this test."""
         self._start(runner.test_dataloader)
 
     @master_only

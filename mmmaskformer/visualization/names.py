@@ -1,4 +1,4 @@
-"""Where to write the name of a segment: at its widest inner part, or not at all. numpy and PIL only."""
+"""Placement of the names of segments, at their widest inner part, if they fit. numpy and PIL only."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from PIL import ImageFont
 
 from mmmaskformer.core.segments import Segments
 
-# Largest first; below the smallest a name cannot be read, so it is left to the legend.
+# Largest first; a name that does not fit at the smallest size is shown only in the legend.
 NAME_SIZES = (16, 14, 12, 11)
 CLEARANCE = 4
 
@@ -18,7 +18,7 @@ class Name(NamedTuple):
 
     Attributes:
         text: the class name.
-        segment: which segment it names.
+        segment: index of the segment.
         box: (top, left, height, width) of its letters, in pixels.
         size: of the font, in pixels.
     """
@@ -30,7 +30,7 @@ class Name(NamedTuple):
 
 
 def place_names(segments: Segments, classes: Sequence[str]) -> list[Name]:
-    """Find a place for the name of each segment; those too small for theirs get none.
+    """Find a place for the name of each segment; segments that are too small get none.
 
     Args:
         segments: at the size of the picture to write into.
@@ -42,7 +42,7 @@ def place_names(segments: Segments, classes: Sequence[str]) -> list[Name]:
     names = []
     for index, label in enumerate(segments.labels):
         mask = segments.ids == index + 1
-        for size in NAME_SIZES if mask.any() else ():
+        for size in NAME_SIZES if mask.any() and classes[label].strip() else ():
             left, top, right, bottom = ImageFont.load_default(size).getbbox(classes[label], anchor='ls')
             letters = int(np.ceil(bottom - top)), int(np.ceil(right - left))
             place = inner_box(mask, (letters[0] + 2 * CLEARANCE, letters[1] + 2 * CLEARANCE))
@@ -54,7 +54,7 @@ def place_names(segments: Segments, classes: Sequence[str]) -> list[Name]:
 
 
 def inner_box(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int] | None:
-    """Where a box lies inside a mask with as much room on all four sides as possible.
+    """Place a box inside a mask with as much room on all four sides as possible.
 
     Args:
         mask: (H, W) bool.
@@ -71,7 +71,7 @@ def inner_box(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int] | None
     most = min(cut.shape[0] - size[0], cut.shape[1] - size[1]) // 2
     if most < 0 or not _fits(sums, size, 0).any():
         return None
-    # Where a box with some room fits, one with less does, so the most room is found by halving.
+    # If a box fits with some room, it fits with less, so the largest room is found by bisection.
     room, too_much = 0, most + 1
     while too_much - room > 1:
         middle = (room + too_much) // 2

@@ -1,5 +1,6 @@
 """The masks of queries over their image: a row for each image and model."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,14 +12,14 @@ from mmmaskformer.visualization.segments import Overlay
 
 HEIGHT, FONT_SIZE, GAP = 180, 14, 8
 MAX_MASKS = 8
-"""Of a row; the others are counted in its title."""
+"""Largest number of masks in a row; the title counts the others."""
 
 
 class QueryMask(NamedTuple):
-    """One query.
+    """The mask of one query.
 
     Attributes:
-        query: its number.
+        query: index of the query.
         score: probability of the class.
         mask: (H, W) bool.
     """
@@ -29,7 +30,7 @@ class QueryMask(NamedTuple):
 
 
 class MaskRow(NamedTuple):
-    """What a model predicts in an image.
+    """The masks that a model predicts in an image.
 
     Attributes:
         title: name of the model.
@@ -43,7 +44,7 @@ class MaskRow(NamedTuple):
 
 
 def mask_sheet(rows: Sequence[MaskRow], name: str, colour: Sequence[int]) -> Image.Image:
-    """Image and masks of each row beside one another, below the row's title.
+    """Image and masks of each row side by side, below the title of the row.
 
     Args:
         rows: at least one.
@@ -74,18 +75,20 @@ def _strip(row: MaskRow, name: str, colour: Sequence[int]) -> Image.Image:
         if mask.shape != row.image.shape[:2]:
             raise ValueError(f'mask: found size {mask.shape}, expected that of its image, {row.image.shape[:2]}')
         overlay = Overlay(mask.astype(np.int32), np.zeros(1, np.int64), void=None)
-        panels.append((f'query {query}, {score:.2f}', draw_segments(row.image, overlay, [name], [colour], HEIGHT)))
+        caption = f'query {query}, {score:.2f}' + ('' if mask.any() else ', empty')
+        panels.append((caption, draw_segments(row.image, overlay, [name], [colour], HEIGHT)))
     font = ImageFont.load_default(FONT_SIZE)
     number = f'{len(row.masks)} quer{"y predicts" if len(row.masks) == 1 else "ies predict"} {name}'
     title = f'{row.title}: {number}' + (f', {len(shown)} shown' if len(shown) < len(row.masks) else '')
     line = FONT_SIZE + GAP
-    width = max(sum(panel.width + GAP for _, panel in panels), int(font.getlength(title)) + GAP) + GAP
+    widths = [max(panel.width, math.ceil(font.getlength(caption))) + GAP for caption, panel in panels]
+    width = max(sum(widths), math.ceil(font.getlength(title)) + GAP) + GAP
     strip = Image.new('RGB', (width, GAP + 2 * line + HEIGHT), PAPER)
     brush = ImageDraw.Draw(strip)
     brush.text((GAP, GAP), title, fill=INK, font=font)
     left = GAP
-    for caption, panel in panels:
+    for (caption, panel), column in zip(panels, widths, strict=True):
         brush.text((left, GAP + line), caption, fill=INK, font=font)
         strip.paste(panel, (left, GAP + 2 * line))
-        left += panel.width + GAP
+        left += column
     return strip

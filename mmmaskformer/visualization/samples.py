@@ -1,4 +1,4 @@
-"""What to draw of a data sample: the image, the ground truth and one of the predictions of either host.
+"""Image, ground truth and one prediction of a data sample of either host, in the form for drawing.
 
 Samples are read by attribute, so no host is imported here.
 """
@@ -30,7 +30,7 @@ from mmmaskformer.visualization.segments import (
 )
 from mmmaskformer.visualization.sheet import Example, contact_sheet
 
-# What the hosts ignore unless a data set says otherwise with `ignore_index`.
+# Label that the hosts ignore unless a data set has another `ignore_index`.
 DEFAULT_IGNORE_LABEL = 255
 # Instances with a lower score are not drawn, as in MMDetection's own pictures.
 MIN_SCORE = 0.3
@@ -44,8 +44,8 @@ class ClassList(NamedTuple):
     Attributes:
         names: K.
         palette: (K, 3) colours in [0, 255], RGB.
-        is_thing: (K,) bool; True for all if the data set tells none.
-        ignore_label: of semantic ground truth.
+        is_thing: (K,) bool; True for all if the data set does not define things.
+        ignore_label: ignored label of semantic ground truth.
     """
 
     names: Sequence[str]
@@ -61,7 +61,7 @@ def class_list_of(dataset: Any) -> ClassList:
         dataset: with ``metainfo`` (colours are chosen if it has none) and, optionally, ``ignore_index``.
 
     Raises:
-        ValueError: if its metainfo has no names, or not a colour for each.
+        ValueError: if its metainfo has no names, or another number of colours.
     """
     metainfo = dataset.metainfo
     names = metainfo.get('classes')
@@ -77,7 +77,7 @@ def class_list_of(dataset: Any) -> ClassList:
     if len(palette) != len(names):
         raise ValueError(
             f'the metainfo of {type(dataset).__name__} has {len(palette)} colours for {len(names)} classes. Fix: give '
-            'palette one [R, G, B] for each class, or leave it out'
+            'palette one [R, G, B] for each class, or omit it'
         )
     things = metainfo.get('thing_classes', names)
     ignore_label = getattr(dataset, 'ignore_index', DEFAULT_IGNORE_LABEL)
@@ -85,7 +85,7 @@ def class_list_of(dataset: Any) -> ClassList:
 
 
 def drawable_fields() -> dict[str, str]:
-    """The predictions that can be drawn, and the form of each; of those in a sample the first is drawn by default."""
+    """The predictions that can be drawn, and the form of each; by default the first one in a sample is drawn."""
     return {kind.field: kind.form for kind in result_kinds().values() if kind.form is not None}
 
 
@@ -105,18 +105,18 @@ def read_example(
 ) -> tuple[str, Example]:
     """Image, ground truth and prediction of a data sample, all of the size of the image file.
 
-    The ground truth is that of the data set's file if it is a panoptic one, else that of the sample, else that of a
-    label file; for instances also that of MMDetection's samples or entries. It is shown in the form of the prediction:
-    merged by class, or things only.
+    The ground truth is taken from the panoptic file of the data set, else from the sample, else from a label file; for
+    instances also from MMDetection's samples or entries. It is converted to the form of the prediction: merged by
+    class, or things only.
 
     Args:
-        sample: a data sample with predictions, as a model's ``test_step`` gives it.
-        classes: of its data set.
-        field: which prediction, one of `drawable_fields`; None takes the first there is.
-        info: entry of the data set; None takes what the sample's metainfo tells.
+        sample: a data sample with predictions, from a model's ``test_step``.
+        classes: classes of its data set.
+        field: prediction to draw, one of `drawable_fields`; None takes the first available one.
+        info: entry of the data set; None uses the sample's metainfo.
 
     Returns:
-        The name of the image file without its ending; the example, without ground truth if there is none.
+        The name of the image file without its suffix; the example, without ground truth if there is none.
 
     Raises:
         ValueError: if the sample lacks the prediction, or prediction or ground truth differs from the image in size.
@@ -126,7 +126,7 @@ def read_example(
     if not found or (field is not None and field not in found):
         raise ValueError(
             f'model: found a prediction with {sorted(sample.keys())}, expected {field or "one of " + str(list(fields))}'
-            '. Fix: for other outputs of a panoptic model, ask for them in model.test_cfg'
+            '. Fix: for other outputs of a panoptic model, add them to model.test_cfg'
         )
     field = field or found[0]
     form = fields[field]
@@ -153,9 +153,9 @@ def _prediction(packed: Any, form: str, num_classes: int) -> Overlay:
         listed = [segment['id'] for segment in packed.segments] if 'segments' in packed else None
         segments = decode_panoptic(encoded, num_classes, listed)
         reason = packed.get('why_empty')
-        # The legend of an empty picture says why it is empty.
+        # The legend of an empty picture explains why it is empty.
         return Overlay(segments.ids, segments.labels, void=f'{VOID_NAME}: {reason}' if reason else VOID_NAME)
-    # K stands for nothing; a semantic model never predicts it.
+    # K means no class; a semantic model never predicts it.
     return segments_of_labels(encoded, num_classes, VOID_NAME)
 
 
@@ -189,7 +189,7 @@ def _true_instances(sample: Any, info: Mapping) -> Overlay | None:
             return None
         masks = np.stack([_mask_of(row['mask'], info['height'], info['width']) for row in rows])
         labels = np.array([row['bbox_label'] for row in rows])
-    # Small ones lie on top, so that large ones cannot hide them.
+    # Small ones are drawn on top, so that large ones cannot hide them.
     return segments_of_masks(masks, labels, -masks.sum(axis=(1, 2)))
 
 
@@ -201,7 +201,7 @@ def _mask_of(outline: Sequence | Mapping, height: int, width: int) -> np.ndarray
 
 
 def _read_panoptic(path: str, segments_info: Sequence[Mapping]) -> Overlay:
-    """Segments of a COCO panoptic PNG; crowds are void, as they are in training and in the metric."""
+    """Segments of a COCO panoptic PNG; crowds are void, as in training and in the metric."""
     rows = [row for row in segments_info if not row.get('iscrowd')]
     numbers = {row['id']: index for index, row in enumerate(rows)}
     segment_map, _ = replace_ids(read_ids(path), numbers)
@@ -243,9 +243,9 @@ def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, 
     """Write a picture of each example, and overview.png with up to `OVERVIEW_ROWS` of them.
 
     Args:
-        examples: name of the file to write without its ending, and what to draw; at least one.
-        classes: of the data set.
-        out_dir: folder to write into; it is made.
+        examples: name of the file without its suffix, and what to draw; at least one.
+        classes: classes of the data set.
+        out_dir: folder for the pictures; it is created.
 
     Returns:
         The files written, overview.png last.
@@ -269,13 +269,13 @@ def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, 
 
 
 def _free_file(folder: Path, name: str, number: int, taken: Sequence[Path]) -> Path:
-    """The file for a picture; its number, or a later one, is added if another picture or the overview has the name."""
+    """The file for a picture; a number is added if another picture or the overview has the same name."""
     names = itertools.chain([name], (f'{name}_{later}' for later in itertools.count(number)))
     files = (folder / f'{each}.png' for each in names if each != OVERVIEW)
     return next(file for file in files if file not in taken)
 
 
 def _save(picture: Image.Image, file: Path) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG atomically."""
     with whole_file(file) as part:
         picture.save(part, format='PNG')

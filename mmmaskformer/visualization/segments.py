@@ -1,4 +1,4 @@
-"""A picture cut into segments: the one form in which semantic, panoptic and instance results are drawn.
+"""An image divided into segments: the form in which semantic, panoptic and instance results are drawn.
 
 numpy only. Class indices may be of any integer type, so 847 classes work.
 """
@@ -15,10 +15,10 @@ IGNORED_NAME, VOID_NAME = 'ignored', 'void'
 
 @dataclass(frozen=True, eq=False)
 class Overlay(Segments[np.ndarray]):
-    """Segments to draw, with ids 1 to S; a segment may have no pixel.
+    """Segments to draw, with ids 1 to S; a segment may have no pixels.
 
     Attributes:
-        void: what the legend calls the pixels of no segment, which are hatched; None leaves them as they are.
+        void: name in the legend for pixels without a segment, which are hatched; None does not mark them.
     """
 
     void: str | None = VOID_NAME
@@ -29,7 +29,7 @@ def segments_of_labels(labels: np.ndarray, ignore_label: int, void: str | None =
 
     Args:
         labels: (H, W) int, class index or ``ignore_label``.
-        ignore_label: label of pixels of no segment.
+        ignore_label: label of pixels without a segment.
         void: see `Overlay`.
 
     Returns:
@@ -47,7 +47,7 @@ def segments_of_labels(labels: np.ndarray, ignore_label: int, void: str | None =
 
 
 def segments_of_masks(masks: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Overlay:
-    """Segments of masks that may overlap: the one with the highest score lies on top.
+    """Segments of masks that may overlap: the one with the highest score is on top.
 
     Args:
         masks: (S, H, W) bool.
@@ -55,7 +55,7 @@ def segments_of_masks(masks: np.ndarray, labels: np.ndarray, scores: np.ndarray)
         scores: (S,) float.
 
     Returns:
-        Segments in the order of the masks; pixels of no mask are left as they are.
+        Segments in the order of the masks; pixels without a mask are not marked.
     """
     ids = np.zeros(masks.shape[1:], np.int32)
     for index in np.argsort(scores, kind='stable'):
@@ -70,11 +70,11 @@ def merge_classes(segments: Segments, void: str | None = IGNORED_NAME) -> Overla
 
 
 def keep_classes(segments: Segments, kept: Sequence[bool]) -> Overlay:
-    """Only the segments of some classes; all other pixels are left as they are.
+    """Only the segments of some classes; all other pixels are not marked.
 
     Args:
-        segments: of any classes.
-        kept: (K,) whether to keep a class.
+        segments: segments of any classes.
+        kept: (K,) whether to keep each class.
     """
     chosen = np.asarray(kept, bool)[segments.labels]
     numbers = np.append(0, np.cumsum(chosen) * chosen)
@@ -94,7 +94,7 @@ def require_integer_map(key: str, values: np.ndarray) -> np.ndarray:
 
 
 def require_segments(segments: Segments, num_classes: int) -> None:
-    """Check that a map holds the segments that its labels list, of known classes.
+    """Check that a map contains only segments that its labels list, with known classes.
 
     Raises:
         ValueError: if it does not.

@@ -17,7 +17,7 @@ class Example(NamedTuple):
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        ground_truth: segments of the same size, or None where there is none.
+        ground_truth: segments of the same size, or None.
         prediction: segments of the same size.
     """
 
@@ -39,8 +39,8 @@ def legend(
         classes: K names.
         palette: (K, 3) colours in [0, 255], RGB.
         which: the classes to list, in this order.
-        width: pixels; grows if one name alone is wider.
-        hatched: what to call hatched pixels; listed last.
+        width: width in pixels; increased if a single name is wider.
+        hatched: name of hatched pixels; listed last.
 
     Returns:
         RGB image on white.
@@ -79,10 +79,10 @@ def _check_classes(classes: Sequence[str], palette: Sequence[Sequence[int]]) -> 
 
 
 def contact_sheet(examples: Sequence[Example], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> Image.Image:
-    """Image, ground truth and prediction of each example in a row, below titles, above a legend of what occurs.
+    """Image, ground truth and prediction of each example in a row, with titles above and a legend below.
 
     Args:
-        examples: at least one; the ground-truth column is left out if none has any.
+        examples: at least one; there is no ground-truth column if no example has any.
         classes: K names.
         palette: (K, 3) colours in [0, 255], RGB.
 
@@ -128,7 +128,7 @@ def _panel(
 
 
 def _assemble(rows: list[list[Image.Image | None]], titles: list[str], wide: int, key: Image.Image) -> Image.Image:
-    """Set panels in columns of equal width, titles and legend on one white page."""
+    """Arrange panels in columns of equal width, with titles and legend, on one white page."""
     top = GAP + TITLE_SIZE + GAP
     bottom = top + len(rows) * (PANEL_HEIGHT + GAP)
     page = Image.new('RGB', (key.width + 2 * GAP, bottom + key.height + GAP), PAPER)

@@ -1,11 +1,48 @@
-"""What the processes of a two-rank test run; spawned processes import it by name."""
+"""Functions in two processes of one group, and such functions.
 
+A script itself: ``python distributed.py FOLDER`` makes the call that `run_two` left in a folder.
+"""
+
+import importlib
+import pickle
 import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 
-from helpers import toy
+from helpers import runs, toy
+
+
+def run_two(function: Callable, *arguments) -> dict:
+    """Call ``function(rank, port, *arguments, results)`` in two processes; returns what they put into ``results``.
+
+    The processes are forks of one that has imported both hosts and used no autograd, which does not survive a fork.
+
+    Args:
+        function: one of a module of `helpers`.
+        arguments: that pickle can write.
+    """
+    this = Path(__file__).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        call = (function.__module__, function.__name__, arguments)
+        Path(folder, 'call').write_bytes(pickle.dumps(call))
+        runs.run_script(str(this), folder, cwd=this.parent, pythonpath=this.parents[1])
+        return pickle.loads(Path(folder, 'results').read_bytes())
+
+
+def make_call(folder: Path) -> None:
+    """What `run_two` asks for."""
+    module, name, arguments = pickle.loads((folder / 'call').read_bytes())
+    with mp.Manager() as manager:
+        results = manager.dict()
+        call = (free_port(), *arguments, results)
+        mp.start_processes(getattr(importlib.import_module(module), name), args=call, nprocs=2, start_method='fork')
+        (folder / 'results').write_bytes(pickle.dumps(dict(results)))
 
 
 def train_rank(rank: int, port: int, results) -> None:
@@ -46,3 +83,7 @@ def train_sharded(rank: int, port: int, part: str, results) -> None:
     gradient = torch.cat([parameter.grad.full_tensor().flatten() for parameter in model.parameters()])
     results[rank] = ({key: float(value) for key, value in losses.items()}, gradient.tolist())
     dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+    make_call(Path(sys.argv[1]))

@@ -1,9 +1,11 @@
-"""Runs Python code in a process that has imported nothing yet."""
+"""Runs Python code in a process that has imported nothing yet, or nothing of OpenMMLab and of this package."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from helpers import runs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +26,8 @@ class Without:
 
 
 sys.meta_path[:] = map(Without, sys.meta_path)
+for name in [name for name in sys.modules if name.partition('.')[0] in {names!r}]:
+    del sys.modules[name]
 """
 
 
@@ -37,7 +41,7 @@ def run_python(code: str, hide: tuple[str, ...] = ()) -> subprocess.CompletedPro
     Returns:
         The finished process, with its output as text; the exit status is the caller's to check.
     """
-    source = (_HIDE.format(names=set(hide)) if hide else '') + code
+    source = _hiding(hide) + code
     return subprocess.run(
         [sys.executable, '-c', source],
         cwd=ROOT,
@@ -47,3 +51,12 @@ def run_python(code: str, hide: tuple[str, ...] = ()) -> subprocess.CompletedPro
         text=True,
         timeout=300,
     )
+
+
+def run_python_before_hosts(code: str, hide: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """Like `run_python`, in a process that has imported torch and other packages; see `runs.run_before_hosts`."""
+    return runs.run_before_hosts('-c', _hiding(hide) + code, cwd=ROOT, check=False, pythonpath=ROOT)
+
+
+def _hiding(names: tuple[str, ...]) -> str:
+    return _HIDE.format(names=set(names)) if names else ''

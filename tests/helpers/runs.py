@@ -77,10 +77,31 @@ def run(*arguments: str, cwd: Path, check: bool = True, pythonpath: Path | None 
 def run_script(
     *arguments: str, cwd: Path, check: bool = True, pythonpath: Path | None = None
 ) -> subprocess.CompletedProcess:
-    """Run a script like `run`, in a process that has imported both hosts already; saves about 5 s."""
+    """Run a script like `run`, in a process that has imported both hosts already; saves about 7 s."""
+    return _forked(arguments, cwd, check, pythonpath, hosts=True)
+
+
+def run_before_hosts(
+    *arguments: str, cwd: Path, check: bool = True, pythonpath: Path | None = None
+) -> subprocess.CompletedProcess:
+    """Run Python like `run`, in a process that has imported torch and other packages; saves about 5 s.
+
+    Nothing of OpenMMLab and of this package is imported yet.
+    """
+    return _forked(arguments, cwd, check, pythonpath, hosts=False)
+
+
+def run_mim(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
+    """Run ``mim ARGUMENTS`` by `run_before_hosts`; the scripts that mim starts are forks as well, see `forking_mim`."""
+    return run_before_hosts(str(Path(__file__).with_name('forking_mim.py')), *arguments, cwd=cwd, check=check)
+
+
+def _forked(
+    arguments: tuple[str, ...], cwd: Path, check: bool, pythonpath: Path | None, hosts: bool
+) -> subprocess.CompletedProcess:
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = Path(folder, 'stdout'), Path(folder, 'stderr')
-        request = dict(argv=list(arguments), cwd=str(cwd), env=_environment(pythonpath))
+        request = dict(argv=list(arguments), cwd=str(cwd), env=_environment(pythonpath), hosts=hosts)
         server = _fork_server()
         server.stdin.write(json.dumps(request | dict(stdout=str(stdout), stderr=str(stderr))) + '\n')
         server.stdin.flush()

@@ -1,4 +1,4 @@
-"""MMDetection's data samples of invented scenes, with predictions made by changing the ground truth."""
+"""MMDetection's data samples of synthetic scenes, with predictions made by changing the ground truth."""
 
 import json
 from pathlib import Path
@@ -118,7 +118,7 @@ def add_crowds_and_void(root: Path, split: str = 'val') -> None:
     json_file.write_text(json.dumps(content))
 
 
-def evaluate_rank(rank: int, port: int, results, root: str, metric: dict, seed: int) -> None:
+def evaluate_rank(rank: int, port: int, root: str, metric: dict, seed: int, results) -> None:
     """One of two processes that share the test; as mmengine's sampler does, the first sample comes again at the end.
 
     Writes the metric's numbers into ``results``.

@@ -35,11 +35,11 @@ def test_the_table_is_sorted_and_lists_the_most_frequent_class_first():
 
 
 def test_classes_per_image():
-    found = ClassesPerImage.of([[0, 2, 2], [2], [], [0, 1, 2]], 3)
+    found = ClassesPerImage.of([('a', [0, 2, 2]), ('b', [2]), ('c', []), ('d', [0, 1, 2])], 3)
     assert found.histogram.tolist() == [1, 1, 1, 1] and found.images_of_class.tolist() == [2, 1, 3]
     assert found.num_images == 4 and found.mean == 1.5
 
 
 def test_labels_outside_the_class_list_are_refused():
-    with pytest.raises(ValueError, match=r'found \[0, 3\] in an image, expected 0 to 2'):
-        ClassesPerImage.of([[3, 0]], 3)
+    with pytest.raises(ValueError, match=r'b\.png: found the labels \[0, 3\], expected 0 to 2'):
+        ClassesPerImage.of([('a.png', [1]), ('b.png', [3, 0])], 3)

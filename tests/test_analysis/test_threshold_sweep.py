@@ -98,11 +98,33 @@ def test_empty_images_are_explained_with_the_highest_probability():
     truth = Segments(np.ones((16, 16), np.int64), np.array([1]))
     highest = float(class_logits.softmax(-1)[:, :-1].max())
     sweep.add(StoredPrediction.of(class_logits, masks, 0.2), truth)
-    assert sweep.explain_empty(0.8) == (
-        f'object threshold 0.8: in 1 of 1 images 0 of 2 queries are above it; highest {highest:.2f}'
-    )
-    assert sweep.explain_empty(0.2) is None
+    assert sweep.explain_empty(0.8) == [
+        f'object threshold 0.8: in 1 of 1 images none of the 2 queries is above it; highest {highest:.2f}'
+    ]
+    assert sweep.explain_empty(0.2) == []
     assert sweep.empty_images.tolist() == [[0], [1]] and sweep.pq().tolist() == [[1.0], [0.0]]
+
+
+def test_a_probability_is_not_rounded_up_to_what_the_threshold_excludes():
+    sweep = ThresholdSweep([0.2], [0.8], IS_THING)
+    sweep.highest, sweep.most_confident, sweep.num_queries = [0.7999], [0.7999], 2
+    assert sweep.explain_empty(0.8) == [
+        'object threshold 0.8: in 1 of 1 images none of the 2 queries is above it; highest 0.79'
+    ]
+
+
+def test_images_in_which_no_object_is_more_probable_are_explained():
+    sweep = ThresholdSweep([0.1, 0.2, 0.5], [0.8], IS_THING)
+    class_logits = torch.tensor([[0.05, 0.305, 0.05, 0.05, 0.545], [0.05, 0.05, 0.15, 0.05, 0.7]]).log()
+    masks = QueryMasks.of_logits(torch.ones(2, 4, 4), (16, 16), (16, 16), (16, 16))
+    sweep.add(StoredPrediction.of(class_logits, masks, 0.1), Segments(np.ones((16, 16), np.int64), np.array([1])))
+    reason = 'in 1 of 1 images every query above it predicts "no object", which no threshold changes'
+    assert sweep.explain_empty(0.2) == [f'object threshold 0.2: {reason}']
+    assert sweep.explain_empty(0.5) == [
+        'object threshold 0.5: in 1 of 1 images none of the 2 queries is above it; highest 0.30'
+    ]
+    assert sweep.empty_images.ravel().tolist() == [1, 1, 1]
+    assert sweep.explain_empty(0.05) == [], 'not known of predictions that were not kept'
 
 
 @pytest.mark.parametrize('values', [[], [1.2], [-0.1]])

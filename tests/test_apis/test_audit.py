@@ -85,9 +85,9 @@ def test_defaults_on_which_the_words_rely():
 def changed(tmp_path):
     """A config of the name of a published one, with other settings."""
 
-    def write(name: str, lines: str) -> Path:
+    def write(name: str, lines: str, base: Path = R50) -> Path:
         path = tmp_path / name
-        path.write_text(f'_base_ = {str(R50)!r}\n{lines}')
+        path.write_text(f'_base_ = {str(base)!r}\n{lines}')
         return path
 
     return write
@@ -113,12 +113,117 @@ def test_a_changed_setting_is_found(changed, key):
     assert key in {row.key for row in rows if row.verdict == 'differs'}
 
 
+SWIN_B = CONFIGS / 'ade20k/maskformer_swin-b-in22k-384x384-pre_8xb2-160k_ade20k-640x640.py'
+ADE_PANOPTIC = CONFIGS / 'ade20k_panoptic/maskformer_r50-6enc_8xb2-720k_ade20k-panoptic-640x640.py'
+COCO = CONFIGS / 'coco_panoptic/maskformer_r50-6enc_64xb1-554k_coco-panoptic.py'
+COCO_SWIN = CONFIGS / 'coco_panoptic/maskformer_swin-t_64xb1-554k_coco-panoptic.py'
+PLUS = CONFIGS / 'ade20k/per-pixel-baseline-plus_r50-d32_8xb2-160k_ade20k-512x512.py'
+STEP = 'steps = _base_.train_pipeline\nsteps[{}].update({})\ntrain_dataloader = dict(dataset=dict(pipeline=steps))'
+# the config, what is wrong in a copy of it, and the one row that differs
+FAULTS = [
+    (R50, "param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=80_001, by_epoch=False)]", 'schedule'),
+    (R50, "param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=160_001)]", 'schedule'),
+    (R50, 'param_scheduler = []', 'schedule'),
+    (R50, "param_scheduler = [*_base_.param_scheduler, dict(type='CosineAnnealingLR', T_max=9)]", 'schedule'),
+    (COCO, "param_scheduler = [dict(type='MultiStepLR', milestones=[369_600], gamma=0.1)]", 'schedule'),
+    (SWIN_B, 'warm = _base_.param_scheduler\nwarm[1].update(begin=500)\nparam_scheduler = warm', 'warm-up'),
+    (R50, 'auto_scale_lr = dict(base_batch_size=32)', 'batch of the learning rate'),
+    (R50, "optim_wrapper = dict(type='AmpOptimWrapper')", 'optimiser'),
+    (R50, 'optim_wrapper = dict(optimizer=dict(amsgrad=True))', 'optimiser'),
+    (R50, 'optim_wrapper = dict(clip_grad=None)', 'clipping'),
+    (R50, 'optim_wrapper = dict(clip_grad=dict(norm_type=1))', 'clipping'),
+    (R50, STEP.format(5, "direction='vertical'"), 'augmentation'),
+    (R50, STEP.format(5, 'prob=0.4'), 'augmentation'),
+    (R50, STEP.format(3, 'crop_size=(512, 640)'), 'augmentation'),
+    (R50, STEP.format(3, 'ignore_index=0'), 'augmentation'),
+    (R50, STEP.format(6, 'image_value=0'), 'augmentation'),
+    (R50, STEP.format(2, 'max_size=None'), 'augmentation'),
+    (COCO, STEP.format(3, 'prob=[0.4, 0.6]'), 'augmentation'),
+    (R50, "train_dataloader = dict(dataset=dict(data_prefix=dict(img_path='images/validation')))", 'trained on'),
+    (R50, "test_dataloader = dict(dataset=dict(data_prefix=dict(img_path='images/training')))", 'tested on'),
+    (COCO, "train_dataloader = dict(dataset=dict(ann_file='annotations/panoptic_val2017.json'))", 'trained on'),
+    (R50, 'train_dataloader = dict(sampler=dict(shuffle=False))', 'order of images'),
+    (COCO, 'train_dataloader = dict(dataset=dict(filter_cfg=dict(filter_empty_gt=True)))', 'images left out'),
+    (COCO, STEP.format(4, 'keep_vanished=False'), 'empty segments'),
+    (R50, 'val = _base_.test_pipeline\nval[1].update(short_edge=500)\n'
+     'val_dataloader = dict(dataset=dict(pipeline=val))', 'validation size'),
+    (R50, 'views = _base_.tta_pipeline\nviews[-1].transforms[1].pop()\ntta_pipeline = views', 'test views'),
+    (R50, "views = _base_.tta_pipeline\nviews[-1].transforms[1][1].update(direction='vertical')\ntta_pipeline = views",
+     'test views'),
+    (R50, 'tta_pipeline = [_base_.tta_pipeline[0], _base_.tta_pipeline[-1]]', 'views start from'),
+    (R50, "model = dict(test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)))", 'inference'),
+    (R50, "model = dict(test_cfg=dict(inference='general'))", 'inference'),
+    (ADE_PANOPTIC, 'model = dict(test_cfg=dict(panoptic=dict(object_threshold=0.8)))', 'object threshold'),
+    (COCO, 'model = dict(test_cfg=dict(panoptic=dict(overlap_threshold=0.7)))', 'overlap threshold'),
+    (ADE_PANOPTIC, 'model = dict(test_cfg=dict(semantic=dict(resize_masks_first=False)))', 'inference'),
+    (ADE_PANOPTIC, 'test_evaluator = dict(listed_areas=False)', 'true areas in PQ'),
+    (R50, 'model = dict(data_preprocessor=dict(mean=[0.0, 0.0, 0.0]))', 'normalisation'),
+    (R50, 'model = dict(data_preprocessor=dict(bgr_to_rgb=False))', 'normalisation'),
+    (R50, 'model = dict(data_preprocessor=dict(test_cfg=dict(size_divisor=1)))', 'size divisor'),
+    (COCO, 'model = dict(data_preprocessor=dict(pad_size_divisor=32))', 'size divisor'),
+    (R50, 'model = dict(backbone=dict(norm_eval=False))', 'backbone'),
+    (R50, "model = dict(backbone=dict(style='caffe'))", 'backbone'),
+    (R50, 'model = dict(backbone=dict(dilations=(1, 1, 2, 4), strides=(1, 2, 1, 1)))', 'backbone'),
+    (SWIN_B, 'model = dict(backbone=dict(attn_drop_rate=0.1))', 'backbone'),
+    (SWIN_B, 'model = dict(backbone=dict(drop_path_rate=0.2))', 'drop path'),
+    (R50, 'model = dict(decode_head=dict(deep_supervision=False))', 'other settings of the head'),
+    (R50, 'model = dict(decode_head=dict(pixel_decoder=dict(norm_groups=16)))', 'pixel decoder'),
+    (COCO, 'model = dict(panoptic_head=dict(pixel_decoder=dict(dropout=0.0)))', 'pixel decoder'),
+    (COCO_SWIN, 'model = dict(panoptic_head=dict(transformer_decoder=dict(self_attention=False)))', 'decoder'),
+    (R50, 'model = dict(decode_head=dict(transformer_decoder=dict(num_heads=4)))', 'heads'),
+    (R50, 'model = dict(decode_head=dict(transformer_decoder=dict(dropout=0.0)))', 'dropout'),
+    (PLUS, 'model = dict(decode_head=dict(transformer_decoder=dict(dropout=0.0)))', 'dropout'),
+    (R50, 'model = dict(decode_head=dict(matcher=dict(weights=dict(mask=5.0))))', 'matching'),
+    (R50, 'model = dict(decode_head=dict(criterion=dict(ignore_in_loss=True)))', 'losses'),
+    (R50, "model = dict(decode_head=dict(criterion=dict(mask_loss=dict(type='mmmaskformer.CrossEntropyDiceLoss'))))",
+     'losses'),
+    (R50, 'model = dict(decode_head=dict(criterion=dict(loss_weights=dict(dice=5.0))))', 'loss weights'),
+    (R50, 'model = dict(decode_head=dict(ignore_index=254))', 'ignored label'),
+    (R50, 'model = dict(backbone=dict(init_cfg=None))', 'starts from'),
+    (COCO, "load_from = 'zoo://maskformer_r50_ade20k'", 'starts from'),
+    (SWIN_B, "weights = dict(checkpoint='a/swin_base_patch4_window12_384_20220317-55b0104a.pth')\n"
+     'model = dict(backbone=dict(init_cfg=weights))', 'starts from'),
+    (R50, "custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook')]", 'other hooks'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('base, lines, key', FAULTS, ids=[f'{key}-{i}' for i, (*_, key) in enumerate(FAULTS)])
+def test_a_fault_of_every_kind_shows_in_its_row(changed, base, lines, key):
+    found = settings_of(Config.fromfile(changed(base.name, lines, base)))
+    expected = published_settings(base.stem)
+    compared = [row for row in expected if row in found]
+    assert [row for row in compared if found[row] != expected[row]] == [key]
+    assert set(expected) - set(found) == {'groups', 'parameters', 'printed parameters', 'FLOPs'} & set(expected)
+
+
+def test_configs_that_leave_defaults_out(tmp_path):
+    """Of your own, as the docs write them: the defaults of the classes are shown."""
+    path = tmp_path / 'own.py'
+    path.write_text(
+        "_base_ = 'mmseg::segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py'\n"
+        "custom_imports = dict(imports=['mmmaskformer.registry'], allow_failed_imports=False)\n"
+        'model = dict(backbone=dict(init_cfg=None), decode_head=dict(_delete_=True, '
+        "type='mmmaskformer.MaskFormerHead', num_classes=150, pixel_decoder=dict(type='mmmaskformer.FPNPixelDecoder'), "
+        "transformer_decoder=dict(type='mmmaskformer.TransformerDecoder'), "
+        "matcher=dict(type='mmmaskformer.HungarianMatcher'), criterion=dict(type='mmmaskformer.SetCriterion')))\n"
+    )
+    found = settings_of(Config.fromfile(path))
+    assert found['channels'] == 256 and found['queries'] == 100 and found['decoder layers'] == 6
+    assert found['loss weights'] == 'defaults, no object 0.1' and found['clipping'] == 'none'
+    path.write_text("_base_ = 'mmseg::segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py'\n")
+    with pytest.raises(
+        ValueError, match=r'own\.py: found decode_head of type LightHamHead, expected .* of mmmaskformer'
+    ):
+        settings_of(Config.fromfile(path))
+
+
 def test_table_status_and_errors(changed, capsys):
     path = changed(R50.name, CHANGES['iterations'])
     assert cli.main(['audit', str(path), '--differences']) == 1
     printed = capsys.readouterr().out
     assert 'iterations  differs        80,000' in printed and 'published      160,000' in printed
-    assert '1 settings differ' in printed and 'clipping' not in printed
+    assert 'schedule    differs        poly, power 0.9, over 160000 iterations' in printed, 'it would end early'
+    assert '2 settings differ' in printed and 'clipping' not in printed
     assert cli.main(['audit', str(R50)]) == 0
     assert 'FLOPs' in capsys.readouterr().out
     own = changed('my_own.py', '')
@@ -126,7 +231,7 @@ def test_table_status_and_errors(changed, capsys):
     assert cli.main(['audit', 'nowhere.py']) == 2
     assert 'config nowhere.py: no such file' in capsys.readouterr().err
     wrong = changed('maskformer_r50_8xb4_own.py', '')
-    with pytest.raises(ValueError, match=r'the name says 4 images for each GPU, train_dataloader.batch_size is 2'):
+    with pytest.raises(ValueError, match=r'the name means 4 images per GPU, but train_dataloader.batch_size is 2'):
         audit(wrong)
 
 

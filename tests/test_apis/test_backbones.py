@@ -136,7 +136,7 @@ def write_detectron2(path, name: str, **more) -> dict:
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
-def test_init_cfg_takes_files_of_detectron2_as_they_are(name, tmp_path):
+def test_init_cfg_reads_files_of_detectron2_without_conversion(name, tmp_path):
     case = write_detectron2(tmp_path / 'R.pkl', name, **{'stem.fc.bias': np.zeros(3, np.float32)})
     model = MODELS.build(PUBLISHED[name] | dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'R.pkl'))))
     model.init_weights()
@@ -168,14 +168,14 @@ def test_a_vit_gives_the_same_features(scaled, tmp_path):
         assert_same(model(image), (*first, *last))
 
 
-def test_the_command_says_what_became_of_every_weight(tmp_path, capsys):
+def test_the_command_reports_every_weight(tmp_path, capsys):
     write_detectron2(tmp_path / 'R.pkl', 'resnet50_basic', **{'stem.fc.bias': np.zeros(3, np.float32)})
     out = tmp_path / 'new/r50.pth'
     arguments = ['convert', str(tmp_path / 'R.pkl'), str(out), '--to', 'backbone']
     assert cli.main(arguments) == 0
     said = capsys.readouterr().out
     assert "detectron2's ResNet, ResNet-50" in said and f'1 left out: {CLASSIFIER_REASON} (stem.fc.bias)' in said
-    assert cli.main(arguments) == 2 and 'exists already' in capsys.readouterr().err
+    assert cli.main(arguments) == 2 and 'exists and is not replaced' in capsys.readouterr().err
     assert cli.main([*arguments, '--force', '--verify']) == 2 and 'found --verify' in capsys.readouterr().err
 
 
@@ -183,16 +183,16 @@ def without(weights: dict, name: str) -> dict:
     return {key: value for key, value in weights.items() if key != name}
 
 
-def test_what_is_not_whole_is_refused():
+def test_incomplete_weights_are_refused():
     case = official.load('backbones')['cases']['resnet50_basic']['state_dict']
     vit = timm.models.VisionTransformer(img_size=28, patch_size=14, embed_dim=8, depth=1, num_heads=2, num_classes=0)
     vit = vit.state_dict()
     wrong = {
         'layer2.1.conv2.weight is missing': without(case, 'res3.1.conv2.weight'),
-        'names that .* has not: extra': case | {'extra': torch.zeros(1)},
+        'not part of .*: extra': case | {'extra': torch.zeros(1)},
         'layers.0.ln1.weight: absent, expected': without(vit, 'blocks.0.norm1.weight'),
         'patches, positions or first block are missing': without(vit, 'pos_embed'),
-        'names that .* has not: register_tokens': vit | {'register_tokens': torch.zeros(1)},
+        'not part of .*: register_tokens': vit | {'register_tokens': torch.zeros(1)},
         'blocks.0.mlp.fc2.weight is missing or does not fit': vit | {'blocks.0.ls2.gamma': torch.zeros(3)},
         'names of Caffe2': {'res2_0_branch2a_w': torch.zeros(1)},
         'expected detectron2.s ResNet, a ResNet of torchvision': {'conv1.weight': torch.zeros(1)},

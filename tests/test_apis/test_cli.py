@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmmaskformer.apis import cli, sweeping
 from mmmaskformer.apis.trained import parse_options
+from mmmaskformer.datasets.converters.recipes import RECIPES
 from mmmaskformer.datasets.scenes.files import write_scenes
 
 COMMANDS = [
@@ -62,7 +63,7 @@ def root(tmp_path_factory):
     return root
 
 
-def test_help_needs_nothing_but_python():
+def test_help_needs_only_python():
     for arguments in (['--help'], *([name, '--help'] for name in COMMANDS)):
         call = f'try:\n    main({arguments})\nexcept SystemExit as end:\n    assert end.code == 0'
         code = f'import sys\nfrom mmmaskformer.apis.cli import main\n{call}\nprint(set({HEAVY}) & set(sys.modules))'
@@ -126,6 +127,11 @@ def test_the_examples_of_the_analyses_work_as_printed(root, monkeypatch, capsys)
         assert f'work_dirs/analysis/{file}: written' in capsys.readouterr().out
         assert (root / 'work_dirs/analysis' / file).is_file()
     assert example_of('analyze') == example_of('analyze', 'inference')
+
+
+def test_the_actions_on_data_have_an_example_each():
+    assert example_of('data', 'check') == example_of('data')
+    assert example_of('data', 'prepare')[-1] in RECIPES
 
 
 def test_the_example_of_the_sweep_works_as_printed(root, monkeypatch, capsys):

@@ -42,7 +42,7 @@ def files(tmp_path_factory):
     return root
 
 
-def test_a_checkpoint_alone_says_everything(files, tmp_path):
+def test_a_converted_checkpoint_needs_no_config(files, tmp_path):
     report = convert_checkpoint(files / 'official.pkl', tmp_path / 'a.pth', 'mmmaskformer', num_heads=4)
     content = torch.load(tmp_path / 'a.pth', weights_only=True)
     assert content['state_dict'].keys() == report.conversion.weights.keys()
@@ -51,12 +51,12 @@ def test_a_checkpoint_alone_says_everything(files, tmp_path):
     assert meta['source']['file'] == 'official.pkl' and len(meta['source']['sha256']) == 64
     assert "type='mmmaskformer.MaskFormerHead'" in meta['cfg'] and 'dataset_meta' not in meta
     text = '\n'.join(report.lines())
-    assert 'the source does not name its classes' in text and "detectron2's MaskFormer" in text
+    assert 'the source does not store its class names' in text and "detectron2's MaskFormer" in text
     assert f'{len(weights_of("official")) - 1} of its {len(weights_of("official"))} weights are used' in text
     assert '1 dropped: class weights of the loss' in text
 
 
-def test_optimisers_and_averages_are_left_out_and_said(files, tmp_path, capsys):
+def test_optimisers_and_averages_are_dropped_and_reported(files, tmp_path, capsys):
     out = tmp_path / 'a.safetensors'
     assert cli.main(['convert', str(files / 'mmseg.pth'), str(out), '--to', 'mmmaskformer']) == 0
     text = capsys.readouterr().out
@@ -69,7 +69,7 @@ def test_optimisers_and_averages_are_left_out_and_said(files, tmp_path, capsys):
     assert meta['dataset_meta'] == expected and meta['num_heads'] == 4 and 'num_heads=4' in meta['cfg']
 
 
-def test_an_average_is_taken_when_asked_for(files, tmp_path):
+def test_an_average_is_used_if_requested(files, tmp_path):
     raw, mean = weights_of('official'), {k: v + 1 for k, v in weights_of('official').items()}
     torch.save(dict(model=raw, model_ema={f'module.{k}': v for k, v in mean.items()}), tmp_path / 'run.pth')
     for averaged, expected in ((False, raw), (True, mean)):
@@ -95,13 +95,13 @@ def test_the_weight_of_no_object_is_kept(tmp_path):
     assert all(torch.equal(value, found[name]) for name, value in weights.items())
 
 
-def test_files_can_be_read_by_whom_the_user_lets(files, tmp_path):
+def test_files_have_the_permissions_of_the_umask(files, tmp_path):
     (tmp_path / 'mine').touch()
     convert_checkpoint(files / 'official.pkl', tmp_path / 'a.safetensors', 'mmmaskformer', num_heads=4)
     assert (tmp_path / 'a.safetensors').stat().st_mode == (tmp_path / 'mine').stat().st_mode
 
 
-def test_files_for_detectron2_have_what_its_checkpointer_asks_for(files, tmp_path):
+def test_files_for_detectron2_have_the_keys_of_its_checkpointer(files, tmp_path):
     convert_checkpoint(files / 'mmseg.pth', tmp_path / 'a.pkl', 'official')
     content = pickle.loads((tmp_path / 'a.pkl').read_bytes())
     assert content['__author__'] == 'mmmaskformer' and content['model']['sem_seg_head.layer_4.weight'].shape[0] == 32
@@ -115,7 +115,7 @@ def test_classes_are_put_into_the_order_of_the_target(files, tmp_path):
     report = convert_checkpoint(
         files / 'mmdet.pth', tmp_path / 'a.pth', 'mmmaskformer', classes=str(tmp_path / 'list.json'), num_heads=4
     )
-    assert '4 of the 5 classes stand at another place than in the source' in report.lines()
+    assert '4 of the 5 classes have another label than in the source' in report.lines()
     content = torch.load(tmp_path / 'a.pth', weights_only=True)
     rows = torch.load(files / 'mmdet.pth', weights_only=True)['state_dict']['panoptic_head.cls_embed.weight']
     order = [2, 0, 3, 1, 4]
@@ -129,13 +129,13 @@ def test_classes_are_put_into_the_order_of_the_target(files, tmp_path):
     assert torch.equal(back['state_dict']['panoptic_head.cls_embed.weight'], rows)
 
 
-def test_published_files_name_no_classes_and_mmdetection_wants_the_things_first(tmp_path):
+def test_published_files_have_no_class_names_and_mmdetection_puts_things_first(tmp_path):
     settings = replace(SETTINGS, classes=(), dataset_meta={})
     weights = dict(build(host_config('mmdet', architecture(classes=150), settings)).state_dict())
     weights['panoptic_head.cls_embed.bias'] = torch.arange(151.0)
     write_official(tmp_path / 'a.pkl', convert(weights, 'mmdet', 'official').weights)
     report = convert_checkpoint(tmp_path / 'a.pkl', tmp_path / 'a.pth', 'mmdet', num_heads=4)
-    assert any('taken to be those of ade20k_panoptic, by their number' in line for line in report.lines())
+    assert any('assumed to be those of ade20k_panoptic, by their number' in line for line in report.lines())
     content = torch.load(tmp_path / 'a.pth', weights_only=True)
     first = content['state_dict']['panoptic_head.cls_embed.bias']
     assert first[:3].tolist() == [7, 8, 10] and first[100:103].tolist() == [0, 1, 2] and first[150] == 150
@@ -198,7 +198,7 @@ def test_nothing_is_replaced_without_force(files, tmp_path, capsys):
     out.write_text('mine')
     arguments = ['convert', str(files / 'official.pkl'), str(out), '--to', 'official']
     assert cli.main(arguments) == 2
-    assert 'a.pth exists already and is left as it is. Fix: another name, or --force' in capsys.readouterr().err
+    assert 'a.pth exists and is not replaced. Fix: give another name, or --force' in capsys.readouterr().err
     assert out.read_text() == 'mine'
     assert cli.main([*arguments, '--force']) == 0 and out.stat().st_size > 1000
 
@@ -217,7 +217,7 @@ def refused(source, tmp_path, message, to='mmmaskformer', name='out.pth', **opti
     ('official', 'none/a.pkl', 'the folder does not exist'),
     ('timm', 'a.pth', "--to: found 'timm', expected one of mmmaskformer"),
 ])  # fmt: skip
-def test_outputs_that_cannot_be_are_refused(files, tmp_path, to, name, message):
+def test_impossible_outputs_are_refused(files, tmp_path, to, name, message):
     refused(files / 'official.pkl', tmp_path, message, to, name)
 
 
@@ -274,7 +274,7 @@ def test_class_lists_that_do_not_fit_are_refused(files, tmp_path):
     refused(
         files / 'official.pkl',
         tmp_path,
-        '--classes coco_panoptic has 133 classes, the model has 5',
+        '--classes coco_panoptic has 133 classes, but the model has 5',
         classes='coco_panoptic',
     )
     (tmp_path / 'a.json').write_text(json.dumps(dict(classes=list('vwxyz'))))
@@ -295,7 +295,7 @@ def test_a_full_disk_leaves_nothing(files, tmp_path, monkeypatch, to, name):
     refused(files / 'official.pkl', tmp_path, 'No space left on device', to, name)
 
 
-def test_a_source_is_read_once_and_told_by_its_content(files, tmp_path):
+def test_a_source_is_read_once_and_recognised_by_its_content(files, tmp_path):
     shutil.copy(files / 'official.pkl', tmp_path / 'renamed.bin')
     found = read_source(tmp_path / 'renamed.bin')
     assert found.package == 'official' and found.rest == {'__author__': 'str, no weights of the model'}

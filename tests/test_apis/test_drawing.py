@@ -39,7 +39,7 @@ test_dataloader = dict(dataset=dict(
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """Config and checkpoint of an untrained stock model on invented scenes."""
+    """Config and checkpoint of an untrained stock model on synthetic scenes."""
     folder = tmp_path_factory.mktemp('run')
     write_scenes(folder / 'scenes', num_train=1, num_val=6)
     text = CONFIG
@@ -217,7 +217,7 @@ def test_every_output_of_a_panoptic_model_can_be_drawn(panoptic_run, tmp_path, f
     assert len(files) == 2
 
 
-def test_an_empty_picture_says_why_it_is_empty(panoptic_run, tmp_path):
+def test_an_empty_figure_explains_why_it_is_empty(panoptic_run, tmp_path):
     options = {'model.test_cfg.panoptic.object_threshold': 1.0}
     setup = load_setup(panoptic_run / 'config.py', panoptic_run / 'good.pth', options)
     _, example = predict_example(setup, 0)
@@ -227,7 +227,7 @@ def test_an_empty_picture_says_why_it_is_empty(panoptic_run, tmp_path):
 
 
 def test_output_that_the_model_does_not_give(panoptic_run, tmp_path):
-    with pytest.raises(ValueError, match='expected pred_detr_seg. Fix: .* ask for them in model.test_cfg'):
+    with pytest.raises(ValueError, match='expected pred_detr_seg. Fix: .* add them to model.test_cfg'):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_detr_seg')
     with pytest.raises(ValueError, match="field: found 'pred_masks'"):
         draw_predictions(panoptic_run / 'config.py', panoptic_run / 'good.pth', tmp_path, field='pred_masks')
@@ -248,7 +248,7 @@ register_result(ResultKind('thing_labels', thing_labels, field='pred_thing_label
 """
 
 
-def test_a_result_of_a_file_of_ones_own_is_drawn(panoptic_run, tmp_path, monkeypatch):
+def test_a_custom_result_is_drawn(panoptic_run, tmp_path, monkeypatch):
     monkeypatch.setattr(results, '_KINDS', dict(results.result_kinds()))
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'own_result_of_a_test.py').write_text(OWN_RESULT)

@@ -27,13 +27,13 @@ def test_config_and_checkpoint_the_wrong_way_round():
         find_script('test.py', ['iter_1.pth', __file__])
 
 
-def test_a_base_that_is_not_there_is_told_with_the_config(tmp_path):
+def test_a_missing_base_is_reported_with_the_config(tmp_path):
     (tmp_path / 'my.py').write_text("_base_ = './no_base.py'")
     with pytest.raises(FileNotFoundError, match=r'config .*my\.py: .* names .*no_base\.py, which does not exist'):
         find_script('train.py', [str(tmp_path / 'my.py')])
 
 
-def test_a_config_of_the_package_given_by_name_is_told_with_its_path():
+def test_a_config_given_by_name_is_reported_with_its_path():
     name = 'maskformer_tiny_1xb8-800_scenes.py'
     expected = rf'no such file. Fix: give the path of a config: /.*configs/scenes/{name}$'
     with pytest.raises(FileNotFoundError, match=expected):

@@ -49,7 +49,7 @@ def test_weights_and_facts(trained):
     )
 
 
-def test_other_class_lists_are_not_believed(trained):
+def test_other_class_lists_are_not_used(trained):
     content = torch.load(trained[1])
     content['meta']['dataset_meta'] = dict(classes=('a', 'b'))
     torch.save(content, trained[1])

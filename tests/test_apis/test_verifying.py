@@ -102,7 +102,7 @@ def test_settings_of_transformers_that_no_other_package_has_are_refused(tmp_path
         ('do_normalize', False, (0.0,) * 3, (255.0,) * 3),
     ],
 )
-def test_images_are_normalised_as_the_folder_says(tmp_path, folder, key, value, mean, std):
+def test_images_are_normalised_as_in_the_folders_config(tmp_path, folder, key, value, mean, std):
     source = changed_folder(folder, tmp_path, 'preprocessor_config.json', key, value=value)
     settings = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer').settings
     assert settings.mean == pytest.approx(mean, abs=1e-3) and settings.std == pytest.approx(std, abs=1e-3)
@@ -133,10 +133,10 @@ def blue_first(cfg):
     [
         (dilated, 'dilations=', 'dilations='),
         (strided, "style='caffe'", "style='caffe'"),
-        (blue_first, 'bgr_to_rgb=False', 'blue first'),
+        (blue_first, 'bgr_to_rgb=False', 'BGR images'),
     ],
 )
-def test_settings_of_the_hosts_that_no_weight_tells_are_kept_or_refused(tmp_path, change, expected, refusal):
+def test_settings_of_the_hosts_without_weights_are_kept_or_refused(tmp_path, change, expected, refusal):
     source = mmseg_file(tmp_path / 'a.pth', change)
     for to in ('mmmaskformer', 'mmdet'):
         report = convert_checkpoint(source, tmp_path / f'{to}.pth', to, verify=True)
@@ -148,7 +148,7 @@ def test_settings_of_the_hosts_that_no_weight_tells_are_kept_or_refused(tmp_path
         assert not (tmp_path / name).exists()
 
 
-def test_dilations_of_the_last_stage_are_refused_where_they_have_no_place(tmp_path):
+def test_dilations_of_the_last_stage_are_refused_where_unsupported(tmp_path):
     source = mmseg_file(tmp_path / 'a.pth', dilations=(1, 2, 4))
     for to, name in (('official', 'a.pkl'), ('transformers', 'hub')):
         with pytest.raises(ValueError, match=r'the model has \(1, 2, 4\)'):
@@ -175,7 +175,7 @@ def test_the_input_is_not_replaced(tmp_path, folder):
     assert source.read_bytes() == before
 
 
-def test_numbers_that_numpy_has_not_are_written_as_float32(tmp_path):
+def test_dtypes_that_numpy_lacks_are_written_as_float32(tmp_path):
     weights = {k: v.bfloat16() if v.is_floating_point() else v for k, v in weights_of('official').items()}
     torch.save({'model': weights}, tmp_path / 'a.pth')
     convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pkl', 'official')

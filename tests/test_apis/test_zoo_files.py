@@ -61,7 +61,7 @@ def names_in(folder) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()} - {'.lock'}
 
 
-def test_a_model_is_fetched_once_and_kept_converted(zoo):
+def test_a_model_is_downloaded_once_and_cached_converted(zoo):
     path = converted_file('zoo://toy')
     assert path == zoo.cache / f'toy/toy-{__version__}.pth' and names_in(path.parent) == {path.name, 'model_final.pkl'}
     content = torch.load(path, weights_only=True)
@@ -111,11 +111,11 @@ def test_a_backbone(zoo, tmp_path):
 def test_offline(zoo, monkeypatch, files):
     monkeypatch.setenv('MMMASKFORMER_OFFLINE', '1')
     place = zoo.cache / 'toy/model_final.pkl'
-    message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* put it there: {place}'
+    message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* save it as {place}'
     with pytest.raises(OSError, match=message):
         converted_file('toy')
     place.write_bytes(b'another file')
-    with pytest.raises(OSError, match=f'{place}: .*has sha256 .*expected .* Fix: remove it, or fetch http'):
+    with pytest.raises(OSError, match=f'{place}: .*has sha256 .*expected .* Fix: remove it, or download http'):
         converted_file('toy')
     shutil.copy(files / 'model_final.pkl', place)
     assert converted_file('toy').is_file() and not zoo.server.requests
@@ -136,7 +136,7 @@ def test_the_commands_and_their_option(zoo, monkeypatch, capsys, tmp_path):
     assert original_file('toy').name == 'model_final.pkl' and len(zoo.server.requests) == 1
 
 
-def test_nothing_half_converted_is_kept(zoo, monkeypatch):
+def test_incomplete_conversions_are_removed(zoo, monkeypatch):
     def fail(*arguments):
         raise OSError('the disk is full')
 
@@ -146,7 +146,7 @@ def test_nothing_half_converted_is_kept(zoo, monkeypatch):
     assert names_in(zoo.cache / 'toy') == {'model_final.pkl'}
 
 
-def test_another_model_than_the_config_says(zoo, files):
+def test_a_model_that_differs_from_the_config(zoo, files):
     config = 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
     zoo.add('wrong', files / 'model_final.pkl', config=config)
     with pytest.raises(ValueError, match='weights do not fit the model of .*maskformer_r50-d32.* Fix: the config of'):
@@ -161,7 +161,7 @@ def test_a_cache_that_cannot_be_used(zoo, tmp_path, monkeypatch):
         converted_file('toy')
 
 
-def test_two_processes_fetch_once(zoo, said):
+def test_two_processes_download_once(zoo, said):
     """One process has begun to fetch when this one asks for the same model."""
     zoo.server.faults['toy/model_final.pkl'] = ['stall']
     environment = dict(os.environ, OMP_NUM_THREADS='1')
@@ -174,4 +174,4 @@ def test_two_processes_fetch_once(zoo, said):
     path = converted_file('toy')
     out, _ = child.communicate(timeout=120)
     assert child.returncode == 0 and out.splitlines()[-1] == str(path) and len(zoo.server.requests) == 1
-    assert 'toy: another process fetches it; waiting for it to end' in said
+    assert 'toy: another process is downloading it; waiting' in said

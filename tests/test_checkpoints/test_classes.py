@@ -33,7 +33,7 @@ def test_coco_has_one_order():
     assert find_permutation(theirs['classes'], ours['classes']) == list(range(133)) == things_first(ours['isthing'])
 
 
-def test_synonyms_and_what_is_not_the_same():
+def test_synonyms_and_different_classes():
     assert find_permutation(['road, route', 'car'], ['car', 'road']) == [1, 0]
     assert find_permutation(['plane', 'screen door, screen', 'screen'], ['screen', 'airplane', 'screen door']) == [
         2,
@@ -44,7 +44,7 @@ def test_synonyms_and_what_is_not_the_same():
     assert find_permutation(['a', 'a'], ['a', 'a']) is None  # which is which cannot be told
 
 
-def test_entries_go_with_their_classes():
+def test_entries_are_permuted_with_their_classes():
     meta = dict(classes=('a', 'b', 'c'), palette=[[1], [2], [3]], isthing=[True, False, False], ignore_index=255)
     found = permuted(meta, [2, 0, 1])
     assert found == dict(

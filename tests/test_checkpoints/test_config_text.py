@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmmaskformer.checkpoints.config_text import lookup, read_config_text
 
 
-def test_what_mmengine_writes_is_read():
+def test_configs_written_by_mmengine_are_read():
     values = dict(
         model=dict(backbone=dict(depth=50, strides=(1, 2), lr=-1e-3), heads=[dict(type='A'), None], flag=True),
         names=dict({'a.b': 1, 'c d': 'x'}),

@@ -1,6 +1,7 @@
 """Files from a server on loopback that breaks off, refuses or has another file: whole or absent, and told why."""
 
 import hashlib
+import resource
 import shutil
 import socket
 from types import SimpleNamespace
@@ -47,7 +48,7 @@ def test_a_whole_file(server, fetch, tmp_path):
     assert len(lines) in (9, 10) and lines[0] == 'weights.pkl: 10 % of 1.3 MB'
 
 
-def test_a_broken_transfer_goes_on_where_it_broke(server, fetch, tmp_path):
+def test_a_broken_download_continues(server, fetch, tmp_path):
     server.faults['weights.pkl'] = ['busy', 'break', 'break', 'busy', 'break']
     lines = fetch(checksum=f'sha256:{hashlib.sha256(CONTENT).hexdigest()}')
     assert (tmp_path / 'weights.pkl').read_bytes() == CONTENT
@@ -57,7 +58,7 @@ def test_a_broken_transfer_goes_on_where_it_broke(server, fetch, tmp_path):
     assert len([line for line in lines if 'the transfer broke after' in line]) == 5
 
 
-def test_an_earlier_part_is_used(server, fetch, tmp_path):
+def test_a_partial_file_is_used(server, fetch, tmp_path):
     (tmp_path / 'weights.pkl.part').write_bytes(CONTENT[:1000])
     fetch()
     assert ranges(server) == ['bytes=1000-'] and (tmp_path / 'weights.pkl').read_bytes() == CONTENT
@@ -73,7 +74,7 @@ def test_an_earlier_part_is_used(server, fetch, tmp_path):
     ],
     ids=['no ranges', 'whole', 'too long', 'another file'],
 )
-def test_parts_of_all_kinds(server, fetch, tmp_path, part, requests, fault):
+def test_partial_files_of_all_kinds(server, fetch, tmp_path, part, requests, fault):
     (tmp_path / 'weights.pkl.part').write_bytes(part)
     server.faults['weights.pkl'] = [fault]
     fetch()
@@ -81,14 +82,14 @@ def test_parts_of_all_kinds(server, fetch, tmp_path, part, requests, fault):
     assert [path.name for path in tmp_path.iterdir()] == ['weights.pkl']
 
 
-def test_another_file_than_was_published(fetch, tmp_path):
+def test_a_file_that_differs_from_the_published_one(fetch, tmp_path):
     with pytest.raises(DownloadError, match=rf'md5 {CHECKSUM[4:]}…, expected 000000…; nothing is kept. Fix: try again'):
         fetch(checksum='md5:000000')
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_not_there(fetch, tmp_path):
-    with pytest.raises(AbsentError, match=r'HTTP 404 Not Found. Fix: look for .* put it there: .*/weights\.pkl$'):
+def test_a_missing_file(fetch, tmp_path):
+    with pytest.raises(AbsentError, match=r'HTTP 404 Not Found. Fix: find the file .* save it as .*/weights\.pkl$'):
         fetch('absent.pkl')
     assert not list(tmp_path.iterdir())
 
@@ -98,15 +99,15 @@ def test_no_network(tmp_path):
         free.bind(('127.0.0.1', 0))
         address = f'http://127.0.0.1:{free.getsockname()[1]}/weights.pkl'
         message = (
-            rf'{address} cannot be fetched \(.*refused.*\). Fix: fetch it by hand and put it there: {tmp_path}/w.pkl'
+            rf'{address} cannot be downloaded \(.*refused.*\). Fix: download it by hand and save it as {tmp_path}/w.pkl'
         )
         with pytest.raises(DownloadError, match=message):
             download(address, tmp_path / 'w.pkl', '', print)
 
 
-def test_a_server_that_always_breaks_ends_in_a_message_and_keeps_what_came(server, fetch, tmp_path):
+def test_a_server_that_always_breaks_ends_with_a_message_and_keeps_the_part(server, fetch, tmp_path):
     server.faults['weights.pkl'] = ['break', *['busy'] * 9]
-    with pytest.raises(DownloadError, match='HTTP 503 .* Fix: fetch it by hand'):
+    with pytest.raises(DownloadError, match='HTTP 503 .* Fix: download it by hand'):
         fetch()
     assert len(server.requests) == 3  # two in a row bring nothing
     assert (tmp_path / 'weights.pkl.part').read_bytes() == CONTENT[: len(CONTENT) // 2]
@@ -114,6 +115,28 @@ def test_a_server_that_always_breaks_ends_in_a_message_and_keeps_what_came(serve
 
 def test_a_disk_without_room(fetch, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r'1 MB are needed for weights.pkl, 0 MB are free; nothing is fetched. Fix: make'):
+    with pytest.raises(OSError, match=r'1 MB are needed for weights.pkl, 0 MB are free; nothing is .* Fix: free space'):
         fetch()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_on_the_way_names_the_file_and_keeps_what_came(fetch, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 3, hard))
+    try:
+        with pytest.raises(
+            OSError, match=r'weights.pkl: could not be written \(File too large\); there is no such file'
+        ):
+            fetch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ['weights.pkl.part']
+    fetch()
+    assert (tmp_path / 'weights.pkl').read_bytes() == CONTENT
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_fetched(server, fetch, tmp_path):
+    (tmp_path / 'weights.pkl').mkdir()
+    with pytest.raises(FileExistsError, match='weights.pkl: found a folder, expected a file'):
+        fetch()
+    assert not server.requests

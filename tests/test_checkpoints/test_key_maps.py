@@ -98,7 +98,7 @@ def test_every_weight_of_the_hosts_models_has_a_row_and_every_row_a_weight(packa
     assert facts(convert(found.weights, 'mmmaskformer', package).weights) == facts(state)
 
 
-def test_names_of_a_package_are_told_apart():
+def test_names_of_packages_are_distinguished():
     texts = [
         [row.theirs.text for row in names.rows_of({choice.neutral for choice in names.choices}, neutral=True)]
         for names in NAMES.values()

@@ -57,7 +57,7 @@ def test_models_of_the_hosts():
 
 
 def test_nothing_and_something_unknown():
-    assert describe_layout([])[0] == 'it has no weights at all'
+    assert describe_layout([])[0] == 'it holds no weights'
     assert describe_layout(['x.a', 'x.b', 'x.c', 'x.d']) == (
         'its weights are x.a, x.b, x.c and 1 more',
         'give a checkpoint of this model',
@@ -71,7 +71,7 @@ def test_one_weight_is_enough():
 
 @pytest.mark.parametrize('panoptic', [False, True])
 @pytest.mark.parametrize('strict', [False, True])
-def test_whatever_loads_a_foreign_checkpoint_is_stopped(tmp_path, panoptic, strict):
+def test_every_way_to_load_a_foreign_checkpoint_is_refused(tmp_path, panoptic, strict):
     """`load_checkpoint` is what both hosts' `init_model`, `init_detector` and inferencers call."""
     model = hosts.make_detector() if panoptic else hosts.make_segmentor()
     head, first = PANOPTIC if panoptic else SEMANTIC

@@ -13,7 +13,7 @@ CASES = [
 
 
 @pytest.mark.parametrize('text, name, indices', CASES)
-def test_a_name_is_taken_apart_and_filled_again(text, name, indices):
+def test_a_name_is_parsed_and_filled_in(text, name, indices):
     template = Template(text)
     assert template.match(name, levels=3) == (indices, 0)
     assert template.fill(indices, levels=3) == (name,)

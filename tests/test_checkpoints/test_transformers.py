@@ -61,7 +61,7 @@ def test_values_differ_enough_for_the_comparison(folder):
 
 
 @pytest.mark.parametrize('net', ['resnet', 'swin'])
-def test_from_pretrained_and_its_image_processor_give_our_semantic_map(tmp_path, net):
+def test_from_pretrained_and_its_image_processor_reproduce_our_semantic_map(tmp_path, net):
     settings = Settings(num_heads=4, classes=CLASSES, short_edge=96, max_size=200)
     shape = architecture(net)
     image = np.random.default_rng(0).integers(0, 256, (75, 107, 3), np.uint8)
@@ -111,6 +111,6 @@ def test_normalisation_is_ours(tmp_path):
     torch.testing.assert_close(values[0, :, 5, 5], torch.tensor([90.0, 40.0, 17.5]))
 
 
-def test_groups_that_the_library_has_not_are_refused():
+def test_group_counts_that_the_library_lacks_are_refused():
     with pytest.raises(ValueError, match='32 groups in every GroupNorm .* the model has norm_groups=8'):
         hub_config(architecture(), Settings(norm_groups=8))

@@ -18,7 +18,7 @@ METAFILES = [
 ]
 
 
-def test_every_public_model_is_there():
+def test_every_public_model_is_listed():
     found = Counter(model.package for model in MODELS.values())
     assert found == {'official': 30, 'mmdet': 2, 'mmseg': 4, 'transformers': 15, 'backbone': 1}
     assert len({model.address for model in MODELS.values()}) == len(MODELS)
@@ -61,10 +61,10 @@ def test_the_command_lists_and_filters(capsys, monkeypatch, tmp_path):
     out = capsys.readouterr().out
     assert 'zoo://maskformer_swin-t_ade20k' in out and 'mIoU 46.7, mIoU, several scales 48.8  [CC BY-NC 4.0]' in out
     assert 'model_final_8657a5.pkl' in out and 'md5:8657a5' in out and '2 models' in out
-    assert cli.main(['models', 'nothing']) == 2 and "no model has all of 'nothing'" in capsys.readouterr().err
+    assert cli.main(['models', 'nothing']) == 2 and "no model contains all of 'nothing'" in capsys.readouterr().err
 
 
-def test_the_list_needs_nothing_but_python():
+def test_the_list_needs_only_python():
     hidden = ('torch', 'numpy', 'mmengine', 'filelock')
     done = run_python("from mmmaskformer.apis.cli import main; main(['models'])", hide=hidden)
     assert done.returncode == 0 and f'{len(MODELS)} models' in done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""The dataset bases: each builds, and its pipelines and loaders run on invented files."""
+"""The dataset bases: each builds, and its pipelines and loaders run on generated files."""
 
 import json
 from pathlib import Path

@@ -81,7 +81,7 @@ def test_each_backbone_starts_from_its_own_weights():
 
 
 def test_a_crop_size_stands_once_in_each_base():
-    """Everything else is computed from it; the sizes of the invented scenes are chosen one by one."""
+    """Everything else is computed from it; the sizes of the synthetic scenes are chosen one by one."""
     for path in BASES:
         code = [line.partition('#')[0] for line in path.read_text().splitlines()]
         stated = [line for line in code if line.startswith('crop_size = (')]
@@ -109,7 +109,7 @@ def test_r101c_is_the_published_backbone(tmp_path, capsys):
     (tmp_path / 'R-103.pkl').write_bytes(pickle.dumps({'model': arrays, '__author__': 'someone'}))
     arguments = [str(tmp_path / name) for name in ('R-103.pkl', 'weights/r103.pth')]
     assert cli.main(['convert', *arguments, '--to', 'backbone']) == 0
-    assert 'which a backbone has not (stem.fc.bias)' in capsys.readouterr().out
+    assert 'which a backbone does not have (stem.fc.bias)' in capsys.readouterr().out
     config = Config.fromfile(tmp_path / 'narrow.py').model.backbone
     config.init_cfg.checkpoint = arguments[1]
     with DefaultScope.overwrite_default_scope('mmseg'):

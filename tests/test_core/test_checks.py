@@ -2,6 +2,7 @@
 
 import pytest
 
+from mmmaskformer.core import checks
 from mmmaskformer.core.checks import (
     BOOLEAN,
     FRACTION,
@@ -47,6 +48,28 @@ def test_a_message_names_key_found_and_expected():
         ValueError, match=r"^a.size: found '9', expected a list of 2, each a whole number of at least 1$"
     ):
         check_settings('a', {'size': '9'}, {'size': list_of(whole(1), 2)})
+
+
+WEIGHTS = (list_of(number(0)) | mapping_of(number(0))).or_none()
+
+
+@pytest.mark.parametrize('value, message', [
+    (dict(cls=1.0, mask=-1, dice=1.0), 'a.w.mask: found -1, expected a number of at least 0$'),
+    ([1.0] * 150 + ['x'], r"a.w\[150\]: found 'x', expected a number of at least 0$"),
+    ([1, -1], r'a.w: found \[1, -1\], expected a list of each a number of at least 0 or a dict'),
+    ('1', "a.w: found '1', expected a list"),
+    ({1: 1}, r'a.w: found \{1: 1\}, expected a list'),
+])  # fmt: skip
+def test_the_wrong_value_of_many_is_named(value, message):
+    with pytest.raises(ValueError, match=f'^{message}'):
+        check_settings('a', dict(w=value), dict(w=WEIGHTS))
+    with pytest.raises(ValueError, match=r"^size: found '9'"):
+        check_settings('', dict(size='9'), dict(size=whole()))
+
+
+def test_a_list_is_expected_and_a_dict_found():
+    with pytest.raises(ValueError, match=r'^a.size: found \{.x.: 0\}, expected a list of each a whole number'):
+        check_settings('a', dict(size=dict(x=0)), dict(size=list_of(whole(1))))
 
 
 @checked(size=whole(1), step=number(0).or_none())
@@ -104,6 +127,17 @@ def test_names_that_no_constructor_takes_are_refused_with_the_nearest_one():
     with pytest.raises(TypeError, match="Taking does not take the key 'nam'"):
         Taking(size=2, colour='red', nam='a')
     assert Open(1, width=3).settings == dict(width=3), 'a base class takes any name'
+
+
+def test_messages_name_the_place_in_the_config_where_it_is_known(monkeypatch):
+    places = {('size', 0): 'model.part', ('colour', 3): 'hooks.1'}
+    monkeypatch.setattr(checks, 'locators', [lambda cls, key, value: places.get((key, value))])
+    with pytest.raises(ValueError, match=r'^model.part.size: found 0, expected'):
+        Base(size=0)
+    with pytest.raises(ValueError, match=r'^Base.size: found -1, expected'):
+        Base(size=-1)
+    with pytest.raises(TypeError, match=r"^hooks.1: Base does not take the key 'colour'"):
+        Base(size=1, colour=3)
 
 
 def test_wrong_calls_are_left_to_python():

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from helpers import toy
-from helpers.fresh import ROOT, run_python
+from helpers.fresh import ROOT, run_python_before_hosts
 
 from mmmaskformer import core
 from mmmaskformer.core.fast_paths import FAST_PATHS
@@ -15,7 +15,7 @@ PAGE = (ROOT / 'docs' / 'core.md').read_text(encoding='utf-8')
 
 def test_the_example_of_the_docs_runs_without_openmmlab():
     (code,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
-    done = run_python(code, hide=('mmengine', 'mmcv', 'mmseg', 'mmdet'))
+    done = run_python_before_hosts(code, hide=('mmengine', 'mmcv', 'mmseg', 'mmdet'))
     assert re.fullmatch(r'\(128, 192\) \(128, 192\) \d+ segments\n', done.stdout), done.stderr
 
 

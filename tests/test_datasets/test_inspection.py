@@ -1,5 +1,6 @@
 """What a sample of a data set's files tells, through the wrappers of the hosts."""
 
+import json
 from types import SimpleNamespace
 
 import cv2
@@ -12,6 +13,7 @@ from PIL import Image
 from mmmaskformer.datasets import inspection
 from mmmaskformer.datasets.inspection import image_paths, image_root, inspect_data
 from mmmaskformer.datasets.transforms import loading
+from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.registry import DATASETS
 
 BLOCK = np.zeros((8, 10), np.uint8)
@@ -154,7 +156,7 @@ def test_orientation_that_no_size_tells(tmp_path, orientation):
     write(tmp_path, BLOCK, exif=exif(orientation))
     _, found = inspect_data(build(tmp_path))
     assert found.is_warning and f'a.jpg (orientation {orientation})' in found.text
-    assert 'of 1 images looked at (1 in all), 1 are turned or mirrored' in found.text
+    assert 'of 1 checked images (1 in total), 1 have an EXIF orientation' in found.text
     assert len(inspect_data(build(tmp_path, loader=dict(color_type='color_ignore_orientation')))) == 1
 
 
@@ -226,3 +228,55 @@ def test_orientation_of_tiff_files(tmp_path, orientation, is_open):
     write_tiff(tmp_path / 'images/a.tif', 1, 1, orientation=orientation)
     found = inspect_data(build(tmp_path, loader=dict(color_type='unchanged'), img_suffix='.tif'))
     assert any(f'(orientation {orientation})' in each.text for each in found) == is_open
+
+
+def panoptic(root, area: float | None, count: int = 3, **options):
+    """Panoptic pictures of two segments of 40 pixels, of which one of every second picture has another area listed."""
+    for folder in ('images', 'panoptic'):
+        (root / folder).mkdir(exist_ok=True, parents=True)
+    ids = np.repeat([7, 9], 40).reshape(8, 10)
+    images, annotations = [], []
+    for number in range(count):
+        Image.fromarray(np.zeros((8, 10, 3), np.uint8)).save(root / f'images/{number}.png')
+        write_ids(root / f'panoptic/{number}.png', ids)
+        images.append(dict(id=number + 1, file_name=f'{number}.png', height=8, width=10))
+        rows = [dict(id=id, category_id=1, area=40 if id == 7 or number % 2 else area, iscrowd=0) for id in (7, 9)]
+        annotations.append(dict(image_id=number + 1, file_name=f'{number}.png', segments_info=rows))
+    categories = [dict(id=1, name='object', isthing=1)]
+    (root / 'a.json').write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return DATASETS.build(
+            dict(
+                type='mmmaskformer.PanopticDataset',
+                data_root=str(root),
+                ann_file='a.json',
+                data_prefix=dict(img='images', seg='panoptic'),
+                metainfo=dict(classes=('object',), isthing=(True,)),
+                pipeline=[dict(type='mmmaskformer.LoadPanopticAnnotations')],
+                **options,
+            )
+        )
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_areas_that_the_png_contradicts_are_reported_once(tmp_path, monkeypatch, test_mode):
+    for area in (40, 40.6, None):
+        assert inspect_data(panoptic(tmp_path / str(area), area)) == []
+    dataset = panoptic(tmp_path, 55, test_mode=test_mode)
+    (found,) = inspect_data(dataset)
+    assert found.is_warning and found.text.startswith(
+        'of 3 panoptic PNG files looked at (3 in all), 2 contradict areas'
+    )
+    assert '1 of 2 areas that segments_info lists are wrong, those of the ids 9: 55 (the PNG has 40 px)' in found.text
+    told = []
+    monkeypatch.setattr('mmmaskformer.datasets.transforms.panoptic_loading.print_log', lambda *a, **_: told.append(a))
+    assert dataset.get_data_info(0)['segments_info'][1]['area'] == 55
+    dataset.pipeline(dataset.get_data_info(0) | dict(ori_shape=(8, 10)))
+    assert not told
+
+
+def test_a_panoptic_png_that_cannot_be_used_ends_the_run(tmp_path):
+    dataset = panoptic(tmp_path, 40)
+    (tmp_path / 'panoptic/1.png').write_bytes(b'no picture')
+    with pytest.raises(ValueError, match='panoptic PNG .*1.png: 10 bytes that cannot be decoded'):
+        inspect_data(dataset)

@@ -103,22 +103,22 @@ def test_every_class_gets_its_own_label(tmp_path, content):
     dataset, lines = build_logged(tmp_path, content, classes=('cow', 'dog', 'cat'))
     labels = [[row['bbox_label'] for row in dataset.get_data_info(index)['instances']] for index in range(3)]
     assert labels == [[1], [2, 1], [2, 1]]
-    assert '1 categories' in lines[0] and 'their 1 annotations are left out: bird' in lines[0]
-    assert '1 classes are no category of' in lines[1] and lines[1].endswith(': cow')
+    assert '1 categories' in lines[0] and 'their 1 annotations are dropped: bird' in lines[0]
+    assert '1 classes are not among the categories of' in lines[1] and lines[1].endswith(': cow')
 
 
 @pytest.mark.parametrize('classes', [('dog', 'cat'), ('cat', 'cow', 'dog')])
 def test_the_metric_numbers_classes_as_the_file_does(tmp_path, content, classes):
-    with pytest.raises(ValueError, match='its categories are, .* but the class list is .* as the file does. Fix: list'):
+    with pytest.raises(ValueError, match='its categories .* but the class list is .* the order of the file. Fix: list'):
         build(tmp_path, content, classes=classes, test_mode=True)
     assert len(build(tmp_path, content, test_mode=True)) == 3
 
 
 def test_what_does_not_fit(tmp_path, content):
     double = content | dict(categories=[*content['categories'], dict(id=8, name='dog')])
-    with pytest.raises(ValueError, match=r"several categories have the names \['dog'\], expected one for each class"):
+    with pytest.raises(ValueError, match=r"several categories have the same name: \['dog'\]; expected one per class"):
         build(tmp_path, double)
-    with pytest.raises(ValueError, match=r"its 'categories' are \['cat', 'dog'\], none of them is one of the classes"):
+    with pytest.raises(ValueError, match=r"its 'categories' are \['cat', 'dog'\], none of which is among the classes"):
         build(tmp_path, content, classes=('cow',))
     with pytest.raises(ValueError, match=r"CocoInstanceDataset: class names occur twice: \['cat'\]"):
         build(tmp_path, content, classes=('cat', 'cat '))

@@ -180,7 +180,7 @@ def test_ignored_label_must_not_be_a_class(tmp_path):
 
 def test_pipeline_and_dataset_must_agree(tmp_path):
     path = save(tmp_path / 'a.png', NARROW)
-    with pytest.raises(ValueError, match='num_classes=9 in the pipeline, but the dataset says num_classes=11'):
+    with pytest.raises(ValueError, match='num_classes=9 in the pipeline, but the dataset has num_classes=11'):
         load(path, dict(num_classes=11), num_classes=9)
-    with pytest.raises(ValueError, match='ignore_index=254 in the pipeline, but the dataset says ignore_index=255'):
+    with pytest.raises(ValueError, match='ignore_index=254 in the pipeline, but the dataset has ignore_index=255'):
         load(path, dict(ignore_index=255), ignore_index=254)

@@ -285,11 +285,11 @@ def test_filter(tmp_path, content):
     with mock.patch('mmmaskformer.datasets.panoptic.print_log') as log:
         dataset = build(tmp_path, filter_cfg=dict(filter_empty_gt=True))
     assert [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))] == [2]
-    assert '2 images, 0 smaller than min_size=0 and 1 without a segment to learn left out, 1 stay' in str(log.call_args)
+    assert '2 images, 1 of which are kept: 0 are smaller than min_size=0, 1 have no trainable' in str(log.call_args)
     assert len(build(tmp_path, filter_cfg=dict(filter_empty_gt=True), test_mode=True)) == 2
     small = changed(empty, 'images', 1, width=31)
     assert len(build(tmp_path, content=small, filter_cfg=dict(min_size=32))) == 1
-    with pytest.raises(ValueError, match='1 smaller than min_size=32 and 1 without a segment .* 0 stay. Fix: correct'):
+    with pytest.raises(ValueError, match='0 of which are kept: 1 are smaller .*, 1 have no .* Fix: correct'):
         build(tmp_path, filter_cfg=dict(min_size=32, filter_empty_gt=True))
     with pytest.raises(ValueError, match=r"filter_cfg is .*, expected only the keys \['filter_empty_gt', 'min_size'\]"):
         build(tmp_path, filter_cfg=dict(empty=True))

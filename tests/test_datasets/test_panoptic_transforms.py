@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmmaskformer.core.structures import IGNORED
 from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.datasets.transforms import loading
 from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.registry import DATASETS, TRANSFORMS
 
@@ -28,7 +29,7 @@ def under_mmdet():
 
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
-    """Six invented scenes without a pipeline."""
+    """Six synthetic scenes without a pipeline."""
     root = tmp_path_factory.mktemp('data') / 'scenes'
     write_scenes(root, 6, 1, seed=1)
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -135,7 +136,7 @@ def test_images_without_segments(tmp_path):
     for ids in (np.zeros((4, 5), np.int32), np.full((4, 5), CROWD)):
         info = entry(tmp_path / 'a.png', ids)
         with pytest.raises(
-            ValueError, match=r'image 5 \(.*a\.png\) has no segment to learn.*filter_empty_gt=True.*allow_empty=True'
+            ValueError, match=r'image 5 \(.*a\.png\) has no trainable segment.*filter_empty_gt=True.*allow_empty=True'
         ):
             build('LoadPanopticAnnotations')(copy.deepcopy(info))
         results = build('LoadPanopticAnnotations', allow_empty=True)(info)
@@ -179,7 +180,8 @@ def test_listed_segment_without_pixels(tmp_path):
 
 
 @pytest.mark.parametrize('area, is_wrong', [(None, False), (23.5, False), (24, False), (25, True), (0.5, True)])
-def test_what_the_png_contradicts_is_counted_and_logged_now_and_then(tmp_path, area, is_wrong):
+def test_what_the_png_contradicts_is_counted_and_logged_now_and_then(tmp_path, monkeypatch, area, is_wrong):
+    monkeypatch.setattr(loading, '_reported', set())  # whatever tests before have reported
     hidden = dict(id=7, category=5, is_thing=True, iscrowd=False, area=3)
     info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
     for segment in info['segments_info']:
@@ -474,7 +476,7 @@ def test_entries_of_mmdetections_dataset(tmp_path, flags, options):
 def test_crowds_that_cannot_be_told_from_stuff(tmp_path):
     info = of_mmdetection(entry(tmp_path / 'a.png', striped_ids(8, 12, 4)), flags=(False, True))
     with pytest.raises(
-        ValueError, match=r"image 5 have no 'iscrowd'.*does not tell crowds from stuff. Fix: set things="
+        ValueError, match=r"image 5 have no 'iscrowd'.*does not separate crowds from stuff. Fix: set things="
     ):
         build('LoadPanopticAnnotations')(info)
 

@@ -32,7 +32,7 @@ def test_the_order_is_that_of_mmengine(ranks, rank, world, shuffle):
     expected = first(InfiniteSampler(Points(), shuffle=shuffle, seed=3), 40)
     assert first(sampler, 40) == expected
     for start in (1, 7, 8, 25):
-        sampler.start_at(start)
+        sampler.start_at(start * world)
         draws = first(sampler, 40 - start)
         assert draws == expected[start:]
         assert [draw.position for draw in draws] == [rank + world * step for step in range(start, 40)]
@@ -50,10 +50,27 @@ def test_by_epoch_the_order_is_that_of_mmengine(ranks, rank, world, shuffle):
         draws = list(sampler)
         assert draws == list(theirs) and len(draws) == len(sampler) == len(theirs)
         positions += [draw.position for draw in draws]
-        sampler.start_at(2)
+        sampler.start_at(2 * world)
         assert [draw.position for draw in sampler] == positions[-len(draws) :][2:]
     assert positions == [rank + world * step for step in range(len(positions))]
     assert list(sampler) == list(theirs)  # only the first pass after `start_at` is cut
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+@pytest.mark.parametrize('start', [0, 1, 3, 4, 5, 7])
+def test_any_number_of_ranks_goes_on_after_any_number_of_samples(ranks, start, by_epoch):
+    """A run of one process that saw an odd number of samples goes on in two: none is left out, and none comes twice."""
+    order = first(ResumableSampler(Points(), seed=3), 7)
+    of_ranks = []
+    for rank in (0, 1):
+        ranks(rank, 2)
+        sampler = ResumableSampler(Points(), seed=3, by_epoch=by_epoch)
+        sampler.start_at(start)
+        of_ranks.append(list(sampler) if by_epoch else first(sampler, 4))
+    assert len(of_ranks[0]) == len(of_ranks[1])
+    found = [draw for pair in zip(*of_ranks, strict=True) for draw in pair]
+    assert [draw.position for draw in found] == list(range(start, start + len(found)))
+    assert found[: 7 - start] == order[start:] and len(found) >= 7 - start
 
 
 def test_a_draw_keeps_its_position_on_the_way_to_a_worker():

@@ -126,7 +126,7 @@ def test_missing_folders(root):
         build(root, data_prefix=dict(img_path='pictures', seg_map_path='labels'))
     with pytest.raises(FileNotFoundError, match=r"data_prefix\['seg_map_path'\] is the folder '.*masks'"):
         build(root, data_prefix=dict(img_path='images', seg_map_path='masks'))
-    with pytest.raises(FileNotFoundError, match='To predict without labels, leave seg_map_path out'):
+    with pytest.raises(FileNotFoundError, match='To predict without labels, omit seg_map_path'):
         build(root, data_prefix=dict(img_path='images', seg_map_path='masks'), test_mode=True)
 
 
@@ -217,14 +217,14 @@ def test_other_pictures_are_counted_or_read(root, warnings):
         write(root / 'images' / name, np.zeros((4, 6, 3), np.uint8))
     assert len(build(root, **only_images)) == 3
     assert len(warnings) == 1
-    assert '3 pictures in' in warnings[0] and "1 x '.png', 1 x '.PNG', 1 x '.tif'" in warnings[0]
+    assert '3 images in' in warnings[0] and "1 x '.png', 1 x '.PNG', 1 x '.tif'" in warnings[0]
     assert "img_suffix to a tuple such as ('.jpg', '.png')" in warnings[0]
     assert len(build(root, img_suffix=('.jpg', '.png', '.tif'), **only_images)) == 6 and len(warnings) == 1
 
 
 def test_two_label_maps_of_one_name(root):
     write(root / 'labels' / 'p.PNG', np.zeros((4, 6), np.uint8))
-    with pytest.raises(ValueError, match=r'two label maps of one name, .*p\.PNG and .*p\.png'):
+    with pytest.raises(ValueError, match=r'two label maps with the same name, .*p\.PNG and .*p\.png'):
         build(root)
 
 
@@ -266,7 +266,7 @@ def test_list_of_file_names_and_spellings(root, warnings):
     (root / 'images' / 'p.jpg').rename(root / 'images' / 'p.JPG')
     (root / 'names.txt').write_text('q.jpg\np\np\n')
     assert paths_of(build(root, ann_file='names.txt')) == ['images/q.jpg', 'images/p.JPG', 'images/p.JPG']
-    assert len(warnings) == 1 and 'names 1 images again' in warnings[0]
+    assert len(warnings) == 1 and 'lists 1 images more than once' in warnings[0]
 
 
 def test_list_written_on_windows(root):

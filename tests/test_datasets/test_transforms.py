@@ -382,7 +382,7 @@ def test_resize_refuses_values_that_are_no_numbers(value):
     results = results_with(10, 10)
     results['img'] = results['img'].astype(np.float32)
     results['img'][2, 3, 1] = value
-    with pytest.raises(ValueError, match=r'image .*picture\.jpg holds 1 values that are NaN or infinite'):
+    with pytest.raises(ValueError, match=r'image .*picture\.jpg has 1 values that are NaN or infinite'):
         build('ResizeShortestEdge', short_edge=8, max_size=9)(results)
 
 
@@ -406,7 +406,7 @@ def test_padding_with_a_label_that_no_file_can_hold(ignore_index):
 def test_jitter_of_deep_images_says_what_to_do():
     results = results_with(5, 7)
     results['img'] = results['img'].astype(np.float32)
-    with pytest.raises(ValueError, match=r'is float32 of shape .* remove it from the pipeline of other images'):
+    with pytest.raises(ValueError, match=r'is float32 of shape .* remove the jitter'):
         build('ColorJitterSSD')(results)
 
 

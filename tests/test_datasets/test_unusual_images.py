@@ -235,7 +235,7 @@ def test_values_of_another_range_than_mean_and_std_are_reported_once(monkeypatch
 
 def test_panoptic_statistics_that_do_not_fit():
     build = dict(type='mmmaskformer.DetDataPreprocessor', mean=[1.0] * 4)
-    with pytest.raises(ValueError, match='one value of each for each band'):
+    with pytest.raises(ValueError, match='one value for each band in both'):
         MODELS.build(dict(build, std=[1.0] * 3))
     sample = hosts.make_panoptic_sample((20, 30), img_path='a.tif')[1]
     with pytest.raises(ValueError, match='image a.tif has 1 bands, but mean and std .* have 4 values'):
@@ -252,7 +252,7 @@ def test_bands_that_opencv_drops_are_reported_once(tmp_path, monkeypatch, color_
     resize = TRANSFORMS.build(dict(type='mmmaskformer.ResizeShortestEdge', short_edge=6, max_size=99))
     for _ in range(2):
         resize(dict(results))
-    assert len(said) == 1 and 'a.tif: of its 4 bands the loader kept one. Fix: load' in said[0]
+    assert len(said) == 1 and 'a.tif: the loader kept one of its 4 bands. Fix: load' in said[0]
     assert "imdecode_backend='tifffile'" in said[0]
     resize(dict(results, img=np.zeros((6, 10, 4), np.uint16), img_path=path))
     assert len(said) == 1

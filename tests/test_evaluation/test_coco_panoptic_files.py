@@ -106,6 +106,6 @@ def test_two_images_of_one_id_or_path_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r'2 images are listed more than once, such as images/a\.jpg'):
         write(tmp_path / 'result', ['a', 'a'])
     writer = PanopticResultWriter(tmp_path / 'result')
-    with pytest.raises(ValueError, match='1 image ids belong to several images, such as 7, expected different ones'):
+    with pytest.raises(ValueError, match='1 image ids belong to several images, such as 7, expected unique ids'):
         writer.finish([writer.add(7, f'{name}.jpg', Segments(IDS, [0]), [3]) for name in 'ab'])
     assert not (tmp_path / 'result.panoptic.json').exists()

@@ -54,11 +54,11 @@ def test_annotations_without_a_usable_outline_are_left_out(tmp_path, outline):
     assert perfect(file, 'mmmaskformer.CocoInstanceMetric', 2) == pytest.approx(1)
 
 
-def test_the_hosts_metric_counts_an_annotation_of_id_0_as_missed(tmp_path):
+def test_the_hosts_metric_counts_an_annotation_of_id_0_as_a_false_negative(tmp_path):
     assert perfect(write(tmp_path, {}, dict(id=0)), 'mmdet.CocoMetric', 2) < 0.8
 
 
-def test_a_whole_file_gives_what_the_hosts_metric_gives(tmp_path):
+def test_a_complete_file_gives_the_results_of_the_hosts_metric(tmp_path):
     file = write(tmp_path, {}, {}, {}, dict(iscrowd=1))
     ours, theirs = (perfect(file, kind, 2) for kind in ('mmmaskformer.CocoInstanceMetric', 'mmdet.CocoMetric'))
     assert ours == theirs and 0 < ours < 1

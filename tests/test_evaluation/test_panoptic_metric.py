@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from helpers import distributed
 from helpers.scene_samples import Scenes, add_crowds_and_void, code, evaluate_rank
 from mmengine.evaluator import Evaluator
@@ -113,7 +112,7 @@ def test_two_metrics_with_the_same_keys_are_refused(scenes):
         evaluate(scenes, scenes.samples(), twice)
 
 
-def test_others_stand_in_a_list():
+def test_further_metrics_are_in_a_list():
     with pytest.raises(TypeError, match=r'PanopticMetric.also: found .* expected a list of metrics'):
         PanopticMetric(also=dict(type='mmmaskformer.SemanticMetric'))
 
@@ -212,14 +211,12 @@ def test_images_that_a_sampler_repeats_count_once(scenes, tmp_path):
     assert len(json.loads((tmp_path / 'result.panoptic.json').read_text())['annotations']) == len(samples)
 
 
-def test_two_processes_give_what_one_gives(scenes, root, tmp_path):
+def test_two_processes_give_the_results_of_one(scenes, root, tmp_path):
     alone = dict(outfile_prefix=str(tmp_path / 'alone'))
     expected = evaluate(scenes, scenes.samples(seed=5), dict(type='mmmaskformer.PanopticMetric', **alone))
     both = dict(type='mmmaskformer.PanopticMetric', outfile_prefix=str(tmp_path / 'both'))
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(evaluate_rank, args=(distributed.free_port(), results, str(root), both, 5), nprocs=2)
-        assert results[0] == results[1] == {key: pytest.approx(value) for key, value in expected.items()}
+    results = distributed.run_two(evaluate_rank, str(root), both, 5)
+    assert results[0] == results[1] == {key: pytest.approx(value) for key, value in expected.items()}
     written = [json.loads((tmp_path / f'{name}.panoptic.json').read_text()) for name in ('alone', 'both')]
     assert written[0] == written[1]
 
@@ -231,7 +228,7 @@ def test_results_stay_small(scenes):
     assert all(rows.nbytes < 500 and entry is None for _, rows, entry in metric.results)
 
 
-def test_areas_and_crowds_as_mmdets_dataset_tells_them(scenes):
+def test_areas_and_crowds_of_mmdets_dataset(scenes):
     samples = scenes.samples(seed=6)
     metric = dict(type='mmmaskformer.PanopticMetric')
     expected = evaluate(scenes, samples, metric)
@@ -242,7 +239,7 @@ def test_areas_and_crowds_as_mmdets_dataset_tells_them(scenes):
 
 
 @pytest.mark.parametrize('area', [1, 0.5, None, 10**9, 'many'])
-def test_areas_of_the_file_do_not_count(scenes, area):
+def test_areas_of_the_file_are_not_used(scenes, area):
     samples = scenes.samples(seed=6)
     metric = dict(type='mmmaskformer.PanopticMetric')
     expected = evaluate(scenes, samples, metric)
@@ -328,7 +325,7 @@ def negative_prediction(sample):
         (lambda sample: sample.pop('seg_map_path'), KeyError, 'no seg_map_path.*format_only=True'),
     ],
 )
-def test_what_does_not_fit_names_the_file(scenes, change, error, message):
+def test_invalid_input_names_the_file(scenes, change, error, message):
     samples = scenes.samples(seed=1)[:1]
     change(samples[0])
     with pytest.raises(error, match=rf'000000\.png.*{message}'):
@@ -346,7 +343,7 @@ def test_a_listed_segment_without_pixels_is_missed_as_in_the_official_tool(scene
 
 
 @pytest.mark.parametrize('key', ['isthing', 'category_ids'])
-def test_meta_without_an_entry_is_told(scenes, key, tmp_path):
+def test_missing_metadata_is_reported(scenes, key, tmp_path):
     samples = scenes.samples()
     del scenes.meta[key], scenes.meta['thing_classes']
     metric = dict(type='mmmaskformer.PanopticMetric', outfile_prefix=str(tmp_path / 'result'))

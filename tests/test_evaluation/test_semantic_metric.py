@@ -149,7 +149,7 @@ def test_images_that_a_sampler_repeats_count_once():
     assert evaluate(samples + samples[:1], metric) == evaluate(samples, metric)
 
 
-def test_samples_that_cannot_be_told_apart_all_count():
+def test_samples_that_cannot_be_distinguished_all_count():
     samples = random_samples()
     expected = evaluate(samples, dict(type='mmmaskformer.SemanticMetric'))
     for sample in samples:
@@ -171,7 +171,7 @@ def test_writes_label_maps(tmp_path, num_classes, reduce_zero_label, dtype, shif
     assert found.dtype == dtype and np.array_equal(found, labels + shift)
 
 
-def test_writes_what_mmseg_writes(tmp_path):
+def test_writes_the_files_of_mmseg(tmp_path):
     samples = random_samples(reduce_zero_label=True)
     found = evaluate(samples, dict(type='mmmaskformer.SemanticMetric', output_dir=str(tmp_path / 'ours')))
     evaluate(samples, dict(type='IoUMetric', output_dir=str(tmp_path / 'theirs')))
@@ -194,7 +194,7 @@ def test_table(classwise, monkeypatch):
         assert rows['h'] == ['-'] * 5 and rows['g'] == ['0.00', '-', '0.00', '0.00', '0.00']
 
 
-def test_what_does_not_fit_names_the_file():
+def test_invalid_input_names_the_file():
     metric = dict(type='mmmaskformer.SemanticMetric')
     small = seg_samples([np.zeros((4, 6), int)], [np.zeros((4, 5), int)])
     with pytest.raises(ValueError, match=r'labels/0\.png: the prediction is \(4, 5\)'):

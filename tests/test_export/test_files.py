@@ -41,13 +41,13 @@ def test_onnx(onnx_file):
     check_file(small_detector(), 'panoptic', onnx_file, 'onnx')
 
 
-def test_onnx_keeps_the_facts(onnx_file):
+def test_onnx_keeps_the_metadata(onnx_file):
     (entry,) = onnx.load(onnx_file).metadata_props
     assert entry.key == FACTS_KEY
     assert json.loads(entry.value).items() >= (FACTS | dict(task='panoptic')).items()
 
 
-def test_onnx_sees_several_segments(onnx_file):
+def test_onnx_returns_several_segments(onnx_file):
     """Otherwise the comparison of the maps would say little."""
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
     outputs = run_file(onnx_file, 'onnx')(images)
@@ -96,7 +96,7 @@ def test_demo(onnx_file, tmp_path):
     assert written == {'a.png.png', 'a.jpg.png', 'deep/b.JPG.png'}
 
 
-def test_comparison_sees_another_model(tmp_path):
+def test_comparison_detects_another_model(tmp_path):
     file = tmp_path / 'model.pt'
     other = small_segmentor()
     other.decode_head.classifier.class_embed.bias.data[0] += 20

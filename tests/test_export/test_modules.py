@@ -92,7 +92,7 @@ def test_semantic_model_has_no_panoptic_task():
         export_module(small_segmentor(), 'panoptic')
 
 
-def test_panoptic_must_be_asked_for():
+def test_panoptic_results_must_be_enabled():
     with pytest.raises(ValueError, match=r"model.test_cfg asks for \['detr'\] only. Fix"):
         export_module(small_detector(dict(detr=dict())), 'panoptic')
 
@@ -104,7 +104,7 @@ def test_panoptic_must_be_asked_for():
         ('inference', dict(mode='whole', inference='general')),
     ],
 )
-def test_other_ways_of_testing_are_refused(test_cfg, key):
+def test_other_inference_modes_are_refused(test_cfg, key):
     with pytest.raises(ValueError, match=f'model.test_cfg.{key}=.* is not in the graph'):
         export_module(small_segmentor(test_cfg), 'semantic')
 

@@ -29,7 +29,7 @@ def read(tmp_path, *rows: dict, **parts):
     return read_instances(str(tmp_path / 'instances.json'))
 
 
-def test_as_coco_writes_it(tmp_path):
+def test_annotations_in_cocos_form(tmp_path):
     runs = dict(size=[90, 120], counts=[0, 900, 9900])
     found = read(tmp_path, {}, dict(segmentation=runs, iscrowd=1))
     first, second = found.annotations[7]
@@ -44,7 +44,7 @@ def test_as_coco_writes_it(tmp_path):
     ['-', None, [], {}, [[]], [[10, 10, 40, 40]], [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 5, 6, 7]], 'text', 5, [['a'] * 6],
      [[math.nan] * 6], {'counts': [], 'size': [90, 120]}, {'size': [90, 120]}, [None]],
 )  # fmt: skip
-def test_without_an_outline_it_is_left_out_and_named(tmp_path, outline):
+def test_annotations_without_an_outline_are_skipped_and_reported(tmp_path, outline):
     found = read(tmp_path, {}, dict(segmentation=outline), dict(segmentation=outline))
     assert [row['id'] for row in found.annotations[7]] == [1]
     assert found.notes.lines() == [

@@ -103,7 +103,7 @@ def test_numbers_written_otherwise(tmp_path, convert):
 
 
 @pytest.mark.parametrize('in_images', [True, False])
-def test_an_image_id_may_be_text_in_one_place(tmp_path, in_images):
+def test_an_image_id_may_be_text_in_one_of_the_lists(tmp_path, in_images):
     def change(content):
         for row in content['images'] if in_images else content['annotations']:
             key = 'id' if in_images else 'image_id'
@@ -202,7 +202,7 @@ def test_any_value_anywhere_is_read_or_refused_with_the_file(tmp_path):
                 assert str(error).startswith(f'panoptic file {tmp_path / "panoptic.json"}: ') and 'Fix: ' in str(error)
 
 
-def test_without_annotations_they_are_not_looked_at(tmp_path):
+def test_missing_annotations_are_not_checked(tmp_path):
     found = read(tmp_path, setting(annotations='none'), with_annotations=False)
     assert found.annotations == {} and found.images == CONTENT['images']
 

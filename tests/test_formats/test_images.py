@@ -37,7 +37,7 @@ def test_photo_round_trip(tmp_path):
     assert [file.name for file in (tmp_path / 'new/folder').iterdir()] == ['a.png']
 
 
-def test_content_is_whole_or_the_old_one(tmp_path, monkeypatch):
+def test_content_is_complete_or_unchanged(tmp_path, monkeypatch):
     write_content(tmp_path / 'a', b'old')
 
     def fail(*_):
@@ -61,14 +61,14 @@ def test_orientation(tmp_path, suffix, orientation):
 
 
 @pytest.mark.parametrize('orientation', [1, 3, 6])
-def test_photo_of_the_size_of_what_is_drawn(tmp_path, orientation):
+def test_photo_has_the_size_of_the_figure(tmp_path, orientation):
     path = save(tmp_path / 'a.png', orientation=orientation)
     upright = read_photo(path)
     assert np.array_equal(read_photo(path, size=upright.shape[:2]), upright)
     assert np.array_equal(read_photo(path, size=(6, 10)), PHOTO if orientation == 6 else upright)
 
 
-def test_tiff_is_turned_by_every_reader(tmp_path):
+def test_tiff_is_rotated_by_every_reader(tmp_path):
     path = save(tmp_path / 'a.tif', orientation=6)
     header = read_header(path)
     decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
@@ -89,7 +89,7 @@ def test_float_bits(tmp_path):
     assert read_header(save(tmp_path / 'a.tif', np.zeros((6, 10), np.float32))).bits == 32
 
 
-def test_header_of_what_is_no_picture(tmp_path):
+def test_header_of_other_files(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'text')
     assert read_header(str(tmp_path / 'a.png')) is None
     assert read_header(str(tmp_path / 'none.png')) is None
@@ -116,7 +116,7 @@ def test_formats_that_change_pixels_are_refused(tmp_path, name, kind, options):
 
 @pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('name', ['a.png', 'a.bmp', 'a.tif'])
-def test_pillow_limit_does_not_count(tmp_path, name, monkeypatch):
+def test_pillow_limit_is_ignored(tmp_path, name, monkeypatch):
     path = save(tmp_path / name)
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
     with pytest.raises(Image.DecompressionBombError):
@@ -158,7 +158,7 @@ def test_photo_of_float(tmp_path):
     assert read_photo(path)[..., 0].tolist() == [[0, 128], [255, 0]]
 
 
-def test_photo_of_16_bits_is_turned(tmp_path):
+def test_photo_of_16_bits_is_rotated(tmp_path):
     shallow = Image.open(save(tmp_path / 'a.png', orientation=6))
     deep = Image.fromarray(PHOTO[..., 0].astype(np.uint16) * 256)
     deep.save(tmp_path / 'b.png', exif=shallow.getexif())

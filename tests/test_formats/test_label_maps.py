@@ -40,7 +40,7 @@ def test_a_map_over_pillows_limit(tmp_path, monkeypatch):
     assert np.array_equal(decode_label_map(encode_label_map(NARROW, False), 'a.png'), NARROW)
 
 
-def test_a_map_that_viewers_show_turned_is_refused(tmp_path):
+def test_a_map_that_viewers_show_rotated_is_refused(tmp_path):
     tag = Image.Exif()
     tag[0x0112] = 3
     Image.fromarray(NARROW.astype(np.uint8)).save(tmp_path / 'a.png', exif=tag)

@@ -56,7 +56,7 @@ def test_edges():
 
 
 @pytest.mark.parametrize('value', [K + 1, 255, 999, K + 1 + 7 * INSTANCE_OFFSET])
-def test_a_class_that_nobody_knows_is_an_error_and_no_void(value):
+def test_an_unknown_class_is_an_error_not_void(value):
     encoded = np.full((2, 3), K)
     encoded[1, 2] = value
     message = rf'a.png: panoptic map: found \[{value}\], expected .* labels from 0 to 5, or 6 for void. Fix: evaluate'
@@ -89,7 +89,7 @@ def test_void_that_mmdetections_metric_wrote_over_is_restored():
 
 @pytest.mark.parametrize('seed', range(10))
 @pytest.mark.parametrize('dtype', [np.int32, np.int64])
-def test_predictions_in_mmdetections_form_count_alike(seed, dtype):
+def test_predictions_in_mmdetections_form_give_equal_counts(seed, dtype):
     truth, prediction = random_pair(np.random.default_rng(seed), K)
     encoded = np.full(prediction.ids.shape, K, dtype)
     encoded[0] = K + 3 * INSTANCE_OFFSET  # void, whatever the instance

@@ -62,7 +62,7 @@ def test_ids_use_all_three_channels(name, is_old_opencv, tmp_path, monkeypatch):
     assert found.tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
 
 
-def test_ids_are_not_turned_by_a_tag_of_the_file(tmp_path):
+def test_ids_are_not_rotated_by_a_tag_of_the_file(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     Image.fromarray(np.array([[[1, 0, 0], [2, 0, 0]]], np.uint8)).save(tmp_path / 'a.png', exif=exif)
@@ -77,7 +77,7 @@ def test_ids_of_16_bits_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize('side', [60_000, 2_000_000])
-def test_a_size_that_nobody_can_mean_is_refused(side, tmp_path):
+def test_an_absurd_size_is_refused(side, tmp_path):
     path = tmp_path / 'a.png'
     Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(path)
     content = bytearray(path.read_bytes())
@@ -100,7 +100,7 @@ def test_every_flipped_bit_of_the_file_is_an_error_or_harmless(tmp_path):
             panoptic_png.decode_ids(bytes(damaged), path)
 
 
-def test_every_truncation_is_an_error_and_bytes_behind_the_end_do_not_count(tmp_path):
+def test_every_truncation_is_an_error_and_trailing_bytes_are_ignored(tmp_path):
     path = tmp_path / 'a.png'
     panoptic_png.write_ids(path, IDS)
     good = path.read_bytes()
@@ -147,7 +147,7 @@ def test_checksums_cost_little(tmp_path):
 @pytest.mark.parametrize(
     'ids', [np.full((2, 3), np.nan), np.full((2, 3), 1.5), np.ones((2, 3, 3), int), np.ones((0, 3), int)], ids=str
 )
-def test_what_is_no_map_of_whole_numbers_is_not_written(ids, tmp_path):
+def test_arrays_that_are_no_integer_maps_are_refused(ids, tmp_path):
     with pytest.raises(ValueError, match=r'a.png: found an array of shape .*, expected a map \(H, W\)'):
         panoptic_png.write_ids(tmp_path / 'a.png', ids)
     with pytest.raises(ValueError, match=r'found an array of shape .*, expected a map \(H, W\) of whole numbers'):

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mmmaskformer.formats.whole_files import remove_parts, require_writable, whole_file, whole_folder, write_whole
+from mmmaskformer.formats.whole_files import (
+    remove_parts,
+    require_writable,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 
 def listing(folder) -> dict[str, str]:
@@ -64,7 +70,7 @@ def test_a_folder_that_cannot_be_renamed_leaves_the_older_one(tmp_path):
     assert listing(tmp_path) == {'set/a': 'old'} and len(list(tmp_path.iterdir())) == 1
 
 
-def test_parts_of_dead_processes_are_removed(tmp_path):
+def test_temporary_files_of_dead_processes_are_removed(tmp_path):
     dead, own, other = (tmp_path / f'.file.{number}.part' for number in (999999999, os.getpid(), os.getppid()))
     for path in (dead, own, other, tmp_path / '.file.part', tmp_path / 'file'):
         path.write_text('')
@@ -73,7 +79,7 @@ def test_parts_of_dead_processes_are_removed(tmp_path):
     assert remove_parts(tmp_path / 'absent') == []
 
 
-def test_parts_of_other_machines_stay_for_a_day(tmp_path):
+def test_temporary_files_of_other_machines_are_kept_for_a_day(tmp_path):
     new, old = tmp_path / '.a.0123abcd-7.part', tmp_path / '.b.0123abcd-7.part'
     for path in (new, old):
         path.write_text('')
@@ -82,7 +88,7 @@ def test_parts_of_other_machines_stay_for_a_day(tmp_path):
     assert remove_parts(tmp_path, of_any_machine=True) == [new]
 
 
-def test_the_first_file_in_a_folder_removes_what_killed_processes_left(tmp_path):
+def test_the_first_file_in_a_folder_removes_temporary_files_of_killed_processes(tmp_path):
     (tmp_path / '.other.999999999.part').write_text('half')
     write_whole(tmp_path / 'file', 'new')
     assert listing(tmp_path) == {'file': 'new'}
@@ -123,7 +129,7 @@ def test_nothing_but_a_regular_file_is_replaced(odd):
         require_writable(odd['a pipe'], 'metric.out', folder=True)
 
 
-def test_what_a_path_leads_through(tmp_path, monkeypatch):
+def test_the_parts_of_a_path(tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('')
     require_writable(tmp_path / 'new/folders/file')
     with pytest.raises(NotADirectoryError, match=r'file is a file, expected a folder'):
@@ -133,7 +139,7 @@ def test_what_a_path_leads_through(tmp_path, monkeypatch):
         require_writable(tmp_path / 'new', '--out')
 
 
-def test_a_link_to_a_file_stays_one(tmp_path):
+def test_a_link_to_a_file_stays_a_link(tmp_path):
     (tmp_path / 'file').write_text('old')
     (tmp_path / 'link').symlink_to('file')
     write_whole(tmp_path / 'link', 'new')
@@ -141,7 +147,7 @@ def test_a_link_to_a_file_stays_one(tmp_path):
 
 
 @pytest.mark.parametrize('code', [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_disk_that_takes_no_more(tmp_path, monkeypatch, code):
+def test_a_full_disk(tmp_path, monkeypatch, code):
     write_whole(tmp_path / 'file', 'old')
 
     def full(number):
@@ -154,12 +160,12 @@ def test_a_disk_that_takes_no_more(tmp_path, monkeypatch, code):
     assert listing(tmp_path) == {'file': 'old'}
 
 
-def test_errors_that_are_not_of_the_disk_pass(tmp_path):
+def test_other_errors_are_not_changed(tmp_path):
     with pytest.raises(FileNotFoundError, match='absent'), whole_file(tmp_path / 'file'):
         (tmp_path / 'absent').read_text()
 
 
-def test_a_folder_whose_writer_was_killed_is_put_back(tmp_path):
+def test_a_folder_whose_writer_was_killed_is_restored(tmp_path):
     def left(ending, text):
         folder = tmp_path / f'.set.999999999.{ending}'
         folder.mkdir()
@@ -184,7 +190,7 @@ def test_a_folder_behind_a_link(tmp_path):
     assert (tmp_path / 'link').is_symlink() and (tmp_path / 'real/a').read_text() == 'new'
 
 
-def test_long_names_written_at_the_same_time_do_not_meet(tmp_path):
+def test_long_names_written_at_the_same_time_do_not_collide(tmp_path):
     first, second = (tmp_path / f'{"n" * 60}{letter}.png' for letter in 'ab')
     with whole_file(first) as one, whole_file(second) as other:
         one.write_bytes(b'first')
@@ -194,3 +200,20 @@ def test_long_names_written_at_the_same_time_do_not_meet(tmp_path):
         write_whole(first, b'other')
         one.write_bytes(b'last')
     assert first.read_bytes() == b'last'
+
+
+def test_a_write_protected_file_is_not_replaced(tmp_path, monkeypatch):
+    file = tmp_path / 'file'
+    file.write_text('old')
+    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != file or not mode & os.W_OK)
+    with pytest.raises(PermissionError, match=f'--out: {file}: the file is write-protected. Fix'):
+        require_writable(file, '--out')
+    with pytest.raises(PermissionError, match='file is write-protected'):
+        write_whole(file, 'new')
+    assert listing(tmp_path) == {'file': 'old'}
+
+
+def test_a_link_to_itself(tmp_path):
+    (tmp_path / 'loop').symlink_to('loop')
+    with pytest.raises(FileExistsError, match='loop: found a symbolic link to nothing'):
+        write_whole(tmp_path / 'loop', 'new')

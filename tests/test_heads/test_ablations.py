@@ -84,6 +84,34 @@ def test_fixed_matching():
         hosts.make_segmentor(matcher=dict(type='mmmaskformer.FixedMatcher'))
 
 
+def test_fixed_matching_names_the_image_with_two_segments_of_a_class():
+    """6 segments of 5 classes: every image has a class twice."""
+    message = (
+        r"image 0 of the batch has \d segments of class \d; fixed matching .*HungarianMatcher'\. "
+        r'Images of the batch: 0: panoptic/a.png, 1: panoptic/a.png'
+    )
+    with pytest.raises(ValueError, match=message):
+        trained('mmdet', num_queries=5, matcher=dict(type='mmmaskformer.FixedMatcher'))
+
+
+def test_a_box_head_takes_no_part_in_predictions():
+    """A model matched by boxes gives the results of the same weights without boxes."""
+    torch.manual_seed(0)
+    plain = hosts.make_segmentor().eval()
+    boxed = hosts.make_segmentor(matcher=dict(type='mmmaskformer.BoxMatcher')).eval()
+    unused = plain.load_state_dict(boxed.state_dict(), strict=False).unexpected_keys
+    assert unused and all('.box_embed.' in key for key in unused)
+    image, sample = hosts.make_sample((64, 96))
+    for inference in ('semantic', 'general'):
+        results = []
+        for model in (plain, boxed):
+            model.test_cfg = ConfigDict(mode='whole', inference=inference, object_threshold=0.0)
+            data = dict(inputs=[image], data_samples=[sample.clone()])
+            with torch.no_grad():
+                results.append(model.test_step(data)[0].pred_sem_seg.data)
+        assert torch.equal(*results)
+
+
 @pytest.mark.parametrize('host', ['mmseg', 'mmdet'])
 @pytest.mark.parametrize('deep_supervision', [True, False])
 def test_box_based_matching(host, deep_supervision):

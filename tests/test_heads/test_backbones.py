@@ -78,7 +78,7 @@ def test_measured_in_the_detector_too():
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
 
 
-def test_measuring_leaves_no_trace():
+def test_measuring_changes_nothing():
     backbone = dict(hosts.TINY_RESNET, norm_eval=False)
     torch.manual_seed(0)
     alone = MODELS.build(dict(backbone, _scope_='mmseg'))
@@ -120,10 +120,10 @@ def test_a_model_on_the_meta_device_is_measured():
 
 def test_a_head_without_a_model_needs_its_channels():
     head = MODELS.build(ConfigDict(hosts.head_config(**LEFT_OUT)))
-    with pytest.raises(ValueError, match='decode_head.in_channels is left out, but the head is not part of a model'):
+    with pytest.raises(ValueError, match='decode_head.in_channels is not set, but the head is not part of a model'):
         head([torch.randn(1, 4, 8, 8)])
     with pytest.raises(
-        ValueError, match='in_channels is left out, but ModuleList has no backbone.*Fix: set in_channels'
+        ValueError, match='in_channels is not set, but ModuleList has no backbone.*Fix: set in_channels'
     ):
         nn.ModuleList([head])
     head = MODELS.build(ConfigDict(hosts.head_config(feature_strides=None)))
@@ -173,7 +173,7 @@ def test_coarsest_first_is_sorted():
         segmentor(UNET, in_channels=[16, 8, 4], feature_strides=[4, 8, 16])
 
 
-def test_channels_last_is_turned():
+def test_channels_last_features_are_permuted():
     model = segmentor(SWIN)
     assert model.extract_feat(torch.randn(1, 3, 64, 64))[0].shape == (1, 16, 16, 24)
     assert model.decode_head.in_channels == [24, 48, 96, 192]
@@ -185,14 +185,14 @@ def test_channels_last_is_turned():
         assert all(torch.equal(a, b) for a, b in zip(head.prepare(features), expected, strict=True))
 
 
-def test_a_plain_vit_is_measured_and_its_coarse_masks_are_announced(logged):
+def test_a_plain_vit_is_measured_and_its_coarse_masks_are_reported(logged):
     message = r'VisionTransformer gives .* strides \[16, 16, 16, 16\] with .*, but .* feature_strides=\[4, 8, 16, 32\]'
     backbone = dict(VIT, out_indices=(0, 1, 2, 3))
     with pytest.raises(ValueError, match=message):
         segmentor(backbone, in_channels=[16] * 4, feature_strides=[4, 8, 16, 32])
     assert segmentor(backbone).decode_head.feature_strides == [16] * 4
     assert logged[0] == f'model.decode_head: measured features of channels {[16] * 4} and strides {[16] * 4}.'
-    assert 'the finest feature has stride 16' in logged[1] and 'mmmaskformer.SimpleFeaturePyramid' in logged[1]
+    assert 'the masks, have stride 16' in logged[1] and 'mmmaskformer.SimpleFeaturePyramid' in logged[1]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_plain_vits_work_through_necks(neck):
     train_and_predict(model)
 
 
-def test_one_map_leads_to_a_neck_that_works():
+def test_the_neck_suggested_for_one_map_works():
     for backbone, bare in ((DDRNET, True), (ERFNET, False), (dict(VIT, out_indices=3), False)):
         with pytest.raises(OneMapError, match='gives one feature map') as error:
             segmentor(backbone, in_channels=[4, 8], feature_strides=[4, 8])
@@ -221,7 +221,7 @@ def test_one_map_leads_to_a_neck_that_works():
         train_and_predict(model, test_size=(64, 96))
 
 
-def test_a_neck_that_does_not_fit_says_so_itself():
+def test_a_neck_that_does_not_fit_raises_its_own_error():
     neck = dict(type='mmmaskformer.SimpleFeaturePyramid', in_channels=17)
     with pytest.raises(FeatureMapError, match=r'^SimpleFeaturePyramid takes a map \(B, 17, h, w\) with .*Fix'):
         segmentor(dict(VIT, out_indices=3), neck)

@@ -86,7 +86,9 @@ def test_ground_truth_of_another_size_than_the_image_is_named():
     instances = instance_sample([1], np.ones((1, 50, 70), bool))
     for sample, file in ((panoptic, 'panoptic/a.png'), (instances, 'images/a.jpg')):
         sample.set_metainfo(dict(img_shape=(60, 70)))
-        with pytest.raises(ValueError, match=rf'{file}: the ground truth is \(50, 70\) .*, the image \(60, 70\). Fix'):
+        with pytest.raises(
+            ValueError, match=rf'{file}: the ground truth is \(50, 70\) .*, but the image is \(60, 70\). Fix'
+        ):
             targets(sample)
     # MMDetection's preprocessor may pad the masks itself.
     instances.gt_instances.masks = BitmapMasks(np.ones((1, 64, 96), np.uint8), 64, 96)
@@ -94,7 +96,7 @@ def test_ground_truth_of_another_size_than_the_image_is_named():
 
 
 @pytest.mark.parametrize('seed', range(5))
-def test_segments_survive_the_way_through_mmdetections_form(seed):
+def test_segments_are_preserved_by_mmdetections_form(seed):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.cat([torch.tensor([0, 2, 4]), torch.randint(0, 2, (40,), generator=generator) * 2 + 1])
     labels = labels[torch.randperm(43, generator=generator)]
@@ -116,7 +118,7 @@ def test_segments_survive_the_way_through_mmdetections_form(seed):
         assert len(set(original.tolist())) == 1 and labels[original[0] - 1] == label
 
 
-def test_the_list_of_segments_is_read_late_and_travels_as_a_plain_list():
+def test_the_list_of_segments_is_read_lazily_and_pickled_as_a_list():
     class Untouchable:
         def tolist(self):
             raise AssertionError('copied from the device too early')
@@ -138,19 +140,19 @@ def test_the_list_of_segments_is_read_late_and_travels_as_a_plain_list():
 @pytest.mark.parametrize('in_file, shift, who', [
     (7, False, None),
     (8, True, None),
-    (2, False, r'does not hold \[7\]: the label_map of the dataset or a transform .* to 255, or set ignore_index=7'),
+    (2, False, r'does not contain \[7\]: the label_map of the dataset or a transform .* to 255, or set ignore_index=7'),
 ])  # fmt: skip
-def test_labels_out_of_range_blame_the_file_only_for_its_own(tmp_path, in_file, shift, who):
+def test_labels_out_of_range_name_the_file_only_for_its_own_labels(tmp_path, in_file, shift, who):
     path = tmp_path / 'a.png'
     write_label_map(path, np.full((32, 32), in_file))
     _, sample = hosts.make_sample((32, 32), seg_map_path=str(path), reduce_zero_label=shift)
     sample.gt_sem_seg.data[0, :3] = 7
     with pytest.raises(ValueError, match=rf'a\.png: label ids \[7\] are outside the class list.*{who or ""}') as told:
         targets_from_seg_samples([sample], num_classes=5, ignore_index=255)
-    assert ('itself does not hold' in str(told.value)) == (who is not None)
+    assert ('itself does not contain' in str(told.value)) == (who is not None)
 
 
-def test_labels_out_of_range_without_a_file_blame_nobody():
+def test_labels_out_of_range_without_a_file_name_no_file():
     _, sample = hosts.make_sample((32, 32), seg_map_path='nowhere/a.png')
     sample.gt_sem_seg.data[0, :3] = 7
     with pytest.raises(ValueError, match=r'nowhere/a\.png: label ids \[7\]') as told:

@@ -55,7 +55,7 @@ def log():
 
 
 @torch.no_grad()
-def test_one_pass_of_the_detector_answers_every_question():
+def test_one_forward_pass_gives_all_results():
     model = hosts.make_detector(EVERYTHING | dict(panoptic=dict(object_threshold=0.0, overlap_threshold=0.0)))
     calls = []
     model.panoptic_head.classifier.register_forward_hook(lambda *_: calls.append(1))
@@ -203,7 +203,7 @@ def test_a_fusion_head_without_classes_says_so(given):
         fusion.predict(*confident_outputs(), samples())
 
 
-def test_alone_detr_and_general_fill_the_fields_of_the_hosts_metrics():
+def test_detr_or_general_results_alone_fill_the_fields_of_the_hosts_metrics():
     class_logits, mask_logits = confident_outputs()
     batch = samples()
     results = make_fusion(dict(detr=dict(), general=dict())).predict(class_logits, mask_logits, batch)
@@ -218,7 +218,7 @@ def test_an_output_set_to_none_is_off():
     assert not result and 'pred_sem_seg' in batch[0] and 'pred_panoptic_seg' not in batch[0]
 
 
-def test_nothing_found_is_told_once_with_the_highest_score(log):
+def test_empty_results_are_reported_once_with_the_highest_score(log):
     class_logits = torch.zeros(2, 7, 6)
     class_logits[0, 3, 2] = 2.0
     fusion = make_fusion(dict(panoptic=dict(object_threshold=0.9)))
@@ -236,7 +236,7 @@ def test_nothing_found_is_told_once_with_the_highest_score(log):
     assert reasons[0].startswith(reason) and 'probability is 0.167.' in reasons[1], 'each image has its own'
 
 
-def test_queries_that_all_lose_are_told_too(log):
+def test_queries_without_pixels_are_reported_too(log):
     class_logits = torch.full((1, 2, 6), -9.0)
     class_logits[0, [0, 1], [1, 3]] = 9.0
     mask_logits = torch.full((1, 2, 64, 96), 9.0)
@@ -257,7 +257,7 @@ def test_the_smallest_area_is_named_where_it_emptied_the_image(log):
     assert 'is left with fewer pixels than model.test_cfg.detr.min_area=1000000' in message
 
 
-def test_no_threshold_is_blamed_where_no_object_is_more_probable(log):
+def test_no_threshold_is_named_where_no_object_is_more_probable(log):
     class_logits = torch.zeros(1, 7, 6)
     class_logits[..., 5] = 1.0
     fusion = make_fusion(dict(panoptic=dict(object_threshold=0.1)))
@@ -297,7 +297,7 @@ def test_wrong_settings_are_named(test_cfg, error, message):
 
 
 @pytest.mark.parametrize('output', ['panoptic', 'general'])
-def test_a_gpu_is_waited_for_once_per_image(output):
+def test_a_gpu_is_synchronised_once_per_image(output):
     fusion = make_fusion({output: dict()})
     with waits.counting() as counter:
         class_logits, mask_logits = torch.rand(2, 7, 6, device='cuda'), torch.rand(2, 7, 64, 96, device='cuda')

@@ -181,7 +181,7 @@ def test_backbones_train_and_predict(name):
     assert tuple(result.pred_sem_seg.shape) == (75, 107) and result.pred_sem_seg.data.max() < 5
 
 
-def test_strides_other_than_the_usual_are_allowed_when_told():
+def test_other_strides_are_allowed_if_set():
     dilated = dict(hosts.TINY_RESNET, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
     model = hosts.make_segmentor(dilated, feature_strides=[4, 8, 8, 8])
     with torch.no_grad():

@@ -162,7 +162,7 @@ def test_a_pixel_decoder_with_finished_features(host):
 
 
 @BOTH
-def test_a_fixed_matcher_is_told_nothing(host):
+def test_a_fixed_matcher_gets_no_costs(host):
     _, head, losses = losses_of(host, matcher=dict(type='MatcherInOrder'))
     assert head.criterion.matcher.num_queries == 7
     assert all(torch.isfinite(loss) for loss in losses.values())

@@ -67,7 +67,7 @@ def predict(test_cfg, **meta):
     return model, model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
 
 
-def test_a_label_map_of_ones_own_is_predicted_drawn_and_measured(tmp_path):
+def test_a_custom_label_map_is_predicted_drawn_and_evaluated(tmp_path):
     register_result(ResultKind('thing_labels', thing_labels, field='pred_thing_labels', form=SEMANTIC))
     path = str(tmp_path / 'a.png')
     Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(path)
@@ -90,7 +90,7 @@ def test_a_label_map_of_ones_own_is_predicted_drawn_and_measured(tmp_path):
     assert metric.evaluate(1)['mIoU'] == 100
 
 
-def test_a_result_in_a_form_of_its_own():
+def test_a_custom_result():
     register_presence()
     _, sample = predict(dict(panoptic=dict(), presence=dict()))
     assert sample.pred_presence.shape == (5,) and 'pred_panoptic_seg' in sample
@@ -103,7 +103,7 @@ def test_a_result_in_a_form_of_its_own():
 
 
 @torch.no_grad()
-def test_its_views_are_merged_in_test_time_augmentation():
+def test_custom_results_are_merged_in_test_time_augmentation():
     register_presence()
     model, _ = predict(dict(presence=dict()))
     image, sample = hosts.make_panoptic_sample((64, 96))
@@ -119,7 +119,7 @@ def test_its_views_are_merged_in_test_time_augmentation():
     torch.testing.assert_close(merged.pred_presence, torch.stack(single).amax(0))
 
 
-def test_rows_that_clash_or_lack_something_are_refused():
+def test_conflicting_or_incomplete_entries_are_refused():
     row = dict(field='pred_presence', pack=lambda found, classes: found)
     register_result(ResultKind('presence', presence, **row))
     with pytest.raises(ValueError, match="field='pred_presence' is taken by the result 'presence'.*stands_in_for"):

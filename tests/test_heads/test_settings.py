@@ -163,7 +163,7 @@ def test_a_filled_train_cfg_of_our_segmentor_is_refused():
         train_cfg=dict(assigner=dict()),
         test_cfg=dict(mode='whole'),
     )
-    with pytest.raises(ValueError, match=r"model.train_cfg: found \['assigner'\], expected nothing"):
+    with pytest.raises(ValueError, match=r"model.train_cfg: found \['assigner'\], expected no keys"):
         MODELS.build(config)
 
 
@@ -175,7 +175,7 @@ class OwnPixelDecoder(torch.nn.Module):
         super().__init__()
 
 
-def test_a_part_of_ones_own_is_checked_by_its_own_declaration():
+def test_a_custom_part_is_checked_by_its_own_declaration():
     part = dict(type=OwnPixelDecoder, reach=0, num_layers='few')
     with pytest.raises(ValueError, match='model.decode_head.pixel_decoder.reach: found 0'):
         MODELS.build(ConfigDict(hosts.head_config(pixel_decoder=part)))

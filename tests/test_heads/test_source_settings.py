@@ -79,7 +79,7 @@ def test_other_images_and_backbones_are_reported(tmp_path, log):
         assert part in warning
 
 
-def test_what_is_the_same_is_not_reported(tmp_path, log):
+def test_equal_settings_are_not_reported(tmp_path, log):
     for net in ('resnet', 'swin'):
         model = build(own_config(architecture(net), SETTINGS, 'semantic'))
         path = host_file(tmp_path / f'{net}.pth', 'mmseg', weights_of('mmseg', net), arch=architecture(net))

@@ -56,7 +56,7 @@ def test_an_empty_outline_in_a_stock_data_set_is_named(tmp_path, split, wrap):
         ('mmmaskformer.CocoInstanceDataset', [], True),
     ],
 )
-def test_what_can_be_learnt_passes(tmp_path, kind, outline, with_mask):
+def test_valid_annotations_pass(tmp_path, kind, outline, with_mask):
     CheckAnnotationsHook().before_train(runner(instances(tmp_path, kind, outline, with_mask)))
 
 
@@ -83,7 +83,7 @@ def host_metric(root, **changes):
         (dict(segmentation='-'), 'segmentation'),
     ],
 )
-def test_what_the_hosts_metric_cannot_measure_is_refused_before_the_first_step(tmp_path, changes, wrong):
+def test_annotations_that_the_hosts_metric_cannot_evaluate_are_refused_before_the_first_step(tmp_path, changes, wrong):
     metric = host_metric(tmp_path, **changes)
     expected = rf"CocoMetric: annotation .*missing or wrong {wrong}\. Fix: use type='mmmaskformer.CocoInstanceMetric'"
     with pytest.raises(ValueError, match=expected):
@@ -109,7 +109,7 @@ class Images(BaseDataset):
 
 
 @pytest.mark.parametrize('split', ['val', 'test'])
-def test_results_that_cannot_be_told_apart_are_refused_before_the_test(tmp_path, split):
+def test_results_with_equal_names_are_refused_before_the_test(tmp_path, split):
     writing, counting = PanopticMetric(outfile_prefix=str(tmp_path / 'result')), PanopticMetric()
     good, same_id = Images((1, 'a/1.png'), (2, 'b/1.png')), Images((2, 'c/1.png'))
     same_path = Images((3, 'b/1.png'))

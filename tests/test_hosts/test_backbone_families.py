@@ -125,7 +125,7 @@ def test_the_printed_tables_are_complete():
         assert {case.name for case in tool.cases(group)} == set(printed_rows(group))
 
 
-def test_the_table_says_what_failed():
+def test_the_table_shows_failures():
     case = tool.Case('mmseg', 'none', dict(type='ResNet', depth=19), None)
     assert tool.check(case).reason == "KeyError: 'invalid depth 19 for resnet'"
     assert tool.cells(case, tool.check(case))[-1].startswith('no (KeyError')

@@ -48,7 +48,7 @@ def log(monkeypatch) -> list[str]:
 
 
 @pytest.mark.parametrize('state', ['before_train', 'before_val', 'before_test'])
-def test_what_fits_says_nothing_and_what_is_too_much_is_reported(log, state):
+def test_matching_weights_pass_and_unused_ones_are_reported(log, state):
     model = hosts.make_segmentor()
     for prefix, extra, lines in (('', {}, 0), ('module.', {}, 0), ('', {'extra': torch.zeros(1)}, 1)):
         hook, weights = CheckCheckpointHook(), {prefix + key: value for key, value in model.state_dict().items()}
@@ -145,7 +145,7 @@ def test_a_part_is_refused_when_a_run_is_resumed():
     hook.after_load_checkpoint(toy_runner(model), dict(state_dict=halved(model)))
     runner = toy_runner(model)
     runner._resume = True
-    with pytest.raises(ValueError, match=r'a.pth: .*are not in it.*resumed from it would not be the one'):
+    with pytest.raises(ValueError, match=r'a.pth: .*are not in it.*resumed from it would differ'):
         hook.before_train(runner)
 
 
@@ -172,7 +172,7 @@ def test_the_hosts_test_script_refuses_nan_and_code(scenes, tmp_path, monkeypatc
     weights[name] = weights[name].clone().fill_(float('nan'))
     torch.save(dict(state_dict=weights, meta=dict()), tmp_path / 'nan.pth')
     torch.save(content(state_dict=dict(model.state_dict()), more=Attack(tmp_path / 'executed')), tmp_path / 'code.pth')
-    for file, message in (('nan.pth', f'1 of its .* weights hold inf or NaN .{name}'), ('code.pth', 'code to be run')):
+    for file, message in (('nan.pth', f'1 of its .* weights hold inf or NaN .{name}'), ('code.pth', 'execute code')):
         script = (str(runs.ROOT / 'tools/test.py'), cfg.filename, file, '--work-dir', 'out')
         done = runs.run_script(*script, cwd=tmp_path, check=False)
         assert done.returncode and re.search(message, done.stdout + done.stderr), done.stderr[-500:]

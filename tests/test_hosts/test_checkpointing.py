@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import toy_runs
 from helpers.toy_runs import make_runner
+from mmengine.hooks import Hook
 
 from mmmaskformer.hosts.checkpoint_files import is_whole
 
@@ -39,7 +40,7 @@ def test_the_newest_and_the_best_are_kept(uninterrupted):
     assert (uninterrupted / 'last_checkpoint').read_text() == str(uninterrupted / 'iter_8.pth')
 
 
-def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, uninterrupted):
+def test_a_run_killed_at_any_time_equals_an_uninterrupted_one(tmp_path, uninterrupted):
     """Kills between two changes of files, each followed by a resume."""
     chance, kills = random.Random(0), 0
     for number in range(KILLS):
@@ -61,7 +62,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path, uninter
 
 
 @pytest.mark.parametrize('code', [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_takes_no_more_keeps_the_last_good_state(tmp_path, monkeypatch, code):
+def test_a_full_disk_keeps_the_last_complete_checkpoint(tmp_path, monkeypatch, code):
     runner, fsync = make_runner(tmp_path), os.fsync
 
     def full(descriptor):
@@ -70,14 +71,14 @@ def test_a_disk_that_takes_no_more_keeps_the_last_good_state(tmp_path, monkeypat
         fsync(descriptor)
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match=r'iteration 5 could not.*The newest whole one is .*iter_4.pth. Fix: make room'):
+    with pytest.raises(OSError, match=r'iteration 5 could not.*newest complete one is .*iter_4.pth. Fix: free space'):
         runner.train()
     # mmengine saved iteration 3 as well, because its validation gave a new best
     assert names(tmp_path) == ['best_mIoU_iter_3.pth', 'iter_3.pth', 'iter_4.pth']
     assert not list(tmp_path.glob('.*')) and all(is_whole(path) for path in tmp_path.glob('*.pth'))
 
 
-def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
+def test_only_temporary_files_of_a_killed_run_are_removed(tmp_path):
     for name in ('.iter_2.pth.999999999.part', '.iter_2.pth.1.part', 'part', '.other'):
         (tmp_path / name).write_text('')
     make_runner(tmp_path, iters=1).train()
@@ -85,7 +86,7 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
     assert not (tmp_path / '.iter_2.pth.999999999.part').exists()
 
 
-def test_checkpoints_wait_for_the_end_of_an_accumulation_cycle(tmp_path):
+def test_checkpoints_are_written_at_the_end_of_an_accumulation_cycle(tmp_path):
     whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
     make_runner(whole, iters=11, accumulate=4, checkpoint=SAVE_ALL).train()
     # the last cycle is short
@@ -96,7 +97,7 @@ def test_checkpoints_wait_for_the_end_of_an_accumulation_cycle(tmp_path):
     assert weights(resumed / 'iter_11.pth') == weights(whole / 'iter_11.pth')
 
 
-def test_several_metrics_have_a_best_each(tmp_path):
+def test_each_metric_has_its_own_best_checkpoint(tmp_path):
     checkpoint = dict(save_best=['mIoU', 'other'], rule=['greater', 'less'])
 
     class Two(toy_runs.Jumps):
@@ -106,3 +107,19 @@ def test_several_metrics_have_a_best_each(tmp_path):
     runner = make_runner(tmp_path, checkpoint=checkpoint, metric=Two())
     runner.train()
     assert names(tmp_path) == ['best_mIoU_iter_6.pth', 'best_other_iter_8.pth', 'iter_6.pth', 'iter_8.pth']
+
+
+def test_weights_that_became_nan_replace_no_checkpoint(tmp_path):
+    class Diverges(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter == 5:
+                with torch.no_grad():
+                    runner.model.linear.weight[0, 1] = torch.inf
+
+    runner = make_runner(tmp_path, checkpoint=dict(max_keep_ckpts=1))
+    runner.register_hook(Diverges())
+    message = rf'iter_6.pth is not written: 1 of 2 parameters .*\(linear.weight\). .* checkpoint is {tmp_path}/iter_4'
+    with pytest.raises(FloatingPointError, match=message):
+        runner.train()
+    assert is_whole(tmp_path / 'iter_4.pth') and not (tmp_path / 'iter_6.pth').exists()
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_4.pth')

@@ -22,18 +22,18 @@ from mmmaskformer.hosts.config_check import CheckConfigHook, other_batch, unread
         ('val_evaluater', 'val_evaluator'),
     ],
 )
-def test_misspelt_keys_are_reported_with_what_was_meant(key, meant):
+def test_misspelt_keys_are_reported_with_a_suggestion(key, meant):
     [text] = unread_keys({key: 1, meant: 2, 'my_own_name': 3})
-    assert text == f"config: nothing reads the key '{key}'. Fix: if it was to be '{meant}', correct its spelling."
+    assert text == f"config: nothing reads the key '{key}'. Fix: if '{meant}' is meant, correct the spelling."
 
 
-def test_keys_of_dicts_that_are_passed_over_are_reported():
+def test_unused_keys_of_dicts_are_reported():
     cfg = dict(auto_scale_lr=dict(enabled=True, base_batch_size=8), env_cfg=dict(cudnn_benchmark=True))
     [text] = unread_keys(cfg)
     assert "'auto_scale_lr.enabled'; expected one of ['base_batch_size', 'enable']" in text
 
 
-def test_no_variable_of_a_shipped_config_is_taken_for_a_mistake():
+def test_no_variable_of_a_shipped_config_is_reported():
     files = sorted(ROOT.glob('configs/**/*.py'))
     statements = [node for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.Assign)]
     names = {target.id for node in statements for target in node.targets if isinstance(target, ast.Name)}
@@ -41,7 +41,7 @@ def test_no_variable_of_a_shipped_config_is_taken_for_a_mistake():
 
 
 @pytest.mark.parametrize('key', ['max_iters', 'val_interval'])
-def test_a_training_run_of_nothing_is_refused(key):
+def test_a_training_run_without_data_is_refused(key):
     train_cfg = dict(max_iters=5, val_interval=5) | {key: 0}
     runner = SimpleNamespace(cfg=ConfigDict(train_cfg=train_cfg), train_loop=SimpleNamespace(**train_cfg))
     with pytest.raises(ValueError, match=rf'^train_cfg\.{key}: found 0, expected a whole number of at least 1$'):

@@ -56,7 +56,7 @@ def log_of(config) -> list[str]:
     return next(Path(config.work_dir).rglob('*.log')).read_text().splitlines()
 
 
-def test_training_tells_what_train_and_validation_lack(config):
+def test_training_reports_classes_that_train_and_validation_lack(config):
     Runner.from_cfg(config).train()
     lines = [line for line in log_of(config) if 'WARNING' in line and '255' in line]
     for where in ('train_dataloader', 'val_dataloader'):
@@ -100,18 +100,18 @@ class Images:
 def test_images_of_one_name_in_one_folder_are_refused(tmp_path):
     images = Images('data/a/0.jpg', 'data/b/0.jpg', 'data/a/0.png')
     metric = SemanticMetric(output_dir=str(tmp_path))
-    with pytest.raises(ValueError, match=r'SemanticMetric .* of data/a/0\.jpg and data/a/0\.png to one file, a/0\.png'):
+    with pytest.raises(ValueError, match=r'data/a/0\.jpg and data/a/0\.png to the same file, a/0\.png'):
         name_results(images, [metric])
     name_results(images, [SemanticMetric()])
 
 
-def test_metrics_that_write_side_by_side_are_refused_before_the_test(tmp_path):
+def test_metrics_that_write_the_same_files_are_refused_before_the_test(tmp_path):
     images = Images('data/a/0.jpg', 'data/b/0.jpg')
     host = SimpleNamespace(output_dir=str(tmp_path))
-    with pytest.raises(ValueError, match=r'to one file, 0\.png\. Fix: .*mmmaskformer\.SemanticMetric and'):
+    with pytest.raises(ValueError, match=r'to the same file, 0\.png\. Fix: .*mmmaskformer\.SemanticMetric and'):
         name_results(images, [host])
     host_panoptic = SimpleNamespace(tmp_dir=None, seg_out_dir=str(tmp_path))
-    with pytest.raises(ValueError, match=r'to one file, 0\.png\. Fix: .*mmmaskformer\.PanopticMetric keep the folders'):
+    with pytest.raises(ValueError, match=r'to the same file, 0\.png\. Fix: .*mmmaskformer\.PanopticMetric keep'):
         name_results(images, [host_panoptic])
     name_results(images, [SimpleNamespace(tmp_dir=tmp_path, seg_out_dir=str(tmp_path))])  # compares at once
     name_results(images, [PanopticMetric(outfile_prefix=str(tmp_path / 'result'))])  # keeps the folders by itself

@@ -153,7 +153,7 @@ def test_mmdetection_has_the_things_first(panoptic, log):
     name = 'panoptic_head.classifier.class_embed.bias'
     assert not torch.equal(theirs['state_dict']['panoptic_head.cls_embed.bias'], own['state_dict'][name])
     init_detector(str(panoptic.config), str(panoptic.foreign['host.pth']), device='cpu')
-    assert 'classes put in the order of the model' in log()[0]
+    assert 'classes reordered for the model' in log()[0]
 
 
 @pytest.mark.parametrize('name', ['official.pkl', 'host.pth'])
@@ -219,7 +219,7 @@ def test_a_converted_checkpoint_alone_is_enough(semantic, panoptic, tmp_path):
 def test_another_backbone_and_other_classes_are_refused(semantic, tmp_path):
     text = semantic.config.read_text()
     (tmp_path / 'deeper.py').write_text(text.replace('depth=18', 'depth=34'))
-    message = r'official\.pkl: it is .*its backbone is ResNet-18, the model has a ResNet of .* Fix: give the config'
+    message = r'official\.pkl: it is .*its backbone is ResNet-18, but the model has a ResNet of .* Fix: give a config'
     with pytest.raises(ValueError, match=message):
         init_model(str(tmp_path / 'deeper.py'), str(semantic.foreign['official.pkl']), 'cpu')
     (tmp_path / 'more.py').write_text(text + "\nmodel['decode_head'].update(num_classes=7)\n")
@@ -285,7 +285,7 @@ def test_names_of_the_zoo_in_the_scripts_of_the_hosts(semantic, panoptic, zoo, t
     options = ['--work-dir', 'run', '--cfg-options', 'load_from=zoo://things', 'train_cfg.val_interval=2']
     monkeypatch.setenv('MMMASKFORMER_OFFLINE', '1')
     failed = run_tool('mmdet', 'train.py', panoptic.config, *options, cwd=tmp_path, check=False)
-    assert f'put it there: {zoo.cache}/things/original/config.json' in failed
+    assert f'save it as {zoo.cache}/things/original/config.json' in failed
     monkeypatch.delenv('MMMASKFORMER_OFFLINE')
     out = run_tool('mmdet', 'train.py', panoptic.config, *options, cwd=tmp_path)
     assert 'are not in it' not in out and (tmp_path / 'run/iter_1.pth').is_file()

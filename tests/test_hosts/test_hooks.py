@@ -197,18 +197,18 @@ def test_both_heads_of_a_detector_are_checked(key):
 
 def test_heads_of_mmdetection_that_count_their_things_are_checked():
     stock = SimpleNamespace(num_classes=3, num_things_classes=1, num_stuff_classes=2)
-    message = "class 0 'road' is stuff, but a thing in model.panoptic_fusion_head, whose .* takes the first classes"
+    message = "class 0 'road' is stuff, but a thing in model.panoptic_fusion_head, whose .* assumes that things"
     with pytest.raises(ValueError, match=message):
         check('val', make_detector_runner(panoptic_fusion_head=stock))
 
 
-def test_datasets_and_models_without_classes_are_left_alone():
+def test_datasets_and_models_without_classes_are_not_checked():
     runner = SimpleNamespace(model=SimpleNamespace(), train_dataloader=SimpleNamespace(dataset=object()))
     CheckClassesHook().before_train(runner)
 
 
 @pytest.mark.parametrize('theirs, ours', [('decode_head', 'panoptic_head'), ('panoptic_head', 'decode_head')])
-def test_the_weights_of_one_host_go_into_the_head_of_the_other(theirs, ours):
+def test_weights_of_one_host_load_into_the_head_of_the_other(theirs, ours):
     runner = SimpleNamespace(model=SimpleNamespace(**{ours: object()}))
     weights = {'backbone.stem': 1, f'{theirs}.classifier.class_embed.bias': 2, f'{theirs}.conv_seg.weight': 3}
     checkpoint = dict(state_dict=dict(weights))
@@ -264,7 +264,7 @@ def test_weights_by_class_name_are_looked_up_before_training():
     data = dict(zip(('inputs', 'data_samples'), map(list, zip(hosts.make_sample((64, 96), num_classes=3), strict=True)),
                     strict=True))  # fmt: skip
     data = model.data_preprocessor(data, training=True)
-    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is not known. Fix: keep"):
+    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is unknown. Fix: keep"):
         model.loss(**data)
     runner = make_runner('train')
     runner.model = model

@@ -67,7 +67,7 @@ def test_a_skipped_step_changes_nothing_and_the_next_one_trains(monkeypatch):
     assert log == []
     found = trained(batch((1,)), batch(), batch((0, 2)), batch())
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
-    assert log[0].startswith('iteration 1: image 1 of the batch (images/1.jpg) holds inf or NaN: the step is skipped')
+    assert log[0].startswith('iteration 1: inf or NaN in image 1 of the batch (images/1.jpg): the step is skipped')
     assert 'image 0 of the batch (images/0.jpg), image 2 of the batch (images/2.jpg)' in log[1]
     assert log[2] == '2 training steps were skipped because of images that hold inf or NaN.'
 

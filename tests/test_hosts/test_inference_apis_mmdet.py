@@ -129,7 +129,7 @@ def test_path_array_and_lists(model, saved, paths):
     require_equal([codes_of(inference_detector(model, array)) for array in arrays], saved)
 
 
-def test_other_results_come_along(model, saved, paths):
+def test_further_results_are_returned(model, saved, paths):
     found = inference_detector(model, paths)
     for one, other in zip(found, saved.results, strict=True):
         assert torch.equal(one.pred_sem_seg.sem_seg, other['pred_sem_seg']['sem_seg'])
@@ -167,7 +167,7 @@ def test_inferencer_from_the_config_in_the_checkpoint(saved, paths, without_pano
     require_equal([codes_of(sample) for sample in inference_detector(model, paths)], saved)
 
 
-def test_inferencer_warns_of_nothing(saved, paths, without_panopticapi, tmp_path):
+def test_the_inferencer_gives_no_warnings(saved, paths, without_panopticapi, tmp_path):
     with warnings_in_force() as found:
         inferencer = without_panopticapi.DetInferencer(weights=str(saved.checkpoint), device='cpu')
         inferencer(paths, batch_size=2, out_dir=str(tmp_path))
@@ -247,7 +247,7 @@ def test_results_of_arrays_are_saved(inferencer, saved, paths, tmp_path):
 
 
 @pytest.mark.parametrize('weights', [None, 'bare'])
-def test_classes_are_those_of_the_config_where_no_checkpoint_tells_them(
+def test_classes_are_those_of_the_config_if_the_checkpoint_has_none(
     saved, paths, weights, without_panopticapi, tmp_path
 ):
     if weights is not None:

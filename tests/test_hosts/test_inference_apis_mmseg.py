@@ -83,7 +83,7 @@ def test_model_from_the_config_in_the_checkpoint(saved, paths):
     require_equal([inferencer(path)['predictions'] for path in paths], saved)
 
 
-def test_inferencer_warns_of_nothing(saved, paths, tmp_path):
+def test_the_inferencer_gives_no_warnings(saved, paths, tmp_path):
     with warnings_in_force() as found:
         inferencer = MMSegInferencer(None, str(saved.checkpoint), device='cpu')
         inferencer(paths, batch_size=2, out_dir=str(tmp_path))

@@ -70,7 +70,7 @@ def test_masks_are_padded_where_only_some_batches_have_them():
 
 @pytest.mark.parametrize('augment', RESIZE, ids=lambda augment: augment['type'])
 @pytest.mark.parametrize('sample', [panoptic_sample, instance_sample])
-def test_what_resizes_the_images_alone_is_refused_by_name(augment, sample):
+def test_augmentations_that_resize_only_images_are_refused(augment, sample):
     with pytest.raises(ValueError, match=f'{augment["type"]}, which resizes images and boxes'):
         preprocessed(augment, sample())
 

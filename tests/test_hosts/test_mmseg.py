@@ -74,7 +74,7 @@ def test_augmented_labels_equal_those_of_the_stock_class(test_cfg):
 
 @torch.no_grad()
 @pytest.mark.parametrize('change', [dict(test_cfg=dict(mode='whole', inference='general')), dict(samples=None)])
-def test_what_needs_scores_is_left_to_the_host(change):
+def test_inference_that_needs_scores_uses_the_hosts_code(change):
     stock, ours = make_pair(change.get('test_cfg'))
     image, sample = hosts.make_sample((64, 96))
     data = stock.data_preprocessor(dict(inputs=[image], data_samples=[sample]))
@@ -118,7 +118,7 @@ def make_fcn(segmentor, test_cfg):
 @torch.no_grad()
 @pytest.mark.parametrize('test_cfg', [dict(mode='whole'), SLIDE])
 @pytest.mark.parametrize('augmented', [False, True])
-def test_another_head_is_left_to_the_host(test_cfg, augmented):
+def test_another_head_uses_the_hosts_code(test_cfg, augmented):
     results = []
     for name in NAMES:
         model = make_fcn(name, test_cfg)
@@ -207,7 +207,7 @@ def test_labels_are_the_same_where_gradients_are_recorded(test_cfg, augmented):
 
 
 @torch.no_grad()
-def test_inputs_padded_at_the_left_are_left_to_the_host():
+def test_inputs_padded_at_the_left_use_the_hosts_code():
     stock, ours = make_pair()
     image, sample = hosts.make_sample((64, 96), ori_shape=(60, 80), img_padding_size=(10, 6, 3, 1))
     inputs = stock.data_preprocessor(dict(inputs=[image], data_samples=[sample.clone()]))['inputs']

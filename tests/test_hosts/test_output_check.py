@@ -80,6 +80,15 @@ def test_outputs_that_can_be_written(folder):
     assert not Path(folder / 'new').exists()
 
 
+def test_a_folder_to_draw_into(folder):
+    hook = SimpleNamespace(draw=True, test_out_dir=str(folder / 'file'))
+    nothing = SimpleNamespace(hooks=[hook], work_dir='work', timestamp='now', _val_loop=None, _test_loop=None)
+    with pytest.raises(FileExistsError, match='test_out_dir: .*file: found a file, expected a folder'):
+        CheckOutputsHook().before_run(nothing)
+    hook.draw = False
+    CheckOutputsHook().before_run(nothing)
+
+
 @pytest.mark.parametrize(
     ('host', 'kind', 'out', 'message'),
     [
@@ -87,7 +96,7 @@ def test_outputs_that_can_be_written(folder):
         ('mmseg', 'semantic', 'file', r'SemanticMetric.output_dir: file: found a file'),
     ],
 )
-def test_out_of_the_hosts_scripts(kinds, folder, host, kind, out, message):
+def test_out_option_of_the_hosts_scripts(kinds, folder, host, kind, out, message):
     config, checkpoint = kinds[kind]
     printed = run_tool(host, 'test.py', config, checkpoint, '--out', out, cwd=folder, check=False)
     assert f'FileExistsError: {message}'.replace('\\', '') in printed

@@ -8,7 +8,7 @@ IMAGES = ('d/a/x.png', 'd/b/x.png', 'c/b/x.png', 'b/x.png', 'x.png', '/x.png')
 OWN = ('x.png', 'b_x.png', 'c_b_x.png', '2_b_x.png', '2_x.png', '3_x.png')
 
 
-def test_names_for_the_backends_and_files_are_told_apart():
+def test_names_for_the_backends_and_files_are_distinguished():
     backend, files = PictureFiles(), PictureFiles()
     for _ in range(2):  # the same image gets the same file again
         for step, (image, own) in enumerate(zip(IMAGES, OWN, strict=True)):
@@ -24,7 +24,7 @@ def test_other_steps_and_folders_are_no_conflict():
         assert files.distinct('x', f'out{IMAGES.index(image)}/x.png', 0, dict(img_path=image))[1].endswith('/x.png')
 
 
-def test_names_of_the_callers_own_stay():
+def test_names_given_by_the_caller_are_kept():
     files = PictureFiles()
     for image in IMAGES:
         assert files.distinct('val_img', None, 0, dict(img_path=image)) == ('val_img', None)

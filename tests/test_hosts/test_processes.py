@@ -148,20 +148,34 @@ def compare_with_the_published_class_loss(joined, data, folder):
 def with_torchrun(*arguments, cwd):
     """Run ``SCRIPT ARGUMENTS --launcher pytorch`` as torchrun does on the command line."""
     options = ['--nproc_per_node', '2', '--master_port', str(free_port())]
-    return runs.run('-m', 'torch.distributed.run', *options, *arguments, '--launcher', 'pytorch', cwd=cwd)
+    return runs.run_before_hosts('-m', 'torch.distributed.run', *options, *arguments, '--launcher', 'pytorch', cwd=cwd)
 
 
-def test_two_processes_without_a_gpu_are_resumed_as_if_never_interrupted(scenes, tmp_path):
+def test_two_resumed_processes_without_a_gpu_equal_uninterrupted_ones(scenes, tmp_path):
     config = runs.write_config(tmp_path / 'config.py', scenes, iters=4)
     start = [host_tools.script('mmseg', 'train.py'), str(config), '--work-dir']
     ranks.run_ranks(*start, 'whole', cwd=tmp_path)
     ranks.run_ranks(*start, 'parts', '--cfg-options', 'train_cfg.max_iters=2', cwd=tmp_path)
+    shutil.copytree(tmp_path / 'parts', tmp_path / 'changed')
     done = with_torchrun(*start, 'parts', '--resume', cwd=tmp_path)
     output = done.stdout + done.stderr
     assert output.count('No GPU is visible: 2 processes run on the CPU, with the backend gloo') == 1
     assert 'Iter(val) [2/2]' in output
     whole, parts = (torch.load(tmp_path / name / 'iter_4.pth')['state_dict'] for name in ('whole', 'parts'))
     assert whole.keys() == parts.keys() and all(torch.equal(parts[key], value) for key, value in whole.items())
+    resume = [*start, 'changed', '--resume', '--cfg-options']
+    # the joined batch in one process, then in two again, of other batches
+    one = runs.run_script(*resume, 'train_dataloader.batch_size=4', cwd=tmp_path)
+    two = ranks.run_ranks(*resume, 'train_cfg.max_iters=6', 'train_dataloader.batch_size=1', cwd=tmp_path)
+    assert '2 the run had 2 processes; from here on it has 1 process. Its losses differ from' in output_of(one)
+    assert 'samples per iteration' not in output_of(one)
+    assert '4 the run had 1 process; from here on it has 2 processes. Its losses differ from' in output_of(two)
+    assert '4 the run saw 4 samples per iteration of a dataset of 3; from here on it sees 2 of 3' in output_of(two)
+    assert (tmp_path / 'changed/iter_6.pth').is_file()
+
+
+def output_of(done) -> str:
+    return done.stdout + done.stderr
 
 
 def test_a_sharded_model_trains_as_a_replicated_one(scenes, tmp_path):

@@ -57,7 +57,7 @@ def resume(work_dir, **kwargs):
     return runner
 
 
-def test_the_loop_of_the_maintained_fork_skips_what_is_not_read():
+def test_the_loop_of_the_maintained_fork_skips_unread_data():
     batches = _AfterSkipping(iter(['third', 'fourth']), 2)
     batches.skip_iter(2)
     assert list(batches) == ['third', 'fourth']
@@ -66,12 +66,12 @@ def test_the_loop_of_the_maintained_fork_skips_what_is_not_read():
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_a_resumed_run_sees_the_same_images_and_learns_the_same(copy, told, uninterrupted, workers):
+def test_a_resumed_run_has_the_same_images_and_weights(copy, told, uninterrupted, workers):
     runner = resume(copy(4), workers=workers)
     assert len(runner.model.seen) == 4
     assert torch.equal(torch.stack(runner.model.seen), torch.stack(uninterrupted[1][4:]))
     assert torch.equal(final_weights(runner), uninterrupted[2])
-    assert 'The data loader starts at iteration 4; nothing is read again.' in told
+    assert 'The data loader starts at iteration 4; no data are read again.' in told
 
 
 @pytest.mark.parametrize('seed', [None, 6])
@@ -87,14 +87,14 @@ def test_data_of_another_seed_are_reported(copy, told):
     assert any('The interrupted run had the seed 5' in line and 'randomness.seed=5' in line for line in told)
 
 
-def test_the_data_of_a_seed_of_their_own_keep_it(copy):
+def test_data_with_their_own_seed_keep_it(copy):
     runner = make_runner(copy(4), resume=True, seed=6)
     runner.train_dataloader.sampler.seed = 7
     runner.train()
     assert runner.seed == 5 and runner.train_dataloader.sampler.seed == 7
 
 
-def test_with_another_batch_size_the_data_go_on_where_they_were(copy, uninterrupted):
+def test_another_batch_size_continues_with_the_unused_data(copy, uninterrupted):
     first = resume(copy(4), batch=1, iters=6)
     assert torch.equal(torch.cat(first.model.seen), uninterrupted[1][4])
     second = resume(Path(first.work_dir), iters=8)
@@ -103,7 +103,23 @@ def test_with_another_batch_size_the_data_go_on_where_they_were(copy, uninterrup
     assert 'Until iteration 4 the run saw 2 samples per iteration of a dataset of 7; from here on it sees 1 of 7' in log
 
 
-def test_nothing_is_read_again(copy, monkeypatch):
+@pytest.mark.parametrize('before, is_told', [(None, False), (1, False), (3, True)])
+def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is_told):
+    """Also where they see as many samples together, so that the data are the same; old checkpoints do not know it."""
+    work_dir = copy(4)
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    seen = checkpoint['message_hub']['runtime_info']['seen_data']
+    assert seen.pop('processes') == 1
+    seen |= {} if before is None else dict(processes=before)
+    torch.save(checkpoint, work_dir / 'iter_4.pth')
+    runner = resume(work_dir)
+    assert torch.equal(torch.stack(runner.model.seen), torch.stack(uninterrupted[1][4:]))
+    log = '\n'.join(path.read_text() for path in work_dir.rglob('*.log'))
+    told = 'the run had 3 processes; from here on it has 1 process. Its losses differ from an uninterrupted run'
+    assert (told in log) == is_told == ('from here on it has' in log)
+
+
+def test_no_data_are_read_again(copy, monkeypatch):
     work_dir, read = copy(6), []
     runner = make_runner(work_dir, resume=True)
     dataset = runner.train_dataloader.dataset
@@ -124,29 +140,27 @@ def test_wrapped_data_are_the_same_after_a_resume(tmp_path):
     assert torch.equal(torch.stack(resumed.model.seen), torch.stack(whole.model.seen[4:]))
 
 
-def test_other_samplers_read_again_and_say_so(copy, told):
+def test_other_samplers_read_data_again_and_report_it(copy, told):
     resume(copy(6), sampler='InfiniteSampler')
-    assert any(
-        'iterations are read again to skip them. Faster: train_dataloader.sampler.type=' in line for line in told
-    )
+    assert any('read again in order to skip them. Faster: train_dataloader.sampler.type=' in line for line in told)
 
 
 @pytest.mark.parametrize(
     'pointer', [None, '', 'iter_9.pth', 'nowhere/iter_9.pth', 'nowhere/iter_8.pth'], ids=lambda value: repr(value)
 )
-def test_the_newest_checkpoint_of_the_folder_is_taken(copy, told, pointer):
+def test_the_newest_checkpoint_of_the_folder_is_used(copy, told, pointer):
     work_dir = copy(2, 4, pointer=pointer)
     assert len(resume(work_dir).model.seen) == 4
-    assert f'{work_dir}/iter_4.pth is the newest whole checkpoint of this run' in '\n'.join(told)
+    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(told)
 
 
 @pytest.mark.parametrize('length', [0.5, 0.999, 0])
-def test_a_broken_newest_checkpoint_is_passed_over(copy, told, length):
+def test_a_damaged_newest_checkpoint_is_skipped(copy, told, length):
     work_dir = copy(2, 4, pointer='iter_4.pth')
     content = (work_dir / 'iter_4.pth').read_bytes()
     (work_dir / 'iter_4.pth').write_bytes(content[: int(length * len(content))])
     assert len(resume(work_dir).model.seen) == 6
-    assert f'{work_dir}/iter_2.pth is the newest whole checkpoint of this run (iter_4.pth broken).' in told
+    assert f'{work_dir}/iter_2.pth is the newest complete checkpoint of this run (iter_4.pth broken).' in told
 
 
 def test_a_flipped_bit_is_found(copy):
@@ -154,23 +168,23 @@ def test_a_flipped_bit_is_found(copy):
     content = bytearray((work_dir / 'iter_4.pth').read_bytes())
     content[len(content) // 3] ^= 8
     (work_dir / 'iter_4.pth').write_bytes(content)
-    with pytest.raises(ValueError, match=r'none of the checkpoints iter_4.pth is whole.* Fix: remove them'):
+    with pytest.raises(ValueError, match=r'none of the checkpoints iter_4.pth is complete.* Fix: remove them'):
         resume(work_dir)
 
 
-def test_a_chosen_older_checkpoint_of_the_folder_is_taken(copy, told):
+def test_a_chosen_older_checkpoint_of_the_folder_is_used(copy, told):
     assert len(resume(copy(2, 4, pointer='iter_2.pth')).model.seen) == 6
-    assert any('names iter_2.pth, though there are iter_4.pth, which are older' in line for line in told)
+    assert any('names iter_2.pth, although iter_4.pth exist and are older' in line for line in told)
 
 
-def test_a_pointer_that_is_older_than_the_newest_checkpoint_is_passed_over(copy, told):
+def test_an_outdated_last_checkpoint_file_is_ignored(copy, told):
     work_dir = copy(2, 4, pointer='iter_2.pth')
     os.utime(work_dir / 'last_checkpoint', (1, 1))
     assert len(resume(work_dir).model.seen) == 4
-    assert f'{work_dir}/iter_4.pth is the newest whole checkpoint of this run' in '\n'.join(told)
+    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(told)
 
 
-def test_a_copied_work_dir_leaves_the_original_alone(tmp_path, uninterrupted):
+def test_a_copied_work_dir_does_not_change_the_original(tmp_path, uninterrupted):
     original = tmp_path / 'original'
     runner = make_runner(original)
     runner.train_loop._max_iters = 4  # stopped early
@@ -196,10 +210,10 @@ def test_without_a_checkpoint_the_run_starts_from_load_from(copy, told, uninterr
     assert any(f'it starts from the weights of load_from={start}' in line for line in told)
 
 
-def test_the_runs_own_checkpoint_wins_over_load_from(copy, told, uninterrupted):
+def test_the_checkpoint_of_the_run_has_precedence_over_load_from(copy, told, uninterrupted):
     runner = resume(copy(4), load_from=str(uninterrupted[0] / 'iter_8.pth'))
     assert len(runner.model.seen) == 4
-    assert any('iter_4.pth. load_from=' in line and 'is not used' in line for line in told)
+    assert any('iter_4.pth. load_from=' in line and 'is ignored' in line for line in told)
 
 
 def test_a_load_from_inside_the_work_dir_is_resumed(copy):
@@ -207,10 +221,10 @@ def test_a_load_from_inside_the_work_dir_is_resumed(copy):
     assert len(resume(work_dir, load_from=str(work_dir / 'iter_2.pth')).model.seen) == 6
 
 
-def test_a_run_without_anything_to_resume_says_so(copy, told):
+def test_a_run_without_a_checkpoint_to_resume_reports_it(copy, told):
     work_dir = copy()
     assert len(resume(work_dir, iters=1).model.seen) == 1
-    assert told == [f'There is no checkpoint of this run in {work_dir} to resume from: it starts at iteration 0.']
+    assert told == [f'There is no checkpoint of this run in {work_dir} to resume from; it starts at iteration 0.']
 
 
 @pytest.mark.parametrize(
@@ -229,7 +243,7 @@ def test_files_without_the_state_of_a_run_are_refused(copy, drop, message):
         resume(work_dir)
 
 
-def test_bare_weights_are_refused(copy):
+def test_files_of_weights_only_are_refused(copy):
     work_dir = copy()
     torch.save(dict(weight=torch.ones(2)), work_dir / 'iter_4.pth')
     with pytest.raises(ValueError, match='holds no iteration, no optimizer state, no learning-rate schedule'):
@@ -246,7 +260,7 @@ def test_safetensors_are_named(copy, tmp_path, how):
 
 
 @pytest.mark.parametrize('step', [3, 6, 8])
-def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, told, uninterrupted, step):
+def test_an_interrupted_validation_is_run_first(tmp_path, told, uninterrupted, step):
     """Killed in the validation after an iteration, the last one included, or before the result was saved."""
     work_dir = tmp_path / 'work'
 
@@ -265,7 +279,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, told, uninterrup
     with pytest.raises(Killed):
         runner.train()
     resumed = resume(work_dir, checkpoint=dict(interval=1))
-    assert f'The validation after iteration {step} did not finish: it is run now.' in told
+    assert f'The validation after iteration {step} did not finish; running it now.' in told
     assert torch.equal(final_weights(resumed), uninterrupted[2])
     best = [path.name for path in work_dir.glob('best_*.pth')]
     assert best == ['best_mIoU_iter_6.pth']
@@ -298,10 +312,10 @@ def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, pan
     first = runs.run_script(*arguments, 'train_cfg.max_iters=2', cwd=tmp_path)
     out = first.stdout + first.stderr
     assert 'it starts from the weights of load_from=other/iter_2.pth' in out
-    assert 'its weights go into the' in out and 'Iter(train) [1/2]' in out
+    assert 'its weights are loaded into the' in out and 'Iter(train) [1/2]' in out
     second = runs.run_script(*arguments, cwd=tmp_path)
     out = second.stdout + second.stderr
-    assert 'mine/iter_2.pth. load_from=other/iter_2.pth is not used' in out
+    assert 'mine/iter_2.pth. load_from=other/iter_2.pth is ignored' in out
     assert 'resumed epoch: 0, iter: 2' in out and 'Iter(train) [3/4]' in out
     assert {path.name: path.read_bytes() for path in (tmp_path / 'other').glob('*.pth')} == before
 
@@ -337,7 +351,7 @@ def test_a_checkpoint_within_an_epoch_is_resumed_exactly(tmp_path, uninterrupted
 
 
 @pytest.mark.parametrize('batch, seen', [(1, 1), (4, 1)])
-def test_an_epoch_goes_on_with_another_batch_size(tmp_path, uninterrupted_epochs, batch, seen):
+def test_an_epoch_continues_with_another_batch_size(tmp_path, uninterrupted_epochs, batch, seen):
     by_iteration = dict(by_epoch=False, interval=2, max_keep_ckpts=-1)
     make_runner(tmp_path / 'a', iters=3, by_epoch=True, checkpoint=by_iteration).train()
     (tmp_path / 'b').mkdir()
@@ -358,20 +372,20 @@ def test_an_older_checkpoint_of_epochs_of_another_length_is_refused(tmp_path, un
     checkpoint = torch.load(uninterrupted_epochs[0] / 'epoch_1.pth', weights_only=True)
     checkpoint['message_hub']['runtime_info'].pop('seen_data')
     torch.save(checkpoint, tmp_path / 'epoch_1.pth')
-    with pytest.raises(ValueError, match=r'iteration 4 belongs to epoch 2, but epochs have 1 iterations now.*Fix'):
+    with pytest.raises(ValueError, match=r'iteration 4 is of epoch 2, but epochs now have 1 iterations.*Fix'):
         resume(tmp_path, iters=3, by_epoch=True, batch=7)
 
 
-def test_other_samplers_by_epoch_say_what_differs_or_refuse(tmp_path, told):
+def test_other_samplers_by_epoch_report_differences_or_are_refused(tmp_path, told):
     settings = dict(iters=2, by_epoch=True, sampler='DefaultSampler')
     make_runner(tmp_path / 'a', checkpoint=dict(interval=1), **settings).train()
     (tmp_path / 'a/epoch_2.pth').unlink()
     resume(tmp_path / 'a', **settings)
-    assert any('the augmentation draws other numbers' in line for line in told)
+    assert any('the augmentation uses other random numbers' in line for line in told)
     by_iteration = dict(by_epoch=False, interval=3, max_keep_ckpts=-1)
     make_runner(tmp_path / 'b', checkpoint=by_iteration, **settings).train()
     (tmp_path / 'b/iter_8.pth').unlink()
-    with pytest.raises(ValueError, match=r'iteration 6 lies within epoch 2, after 2 of 4 iterations.*ResumableSampler'):
+    with pytest.raises(ValueError, match=r'iteration 6 was saved within epoch 2, after 2 of 4 .*ResumableSampler'):
         resume(tmp_path / 'b', checkpoint=by_iteration, **settings)
 
 

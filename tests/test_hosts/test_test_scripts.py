@@ -118,7 +118,7 @@ def test_mmdet_options_as_the_readme_prints_them(kinds, folder):
         'mmdet', 'test.py', config, checkpoint, '--work-dir', 'options', '--cfg-options',
         'test_evaluator.outfile_prefix=server/test', 'test_evaluator.format_only=True', cwd=folder,
     )  # fmt: skip
-    assert (folder / 'server/test.panoptic.json').is_file() and "['SemanticMetric'] of `also` are left out" in out
+    assert (folder / 'server/test.panoptic.json').is_file() and "['SemanticMetric'] in `also` are skipped" in out
 
 
 @pytest.mark.parametrize('kind', ['panoptic', 'instance'])
@@ -128,7 +128,7 @@ def test_mmdet_tta(kinds, folder, kind):
     assert (
         'panoptic/PQ' in out
         if kind == 'panoptic'
-        else "asks for ['instance'], which test-time augmentation does not give; expected" in out
+        else "has ['instance'], which test-time augmentation does not support; expected" in out
     )
 
 

@@ -3,7 +3,6 @@
 The hosts' own train.py runs in this process, unmodified, on toy versions of shipped configs.
 """
 
-import gc
 import json
 import math
 import re
@@ -79,14 +78,6 @@ class KeepRunnerHook(Hook):
 
     def before_train(self, runner) -> None:
         KeepRunnerHook.runners[:] = [runner]
-
-
-@pytest.fixture(scope='module', autouse=True)
-def frozen_heap():
-    """mmengine collects garbage for every dataset; the modules need not be searched each time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope='module')
@@ -303,7 +294,7 @@ def renumbered(root: Path) -> str:
 
 
 @pytest.mark.parametrize('type_', ['mmengine.ConcatDataset', 'mmdet.ConcatDataset'])
-def test_files_that_number_the_classes_otherwise_are_concatenated(data, type_):
+def test_files_with_other_category_ids_are_concatenated(data, type_):
     root = data['panoptic']
     classes = {key: scenes.METAINFO[key] for key in ('classes', 'isthing')}
     steps = [dict(type='mmcv.LoadImageFromFile'), dict(type='mmmaskformer.LoadPanopticAnnotations')]
@@ -364,7 +355,7 @@ def test_mosaics_of_instances_train(train, data):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_mixing_that_parts_image_and_annotations_is_named(train, data, kind):
+def test_mixing_that_does_not_transform_annotations_is_named(train, data, kind):
     loads = {'semantic': LOAD_SEMANTIC, 'panoptic': LOAD_PANOPTIC, 'instance': 'load'}[kind]
     pack = {'semantic': 'mmseg.PackSegInputs', 'panoptic': 'mmmaskformer.PackPanopticInputs',
             'instance': 'mmdet.PackDetInputs'}[kind]  # fmt: skip

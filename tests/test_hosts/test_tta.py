@@ -94,7 +94,7 @@ def test_one_panoptic_view_gives_the_scores_of_no_augmentation():
     assert torch.equal(tta.test_step(data)[0].pred_sem_seg.sem_seg, plain.pred_sem_seg.sem_seg)
 
 
-def test_results_that_views_cannot_give_are_refused_with_the_fix():
+def test_results_without_test_time_augmentation_are_refused_with_the_fix():
     with pytest.raises(ValueError, match=r"asks for \['detr', 'instance'\].*--cfg-options model.test_cfg.detr=None"):
         make_panoptic_tta(detr=dict(), instance=dict())
 

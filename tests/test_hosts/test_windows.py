@@ -34,7 +34,7 @@ def test_windows_without_sizes(settings):
     dict(mode='whole', crop_size=(32, 32), stride=(48, 48)),
     dict(semantic=dict()),
 ])  # fmt: skip
-def test_what_covers_every_image(test_cfg):
+def test_windows_that_cover_every_image(test_cfg):
     require_windows(test_cfg)
 
 

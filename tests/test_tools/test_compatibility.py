@@ -75,7 +75,7 @@ def test_results_go_into_the_table_and_the_environment_is_removed(tool, steps, t
     assert row['steps']['doctor']['passed']
 
 
-def test_an_interrupted_combination_goes_on_at_its_step(tool, steps, tmp_path, monkeypatch):
+def test_an_interrupted_combination_continues_at_its_step(tool, steps, tmp_path, monkeypatch):
     execute, done = tool.execute, []
 
     def interrupted(run, name):
@@ -111,7 +111,7 @@ def test_full_mmcv_is_offered_for_the_python_of_the_wheel_alone(tool):
 @pytest.mark.parametrize('stack, python, torch, numpy', [
     ('lite', '3.10', 'oldest', '1.26'), ('onedl', '3.13', 'newest', '2'), ('full', '3.11', 'given', '1.26')
 ])  # fmt: skip
-def test_what_is_installed_together(tool, stack, python, torch, numpy, tmp_path):
+def test_packages_of_a_combination(tool, stack, python, torch, numpy, tmp_path):
     wheel = tmp_path / 'mmcv-2.1.0-cp311-cp311-linux_x86_64.whl'
     args = argparse.Namespace(mmcv_wheel=str(wheel), mmcv_torch='2.13.0')
     run = tool.Run(tool.Combination(stack, python, torch, numpy), tmp_path, args)

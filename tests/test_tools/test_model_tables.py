@@ -64,7 +64,7 @@ def test_readme_prepares_trains_and_tests(name):
 
 
 @pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
-def test_metafile_says_what_the_config_does(model):
+def test_metafile_agrees_with_the_config(model):
     metadata, settings = model['Metadata'], settings_of(Config.fromfile(ROOT / model['Config']))
     assert (metadata['Batch Size'], metadata['Iterations']) == (settings['batch'], settings['iterations'])
     if 'Crop Size' in metadata:
@@ -82,7 +82,7 @@ def test_metafile_says_what_the_config_does(model):
         assert Path(metadata['Zoo Name']).name == Path(entry['config']).stem
 
 
-def test_a_stale_table_is_named_and_written_anew(tmp_path, capsys):
+def test_an_outdated_table_is_named_and_rewritten(tmp_path, capsys):
     shutil.copytree(CONFIGS / 'mapillary', tmp_path / 'mapillary')
     readme = tmp_path / 'mapillary/README.md'
     fresh = readme.read_text()

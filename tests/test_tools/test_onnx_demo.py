@@ -33,7 +33,7 @@ def rows(first: int, last: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(('first', 'last'), [(0, HEIGHT), (0, 30), (0, 2), (HEIGHT - 2, HEIGHT), (25, 40)])
-def test_names_are_written_whole_and_at_the_middle(demo, first, last):
+def test_names_are_written_completely_and_in_the_middle(demo, first, last):
     whole = written(demo, np.ones((300, 300), bool))
     name = written(demo, rows(first, last))
     assert name.sum() == whole.sum() > 0
@@ -48,12 +48,10 @@ def test_narrow_segments_get_no_name(demo):
     assert not written(demo, segment).any()
 
 
-def test_pictures_to_look_at_are_not_replaced(demo, tmp_path):
+def test_input_images_are_not_replaced(demo, tmp_path):
     for name in ('a.jpg', 'b.png'):
         Image.new('RGB', (4, 4)).save(tmp_path / name)
     assert demo.pictures(tmp_path / 'a.jpg', tmp_path / 'seen.jpg') == [(tmp_path / 'a.jpg', tmp_path / 'seen.jpg')]
     for source, out in ((tmp_path / 'a.jpg', tmp_path / '.' / 'a.jpg'), (tmp_path, tmp_path)):
-        with pytest.raises(
-            ValueError, match='is a picture to look at, which would be replaced. Fix: give another name'
-        ):
+        with pytest.raises(ValueError, match='is an input image, which would be replaced. Fix: give another name'):
             demo.pictures(source, out)

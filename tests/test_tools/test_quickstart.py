@@ -57,7 +57,7 @@ def test_a_failed_command_ends_with_its_message_and_its_status(tmp_path):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """A folder as the first command leaves it, with invented scores."""
+    """A folder as the first command leaves it, with made-up scores."""
     monkeypatch.chdir(tmp_path)
     write_scenes(tmp_path / 'data/scenes', 1, 1)
     scores = dict(semantic=dict(mIoU=82.51), panoptic={'panoptic/PQ': 60.77, 'mIoU': 87.4})
@@ -86,7 +86,7 @@ def test_the_next_commands_name_files_that_exist(results):
     assert len(named) == 4 and all((results.parent / word).exists() for word in named)
 
 
-def test_the_config_for_own_data_trains_on_the_scenes_as_it_stands(results):
+def test_the_config_for_own_data_trains_on_the_scenes_unchanged(results):
     summary['next_steps'](results)
     config = Config.fromfile(results / 'my_config.py')
     small = Config.fromfile(ROOT / 'configs/scenes/maskformer_tiny_1xb8-800_scenes.py')

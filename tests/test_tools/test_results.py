@@ -15,7 +15,6 @@ from mmengine.registry import MODELS, DefaultScope
 import mmmaskformer.registry  # noqa: F401  must come before the hosts where mmcv-lite is installed
 from mmmaskformer.apis.cli import sweep
 from mmmaskformer.apis.sweep_plan import cases_of, plan
-from mmmaskformer.apis.trained import parse_options
 
 FAMILIES = ('scenes', 'camvid')
 SCRIPT = ROOT / 'tools/results.sh'
@@ -58,11 +57,9 @@ def rows(request, tmp_path_factory) -> dict[str, tuple[str, Config]]:
     arguments = parser.parse_args(words[words.index('sweep') + 1 :])
     assert arguments.seeds == [0, 1, 2] and arguments.inference
     found = {}
-    for case in cases_of(arguments.config, arguments.key, arguments.values, arguments.case):
-        (run,) = plan([case], folder, common=arguments.cfg_options)
-        config = Config.fromfile(case.config)
-        config.merge_from_dict(parse_options(run.options))
-        found[case.name] = os.path.relpath(case.config, ROOT), config
+    cases = cases_of(arguments.key, arguments.values, arguments.case)
+    for run in plan(arguments.config, cases, folder, common=arguments.cfg_options):
+        found[run.case.name] = os.path.relpath(run.case.config or arguments.config, ROOT), run.config
     return found
 
 

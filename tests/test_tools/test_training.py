@@ -44,21 +44,20 @@ def scenes(tmp_path_factory):
 
 def test_mim_trains_and_tests_from_any_folder(tmp_path, scenes):
     config = runs.write_config(tmp_path / 'toy.py', scenes, iters=2)
-    arguments = ['-m', 'mim', 'train', 'mmsegmentation', str(config), '--gpus', '0', '--amp', '--resume']
-    out = runs.run(*arguments, cwd=tmp_path).stdout
+    arguments = ['train', 'mmsegmentation', str(config), '--gpus', '0', '--amp', '--resume']
+    out = runs.run_mim(*arguments, cwd=tmp_path).stdout
     assert 'Iter(train) [2/2]' in out and 'eta' in out and 'mIoU' in out and 'bfloat16 autocast' in out
     checkpoint = tmp_path / 'work_dirs/toy/iter_2.pth'
-    out = runs.run(
-        '-m', 'mim', 'test', 'mmsegmentation', str(config), '--checkpoint', str(checkpoint), '--gpus', '0', cwd=tmp_path
-    ).stdout
+    arguments = ['test', 'mmsegmentation', str(config), '--checkpoint', str(checkpoint), '--gpus', '0']
+    out = runs.run_mim(*arguments, cwd=tmp_path).stdout
     assert 'mIoU' in out and 'ring' in out
 
 
 def test_without_mim_and_with_test_time_augmentation(tmp_path, scenes):
     config = runs.write_config(tmp_path / 'toy.py', scenes, iters=2)
-    runs.run(str(runs.ROOT / 'tools/train.py'), str(config), '--work-dir', 'out', cwd=tmp_path)
-    tool = str(runs.ROOT / 'tools/test.py')
-    out = runs.run(tool, str(config), 'out/iter_2.pth', '--tta', '--work-dir', 'out/test', cwd=tmp_path).stdout
+    runs.run_before_hosts(str(runs.ROOT / 'tools/train.py'), str(config), '--work-dir', 'out', cwd=tmp_path)
+    arguments = [str(runs.ROOT / 'tools/test.py'), str(config), 'out/iter_2.pth', '--tta', '--work-dir', 'out/test']
+    out = runs.run_before_hosts(*arguments, cwd=tmp_path).stdout
     assert 'mIoU' in out
 
 
@@ -66,13 +65,13 @@ def test_panoptic_training_with_mim_prints_pq_and_starts_from_a_semantic_checkpo
     semantic = runs.write_config(tmp_path / 'semantic.py', scenes, iters=2)
     runs.run_script(str(runs.ROOT / 'tools/train.py'), str(semantic), '--work-dir', 'semantic', cwd=tmp_path)
     config = runs.write_config(tmp_path / 'toy.py', scenes, panoptic=True, iters=2)
-    out = runs.run(
-        '-m', 'mim', 'train', 'mmdet', str(config), '--cfg-options', 'load_from=semantic/iter_2.pth', cwd=tmp_path
-    ).stdout
-    assert 'The checkpoint has a decode_head: its weights go into the panoptic_head' in out
+    arguments = ['train', 'mmdet', str(config), '--cfg-options', 'load_from=semantic/iter_2.pth']
+    out = runs.run_mim(*arguments, cwd=tmp_path).stdout
+    assert 'The checkpoint has a decode_head: its weights are loaded into the panoptic_head' in out
     assert 'missing keys' not in out and 'panoptic/PQ' in out and 'mIoU' in out
     checkpoint = str(tmp_path / 'work_dirs/toy/iter_2.pth')
     options = ['--cfg-options', 'test_evaluator.classwise=True', f'test_evaluator.outfile_prefix={tmp_path}/result']
+    # with nothing forked: mim as users start it, and the script as mim starts it
     out = runs.run('-m', 'mim', 'test', 'mmdet', str(config), '--checkpoint', checkpoint, *options, cwd=tmp_path).stdout
     assert 'panoptic/PQ' in out and 'ring' in out
     written = json.loads((tmp_path / 'result.panoptic.json').read_text())
@@ -187,15 +186,13 @@ def test_mim_test_refuses_a_checkpoint_of_another_class_count(tmp_path, scenes):
     torch.save(
         {'state_dict': {'decode_head.classifier.class_embed.weight': torch.zeros(21, 16)}}, tmp_path / 'other.pth'
     )
-    process = runs.run(
-        '-m', 'mim', 'test', 'mmsegmentation', str(config), '--checkpoint', str(tmp_path / 'other.pth'),
-        cwd=tmp_path, check=False,
-    )  # fmt: skip
+    arguments = ['test', 'mmsegmentation', str(config), '--checkpoint', str(tmp_path / 'other.pth')]
+    process = runs.run_mim(*arguments, cwd=tmp_path, check=False)
     message = 'is for 20 classes, but the model has num_classes=9. Fix: set num_classes=20 to use this checkpoint'
     assert process.returncode == 1 and message in last_line(process)  # not mim's own traceback
 
 
-def test_without_mmcv_the_tools_say_so(tmp_path, scenes):
+def test_tools_report_a_missing_mmcv(tmp_path, scenes):
     config = runs.write_config(tmp_path / 'toy.py', scenes)
     (tmp_path / 'sitecustomize.py').write_text(HIDE_MMCV)
     process = runs.run(str(runs.ROOT / 'tools/train.py'), str(config), cwd=tmp_path, check=False, pythonpath=tmp_path)
@@ -207,6 +204,6 @@ def test_without_mmcv_the_tools_say_so(tmp_path, scenes):
     'arguments, message',
     [(['nowhere.py'], 'config nowhere.py: no such file'), ([], r'MMSegmentation or MMDetection')],
 )
-def test_tools_say_what_is_missing(tmp_path, arguments, message):
+def test_tools_report_missing_packages(tmp_path, arguments, message):
     process = runs.run(str(runs.ROOT / 'tools/train.py'), *arguments, cwd=tmp_path, check=False)
     assert process.returncode == 2 and message in process.stdout + process.stderr

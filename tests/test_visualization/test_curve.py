@@ -9,7 +9,7 @@ from PIL import Image
 pytest.importorskip('matplotlib')
 
 from mmmaskformer.visualization import curve  # noqa: E402
-from mmmaskformer.visualization.curve import metric_panels, plot_run, read_scalars  # noqa: E402
+from mmmaskformer.visualization.curve import last_validation, metric_panels, plot_run, read_scalars  # noqa: E402
 
 
 def train_row(step, loss, **more):
@@ -23,14 +23,14 @@ def write_log(work_dir, name, rows, ending='\n'):
     (folder / 'scalars.json').write_text('\n'.join(json.dumps(row) for row in rows) + ending)
 
 
-def test_rows_are_told_apart(tmp_path):
+def test_rows_are_distinguished(tmp_path):
     write_log(tmp_path, '1', [train_row(10, 4.0), train_row(20, 2.0), {'mIoU': 12.5, 'time': 0.1, 'step': 25}])
     scalars = read_scalars(tmp_path)
     assert [(row['step'], row['loss']) for row in scalars.train] == [(10, 4.0), (20, 2.0)]
     assert [(row['step'], row['mIoU']) for row in scalars.val] == [(25, 12.5)]
 
 
-def test_resumed_run_wins_from_its_first_step_on(tmp_path):
+def test_a_resumed_run_replaces_rows_from_its_first_step_on(tmp_path):
     write_log(tmp_path, '20260102', [train_row(21, 20.0), {'mIoU': 2.0, 'step': 30}])
     first = [train_row(10, 1.0), {'mIoU': 1.0, 'step': 15}, train_row(20, 1.0)]
     write_log(tmp_path, '20260101', [*first, train_row(30, 1.0), {'mIoU': 9.0, 'step': 35}, train_row(40, 1.0)])
@@ -39,10 +39,34 @@ def test_resumed_run_wins_from_its_first_step_on(tmp_path):
     assert [(row['step'], row['mIoU']) for row in scalars.val] == [(15, 1.0), (30, 2.0)]
 
 
-def test_log_without_training_does_not_count(tmp_path):
-    write_log(tmp_path, '1', [train_row(10, 4.0)])
+def test_log_of_a_test_does_not_count(tmp_path):
+    write_log(tmp_path, '1', [train_row(10, 4.0), {'mIoU': 30.0, 'step': 10}])
     write_log(tmp_path, '2', [{'mIoU': 50.0, 'step': 0}])
-    assert len(read_scalars(tmp_path).train) == 1
+    assert [len(rows) for rows in read_scalars(tmp_path)] == [1, 1]
+    assert last_validation(tmp_path)['mIoU'] == 30.0
+
+
+def test_a_validation_that_was_cut_off_is_in_the_log_of_the_resumed_run(tmp_path):
+    write_log(tmp_path, '1', [train_row(10, 4.0), {'mIoU': 1.0, 'step': 10}, train_row(20, 3.0)])
+    write_log(tmp_path, '2', [{'mIoU': 2.0, 'step': 20}])
+    scalars = read_scalars(tmp_path)
+    assert [row['step'] for row in scalars.train] == [10, 20]
+    assert [(row['step'], row['mIoU']) for row in scalars.val] == [(10, 1.0), (20, 2.0)]
+    assert last_validation(tmp_path)['mIoU'] == 2.0
+
+
+def test_so_is_one_in_the_middle_whose_later_steps_were_lost(tmp_path):
+    write_log(tmp_path, '1', [train_row(10, 4.0), train_row(20, 3.0), train_row(25, 2.0)])
+    write_log(tmp_path, '2', [{'mIoU': 2.0, 'step': 20}, train_row(21, 1.0), {'mIoU': 3.0, 'step': 30}])
+    scalars = read_scalars(tmp_path)
+    assert [row['step'] for row in scalars.train] == [10, 20, 21]
+    assert [(row['step'], row['mIoU']) for row in scalars.val] == [(20, 2.0), (30, 3.0)]
+
+
+def test_the_last_validation_needs_no_logged_training_step(tmp_path):
+    assert last_validation(tmp_path) is None
+    write_log(tmp_path, '1', [{'mIoU': 1.0, 'step': 5}, {'mIoU': 2.0, 'step': 10}])
+    assert last_validation(tmp_path) == {'mIoU': 2.0, 'step': 10}
 
 
 def test_epochs_become_iterations(tmp_path):

@@ -197,7 +197,7 @@ def test_large_images_shrink():
     assert picture.getpixel((5, 5)) == over_grey(PALETTE[1])
 
 
-def test_input_is_left_alone():
+def test_input_is_not_changed():
     image, segments = grey(), Overlay(blocks(1, 0), np.array([0]))
     copies = image.copy(), segments.ids.copy()
     assert isinstance(draw_segments(image, segments, CLASSES, PALETTE), Image.Image)

@@ -160,7 +160,7 @@ def test_images_are_spread_whatever_the_batch_size(batch_size, tmp_path):
     assert len(list((tmp_path / 'pictures' / 'iter_5').iterdir())) == 4
 
 
-def test_a_second_validation_starts_anew(tmp_path):
+def test_a_second_validation_starts_again_from_the_first_image(tmp_path):
     hook, dataset = DrawPredictionsHook(num=2), Pictures(tmp_path / 'a.png')
     first = validate(hook, dataset, 2, tmp_path)[0]
     assert validate(hook, dataset, 2, tmp_path)[0] == first

@@ -1,4 +1,4 @@
-"""The heads that `train_step.py` compares: ours and the ones the hosts ship, with the same weights and inputs."""
+"""The heads that `train_step.py` compares: ours and those of the hosts, with the same weights and inputs."""
 
 import copy
 import re
@@ -28,7 +28,7 @@ IGNORED = 65535
 
 
 class Case(NamedTuple):
-    """What is trained on: images of a batch, their side in pixels, K, segments per image, Q and L."""
+    """A training case: images per batch, their side in pixels, K, segments per image, Q and L."""
 
     batch: int = 2
     crop: int = 512
@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A head, the function (features) → losses that does everything a training step does, and its parameters.
+    """A head, its function (features) → losses of a complete training step, and its parameters.
 
     ``parameters`` has our names, so that gradients can be compared.
     """
@@ -50,7 +50,7 @@ class Head(NamedTuple):
 
 
 def make_features(case: Case, device: str) -> list[Tensor]:
-    """Leaves shaped like the features of a ResNet-50, which ask for gradients as those of a backbone do."""
+    """Leaf tensors of the shapes of a ResNet-50's features, which require gradients."""
     generator = torch.Generator().manual_seed(0)
     sizes = [-(-case.crop // stride) for stride in STRIDES]
     return [
@@ -60,7 +60,7 @@ def make_features(case: Case, device: str) -> list[Tensor]:
 
 
 def make_label_maps(case: Case, device: str) -> Tensor:
-    """Label maps (batch, crop, crop) int64: patches around random points, and a strip of ignored pixels."""
+    """Label maps (batch, crop, crop) int64: regions around random points, and a strip of ignored pixels."""
     random = np.random.default_rng(0)
     axis = np.arange(case.crop)
     maps = []
@@ -78,7 +78,7 @@ def make_label_maps(case: Case, device: str) -> Tensor:
 
 
 def build_heads(names: list[str], case: Case, device: str) -> dict[str, Head]:
-    """Build the heads named, all with the weights of ours."""
+    """Build the named heads, all with the weights of ours."""
     torch.manual_seed(0)
     label_maps = make_label_maps(case, device)
     ours = MODELS.build(our_config(case))
@@ -86,7 +86,7 @@ def build_heads(names: list[str], case: Case, device: str) -> dict[str, Head]:
 
 
 def missing(peer: str) -> bool:
-    """Whether the peer needs a package that is not installed."""
+    """Whether the package of the peer is not installed."""
     return peer == 'transformers' and find_spec('transformers') is None
 
 
@@ -111,9 +111,9 @@ def _mmdet(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
 
 
 def _transformers(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
-    """transformers' criterion behind our decoders, whose last convolution and products are the plain ones here.
+    """transformers' criterion with our decoders, without folding the last convolution.
 
-    Its own decoders cannot take our weights: they do not normalise the states of the earlier layers.
+    The decoders of transformers cannot use our weights: they do not normalise the states of the earlier layers.
     """
     maskformer = import_module('transformers.models.maskformer.modeling_maskformer')
     matcher = maskformer.MaskFormerHungarianMatcher(cost_class=1.0, cost_mask=20.0, cost_dice=1.0)
@@ -144,7 +144,7 @@ def _transformers(ours: nn.Module, case: Case, label_maps: Tensor) -> Head:
 
 
 def _our_loss_name(key: str) -> str:
-    """Our name of a loss of transformers, say ``d0.loss_cls`` for ``loss_cross_entropy_0``."""
+    """Our name of a loss of transformers, such as ``d0.loss_cls`` for ``loss_cross_entropy_0``."""
     kind, layer = re.fullmatch(r'(loss_[a-z_]+?)(?:_(\d+))?', key).groups()
     kind = {'loss_cross_entropy': 'loss_cls'}.get(kind, kind)
     return kind if layer is None else f'd{layer}.{kind}'
@@ -190,7 +190,7 @@ BUILDERS = {'ours': _ours, 'mmdet': _mmdet, 'mmseg': _mmseg, 'transformers': _tr
 
 
 def our_config(case: Case) -> dict:
-    """Our head, without dropout, whose random numbers would make losses differ."""
+    """Our head without dropout, because random numbers would make the losses differ."""
     return dict(
         type='mmmaskformer.MaskFormerHead',
         in_channels=IN_CHANNELS,
@@ -205,7 +205,7 @@ def our_config(case: Case) -> dict:
 
 
 def peer_config(case: Case, host: str, **settings) -> dict:
-    """The host's own configuration without dropout, whose random numbers would make losses differ."""
+    """The host's configuration without dropout, because random numbers would make the losses differ."""
     attention = dict(embed_dims=256, num_heads=8, attn_drop=0.0, proj_drop=0.0, batch_first=True)
     costs = [
         dict(type='mmdet.ClassificationCost', weight=1.0),

@@ -1,15 +1,15 @@
 #!/usr/bin/env python
-"""Time and memory of inference behind the backbone, against the heads that MMSegmentation and MMDetection ship.
+"""Time and memory of inference without the backbone, compared with the heads of MMSegmentation and MMDetection.
 
     python tools/benchmark/inference.py semantic --memory
     python tools/benchmark/inference.py semantic --classes 847 --size 1024 2048 --rounds 3
     python tools/benchmark/inference.py panoptic --classes 133 --size 800 1216 --memory --json panoptic.json
 
-Each head gets features of a ResNet-50's shape and does all that a test step does with them, up to the label map or the
-panoptic map of the image. All have the same weights and take turns in one process; medians are shown. What a network
-is sure of decides how much work there is, so that random weights would mislead: the layers that give class logits,
-mask embeddings and mask features run, and their results are replaced by drawn ones (see ``--outputs``). The run fails
-if more than one pixel in a million differs; scores that agree to rounding may give either class.
+Each head gets features of a ResNet-50's shape and runs a complete test step, up to the label map or the panoptic map of
+the image. All have the same weights and run in turn in one process; medians are shown. The time depends on the
+confidence of the predictions, so random weights would be misleading: the layers that compute class logits, mask
+embeddings and mask features run, and their results are replaced by generated ones (see ``--outputs``). The run fails if
+more than one pixel in a million differs; scores that are equal up to rounding may give either class.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, nargs=2, default=[512, 683], help='of the image; padded to a multiple of 32'
     )
-    parser.add_argument('--original', type=int, nargs=2, help='size of the result, that of the image if left out')
+    parser.add_argument('--original', type=int, nargs=2, help='size of the result (default: that of the image)')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--outputs', default='confident', choices=['confident', 'unsure', 'flat'])
     parser.add_argument('--rounds', type=int, default=5)
@@ -104,7 +104,7 @@ def measure(case: Case, args: argparse.Namespace) -> dict:
 
 
 def stages(head: Head, features: list[torch.Tensor], device: str, clock) -> dict[str, float]:
-    """Seconds of each stage of one test step; mask features may be made in the last one."""
+    """Seconds of each stage of one test step; mask features may be computed in the last one."""
     marks = []
 
     def mark(*_) -> None:
@@ -129,7 +129,7 @@ def stages(head: Head, features: list[torch.Tensor], device: str, clock) -> dict
 
 
 def evaluation_seconds(result: np.ndarray, case: Case, clock) -> float:
-    """Seconds that our metric takes to compare one result with a truth that is in memory."""
+    """Seconds that our metric needs to compare one result with ground truth in memory."""
     truth = np.roll(result, 5, axis=1)
     start = clock()
     if case.task == 'semantic':

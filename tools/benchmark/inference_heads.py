@@ -1,5 +1,6 @@
-"""The heads that `inference.py` compares, with the same weights, and drawn results of a network."""
+"""The heads that `inference.py` compares, with the same weights, and generated outputs of a network."""
 
+import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -31,11 +32,11 @@ PARTS = (
     ),
 )
 FOUND = {'semantic': 12, 'panoptic': 25}
-"""Queries that found something, in drawn results."""
+"""Queries with a segment, in generated outputs."""
 
 
 class Case(NamedTuple):
-    """What is inferred: K, sizes (height, width) of image and result, images of a batch, how sure, feature widths."""
+    """An inference case: K, sizes (height, width) of image and result, batch size, confidence, feature widths."""
 
     task: str
     classes: int
@@ -69,7 +70,7 @@ def make_features(case: Case, device: str) -> list[Tensor]:
 
 
 def build_heads(names: list[str], case: Case, device: str) -> dict[str, Head]:
-    """Build the heads named, all with the weights and results of ours."""
+    """Build the named heads, all with our weights and the same outputs."""
     torch.manual_seed(0)
     builders = {
         'semantic': {'ours': _our_semantic, 'mmseg': _mmseg},
@@ -86,7 +87,7 @@ def build_heads(names: list[str], case: Case, device: str) -> dict[str, Head]:
 
 
 def impose_outputs(head: nn.Module, class_logits: Tensor, mask_logits: Tensor) -> None:
-    """Let a head give these outputs; every layer still runs.
+    """Make a head return these outputs; every layer still runs.
 
     The last convolution becomes the identity on the maps that replace its input.
     """
@@ -102,7 +103,7 @@ def impose_outputs(head: nn.Module, class_logits: Tensor, mask_logits: Tensor) -
 
 
 def _replace_by(value: Tensor) -> Callable:
-    """A forward hook that replaces outputs by a value, in the memory layout of the output."""
+    """A forward hook that replaces the output by a value with the same memory layout."""
     made = {}
 
     def hook(module, inputs, output: Tensor) -> Tensor:
@@ -117,8 +118,8 @@ def _replace_by(value: Tensor) -> Callable:
 def draw_outputs(case: Case) -> tuple[Tensor, Tensor]:
     """Class logits (Q, K + 1) and mask logits (Q, h, w) like those of a trained network.
 
-    Some queries share the image among them, with wavy borders; the others say "no object" and have faint masks.
-    'unsure' has class probabilities around one half and masks that fade over many pixels, 'flat' is sure of nothing.
+    Some queries divide the image among them, with wavy borders; the others predict "no object" and have faint masks.
+    'unsure' has class probabilities around one half and masks with soft borders; in 'flat', all probabilities are low.
     """
     generator = torch.Generator().manual_seed(0)
     found, (height, width) = FOUND[case.task], (side // STRIDES[0] for side in case.padded)
@@ -166,13 +167,12 @@ def things(case: Case) -> list[int]:
 
 def _our_semantic(ours: nn.Module, case: Case) -> Head:
     metas = [dict(img_shape=case.size, pad_shape=case.padded)] * case.batch
+    labels = inspect.unwrap(semantic_labels)  # as the head calls it, which has checked the logits of the batch
 
     def step(features: list[Tensor]) -> Tensor:
         class_logits, masks = ours.predict_masks(features, metas, sliding=False)
         images = range(case.batch)
-        return torch.stack(
-            [semantic_labels(class_logits[i], masks.of_image(i, case.size, case.original)) for i in images]
-        )
+        return torch.stack([labels(class_logits[i], masks.of_image(i, case.size, case.original)) for i in images])
 
     return Head(ours, step)
 
@@ -186,7 +186,7 @@ def _mmseg(ours: nn.Module, case: Case) -> Head:
 
     def step(features: list[Tensor]) -> Tensor:
         samples = [SegDataSample(metainfo=meta) for _ in range(case.batch)]
-        # The host resizes masks to 'img_shape', which is wrong for padded images.
+        # The host resizes masks to 'img_shape', which is incorrect for padded images.
         inputs = [meta | dict(img_shape=case.padded) for _ in samples]
         scores = head.predict(features, inputs, mmengine.ConfigDict())
         BaseSegmentor.postprocess_result(segmentor, scores, samples)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Kills a training run again and again, resumes it, and compares it with an uninterrupted one.
+"""Kill a training run repeatedly, resume it, and compare it with an uninterrupted run.
 
     python tools/benchmark/interruptions.py --kills 20
     python tools/benchmark/interruptions.py --kills 0 --resume-at 50000
 
-Trains a small model on invented scenes with MMSegmentation's own train.py. Half of the kills (SIGKILL) come at a random
-time, half while a checkpoint is written. The tool fails if a file under the name of a checkpoint is broken at any
-time, or if final weights, best checkpoint or the list of files differ from those of the uninterrupted run. It then
-shows how long a run takes to its first step, from the start and resumed at a late iteration.
+The run trains a small model on synthetic scenes with MMSegmentation's train.py. Half of the kills (SIGKILL) come at a
+random time, half while a checkpoint is written. The tool fails if a checkpoint is damaged at any time, or if final
+weights, best checkpoint or the list of files differ from those of the uninterrupted run. It then prints the time to the
+first step, from the start and resumed at a late iteration.
 """
 
 import argparse
@@ -56,13 +56,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--iters', type=int, default=24, help='iterations of a run (default 24)')
     parser.add_argument('--images', type=int, default=16, help='number of training images (default 16)')
     parser.add_argument('--workers', type=int, default=0, help='data-loading processes (default 0)')
-    parser.add_argument('--seed', type=int, default=0, help='of the moments')
+    parser.add_argument('--seed', type=int, default=0, help='of the times of the kills')
     parser.add_argument('--resume-at', type=int, default=0, help='iteration at which a resume is timed')
     return parser.parse_args()
 
 
 def kill_and_compare(args: argparse.Namespace, duration: float) -> None:
-    """Kill runs until there were enough kills, and let the last one of each work dir end."""
+    """Kill runs until there were enough kills, and let the last run of each work dir finish."""
     chance, kills, runs = random.Random(args.seed), 0, 0
     while kills < args.kills:
         runs += 1
@@ -80,7 +80,7 @@ def kill_and_compare(args: argparse.Namespace, duration: float) -> None:
 
 
 def wait_for_moment(process: int, work_dir: Path, chance: random.Random, duration: float, while_writing: bool) -> None:
-    """Wait for a random time, or for one of the next files to be written, and kill the process if it still runs."""
+    """Wait for a random time, or until one of the next files is written, and kill the process if it still runs."""
     moment = time.perf_counter() + chance.uniform(0.1, 1) * duration
     parts, seen = chance.randrange(1, 6), set()
     while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -92,7 +92,7 @@ def wait_for_moment(process: int, work_dir: Path, chance: random.Random, duratio
 
 
 def start(work_dir: Path | str, args: argparse.Namespace, *more: str, iters: int | None = None) -> int:
-    """Start a training run in a process of its own; returns its number. The output goes to WORK_DIR.txt."""
+    """Start a training run in a process of its own; returns its id. The output is written to WORK_DIR.txt."""
     iters = iters or args.iters
     settings = [
         *(f'{part}_dataloader.dataset.data_root=scenes' for part in ('train', 'val')),
@@ -127,7 +127,7 @@ def start(work_dir: Path | str, args: argparse.Namespace, *more: str, iters: int
 
 
 def wait(process: int) -> int:
-    """The exit status of a process, negative for a signal."""
+    """Wait for a process; returns its exit status, negative for a signal."""
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     if status not in (0, -signal.SIGKILL):
         outputs = sorted(Path().glob('*.txt'), key=os.path.getmtime)
@@ -142,7 +142,7 @@ def check_whole(work_dir: Path) -> None:
 
 
 def compare(whole: Path, killed: Path) -> None:
-    """End with a message if two work dirs hold other checkpoints or other weights."""
+    """Exit with a message if two work dirs have different checkpoints or different weights."""
     names = sorted(path.name for path in whole.glob('*.pth'))
     found = sorted(path.name for path in killed.glob('*.pth'))
     if names != found:

@@ -4,10 +4,10 @@
     python tools/benchmark/large_image.py
     python tools/benchmark/large_image.py --size 4000 6000 --edges 1024 1365 2048 --classes 65 --backbone none
 
-The model is a ResNet-50 MaskFormer for MMSegmentation with `SemanticTTAModel`; each scale is seen twice, once mirrored.
-As in `inference.py`, every layer runs and drawn results replace those of random weights. ``--backbone none`` puts noise
-of the features' shape in the place of the backbone, so that the memory is that of our part alone. For comparison, the
-bytes that the class scores (K, H, W) would take are printed: a test that adds scores up holds them at least twice.
+The model is a ResNet-50 MaskFormer for MMSegmentation with `SemanticTTAModel`; each scale is used twice, once mirrored.
+As in `inference.py`, every layer runs and generated outputs replace those of random weights. ``--backbone none``
+replaces the backbone by noise of the features' shape, so that the memory is that of the head alone. For comparison, the
+size of the class scores (K, H, W) is printed: a test that sums scores needs at least twice as much.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
     peak = peak_memory(step, 'cpu')
     height, width = args.size
     print(f'{height} x {width}, {args.classes} classes, short edges {args.edges}, each mirrored too')
-    print(f'backbone {args.backbone}, {len(labels[-1].unique())} classes seen')
+    print(f'backbone {args.backbone}, {len(labels[-1].unique())} classes in the result')
     print(f'peak memory above weights: {peak:.0f} MiB; {seconds[-1]:.1f} s')
     print(f'class scores would take {4 * args.classes * height * width / 2**20:.0f} MiB')
 
@@ -72,7 +72,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace) -> nn.Module:
-    """The model in its test-time augmentation."""
+    """The model with test-time augmentation."""
     DefaultScope.get_instance('benchmark', scope_name='mmseg')
     config = Config.fromfile(BASE).model
     config.decode_head.num_classes = args.classes
@@ -81,7 +81,7 @@ def build(args: argparse.Namespace) -> nn.Module:
     case = Case('semantic', args.classes, (512, 768), (512, 768), 1, 'confident')
     class_logits, mask_logits = draw_outputs(case)
     impose_outputs(model.decode_head, class_logits, mask_logits)
-    # The drawn maps have one size; the views have several.
+    # The generated maps have one size; the views have several.
     pyramid = model.decode_head.classifier.pixel_decoder.output_convs[0]
     pyramid._forward_hooks.clear()
     maps = F.pad(mask_logits, (0, 0, 0, 0, 0, 256 - len(mask_logits)))[None]
@@ -92,7 +92,7 @@ def build(args: argparse.Namespace) -> nn.Module:
 
 
 def make_views(args: argparse.Namespace):
-    """A function that gives what the test pipeline would: the views of the image, smallest first."""
+    """A function that returns the data of the test pipeline: the views of the image, smallest first."""
     height, width = args.size
     sizes = [(edge, round(edge * width / height)) for edge in args.edges]
     images = [torch.randint(0, 255, (3, *size), dtype=torch.uint8) for size in sizes for _ in range(2)]

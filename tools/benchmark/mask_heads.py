@@ -1,9 +1,9 @@
-"""DETR's mask head beside MaskFormer's: parameters, multiply-adds, time and memory for some numbers of queries.
+"""Compare DETR's mask head with MaskFormer's: parameters, multiply-adds, time and memory by number of queries.
 
-DETR up-samples the attention map of every query by itself; MaskFormer's pixel decoder is shared by all. Ours is counted
-whole: pixel decoder, mask embedding and product. Both start from the features of a ResNet-50 and the states of one
-transformer decoder layer, and give masks of stride 4. In training, the gradients of all parameters and of a sum over
-the masks are taken; DETR trains its masks with a frozen transformer.
+DETR up-samples the attention map of every query separately; MaskFormer's pixel decoder is shared by all queries. The
+numbers of MaskFormer include pixel decoder, mask embedding and product. Both heads start from the features of a
+ResNet-50 and the states of one transformer decoder layer, and return masks of stride 4. A training step computes the
+gradients of all parameters for the sum of the masks; DETR trains its masks with a frozen transformer.
 
 Example:
     python tools/benchmark/mask_heads.py --queries 1 10 100 --size 512 512 --json mask_heads.json
@@ -32,7 +32,7 @@ CHANNELS = 256
 
 
 class Inputs(NamedTuple):
-    """Of both heads: backbone features, finest first; the coarsest projected, before and after an encoder; states."""
+    """Inputs of both heads: features, finest first; the coarsest projected, before and after an encoder; states."""
 
     features: list[Tensor]
     projected: Tensor
@@ -138,8 +138,8 @@ def main() -> None:
     parser.add_argument('--queries', type=int, nargs='+', default=[1, 10, 100])
     parser.add_argument('--size', type=int, nargs=2, default=(512, 512), metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, help='of torch on a CPU (default: its own choice)')
-    parser.add_argument('--rounds', type=int, default=3, help='measured steps, of which the median is printed')
+    parser.add_argument('--threads', type=int, help='of torch on a CPU (default: of torch)')
+    parser.add_argument('--rounds', type=int, default=3, help='number of measured steps; the median is printed')
     parser.add_argument('--json', help='file to write the numbers to')
     args = parser.parse_args()
     if args.threads:

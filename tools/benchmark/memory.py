@@ -12,15 +12,16 @@ import torch
 
 
 def peak_memory(step: Callable[[], object], device: str, *, clear: Callable[[], None] = lambda: None) -> float:
-    """MiB that a step needs above what is there before it (weights and inputs).
+    """MiB that a step needs in addition to the memory in use before it (weights and inputs).
 
     Args:
-        step: what to measure; runs twice, since what libraries keep for later steps is not of interest.
+        step: function to measure; called twice, because memory that libraries keep for later steps does not count.
         device: 'cpu' or 'cuda'.
-        clear: run before each step, such as to drop gradients.
+        clear: called before each step, for example to delete gradients.
 
     Raises:
-        RuntimeError: on a CPU, if the system is not Linux, whose resettable high-water mark is read.
+        RuntimeError: on a CPU, if the system is not Linux: it reads the peak of the resident size, which Linux can
+            reset.
     """
     clear()
     step()
@@ -41,12 +42,12 @@ def peak_memory(step: Callable[[], object], device: str, *, clear: Callable[[], 
 
 
 def printed_memory(arguments: Sequence[str]) -> float:
-    """MiB that a Python process prints as its last word.
+    """MiB that a new Python process prints as its last word.
 
-    Its allocator gives large blocks back to the system at once, so that the resident size is what is in use.
+    Its allocator returns large blocks to the system immediately, so that the resident size is the memory in use.
 
     Args:
-        arguments: of Python, the script first.
+        arguments: arguments of Python, the script first.
     """
     environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
     command = [sys.executable, *arguments]
@@ -55,6 +56,6 @@ def printed_memory(arguments: Sequence[str]) -> float:
 
 
 def _resident(field: str) -> float:
-    """MiB of a field of the process's status."""
+    """A field of the process's status, in MiB."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024

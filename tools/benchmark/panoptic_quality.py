@@ -1,16 +1,18 @@
-"""Time of our panoptic quality and of panopticapi's, per image, in one run that also checks that they agree.
+"""Measure the time per image of our panoptic quality and of panopticapi's, and check that their results agree.
 
-The maps are invented, of the size of COCO's and with rough outlines. Four ways to get them:
+The maps are synthetic, of COCO's size and with rough outlines. There are four cases:
 
-    metric      a test of a model: our metric and MMDetection's, which is panopticapi behind a metric's interface; the
-                prediction is in memory, the ground truth in a PNG file
-    evaluator   the same without the metrics around it; panopticapi reads files only, so the prediction is written for
-                it first, in the fastest way we know
+    metric      a test of a model: our metric and MMDetection's, which wraps panopticapi; the prediction is in memory,
+    the
+                ground truth in a PNG file
+    evaluator   the same without the metric classes; panopticapi reads only files, so the prediction is first written
+    for
+                it, as fast as possible
     files       both are PNG files
     memory      both are decoded colours in memory
 
-Both tools take turns on each image, in one thread; CPU time counts. Reading a PNG file of this size takes either tool
-about twice as long as all else that ours does, so that the ratio for files cannot be large.
+Both tools run in turn on each image, in one thread; CPU time is measured. For either tool, reading a PNG file of this
+size takes about twice as long as our remaining work, so the ratio for files cannot be large.
 
     python tools/benchmark/panoptic_quality.py --json pq.json
 """
@@ -33,6 +35,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.registry import METRICS
+from panoptic_maps import NUM_CLASSES, PARTS, Pair, make_image
 from panopticapi import evaluation as official
 from PIL import Image
 
@@ -44,55 +47,8 @@ from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.panoptic_png import ids_of_colours, read_ids, write_ids
 from mmmaskformer.formats.whole_files import write_whole
 
-NUM_CLASSES = 133
 CATEGORIES = {label + 1: {'id': label + 1, 'isthing': label < 80} for label in range(NUM_CLASSES)}
-PARTS = ('truth', 'result')
-Pair = tuple[dict, dict]
 LABEL_OF = {category: label for label, category in enumerate(CATEGORIES)}
-
-
-def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: int) -> np.ndarray:
-    """(2, H, W) displacements with a standard deviation of about a third of ``cell`` pixels."""
-    coarse = rng.normal(0, cell / 2, (2, size[0] // cell + 2, size[1] // cell + 2)).astype(np.float32)
-    return np.stack([cv2.resize(part, size[::-1], interpolation=cv2.INTER_CUBIC) for part in coarse])
-
-
-def draw(centres: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Index of the nearest centre of each displaced pixel, (H, W)."""
-    grid = np.indices(noise.shape[1:]) + noise
-    return np.argmin([np.square(grid - centre[:, None, None]).sum(axis=0) for centre in centres], axis=0)
-
-
-def describe(regions: np.ndarray, ids: np.ndarray, labels: np.ndarray, is_crowd: np.ndarray) -> list[dict]:
-    """``segments_info`` of the regions that can be seen and are not void (id 0)."""
-    areas = np.bincount(regions.ravel(), minlength=len(ids))
-    return [
-        {'id': int(ids[i]), 'category_id': int(labels[i]) + 1, 'iscrowd': int(is_crowd[i]), 'area': int(areas[i])}
-        for i in range(len(ids))
-        if ids[i] and areas[i]
-    ]
-
-
-def save(file: Path, ids: np.ndarray) -> None:
-    """Write a panoptic PNG with Pillow, as COCO's own were; that compresses better than OpenCV does by default."""
-    Image.fromarray(np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)).save(file)
-
-
-def make_image(rng: np.random.Generator, size: tuple[int, int], name: str, folder: Path) -> Pair:
-    """Write ground truth and prediction of one image; returns the entries of their JSON files."""
-    count = int(rng.integers(16, 27))
-    centres = rng.uniform(0, 1, (count, 2)) * size
-    noise = smooth_noise(rng, size, 48) + smooth_noise(rng, size, 6)
-    labels, is_crowd = rng.integers(0, NUM_CLASSES, count), rng.random(count) < 0.03
-    entries = []
-    for part, moved in zip(PARTS, (noise, noise + smooth_noise(rng, size, 10)), strict=True):
-        ids = rng.choice(2**24 - 1, count, replace=False) + 1
-        ids[rng.random(count) < 0.05] = 0
-        regions = draw(centres, moved)
-        save(folder / part / name, ids[regions])
-        entries.append({'image_id': name, 'file_name': name, 'segments_info': describe(regions, ids, labels, is_crowd)})
-        labels = np.where(rng.random(count) < 0.8, labels, rng.integers(0, NUM_CLASSES, count))
-    return tuple(entries)
 
 
 def theirs(pair: Pair, folder: Path) -> official.PQStat:
@@ -102,7 +58,7 @@ def theirs(pair: Pair, folder: Path) -> official.PQStat:
 
 
 def ours(pair: Pair, truth: np.ndarray, result: np.ndarray) -> SegmentCounts:
-    """Counts of one image by mmmaskformer, from the two maps of ids."""
+    """Counts of one image by mmmaskformer, from two maps of ids."""
     maps = [
         segments_of_entry(ids, entry['segments_info'], LABEL_OF, entry['file_name'])
         for ids, entry in zip((truth, result), pair, strict=True)
@@ -132,7 +88,7 @@ def time_memory(pairs: list[Pair], folder: Path, rounds: int) -> dict:
 
 
 def encode(pair: Pair, folder: Path) -> tuple[np.ndarray, dict[int, int]]:
-    """The prediction as label + 1000 * instance (H, W) int32, one number a segment; and the number of each id."""
+    """The prediction as label + 1000 * instance (H, W) int32, one value per segment; and the value of each id."""
     ids = read_ids(str(folder / 'result' / pair[1]['file_name']))
     codes = {row['id']: row['category_id'] - 1 + 1000 * i for i, row in enumerate(pair[1]['segments_info'], 1)}
     found, inverse = np.unique(ids, return_inverse=True)
@@ -141,7 +97,7 @@ def encode(pair: Pair, folder: Path) -> tuple[np.ndarray, dict[int, int]]:
 
 
 def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
-    """The prediction is label + 1000 * instance in memory, one number a segment; the truth is a PNG file."""
+    """The prediction is label + 1000 * instance in memory; the ground truth is a PNG file."""
     encoded, recoded = {}, []
     for pair in pairs:
         truth, result = pair
@@ -165,7 +121,7 @@ def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
 
 
 def time_metric(pairs: list[Pair], folder: Path, rounds: int) -> dict:
-    """Both hosts' metrics get the data samples of a test."""
+    """Both metrics get the data samples of a test."""
     names = [str(label) for label in range(NUM_CLASSES)]
     is_thing = [category['isthing'] for category in CATEGORIES.values()]
     kinds = {
@@ -183,7 +139,7 @@ def time_metric(pairs: list[Pair], folder: Path, rounds: int) -> dict:
 
     def process(metric, pair: Pair):
         sample = samples[pair[0]['file_name']]
-        # MMDetection's metric changes the prediction; the copy counts for both.
+        # MMDetection's metric changes the prediction; the time of both includes the copy.
         metric.process(None, [sample | {'pred_panoptic_seg': {'sem_seg': sample['prediction'].clone()}}])
         return metric.results.pop()
 
@@ -198,14 +154,14 @@ def time_metric(pairs: list[Pair], folder: Path, rounds: int) -> dict:
 
 
 def make_sample(pair: Pair, folder: Path, is_thing: list[bool]) -> dict:
-    """What the evaluator hands to the metrics, with the prediction under ``prediction``."""
+    """The data sample that the evaluator passes to the metrics, with the prediction under ``prediction``."""
     name, encoded = pair[0]['file_name'], encode(pair, folder)[0]
     segments = [
         {
             'id': row['id'],
             'category': row['category_id'] - 1,
             'is_thing': is_thing[row['category_id'] - 1] and not row['iscrowd'],
-            # MMDetection knows crowds of things only.
+            # MMDetection supports crowds of things only.
             'iscrowd': row['iscrowd'] * is_thing[row['category_id'] - 1],
             'area': row['area'],
         }
@@ -250,7 +206,7 @@ def compare(pairs: list[Pair], rounds: int, official_way: Callable, our_way: Cal
 
     Args:
         pairs: entries of ground truth and result of each image.
-        rounds: repetitions; the median over them is taken for each image.
+        rounds: repetitions; each image counts with the median of its times.
         official_way: returns the `PQStat` of a pair.
         our_way: returns the `SegmentCounts` of a pair.
     """
@@ -278,7 +234,7 @@ WAYS = {'metric': time_metric, 'evaluator': time_evaluator, 'files': time_files,
 
 
 def measure(arguments: argparse.Namespace) -> dict:
-    """Make the images and time all ways."""
+    """Make the images and time all cases."""
     rng, size = np.random.default_rng(arguments.seed), tuple(arguments.size)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -295,7 +251,7 @@ def measure(arguments: argparse.Namespace) -> dict:
             'segments_per_image': statistics.mean(len(truth['segments_info']) for truth, _ in pairs),
             'runs_per_image': statistics.mean(runs),
         }
-        # The evaluator's way comes last, since it overwrites the results.
+        # The evaluator comes late, because it overwrites the predictions.
         return report | {way: WAYS[way](pairs, folder, arguments.rounds) for way in reversed(WAYS)}
 
 

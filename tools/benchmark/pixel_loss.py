@@ -1,4 +1,4 @@
-"""Cross-entropy of pixels, some rows at a time, beside the plain computation: CPU time and memory, one layer and image.
+"""CPU time and memory of the pixel cross-entropy in chunks of rows and at once, for one layer and one image.
 
 Example:
     python tools/benchmark/pixel_loss.py --classes 150 847 --threads 1
@@ -53,12 +53,12 @@ def main() -> None:
     parser.add_argument('--classes', type=int, nargs='+', default=[150, 847])
     parser.add_argument('--size', type=int, nargs=2, default=(512, 512), metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, help='of torch on a CPU (default: its own choice)')
-    parser.add_argument('--rounds', type=int, default=3, help='measured steps, of which the median is printed')
+    parser.add_argument('--threads', type=int, help='of torch on a CPU (default: of torch)')
+    parser.add_argument('--rounds', type=int, default=3, help='number of measured steps; the median is printed')
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    print('| classes | rows at a time | plain |\n|---|---|---|')
+    print('| classes | in chunks | at once |\n|---|---|---|')
     for classes in args.classes:
         fast, plain = (measure(classes, fast, args) for fast in (True, False))
         print(f'| {classes} | {fast[0]:.3g} s, {fast[1]:.0f} MiB | {plain[0]:.3g} s, {plain[1]:.0f} MiB |')

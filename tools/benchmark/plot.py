@@ -1,4 +1,4 @@
-"""Pictures of what `train_step.py` and `inference.py` measured."""
+"""Figures of the results of `train_step.py` and `inference.py`."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -14,11 +14,11 @@ from mmmaskformer.formats.whole_files import write_whole  # noqa: E402
 
 
 def plot(reports: list[dict], file: str, stages: Sequence[str] = STAGES) -> None:
-    """Write a picture: the stages of one case as bars, or step time and memory of several cases as lines.
+    """Write a figure: the stages of one case as bars, or step time and memory of several cases as lines.
 
     Args:
         reports: of one case, or of cases that differ in one field; see `train_step.measure`.
-        file: to write to; its ending gives the format.
+        file: to write to; its suffix sets the format.
         stages: parts of a step, in order.
     """
     figure = _bars(reports[0], stages) if len(reports) == 1 else _lines(reports)

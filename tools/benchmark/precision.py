@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""How far a trained model under autocast, or compiled, agrees with itself in float32, and what that costs.
+"""Compare a trained model under autocast, or compiled, with the same model in float32: results and time.
 
     python tools/benchmark/precision.py CONFIG CHECKPOINT
     python tools/benchmark/precision.py CONFIG CHECKPOINT --ways bfloat16 float16 compiled
 
-Runs over the test set of the config with batches of one image. For each way: the share of pixels whose label, or class
-and segment, is another than in float32; the metrics of the config; and the time per image.
+Runs on the test set of the config with batches of one image. For each way, it prints the share of pixels whose label,
+or class and segment, differs from float32, the metrics of the config, and the time per image.
 """
 
 import argparse

@@ -19,15 +19,15 @@ STAGES = (
 
 
 class Stopwatch:
-    """Marks the borders of the stages by hooks, so that heads of different make are cut alike.
+    """Marks the ends of the stages with hooks, so that different heads are divided in the same way.
 
-    The embedding heads and the mask products lie behind the transformer and count as criterion. The backward pass of
-    the pixel decoder's last convolution is part of the criterion's in our head, and of the pixel decoder's in theirs.
+    The embedding heads and the mask products come after the transformer and count as criterion. The backward pass of
+    the pixel decoder's last convolution counts as criterion in our head, and as pixel decoder in the other heads.
 
     Args:
-        head: has the modules ``pixel_decoder`` and ``transformer_decoder`` somewhere inside.
+        head: contains the modules ``pixel_decoder`` and ``transformer_decoder``.
         device: type of the device.
-        clock: seconds; `time.perf_counter` or, on a busy machine with one thread, `time.process_time`.
+        clock: returns seconds; `time.perf_counter` or, on a busy machine with one thread, `time.process_time`.
     """
 
     def __init__(self, head: Head, device: str, clock: Callable[[], float] = time.perf_counter):
@@ -88,7 +88,7 @@ def _tensors(output) -> list[Tensor]:
 
 
 def peak_memory(head: Head, features: list[Tensor], device: str) -> float:
-    """MiB that one step needs above what is there before it (weights and inputs); see `memory.peak_memory`."""
+    """MiB that one step needs in addition to weights and inputs; see `memory.peak_memory`."""
 
     def clear() -> None:
         for leaf in (*features, *head.parameters.values()):

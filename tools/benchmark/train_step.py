@@ -1,15 +1,15 @@
 #!/usr/bin/env python
-"""Time and memory of a training step of the head, against the heads that MMDetection and MMSegmentation ship.
+"""Time and memory of a training step of the head, compared with the heads of MMDetection and MMSegmentation.
 
     python tools/benchmark/train_step.py --rounds 7
     python tools/benchmark/train_step.py --segments 20 --memory --json step.json
     python tools/benchmark/train_step.py --sweep segments 5 10 20 40
 
 Everything after the backbone is measured: both decoders, conversion of targets, matching, losses and their backward
-pass, with random features of a ResNet-50's shape. All heads have the same weights and inputs and take turns in one
-process; medians are shown. The run fails if losses differ by more than 1e-5 or gradients by more than 2e-5 of a
-tensor's largest entry: in float64 all of them, in float32 the losses and the gradients of the parameters next to the
-criterion. (Further back, the sign of a rounding error decides whether a ReLU near zero passes a gradient.)
+pass, with random features of a ResNet-50's shape. All heads have the same weights and inputs and run in turn in one
+process; medians are shown. The run fails if losses differ by more than 1e-5 or gradients by more than 2e-5 of the
+largest entry of a tensor: in float64 for all of them, in float32 for the losses and the gradients of the parameters
+next to the criterion. (For earlier parameters, rounding decides whether a ReLU near zero passes a gradient.)
 """
 
 import argparse
@@ -114,11 +114,11 @@ def measure(case: Case, args: argparse.Namespace) -> dict:
 
 
 def compare(ours: Head, peer: Head, features: list[Tensor]) -> dict[str, tuple[float, str]]:
-    """Largest relative difference of losses and of gradients in both precisions, and where it is."""
+    """Largest relative difference of losses and of gradients in both precisions, and the name of the tensor."""
     found = {}
     for dtype, considered in ((torch.float32, NEXT_TO_CRITERION), (torch.float64, ('',))):
         losses, gradients = losses_and_gradients(ours, features, dtype)
-        # The peers' matching costs convert masks by `Tensor.float`, which does not go with float64 logits.
+        # The peers' matching costs convert masks with `Tensor.float`, which fails with float64 logits.
         with mock.patch.object(Tensor, 'float', Tensor.double if dtype == torch.float64 else Tensor.float):
             peer_losses, peer_gradients = losses_and_gradients(peer, features, dtype)
         by_loss = {key: abs(float(losses[key] / value) - 1) for key, value in peer_losses.items()}

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Time and memory of inference with whole models, backbone included: ours, the host's and transformers'.
+"""Time and memory of inference with complete models, including the backbone: ours, the host's and transformers'.
 
     python tools/benchmark/whole_models.py semantic --backbones r50 swin-t --memory
     python tools/benchmark/whole_models.py panoptic --backbones r50 --size 800 1216 --classes 133 --batches 1 2
 
 From normalised images to the label map or panoptic map at the size of the image. As in `inference.py`, every layer runs
-and the drawn results of a trained network replace those of random weights. Ours and the host's have the same backbone,
-weights and results, and the run fails if more than one pixel in a million differs. transformers has a backbone of its
-own, and post-processes on the grid of the mask logits, which gives other pixels: their share is shown.
+and generated outputs of a trained network replace those of random weights. Ours and the host's have the same backbone,
+weights and results, and the run fails if more than one pixel in a million differs. transformers has its own backbone
+and post-processes at the resolution of the mask logits, so its results differ: the share of different pixels is shown.
 """
 
 import argparse
@@ -57,7 +57,7 @@ BACKBONES = {
 
 
 class Model(NamedTuple):
-    """A whole model and its test step: images (B, 3, H, W) → (B, height, width) labels or panoptic codes."""
+    """A complete model and its test step: images (B, 3, H, W) → (B, height, width) labels or panoptic codes."""
 
     module: nn.Module
     step: Callable[[Tensor], Tensor]
@@ -107,7 +107,7 @@ def case_of(args: argparse.Namespace, backbone: str, batch: int) -> Case:
 
 
 def make_images(case: Case, device: str) -> Tensor:
-    """Noise as normalised images, with the padding of the network input."""
+    """Noise as normalised images, padded to the size of the network input."""
     generator = torch.Generator().manual_seed(0)
     images = torch.zeros(case.batch, 3, *case.padded)
     images[:, :, : case.size[0], : case.size[1]].normal_(generator=generator)
@@ -115,7 +115,7 @@ def make_images(case: Case, device: str) -> Tensor:
 
 
 def build(name: str, backbone: str, case: Case, device: str) -> Model:
-    """One of the models, with the drawn results."""
+    """One of the models, with the generated outputs."""
     if name == 'transformers':
         model = _transformers(backbone, case)
     else:
@@ -142,7 +142,7 @@ def _transformers(backbone: str, case: Case) -> Model:
     module = library.MaskFormerForInstanceSegmentation(config)
     processing = import_module('transformers.models.maskformer.image_processing_maskformer').MaskFormerImageProcessor()
     sizes = [case.original] * case.batch
-    # The library post-processes the logits as they are; without padding its result would be of the padded input.
+    # The library does not remove padding from results: it gets masks without padding.
     height, width = (side // 4 for side in case.size)
 
     def step(images: Tensor) -> Tensor:
@@ -161,12 +161,12 @@ def _transformers(backbone: str, case: Case) -> Model:
 
 
 def _label_of_pixels(result: dict, case: Case) -> Tensor:
-    """Class of every pixel, K for void: segment ids of transformers have no counterpart in the host's codes."""
+    """Class of every pixel, K for void: segment ids of transformers have no equivalent in the host's codes."""
     ids = result['segmentation'].long()
     table = ids.new_full((int(ids.max()) + 2,), case.classes)
     for segment in result['segments_info']:
         table[segment['id']] = segment['label_id']
-    return table[ids]  # -1, nothing found, is the last entry
+    return table[ids]  # -1, no segment, is the last entry
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Run a command, write all it prints to a file and show its progress in a few lines.
+"""Run a command, write its output to a file and show its progress in a few lines.
 
-``python tools/quickstart/progress.py LOG [--download MB] -- COMMAND …``. Understands pip and mmengine's log; needs
-nothing but Python. If the command fails, the end of its output is shown and its exit status passed on.
+``python tools/quickstart/progress.py LOG [--download MB] -- COMMAND …``. Reads the output of pip and mmengine's log;
+needs only Python. If the command fails, it shows the end of the output and returns the same exit status.
 """
 
 import argparse
@@ -28,17 +28,17 @@ SCORES = re.compile(r'Iter\(val\) \[\d+/\d+\] .*?((?:panoptic/PQ|mIoU): [\d.]+)'
 
 
 class Download:
-    """What pip has fetched.
+    """Progress of pip's downloads.
 
     Args:
-        expected: megabytes in all, about.
+        expected: approximate total in megabytes.
     """
 
     def __init__(self, expected: float) -> None:
         self.expected, self.finished, self.current, self.started = expected, 0.0, 0.0, time.monotonic()
 
     def read(self, line: str) -> str | None:
-        """Take in a line of pip; returns what there is to say, if anything."""
+        """Read a line of pip; returns a line of progress, or None."""
         if match := FILE.match(line):
             self._next_file(float(match[2]) * UNITS[match[3]])
         elif match := LOCAL_FILE.match(line):
@@ -53,7 +53,7 @@ class Download:
         return self._status()
 
     def _next_file(self, size: float) -> None:
-        """The file before is complete; pip tells the size of each when it begins."""
+        """Count the previous file as complete; pip prints the size of each file when it starts."""
         self.finished += self.current
         self.current = size
 
@@ -64,10 +64,10 @@ class Download:
 
 
 class Iterations:
-    """Where a run of mmengine stands."""
+    """Progress of a run of mmengine."""
 
     def read(self, line: str) -> str | None:
-        """Take in a line of the log; returns what there is to say, if anything."""
+        """Read a line of the log; returns a line of progress, or None."""
         if match := SCORES.search(line):
             return f'validation: {match[1]}'
         if match := ITERATION.search(line):
@@ -99,7 +99,7 @@ def run(command: list[str], log: Path, readers: list) -> int:
     with open(log, 'a', encoding='utf-8') as file:
         file.write(f'$ {" ".join(command)}\n')
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        # Python buffers what it writes into a pipe: progress would come late, and after what goes to standard error.
+        # Without buffering: progress would come late, and after the output on standard error.
         environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
         process = subprocess.Popen(command, text=True, encoding='utf-8', errors='replace', env=environment, **pipes)
         for line in process.stdout:
@@ -121,7 +121,7 @@ def main() -> int:
     """Read the command line and run; returns the command's exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('log', type=Path, help='file to append the output to')
-    parser.add_argument('--download', type=float, default=0.0, metavar='MB', help='what pip will download, about')
+    parser.add_argument('--download', type=float, default=0.0, metavar='MB', help='approximate size of the download')
     parser.add_argument('command', nargs='+', help='after --: program and arguments')
     args = parser.parse_args()
     try:

@@ -1,6 +1,6 @@
-"""Print what tools/quickstart.sh has reached and what can be done next; needs nothing but Python.
+"""Print the results of tools/quickstart.sh and the next steps; needs only Python.
 
-``python tools/quickstart/summary.py RESULTS SECONDS``, in the folder that holds data/scenes.
+``python tools/quickstart/summary.py RESULTS SECONDS``, in the folder that contains data/scenes.
 """
 
 import argparse
@@ -11,19 +11,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Only the marked lines are about the data; as it stands it trains on the scenes.
+# Only the marked lines depend on the data; unchanged, it trains on the scenes.
 OWN_CONFIG = """\
 # A training run on your own images with the small model of the quickstart; change the lines marked with <-.
 _base_ = {base!r}
 data_root = 'data/scenes'  # <- your folder
-classes = {classes!r}  # <- what label 0, 1, 2, … stand for; 255 in a label map is ignored
+classes = {classes!r}  # <- names of labels 0, 1, 2, …; 255 in a label map is ignored
 data = dict(
     _delete_=True,
     type='mmmaskformer.MaskFormerSegDataset',
     data_root=data_root,
     metainfo=dict(classes=classes),
-    img_suffix='.png',  # <- of the images, such as .jpg
-    seg_map_suffix='.png',  # <- of the label maps
+    img_suffix='.png',  # <- suffix of the images, such as .jpg
+    seg_map_suffix='.png',  # <- suffix of the label maps
 )
 train_dataloader = dict(
     dataset=dict(
@@ -46,10 +46,10 @@ model = dict(decode_head=dict(num_classes=len(classes)))
 
 
 def latest_scores(run: Path) -> dict[str, float]:
-    """The metrics of the latest test of a run, as mmengine's logger wrote them.
+    """The metrics of the latest test of a run, from mmengine's log.
 
     Raises:
-        FileNotFoundError: if there was none.
+        FileNotFoundError: if there is no test.
     """
     files = sorted((run / 'test').glob('[0-9]*/[0-9]*.json'))
     if not files:
@@ -58,7 +58,7 @@ def latest_scores(run: Path) -> dict[str, float]:
 
 
 def table(results: Path, seconds: int) -> str:
-    """Scores of both models, the time, and where the pictures are."""
+    """Scores of both models, the time, and the paths of the figures."""
     rows = [('model', 'mIoU', 'PQ', 'pictures and curve')]
     for name in ('semantic', 'panoptic'):
         scores = latest_scores(results / name)
@@ -76,19 +76,19 @@ def next_steps(results: Path) -> str:
     if not own.exists():
         part = own.with_suffix('.part')
         part.write_text(OWN_CONFIG.format(base=str(semantic), classes=scene_classes()))
-        part.replace(own)  # whole or absent
+        part.replace(own)  # so that the file is never incomplete
     checkpoint = shortest((results / 'panoptic/last_checkpoint').read_text())
     draw = shortest(ROOT / 'tools/draw_predictions.py')
     scene = 'data/scenes/images/val/000000.png'
     inferencer = f"DetInferencer(weights='{checkpoint}')('{scene}', out_dir='{results}/photo')"
     steps = {
-        'predict on a photo (put yours in the place of the scene; the model knows scenes only)': (
+        'predict on a photo (replace the path of the scene by yours; the model was trained on scenes only)': (
             f'python -c "from mmdet.apis import DetInferencer; {inferencer}"'
         ),
         'draw other images of the test set': (
             f'python {draw} {shortest(panoptic)} {checkpoint} --out {results}/more_pictures --num 30'
         ),
-        f'train on data of your own: change the marked lines of {own}, then': (
+        f'train on your own data: change the marked lines of {own}, then': (
             f'mim train mmsegmentation {own} --work-dir {results}/mine'
         ),
     }
@@ -99,12 +99,12 @@ def next_steps(results: Path) -> str:
 
 
 def shortest(path: str | Path) -> str:
-    """A path relative to this folder where that is shorter."""
+    """A path relative to the working directory if that is shorter."""
     return min(str(path), os.path.relpath(path), key=len)
 
 
 def scene_classes() -> tuple[str, ...]:
-    """The class list that the small config trains on, read from the scenes as written."""
+    """The class list of the scenes, read from the generated data."""
     categories = json.loads(Path('data/scenes/panoptic_val.json').read_text())['categories']
     return tuple(category['name'] for category in categories)
 

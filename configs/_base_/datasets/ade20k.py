@@ -1,7 +1,7 @@
 # ADE20K, 150 classes: the published recipe for 512 x 512 crops (paper, implementation details; official configs).
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
-# K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
+# Number of classes; model configs read it: dict(num_classes=_base_.num_classes).
 num_classes = 150
 crop_size = (512, 512)
 test_short_edge = crop_size[0]
@@ -15,14 +15,14 @@ sizes = dict(
 )
 train_pipeline = [dict(step, **sizes.get(step.type.split('.')[-1], {})) for step in _base_.train_pipeline]
 test_pipeline = [_base_.load_image, resize, *_base_.after_resize]
-# Published: each of the six scales, plain and flipped, is made of the image already resized for testing.
+# As published: each of the six scales, plain and flipped, resizes the image that was already resized for testing.
 scales = [
     dict(resize, short_edge=int(factor * test_short_edge), max_size=7 * test_short_edge)
     for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 ]
 tta_pipeline = [_base_.load_image, resize, dict(type='mmcv.TestTimeAug', transforms=[scales, *_base_.views])]
 
-# 8 GPUs x 2 = the published batch of 16, which the learning rate is for.
+# 8 GPUs x 2 images = the published batch size of 16, which belongs to the learning rate.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 data = dict(type='mmmaskformer.ADE20KDataset', data_root='data/ade/ADEChallengeData2016')
 training = dict(img_path='images/training', seg_map_path='annotations/training')

@@ -1,7 +1,7 @@
 # ADE20K-Full, 847 classes, labels of 16 bits: the published recipe, that of ADE20K with 512 x 512 crops.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
-# K of these data and the label of ignored pixels; the model takes both from here.
+# Number of classes and label of ignored pixels; model configs read both.
 num_classes = 847
 ignore_index = 65535
 crop_size = (512, 512)
@@ -16,11 +16,11 @@ sizes = dict(
 )
 train_pipeline = [dict(step, **sizes.get(step.type.split('.')[-1], {})) for step in _base_.train_pipeline]
 test_pipeline = [_base_.load_image, resize, *_base_.after_resize]
-# The paper has no multi-scale results here, and its configs name no scales: these are detectron2's own.
+# The paper has no multi-scale results here, and the official configs have no scales: these are detectron2's defaults.
 scales = [dict(resize, short_edge=edge, max_size=4000) for edge in range(400, 1201, 100)]
 tta_pipeline = [_base_.load_image, resize, dict(type='mmcv.TestTimeAug', transforms=[scales, *_base_.views])]
 
-# 8 GPUs x 2 = the published batch of 16, which the learning rate is for.
+# 8 GPUs x 2 images = the published batch size of 16, which belongs to the learning rate.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 data = dict(type='mmmaskformer.ADE20KFullDataset', data_root='data/ade20k_full')
 training = dict(img_path='images/training', seg_map_path='annotations/training')

@@ -1,8 +1,8 @@
 # ADE20K panoptic, 150 classes in the order of the semantic benchmark, 100 of them things: the published recipe with
 # 640 x 640 crops (official configs).
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/panoptic.py'
-# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+# Number of classes and labels of the things; model configs read both: _base_.num_classes, _base_.things.
 num_classes = 150
 # fmt: off
 things = [
@@ -29,13 +29,13 @@ scales = [
 ]
 tta_pipeline = [_base_.load_image, resize, dict(type='mmcv.TestTimeAug', transforms=[scales, *_base_.views])]
 
-# 8 GPUs x 2 = the published batch of 16, which the learning rate is for.
+# 8 GPUs x 2 images = the published batch size of 16, which belongs to the learning rate.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 data = dict(type='mmmaskformer.ADE20KPanopticDataset', data_root='data/ade/ADEChallengeData2016')
 training = dict(
     ann_file='ade20k_panoptic_train.json', data_prefix=dict(img='images/training', seg='ade20k_panoptic_train')
 )
-# Label maps of the semantic benchmark: what mIoU is measured against, as published.
+# mIoU is computed against the label maps of the semantic benchmark, as published.
 validation = dict(
     ann_file='ade20k_panoptic_val.json',
     data_prefix=dict(img='images/validation', seg='ade20k_panoptic_val', labels='annotations/validation'),
@@ -43,7 +43,7 @@ validation = dict(
 train_dataloader = dict(dataset=dict(**data, **training, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**data, **validation, test_mode=True, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# As published: one test gives PQ and mIoU, and PQ takes the areas of the JSON file, which for stuff are those before
-# things covered it.
+# As published: one test gives PQ and mIoU, and PQ uses the areas of the JSON file, which for stuff are those before
+# things cover it.
 val_evaluator = dict(listed_areas=True, also=[dict(type='mmmaskformer.SemanticMetric')])
 test_evaluator = val_evaluator

@@ -1,9 +1,9 @@
 # CamVid, 11 classes, 480 x 360 pixels (width x height): 367 training, 101 validation and 233 test images.
-# The published augmentation at the scale of these images, for a small run that needs no large GPU. Validation is easy
-# (frames of a drive that training has seen); report the number on test.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# The published augmentation at the scale of these images, for small GPUs. Validation is easy: its frames come from the
+# same drives as the training frames. Report results on the test images.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
-# K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
+# Number of classes; model configs read it: dict(num_classes=_base_.num_classes).
 num_classes = 11
 crop_size = (360, 480)
 test_short_edge = crop_size[0]

@@ -1,9 +1,9 @@
 # CamVid, 11 classes, approximate panoptic: the instances of car, pedestrian and bicyclist are connected components.
 # 367 training and 101 validation images, 480 x 360 pixels (width x height). The augmentation of camvid.py; every image
-# has segments, and those that a crop empties are dropped.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# has segments, and segments without a pixel in the crop are dropped.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/panoptic.py'
-# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+# Number of classes and labels of the things; model configs read both: _base_.num_classes, _base_.things.
 num_classes = 11
 things = [8, 9, 10]
 crop_size = (360, 480)

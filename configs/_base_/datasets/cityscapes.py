@@ -1,7 +1,7 @@
 # Cityscapes, 19 classes: the published recipe, crops of 512 x 1024, tests of whole images.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
-# K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
+# Number of classes; model configs read it: dict(num_classes=_base_.num_classes).
 num_classes = 19
 crop_size = (512, 1024)
 test_short_edge, max_size = 1024, 2048
@@ -13,18 +13,18 @@ sizes = dict(
     ),
     RandomCrop=dict(crop_size=crop_size),
 )
-# As published, without padding: every crop of an image of 1024 x 2048 is full.
+# As published, without padding: every crop fits into an image of 1024 x 2048.
 steps = [step for step in _base_.train_pipeline if step.type != 'mmmaskformer.PadToSize']
 train_pipeline = [dict(step, **sizes.get(step.type.split('.')[-1], {})) for step in steps]
 test_pipeline = [_base_.load_image, resize, *_base_.after_resize]
-# Published: each of the six scales, plain and flipped, is made of the image already resized for testing.
+# As published: each of the six scales, plain and flipped, resizes the image that was already resized for testing.
 scales = [
     dict(resize, short_edge=int(factor * test_short_edge), max_size=4 * test_short_edge)
     for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 ]
 tta_pipeline = [_base_.load_image, resize, dict(type='mmcv.TestTimeAug', transforms=[scales, *_base_.views])]
 
-# 8 GPUs x 2 = the published batch of 16, which the learning rate is for.
+# 8 GPUs x 2 images = the published batch size of 16, which belongs to the learning rate.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 data = dict(type='mmmaskformer.CityscapesDataset', data_root='data/cityscapes')
 training = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')

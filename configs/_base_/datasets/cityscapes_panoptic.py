@@ -1,8 +1,8 @@
 # Cityscapes panoptic, 19 classes in the order of their train ids, 8 of them things. Not in the paper: its recipe for
 # Cityscapes (cityscapes.py) with panoptic targets.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/panoptic.py'
-# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+# Number of classes and labels of the things; model configs read both: _base_.num_classes, _base_.things.
 num_classes = 19
 things = [11, 12, 13, 14, 15, 16, 17, 18]
 crop_size = (512, 1024)
@@ -15,7 +15,7 @@ sizes = dict(
     ),
     RandomCrop=dict(crop_size=crop_size),
 )
-# As published, without padding: every crop of an image of 1024 x 2048 is full.
+# As published, without padding: every crop fits into an image of 1024 x 2048.
 steps = [step for step in _base_.train_pipeline if step.type != 'mmmaskformer.PadToSize']
 train_pipeline = [dict(step, **sizes.get(step.type.split('.')[-1], {})) for step in steps]
 test_pipeline = [_base_.load_image, resize, *_base_.after_resize]

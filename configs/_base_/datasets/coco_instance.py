@@ -1,14 +1,14 @@
-# COCO instance segmentation, 80 classes, all things: MMDetection's transforms, and its data set and metric with the
-# defects of a file counted. Not in the paper.
-# The augmentation of coco_panoptic.py with the host's transforms, which also move boxes and masks.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# COCO instance segmentation, 80 classes, all things. Not in the paper. The data set and metric extend MMDetection's and
+# report faults of the annotation file.
+# The augmentation of coco_panoptic.py with MMDetection's transforms, which also transform boxes and masks.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/loaders.py'
-# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+# Number of classes and labels of the things; model configs read both: _base_.num_classes, _base_.things.
 num_classes = 80
 things = list(range(80))
 max_size = 1333
 
-# No prefix: the hosts' inference functions look for this very name.
+# No prefix: the hosts' inference functions compare this type name.
 load_image = dict(type='LoadImageFromFile')
 load_instances = dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True)
 resize = dict(
@@ -29,7 +29,7 @@ train_pipeline = [
         transforms=[
             [resize],
             [
-                # So long a side that it limits nothing.
+                # No limit.
                 dict(resize, scales=[(10000, edge) for edge in (400, 500, 600)]),
                 dict(
                     type='mmdet.RandomCrop', crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True

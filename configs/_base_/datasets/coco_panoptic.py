@@ -1,8 +1,8 @@
 # COCO panoptic, 133 classes, the 80 things first: the published recipe (official configs), augmented as for DETR: no
-# colour, no padding. Swin-L was trained with max_size = 1000; its config changes the training pipeline.
-# A config that inherits this file changes its pipelines, not short_edges and the like, which are used up here.
+# colour jitter, no padding. Swin-L was trained with max_size = 1000; its config changes the training pipeline.
+# Configs that inherit this file must override its pipelines: overriding short_edges alone has no effect.
 _base_ = '../pipelines/panoptic.py'
-# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+# Number of classes and labels of the things; model configs read both: _base_.num_classes, _base_.things.
 num_classes = 133
 things = list(range(80))
 test_short_edge, max_size = 800, 1333

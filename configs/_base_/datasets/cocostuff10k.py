@@ -1,7 +1,7 @@
 # COCO-Stuff-10K, 171 classes: the published recipe, 640 x 640 crops at 0.5 to 1.5 times the size of the test.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
-# K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
+# Number of classes; model configs read it: dict(num_classes=_base_.num_classes).
 num_classes = 171
 crop_size = (640, 640)
 test_short_edge = crop_size[0]

@@ -1,7 +1,7 @@
 # Mapillary Vistas v1.2, 65 classes: the published recipe, crops of 1280 x 1280, tests with a long side of 2048.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
-# K of these data and the label of ignored pixels; the model takes both from here.
+# Number of classes and label of ignored pixels; model configs read both.
 num_classes = 65
 ignore_index = 65
 crop_size = (1280, 1280)
@@ -17,12 +17,12 @@ sizes = dict(
 )
 train_pipeline = [dict(step, **sizes.get(step.type.split('.')[-1], {})) for step in _base_.train_pipeline]
 test_pipeline = [_base_.load_image, resize, *_base_.after_resize]
-# The three scales of the paper; its configs name none.
+# The three scales of the paper; the official configs have none.
 edges = [int(factor * test_long_edge) for factor in (0.5, 1.0, 1.5)]
 scales = [dict(resize, short_edge=edge, max_size=edge) for edge in edges]
 tta_pipeline = [_base_.load_image, resize, dict(type='mmcv.TestTimeAug', transforms=[scales, *_base_.views])]
 
-# 8 GPUs x 2 = the published batch of 16, which the learning rate is for.
+# 8 GPUs x 2 images = the published batch size of 16, which belongs to the learning rate.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 data = dict(type='mmmaskformer.MapillaryDataset', data_root='data/mapillary')
 training = dict(img_path='training/images', seg_map_path='training/labels')

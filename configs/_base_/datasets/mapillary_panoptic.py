@@ -1,8 +1,8 @@
 # Mapillary Vistas v1.2 panoptic, 65 classes, 37 of them things. Not in the paper: its recipe for Mapillary Vistas
 # (mapillary.py) with panoptic targets.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/panoptic.py'
-# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+# Number of classes and labels of the things; model configs read both: _base_.num_classes, _base_.things.
 num_classes = 65
 # fmt: off
 things = [

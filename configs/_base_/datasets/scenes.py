@@ -1,8 +1,8 @@
-# Invented scenes, 9 classes, 80 to 112 pixels high and 112 to 144 wide; mmmaskformer.datasets.scenes.scenes makes them.
-# Light augmentation without colour jitter: the scenes come in varied light and colours already.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Synthetic scenes of mmmaskformer.datasets.scenes, 9 classes, 80 to 112 pixels high and 112 to 144 wide.
+# Augmentation is light and without colour jitter, because brightness and colours of the scenes already vary.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/semantic.py'
-# K of these data; the model takes it from here: dict(num_classes=_base_.num_classes).
+# Number of classes; model configs read it: dict(num_classes=_base_.num_classes).
 num_classes = 9
 crop_size = (96, 96)
 test_short_edge, max_size = 96, 288

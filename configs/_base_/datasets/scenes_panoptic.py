@@ -1,9 +1,9 @@
-# Invented scenes, 9 classes, things and stuff mixed, 80 to 112 pixels high and 112 to 144 wide, for MMDetection.
-# The augmentation of scenes.py; tests are at a larger scale, which small things need. Every image has segments, and
-# those that a crop empties are dropped.
-# A config that inherits this file changes its pipelines, not crop_size and the like, which are used up here.
+# Synthetic scenes, 9 classes, things and stuff mixed, 80 to 112 pixels high and 112 to 144 wide, for MMDetection.
+# The augmentation of scenes.py; tests are at a larger scale, because the things are small. Every image has segments;
+# segments without a pixel in the crop are dropped.
+# Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.
 _base_ = '../pipelines/panoptic.py'
-# K of these data and the labels of their things; the model takes both from here: _base_.num_classes, _base_.things.
+# Number of classes and labels of the things; model configs read both: _base_.num_classes, _base_.things.
 num_classes = 9
 things = [1, 3, 5, 7, 8]
 crop_size = (96, 96)

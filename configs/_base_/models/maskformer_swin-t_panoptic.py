@@ -9,7 +9,7 @@ model = dict(
         num_heads=(3, 6, 12, 24),
         window_size=7,
         drop_path_rate=0.3,
-        # The weights of Swin's authors, renamed on loading.
+        # The weights of Swin's authors; loading renames them.
         convert_weights=True,
         init_cfg=dict(
             type='Pretrained',

@@ -1,4 +1,4 @@
-# A MaskFormer that learns small images from scratch on two CPU cores: ResNet-10 with features from stride 2 on,
+# A small MaskFormer to train from scratch on two CPU cores: ResNet-10 with features from stride 2 on,
 # 64 channels, 3 decoder layers.
 _base_ = './maskformer_r50.py'
 model = dict(
@@ -15,7 +15,7 @@ model = dict(
         channels=64,
         pixel_decoder=dict(norm_groups=8),
         transformer_decoder=dict(num_layers=3, num_heads=4, ffn_channels=256, dropout=0.0),
-        # In a short training, queries learn sooner which classes an image lacks if that counts in full.
+        # In a short training, queries learn absent classes sooner with the full weight.
         criterion=dict(no_object_weight=1.0),
     ),
 )

@@ -1,4 +1,4 @@
-# The panoptic sister of maskformer_tiny.py: the same model, in MMDetection's detector.
+# The panoptic version of maskformer_tiny.py: the same model in MMDetection's detector.
 _base_ = './maskformer_r50-6enc_panoptic.py'
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
@@ -15,7 +15,7 @@ model = dict(
         channels=64,
         pixel_decoder=dict(_delete_=True, type='mmmaskformer.FPNPixelDecoder', norm_groups=8),
         transformer_decoder=dict(num_layers=3, num_heads=4, ffn_channels=256, dropout=0.0),
-        # Small things count more in dice than in the mean over all pixels.
+        # Dice weights small things more than the mean over all pixels does.
         criterion=dict(loss_weights=dict(dice=3.0)),
     ),
 )

@@ -2,7 +2,7 @@
 # class. A config that inherits from this adds model.decode_head.num_classes.
 _base_ = './maskformer_r50.py'
 model = dict(
-    # Published without padding of test images.
+    # As published: test images are not padded.
     data_preprocessor=dict(test_cfg=dict(size_divisor=1)),
     decode_head=dict(
         _delete_=True,

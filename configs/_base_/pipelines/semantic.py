@@ -1,9 +1,9 @@
-# Order of the transforms, loaders and metric of every semantic dataset base, as published (official configs). A base
-# adds sizes, to the transforms by their names, and folders.
-# Left out: the official loader puts images of one orientation into a batch; here all crops have one size anyway.
+# Order of the transforms, loaders and metric of every semantic dataset base, as published (official configs). A dataset
+# config adds sizes, to the transforms by their names, and folders.
+# Unlike the official loader, images of both orientations share a batch: all crops have the same size.
 _base_ = './loaders.py'
 
-# No prefix: the hosts' inference functions look for this very name.
+# No prefix: the hosts' inference functions compare this type name.
 load_image = dict(type='LoadImageFromFile')
 load_labels = dict(type='mmmaskformer.LoadSegAnnotations')
 load_labels_if_any = dict(load_labels, allow_missing=True)
@@ -16,13 +16,13 @@ train_pipeline = [
     dict(type='mmseg.RandomCrop'),
     dict(type='mmmaskformer.ColorJitterSSD'),
     dict(type='mmseg.RandomFlip', prob=0.5),
-    # On the raw image, so 128 is not exactly the mean colour.
+    # Pads the raw image, so 128 is not exactly the mean colour.
     dict(type='mmmaskformer.PadToSize', image_value=128),
     pack,
 ]
-# The labels come after the resize: scores are compared at the size of the file.
+# Annotations are loaded after the resize: metrics compare at the size of the file.
 after_resize = [load_labels_if_any, pack]
-# Of each scale for --tta, plain and flipped.
+# For --tta: each scale, plain and flipped.
 views = [[dict(type='mmseg.RandomFlip', prob=prob) for prob in (0.0, 1.0)], [load_labels_if_any], [pack]]
 
 val_evaluator = dict(type='mmmaskformer.SemanticMetric')

@@ -1,1 +1,1 @@
-"""Analyses of trained models: `mmmaskformer.analysis` counts, `mmmaskformer.visualization` draws, this feeds both."""
+"""Analyses of trained models: runs the models and passes their outputs to `mmmaskformer.analysis` and the plots."""

@@ -1,4 +1,4 @@
-"""The ways of inference of one checkpoint side by side, from one run of the network over the data."""
+"""Comparison of the inference modes of one checkpoint, from one run of the network over the data."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,9 @@ from mmengine.config import Config, ConfigDict
 from rich.progress import track
 
 from mmmaskformer.analysis.tables import Cell, write_tables
+from mmmaskformer.apis.analysis.evaluators import truth_settings
 from mmmaskformer.apis.analysis.one_pass import Trained, load_config
+from mmmaskformer.apis.analysis.outputs import output_files
 from mmmaskformer.apis.trained import read_config
 from mmmaskformer.core.quality.panoptic_map import labels_of_pixels
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, mean_quality
@@ -24,7 +26,7 @@ from mmmaskformer.heads.settings import INFERENCE
 
 HEADER = ['inference', 'mIoU', 'PQ-St', 'SQ-St', 'RQ-St', 'PQ', 'PQ things', 'PQ stuff', 'settings']
 OWN_LABELS = 'labels_of_segments'
-"""Field of a data sample, as a dict, for the classes of a panoptic result's segments."""
+"""Key in a data sample, as a dict, for the classes of the segments of a panoptic result."""
 
 
 def compare_inference(
@@ -34,37 +36,56 @@ def compare_inference(
     modes: Sequence[str] | None = None,
     cfg_options: dict | None = None,
 ) -> tuple[list[str], list[list[Cell]], list[Path]]:
-    """Measure every way of inference on the test set of a config, in one pass.
+    """Evaluate every inference mode on the test set of a config, in one pass.
 
-    Each row is what the host's test gives with ``test_cfg`` changed accordingly. A semantic model has the ways
-    'semantic' and 'general'; a panoptic model every result of `mmmaskformer.heads.results` that is a map: 'panoptic',
-    'detr', 'semantic', 'general'. Settings are those of the config's ``test_cfg``, else the published defaults.
+    Each row equals the host's test with the corresponding ``test_cfg``. A semantic model has the modes 'semantic' and
+    'general'; a panoptic model has every result of `mmmaskformer.heads.results` that is a map: 'panoptic', 'detr',
+    'semantic', 'general'. Settings are taken from the config's ``test_cfg``, else they are the published defaults.
 
-    mIoU and PQ-St take the class of each pixel; void is no class. PQ takes the segments of the panoptic ground truth; a
-    label map has one segment for each class.
+    mIoU and PQ-St compare the class of each pixel; void is not a class. PQ compares with the segments of the panoptic
+    ground truth; for PQ, a label map has one segment for each class.
 
     Args:
         config: mmengine config file.
         checkpoint: its weights.
-        out: folder to write inference.md and inference.csv into.
-        modes: which ways, in this order; None for all.
+        out: folder for inference.md and inference.csv.
+        modes: the modes, in this order; None for all.
         cfg_options: entries to replace, such as {'model.test_cfg.detr.object_threshold': 0.7}.
 
     Returns:
-        Header and rows of the table, and the files written. Quality in percent, NaN where it does not apply.
+        Header and rows of the table, and the files written. Values are in percent, NaN where a metric does not apply.
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if a way is unknown, the weights do not fit, or there is no ground truth.
+        ValueError: if a mode is unknown, the weights do not fit, or there is no image or no ground truth.
+        OSError: if ``out`` cannot be written, before the model runs.
     """
     cfg = read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader'))
     run = _of_detector if 'panoptic_head' in cfg.model else _of_segmentor
-    try:
-        rows = run(cfg, checkpoint, modes)
-    except KeyError as error:  # of our metrics, where an image has no ground truth
-        raise ValueError(error.args[0]) from error
-    title = f'{Path(config).stem}, {Path(checkpoint).name}: ways of inference, in percent'
-    return HEADER, rows, write_tables(Path(out) / 'inference', HEADER, rows, title)
+    files = output_files(out, 'inference.md', 'inference.csv')
+    rows = run(cfg, checkpoint, modes)
+    title = f'{Path(config).stem}, {Path(checkpoint).name}: inference modes, in percent'
+    title = '\n\n'.join([title, *_unlike_thresholds(cfg, [str(row[0]) for row in rows])])
+    return HEADER, rows, write_tables(files[0].with_suffix(''), HEADER, rows, title)
+
+
+def _unlike_thresholds(cfg: Config, modes: Sequence[str]) -> list[str]:
+    """Name modes with a default object threshold if the config sets the one of panoptic inference."""
+    given = cfg.model.get('test_cfg') or {}
+    panoptic = (given.get('panoptic') or {}).get('object_threshold')
+    if 'panoptic_head' not in cfg.model or 'panoptic' not in modes or panoptic is None:
+        return []
+    lines = []
+    for mode in modes:
+        kind = result_kinds()[mode]
+        default = kind.full_settings({}).get('object_threshold')
+        is_default = 'object_threshold' not in (given.get(mode) or {})
+        if mode != 'panoptic' and kind.form == PANOPTIC and is_default and default not in (None, panoptic):
+            lines.append(
+                f"'{mode}' has the default object threshold, {default}; 'panoptic' has {panoptic}, from the config. To "
+                f'compare like with like: --cfg-options model.test_cfg.{mode}.object_threshold={panoptic}'
+            )
+    return lines
 
 
 def _chosen(modes: Sequence[str] | None, possible: Sequence[str]) -> list[str]:
@@ -75,11 +96,11 @@ def _chosen(modes: Sequence[str] | None, possible: Sequence[str]) -> list[str]:
 
 
 class _Counter:
-    """Counts of one way of inference.
+    """Accumulates the counts of one inference mode.
 
     Args:
-        field: of the samples.
-        form: of the result there.
+        field: field of the samples with the result.
+        form: form of the result in that field.
         trained: model and data.
     """
 
@@ -87,15 +108,22 @@ class _Counter:
         self.field, self.form = field, form
         self.num_classes = trained.head.num_classes
         labels_field = field if form == SEMANTIC else OWN_LABELS
-        self.labels = SemanticMetric(field=labels_field, classwise=False, **_truth_settings(trained))
-        self.panoptic = PanopticMetric(field=field) if trained.is_panoptic else None
+        of_labels: dict[str, Any] = {'ignore_index': getattr(trained.dataset, 'ignore_index', 255)}
+        of_labels |= truth_settings(trained.config, 'SemanticMetric')
+        of_segments = truth_settings(trained.config, 'PanopticMetric')
+        self.labels = SemanticMetric(field=labels_field, classwise=False, **of_labels)
+        self.panoptic = PanopticMetric(field=field, **of_segments) if trained.is_panoptic else None
         self.label_rows: list[tuple] = []
         self.segment_rows: list[tuple] = []
         for metric in filter(None, (self.labels, self.panoptic)):
             metric.dataset_meta = trained.dataset.metainfo
 
     def add(self, sample: Any) -> None:
-        """Count an image."""
+        """Add an image.
+
+        Raises:
+            ValueError: if it has no ground truth.
+        """
         entry = sample.to_dict()
         if self.form == PANOPTIC:
             found = entry[self.field]
@@ -103,12 +131,15 @@ class _Counter:
             segments = segments_of_codes(found['sem_seg'].cpu().numpy()[0], self.num_classes, listed)
             labels = labels_of_pixels(segments, self.num_classes, num_classes=self.num_classes)
             entry[OWN_LABELS] = {'sem_seg': torch.from_numpy(labels)[None]}
-        self.label_rows.append(self.labels.process_sample(entry))
-        if self.panoptic is not None:
-            self.segment_rows.append(self.panoptic.process_sample(entry)[:2])
+        try:
+            self.label_rows.append(self.labels.process_sample(entry))
+            if self.panoptic is not None:
+                self.segment_rows.append(self.panoptic.process_sample(entry)[:2])
+        except KeyError as error:  # raised by our metrics for an image without ground truth
+            raise ValueError(error.args[0]) from error
 
     def row(self, is_thing: Sequence[bool]) -> list[float]:
-        """mIoU to PQ of the stuff, in percent."""
+        """All metrics, from mIoU to PQ of stuff classes, in percent."""
         counts = LabelCounts.from_rows((rows for _, rows in once_per_image(self.label_rows)), self.num_classes)
         assert isinstance(counts, LabelCounts)
         values = [pixel_quality(counts).mean_iou, *mean_quality(counts)[:3]]
@@ -122,22 +153,12 @@ class _Counter:
         return [100 * value for value in values]
 
 
-def _truth_settings(trained: Trained) -> dict:
-    """How the config's own `SemanticMetric` reads the ground truth, so that both read it alike."""
-    evaluator = trained.config.get('test_evaluator') or {}
-    metrics = evaluator if isinstance(evaluator, list) else [evaluator, *(evaluator.get('also') or ())]
-    for metric in metrics:
-        if str(metric.get('type', '')).endswith('SemanticMetric'):
-            return {key: metric[key] for key in ('ignore_index', 'backend_args') if key in metric}
-    return {'ignore_index': getattr(trained.dataset, 'ignore_index', 255)}
-
-
 def _of_detector(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | None) -> list[list[Cell]]:
     """All results of a panoptic model in one test step."""
     kinds = {name: kind for name, kind in result_kinds().items() if kind.form in (PANOPTIC, SEMANTIC)}
     modes = _chosen(modes, list(kinds))
     given = cfg.model.get('test_cfg') or {}
-    # Replaced as a whole: results that are not measured, such as instances, would cost time.
+    # Replaced completely: results that are not evaluated, such as instances, would cost time.
     cfg.model.test_cfg = ConfigDict({mode: given.get(mode) or {} for mode in modes})
     trained = load_config(cfg, checkpoint)
     counters = {mode: _Counter(kinds[mode].field, kinds[mode].form or '', trained) for mode in modes}
@@ -157,7 +178,7 @@ def _of_detector(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | Non
 
 
 def _of_segmentor(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | None) -> list[list[Cell]]:
-    """The host's own prediction of a semantic model once for each way, with the outputs of the network kept."""
+    """Let the host predict with a semantic model once for each mode, with the outputs of the network cached."""
     trained = load_config(cfg, checkpoint)
     possible = INFERENCE if getattr(trained.head, 'has_class_logits', True) else INFERENCE[:1]
     modes = _chosen(modes, possible)
@@ -183,22 +204,22 @@ def _of_segmentor(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | No
 
 @contextmanager
 def network_once(model: Any) -> Iterator[Callable[[], None]]:
-    """Run backbone and head of a segmentor once for a batch, however often it predicts.
+    """Run backbone and head of a segmentor once per batch, no matter how often it predicts.
 
-    The outputs are kept in the order of the calls, so that sliding windows are served as well.
+    The outputs are cached in the order of the calls, so sliding windows work as well.
 
     Args:
         model: a segmentor of MMSegmentation with our head.
 
     Yields:
-        A function to call before each prediction of the batch.
+        A function to call before each prediction of the same batch.
     """
     head = model.decode_head
     extract, predict = model.extract_feat, head.predict_masks
     outputs: list[tuple] = []
     position = 0
 
-    def again() -> None:
+    def rewind() -> None:
         nonlocal position
         position = 0
 
@@ -214,6 +235,6 @@ def network_once(model: Any) -> Iterator[Callable[[], None]]:
 
     model.extract_feat, head.predict_masks = extract_once, predict_once
     try:
-        yield again
+        yield rewind
     finally:
         del model.extract_feat, head.predict_masks

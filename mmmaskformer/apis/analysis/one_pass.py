@@ -1,4 +1,4 @@
-"""One pass of a trained model over the test set of its config, with what its queries predict."""
+"""One pass of a trained model over the test set of its config, with access to the predictions of its queries."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,15 +18,16 @@ from mmmaskformer.apis.trained import build_trained, read_config
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.export.modules import head_of
 from mmmaskformer.heads.fusion_head import masks_of_image
+from mmmaskformer.hosts.hooks import classes_of_checkpoint, require_same_classes
 
 
 class Trained(NamedTuple):
-    """A trained model with the data that its config tests it on.
+    """A trained model with the test data of its config.
 
     Attributes:
-        config: after replacements.
-        model: of either host, in evaluation mode, on its device.
-        loader: of the test set.
+        config: the config, with --cfg-options applied.
+        model: model of either host, in evaluation mode, on its device.
+        loader: data loader of the test set.
     """
 
     config: Config
@@ -55,18 +56,18 @@ class Trained(NamedTuple):
 
     @contextmanager
     def testing(self) -> Iterator[None]:
-        """Without gradients, and in the precision of the host's test: ``test_cfg.fp16`` of the config."""
+        """Disable gradients and set the precision of the host's test, ``test_cfg.fp16`` of the config."""
         with torch.no_grad(), autocast(enabled=bool((self.config.get('test_cfg') or {}).get('fp16'))):
             yield
 
 
 class ImagePrediction(NamedTuple):
-    """What the queries predict in an image.
+    """The predictions of the queries for an image.
 
     Attributes:
         sample: the host's data sample.
         class_logits: (Q, K + 1) float.
-        masks: of the same Q queries, at the size of the image file.
+        masks: masks of the same Q queries, at the size of the image file.
     """
 
     sample: Any
@@ -75,7 +76,7 @@ class ImagePrediction(NamedTuple):
 
 
 def load(config: str | Path, checkpoint: str | Path, cfg_options: dict | None = None) -> Trained:
-    """Build model and test set of a config and load the weights, on the best device there is.
+    """Build model and test set of a config and load the weights, on the best available device.
 
     Args:
         config: mmengine config file.
@@ -84,19 +85,25 @@ def load(config: str | Path, checkpoint: str | Path, cfg_options: dict | None = 
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if the config has no model of ours, or the weights do not fit it.
+        ValueError: if the config has no model of ours, the weights do not fit it, the test set has no image, or its
+            classes are not those of the model or of the checkpoint.
     """
     return load_config(read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader')), checkpoint)
 
 
 def load_config(cfg: Config, checkpoint: str | Path) -> Trained:
-    """The same for a config that was read already."""
+    """Like `load`, for a config that has been read already."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    model, _ = build_trained(cfg, str(checkpoint))
+    model, content = build_trained(cfg, str(checkpoint))
     head_of(model)
-    # Masks are multiplied out when somebody looks at them, wherever that is: never with gradients.
+    # Masks are multiplied out lazily, possibly outside `testing`; that must never need gradients.
     model = model.requires_grad_(False).to(get_device())
-    return Trained(cfg, model, Runner.build_dataloader(cfg.test_dataloader))
+    loader = Runner.build_dataloader(cfg.test_dataloader)
+    if not len(loader.dataset):
+        raise ValueError(f'{cfg.filename}: the test set has no image, expected at least one. Fix: check its data_root')
+    trained_classes = classes_of_checkpoint(content)
+    require_same_classes('test_dataloader', loader.dataset, model, (), trained_classes, str(checkpoint))
+    return Trained(cfg, model, loader)
 
 
 def require_queries(trained: Trained, what: str) -> None:
@@ -104,7 +111,7 @@ def require_queries(trained: Trained, what: str) -> None:
 
     Args:
         trained: model and data.
-        what: needs queries, for the message.
+        what: the analysis that needs queries, for the message.
 
     Raises:
         ValueError: if the model has no queries with classes.
@@ -128,10 +135,10 @@ def predict_image(trained: Trained, index: int) -> ImagePrediction:
 
 
 def predict_batch(trained: Trained, batch: dict) -> list[ImagePrediction]:
-    """Run the model on a batch as its data loader gives it.
+    """Run the model on a batch of its data loader.
 
     Raises:
-        ValueError: if the model is the host's own `EncoderDecoder`, or slides a window.
+        ValueError: if the model is the host's own `EncoderDecoder`, or uses a sliding window.
     """
     with trained.testing():
         return _predict(trained, batch)
@@ -151,7 +158,7 @@ def _predict(trained: Trained, batch: dict) -> list[ImagePrediction]:
         found = model.query_masks(inputs, samples)
     else:
         raise ValueError(
-            f"model.type: found {type(model).__name__}, expected 'mmmaskformer.EncoderDecoder', which tells what its "
-            'queries predict. Fix: --cfg-options model.type=mmmaskformer.EncoderDecoder'
+            f"model.type: found {type(model).__name__}, expected 'mmmaskformer.EncoderDecoder', which gives access to "
+            'its queries. Fix: --cfg-options model.type=mmmaskformer.EncoderDecoder'
         )
     return [ImagePrediction(sample, *outputs) for sample, outputs in zip(samples, found, strict=True)]

@@ -1,4 +1,4 @@
-"""Which classes the queries of a trained model predict, and how many classes the images of a data set have."""
+"""Analyses of the classes that queries predict and of the classes per image of a data set."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +10,13 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmmaskformer.analysis.query_classes import ClassesPerImage, QueryClasses
 from mmmaskformer.analysis.tables import csv_table
 from mmmaskformer.apis.analysis.one_pass import load, predictions, require_queries
+from mmmaskformer.apis.analysis.outputs import output_files
 from mmmaskformer.datasets.inspection import data_sets_of
+from mmmaskformer.evaluation.common import name_of
 from mmmaskformer.formats.label_maps import load_labels
 from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.visualization.analysis_plots import plot_class_histogram, plot_unique_classes
+from mmmaskformer.visualization.samples import class_list_of
 
 PAPER = (
     'the paper, training sets: 8.2 for ADE20K (150 classes), 6.6 for COCO-Stuff-10K (171), 9.1 for ADE20K-Full (847)'
@@ -21,11 +24,11 @@ PAPER = (
 
 
 class Report(NamedTuple):
-    """What an analysis found.
+    """The result of an analysis.
 
     Attributes:
-        lines: to print.
-        files: written.
+        lines: text to print.
+        files: the files written.
     """
 
     lines: list[str]
@@ -44,28 +47,28 @@ def analyze_queries(
     Args:
         config: mmengine config file.
         checkpoint: its weights.
-        out: folder to write queries.csv (a row for each query, with its classes) and queries.png into.
+        out: folder for queries.csv (a row for each query, with its classes) and queries.png.
         object_threshold: only predictions with a class probability above it count.
         cfg_options: entries to replace in the config.
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if the model is a per-pixel one, or the weights do not fit it.
+        ValueError: if the model is a per-pixel one, the weights do not fit it, or there is no image.
+        OSError: if ``out`` cannot be written, before the model runs.
     """
     if not 0 <= object_threshold <= 1:
         raise ValueError(f'object threshold: found {object_threshold}, expected a number in [0, 1]')
+    files = output_files(out, 'queries.csv', 'queries.png')
     trained = load(config, checkpoint, cfg_options)
     require_queries(trained, 'queries')
     found: QueryClasses | None = None
     for prediction in predictions(trained):
-        if found is None:
-            num_queries, columns = prediction.class_logits.shape
-            found = QueryClasses(num_queries, columns - 1, object_threshold)
+        num_queries, columns = prediction.class_logits.shape
+        found = found or QueryClasses(num_queries, columns - 1, object_threshold)
         found.add(prediction.class_logits)
-    if found is None:
-        raise ValueError(f'{config}: the test set has no image, expected at least one. Fix: check its data_root')
+    assert found is not None, 'a test set without images was refused'
     header, rows = found.table(trained.dataset.metainfo['classes'])
-    files = [_written(Path(out) / 'queries.csv', header, rows), Path(out) / 'queries.png']
+    _write(files[0], header, rows)
     title = f'{Path(config).stem}: {found.num_images} images'
     plot_unique_classes(found.unique()[found.order()], title, files[1])
     unique = found.unique()
@@ -84,13 +87,14 @@ def analyze_classes(
 
     Args:
         config: mmengine config file.
-        out: folder to write classes.csv (a row for each class), classes_per_image.csv and classes_per_image.png into.
-        loader: whose data set.
+        out: folder for classes.csv (a row for each class), classes_per_image.csv and classes_per_image.png.
+        loader: key of the data loader whose data set is analysed.
         cfg_options: entries to replace in the config.
 
     Raises:
         FileNotFoundError: if the config or files of the data set do not exist.
-        ValueError: if the config has no such loader, or the data set no annotations.
+        ValueError: if the config has no such loader, or the data set no image, no class list or no annotations.
+        OSError: if ``out`` cannot be written.
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
@@ -98,35 +102,35 @@ def analyze_classes(
     cfg.merge_from_dict(cfg_options or {})
     if cfg.get(loader) is None:
         raise ValueError(f'{config}: found no {loader!r}, expected the config of a training run')
+    files = output_files(out, 'classes.csv', 'classes_per_image.csv', 'classes_per_image.png')
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     dataset = DATASETS.build(cfg[loader].dataset)
-    classes = dataset.metainfo['classes']
+    if not len(dataset):
+        raise ValueError(f'{config}: {loader} has no image, expected at least one. Fix: check its data_root')
+    classes = class_list_of(dataset).names
     found = ClassesPerImage.of(labels_of_images(dataset), len(classes))
-    out = Path(out)
     of_class = [[name, int(number)] for name, number in zip(classes, found.images_of_class, strict=True)]
     of_number = [[number, int(images)] for number, images in enumerate(found.histogram)]
-    files = [
-        _written(out / 'classes.csv', ['class', 'images'], of_class),
-        _written(out / 'classes_per_image.csv', ['classes', 'images'], of_number),
-        out / 'classes_per_image.png',
-    ]
+    _write(files[0], ['class', 'images'], of_class)
+    _write(files[1], ['classes', 'images'], of_number)
     plot_class_histogram(found.histogram, found.mean, f'{Path(config).stem}, {loader}', files[-1])
     line = f'{loader}: {found.num_images} images, {len(classes)} classes, {found.mean:.1f} classes per image'
     return Report([line, f'({PAPER})'], files)
 
 
-def labels_of_images(dataset: Any) -> Iterator[list[int]]:
-    """The classes in each image of a data set of either host, through wrappers."""
+def labels_of_images(dataset: Any) -> Iterator[tuple[str, list[int]]]:
+    """Name and classes of each image of a data set of either host, through wrappers."""
     for leaf in data_sets_of(dataset):
         for index in range(len(leaf)):
-            yield labels_of_entry(leaf, leaf.get_data_info(index))
+            info = leaf.get_data_info(index)
+            yield name_of(info), labels_of_entry(leaf, info)
 
 
 def labels_of_entry(dataset: Any, info: dict) -> list[int]:
-    """The classes in one image; crowds and ignored pixels left out.
+    """The classes in one image, without crowds and ignored pixels.
 
     Args:
-        dataset: that the entry is of.
+        dataset: data set of the entry.
         info: the entry.
 
     Raises:
@@ -143,7 +147,6 @@ def labels_of_entry(dataset: Any, info: dict) -> list[int]:
     return sorted(present - {ignore_index})
 
 
-def _written(file: Path, header: list[str], rows: list[list]) -> Path:
+def _write(file: Path, header: list[str], rows: list[list]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, csv_table(header, rows))
-    return file

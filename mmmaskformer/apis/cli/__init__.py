@@ -1,15 +1,15 @@
 """The command line: ``mmmaskformer COMMAND`` or ``python -m mmmaskformer COMMAND``.
 
-Each file of this package is one command, of the file's name, and is imported only when it is called. It has
+Each file of this package is one command, named after the file and imported only when it is called. It has
 
 - a docstring, whose first line is the summary that ``mmmaskformer --help`` lists;
 - ``EXAMPLE``, a command that works as printed from the root of the clone once ``tools/quickstart.sh`` has run;
 - ``add_arguments(parser)``, which describes its arguments;
 - ``run(args)``, which does the work and returns the exit status;
-- optionally ``HOST_SCRIPT``, the name of the host's script that all arguments go to instead of ``run``.
+- optionally ``HOST_SCRIPT``, the name of a script of the host, which gets all arguments instead of ``run``.
 
 The commands import the standard library only, except inside ``run``: ``--help`` answers at once, and ``doctor`` works
-where everything else is missing.
+where nothing else is installed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent
 
 
 def command_names() -> list[str]:
-    """The commands there are, in alphabetical order."""
+    """All commands, in alphabetical order."""
     return sorted(file.stem for file in FOLDER.glob('[!_]*.py'))
 
 
@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: name of the command and its arguments; None takes those of the process.
 
     Returns:
-        The exit status: 2 for an error in what the user gave, which is reported as one line on standard error.
+        The exit status: 2 for invalid input, which is reported as one line on standard error.
     """
-    # Idle OpenMP threads that spin cost more than they save when anything else runs on the machine.
+    # Spinning idle OpenMP threads cost more than they save when anything else runs on the machine.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = arguments[0] if arguments else '--help'
@@ -101,7 +101,7 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
 
 
 def _run_host_script(parser: argparse.ArgumentParser, script: str, arguments: list[str]) -> int:
-    """Hand all arguments to a script of the host; its errors keep their traceback."""
+    """Pass all arguments to a script of the host; its errors keep their traceback."""
     from mmmaskformer.apis.scripts import find_script, run_script
 
     try:

@@ -1,8 +1,8 @@
-"""Analyse a trained model as the paper does: ways of inference, queries, thresholds.
+"""Analyse a trained model as in the paper: inference modes, queries, thresholds.
 
-``inference``   every way of inference on one checkpoint, in one pass: mIoU, PQ-St, SQ-St, RQ-St, PQ
-``queries``     how many different classes each query predicts, and which
-``classes``     how many classes the images of a data set have
+``inference``   all inference modes of one checkpoint, in one pass: mIoU, PQ-St, SQ-St, RQ-St, PQ
+``queries``     number and names of the classes that each query predicts
+``classes``     number of classes per image of a data set
 ``masks``       the masks of the queries that predict a class, side by side for several models
 ``thresholds``  panoptic quality over object and overlap thresholds, in one pass; why panoptic maps are empty
 
@@ -28,10 +28,10 @@ EXAMPLE = EXAMPLES['inference']
 def add_arguments(parser):
     """Describe the arguments."""
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
-    inference = _action(actions, 'inference', 'every way of inference on one checkpoint, in one pass')
+    inference = _action(actions, 'inference', 'all inference modes of one checkpoint, in one pass')
     _model(inference)
     inference.add_argument(
-        '--modes', nargs='+', metavar='MODE', help='of: semantic general panoptic detr (default: all the model has)'
+        '--modes', nargs='+', metavar='MODE', help='any of: semantic general panoptic detr (default: all of the model)'
     )
     queries = _action(actions, 'queries', 'the classes that each query predicts')
     _model(queries)
@@ -40,15 +40,15 @@ def add_arguments(parser):
         type=float,
         default=0.0,
         metavar='P',
-        help='count class probabilities above it (default 0)',
+        help='count predictions with a class probability above it (default 0)',
     )
-    classes = _action(actions, 'classes', 'how many classes the images of a data set have')
+    classes = _action(actions, 'classes', 'number of classes per image of a data set')
     classes.add_argument('config', help='config file')
     classes.add_argument(
-        '--loader', default='train_dataloader', help='whose data set: train_dataloader (default), val_dataloader, …'
+        '--loader', default='train_dataloader', help='data loader to use: train_dataloader (default), val_dataloader, …'
     )
     masks = _action(actions, 'masks', 'masks of the queries that predict a class, for several models')
-    masks.add_argument('class_name', metavar='CLASS', help='name of a class, such as car')
+    masks.add_argument('class_name', metavar='CLASS', help='class name, such as car')
     masks.add_argument(
         '--model', nargs=2, action='append', required=True, metavar=('CONFIG', 'CHECKPOINT'), help='may be repeated'
     )
@@ -58,7 +58,7 @@ def add_arguments(parser):
         type=float,
         default=0.3,
         metavar='P',
-        help='draw class probabilities above it (default 0.3)',
+        help='draw queries with a class probability above it (default 0.3)',
     )
     _thresholds(_action(actions, 'thresholds', 'panoptic quality over object and overlap thresholds'))
     for action in (inference, queries, classes, masks):
@@ -74,10 +74,8 @@ def _thresholds(parser):
     parser.add_argument(
         '--overlap', nargs='+', type=float, metavar='P', help='overlap thresholds (default 0, 0.1, … 0.9)'
     )
-    parser.add_argument('--store', metavar='FOLDER', help='keep the predictions there')
-    parser.add_argument(
-        '--stored', metavar='FOLDER', help='read predictions that were kept, instead of CONFIG and CHECKPOINT'
-    )
+    parser.add_argument('--store', metavar='FOLDER', help='store the predictions in this folder')
+    parser.add_argument('--stored', metavar='FOLDER', help='read stored predictions, instead of CONFIG and CHECKPOINT')
     _common(parser)
 
 
@@ -102,7 +100,7 @@ def _common(parser):
 
 
 def run(args) -> int:
-    """Analyse, print, and say what was written."""
+    """Analyse, print the result and the names of the files written."""
     from mmmaskformer.apis.trained import parse_options
 
     lines, files = ACTIONS[args.action](args, parse_options(args.cfg_options))
@@ -111,11 +109,10 @@ def run(args) -> int:
 
 
 def _inference(args, options):
-    from mmmaskformer.analysis.tables import markdown_table
     from mmmaskformer.apis.analysis.inference import compare_inference
 
-    header, rows, files = compare_inference(args.config, args.checkpoint, args.out, args.modes, options)
-    return [markdown_table(header, rows)], files
+    _, _, files = compare_inference(args.config, args.checkpoint, args.out, args.modes, options)
+    return [files[0].read_text(encoding='utf-8')], files
 
 
 def _queries(args, options):
@@ -141,8 +138,10 @@ def _sweep_thresholds(args, options):
 
     overlap = args.overlap or OVERLAP
     if args.stored is not None:
-        if args.config is not None or args.store is not None:
-            raise ValueError('--stored: found CONFIG or --store as well, expected --stored alone')
+        if args.config is not None or args.store is not None or options:
+            raise ValueError(
+                '--stored: found CONFIG, --store or --cfg-options as well, expected only --stored: no model runs'
+            )
         return sweep_stored(args.stored, args.out, args.object, overlap)
     if args.checkpoint is None:
         raise ValueError('thresholds: expected CONFIG and CHECKPOINT, or --stored FOLDER')

@@ -1,6 +1,6 @@
-"""Print the settings of configs beside the published ones: schedule, augmentation, test, parameters, FLOPs.
+"""Compare the settings of configs with the published ones: schedule, augmentation, test, parameters, FLOPs.
 
-Without a config all shipped ones are compared, which takes about a minute. The exit status is 1 if a setting differs
+Without a config all shipped configs are compared, which takes about a minute. The exit status is 1 if a setting differs
 without a listed reason.
 """
 
@@ -12,15 +12,15 @@ EXAMPLE = 'mmmaskformer audit configs/ade20k/maskformer_r50-d32_8xb2-160k_ade20k
 
 def add_arguments(parser):
     """Describe the arguments."""
-    parser.add_argument('configs', nargs='*', metavar='config', help='config files (default: all that are shipped)')
-    parser.add_argument('--differences', action='store_true', help='print only what is not equal')
+    parser.add_argument('configs', nargs='*', metavar='config', help='config files (default: all shipped configs)')
+    parser.add_argument('--differences', action='store_true', help='print only settings that differ')
 
 
 def run(args) -> int:
     """Compare and print."""
     from mmmaskformer.apis.audit import audit, shipped_configs, table
 
-    logging.disable(logging.WARNING)  # every model would report its features
+    logging.disable(logging.WARNING)  # otherwise every model logs its measured features
     wrong = 0
     for path in map(Path, args.configs or shipped_configs()):
         rows = audit(path)

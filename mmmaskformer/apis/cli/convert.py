@@ -1,8 +1,9 @@
 """Convert a checkpoint of MaskFormer from any package to any other.
 
-IN is recognised by the names of its weights: the published code (detectron2), MMDetection, MMSegmentation, transformers
-(a folder) or this package; zoo://NAME is a public model. Every weight is used or listed with the reason, or nothing is
-written. With --to backbone, IN holds a backbone alone: detectron2, torchvision, timm, Swin's own files, DINOv2.
+The package of IN is recognised by the names of its weights: the published code (detectron2), MMDetection,
+MMSegmentation, transformers (a folder) or this package; zoo://NAME is a public model. Weights that are not used are
+listed with the reason; if a weight is unknown or missing, nothing is written. With --to backbone, IN is a file with a
+backbone only: of detectron2, torchvision, timm, Swin's authors or DINOv2.
 """
 
 EXAMPLE = (
@@ -10,7 +11,7 @@ EXAMPLE = (
 )
 
 MODEL_OPTIONS = ('config', 'classes', 'task', 'averaged', 'num_heads', 'verify')
-"""Options that a backbone alone has no use for."""
+"""Options that do not apply to a bare backbone."""
 
 
 def add_arguments(parser):
@@ -24,13 +25,13 @@ def add_arguments(parser):
         help='mmmaskformer (.pth, .safetensors), mmdet, mmseg (.pth), official (.pkl, .pth), transformers (a folder), '
         'or backbone (.pth, .safetensors)',
     )
-    parser.add_argument('--config', help='config of the model that the result is for; checked, and stored with it')
+    parser.add_argument('--config', help='config of the model that the result is for; checked and stored with it')
     parser.add_argument(
         '--classes', metavar='LIST', help='class list of the result: a name such as coco_panoptic, or a JSON file'
     )
-    parser.add_argument('--task', help='semantic or panoptic: the host that a checkpoint for mmmaskformer is for')
-    parser.add_argument('--averaged', action='store_true', help='take the moving average that the file also holds')
-    parser.add_argument('--num-heads', type=int, help='attention heads, which no weight tells (default: 8)')
+    parser.add_argument('--task', help='semantic or panoptic, which chooses the host of a checkpoint for mmmaskformer')
+    parser.add_argument('--averaged', action='store_true', help='take the averaged weights if the file holds both')
+    parser.add_argument('--num-heads', type=int, help='attention heads, if the file does not store them (default: 8)')
     parser.add_argument('--verify', action='store_true', help='compare the outputs of both models on an image')
     parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
     parser.add_argument('--offline', action='store_true', help='download nothing; same as MMMASKFORMER_OFFLINE=1')
@@ -50,7 +51,7 @@ def run(args) -> int:
     if args.to == 'backbone':
         unused = [f'--{key.replace("_", "-")}' for key in MODEL_OPTIONS if options[key]]
         if unused:
-            raise ValueError(f'--to backbone: found {", ".join(unused)}, which is for whole models. Fix: leave it out')
+            raise ValueError(f'--to backbone: found {", ".join(unused)}, for complete models only. Fix: omit it')
         lines = convert_backbone(source, args.out, licence=licence, force=args.force).lines()
     else:
         lines = convert_checkpoint(source, args.out, args.to, licence=licence, **options).lines()

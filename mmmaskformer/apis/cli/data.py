@@ -1,39 +1,54 @@
-"""Prepare a published data set, or check that one can be trained on.
+"""Prepare a published data set, or check a data set before training.
 
-``data prepare NAME`` checks the files of the publishers, converts what has to be converted, and reports images and
-classes beside the published numbers. It may be run again at any time: it continues where it stopped, and keeps what is
-complete. NAME is one of: ade20k, ade20k_full, cocostuff10k, cityscapes, mapillary, coco_panoptic, ade20k_panoptic,
+``data prepare NAME`` checks the files of the publishers, converts them, and compares the numbers of images and classes
+with the published ones. It can be run again at any time: it resumes where it stopped and keeps what is complete.
+NAME is one of: ade20k, ade20k_full, cocostuff10k, cityscapes, mapillary, coco_panoptic, ade20k_panoptic,
 cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download and where to unpack it.
 
-``data check CONFIG`` builds the data sets of a config and looks at their files, as a training run does at its start.
+``data check CONFIG`` builds the data sets of a config and checks their files, as a training run does at its start.
 ``data check NAME`` or ``data check FOLDER`` compares prepared data sets with their records.
 """
 
+import argparse
 import sys
 
-EXAMPLE = 'mmmaskformer data check configs/scenes/maskformer_tiny_1xb8-800_scenes.py'
+EXAMPLES = {
+    'prepare': 'mmmaskformer data prepare ade20k',
+    'check': 'mmmaskformer data check configs/scenes/maskformer_tiny_1xb8-800_scenes.py',
+}
+EXAMPLE = EXAMPLES['check']
 INTERRUPTED = 130
-"""The status by which shells know that a command was ended by Ctrl-C."""
+"""Exit status of a command that was ended by Ctrl-C."""
 
 
 def add_arguments(parser):
     """Describe the arguments."""
     actions = parser.add_subparsers(dest='action', metavar='prepare|check', required=True)
-    prepare = actions.add_parser('prepare', help='prepare a published data set')
-    prepare.add_argument('name', help='of the data set, see mmmaskformer data --help')
-    prepare.add_argument('--root', help='where the data set goes (default: the data_root of the configs)')
-    prepare.add_argument('--source', help='where the files of the publishers are unpacked, if not in the root')
-    prepare.add_argument('--workers', type=int, help='number of processes (default: one for each core)')
-    prepare.add_argument(
-        '--partial', action='store_true', help='accept a part of the data: other numbers of images than published'
+    prepare = _action(
+        actions, 'prepare', 'prepare a published data set', 'docs/datasets.md says what to download before.'
     )
+    prepare.add_argument('name', help='name of the data set, see mmmaskformer data --help')
+    prepare.add_argument('--root', help='folder of the prepared data set (default: the data_root of the configs)')
+    prepare.add_argument('--source', help='folder with the unpacked files of the publishers (default: the root)')
+    prepare.add_argument('--workers', type=int, help='number of processes (default: one per core)')
     prepare.add_argument(
-        '--overwrite', action='store_true', help='do everything again and replace files that are there already'
+        '--partial', action='store_true', help='accept a number of images other than the published one'
     )
-    check = actions.add_parser('check', help='look at the files of a data set without training')
+    prepare.add_argument('--overwrite', action='store_true', help='start from the beginning and replace existing files')
+    check = _action(actions, 'check', 'check the files of a data set without training')
     check.add_argument('target', help='a config file, the name of a prepared data set, or its folder')
-    check.add_argument('--root', help='where the data are (default: the data_root of the config)')
+    check.add_argument('--root', help='folder of the data (default: the data_root of the config)')
     check.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries of the config to replace')
+
+
+def _action(actions, name, summary, more=''):
+    return actions.add_parser(
+        name,
+        help=summary,
+        description=f'{summary[0].upper()}{summary[1:]}. {more}'.rstrip(),
+        epilog=f'example:\n  {EXAMPLES[name]}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def run(args) -> int:
@@ -46,7 +61,7 @@ def run(args) -> int:
         try:
             print(prepare_data(args.name, args.root, args.source, **flags))
         except KeyboardInterrupt:
-            print('stopped: nothing is finished yet, and the same command goes on from here', file=sys.stderr)
+            print('stopped before the end; the same command resumes from here', file=sys.stderr)
             return INTERRUPTED
         return 0
     print(check_data(args.target, args.root, parse_options(args.cfg_options)))

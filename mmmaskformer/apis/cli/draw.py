@@ -9,11 +9,11 @@ EXAMPLE = (
 def add_arguments(parser):
     """Describe the arguments."""
     parser.add_argument('config', help='config file of a segmentation model')
-    parser.add_argument('checkpoint', help='its weights: a file, of any package, or zoo://NAME')
-    parser.add_argument('--out', required=True, help='folder to write NAME.png and overview.png into')
+    parser.add_argument('checkpoint', help='its weights: a file of any package, or zoo://NAME')
+    parser.add_argument('--out', required=True, help='folder for NAME.png and overview.png')
     parser.add_argument('--num', type=int, default=8, help='number of images (default 8)')
     parser.add_argument(
-        '--field', help='which prediction, if the model gives several, such as pred_sem_seg (default: first)'
+        '--field', help='prediction to draw if the model gives several, such as pred_sem_seg (default: the first)'
     )
     parser.add_argument('--offline', action='store_true', help='download nothing; same as MMMASKFORMER_OFFLINE=1')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries to replace, such as a.b=1 c=2')

@@ -1,7 +1,7 @@
-"""List the public weights that can be given as zoo://NAME wherever a checkpoint is given.
+"""List the public weights that can be given as zoo://NAME wherever a checkpoint is expected.
 
-They are fetched and converted at their first use, and kept in ~/.cache/mmmaskformer or the folder that
-MMMASKFORMER_CACHE names. Each entry has a licence of its own; that of the published zoo is CC BY-NC 4.0.
+They are downloaded and converted at their first use, and stored in ~/.cache/mmmaskformer or in the folder that
+MMMASKFORMER_CACHE names. Each entry has its own licence; that of the published zoo is CC BY-NC 4.0.
 """
 
 EXAMPLE = 'mmmaskformer models swin ade20k'
@@ -9,19 +9,19 @@ EXAMPLE = 'mmmaskformer models swin ade20k'
 
 def add_arguments(parser):
     """Describe the arguments."""
-    parser.add_argument('text', nargs='*', help='list only models whose name, data or licence has all of these')
+    parser.add_argument('text', nargs='*', help='list only models whose name, data or licence contains all of these')
     parser.add_argument('--details', action='store_true', help='also print address, checksum, config and licence')
-    parser.add_argument('--fetch', action='store_true', help='fetch and convert them now, for use without a network')
+    parser.add_argument('--fetch', action='store_true', help='download and convert them now, for use without a network')
     parser.add_argument('--offline', action='store_true', help='download nothing; same as MMMASKFORMER_OFFLINE=1')
 
 
 def run(args) -> int:
-    """Print a line for each model, and fetch them if asked to."""
+    """Print a line for each model; with --fetch, download the models."""
     from mmmaskformer.checkpoints.zoo import cache_folder, zoo_models
 
     found = [model for model in zoo_models().values() if _has(model, args.text)]
     if not found:
-        raise ValueError(f"no model has all of {' '.join(args.text)!r}. Fix: 'mmmaskformer models' lists all")
+        raise ValueError(f"no model contains all of {' '.join(args.text)!r}. Fix: 'mmmaskformer models' lists all")
     width = max(len(model.name) for model in found)
     for model in found:
         kept = ', in the cache' if any(model.folder.glob('*.pth')) else ''
@@ -43,10 +43,10 @@ def _has(model, words: list[str]) -> bool:
 
 
 def _details(model) -> list[str]:
-    unseen = ' (after the pattern of the others; not seen)' if model.unseen else ''
+    unseen = ' (derived from the pattern of the others)' if model.unseen else ''
     facts = {
         'released as': model.released_as or '–',
-        'config': f'configs/{model.config}' if model.config else 'written from the weights',
+        'config': f'configs/{model.config}' if model.config else 'generated from the weights',
         'address': model.address + unseen,
         'checksum': model.checksum or 'none is published',
         'kept in': str(model.folder),

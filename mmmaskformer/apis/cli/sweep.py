@@ -1,11 +1,11 @@
 """Train a config once for each value of a setting and tabulate the results, as the paper's ablations do.
 
-Each value is trained with the host's own script in a folder of its own below --work-dir. The same command goes on after
-an interruption: finished runs are skipped, the one that was cut off is resumed. After each run sweep.md, sweep.csv and
-sweep.png are written into --work-dir.
+Each value is trained with the host's own script, in a folder of its own below --work-dir. After an interruption the
+same command continues: finished runs are skipped, the interrupted one is resumed. sweep.md, sweep.csv and sweep.png are
+written to --work-dir after each run.
 
-A setting is any key of --cfg-options, or one of: queries, layers, self-attention, deep-supervision, seed. --case names
-a row that changes several entries; with a name alone it is the config as it stands, and config=FILE is another config:
+A setting is any key of --cfg-options, or one of: queries, layers, self-attention, deep-supervision, seed. --case adds a
+row that changes several entries; a case with only a name is the unchanged config, and config=FILE is another config:
 
   mmmaskformer sweep CONFIG --work-dir DIR --case bipartite --case "no self-attention" self-attention=False
   mmmaskformer sweep CONFIG --work-dir DIR --case MaskFormer --case PerPixelBaseline config=OTHER_CONFIG --seeds 0 1 2
@@ -20,7 +20,7 @@ EXAMPLE = (
     '--work-dir work_dirs/sweep'
 )
 INTERRUPTED = 130
-"""The status by which shells know that a command was ended by Ctrl-C."""
+"""Exit status of a command that was ended by Ctrl-C."""
 
 
 def add_arguments(parser):
@@ -34,7 +34,7 @@ def add_arguments(parser):
         action='append',
         default=[],
         metavar=('NAME', 'KEY=VALUE'),
-        help='a row that changes several settings, or trains another config (config=FILE); may be repeated',
+        help='a row that changes several settings, or has another config (config=FILE); may be repeated',
     )
     parser.add_argument('--work-dir', required=True, help='folder of the runs and of the tables')
     parser.add_argument(
@@ -44,40 +44,40 @@ def add_arguments(parser):
     parser.add_argument(
         '--inference',
         action='store_true',
-        help='also measure each trained model on the test set, as analyze inference does: semantic/mIoU, general/PQ_St',
+        help='measure each model on the test set too, as analyze inference does: semantic/mIoU, general/PQ_St etc.',
     )
     parser.add_argument(
         '--print',
         action='store_true',
         dest='print_only',
-        help='print the commands of the runs that are not finished, to run them elsewhere; call sweep again to collect',
+        help='print the commands of the unfinished runs, to run them elsewhere; a second call collects the results',
     )
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='entries of all runs')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='config entries of all runs')
 
 
 def run(args) -> int:
     """Train and tabulate; returns 1 if a run failed."""
     from mmmaskformer.analysis.tables import markdown_table
-    from mmmaskformer.apis.sweep_plan import arguments_of, cases_of, plan
-    from mmmaskformer.apis.sweeping import finished, run_sweep
+    from mmmaskformer.apis.sweep_plan import cases_of, plan
+    from mmmaskformer.apis.sweeping import arguments_of, finished, run_sweep
 
-    cases = cases_of(args.config, args.key, args.values, args.case)
-    runs = plan(cases, args.work_dir, args.seeds, args.cfg_options)
+    cases = cases_of(args.key, args.values, args.case)
+    runs = plan(args.config, cases, args.work_dir, args.seeds, args.cfg_options)
     if args.print_only:
         for each in runs:
             if finished(each) is None:
-                print(shlex.join(['mmmaskformer', 'train', *arguments_of(each)]))
+                print(shlex.join(['mmmaskformer', 'train', *arguments_of(args.config, each)]))
         return 0
-    # A sweep that is ended must not leave its run training: the next one would train in the same folder.
+    # A terminated sweep must end its training run as well, since the next sweep would train in the same folder.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sweep = run_sweep(runs, args.work_dir, args.metrics, args.key or 'case', args.inference)
+        sweep = run_sweep(args.config, runs, args.work_dir, args.metrics, args.key or 'case', inference=args.inference)
     except KeyboardInterrupt:
-        print('stopped: the same command goes on from here', file=sys.stderr)
+        print('stopped; the same command continues from here', file=sys.stderr)
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
     print('\n'.join([markdown_table(sweep.header, sweep.rows), *(f'{file}: written' for file in sweep.files)]))
-    if sweep.failed:
-        print('failed: ' + ', '.join(map(str, sweep.failed)), file=sys.stderr)
+    for folder, reason in sweep.failed.items():
+        print(f'failed: {folder}: {reason}', file=sys.stderr)
     return 1 if sweep.failed else 0

@@ -1,7 +1,7 @@
 """Test a model with the host's own script, without mim.
 
-The config's default_scope chooses the host, MMSegmentation or MMDetection. All arguments go to its test.py; to list
-them: mmmaskformer test CONFIG --help
+The config's default_scope chooses the host, MMSegmentation or MMDetection. All arguments are passed to its test.py; to
+list them: mmmaskformer test CONFIG --help
 """
 
 EXAMPLE = (

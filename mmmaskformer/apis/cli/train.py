@@ -1,7 +1,7 @@
 """Train a model with the host's own script, without mim.
 
-The config's default_scope chooses the host, MMSegmentation or MMDetection. All arguments go to its train.py; to list
-them: mmmaskformer train CONFIG --help
+The config's default_scope chooses the host, MMSegmentation or MMDetection. All arguments are passed to its train.py; to
+list them: mmmaskformer train CONFIG --help
 """
 
 EXAMPLE = 'mmmaskformer train configs/scenes/maskformer_tiny_1xb8-800_scenes.py --work-dir work_dirs/scenes'

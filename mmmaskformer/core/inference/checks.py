@@ -10,7 +10,8 @@ from torch import Tensor
 from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, whole
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
-from mmmaskformer.core.torch_versions import is_compiling
+from mmmaskformer.core.shapes import check_masks, form_of, is_float
+from mmmaskformer.core.torch_versions import is_recorded
 
 Arguments = ParamSpec('Arguments')
 Result = TypeVar('Result')
@@ -42,7 +43,7 @@ def checked_inference(function: Callable[Arguments, Result]) -> Callable[Argumen
 
     @functools.wraps(function)
     def checking(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        if not (torch.jit.is_tracing() or is_compiling()):
+        if not is_recorded():
             given: dict[str, Any] = {**dict(zip(('class_logits', 'masks'), args, strict=False)), **kwargs}
             if {'class_logits', 'masks'} <= set(given):  # without them, Python's own error says what is missing
                 check_inputs(function.__name__, **given)
@@ -68,25 +69,63 @@ def check_inputs(
         NonFiniteLogitsError: if logits are inf or NaN.
     """
     check_settings(where, settings, SETTINGS)
-    if not isinstance(class_logits, Tensor) or class_logits.ndim != 2 or not class_logits.is_floating_point():
-        raise ValueError(f'{where}: class_logits are {_form(class_logits)}; expected (Q, K + 1) float of one image')
-    queries, outputs = class_logits.shape
+    if not is_float(class_logits) or class_logits.ndim != 2:
+        raise ValueError(f'{where}: class_logits are {form_of(class_logits)}; expected (Q, K + 1) float of one image')
+    outputs = class_logits.shape[1]
     if outputs < 2:
         raise ValueError(f'{where}: class_logits have {outputs} columns; expected K + 1, the last one "no object"')
-    _check_masks(where, masks, queries)
-    if is_thing is not None and (is_thing.dtype != torch.bool or is_thing.shape != (outputs - 1,)):
-        raise ValueError(f'{where}: is_thing is {_form(is_thing)}; expected ({outputs - 1},) bool, one per class')
+    _check_masks(where, masks, class_logits)
+    if is_thing is not None:
+        _check_things(where, is_thing, class_logits)
     _require_finite(where, class_logits, masks)
 
 
-def _check_masks(where: str, masks: QueryMasks, queries: int) -> None:
+def check_logits(where: str, class_logits: Tensor, mask_logits: Tensor) -> None:
+    """Check the logits of one image on one grid, for functions that are called often: values are not looked at.
+
+    Args:
+        where: name of the function, for messages.
+        class_logits: (Q, K + 1) float, K of at least 1.
+        mask_logits: (Q, h, w) float, of the same Q queries.
+
+    Raises:
+        ValueError: if they do not fit together.
+    """
+    if is_recorded():
+        return
+    for name, tensor, shape in (
+        ('class_logits', class_logits, '(Q, K + 1)'),
+        ('mask_logits', mask_logits, '(Q, h, w)'),
+    ):
+        dimensions = shape.count(',') + 1
+        if not is_float(tensor) or tensor.ndim != dimensions:
+            raise ValueError(f'{where}: {name} are {form_of(tensor)}; expected {shape} float of one image')
+    if class_logits.shape[1] < 2:
+        raise ValueError(f'{where}: class_logits have {class_logits.shape[1]} columns; expected K + 1, K of at least 1')
+    if len(class_logits) != len(mask_logits) or class_logits.device != mask_logits.device:
+        raise ValueError(
+            f'{where}: found class_logits {form_of(class_logits)} and mask_logits {form_of(mask_logits)}; expected '
+            'those of the same queries, on one device'
+        )
+
+
+def _check_things(where: str, is_thing: Tensor, class_logits: Tensor) -> None:
+    num_classes = class_logits.shape[1] - 1
+    if not isinstance(is_thing, Tensor) or is_thing.dtype != torch.bool or is_thing.shape != (num_classes,):
+        raise ValueError(f'{where}: is_thing is {form_of(is_thing)}; expected ({num_classes},) bool, one per class')
+    if is_thing.device != class_logits.device:
+        raise ValueError(f'{where}: is_thing is on {is_thing.device}; expected {class_logits.device} as class_logits')
+
+
+def _check_masks(where: str, masks: QueryMasks, class_logits: Tensor) -> None:
     if not isinstance(masks, QueryMasks):
         raise ValueError(f'{where}: masks are a {type(masks).__name__}; expected QueryMasks. Fix: QueryMasks.of_logits')
-    sizes = {key: getattr(masks, key) for key in ('input_size', 'image_size', 'out_size')}
-    check_settings(where, sizes, dict.fromkeys(sizes, SIZE))
-    like = masks.like
-    if not like.is_floating_point():
-        raise ValueError(f'{where}: masks are {like.dtype}; expected float logits, before sigmoid')
+    given = {key: getattr(masks, key) for key in ('input_size', 'image_size', 'out_size', 'flipped')}
+    check_settings(where, given, dict.fromkeys(given, SIZE) | {'flipped': BOOLEAN})
+    check_masks(where, masks.masks)
+    queries, like = len(class_logits), masks.like
+    if like.device != class_logits.device:
+        raise ValueError(f'{where}: masks are on {like.device}; expected {class_logits.device} as class_logits')
     if like.shape[0] != 1 or masks.masks.num_queries != queries:
         raise ValueError(
             f'{where}: found masks of {masks.masks.num_queries} queries of {like.shape[0]} images for {queries} rows '
@@ -111,7 +150,3 @@ def _require_finite(where: str, class_logits: Tensor, masks: QueryMasks) -> None
             f'{where}: inf or NaN in {" and ".join(wrong)}: any result would be chance. Fix: look for inf or NaN in '
             'the image and in the weights; with float16, predict with bfloat16 or float32'
         )
-
-
-def _form(value: Any) -> str:
-    return f'{tuple(value.shape)} {value.dtype}' if isinstance(value, Tensor) else f'a {type(value).__name__}'

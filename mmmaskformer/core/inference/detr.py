@@ -1,4 +1,4 @@
-"""Panoptic inference as DETR does it: the row "MaskFormer (DETR)" of the paper's table."""
+"""Panoptic inference as in DETR: the row "MaskFormer (DETR)" of the paper's table."""
 
 import torch
 from torch import Tensor
@@ -14,21 +14,21 @@ from mmmaskformer.core.segments import Segments
 def detr_inference(
     class_logits: Tensor, masks: QueryMasks, *, is_thing: Tensor, object_threshold: float = 0.85, min_area: int = 5
 ) -> Segments[Tensor]:
-    """Panoptic segmentation of one image by a soft-max of the mask logits over the confident queries.
+    """Panoptic segmentation of one image by a softmax of the mask logits over the confident queries.
 
-    Every pixel goes to the confident query with the largest mask logit, however small; class probabilities play no
-    part in that, and nothing is void. Stuff queries of one class are joined; queries that are left with too few pixels
-    are removed and their pixels reassigned, until none is.
+    Every pixel is assigned to the confident query with the largest mask logit, regardless of class probabilities, and
+    nothing is void. Stuff queries of one class are joined. Queries with too few pixels are removed and their pixels
+    reassigned, until none is left.
 
-    Differs from DETR's code: the masks are compared at the output size, not at the input size and then sampled; where
-    no query is confident the result is void, not one segment of class 1.
+    Differs from DETR's code: the masks are compared at the output size, not sampled from the input size; without a
+    confident query the result is void, not one segment of class 1.
 
     Args:
         class_logits: (Q, K + 1) float.
         masks: of the same Q queries.
         is_thing: (K,) bool.
         object_threshold: class probabilities must be above it.
-        min_area: pixels that a segment needs.
+        min_area: smallest number of pixels of a segment.
 
     Returns:
         Segments in query order, ids int32.
@@ -40,7 +40,7 @@ def detr_inference(
     """
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     group = segment_groups(labels, is_thing)
-    # Joined once, at the start: the queries that gave their pixels away are then empty and taken out.
+    # Joined once, at the start: queries that were joined into others are then empty and removed.
     joined = (group[:, None] == group).to(torch.uint8).argmax(1) if len(labels) else group
     while len(query_idx):
         winner = joined[assign_pixels(masks, query_idx, None)[0]]

@@ -30,20 +30,20 @@ class InstanceResult(NamedTuple):
 def instance_inference(
     class_logits: Tensor, masks: QueryMasks, *, is_thing: Tensor, max_per_image: int = 100, score_threshold: float = 0.0
 ) -> InstanceResult:
-    """Instance segmentation of one image. The published system has none; this is the rule of its successors.
+    """Instance segmentation of one image. The published system has none; this is the method of its successors.
 
-    The ``max_per_image`` best pairs of query and class are taken, those of stuff classes are dropped, and each score is
-    multiplied by how sure the mask is. A query may stand for several classes; its mask is made once.
+    The ``max_per_image`` best pairs of query and class are selected, those of stuff classes are dropped, and each score
+    is multiplied by the confidence of the mask. A query may occur with several classes; its mask is computed once.
 
     Args:
         class_logits: (Q, K + 1) float.
         masks: of the same Q queries.
         is_thing: (K,) bool.
-        max_per_image: pairs to start with.
+        max_per_image: number of pairs selected.
         score_threshold: class probabilities must be above it.
 
     Returns:
-        Instances by falling class probability.
+        Instances in descending order of class probability.
 
     Raises:
         ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
@@ -82,7 +82,7 @@ def boxes_of(masks: Tensor) -> Tensor:
         (n, 4) float32 as x1, y1, x2, y2 in pixels, with x2 and y2 just outside; zeros for an empty mask.
     """
     sides = []
-    for axis in (1, 2):  # rows that a column meets; columns that a row meets
+    for axis in (1, 2):  # over rows, for columns; over columns, for rows
         seen = masks.any(axis)
         length = seen.shape[1]
         start = seen.to(torch.uint8).argmax(1)

@@ -12,16 +12,16 @@ from mmmaskformer.core.segments import VOID, Segments
 
 
 class QuerySegments(NamedTuple):
-    """`Segments` on their way: a row per confident query, whether it became a segment or not.
+    """An intermediate form of `Segments`: a row per confident query, whether it became a segment or not.
 
-    The number of segments depends on the pixels, that of rows only on the class logits: code that works with rows does
-    not synchronise with the GPU.
+    The number of segments depends on the pixels, the number of rows only on the class logits, so code that works with
+    rows does not synchronise with the GPU.
 
     Attributes:
-        ids: (H, W) int32; i + 1 for the segment of the i-th row that starts one, or `VOID`.
+        ids: (H, W) int32; i + 1 for the i-th row that starts a segment, or `VOID`.
         labels: (n,) int64 class of each query.
         scores: (n,) float, its probability.
-        starts: (n,) bool, whether a new segment begins with the query; not for dropped and for joined ones.
+        starts: (n,) bool, whether the query starts a new segment; False for dropped and joined ones.
     """
 
     ids: Tensor
@@ -31,7 +31,7 @@ class QuerySegments(NamedTuple):
 
     @classmethod
     def of(cls, segments: 'QuerySegments | Segments[Tensor]') -> 'QuerySegments':
-        """The rows of segments with scores and ids 1 to S; rows stay as they are."""
+        """The rows of segments with scores and ids 1 to S; rows are returned unchanged."""
         if isinstance(segments, QuerySegments):
             return segments
         assert segments.scores is not None and segments.listed_ids is None
@@ -39,13 +39,13 @@ class QuerySegments(NamedTuple):
         return cls(segments.ids, segments.labels, segments.scores, starts)
 
     def compact(self) -> Segments[Tensor]:
-        """The segments alone; synchronises with a GPU."""
+        """Only the segments; synchronises with a GPU."""
         return Segments(self.ids, self.labels[self.starts], self.scores[self.starts])
 
     def painted(self, values: Tensor, void: int) -> Tensor:
         """Map (H, W) of a value (n,) per row, with another one for void."""
         table = values.new_full((len(values) + 1,), void)
-        number = self.starts.cumsum(0) * self.starts  # rows that are no segment write to void
+        number = self.starts.cumsum(0) * self.starts  # rows without a segment write to void
         return table.scatter_(0, number, torch.where(self.starts, values, void))[self.ids]
 
 
@@ -60,17 +60,16 @@ def panoptic_inference(
 ) -> Segments[Tensor]:
     """Panoptic segmentation of one image.
 
-    Confident queries compete for each pixel with class probability times mask probability. A query keeps what it won,
-    also pixels where its own mask is below one half, unless it won too small a part of its own mask. What such a query
-    won stays void. Stuff queries of one class become one segment, numbered where the first of them stands.
+    Confident queries compete for each pixel with class probability times mask probability. A query keeps the pixels
+    that it won, even where its own mask is below one half, unless it won too small a part of its own mask; the pixels
+    of such a query become void. Stuff queries of one class become one segment, at the position of the first of them.
 
     Args:
         class_logits: (Q, K + 1) float.
         masks: of the same Q queries.
         is_thing: (K,) bool.
         object_threshold: class probabilities must be above it: 0.8 is published for COCO, 0.7 for ADE20K.
-        overlap_threshold: pixels won must be at least this part of the pixels where the query's mask is one half or
-            more.
+        overlap_threshold: least ratio of the pixels won to the pixels where the query's mask is at least one half.
 
     Returns:
         Segments in query order, ids int32. Only confident queries are multiplied out, a few at a time.
@@ -97,7 +96,7 @@ def panoptic_query_segments(
     object_threshold: float = 0.8,
     overlap_threshold: float = 0.8,
 ) -> QuerySegments:
-    """The same as `panoptic_inference`, in rows; only choosing the confident queries synchronises with a GPU."""
+    """Like `panoptic_inference`, in rows; only the selection of confident queries synchronises with a GPU."""
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     if not len(query_idx):
         return QuerySegments.of(nothing_found(masks.out_size, scores))
@@ -108,10 +107,10 @@ def panoptic_query_segments(
 def join_segments(
     winner: Tensor, own_area: Tensor, labels: Tensor, scores: Tensor, *, is_thing: Tensor, overlap_threshold: float
 ) -> QuerySegments:
-    """Drop queries that lost too much of their mask, join stuff queries of one class.
+    """Drop queries that lost too much of their mask, and join stuff queries of one class.
 
     Args:
-        winner: (H, W) int64, the query each pixel went to, in [0, n).
+        winner: (H, W) int64, the query that won each pixel, in [0, n).
         own_area: (n,) pixels where each query's own mask probability is at least one half.
         labels: (n,) int64.
         scores: (n,) float.
@@ -128,7 +127,7 @@ def join_segments(
 
 
 def segment_groups(labels: Tensor, is_thing: Tensor) -> Tensor:
-    """Numbers (n,) int64, the same for queries that form one segment: a thing is alone, stuff goes by class.
+    """Numbers (n,) int64, equal for queries that form one segment: each thing has its own, stuff is grouped by class.
 
     Args:
         labels: (n,) int64.
@@ -154,7 +153,7 @@ def count_pixels(winner: Tensor, num_queries: int) -> Tensor:
 
 
 def nothing_found(size: tuple[int, int], scores: Tensor) -> Segments[Tensor]:
-    """All void, no segments, at a size (H, W); ``scores`` gives device and dtype."""
+    """A void result without segments, of size (H, W); ``scores`` determines device and dtype."""
     ids = torch.full(size, VOID, dtype=torch.int32, device=scores.device)
     return Segments(ids, scores.new_zeros(0, dtype=torch.long), scores.new_zeros(0))
 
@@ -169,10 +168,10 @@ def general_inference(
         class_logits: (Q, K + 1) float.
         masks: of the same Q queries.
         object_threshold: class probabilities must be above it; 0.3 is published.
-        overlap_threshold: see `panoptic_inference`; 0 keeps every segment that has a pixel.
+        overlap_threshold: see `panoptic_inference`; 0 keeps every segment with a pixel.
 
     Returns:
-        (H, W) int64 labels; K ("no object") where no segment is.
+        (H, W) int64 labels; K ("no object") for pixels without a segment.
 
     Raises:
         ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.

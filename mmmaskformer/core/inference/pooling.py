@@ -1,8 +1,8 @@
 """Panoptic inference over several views of one image, such as scaled and mirrored ones.
 
-Queries of different views do not correspond, so class and mask probabilities cannot be averaged query by query. What
-corresponds are segments: stuff by its class, things by class and place. The segments of the views are pooled, and only
-then do they compete for the pixels.
+Queries of different views do not correspond, so class and mask probabilities cannot be averaged query by query.
+Segments correspond: stuff by its class, things by class and position. The segments of all views are pooled before they
+compete for the pixels.
 """
 
 import torch
@@ -20,20 +20,20 @@ from mmmaskformer.core.inference.queries import assign_pixels, confident_queries
 from mmmaskformer.core.inference.query_masks import QueryMasks
 
 MIN_IOU = 0.5
-"""Things of two views are one segment if their masks overlap by more than this."""
+"""Things of two views are the same segment if the IoU of their masks is above this."""
 
 
 class SegmentPool:
     """Collects the segments of the views of one image, one view at a time.
 
     A pooled segment's mask probability is the mean over the views that have it, its class probability the mean over
-    all views, 0 where it is missing. Memory: one map of the output size per segment, however many views there are.
+    all views, with 0 where it is missing. Memory: one map of the output size per segment, for any number of views.
 
     Args:
         is_thing: (K,) bool.
-        object_threshold: as in `panoptic_inference`, for the segments of a view; what is pooled must keep more than
+        object_threshold: as in `panoptic_inference`, for the segments of a view; pooled segments must have more than
             half of it, so that a segment is not lost because a few views miss it.
-        overlap_threshold: as in `panoptic_inference`, for the segments of a view and for the pooled ones.
+        overlap_threshold: as in `panoptic_inference`, for the segments of a view and for pooled ones.
 
     Attributes:
         num_views: views added.
@@ -59,7 +59,7 @@ class SegmentPool:
 
         Args:
             class_logits: (Q, K + 1) float.
-            masks: of the same Q queries; ``out_size`` must be that of the other views.
+            masks: of the same Q queries; ``out_size`` must be equal in all views.
         """
         labels, scores, probs = self._segments_of_view(class_logits, masks)
         pool = probs.new_zeros(0, *masks.out_size) if self.masks is None else self.masks
@@ -73,7 +73,7 @@ class SegmentPool:
         self.num_views += 1
 
     def result(self) -> QuerySegments:
-        """The segments of the views added so far, with their mean class probabilities; in rows, as one view gives them.
+        """The segments of the views added so far, with their mean class probabilities, in rows as for a single view.
 
         Raises:
             RuntimeError: if no view was added.
@@ -99,7 +99,7 @@ class SegmentPool:
             kept = keep_enough(*assign_pixels(masks, query_idx, scores), self.overlap_threshold)
             query_idx, labels, scores = query_idx[kept], labels[kept], scores[kept]
         probs = masks.logits(query_idx).sigmoid_()
-        # Stuff queries of one class become one segment: the largest of their probabilities.
+        # Stuff queries of one class become one segment, with the largest of their probabilities.
         keys, group = segment_groups(labels, self.is_thing).unique(return_inverse=True)
         joined = probs.new_zeros(len(keys), *probs.shape[1:])
         joined.scatter_reduce_(0, group[:, None, None].expand_as(probs), probs, 'amax')

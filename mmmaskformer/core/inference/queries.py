@@ -1,4 +1,4 @@
-"""Which queries found something, and which of them each pixel goes to."""
+"""Selection of confident queries, and assignment of pixels to them."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from mmmaskformer.core.numerics import at_least_float32
 
 
 def confident_queries(class_logits: Tensor, object_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The queries that found something: the best class is not "no object" and its probability is high enough.
+    """The confident queries: the best class is not "no object" and its probability is above a threshold.
 
     Args:
         class_logits: (Q, K + 1) float.
@@ -28,16 +28,16 @@ def best_query(class_logits: Tensor) -> Tensor:
 
 
 def assign_pixels(masks: QueryMasks, query_idx: Tensor, scores: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Give every pixel to the query that fits it best; the first one wins a tie.
+    """Assign every pixel to the best query; the first one wins a tie.
 
     Args:
         masks: of the image.
-        query_idx: (n,) int64, the queries that take part; at least one.
-        scores: (n,) float, each query's weight of its mask probability; None compares the mask logits instead.
+        query_idx: (n,) int64, the competing queries; at least one.
+        scores: (n,) float, factors of the mask probabilities; None compares the mask logits instead.
 
     Returns:
-        (winner, own_area): (H, W) int64 position in ``query_idx``; (n,) int64 number of pixels where the query's
-        own mask probability is at least one half.
+        (winner, own_area): (H, W) int64 position in ``query_idx``; (n,) int64 number of pixels where the query's own
+        mask probability is at least one half.
     """
     best: Tensor | None = None
     winner: Tensor | None = None

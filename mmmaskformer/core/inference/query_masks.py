@@ -1,4 +1,4 @@
-"""Mask logits on their way to the output: of one image, and of the batch that a host carries between its heads."""
+"""Mask logits with the sizes for post-processing: of one image, and of a batch between the heads of a host."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, overload
@@ -10,18 +10,18 @@ from mmmaskformer.core.masks import Masks, Plain
 from mmmaskformer.core.numerics import at_least_float32
 
 CHUNK_ELEMENTS = {'cpu': 2_000_000, 'cuda': 40_000_000}
-"""Mask logits of the output's size that are held at a time, by device."""
+"""Number of mask logits at output size that are stored at a time, by device."""
 
 
 class QueryMasks(NamedTuple):
-    """The masks of all queries of one image, not multiplied out, with the sizes on the way to the output.
+    """The masks of all queries of one image, not multiplied out, with the sizes for post-processing.
 
     Attributes:
         masks: of the image, as a batch of one.
         input_size: (H, W) of the padded network input.
         image_size: (height, width) of the image within it, at the top left.
-        out_size: (height, width) wanted, usually the original image's.
-        flipped: whether the image was mirrored left to right; the masks are mirrored back.
+        out_size: (height, width) of the output, usually the original image's.
+        flipped: whether the image was flipped horizontally; the masks are flipped back.
     """
 
     masks: Masks
@@ -44,7 +44,7 @@ class QueryMasks(NamedTuple):
 
     @property
     def like(self) -> Tensor:
-        """A tensor of the device and the dtype of the masks."""
+        """A tensor with the device and dtype of the masks."""
         return self.masks.like
 
     def coarse_logits(self, query_idx: Tensor | None = None) -> Tensor:
@@ -56,7 +56,7 @@ class QueryMasks(NamedTuple):
         return self._resized(self.coarse_logits(query_idx))
 
     def chunks(self, query_idx: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The same in pieces of bounded memory: position of the first query of the piece, and (n', *out_size)."""
+        """Like `logits`, in chunks of bounded memory: position of the chunk's first query, and (n', *out_size)."""
         limit = CHUNK_ELEMENTS.get(self.like.device.type, CHUNK_ELEMENTS['cuda'])
         size = max(1, limit // (self.out_size[0] * self.out_size[1]))
         coarse_logits = self.coarse_logits(query_idx)
@@ -71,14 +71,15 @@ class QueryMasks(NamedTuple):
 class DeferredMaskLogits(Sequence[Tensor]):
     """The mask logits of a batch, computed image by image on access.
 
-    What MMDetection's detector carries from the head to the fusion head: its own fusion head iterates over the images
-    and gets what it expects, (Q, H, W) logits at the padded input size; ours uses the factors.
+    MMDetection's detector passes them from the head to the fusion head. The host's own fusion head iterates over the
+    images and gets (Q, H, W) logits at the padded input size, as it expects; ours uses the factors.
 
     Args:
-        masks: of a batch of B.
+        masks: masks of B images.
         input_size: (H, W) of the padded network input.
-        check: raises an error if the logits are not usable. It is called before logits are given out, but not by
-            `of_image`: who uses that calls it when the results are there, so as to wait for a GPU only once.
+        check: function that raises an error if the logits are not finite. It is called before logits are returned, but
+            not by `of_image`, whose caller must call it after computing the results, to synchronise with a GPU only
+            once.
     """
 
     def __init__(self, masks: Masks, input_size: tuple[int, int], check: Callable[[], None] = lambda: None):

@@ -1,8 +1,8 @@
 """Resizing of maps from the network's grid to the output.
 
-Every resize of the post-processing stands here. The published system up-samples the mask logits to the padded network
-input, removes the padding and resizes to the output; both steps are bilinear, so their order matters to rounding and
-near borders.
+All resizing of the post-processing is in this module. The published system up-samples the mask logits to the padded
+network input, removes the padding and resizes to the output; both steps are bilinear, so their order affects rounding
+and values near borders.
 """
 
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     if not len(maps):
-        return maps.new_zeros(0, *size)  # torch's own resize refuses no maps
+        return maps.new_zeros(0, *size)  # torch's resize refuses an empty batch
     return F.interpolate(maps[None], size=tuple(size), mode='bilinear', align_corners=False)[0]
 
 
@@ -24,7 +24,7 @@ def crop_and_resize(maps: Tensor, image_size: tuple[int, int], out_size: tuple[i
     Args:
         maps: (n, H, W) float at the padded input size.
         image_size: (height, width) of the image within it, at the top left.
-        out_size: (height, width) wanted.
+        out_size: (height, width) of the output.
 
     Returns:
         (n, *out_size) float.

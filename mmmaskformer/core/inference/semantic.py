@@ -8,7 +8,7 @@ slightly different numbers, since the sigmoid lies in between.
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.inference.checks import checked_inference
+from mmmaskformer.core.inference.checks import check_logits, checked_inference
 from mmmaskformer.core.inference.queries import confident_queries
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.inference.resize import crop_and_resize, resize
@@ -28,8 +28,12 @@ def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     Returns:
         (K, h, w) float32 or float64, at least 0.
 
+    Raises:
+        ValueError: if the logits do not fit together, such as those of a batch; what they hold is not looked at.
+
     Source: paper, section 3.3 (semantic inference); official code, MaskFormer.semantic_inference.
     """
+    check_logits('semantic_scores', class_logits, mask_logits)
     class_probs = at_least_float32(class_logits).softmax(-1)[:, :-1]
     return torch.einsum('qk,qhw->khw', class_probs, at_least_float32(mask_logits).sigmoid())
 
@@ -44,7 +48,11 @@ def scores_at_input(class_logits: Tensor, mask_logits: Tensor, input_size: tuple
 
     Returns:
         (K, H, W) float.
+
+    Raises:
+        ValueError: if the logits do not fit together.
     """
+    check_logits('scores_at_input', class_logits, mask_logits)
     return semantic_scores(class_logits, resize(mask_logits, input_size))
 
 
@@ -62,8 +70,12 @@ def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: 
     Returns:
         (K, h, w) float, 0 for classes without a confident query.
 
+    Raises:
+        ValueError: if the logits do not fit together.
+
     Source: paper, section 3.3 (general inference) and appendix.
     """
+    check_logits('general_scores', class_logits, mask_logits)
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     result = scores.new_zeros(class_logits.shape[1] - 1, *mask_logits.shape[1:])
     for query, label, score in zip(query_idx.tolist(), labels.tolist(), scores, strict=True):

@@ -1,4 +1,4 @@
-"""Inference of convolutional layers on a CPU: with the channels of a pixel side by side in memory, and in place."""
+"""Inference of convolutional layers on a CPU in channels-last memory layout and in place."""
 
 import torch
 import torch.nn.functional as F
@@ -7,8 +7,11 @@ from torch import Tensor, nn
 from mmmaskformer.core.modeling.fuse import Fusable, is_input_watched
 from mmmaskformer.core.torch_versions import is_compiling, is_cpu_autocast
 
-STRIP_PIXELS = 1024
-"""Pixels whose mean and variance are taken in float32; those of the strips are combined in float64."""
+SUM_PIXELS = 1024
+"""Pixels whose mean and variance are taken in float32; those of all such sums are combined in float64."""
+
+SUMS_PER_PASS = 32
+"""Sums of `SUM_PIXELS` that one call of torch takes side by side, in alternate pixels."""
 
 
 class PointwiseConv(Fusable, nn.Conv2d):
@@ -54,17 +57,10 @@ class OverwritingGroupNorm(Fusable, nn.GroupNorm):
 
     def _scale_and_shift(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """What each channel (C,) is multiplied by and what is added, for one image (1, C, h, w)."""
-        # torch adds the pixels of a channel up one by one, in a pass that is fast in this layout; strips keep the
-        # rounding of such sums small, whatever the number of threads.
-        pixels = image.permute(0, 2, 3, 1).flatten(1, 2)[:, None].permute(0, 3, 1, 2)
-        strips = pixels.split(STRIP_PIXELS, 3)
-        moments = [torch.batch_norm_update_stats(strip, None, None, 0.0) for strip in strips]
-        means, variances = (
-            torch.stack(of_strips).double().view(len(strips), self.num_groups, -1)
-            for of_strips in zip(*moments, strict=True)
-        )
-        lengths = means.new_tensor([strip.shape[3] for strip in strips])[:, None, None]
-        share = lengths / (pixels.shape[3] * means.shape[2])
+        pixels = image.permute(0, 2, 3, 1).flatten(0, 2)
+        counts, means, variances = _moments(pixels)
+        means, variances = (values.view(len(counts), self.num_groups, -1) for values in (means, variances))
+        share = counts[:, None, None] / (len(pixels) * means.shape[2])
         mean = (share * means).sum((0, 2), keepdim=True)
         variance = (share * (variances + (means - mean).square())).sum((0, 2))
         scale = self.weight.double().view(self.num_groups, -1) * (variance[:, None] + self.eps).rsqrt()
@@ -72,11 +68,31 @@ class OverwritingGroupNorm(Fusable, nn.GroupNorm):
         return scale.flatten().to(image.dtype), shift.flatten().to(image.dtype)
 
 
+def _moments(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number (S,), mean and variance (S, C) float64 of S disjoint parts of the pixels (P, C).
+
+    torch adds the pixels of a channel up one by one, in a pass that is fast for channels last. Short sums keep the
+    rounding small, whatever the number of threads. They are taken side by side because a call for each of them costs
+    more than its pass: neighbouring pixels become further channels, for as many pixels as divide evenly.
+    """
+    counts, means, variances = [], [], []
+    for strip in pixels.split(SUM_PIXELS * SUMS_PER_PASS):
+        whole = len(strip) // SUMS_PER_PASS * SUMS_PER_PASS
+        for part, sums in ((strip[:whole], SUMS_PER_PASS), (strip[whole:], 1)):
+            if len(part):
+                rows = part.reshape(1, 1, len(part) // sums, -1).permute(0, 3, 1, 2)
+                mean, variance = torch.batch_norm_update_stats(rows, None, None, 0.0)
+                counts += sums * [len(part) // sums]
+                means.append(mean.view(sums, -1).double())
+                variances.append(variance.view(sums, -1).double())
+    return pixels.new_tensor(counts, dtype=torch.double), torch.cat(means), torch.cat(variances)
+
+
 def prefers_channels_last(x: Tensor) -> bool:
     """Whether fused layers work channels last and in place: on a CPU, in float32 or wider, without gradients.
 
-    Convolutions then reorder neither their input nor their result, and few large tensors are newly allocated: that
-    takes longer than a pass over them. Compiled and traced graphs are left to what runs them.
+    Convolutions then do not reorder their input and result, and few large tensors are newly allocated, which takes
+    longer than a pass over them. Compiled and traced graphs use the plain layers.
 
     Args:
         x: (B, C, h, w), the input of a layer.
@@ -100,7 +116,7 @@ def add_nearest_(x: Tensor, coarse: Tensor) -> Tensor:
     height, width = coarse.shape[2:]
     if x.shape[2:] != (2 * height, 2 * width):
         return x.add_(F.interpolate(coarse, size=x.shape[2:], mode='nearest'))
-    # Every pixel goes to a square of four; the up-sampled map is not made.
+    # Every pixel is added to a square of four; the up-sampled map is not stored.
     squares = x.permute(0, 2, 3, 1).unflatten(2, (width, 2)).unflatten(1, (height, 2))
     squares += coarse.permute(0, 2, 3, 1)[:, :, None, :, None]
     return x

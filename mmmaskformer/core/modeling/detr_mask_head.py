@@ -1,4 +1,4 @@
-"""DETR's mask head, which up-samples the attention map of every query by itself; for comparison with ours.
+"""DETR's mask head, which up-samples the attention map of every query separately; for comparison with ours.
 
 MaskFormer replaces it by one pixel decoder for all queries: "the mask head in DETR is N times more computationally
 expensive than the mask head in MaskFormer". `tools/benchmark/mask_heads.py` measures both.
@@ -14,7 +14,7 @@ from mmmaskformer.core.modeling.layers import caffe2_xavier_
 
 NORM_GROUPS = 8
 WIDTHS = (2, 4, 8, 16)
-"""By what the width of DETR is divided in the layers after the first."""
+"""Divisors of the width of DETR for the layers after the first."""
 
 
 class QueryAttentionMap(nn.Module):
@@ -54,7 +54,7 @@ class QueryAttentionMap(nn.Module):
 
 
 class DetrMaskHead(nn.Module):
-    """Masks from attention maps: a feature pyramid of its own for each query.
+    """Masks from attention maps, with a separate feature pyramid for each query.
 
     Args:
         in_channels: channels of the features of strides 16, 8 and 4, in this order.

@@ -25,16 +25,16 @@ class SimpleFeaturePyramid(nn.Module):
     Args:
         in_channels: channels of the map.
         out_channels: channels of every map of the result.
-        scales: powers of two, the sides of the results over those of the map, finest first. The default makes
-            strides 4, 8, 16 and 32 from a stride of 16.
-        in_index: which map is taken where the backbone gives several; None for the last one of ``in_channels``. A
-            single tensor is taken as it is, so that backbones work that give several maps in training only.
+        scales: powers of two, the ratios of the sides of the results to those of the map, finest first. The default
+            gives strides 4, 8, 16 and 32 from a stride of 16.
+        in_index: index of the map if the backbone returns several; None for the last one with ``in_channels``. A single
+            tensor is used directly, so that backbones work that return several maps only in training.
 
     Raises:
         ValueError: if ``scales`` are not powers of two.
 
     Source: ViTDet (arXiv 2203.16527), section 3. Differs: pooling keeps the last row and column of odd sides, so that
-    maps of one pixel do not vanish.
+    maps of one pixel are not reduced to nothing.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class SimpleFeaturePyramid(nn.Module):
         self.levels = nn.ModuleList(_level(in_channels, out_channels, int(math.log2(scale))) for scale in scales)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Make the pyramid.
+        """Compute the pyramid.
 
         Args:
             features: a map (B, in_channels, h, w) or (B, h, w, in_channels) float, or several maps.
@@ -60,7 +60,7 @@ class SimpleFeaturePyramid(nn.Module):
             One (B, out_channels, h · scale, w · scale) per scale, rounded up.
 
         Raises:
-            FeatureMapError: if the map has other channels.
+            FeatureMapError: if the map has another number of channels.
         """
         feature = channels_first(self._chosen(features), self.in_channels)
         return tuple(level(feature) for level in self.levels)
@@ -92,7 +92,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def channels_first(feature: Tensor, channels: int) -> Tensor:
-    """A map (B, channels, h, w) as it is, and (B, h, w, channels) turned."""
+    """Return a map (B, channels, h, w) unchanged, and permute (B, h, w, channels) to that layout."""
     if feature.shape[1] != channels and feature.shape[3] == channels:
         return feature.permute(0, 3, 1, 2)
     return feature
@@ -103,7 +103,7 @@ def _has_channels(feature, channels: int) -> bool:
 
 
 def _level(in_channels: int, out_channels: int, doublings: int) -> nn.Sequential:
-    """From the map to one scale: ``doublings`` of its sides, halvings if negative."""
+    """The layers from the map to one scale: ``doublings`` of its sides, halvings if negative."""
     layers, width = [], in_channels
     for step in range(doublings):
         if step:

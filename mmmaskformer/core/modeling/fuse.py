@@ -50,8 +50,12 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
         ``module``.
 
     Raises:
-        ValueError: if it is in training mode.
+        ValueError: if it is in training mode, or an argument is of another kind.
     """
+    if not isinstance(module, nn.Module):
+        raise ValueError(f'fuse_for_inference: module is a {type(module).__name__}; expected a torch.nn.Module')
+    if not isinstance(enabled, bool):
+        raise ValueError(f'fuse_for_inference: found enabled={enabled!r}, expected True or False')
     if enabled and module.training:
         raise ValueError('fuse_for_inference: the module is in training mode. Fix: call module.eval() before')
     for part in module.modules():

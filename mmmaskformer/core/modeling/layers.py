@@ -20,7 +20,7 @@ def caffe2_xavier_(module: nn.Conv2d) -> None:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, GroupNorm and, if wanted, ReLU; keeps height and width.
+    """Convolution without bias, GroupNorm and optionally ReLU; keeps height and width.
 
     Args:
         in_channels: channels of the input.
@@ -55,7 +55,7 @@ class ConvNorm(nn.Module):
         """Map (B, in_channels, h, w) to (B, out_channels, h, w); in fused inference on a CPU, channels last."""
         x = self.conv(x)
         if is_watched(self.conv):
-            x = x.clone()  # a fused norm overwrites it
+            x = x.clone()  # since a fused norm overwrites it
         x = self.norm(x)
         return relu_after(self.norm, x) if self.relu else x  # in place: the norm does not need its result
 
@@ -90,10 +90,10 @@ def sine_position_encoding(size: tuple[int, int], channels: int, device: torch.d
     Args:
         size: (h, w) of the grid.
         channels: width of the code, divisible by 4.
-        device: where to make it.
+        device: device of the result.
 
     Returns:
-        (1, channels, h, w) float32. It depends on nothing but the size, padding included.
+        (1, channels, h, w) float32. It depends only on the size, including padding.
 
     Raises:
         ValueError: if ``channels`` is not divisible by 4.

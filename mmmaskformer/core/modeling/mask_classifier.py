@@ -20,7 +20,7 @@ class MaskClassifier(nn.Module):
         num_classes: K; the class head has one more output, "no object", at index K.
         channels: width of the decoder states.
         mask_channels: width C of the per-pixel embeddings.
-        with_boxes: predict boxes as well, as in DETR, for matching by boxes; a head derives it from the criterion.
+        with_boxes: also predict boxes, as in DETR, for matching by boxes; a head derives it from the criterion.
 
     Source: paper, section 3.4 and figure 2; official code, MaskFormerHead and TransformerPredictor. Box head: paper,
     section 4.3; DETR.
@@ -48,11 +48,11 @@ class MaskClassifier(nn.Module):
 
         Args:
             features: backbone features (B, C_i, h_i, w_i), finest first.
-            all_layers: True for the predictions of all L layers (training), False for the last one only: its two
-                heads are then the only ones that run.
+            all_layers: True for the predictions of all L layers (training), False for the last one only, which then is
+                the only one on which the heads run.
 
         Returns:
-            Predictions, the last one final. Their mask features are one and the same tensor.
+            Predictions, the last one final. They share the tensor of mask features.
         """
         pixels = self.pixel_decoder(features)
         states = self.transformer_decoder(pixels.memory)

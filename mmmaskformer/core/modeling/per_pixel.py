@@ -40,7 +40,7 @@ class PerPixelClassifier(nn.Module):
 
         Args:
             features: backbone features (B, C_i, h_i, w_i), finest first.
-            all_layers: without meaning: there is one layer.
+            all_layers: ignored, since there is only one layer.
 
         Returns:
             One `Plain` of the logits (B, K, h, w).
@@ -51,15 +51,15 @@ class PerPixelClassifier(nn.Module):
             return [Plain(conv(found))]
         if not can_fold(conv):
             return [Plain(conv(found.mask_features()))]
-        assert conv.bias is not None, '`can_fold` wants a bias'
-        # Fused: two convolutions in a row are one, with K kernels instead of C.
+        assert conv.bias is not None, '`can_fold` requires a bias'
+        # Fused: two consecutive convolutions become one, with K kernels instead of C.
         logits = [found.of_image(image).mask_logits(conv.weight.flatten(1)) for image in range(len(found.x))]
         return [Plain(torch.stack(logits) + conv.bias[:, None, None])]
 
 
 @checked(channels=whole(1), mask_channels=whole(1))
 class PerPixelPlusClassifier(nn.Module):
-    """PerPixelBaseline+: MaskFormer without its class head, whose query k makes the logits of class k.
+    """PerPixelBaseline+: MaskFormer without its class head; query k gives the logits of class k.
 
     Args:
         pixel_decoder: maps the features to a `PixelDecoderOutput`.
@@ -93,8 +93,8 @@ class PerPixelPlusClassifier(nn.Module):
         Returns:
             Logits (B, K, h, w) of each layer as masks of K queries, the last one final.
         """
-        # The logits of all K classes of all layers are wanted: then the backward pass through the mask features, once
-        # for all layers, is cheaper than one through the folded convolution for each.
+        # The logits of all K classes of all layers are needed, so the backward pass through the mask features, once for
+        # all layers, is cheaper than through the folded convolution of each layer.
         pixels = self.pixel_decoder(features)._replace(made_by=None)
         states = self.transformer_decoder(pixels.memory)
         if not all_layers:

@@ -80,13 +80,13 @@ class FPNPixelDecoder(Fusable):
                 x = add_nearest_(lateral(feature), x)
             else:
                 x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
-                # A 1x1 convolution is cheap and its output large: the backward pass recomputes it.
+                # A 1x1 convolution is cheap and its output is large, so the backward pass recomputes it.
                 x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
             x = output(x)
         return self._with_mask_features(features[-1], x)
 
     def _with_mask_features(self, memory: Tensor, x: Tensor) -> PixelDecoderOutput:
-        """Run the last convolution; fused, leave it to the masks."""
+        """Run the last convolution; in the fused state, leave it to the masks."""
         conv = self.mask_conv
         if not can_fold(conv):
             return PixelDecoderOutput(memory, conv(x))

@@ -65,14 +65,14 @@ class TransformerEncoderLayer(nn.Module):
 
 
 class TransformerDecoderLayer(nn.Module):
-    """Self-attention of the queries (if wanted), cross-attention to the memory, feed-forward; a LayerNorm after each.
+    """Optional self-attention of the queries, cross-attention to the memory, feed-forward; a LayerNorm after each.
 
     Args:
         channels: width of queries and memory.
         num_heads: attention heads; must divide ``channels``.
         ffn_channels: hidden width of the feed-forward part.
         dropout: probability, for attention weights, the hidden feed-forward layer and each residual.
-        self_attention: False leaves the self-attention and its LayerNorm out.
+        self_attention: False omits the self-attention and its LayerNorm.
 
     Source: paper, section 3.4 (transformer module); official code, TransformerDecoderLayer.forward_post.
     """

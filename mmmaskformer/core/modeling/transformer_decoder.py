@@ -18,10 +18,10 @@ from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, same
     self_attention=BOOLEAN,
 )
 class TransformerDecoder(nn.Module):
-    """Queries attend to the memory through a stack of layers; one shared LayerNorm ends each layer's output.
+    """Queries attend to the memory in a stack of layers; a shared LayerNorm is applied to the output of each layer.
 
-    The memory is projected to ``channels`` unless it has that width already. No padding mask: padded area is attended
-    to like image area, as published.
+    The memory is projected to ``channels`` unless it already has that width. There is no padding mask: padding is
+    attended to like the image, as published.
 
     Args:
         in_channels: channels of the memory.

@@ -7,13 +7,13 @@ import numpy as np
 from mmmaskformer.core.segments import VOID, Segments
 
 HASH_BITS = 12
-"""The hash table has 2 ** HASH_BITS cells: some hundred pairs seldom meet in them, and they fit the first cache."""
+"""The hash table has 2 ** HASH_BITS cells: some hundred pairs rarely collide, and the table fits into the L1 cache."""
 LARGEST_TABLE = 1 << 20
-"""Values below it are marked in a table of so many cells, instead of sorted."""
+"""Values below it are marked in a table of this size instead of sorted."""
 
 
 class CheckedMap(NamedTuple):
-    """`Segments` that were checked: int64 arrays; only ``areas`` may be None."""
+    """Checked `Segments`: int64 arrays; only ``areas`` may be None."""
 
     ids: np.ndarray
     listed_ids: np.ndarray
@@ -24,10 +24,9 @@ class CheckedMap(NamedTuple):
 
 
 def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stretches of pixels, row by row, over which both maps stay the same.
+    """Runs of pixels, row by row, over which both maps are constant.
 
-    A map of segments has some thousand of them where it has some hundred thousand pixels, so that counting over runs is
-    cheap.
+    A map of segments with some hundred thousand pixels has some thousand runs, so that counting over runs is cheap.
 
     Args:
         first: (H, W) integer.
@@ -48,7 +47,7 @@ def joint_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def distinct_values(ids: np.ndarray) -> np.ndarray:
-    """The values that occur in a map, ascending: what ``np.unique`` gives, without sorting pixels.
+    """The values that occur in a map, ascending; equal to ``np.unique``, without sorting pixels.
 
     Args:
         ids: (H, W) integer.
@@ -71,7 +70,7 @@ def _run_starts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     np.not_equal(first[1:], first[:-1], out=is_start[1 : first.size])
     if second is not first:
         is_start[1 : first.size] |= second[1:] != second[:-1]
-    # Most pixels start nothing, so eight at a time are passed over: half the time of `flatnonzero` on all.
+    # Most pixels start no run, so eight at a time are skipped; this takes half the time of `flatnonzero` on all.
     words = is_start.view(np.uint64)
     filled = np.flatnonzero(words != 0)
     within = np.flatnonzero(words[filled].view(bool))
@@ -79,10 +78,10 @@ def _run_starts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def joint_areas(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many pixels have which pair of values.
+    """Count the pixels of each pair of values.
 
-    The plain computation is ``np.unique`` over the pairs, with counts. Here the runs of a pair are added up in the cell
-    of a small hash table. Runs that meet another pair in their cell stay apart, so that some pairs are listed more than
+    The plain computation is ``np.unique`` over the pairs, with counts. This function sums the runs of each pair in a
+    cell of a small hash table. Runs that collide with another pair are listed separately, so some pairs occur more than
     once; the sum over a pair is exact.
 
     Args:
@@ -132,7 +131,7 @@ def labels_of_pixels(
 
 
 def numbered(segments: Segments[np.ndarray], *, num_classes: int, name: str = 'image') -> Segments[np.ndarray]:
-    """The same segments with ids 1 to S in the map, as tables and pictures want them.
+    """The same segments with ids 1 to S in the map, as required for tables and pictures.
 
     Args:
         segments: of an image.
@@ -152,7 +151,7 @@ def numbered(segments: Segments[np.ndarray], *, num_classes: int, name: str = 'i
 
 
 def segment_positions(ids: np.ndarray, checked: CheckedMap, what: str) -> np.ndarray:
-    """Where the ids (R,) are listed: 0 for void, 1 + position otherwise."""
+    """Positions of the ids (R,) in the list: 0 for void, otherwise 1 + position."""
     listed = np.concatenate([[VOID], checked.listed_ids, checked.void_ids])
     order = np.argsort(listed)
     places = np.searchsorted(listed[order], ids)
@@ -169,15 +168,15 @@ def segment_positions(ids: np.ndarray, checked: CheckedMap, what: str) -> np.nda
 
 
 def checked_map(segments: Segments[np.ndarray], num_classes: int, what: str) -> CheckedMap:
-    """Check what can be checked without looking at the pixels.
+    """Check segments, except for their pixels.
 
     Args:
-        segments: lists are as good as arrays.
+        segments: segments, with arrays or lists.
         num_classes: K.
-        what: is checked, for messages.
+        what: description of the segments, for messages.
 
     Returns:
-        The same with int64 arrays and without None, but for ``areas``.
+        The same with int64 arrays and without None, except for ``areas``.
 
     Raises:
         ValueError: if shapes, ids or labels do not fit.

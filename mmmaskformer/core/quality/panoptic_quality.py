@@ -18,12 +18,12 @@ from mmmaskformer.core.segments import Segments
 
 @dataclass(frozen=True)
 class SegmentCounts:
-    """What PQ needs to know of any number of images; counts of several sets of images are added with ``+``.
+    """The counts for PQ over any number of images; counts of several sets of images are added with ``+``.
 
     Attributes:
         tp: (K,) int64, matched pairs of segments per class.
-        fp: (K,) int64, predicted segments without a match, those on void and crowds left out.
-        fn: (K,) int64, true segments without a match, crowds left out.
+        fp: (K,) int64, predicted segments without a match, except those on void and crowds.
+        fn: (K,) int64, true segments without a match, except crowds.
         iou_sum: (K,) float64, sum of the IoUs of the matched pairs.
     """
 
@@ -42,14 +42,14 @@ class SegmentCounts:
         return type(self)(*(mine + theirs for mine, theirs in zip(self._columns(), other._columns(), strict=True)))
 
     def rows(self) -> np.ndarray:
-        """A small form to keep per image: (c, 1 + fields) float64, the label and the counts of c classes present."""
+        """A compact form to store per image: (c, 1 + fields) float64, label and counts of the c classes present."""
         table = np.column_stack(self._columns()).astype(np.float64)
         present = np.flatnonzero(table.any(axis=1))
         return np.column_stack([present, table[present]])
 
     @classmethod
     def from_rows(cls, rows: Iterable[np.ndarray], num_classes: int) -> 'SegmentCounts':
-        """The sum of the small forms of any number of images.
+        """The sum of the compact forms of any number of images.
 
         Args:
             rows: results of `rows`.
@@ -88,18 +88,18 @@ def count_segments(
 ) -> SegmentCounts:
     """Match the segments of one image and count.
 
-    A pair matches when the classes agree, the true segment is no crowd and IoU > 0.5; predicted pixels on void are
-    taken out of the union. An unmatched prediction of which more than half lies on void or on the crowd of its class
-    does not count. If there are several crowds of a class, the one listed last counts, as in the official tool. A true
-    segment without any pixel counts as missed.
+    A pair matches if the classes agree, the true segment is not a crowd and IoU > 0.5; predicted pixels on void are
+    excluded from the union. An unmatched prediction with more than half of its pixels on void or on the crowd of its
+    class does not count. If a class has several crowds, the last one in the list counts, as in the official tool. A
+    true segment without pixels counts as missed.
 
-    Differs from the official tool: a true id that is not listed is an error here, and no ids of 0 are allowed.
+    Differs from the official tool: a true id that is not listed and an id of 0 are errors.
 
     Source: Kirillov et al., Panoptic Segmentation, section 4; the rules of COCO's panoptic evaluation.
 
     Args:
-        truth: the ground truth. Its ``areas`` go into the IoU as they are.
-        prediction: of the same size. Its ``is_crowd`` and ``areas`` are not used.
+        truth: the ground truth. Its ``areas`` are used in the IoU.
+        prediction: the prediction, of the same size. Its ``is_crowd`` and ``areas`` are not used.
         num_classes: K.
         name: of the image or file, for messages.
 
@@ -170,7 +170,7 @@ def mean_quality(counts: SegmentCounts, chosen: np.ndarray | None = None) -> Mea
 def segment_iou(
     intersection: np.ndarray, pred_area: np.ndarray, true_area: np.ndarray, on_void: np.ndarray
 ) -> np.ndarray:
-    """IoU with the predicted pixels on void left out of the union; 0 where nothing intersects.
+    """IoU with the predicted pixels on void excluded from the union; 0 for an empty intersection.
 
     Args:
         intersection: in pixels, of any shape.
@@ -182,13 +182,13 @@ def segment_iou(
         float64 of the broadcast shape.
     """
     union = pred_area + true_area - intersection - on_void
-    # A union of 0 beside an intersection needs a wrong area; infinity then fails the check of the caller.
+    # A union of 0 with an intersection means a wrong area; infinity then fails the check of the caller.
     iou = np.where(intersection > 0, np.inf, 0.0)
     return np.divide(intersection, union, out=iou, where=(intersection > 0) & (union > 0))
 
 
 def _areas(truth: np.ndarray, prediction: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`joint_areas` of maps of one size."""
+    """`joint_areas` of maps of equal size."""
     if truth.shape != prediction.shape:
         raise ValueError(
             f'{name}: the prediction is {prediction.shape} (height, width), expected {truth.shape} as the ground '
@@ -223,7 +223,7 @@ def _pixels_on_crowd(truth: CheckedMap, inside: np.ndarray, pred_labels: np.ndar
     if not crowds.size:
         return np.zeros(len(pred_labels))
     crowd_of_class = np.full(num_classes, -1)
-    crowd_of_class[truth.labels[crowds]] = crowds  # of several crowds of a class the last one stays
+    crowd_of_class[truth.labels[crowds]] = crowds  # of several crowds of a class, the last one counts
     crowd = crowd_of_class[pred_labels]
     return np.where(crowd >= 0, inside[crowd, np.arange(len(crowd))], 0)
 
@@ -234,16 +234,16 @@ def _require_pixels(prediction: CheckedMap, overlaps: np.ndarray, name: str) -> 
         missing = prediction.listed_ids[~seen]
         raise ValueError(
             f'{name}: prediction lists segment ids {shorten(missing)} in segments_info that no pixel has; expected at '
-            'least one pixel each. Fix: leave such segments out.'
+            'least one pixel each. Fix: remove such segments.'
         )
 
 
 def _require_iou(iou: np.ndarray, listed_ids: np.ndarray, true_areas: np.ndarray, name: str) -> None:
-    """The IoU exceeds 1 only if an area from elsewhere is smaller than the segment is in the map."""
+    """Raise if an IoU exceeds 1, which happens only if a listed area is smaller than the segment in the map."""
     wrong = (iou > 1).any(axis=1)
     if wrong.any():
         ids, areas = listed_ids[wrong], true_areas[wrong]
         raise ValueError(
             f'{name}: ground truth segments {shorten(ids)} have the areas {shorten(areas)} in segments_info, fewer '
-            'pixels than the map has. Fix: write the areas that the map has.'
+            'pixels than in the map. Fix: correct the areas.'
         )

@@ -11,15 +11,15 @@ from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, segment_io
 
 @dataclass(frozen=True)
 class LabelCounts(SegmentCounts):
-    """What all measures of label maps need to know of any number of images.
+    """The counts for all metrics of label maps over any number of images.
 
-    The counts of segments take each class of an image as one stuff segment; `quality` and `mean_quality` make PQ-St
-    of them.
+    The counts of segments treat each class of an image as one stuff segment; `quality` and `mean_quality` compute PQ-St
+    from them.
 
     Attributes:
         intersection: (K,) int64, pixels whose predicted and true class are this one.
         true_area: (K,) int64, pixels of the class.
-        pred_area: (K,) int64, pixels predicted as the class, ignored ones left out.
+        pred_area: (K,) int64, pixels predicted as the class, without ignored ones.
     """
 
     intersection: np.ndarray
@@ -31,11 +31,11 @@ class PixelQuality(NamedTuple):
     """IoU and accuracy in [0, 1].
 
     Attributes:
-        iou: (K,) float64; NaN for a class that is neither there nor predicted.
-        accuracy: (K,) float64; NaN for a class that is not there.
-        mean_iou: mean over classes that are there or predicted.
-        mean_accuracy: mean over classes that are there.
-        all_accuracy: share of the labelled pixels that are right.
+        iou: (K,) float64; NaN for a class that is neither in the ground truth nor predicted.
+        accuracy: (K,) float64; NaN for a class that is not in the ground truth.
+        mean_iou: mean over classes in the ground truth or predictions.
+        mean_accuracy: mean over classes in the ground truth.
+        all_accuracy: share of the labelled pixels that are correct.
         weighted_iou: IoU, weighted with the share of the class in the labelled pixels.
     """
 
@@ -52,15 +52,15 @@ def count_labels(
 ) -> LabelCounts:
     """Compare the label maps of one image.
 
-    Ignored pixels count nowhere, except that a predicted segment of which more than half is ignored is no false
-    positive of PQ-St.
+    Ignored pixels do not count, except that a predicted segment with more than half of its pixels ignored is not a
+    false positive of PQ-St.
 
     Source: paper, section 4.1, PQ-St; the official ``evaluate_pq_for_semantic_segmentation``. Differs: pixels without
-    a predicted class belong to no segment; there they are of class 0.
+    a predicted class belong to no segment; there they have class 0.
 
     Args:
         truth: (H, W) integer, a label in [0, K) or ``ignore_index``.
-        prediction: (H, W) integer; anything outside [0, K) is no class, the pixels are missed.
+        prediction: (H, W) integer; pixels with values outside [0, K) have no class and count as missed.
         num_classes: K.
         ignore_index: label of ignored pixels, outside [0, K).
         name: of the image or file, for messages.

@@ -1,4 +1,4 @@
-"""How a matcher chooses pairs of queries and true segments from their costs."""
+"""Assignments: the choice of pairs of queries and true segments from their costs."""
 
 import warnings
 
@@ -41,7 +41,7 @@ class HungarianAssignment:
             self._warned = True
             warnings.warn(
                 f'an image has {most} segments but the model only {num_queries} queries: the best '
-                f'{num_queries} are matched and the others are not learnt. Fix: set num_queries to at '
+                f'{num_queries} are matched and the others are not trained. Fix: set num_queries to at '
                 f'least {most}.',
                 stacklevel=2,
             )
@@ -49,10 +49,10 @@ class HungarianAssignment:
 
 @checked(num_queries=whole(1).or_none(), num_classes=whole(1).or_none())
 class FixedAssignment:
-    """The segment of class k goes to query k, whatever it predicts: MaskFormer-fixed of the paper.
+    """Matches the segment of class k to query k, regardless of its prediction: MaskFormer-fixed of the paper.
 
     Args:
-        num_queries: Q; a head derives it, as the next.
+        num_queries: Q; derived by a head, like ``num_classes``.
         num_classes: K.
 
     Attributes:
@@ -86,7 +86,8 @@ class FixedAssignment:
             if (counts > 1).any():
                 raise ValueError(
                     f'image {image} of the batch has {counts.max()} segments of class {found[counts.argmax()]}; fixed '
-                    'matching takes one per class. Fix: match instances with HungarianMatcher'
+                    'matching takes one per class, as semantic segmentation has. Fix: match panoptic and instance '
+                    "segments with type='mmmaskformer.HungarianMatcher'"
                 )
             if len(found) and found[-1] >= num_queries:
                 raise ValueError(

@@ -14,7 +14,7 @@ from mmmaskformer.core.training.parts import Cost, padded_index
 
 
 class BoxCost(Cost):
-    """L1 distance of boxes, and 1 less their generalised IoU; a segment without a pixel costs nothing.
+    """L1 distance of boxes, and 1 minus their generalised IoU; the cost of a segment without pixels is 0.
 
     Computes `equations.box_losses` of all pairs.
 
@@ -41,7 +41,7 @@ class BoxCost(Cost):
 
 
 class BoxLoss(nn.Module):
-    """The same of matched pairs; a segment without a pixel trains no box.
+    """Like `BoxCost`, for matched pairs; a segment without pixels does not contribute.
 
     Attributes:
         names: of its values.
@@ -88,7 +88,7 @@ def target_boxes(targets: Targets) -> tuple[Tensor, Tensor]:
 
     Returns:
         boxes_cxcywh: (N, 4) float32 in [0, 1], from the outer edge of the first pixel to that of the last.
-        present: (N,) bool, whether the segment has a pixel; without one its box has no meaning.
+        present: (N,) bool, whether the segment has a pixel; otherwise its box is undefined.
     """
     height, width = targets.size
     sides = _seen_in_maps(targets) if targets.segment_maps is not None else _seen_in_masks(targets.own_masks)
@@ -99,12 +99,12 @@ def target_boxes(targets: Targets) -> tuple[Tensor, Tensor]:
 
 
 def _seen_in_masks(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows (N, H) and columns (N, W) bool in which each segment has a pixel."""
+    """Rows (N, H) and columns (N, W) bool in which each segment has a pixel."""
     return masks.any(2), masks.any(1)
 
 
 def _seen_in_maps(targets: Targets) -> tuple[Tensor, Tensor]:
-    """The same of maps, in one pass over the pixels."""
+    """Like `_seen_in_masks`, for maps, in one pass over the pixels."""
     assert targets.segment_maps is not None
     maps, total = targets.segment_maps.long(), len(targets.labels)
     starts = torch.tensor(targets.starts).to(maps.device, non_blocking=True)[:, None, None]

@@ -7,18 +7,18 @@ from torch import Tensor, nn
 
 
 class ClassWeights(nn.Module):
-    """The weight of every class; not in checkpoints, since it follows from the config.
+    """The weight of every class; not stored in checkpoints, since it follows from the config.
 
     Args:
-        given: a list of K, or by class name those that are not 1, for which `name_classes` must be called. 1 each if
-            None.
+        given: a list of K weights, or a dict by class name of those that are not 1, for which `name_classes` must be
+            called. All 1 if None.
         num_classes: K.
 
     Attributes:
         values: (K,) float32.
 
     Raises:
-        ValueError: if the list has not K entries.
+        ValueError: if the list does not have K entries.
     """
 
     values: Tensor
@@ -42,7 +42,7 @@ class ClassWeights(nn.Module):
             names: K class names, in the order of the labels.
 
         Raises:
-            ValueError: if a weight is given for a class that there is not, or names are not K.
+            ValueError: if a class with a weight is unknown, or there are not K names.
         """
         if len(names) != len(self.values):
             raise ValueError(f'{len(names)} class names were given for num_classes={len(self.values)}')
@@ -63,6 +63,6 @@ class ClassWeights(nn.Module):
         """
         if self._named:
             raise ValueError(
-                f'criterion.class_weight names {list(self._named)}, but the class list is not known. '
-                "Fix: keep custom_hooks' CheckClassesHook, which tells it, or give class_weight as a list"
+                f'criterion.class_weight names {list(self._named)}, but the class list is unknown. '
+                'Fix: keep CheckClassesHook in custom_hooks, which provides it, or give class_weight as a list'
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmmaskformer.core.checks import BOOLEAN, WEIGHT, checked, list_of, mapping_of, whole
 from mmmaskformer.core.contracts import Matcher
 from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.shapes import check_same_device
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.boxes import BoxLoss, predicted_boxes
@@ -114,9 +115,10 @@ class SetCriterion(nn.Module):
         layers, targets = Layers.of(predictions), Targets.of(targets).leaving_out_ignored(self.ignore_in_loss)
         self._check(layers, targets)
         num_layers, _, num_queries, _ = layers.class_logits.shape
-        matches = self.matcher(layers, targets).ordered(
-            num_layers, num_queries, targets.counts, type(self.matcher).__name__
-        )
+        matches, matcher = self.matcher(layers, targets), type(self.matcher).__name__
+        if not isinstance(matches, Matches):
+            raise TypeError(f'{matcher} returned a {type(matches).__name__}; expected Matches')
+        matches = matches.ordered(num_layers, num_queries, targets.counts, matcher)
         normaliser = mean_num_segments(targets, layers.device)
         with torch.autocast(layers.device.type, enabled=False):
             values = [self._class_losses(layers, targets, matches)]
@@ -136,6 +138,7 @@ class SetCriterion(nn.Module):
         batch = layers.class_logits.shape[1]
         if len(targets) != batch:
             raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
+        check_same_device(targets, layers.device)
         if layers.class_logits.shape[3] != self.num_classes + 1:
             raise ValueError(
                 f'class_logits have {layers.class_logits.shape[3]} columns; expected num_classes + 1 = '

@@ -1,7 +1,7 @@
-"""The costs and losses as the paper states them: differentiable, one line after the other, nothing optimised.
+"""The costs and losses as the paper defines them: differentiable and not optimised.
 
-What runs by default computes the same in less time and memory; each such part names the function here that it equals,
-and with `set_fast_paths` switched off these functions run instead.
+The default implementations compute the same values with less time and memory. Each of them names the function in this
+module that it equals; with its fast path switched off (`set_fast_paths`), that function is used instead.
 
 Source: MaskFormer, sections 3.2 and 4.1; Lin et al., Focal loss; Milletari et al., V-Net (dice).
 """
@@ -58,7 +58,7 @@ def mask_losses(logits: Tensor, masks: Tensor, counted: Tensor, kind: str) -> tu
 
 
 def soft_mask_losses(logits: Tensor, truth: Tensor, counted: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    """`mask_losses` where a pixel may belong to a segment in part: the loss of both cases, weighted.
+    """`mask_losses` for pixels that belong to a segment in part: the weighted mean of the losses of both cases.
 
     Args:
         logits: (..., P) float, before sigmoid.
@@ -98,7 +98,7 @@ def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor, total: Ten
         class_logits: (..., N, K + 1) float; leading dimensions, such as the layers, stay apart.
         classes: (..., N) int64, the class to learn; K for "no object".
         weight: (K + 1,) float.
-        total: (...) float, divides in place of the sum of the weights of these queries.
+        total: (...) float, the divisor instead of the sum of the weights of these queries.
 
     Returns:
         (...): the sum of weight * loss divided by the sum of weights; 0 where all weights are 0.
@@ -124,9 +124,9 @@ def pixel_class_loss(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
 
 
 def box_losses(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """L1 distance of boxes, and 1 less their generalised IoU.
+    """L1 distance of boxes, and 1 minus their generalised IoU.
 
-    Generalised IoU is the IoU, less the share of the smallest box around both that belongs to neither.
+    The generalised IoU is the IoU minus the fraction of the smallest enclosing box that belongs to neither box.
 
     Args:
         boxes: (..., 4) float, (centre x, centre y, width, height).

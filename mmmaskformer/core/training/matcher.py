@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmmaskformer.core.checks import WEIGHT, checked, mapping_of, whole
 from mmmaskformer.core.contracts import Assignment
 from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
+from mmmaskformer.core.shapes import check_same_device
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training.assignment import FixedAssignment, HungarianAssignment
 from mmmaskformer.core.training.boxes import BoxCost
@@ -83,6 +84,7 @@ class SetMatcher(nn.Module):
         _, batch, _, outputs = layers.class_logits.shape
         if len(targets) != batch:
             raise ValueError(f'there are {len(targets)} targets for {batch} images; expected one per image')
+        check_same_device(targets, layers.device)
         check_segments(targets, outputs - 1)
         unknown = (targets.labels < 0) | (targets.labels >= outputs - 1)
         known = replace(targets, labels=targets.labels.clamp(0, outputs - 2))

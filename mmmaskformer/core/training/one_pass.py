@@ -1,10 +1,10 @@
 """Focal and dice loss of matched masks in one pass over the full resolution.
 
-The mask logits live on a coarse grid and the targets on the input's. The plain computation up-samples all masks, makes
-some twenty full-resolution tensors of them and keeps most for the backward pass. Here a few masks at a time are
-up-sampled, and the sums of both losses and both gradients, already brought back to the coarse grid, are taken at once:
-the next masks write over what is of full resolution, and the backward pass is two scalings. Losses and gradients are
-those of the plain computation up to rounding.
+The mask logits are on a coarse grid, the targets on the grid of the input. The plain computation up-samples all masks,
+creates about twenty full-resolution tensors and stores most of them for the backward pass. This module up-samples a few
+masks at a time and immediately computes the sums of both losses and both gradients, the latter on the coarse grid. The
+next masks overwrite the full-resolution tensors, and the backward pass consists of two scalings. Losses and gradients
+equal those of the plain computation up to rounding.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from mmmaskformer.core.training.equations import FOCAL_ALPHA, dice_from_sums
 from mmmaskformer.core.upsampling import Upsampler
 
 HAS_TRITON = find_spec('triton') is not None
-"""triton comes with torch where torch is built for GPUs."""
+"""triton is installed with builds of torch for GPUs."""
 
-if HAS_TRITON:  # an error inside of the module is not hidden
+if HAS_TRITON:  # so that an error inside the module is not hidden
     from mmmaskformer.core.training import one_pass_triton
 
 LARGEST_PLAIN_LOGIT = 80
-"""Up to here the sigmoid of a logit and its logarithm are ordinary float32 numbers."""
+"""Largest absolute logit for which the sigmoid and its logarithm do not underflow in float32."""
 
 
 def batch_mask_losses(
@@ -76,17 +76,17 @@ def matched_mask_losses(
 ) -> tuple[Tensor, Tensor]:
     """Focal (or binary cross-entropy) and dice loss of segments and the queries matched to them, of one image.
 
-    In PyTorch alone; for GPUs `batch_mask_losses` has kernels.
+    Implemented in PyTorch only; `batch_mask_losses` has kernels for GPUs.
 
     Args:
         mask_logits: (n, h, w) float, before sigmoid; bilinearly up-sampled here to the target's size.
         target: the segments of the image, at any size (H, W).
         target_idx: (n,) int64, the segment of each mask; may repeat; n may be 0.
         kind: a key of `equations.PER_PIXEL`.
-        counted: (H, W) bool, the pixels that take part; None for all.
+        counted: (H, W) bool, the pixels that count; None for all.
 
     Returns:
-        (mask, dice): (n,) float32 or float64 each; the first is the mean over the pixels that take part. They are
+        (mask, dice): (n,) float32 or float64 each; the first is the mean over the pixels that count. They equal
         `equations.mask_losses` of the up-sampled logits.
 
     Source: paper, section 4.1; official code, sigmoid_focal_loss and dice_loss.
@@ -99,7 +99,7 @@ def matched_mask_losses(
 
 
 class _OnePass(torch.autograd.Function):
-    """The losses of all masks; keeps their gradients on the coarse grid, only where a gradient is asked for."""
+    """The losses of all masks; stores their gradients on the coarse grid if gradients are required."""
 
     @staticmethod
     def forward(ctx, mask_logits: Tensor, target: MaskTarget, target_idx: Tensor, kind: str, counted: Tensor | None):
@@ -122,13 +122,13 @@ class _OnePass(torch.autograd.Function):
 
 
 class _Workspace:
-    """What the chunks of an image share: the target, the way between the two grids, and tensors of full resolution.
+    """Data shared by the chunks of an image: the target, the map between both grids, and full-resolution buffers.
 
     Args:
         mask_logits: (n, h, w) float32 or float64, of all chunks.
-        target: of the image.
-        counted: (H, W) bool, the pixels that take part; None for all.
-        chunk: most masks of a chunk.
+        target: target of the image.
+        counted: (H, W) bool, the pixels that count; None for all.
+        chunk: largest number of masks in a chunk.
     """
 
     def __init__(self, mask_logits: Tensor, target: MaskTarget, counted: Tensor | None, chunk: int):
@@ -141,7 +141,7 @@ class _Workspace:
             self.num_pixels = self.counted.sum().clamp(min=1)
         self.sampler = Upsampler((mask_logits.shape[1], mask_logits.shape[2]), target.size, mask_logits)
         self.tensors = mask_logits.new_empty(5, chunk, *target.size)
-        # Where the coarse logits are of moderate size, so are all that lie between them.
+        # If the coarse logits are of moderate size, so are all interpolated ones.
         self.tails = bool(mask_logits.abs().amax() > LARGEST_PLAIN_LOGIT)
 
     def run(self, mask_logits: Tensor, target_idx: Tensor, kind: str, losses: Tensor, grads: Tensor) -> None:
@@ -165,7 +165,7 @@ class _Workspace:
         right = torch.sigmoid(z, out=buffers[2])
         log_right = log_sigmoid(z, right, tails=self.tails, out=buffers[4])  # -L
         error = torch.sub(1, right, out=buffers[3])  # u, over z
-        if self.counted is not None:  # without error, a pixel adds nothing to the losses and their gradients
+        if self.counted is not None:  # with an error of 0, a pixel does not contribute to losses and gradients
             error.mul_(self.counted)
             log_right.mul_(self.counted)
         losses[0], factor = self._mask_loss(inside, right, error, log_right, kind, slope=buffers[0])
@@ -185,7 +185,7 @@ class _Workspace:
             loss = log_right.sum((1, 2)).mul_(-factor)
             slope.copy_(error)  # d L / d logit = -s * u
         else:
-            # Inside of the target the weight is alpha instead of 1 - alpha, and s has the other sign.
+            # Inside the target the weight is alpha instead of 1 - alpha, and s has the opposite sign.
             factor, of_inside = (1 - FOCAL_ALPHA) / self.num_pixels, -FOCAL_ALPHA / (1 - FOCAL_ALPHA)
             squared = torch.mul(error, error, out=slope)
             focal = log_right.mul_(squared)  # -u^2 * L
@@ -199,7 +199,7 @@ class _Workspace:
     def _dice_loss(inside: Tensor, right: Tensor, error: Tensor, areas: Tensor) -> Tensor:
         """Dice loss (n,) of masks whose segments have some areas (n,); d loss / d logit is written over ``inside``.
 
-        The mask probability is sigmoid(z) inside of the target and u outside; its derivative is sigmoid(z) * u in both.
+        The mask probability is sigmoid(z) inside the target and u outside; its derivative is sigmoid(z) * u in both.
         """
         overlap = _dots(right, inside)
         prob_sum = error.sum((1, 2)) + 2 * overlap - areas

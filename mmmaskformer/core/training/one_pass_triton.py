@@ -1,8 +1,8 @@
 """The mask losses as two Triton kernels, the twin of `one_pass` for GPUs.
 
-The forward kernel reads coarse logits and the targets, up-samples in registers and leaves four sums per mask. The
-backward kernel repeats the work from the coarse grid's side: each coarse pixel gathers the fine pixels it took
-part in, so that nothing of full resolution is ever written and every run adds in the same order.
+The forward kernel reads coarse logits and targets, up-samples in registers and writes four sums per mask. The backward
+kernel repeats the work from the side of the coarse grid: each coarse pixel gathers the fine pixels that depend on it,
+so that no full-resolution tensor is written and the order of additions is the same in every run.
 """
 
 import math
@@ -55,7 +55,7 @@ def batch_mask_losses(
 
 
 class _Kernels(torch.autograd.Function):
-    """Keeps the coarse logits, the targets and three numbers per mask."""
+    """Stores the coarse logits, the targets and three numbers per mask for the backward pass."""
 
     @staticmethod
     def forward(
@@ -105,7 +105,7 @@ class _Kernels(torch.autograd.Function):
             factors,
             grad,
             *ctx.sizes,
-            # A coarse pixel takes part in the fine ones less than a pitch away from it on either side.
+            # A coarse pixel contributes to the fine pixels that are less than a pitch away on either side.
             ROWS=math.ceil(2 * H / h) + 1,
             COLUMNS=math.ceil(2 * W / w) + 1,
             **ctx.settings,
@@ -116,7 +116,7 @@ class _Kernels(torch.autograd.Function):
 
 @triton.jit
 def _source(position, low, high):
-    """Where a fine row (or column) lies on the coarse grid: the two neighbours and the weight of the second."""
+    """The position of a fine row or column on the coarse grid: both neighbours and the weight of the second."""
     at = tl.maximum((position + 0.5) * (low / high) - 0.5, 0.0)
     first = tl.minimum(at.to(tl.int32), low - 1)
     return first, tl.minimum(first + 1, low - 1), at - first
@@ -126,7 +126,7 @@ def _source(position, low, high):
 def _true_logit(
     logits, maps, wanted, rows, columns, valid, h, w, H, W, OVERLAPPING: tl.constexpr, IGNORING: tl.constexpr
 ):
-    """Up-sampled logit of the true answer at fine pixels, whether they belong to the target, and take part at all.
+    """Up-sampled logit of the true answer at fine pixels, whether they belong to the target, and whether they count.
 
     Args:
         logits: pointer to the coarse logits of the mask.

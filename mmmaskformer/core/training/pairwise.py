@@ -1,8 +1,8 @@
 """Mask and dice cost of every query against every segment, a few pixels at a time.
 
-The matcher needs two sums over the pixels of each segment and two over all pixels. The logits are made for some pixels
-at a time, one logarithm serves both cases of the focal loss, and nothing of the size of the mask logits is kept. The
-costs are those of `equations.mask_losses` for every pair, on the grid of the mask logits.
+The matcher needs two sums over the pixels of each segment and two over all pixels. The logits are computed for some
+pixels at a time, one logarithm is used for both cases of the focal loss, and no tensor of the size of the mask logits
+is stored. The costs equal `equations.mask_losses` of every pair, on the grid of the mask logits.
 """
 
 import torch
@@ -18,7 +18,7 @@ from mmmaskformer.core.training.equations import FOCAL_ALPHA, dice_from_sums
 from mmmaskformer.core.upsampling import sample_nearest
 
 FEWEST_PIXELS = 256
-"""Pixels that a chunk should have at least, so that its matrix product is efficient."""
+"""Least number of pixels in a chunk for an efficient matrix product."""
 
 
 @torch.no_grad()
@@ -26,13 +26,14 @@ def pairwise_mask_costs(masks: Masks, targets: Targets, kind: str = 'focal') -> 
     """Mask and dice loss of all queries against all segments of their image, on the grid of the mask logits.
 
     Args:
-        masks: of n queries of each of B images, say of all layers.
+        masks: masks of n queries of each of B images, for example of all layers.
         targets: of the batch.
         kind: a key of `equations.PER_PIXEL`.
 
     Returns:
-        (mask, dice): (B, n, M) float32 or float64 each, with M the most segments of an image; what is beyond an image's
-        own number has no meaning. The first is the mean over the pixels that count. Not differentiable.
+        (mask, dice): (B, n, M) float32 or float64 each, with M the largest number of segments of an image; values
+        beyond an image's own number are undefined. The first is the mean over the pixels that count. Not
+        differentiable.
 
     Source: paper, section 4.1; official code, batch_sigmoid_focal_loss and batch_dice_loss of the matcher.
     """
@@ -46,12 +47,12 @@ def pairwise_mask_costs(masks: Masks, targets: Targets, kind: str = 'focal') -> 
 def pairwise_point_costs(
     masks: Masks, members: Tensor, counted: Tensor | None, kind: str = 'bce'
 ) -> tuple[Tensor, Tensor]:
-    """The same at points, which may belong to a segment in part: `equations.soft_mask_losses` of every pair.
+    """Costs at points, which may belong to a segment in part: `equations.soft_mask_losses` of every pair.
 
     Args:
         masks: of n queries of each of B images, on a grid of P points.
         members: (B, M, P) float in [0, 1].
-        counted: (B, P) bool, the points that take part; None for all.
+        counted: (B, P) bool, the points that count; None for all.
         kind: a key of `equations.PER_PIXEL`.
 
     Returns:
@@ -85,7 +86,7 @@ def _chunked(
 def _costs(
     masks: Masks, images: slice, members: Tensor, counted: Tensor | None, num_segments: int, kind: str
 ) -> tuple[Tensor, Tensor]:
-    """Costs (b, M, n) of some images, transposed since sums over rows are the fast ones.
+    """Costs (b, M, n) of some images, transposed because sums over rows are faster.
 
     Args:
         masks: of the batch.
@@ -99,7 +100,7 @@ def _costs(
     step = max(FEWEST_PIXELS, chunk_rows(batch * queries, members.device))
     sums = at_least_float32(masks.like.new_zeros(0))
     prob_sum, negative_sum = sums.new_zeros(2, batch, 1, queries)
-    # With an index per pixel, one more row takes what is in no segment.
+    # With an index per pixel, an additional row collects pixels without a segment.
     overlap, gain = sums.new_zeros(2, batch, num_segments + (members.dim() == 2), queries)
     for position, logits in enumerate(masks.pixel_chunks(images, step)):
         part = slice(position * step, (position + 1) * step)
@@ -119,7 +120,7 @@ def _costs(
 
 
 def _negative_and_change(logits: Tensor, probs: Tensor, log_probs: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    """Loss of each element if its pixel is outside of the segment, and what less it is inside; each up to a factor.
+    """Loss of each element for a pixel outside the segment, and the difference for one inside; each up to a factor.
 
     All arguments are overwritten.
     """
@@ -132,12 +133,12 @@ def _negative_and_change(logits: Tensor, probs: Tensor, log_probs: Tensor, kind:
 
 
 def _members(targets: Targets, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-    """Which segment each pixel of a grid belongs to, and which pixels take part.
+    """The segment of each pixel of a grid, and the pixels that count.
 
     Returns:
-        members: if no segments overlap, and sums over an index are fast: (B, P) int64, the index of the segment or the
-            largest M for none. Else (B, M, P) bool.
-        counted: (B, P) bool, None if all take part.
+        members: (B, P) int64, the index of the segment, or the largest M for none, if no segments overlap and sums over
+            an index are fast; else (B, M, P) bool.
+        counted: (B, P) bool; None if all count.
     """
     most = max(targets.counts)
     if targets.segment_maps is None:
@@ -147,7 +148,7 @@ def _members(targets: Targets, size: tuple[int, int]) -> tuple[Tensor, Tensor | 
         return sample_nearest(masks, size).flatten(2), counted
     index = sample_nearest(targets.segment_maps, size).flatten(1).long()
     counted = index != IGNORED if targets.leave_out_ignored else None
-    if index.device.type != 'cpu':  # there sums over an index are atomic: slow, and different in every run
+    if index.device.type != 'cpu':  # there, sums over an index are atomic: slow and not reproducible
         return index[:, None] == torch.arange(most, device=index.device)[:, None], counted
     return torch.where(index < 0, most, index), counted
 
@@ -184,7 +185,7 @@ def _areas(members: Tensor, num_segments: int) -> Tensor:
 
 
 def _plain_costs(masks: Masks, targets: Targets, kind: str) -> tuple[Tensor, Tensor]:
-    """The same by the equations, segment by segment."""
+    """Costs from the equations, segment by segment."""
     costs = at_least_float32(masks.like).new_zeros(2, len(targets), masks.num_queries, max(targets.counts))
     counted = targets.counted
     for image, target in enumerate(targets):

@@ -1,6 +1,6 @@
 """The parts of criterion and matcher: losses of matched masks, and costs of all pairs.
 
-A part of your own is a class like these, registered under a name that a config can give.
+A part of your own is a class like these, registered under a name for use in configs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class MaskLoss(nn.Module):
     """Base of the losses of matched masks.
 
     Attributes:
-        names: of the values that it gives; they name the logged losses and their weights.
+        names: names of its values, used for the logged losses and their weights.
     """
 
     names: tuple[str, ...] = ()
@@ -46,9 +46,9 @@ class MaskLoss(nn.Module):
 
         Args:
             mask_logits: (N, h, w) float32 or float64, before sigmoid, with gradients; N may be 0.
-            targets: of the batch; ``targets.masks_of(*pairs)`` are the masks at their size (H, W), and
-                ``targets.counted`` the pixels that take part.
-            pairs: which segment each mask is matched to.
+            targets: targets of the batch; ``targets.masks_of(*pairs)`` are the masks at their size (H, W), and
+                ``targets.counted`` the pixels that count.
+            pairs: the segment that each mask is matched to.
 
         Returns:
             (N,) per name.
@@ -56,7 +56,7 @@ class MaskLoss(nn.Module):
         raise NotImplementedError
 
     def matching_cost(self) -> 'Cost':
-        """The cost that a matcher uses unless its config names another: focal and dice, as published."""
+        """The default cost of a matcher: focal and dice, as published."""
         return FocalDiceCost()
 
 
@@ -64,8 +64,8 @@ class Cost(nn.Module):
     """Base of the costs by which queries and segments are matched.
 
     Attributes:
-        names: of the costs that it gives; they name their weights.
-        uses_masks: whether inf or NaN in any mask shows in the costs; if none of a matcher does, it looks at the masks.
+        names: names of its costs, used for their weights.
+        uses_masks: whether inf or NaN in any mask shows in the costs; if no cost does, the matcher checks the masks.
         uses_boxes: whether the network has to predict boxes.
     """
 
@@ -81,8 +81,8 @@ class Cost(nn.Module):
             targets: of the batch.
 
         Returns:
-            (L, B, Q, M) float per name, M being the most segments of an image; what is beyond an image's own number has
-            no meaning.
+            (L, B, Q, M) float per name, with M the largest number of segments of an image; values beyond an image's own
+            number are undefined.
         """
         raise NotImplementedError
 
@@ -110,7 +110,7 @@ class FocalDiceLoss(MaskLoss):
         return equations.mask_losses(logits, masks, counted, self.kind)
 
     def matching_cost(self) -> Cost:
-        """The same on the grid of the mask logits."""
+        """The corresponding cost, on the grid of the mask logits."""
         return FocalDiceCost()
 
 
@@ -120,7 +120,7 @@ class CrossEntropyDiceLoss(FocalDiceLoss):
     kind = 'bce'
 
     def matching_cost(self) -> Cost:
-        """The same on the grid of the mask logits."""
+        """The corresponding cost, on the grid of the mask logits."""
         return CrossEntropyDiceCost()
 
 

@@ -1,4 +1,4 @@
-"""Training losses of the per-pixel baselines: cross-entropy of pixels, and the mask losses in its place."""
+"""Training losses of the per-pixel baselines: cross-entropy of pixels, or the mask losses instead."""
 
 from collections.abc import Mapping, Sequence
 
@@ -56,13 +56,13 @@ class PixelCrossEntropy(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if the targets are masks that may overlap, or there is one class only.
+            ValueError: if the targets are masks that may overlap, or there is only one class.
         """
         self.class_weights.require_names()
         if len(self.class_weights.values) < 2:
             raise ValueError(
-                'num_classes=1: the softmax cross-entropy over one class is 0 whatever the network predicts, so '
-                'nothing would be learnt. Fix: num_classes=2, with the background as a class of its own in the labels'
+                'num_classes=1: the softmax cross-entropy over one class is always 0, so nothing would be trained. '
+                'Fix: num_classes=2, with the background as a separate class in the labels'
             )
         classes = class_maps(Targets.of(targets))
         weight = self.class_weights.values
@@ -78,17 +78,17 @@ class PixelCrossEntropy(nn.Module):
 
 @checked(num_classes=whole(1), loss_weights=mapping_of(WEIGHT).or_none(), ignore_in_loss=BOOLEAN)
 class PixelMaskLosses(nn.Module):
-    """The mask losses of MaskFormer in the place of the cross-entropy: the paper's control experiment.
+    """The mask losses of MaskFormer instead of the cross-entropy: the paper's control experiment.
 
-    The mask of every class is learnt from the pixels of that class; the mask of a class that the image lacks from an
-    empty mask, since no class probability could take it back. Sums over the classes are divided by the number of
-    classes in the images, averaged over ranks, at least 1, as in `SetCriterion`.
+    The mask of every class is trained with the pixels of that class, or with an empty mask if the class is not in the
+    image, since there is no class probability that could suppress it. Sums over the classes are divided by the number
+    of classes in the images, averaged over ranks, at least 1, as in `SetCriterion`.
 
     Args:
         num_classes: K.
         mask_loss: losses of the masks; `FocalDiceLoss`, as published, if None.
         loss_weights: weights of the losses, by name; see `SetCriterion`.
-        ignore_in_loss: leave pixels that are not labelled out; otherwise they are background of every class.
+        ignore_in_loss: exclude pixels without a label; otherwise they are background of every class.
 
     Source: paper, section 4.3 ("training PerPixelBaseline+ with exactly the same losses"); there is no official code.
     """
@@ -117,7 +117,7 @@ class PixelMaskLosses(nn.Module):
         targets = Targets.of(targets)
         maps, batch = class_maps(targets), len(targets)
         normaliser = mean_num_segments(targets, maps.device)
-        # Class k is "segment" k of every image, so that a segment may be empty.
+        # Class k is "segment" k of every image, so segments may be empty.
         segment = torch.arange(self.num_classes, device=maps.device).repeat(batch)
         counts = [self.num_classes] * batch
         dtype = torch.int16 if self.num_classes < 2**15 else torch.int32
@@ -139,7 +139,7 @@ def class_maps(targets: Targets) -> Tensor:
         targets: of B images, as maps of segments.
 
     Returns:
-        (B, H, W) int64 in [0, K), `IGNORED` where a pixel is in no segment.
+        (B, H, W) int64 in [0, K), `IGNORED` for pixels without a segment.
 
     Raises:
         ValueError: if the targets are masks, which may overlap.
@@ -162,7 +162,7 @@ def _all_logits(masks: Masks, batch: int) -> Tensor:
 
 
 def _by_layer(name: str, losses: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Losses of L layers under their names, those of earlier layers with a prefix.
+    """Losses of L layers by name, with a prefix for earlier layers.
 
     Raises:
         NonFiniteLogitsError: if one is inf or NaN.

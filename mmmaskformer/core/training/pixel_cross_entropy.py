@@ -1,8 +1,8 @@
 """Softmax cross-entropy of the pixels of an image in one pass over the full resolution.
 
-The logits of K classes live on a coarse grid. The plain computation up-samples them and keeps several tensors (K, H, W)
-for the backward pass, which is why the published PerPixelBaseline+ needs most of its memory with 847 classes. Here some
-rows at a time are up-sampled, and the loss and its gradient, brought back to the coarse grid, are taken at once.
+The logits of K classes are on a coarse grid. The plain computation up-samples them and stores several tensors (K, H, W)
+for the backward pass, which take most of the memory of the published PerPixelBaseline+ with 847 classes. This module
+up-samples some rows at a time and immediately computes the loss and its gradient on the coarse grid.
 """
 
 import torch
@@ -35,13 +35,13 @@ def pixel_cross_entropy(logits: Tensor, classes: Tensor, weight: Tensor) -> Tens
 
 
 class _OnePass(torch.autograd.Function):
-    """The loss of all rows; keeps its gradient on the coarse grid, only where a gradient is asked for."""
+    """The loss of all rows; stores its gradient on the coarse grid if gradients are required."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, classes: Tensor, weight: Tensor):
         columns = interpolation_matrix(logits.shape[2], classes.shape[1], logits)
         rows = interpolation_matrix(logits.shape[1], classes.shape[0], logits)
-        # At least the rows of two coarse ones: each band samples those at its border again.
+        # At least two coarse rows, since each band samples the coarse rows at its border again.
         fewest = 2 * -(-classes.shape[0] // logits.shape[1])
         step = max(fewest, chunk_rows(len(logits) * classes.shape[1], logits.device))
         loss, grad = logits.new_zeros(()), torch.zeros_like(logits)
@@ -71,7 +71,7 @@ def _band(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
 
 
 def _bands(low: int, high: int, step: int) -> list[tuple[slice, slice]]:
-    """Rows of the fine grid, ``step`` at a time, and the rows of the coarse grid that bilinear sampling takes there."""
+    """Rows of the fine grid, ``step`` at a time, and the rows of the coarse grid from which they are interpolated."""
     bands = []
     for start in range(0, high, step):
         stop = min(start + step, high)

@@ -1,9 +1,8 @@
 """Mask losses and matching costs at some points instead of all pixels, as in Mask2Former.
 
-The costs of an image are taken at points drawn uniformly, the same for all queries and segments. Each matched mask has
-points of its own: most of them are the least certain ones of a larger random sample, the others are random. A point
-lies anywhere between pixels; logits and true masks are sampled bilinearly there, so that a point may belong to a
-segment in part.
+The costs of an image are computed at uniformly drawn points, the same for all queries and segments. Each matched mask
+has its own points: most are the least certain ones of a larger random sample, the others are random. Points lie between
+pixels; logits and true masks are interpolated bilinearly, so that a point may belong to a segment in part.
 
 Source: Mask2Former, section 3.3; Kirillov et al., PointRend.
 """
@@ -26,18 +25,18 @@ SETTINGS: dict[str, Check] = {
     'kind': one_of(*equations.PER_PIXEL),
     'seed': whole(0).or_none(),
 }
-"""What the settings of losses and costs at points may be."""
+"""Types and ranges of the settings of losses and costs at points."""
 OF_COSTS = ('num_points', 'kind', 'seed')
 
 
 class RandomPoints(nn.Module):
-    """Draws points.
+    """Draws random points.
 
     Args:
-        seed: None draws from torch's own generator, which a training run seeds at every iteration, so that a run and
-            its continuation repeat. A number draws the same points in every process, whatever else draws random
-            numbers: they depend on it, the iteration and the number of draws in it.
-        stream: parts with one seed and different streams draw different points.
+        seed: None draws from torch's own generator, which a training run seeds at every iteration, so that resumed runs
+            are reproducible. A number draws the same points in every process, independent of other random numbers: they
+            depend on the seed, the iteration and the number of draws in it.
+        stream: instances with the same seed and different streams draw different points.
     """
 
     def __init__(self, seed: int | None, stream: int = 0):
@@ -47,7 +46,7 @@ class RandomPoints(nn.Module):
         self.start(0)
 
     def start(self, iteration: int) -> None:
-        """Begin an iteration. `RepeatableRunHook` calls it, so that a resumed run draws what it would have drawn."""
+        """Begin an iteration; called by `RepeatableRunHook`, so that a resumed run draws the same points."""
         self.iteration = iteration
         self.draws = 0
 
@@ -64,15 +63,15 @@ class RandomPoints(nn.Module):
 
 @checked(**SETTINGS)
 class PointMaskLoss(MaskLoss):
-    """Binary cross-entropy, averaged over points, and dice loss of points; in the place of `FocalDiceLoss`.
+    """Binary cross-entropy, averaged over points, and dice loss of points, as a replacement for `FocalDiceLoss`.
 
-    Computes `equations.soft_mask_losses` of the logits at the points. Mask2Former weighs them 5 and 5, with 2 for the
-    classification loss.
+    Computes `equations.soft_mask_losses` of the logits at the points. Mask2Former uses the weights 5 and 5, and 2 for
+    the classification loss.
 
     Args:
         num_points: P.
-        oversample_ratio: size of the random sample that the least certain points are chosen from, over P.
-        importance_ratio: share of the points that are chosen so; the others are random.
+        oversample_ratio: size of the random sample from which the least certain points are selected, relative to P.
+        importance_ratio: fraction of the points that are selected in this way; the others are random.
         kind: 'bce', as in Mask2Former, or 'focal'.
         seed: see `RandomPoints`.
 
@@ -120,7 +119,7 @@ class PointMaskLoss(MaskLoss):
         return torch.cat([uncertain, others], 1)
 
     def matching_cost(self) -> Cost:
-        """The same at random points."""
+        """The corresponding cost, at random points."""
         return PointMaskCost(num_points=self.num_points, kind=self.kind, seed=self.points.seed)
 
 
@@ -128,7 +127,7 @@ class PointMaskLoss(MaskLoss):
 class PointMaskCost(Cost):
     """Binary cross-entropy and dice loss of all pairs at random points of each image, `equations.soft_mask_losses`.
 
-    One set of points serves all decoder layers; Mask2Former draws one for each.
+    All decoder layers use the same points; Mask2Former draws points for each.
 
     Args:
         num_points: P.
@@ -146,7 +145,7 @@ class PointMaskCost(Cost):
         super().__init__()
         self.num_points = num_points
         self.kind = kind
-        self.points = RandomPoints(seed, stream=1)  # not those of the loss
+        self.points = RandomPoints(seed, stream=1)  # other points than those of the loss
 
     def forward(self, layers: Layers, targets: Targets) -> tuple[Tensor, Tensor]:
         """See `Cost.forward`; float32 or float64."""
@@ -158,14 +157,14 @@ class PointMaskCost(Cost):
 
 
 def members_at_points(targets: Targets, points: Tensor) -> Tensor:
-    """How much of each point belongs to each segment.
+    """The fraction of each point that belongs to each segment.
 
     Args:
         targets: of B images.
         points: (B, P, 2), (x, y) in [0, 1].
 
     Returns:
-        (B, M, P) float32 in [0, 1], M being the most segments of an image; beyond an image's own number it is 0.
+        (B, M, P) float32 in [0, 1], with M the largest number of segments of an image; 0 beyond an image's own number.
     """
     index, weight = _corners(points, targets.size)
     most = max(targets.counts)
@@ -179,7 +178,7 @@ def members_at_points(targets: Targets, points: Tensor) -> Tensor:
 
 
 def masks_at_points(targets: Targets, pairs: Pairs, points: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for chosen segments, at points of their own.
+    """Like `members_at_points`, for selected segments with their own points.
 
     Args:
         targets: of B images.
@@ -188,7 +187,7 @@ def masks_at_points(targets: Targets, pairs: Pairs, points: Tensor) -> tuple[Ten
 
     Returns:
         truth: (N, P) float32 in [0, 1].
-        counted: (N, P) bool, whether the pixel in which a point lies takes part.
+        counted: (N, P) bool, whether the pixel that contains a point counts.
     """
     index, weight = _corners(points, targets.size)
     counts = torch.tensor(pairs.counts).to(points.device, non_blocking=True)
@@ -206,13 +205,13 @@ def masks_at_points(targets: Targets, pairs: Pairs, points: Tensor) -> tuple[Ten
 
 
 def _counted_at_points(targets: Targets, points: Tensor) -> Tensor | None:
-    """Whether the pixel in which each point (B, P, 2) lies takes part (B, P); None if all do."""
+    """Whether the pixel that contains each point (B, P, 2) counts, (B, P) bool; None if all do."""
     counted = targets.counted
     return None if counted is None else counted.flatten(1).gather(1, _pixel(points, targets.size))
 
 
 def _pixel(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Flat index (..., P) of the pixel in which each point (..., P, 2) lies."""
+    """Flat index (..., P) of the pixel that contains each point (..., P, 2)."""
     column = (points[..., 0] * size[1]).long().clamp(max=size[1] - 1)
     row = (points[..., 1] * size[0]).long().clamp(max=size[0] - 1)
     return row * size[1] + column

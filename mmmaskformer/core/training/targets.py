@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.checks import check_settings, whole
-from mmmaskformer.core.shapes import is_integer
+from mmmaskformer.core.shapes import form_of, is_integer
 from mmmaskformer.core.structures import IGNORED, NO_SEGMENT, MaskTarget, Targets
 
 SETTINGS = {'num_classes': whole(1), 'ignore_index': whole()}
@@ -48,10 +48,17 @@ def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int 
     Source: paper, section 3.2; official code, MaskFormerSemanticDatasetMapper.
     """
     check_settings('semantic_targets', dict(num_classes=num_classes, ignore_index=ignore_index), SETTINGS)
-    if label_maps.ndim != 3 or not label_maps.numel() or not is_integer(label_maps):
+    if (
+        not isinstance(label_maps, Tensor)
+        or label_maps.ndim != 3
+        or not label_maps.numel()
+        or not is_integer(label_maps)
+    ):
+        is_tensor = isinstance(label_maps, Tensor)
+        given = f'{label_maps.dtype} {tuple(label_maps.shape)}' if is_tensor else form_of(label_maps)
         raise ValueError(
-            f'label_maps are {label_maps.dtype} {tuple(label_maps.shape)}; expected integer class ids (B, H, W) of at '
-            'least one pixel. Fix: label_maps.long()'
+            f'label_maps are {given}; expected integer class ids (B, H, W) of at least one pixel. Fix: '
+            'label_maps.long()'
         )
     if 0 <= ignore_index < num_classes:
         raise ValueError(

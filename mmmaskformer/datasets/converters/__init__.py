@@ -1,6 +1,6 @@
 """Preparation of published data sets: one file for each family, and one engine that runs them all.
 
-A family's file says what to look for (`Recipe.find`) and what to make of one file (`Recipe.convert`). The engine counts
-before it writes, works in parallel, continues after an interruption, and gives files their final names only when they
-are complete.
+The file of a family defines which files it needs (`Recipe.find`) and how one of them is converted (`Recipe.convert`).
+The engine checks the number of files before it writes, works in parallel, continues after an interruption, and gives
+files their final names only when all are complete.
 """

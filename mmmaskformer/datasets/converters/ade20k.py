@@ -33,14 +33,14 @@ IMAGES = {'training': 20210, 'validation': 2000}
 METAINFO = load_panoptic_metainfo('ade20k_panoptic')
 PALETTE = np.array(METAINFO['palette'])
 THINGS = [label for label, flag in enumerate(METAINFO['isthing']) if flag]
-"""The instance files number the things from 1, in this order."""
+"""Labels of the things in the order in which the instance files number them, from 1."""
 NUM_CLASSES = 150
 SPREAD = 30
-"""Of the colour of an instance around the colour of its class, in each channel."""
+"""Largest deviation of an instance's colour from the colour of its class, in each channel."""
 
 
 def find_semantic(source: Path, root: Path) -> list[Item]:
-    """Images with label maps; nothing has to be converted."""
+    """Find images and label maps; nothing needs to be converted."""
     pairs = _find_pairs(root)
     return [Item(split, name, (image, labels)) for split, name, image, labels in pairs]
 
@@ -48,10 +48,10 @@ def find_semantic(source: Path, root: Path) -> list[Item]:
 def _find_pairs(root: Path) -> list[tuple[str, str, Path, Path]]:
     if (root / 'index_ade20k.mat').exists() or (root / 'index_ade20k.pkl').exists():
         raise ValueError(
-            f'{TITLE}: {root} holds the full ADE20K (it has an index_ade20k file), expected the scene parsing '
+            f'{TITLE}: {root} contains the full ADE20K (it has an index_ade20k file), expected the scene parsing '
             f'benchmark of 150 classes, {FILES}. Fix: download it from {ADDRESS}, or prepare ade20k_full.'
         )
-    fix = f'download {FILES} from {ADDRESS} and unpack it in {root.parent}, so that it makes {root}'
+    fix = f'download {FILES} from {ADDRESS} and unpack it in {root.parent}, which creates {root}'
     pairs = []
     for split in IMAGES:
         folders = (root / 'images' / split, root / 'annotations' / split)
@@ -93,7 +93,7 @@ SEMANTIC = Recipe(
 
 
 def find_panoptic(source: Path, root: Path) -> list[Item]:
-    """Images with label maps and instance maps."""
+    """Find images, label maps and instance maps."""
     title = PANOPTIC.title
     fix = f'download {INSTANCE_FILES} from {INSTANCE_ADDRESS} and unpack it in {root}'
     instances = {}
@@ -115,10 +115,10 @@ def find_panoptic(source: Path, root: Path) -> list[Item]:
 
 
 def merge_semantic_and_instances(item: Item) -> Outcome:
-    """Make the panoptic map of an image, as the published preparation does.
+    """Build the panoptic map of an image, as the published preparation does.
 
-    Stuff comes from the semantic map, one segment for each class; then things from the instance map, which cover it.
-    A thing without an instance is void. As published, the area and the box of stuff are those before things cover it.
+    Stuff comes from the semantic map, one segment for each class. Things from the instance map are drawn over it. Thing
+    pixels without an instance are void. As published, area and box of stuff are those before things are drawn over it.
     """
     image, semantic_path, instance_path = item.sources
     labels = _read_semantic(image, semantic_path) - 1
@@ -140,13 +140,13 @@ def merge_semantic_and_instances(item: Item) -> Outcome:
 
 
 def _read_instances(path: Path, image: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Category (1 to 100) and number of the instance that each pixel belongs to, 0 for none; (H, W) int64."""
+    """Category (1 to 100) and instance number of each pixel, 0 for none; both (H, W) int64."""
     content = read_content(str(path), where=INSTANCE_FILES, what='instance file', expected='an RGB PNG')
     pixels, mode = decode_picture(content, str(path), what='instance file', expected='an RGB PNG')
     if mode != 'RGB':
         raise ValueError(
-            f'{path}: found a picture of Pillow mode {mode!r}, expected RGB: red is the category, green the number of '
-            f'the instance. Fix: unpack {INSTANCE_FILES} again.'
+            f'{path}: found an image of Pillow mode {mode!r}, expected RGB: red is the category, green the instance '
+            f'number. Fix: unpack {INSTANCE_FILES} again.'
         )
     require_same_size(image, path, pixels.shape[:2])
     require_known_ids(pixels[..., 0], range(len(THINGS) + 1), path, 'categories 0 (none) to 100 in the red channel')
@@ -154,7 +154,7 @@ def _read_instances(path: Path, image: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _thing_of(categories: np.ndarray, number: int, path: Path) -> int:
-    """Label of an instance; its pixels must agree."""
+    """Label of an instance, which must be the same in all its pixels."""
     found = np.unique(categories).tolist()
     if len(found) != 1 or found[0] == 0:
         raise ValueError(
@@ -170,13 +170,13 @@ def _paste(ids: np.ndarray, segments: list[dict], mask: np.ndarray, label: int, 
 
 
 class InstanceColours:
-    """Gives the segments of an image ids, which are colours near those of their classes, as published.
+    """Assigns ids to the segments of an image; ids are colours close to those of the classes, as published.
 
-    The first instance of a class gets its colour, further ones random colours around it. Differs from the published
-    preparation: they depend on the name of the image only, not on what was prepared before.
+    The first instance of a class gets the colour of the class, further ones get random colours close to it. Differs
+    from the published preparation: they depend only on the name of the image, not on the images prepared before.
 
     Args:
-        name: of the image.
+        name: name of the image.
     """
 
     def __init__(self, name: str) -> None:

@@ -26,17 +26,17 @@ LABEL_OF_ID = {number: label for label, number in enumerate(IDS)}
 TABLE = lookup_table(LABEL_OF_ID, IGNORE_INDEX_16BIT)
 SHORT_SIDE = 512
 KNOWN_SHARE = 0.9
-"""Of the 847 names that an index of the right release has in their places; spelling may differ a little."""
+"""Number of the 847 names that must match in the index of the right release; spelling may differ slightly."""
 IMAGES = {'training': 25574, 'validation': 2000}
 FIX = f'download {FILES} from {ADDRESS} and unpack it; give the folder {RELEASE} with --source'
 
 
 def find(source: Path, root: Path) -> list[Item]:
-    """The images that the index lists."""
+    """Find the images of the index."""
     require_folder(source, TITLE, FIX)
     if not (source / INDEX).is_file() and (source / 'index_ade20k.mat').is_file():
         raise ValueError(
-            f'{TITLE}: {source} has index_ade20k.mat but no {INDEX}, as the release of 2016 has. Expected the release '
+            f'{TITLE}: {source} has index_ade20k.mat but no {INDEX}, like the release of 2016. Expected the release '
             f'{RELEASE}, which has other class ids. Fix: {FIX}.'
         )
     require_file(source / INDEX, TITLE, FIX)
@@ -76,7 +76,7 @@ def _columns(index: object, source: Path) -> tuple[list[str], list[str]]:
 
 
 def _require_release(index: dict, source: Path) -> None:
-    """Raise unless class ids mean what they mean in the release that the list of 847 classes was made of."""
+    """Raise unless class ids have the meaning of the release from which the list of 847 classes was made."""
     names = [str(name).strip() for name in index['objectnames']]
     # ids count the names from 1; an index of another tool could count from 0
     right = max(
@@ -88,29 +88,29 @@ def _require_release(index: dict, source: Path) -> None:
     )
     if right < KNOWN_SHARE * len(IDS):
         raise ValueError(
-            f'{source / INDEX}: of the 847 classes, {right} have the id that they have in the release {RELEASE} '
-            f'(it has {len(names)} names of objects). Expected that release: other ones number the classes '
+            f'{source / INDEX}: {right} of the 847 classes have the same id as in the release {RELEASE} '
+            f'(found {len(names)} object names). Expected that release, since others number the classes '
             f'differently. Fix: {FIX}.'
         )
 
 
 def _below(source: Path, folder: str) -> Path:
-    """Folder of an image; the index names it from the folder above the release, with the name of the release."""
+    """Folder of an image; paths in the index begin with the name of the release."""
     parts = Path(folder.replace('\\', '/')).parts
     return source.joinpath(*(parts[1:] if parts[:1] == (RELEASE,) else parts))
 
 
 def convert(item: Item) -> Outcome:
-    """Make image and label map of at most 512 pixels on the shorter side, as the published preparation does.
+    """Shrink image and label map to at most 512 pixels on the shorter side, as the published preparation does.
 
-    The image is re-encoded with the same quality, even if its size does not change.
+    The image is re-encoded with the same quality even if its size does not change.
     """
     image_path, label_path = item.sources
     image, ids = _read_image(image_path), _read_ids(label_path)
     if image.shape[:2] != ids.shape:
         raise ValueError(
             f'{label_path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but its image {image_path} has '
-            f'{image.shape[0]} x {image.shape[1]}. Expected one size. Fix: {FIX}.'
+            f'{image.shape[0]} x {image.shape[1]}. Expected equal sizes. Fix: {FIX}.'
         )
     size = shrunk_size(*ids.shape)
     if size != ids.shape:
@@ -123,7 +123,7 @@ def convert(item: Item) -> Outcome:
 
 
 def shrunk_size(height: int, width: int) -> tuple[int, int]:
-    """The size of an image whose shorter side is at most 512 pixels; (height, width)."""
+    """Size (height, width) after shrinking the shorter side to at most 512 pixels."""
     if min(height, width) <= SHORT_SIDE:
         return height, width
     if width >= height:
@@ -146,7 +146,7 @@ def _read_ids(path: Path) -> np.ndarray:
     content = read_content(str(path), where=FILES, what='segmentation', expected='an RGB PNG')
     pixels, mode = decode_picture(content, str(path), what='segmentation', expected='an RGB PNG')
     if mode != 'RGB':
-        raise ValueError(f'{path}: found a picture of Pillow mode {mode!r}, expected RGB. Fix: {FIX}.')
+        raise ValueError(f'{path}: found an image of Pillow mode {mode!r}, expected RGB. Fix: {FIX}.')
     pixels = pixels.astype(np.int64)
     return pixels[..., 0] // 10 * 256 + pixels[..., 1]
 

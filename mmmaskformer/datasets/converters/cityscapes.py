@@ -1,4 +1,4 @@
-"""Cityscapes: label maps of train ids, and the panoptic form."""
+"""Cityscapes: label maps with train ids, and panoptic files."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ LABEL_OF_ID = {number: label for label, number in enumerate(IDS)}
 TABLE = lookup_table(LABEL_OF_ID, IGNORE_INDEX_8BIT)
 LAST_ID = 33
 PER_INSTANCE = 1000
-"""In instance files a pixel is id * 1000 + number; without an instance it is the id."""
+"""Instance files encode a pixel as id * 1000 + number, or as the id if there is no instance."""
 
 
 def _find(root: Path, kind: str) -> list[tuple[str, str, Path, Path]]:
@@ -60,7 +60,7 @@ def _find(root: Path, kind: str) -> list[tuple[str, str, Path, Path]]:
 
 
 def find_semantic(source: Path, root: Path) -> list[Item]:
-    """Images with label maps of the publishers' ids."""
+    """Find images and label maps with the publishers' ids."""
     return [
         Item(split, name, (image, labels), (f'gtFine/{split}/{name}_gtFine_labelTrainIds.png',))
         for split, name, image, labels in _find(root, 'labelIds')
@@ -78,7 +78,7 @@ def convert_semantic(item: Item) -> Outcome:
 
 
 def find_panoptic(source: Path, root: Path) -> list[Item]:
-    """Images with instance maps."""
+    """Find images and instance maps."""
     return [
         Item(split, name, (image, path), (f'gtFine/cityscapes_panoptic_{split}/{_png_name(name)}',))
         for split, name, image, path in _find(root, 'instanceIds')
@@ -90,9 +90,9 @@ def _png_name(name: str) -> str:
 
 
 def convert_panoptic(item: Item) -> Outcome:
-    """Make the panoptic map of an image, with the segment ids of cityscapesScripts.
+    """Build the panoptic map of an image, with the segment ids of cityscapesScripts.
 
-    Things without an instance number are crowds. Differs: the JSON names the images as they are on disk.
+    Things without an instance number are crowds. Differs from cityscapesScripts: the JSON has the file names on disk.
     """
     image, path = item.sources
     pixels = read_label_map(str(path)).astype(np.int64)

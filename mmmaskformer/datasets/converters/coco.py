@@ -1,4 +1,4 @@
-"""COCO panoptic: the publishers' files as they are, with the PNG files unpacked."""
+"""COCO panoptic: the publishers' files, unchanged, with the PNG files unpacked."""
 
 import zipfile
 from pathlib import Path
@@ -16,7 +16,7 @@ METAINFO = load_panoptic_metainfo('coco_panoptic')
 
 
 def find(source: Path, root: Path) -> list[Item]:
-    """The images that the JSON files list; PNG files may still be in their archive."""
+    """Find the images of the JSON files; PNG files may still be in their archive."""
     fix = f'download {FILES} from {ADDRESS} and unpack all of them in {root}'
     items = []
     for split in IMAGES:
@@ -35,8 +35,8 @@ def find(source: Path, root: Path) -> list[Item]:
         missing = [path for item in ours for path in item.sources if path.name not in found[path.parent]]
         if missing:
             raise FileNotFoundError(
-                f'{TITLE}: {len(missing)} of {2 * len(ours)} files that {json_file} lists are missing: {some(missing)}'
-                f'. Expected all. Fix: an archive was not fully unpacked; {fix}.'
+                f'{TITLE}: {len(missing)} of {2 * len(ours)} files in {json_file} are missing: {some(missing)}. '
+                f'Expected all. Fix: an archive was not fully unpacked; {fix}.'
             )
         items += ours
     return items

@@ -1,4 +1,4 @@
-"""COCO-Stuff-10K: releases 1.1 (MATLAB 5) and 1.0 (MATLAB 7.3), to the layout of MMSegmentation."""
+"""COCO-Stuff-10K, releases 1.1 (MATLAB 5) and 1.0 (MATLAB 7.3), converted to the layout of MMSegmentation."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ MATLAB_7 = b'MATLAB 7.3'
 
 
 def find(source: Path, root: Path) -> list[Item]:
-    """The images that the lists of the splits name."""
+    """Find the images in the lists of the splits."""
     if not source.is_dir() or not (source / 'imageLists').is_dir():
         _refuse_other_release(source)
     require_folder(source / 'imageLists', TITLE, FIX)
@@ -60,16 +60,16 @@ def find(source: Path, root: Path) -> list[Item]:
 
 
 def _refuse_other_release(source: Path) -> None:
-    """Raise if the folder holds COCO-Stuff 164k."""
+    """Raise if the folder contains COCO-Stuff 164k."""
     if any((source / name).exists() for name in ('stuffthingmaps_trainval2017', 'stuffthingmaps', 'train2017')):
         raise ValueError(
-            f'{TITLE}: {source} holds COCO-Stuff 164k (PNG files for train2017 and val2017), expected the 10k images '
-            f'with MATLAB files. Fix: {FIX}.'
+            f'{TITLE}: {source} contains COCO-Stuff 164k (PNG files for train2017 and val2017), expected the 10k '
+            f'images with MATLAB files. Fix: {FIX}.'
         )
 
 
 def convert(item: Item) -> Outcome:
-    """Make a label map of a MATLAB file; the image is copied."""
+    """Convert a MATLAB file to a label map; the image is copied."""
     image, path = item.sources
     with open(path, 'rb') as stream:
         is_first_release = stream.read(len(MATLAB_7)) == MATLAB_7
@@ -80,25 +80,25 @@ def convert(item: Item) -> Outcome:
 
 
 def _read_release_1_1(path: Path) -> np.ndarray:
-    """(H, W) int64, 0 unlabelled, label + 1; the file has the ids of COCO."""
+    """Read (H, W) int64 with 0 for unlabelled, else label + 1; the file has the ids of COCO."""
     try:
         content = scipy.io.loadmat(path, variable_names=['S'])
-    except Exception as error:  # scipy raises whatever a cut-off file leads to
+    except Exception as error:  # scipy raises arbitrary errors for a truncated file
         raise _damaged(path, error) from error
     ids = _label_matrix(content, path)
     known = {UNLABELLED, *LABEL_OF_ID}
-    require_known_ids(ids, known, path, '0 (unlabelled) to 182, the ids of COCO, less the 11 unused ones')
+    require_known_ids(ids, known, path, '0 (unlabelled) to 182, the ids of COCO, except the 11 unused ones')
     return STORED_OF_ID[ids]
 
 
 def _read_release_1_0(path: Path) -> np.ndarray:
-    """(H, W) int64, 0 unlabelled, label + 1; the file counts from 1, which is unlabelled."""
+    """Read (H, W) int64 with 0 for unlabelled, else label + 1; in the file, 1 is unlabelled."""
     try:
         import h5py
     except ImportError as error:
         raise ImportError(
             f'{path}: this is release 1.0 of {TITLE}, in HDF5 format, which needs the package h5py. Fix: pip install '
-            f'h5py, or take release 1.1: {FIX}.'
+            f'h5py, or use release 1.1: {FIX}.'
         ) from error
     try:
         with h5py.File(path, 'r') as content:
@@ -112,7 +112,7 @@ def _read_release_1_0(path: Path) -> np.ndarray:
 def _label_matrix(content: dict[str, Any], path: Path) -> np.ndarray:
     ids = content.get('S')
     if not isinstance(ids, np.ndarray) or ids.ndim != 2 or not ids.size or ids.dtype.kind not in 'uif':
-        raise ValueError(f"{path}: found no matrix 'S' of class ids, expected it. Fix: {FIX}.")
+        raise ValueError(f"{path}: found no matrix 'S' of class ids, expected one. Fix: {FIX}.")
     return ids.astype(np.int64)
 
 

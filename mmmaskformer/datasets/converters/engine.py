@@ -1,4 +1,4 @@
-"""Prepares a data set: checks everything first, works in parallel, and publishes files when all are done."""
+"""Prepares a data set: checks all inputs first, works in parallel, and moves files into place when all are done."""
 
 import os
 from collections import Counter
@@ -18,18 +18,18 @@ from mmmaskformer.formats.images import decode_picture
 from mmmaskformer.formats.whole_files import write_whole
 
 VERSION = 1
-"""Raised whenever the same files would give other ones, so that unfinished work of an older release is not used."""
+"""Incremented whenever the same inputs give other files, so that unfinished work of an older release is not used."""
 SAMPLE = 8
-"""Images of each split that are converted before anything is written: a wrong release shows in seconds, not hours."""
+"""Number of images per split that are converted before anything is written, to detect a wrong release in seconds."""
 
 
 class Prepared(NamedTuple):
-    """What `prepare` did.
+    """The result of `prepare`.
 
     Attributes:
         record: counts of the complete data set.
-        root: where it is.
-        kept: whether it was there already.
+        root: its folder.
+        kept: whether it was already prepared.
     """
 
     record: Record
@@ -46,30 +46,30 @@ def prepare(
     partial_set: bool = False,
     overwrite: bool = False,
 ) -> Prepared:
-    """Prepare a data set, or continue where an earlier call was interrupted, or keep what is complete.
+    """Prepare a data set; resume an interrupted preparation, and keep a complete one.
 
     Args:
-        recipe: of the data set.
-        root: where it goes; None for the place that the configs expect, below the working directory.
-        source: where the files of its publishers are unpacked, if that is not the root; None for the usual place.
-        workers: processes; None for one for each core.
+        recipe: recipe of the data set.
+        root: folder of the prepared data set; None for the one of the configs, below the working directory.
+        source: folder in which the files of its publishers are unpacked, if it is not the root; None for the default.
+        workers: number of processes; None for one per core.
         partial_set: accept other numbers of images than the published ones.
-        overwrite: do everything again, and replace files that differ.
+        overwrite: start from the beginning, and replace files that differ.
 
     Returns:
-        What there is now.
+        The result.
 
     Raises:
         FileNotFoundError: if files of the publishers are missing.
-        ValueError: if they are damaged, of another release or number, hold unknown ids, or files that are there already
-            and were not made by this function differ from what it would write.
+        ValueError: if they are damaged, belong to another release, differ in number or have unknown ids, or if existing
+            files that this function did not write differ from its output.
     """
     if workers is not None and workers < 1:
         raise ValueError(f'workers: found {workers}, expected at least 1')
     if source is not None and recipe.source is None:
         raise ValueError(
-            f'source: found {source}, but {recipe.title} stays where it is unpacked. Expected no source. Fix: give '
-            'that folder as the root (--root).'
+            f'source: found {source}, but {recipe.title} is prepared in the folder in which it is unpacked. Expected '
+            'no source. Fix: give that folder as the root (--root).'
         )
     root = Path(root or recipe.root).expanduser().resolve()
     source = Path(source or recipe.source or root).expanduser().resolve()
@@ -92,6 +92,10 @@ def prepare(
         _require_writable(recipe, items, root, overwrite)
         _try_sample(recipe, items, root, overwrite)
     with staging.locked():
+        newer = None if overwrite else read_record(root, recipe.name, VERSION)
+        if newer is not None and newer != record and newer.images == Counter(item.split for item in items):
+            staging.remove()  # another process has done it since this one looked
+            return Prepared(newer, root, kept=True)
         unpack(recipe, root, staging.folder)
         notes = _convert_all(recipe, items, staging, workers or number_of_cores(), overwrite)
         record = _finish(recipe, items, notes, staging)
@@ -100,15 +104,15 @@ def prepare(
 
 
 def require_complete(recipe: Recipe, record: Record, root: Path) -> None:
-    """Check that the files of a prepared data set are still there: those that were written, and those that stayed.
+    """Check that the files of a prepared data set still exist, both written and original ones.
 
     Args:
-        recipe: of the data set.
-        record: of the complete data set.
-        root: where it is.
+        recipe: recipe of the data set.
+        record: record of the complete data set.
+        root: its folder.
 
     Raises:
-        FileNotFoundError, ValueError: naming what is missing.
+        FileNotFoundError, ValueError: if files are missing.
     """
     record.require_targets(root)
     if recipe.source is not None:
@@ -119,15 +123,15 @@ def require_complete(recipe: Recipe, record: Record, root: Path) -> None:
         what = f'{packed[0]} is not unpacked' if packed else f'found these numbers of images: {dict(found)}'
         raise ValueError(
             f'{recipe.title}: {what} in {root}, expected {dict(record.images)}, as when it was prepared. Fix: '
-            f'mmmaskformer data prepare {recipe.name}, which brings the data set up to date.'
+            f'mmmaskformer data prepare {recipe.name}, which updates the data set.'
         )
 
 
 def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set: bool, root: Path) -> None:
-    """Check that there are as many images as were published.
+    """Check that each split has the published number of images.
 
     Raises:
-        ValueError: if a split has another number, which an archive that was not fully unpacked has too.
+        ValueError: if a number differs, for example because an archive was not fully unpacked.
     """
     found = Counter(item.split for item in items)
     empty = [split for split in recipe.images if not found[split]]
@@ -136,43 +140,43 @@ def require_published_numbers(recipe: Recipe, items: Sequence[Item], partial_set
         numbers = ', '.join(f'{split} {found[split]} (published: {number})' for split, number in wrong.items())
         raise ValueError(
             f'{recipe.title}: found these numbers of images: {numbers}. Expected the published ones. Fix: download '
-            f'and unpack again: {recipe.files} from {recipe.address}; an archive was perhaps not fully unpacked. To '
+            f'and unpack again: {recipe.files} from {recipe.address}; an archive may not be fully unpacked. To '
             f'use a part of the data on purpose, at least one image of each split, add --partial. Nothing was written '
             f'to {root}.'
         )
 
 
 def _require_own_files(recipe: Recipe, items: Sequence[Item]) -> None:
-    """Raise if two images would get one file, or if an image that is tested is learnt too."""
+    """Raise if two images would get the same file, or if an image is in both the training and the test split."""
     split_of: dict[Path, str] = {}
     shared = [item for item in items if split_of.setdefault(item.sources[0], item.split) != item.split]
     if shared:
         splits = ' and '.join([split_of[shared[0].sources[0]], shared[0].split])
         raise ValueError(
             f'{recipe.title}: {len(shared)} images are listed in {splits}: {some(item.name for item in shared)}. '
-            f'Expected each in one of them. Fix: unpack the lists again: {recipe.files} from {recipe.address}.'
+            f'Expected each in one split. Fix: unpack the lists again: {recipe.files} from {recipe.address}.'
         )
     number = Counter(target for item in items for target in item.targets)
     twice = [target for target, count in number.items() if count > 1]
     if twice:
         raise ValueError(
-            f'{recipe.title}: {len(twice)} files would be written twice: {some(twice)}. Expected images of different '
+            f'{recipe.title}: {len(twice)} files would be written twice: {some(twice)}. Expected images with different '
             'names. Fix: remove the copies of these images.'
         )
 
 
 def _require_free_names(recipe: Recipe, items: Sequence[Item], root: Path) -> None:
-    """Raise if a JSON file is there that this function did not make."""
+    """Raise if a JSON file exists that this command did not write."""
     there = [root / name for name in recipe.json_files.values() if (root / name).exists()]
     if there and any(item.targets for item in items):
         raise ValueError(
-            f'{recipe.title}: {there[0]} is there, and nothing says that this command made it and that it is complete. '
-            'Expected no such file. Fix: move it away so that it is created, or replace it with --overwrite.'
+            f'{recipe.title}: {there[0]} exists, but was not written by this command or may be incomplete. Expected no '
+            'such file. Fix: move it away so that it is created, or replace it with --overwrite.'
         )
 
 
 def _require_writable(recipe: Recipe, items: Sequence[Item], root: Path, overwrite: bool) -> None:
-    """Raise if a folder does not take the files that it lacks, before hours of work."""
+    """Raise if a folder for missing files is not writable, before hours of work."""
     targets = [target for item in items for target in item.targets]
     folders = {(root / name).parent for name in targets if overwrite or not (root / name).exists()}
     if targets:
@@ -182,9 +186,9 @@ def _require_writable(recipe: Recipe, items: Sequence[Item], root: Path, overwri
         there = next(each for each in (folder, *folder.parents) if each.exists())
         if not os.access(there, os.W_OK | os.X_OK):
             raise ValueError(
-                f'{recipe.title}: {there} cannot be written to, and files of the data set go there. Expected a folder '
-                'to which files can be added. Fix: make it writable; or give another folder with --root, with links to '
-                'the files of the publishers.'
+                f'{recipe.title}: the folder {there} is not writable, but files of the data set must be added to it. '
+                'Fix: make it writable; or give another folder with --root that has links to the files of the '
+                'publishers.'
             )
 
 
@@ -205,7 +209,7 @@ Convert = Callable[[Item], Outcome]
 def _convert_all(
     recipe: Recipe, items: Sequence[Item], staging: Staging, workers: int, overwrite: bool
 ) -> dict[tuple[str, str], dict]:
-    """Convert the images that an earlier process did not; returns the notes of all."""
+    """Convert the images that no earlier process has converted; return the notes of all images."""
     notes = staging.read_journal()
     done = {
         item[:2] for item in items if item[:2] in notes and all(map(staging.has, notes[item[:2]].get('written', ())))
@@ -224,7 +228,7 @@ def _convert_all(
 
 
 def _convert_one(convert: Convert, root: Path, files: Path, overwrite: bool, item: Item) -> dict:
-    """Convert one image and write its files; runs in a process of its own."""
+    """Convert one image and write its files; runs in a worker process."""
     outcome = convert(item)
     written = _require_same_targets(item, outcome.contents, root, overwrite)
     for target, content in zip(item.targets, outcome.contents, strict=True):
@@ -235,7 +239,7 @@ def _convert_one(convert: Convert, root: Path, files: Path, overwrite: bool, ite
 
 
 def _require_same_targets(item: Item, contents: Sequence[bytes | Path], root: Path, overwrite: bool) -> list[str]:
-    """The files that are to be written; raises if one is there and differs."""
+    """The files that must be written; raises if one exists with other content."""
     wanted = []
     for target, content in zip(item.targets, contents, strict=True):
         path = root / target
@@ -243,14 +247,14 @@ def _require_same_targets(item: Item, contents: Sequence[bytes | Path], root: Pa
             wanted.append(target)
         elif not _is_same(path, content):
             raise ValueError(
-                f'{path}: this file is there already and differs from what would be written. Expected the same, or no '
-                'such file. Fix: move it away, or replace all files that differ with --overwrite.'
+                f'{path}: this file exists and differs from the one to be written. Expected equal content, or no such '
+                'file. Fix: move it away, or replace all files that differ with --overwrite.'
             )
     return wanted
 
 
 def _is_same(path: Path, content: bytes | Path) -> bool:
-    """Whether a file has these bytes, or these pixels."""
+    """Whether a file has the same bytes or the same pixels."""
     mine = content if isinstance(content, bytes) else content.read_bytes()
     theirs = path.read_bytes()
     if mine == theirs:
@@ -264,7 +268,7 @@ def _is_same(path: Path, content: bytes | Path) -> bool:
 
 
 def _finish(recipe: Recipe, items: Sequence[Item], notes: dict[tuple[str, str], dict], staging: Staging) -> Record:
-    """Write the JSON files and the record, and give everything its final name."""
+    """Write the JSON files and the record, and move everything to its final name."""
     counts = {split: Counter[int]() for split in recipe.images}
     for item in items:
         counts[item.split].update({int(label): count for label, count in notes[item[:2]]['counts'].items()})

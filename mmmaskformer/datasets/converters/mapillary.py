@@ -1,4 +1,4 @@
-"""Mapillary Vistas v1.2: the publishers' files as they are, checked."""
+"""Mapillary Vistas v1.2: the publishers' files, checked but not converted."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ def _fix(root: Path) -> str:
 
 
 def _require_release(root: Path) -> None:
-    """Raise unless the folder holds release 1.2."""
+    """Raise unless the folder contains release 1.2."""
     require_folder(root, TITLE, _fix(root))
     if (root / 'config_v2.0.json').exists() or (root / 'training' / 'v2.0').exists():
         parts = '{training,validation}'
         raise ValueError(
-            f'{TITLE}: {root} holds release 2.0 (config_v2.0.json or training/v2.0), expected 1.2: release 2.0 has 124 '
-            f'labels. Fix: {_fix(root)}; or use the labels of 1.2 that release 2.0 contains, if it does: move what is '
-            f'in {root}/{parts}/v1.2 to {root}/{parts}, rename config_v1.2.json to config.json, and remove '
+            f'{TITLE}: {root} contains release 2.0 (config_v2.0.json or training/v2.0), expected 1.2, since release '
+            f'2.0 has 124 labels. Fix: {_fix(root)}; or, if release 2.0 includes the labels of 1.2, move the content '
+            f'of {root}/{parts}/v1.2 to {root}/{parts}, rename config_v1.2.json to config.json, and remove '
             f'{parts}/v2.0 and config_v2.0.json.'
         )
     require_file(root / 'config.json', TITLE, _fix(root))
@@ -42,14 +42,14 @@ def _require_release(root: Path) -> None:
     names = [row.get('readable') for row in labels if isinstance(row, dict)] if isinstance(labels, list) else []
     if names != list(NAMES):
         first = next((pair for pair in zip(names, NAMES, strict=False) if pair[0] != pair[1]), None)
-        detail = '' if first is None else f'; the first that differs is {first[0]!r}, expected {first[1]!r}'
+        detail = '' if first is None else f'; the first difference is {first[0]!r}, expected {first[1]!r}'
         raise ValueError(
             f'{path}: lists {len(names)} labels{detail}. Expected the {len(NAMES)} of release 1.2. Fix: {_fix(root)}.'
         )
 
 
 def find_semantic(source: Path, root: Path) -> list[Item]:
-    """Images with label maps; nothing has to be converted."""
+    """Find images and label maps; nothing needs to be converted."""
     _require_release(root)
     items = []
     for split in IMAGES:
@@ -72,7 +72,7 @@ def check_semantic(item: Item) -> Outcome:
 
 
 def find_panoptic(source: Path, root: Path) -> list[Item]:
-    """The images that the JSON files list."""
+    """Find the images of the JSON files."""
     _require_release(root)
     items = []
     for split in IMAGES:

@@ -1,4 +1,4 @@
-"""Panoptic data that the publishers give in COCO's form: nothing is converted, every file is checked."""
+"""Panoptic data published in COCO's format: nothing is converted, every file is checked."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from mmmaskformer.formats.panoptic_png import VOID_ID, read_ids
 
 
 def read_split(path: Path, metainfo: Mapping) -> tuple[PanopticFile, dict[int, int]]:
-    """A panoptic JSON file, and the label of each of its categories.
+    """Read a panoptic JSON file and find the label of each of its categories.
 
     Raises:
         FileNotFoundError, ValueError: if it is missing or damaged, or its categories are not those of the class list.
@@ -26,14 +26,14 @@ def read_split(path: Path, metainfo: Mapping) -> tuple[PanopticFile, dict[int, i
 def item_of(
     split: str, image: Mapping, annotation: Mapping, labels: Mapping[int, int], folders: tuple[Path, Path]
 ) -> Item:
-    """An image of a panoptic JSON file.
+    """The `Item` of an image of a panoptic JSON file.
 
     Args:
-        split: of the image.
+        split: split of the image.
         image: its row of 'images'.
         annotation: its row of 'annotations'.
-        labels: category id to label.
-        folders: of the images and of the PNG files.
+        labels: labels by category id.
+        folders: folders of the images and of the PNG files.
     """
     segments = {row['id']: labels[row['category_id']] for row in annotation['segments_info']}
     sources = (folders[0] / image['file_name'], folders[1] / annotation['file_name'])
@@ -43,7 +43,7 @@ def item_of(
 def check_panoptic(item: Item) -> Outcome:
     """Compare a PNG with the JSON file and with its image, and count the segments of each class.
 
-    Segments that are listed and have no pixels are no defect: the published files have some.
+    Listed segments without pixels are accepted, since the published files have some.
 
     Raises:
         ValueError: if the PNG has segments that the JSON file lacks, or the sizes differ.
@@ -53,14 +53,14 @@ def check_panoptic(item: Item) -> Outcome:
     ids = read_ids(path)
     if ids.shape != size:
         raise ValueError(
-            f'{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), the JSON file says {size[0]} x '
-            f'{size[1]}. Expected one size. Fix: JSON and PNG files are of two releases; unpack both again.'
+            f'{path}: {ids.shape[0]} x {ids.shape[1]} pixels (height x width), but {size[0]} x {size[1]} in the JSON '
+            'file. Expected equal sizes. Fix: JSON and PNG files are of different releases; unpack both again.'
         )
     require_same_size(image, path, size)
     found = set(np.unique(ids).tolist()) - {VOID_ID}
     if found - set(segments):
         raise ValueError(
             f'{path}: found the segment ids {sorted(found - set(segments))[:8]}, which the JSON file does not list for '
-            'this image. Expected the same segments. Fix: JSON and PNG files are of two releases; unpack both again.'
+            'this image. Expected equal segments. Fix: JSON and PNG files are of different releases; unpack both again.'
         )
     return Outcome(Counter(segments.values()))

@@ -1,4 +1,4 @@
-"""Rows of COCO panoptic JSON files that the converters share."""
+"""Helpers of the converters for COCO panoptic JSON files."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Reads pickles of plain values and numpy arrays without running code from them."""
+"""Reader for pickles of plain values and numpy arrays that executes no code from them."""
 
 import pickle
 from pathlib import Path
@@ -10,7 +10,7 @@ ALLOWED = {**plain_arrays.stand_ins(), '_codecs.encode': plain_arrays.encode}
 
 
 class _Unknown:
-    """Stands for an object of a class that is not on the list; keeps nothing and does nothing."""
+    """Replaces an object of a class that is not on the list; stores and does nothing."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
@@ -22,10 +22,10 @@ class _Unknown:
         pass
 
     def append(self, value: object) -> None:
-        """Ignore a value of a list."""
+        """Ignore an appended value."""
 
     def extend(self, values: object) -> None:
-        """Ignore values of a list."""
+        """Ignore appended values."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -34,13 +34,13 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Read a pickle; objects of other classes than numpy's arrays become empty ones.
+    """Read a pickle; objects of classes other than numpy arrays are replaced by empty ones.
 
     Args:
         path: of the file.
 
     Raises:
-        ValueError: if it is no pickle, or damaged.
+        ValueError: if the file is not a pickle, or is damaged.
     """
     try:
         with open(path, 'rb') as stream:
@@ -48,5 +48,5 @@ def read_plain_pickle(path: Path) -> Any:
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(
             f'{path}: {path.stat().st_size} bytes that are not a complete pickle ({type(error).__name__}: {error}). '
-            'Expected the file as it was published. Fix: unpack the archive again.'
+            'Expected the published file. Fix: unpack the archive again.'
         ) from error

@@ -1,4 +1,4 @@
-"""Runs a function on many items in several processes, which end with the process that started them."""
+"""Runs a function on many items in several processes, which end together with the parent process."""
 
 import os
 import signal
@@ -11,30 +11,30 @@ from multiprocessing import connection, get_context, parent_process
 from typing import TypeVar
 
 FEW = 32
-"""Things below which starting processes takes longer than the work."""
+"""Number of items below which starting processes takes longer than the work."""
 
 Thing = TypeVar('Thing')
 Done = TypeVar('Done')
 
 
 def number_of_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def work_on(work: Callable[[Thing], Done], things: Sequence[Thing], workers: int) -> Iterator[tuple[Thing, Done]]:
-    """Do the work on all things, in this process if there are few.
+    """Apply a function to all items, in this process if there are few.
 
     Args:
         work: a function that can be pickled.
-        things: which can be pickled.
+        things: items that can be pickled.
         workers: number of processes.
 
     Yields:
-        Each thing with what the work on it gave, in their order.
+        Each item with the result of the function, in the order of the items.
 
     Raises:
-        ValueError: if a process was killed; also whatever the work raises.
+        ValueError: if a process was killed. Errors of the function are passed on.
     """
     if workers == 1 or len(things) < FEW:
         for thing in things:
@@ -52,7 +52,7 @@ def work_on(work: Callable[[Thing], Done], things: Sequence[Thing], workers: int
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that start from scratch, since a copy of this one may hold locks of its threads."""
+    """A pool of spawned processes, since a forked one could inherit locked locks of other threads."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'), initializer=_end_with_parent)
     try:
         yield pool
@@ -61,7 +61,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _end_with_parent() -> None:
-    """Let this process end when the one that started it is killed, and leave Ctrl-C to that one."""
+    """End this worker process when its parent is killed, and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None, 'runs in processes that multiprocessing started'

@@ -1,4 +1,4 @@
-"""Shows the progress of long work and the remaining time."""
+"""Display of progress and remaining time."""
 
 import sys
 import time
@@ -14,16 +14,16 @@ SECONDS_BETWEEN_LINES = 30
 
 @contextmanager
 def show_progress(what: str, total: int, done: int = 0, stream: TextIO | None = None) -> Iterator:
-    """Show a bar in a terminal, and a line now and then in a file.
+    """Show a progress bar in a terminal, or a line every half minute in a file.
 
     Args:
-        what: is done.
-        total: number of pieces.
-        done: pieces that an earlier process did; the time left is that of the others.
-        stream: to write to; None for standard error.
+        what: description of the work.
+        total: number of items.
+        done: number of items that an earlier process finished; they do not count for the time estimate.
+        stream: stream to write to; None for standard error.
 
     Yields:
-        A function to call after each piece.
+        A function to call after each item.
     """
     stream = stream or sys.stderr
     if stream.isatty():
@@ -37,7 +37,7 @@ def show_progress(what: str, total: int, done: int = 0, stream: TextIO | None = 
 
 
 class _Lines:
-    """A line when the work begins, every half minute and at its end."""
+    """Writes a line at the beginning, every half minute and at the end."""
 
     def __init__(self, what: str, total: int, done: int, stream: TextIO) -> None:
         self.what, self.total, self.done, self.stream = what, total, done, stream

@@ -1,4 +1,4 @@
-"""What a data set has to say so that the engine can prepare it."""
+"""The description of a data set from which the engine prepares it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 
 class Item(NamedTuple):
-    """One image of a data set, with what belongs to it.
+    """One image of a data set with its files.
 
     Attributes:
-        split: such as 'train'.
-        name: of the image, unique in its split.
+        split: split, such as 'train'.
+        name: name of the image, unique in its split.
         sources: absolute paths of the files to read.
         targets: names of the files to write, relative to the root of the data set; empty if files are only checked.
-        facts: anything else that converting it needs, such as its row of a JSON file.
+        facts: further data for the conversion, such as the image's row of a JSON file.
     """
 
     split: str
@@ -24,12 +24,12 @@ class Item(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What converting one image gave.
+    """The result of converting one image.
 
     Attributes:
-        counts: label to number of pixels, or of segments; ignored ones are left out.
-        contents: the bytes of each target, or the path of the file that it is a copy of.
-        entry: what the split's JSON files need of it, as JSON; None without such files.
+        counts: number of pixels or segments by label, without ignored ones.
+        contents: the bytes of each target, or the path of a file to copy.
+        entry: data for the JSON file of the split; None if there is none.
     """
 
     counts: dict[int, int]
@@ -38,18 +38,18 @@ class Outcome(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """A zip file inside the data set that has to be unpacked, relative to its root.
+    """A zip file inside the data set that must be unpacked.
 
     Attributes:
-        path: of the zip file.
-        folder: that it unpacks to, and that all its files lie in, relative to the folder of the zip file.
+        path: path of the zip file, relative to the root of the data set.
+        folder: the folder that it creates and that contains all its files, relative to the folder of the zip file.
     """
 
     path: str
     folder: str
 
     def is_unpacked(self, root: Path) -> bool:
-        """Whether the folder is there, or there is no archive.
+        """Whether the folder exists, or the archive does not.
 
         Args:
             root: of the data set.
@@ -59,23 +59,24 @@ class Archive(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How a data set is prepared.
+    """The description of how a data set is prepared.
 
     Attributes:
-        name: on the command line.
-        title: for people.
+        name: name on the command line.
+        title: name in messages.
         address: where to download it.
-        files: which files to download, for messages.
-        root: where the data set goes, as the configs expect it.
-        source: where the files of its publishers are unpacked; None if that is the root.
-        classes: names, in the order of the labels.
-        images: split to published number of images.
+        files: names of the files to download, for messages.
+        root: folder of the prepared data set, as in the configs.
+        source: folder in which the files of its publishers are unpacked; None if that is the root.
+        classes: class names, in the order of the labels.
+        images: published number of images by split.
         unit: what is counted for each class, 'pixels' or 'segments'.
-        find: ``find(source, root)``, the images; raises if files are missing or of another version. Writes nothing.
-        convert: ``convert(item)``; raises if a file is damaged or holds unknown ids. Writes nothing.
-        json_files: split to the name of its JSON file, relative to the root.
+        find: ``find(source, root)`` returns the images; raises if files are missing or of another release. Does not
+            write.
+        convert: ``convert(item)`` raises if a file is damaged or has unknown ids. Does not write.
+        json_files: name of the JSON file of each split, relative to the root.
         describe: ``describe(split, entries)``, the content of a split's JSON file.
-        archives: to unpack before anything else.
+        archives: archives to unpack before anything else.
     """
 
     name: str

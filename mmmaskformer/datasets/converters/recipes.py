@@ -23,8 +23,8 @@ def recipe_of(name: str) -> Recipe:
     """The recipe of a data set.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if the name is unknown.
     """
     if name not in RECIPES:
-        raise ValueError(f'data set {name!r}: not known. Expected one of {", ".join(RECIPES)}. Fix: correct the name.')
+        raise ValueError(f'data set {name!r}: unknown. Expected one of {", ".join(RECIPES)}. Fix: correct the name.')
     return RECIPES[name]

@@ -1,4 +1,4 @@
-"""The file that says that a data set is complete, ``NAME.prepared.json``: written last and read first."""
+"""The record of a complete data set, ``NAME.prepared.json``, which is written last and read first."""
 
 import json
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from mmmaskformer.formats.whole_files import write_whole
 
 
 class Record(NamedTuple):
-    """What a complete data set holds.
+    """The content of a complete data set.
 
     Attributes:
-        name: of the data set.
-        version: of the preparation.
-        images: split to number of images.
-        counts: split to label to number of pixels or segments.
+        name: name of the data set.
+        version: version of the preparation.
+        images: number of images by split.
+        counts: number of pixels or segments by split and label.
         targets: files that the preparation wrote, relative to the root.
     """
 
@@ -27,35 +27,35 @@ class Record(NamedTuple):
     targets: list[str]
 
     def require_targets(self, root: Path) -> None:
-        """Check that the files are there.
+        """Check that the files exist.
 
         Raises:
-            ValueError: naming the first ones that are not.
+            ValueError: if files are missing; names the first ones.
         """
         missing = [target for target in self.targets if not (root / target).is_file()]
         if missing:
             raise ValueError(
-                f'{record_path(root, self.name)}: {len(missing)} of {len(self.targets)} files that it lists are '
-                f'missing in {root}: {some(missing)}. Expected all. Fix: recreate them with --overwrite, which needs '
-                'the files of the publishers.'
+                f'{record_path(root, self.name)}: {len(missing)} of its {len(self.targets)} files are missing in '
+                f'{root}: {some(missing)}. Expected all. Fix: recreate them with --overwrite, which needs the files of '
+                'the publishers.'
             )
 
 
 def record_path(root: Path, name: str) -> Path:
-    """Where the record of a data set is."""
+    """Path of the record of a data set."""
     return root / f'{name}.prepared.json'
 
 
 def write_record(root: Path, record: Record) -> None:
-    """Write the record, whole or not at all."""
+    """Write the record atomically."""
     write_whole(record_path(root, record.name), json.dumps(record._asdict()) + '\n')
 
 
 def read_record(root: Path, name: str, version: int | None = None) -> Record | None:
-    """The record of a data set; None if it was not prepared, or by another version.
+    """Read the record of a data set; None if it was not prepared, or was prepared by another version.
 
     Raises:
-        ValueError: if the file is not one that `write_record` writes.
+        ValueError: if the file was not written by `write_record`.
     """
     path = record_path(root, name)
     if not path.is_file():
@@ -68,7 +68,7 @@ def read_record(root: Path, name: str, version: int | None = None) -> Record | N
         record = Record(**content | {'counts': counts})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{path}: not the record of a preparation ({error!r}). Expected the file as it was written. Fix: remove '
+            f'{path}: not the record of a preparation ({error!r}). Expected the unchanged file. Fix: remove '
             'it and run the command again.'
         ) from error
     return record if version is None or record.version == version else None

@@ -1,4 +1,4 @@
-"""The report at the end of a preparation, and on one that is there already."""
+"""The report at the end of a preparation, and for a data set that is already prepared."""
 
 from mmmaskformer.datasets.converters.recipe import Recipe
 from mmmaskformer.datasets.converters.records import Record
@@ -7,12 +7,12 @@ MAX_NAME = 40
 
 
 def report(recipe: Recipe, record: Record, root: object) -> str:
-    """Numbers of images beside the published ones, and pixels or segments of each class.
+    """Format the numbers of images beside the published ones, and the pixels or segments of each class.
 
     Args:
-        recipe: of the data set.
-        record: of the complete data set.
-        root: where it is.
+        recipe: recipe of the data set.
+        record: record of the complete data set.
+        root: its folder.
 
     Returns:
         Lines of text.
@@ -37,12 +37,12 @@ def _row(name: str, cells: list[str]) -> str:
 
 
 def _remarks(recipe: Recipe, record: Record, seen: dict[str, set[int]]) -> list[str]:
-    """What differs from the published data."""
+    """Differences from the published data."""
     remarks = []
     for split, published in recipe.images.items():
         found = record.images.get(split, 0)
         if found != published:
-            remarks.append(f'Not the published number: {split} has {found:,} images, {published:,} were published.')
+            remarks.append(f'Not the published number: {split} has {found:,} images, published were {published:,}.')
     first = next(iter(recipe.images))
     absent = [name for label, name in enumerate(recipe.classes) if label not in seen[first]]
     if absent:

@@ -1,4 +1,4 @@
-"""Looks for the files of a data set, and says what is missing, where it should be and how to get it."""
+"""Search for the files of a data set, with messages on what is missing, where it should be and how to get it."""
 
 import os
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 ARCHIVES = ('.zip', '.tar')
 LEVELS = 4
-"""Above a missing folder in which an archive is looked for."""
+"""Number of parent folders in which an archive is searched if a folder is missing."""
 SHOWN = 3
 
 
 def require_folder(folder: Path, what: str, fix: str) -> None:
-    """Check that a folder is there.
+    """Check that a folder exists.
 
     Args:
         folder: absolute path.
@@ -20,19 +20,19 @@ def require_folder(folder: Path, what: str, fix: str) -> None:
         fix: what to download or unpack, with the names of archives.
 
     Raises:
-        FileNotFoundError: if it is not; such archives that lie above it, not unpacked, are named, and so is the folder
-            that it lies in one level deeper.
+        FileNotFoundError: if it does not exist; the message names archives in its parent folders that are not unpacked,
+            and the folder if it exists one level deeper.
     """
     if folder.is_dir():
         return
     near = (path for parent in folder.parents[:LEVELS] for path in _entries(parent))
     archives = [path for path in near if path.name.endswith(ARCHIVES) and path.name in fix]
     hint = f' Found, but not unpacked: {some(archives)}.' if archives else _deeper(folder)
-    raise FileNotFoundError(f'{what}: found no folder {folder}, expected it.{hint} Fix: {fix}.')
+    raise FileNotFoundError(f'{what}: the folder {folder} does not exist.{hint} Fix: {fix}.')
 
 
 def _deeper(path: Path) -> str:
-    """A hint if what is missing lies one folder deeper, as where an archive got a folder of its own; '' if not."""
+    """A hint if a missing path exists one folder deeper, as when an archive was unpacked into its own folder; or ''."""
     for parent in path.parents[:LEVELS]:
         for folder in _entries(parent):
             if os.path.exists(folder / path.relative_to(parent)):  # False for folders of other users, too
@@ -41,7 +41,7 @@ def _deeper(path: Path) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted; nothing if it is not there or may not be read."""
+    """The sorted content of a folder; empty if it does not exist or is not readable."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -49,14 +49,14 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def require_file(path: Path, what: str, fix: str) -> None:
-    """Check that a file is there and is not empty.
+    """Check that a file exists and is not empty.
 
     Raises:
         FileNotFoundError: if it is missing.
         ValueError: if it has no bytes.
     """
     if not path.is_file():
-        raise FileNotFoundError(f'{what}: found no file {path}, expected it.{_deeper(path)} Fix: {fix}.')
+        raise FileNotFoundError(f'{what}: the file {path} does not exist.{_deeper(path)} Fix: {fix}.')
     if path.stat().st_size == 0:
         raise ValueError(f'{what}: {path} is empty (0 bytes), expected content. Fix: {fix}.')
 
@@ -65,9 +65,9 @@ class Listing(NamedTuple):
     """Files of one kind.
 
     Attributes:
-        folder: that they lie in, at any depth.
-        ending: of their names.
-        paths: of the files, by their path below the folder without the ending, sorted.
+        folder: folder that contains them, at any depth.
+        ending: suffix of their names.
+        paths: sorted paths of the files, by their path below the folder without the suffix.
     """
 
     folder: Path
@@ -76,11 +76,11 @@ class Listing(NamedTuple):
 
 
 def list_files(folder: Path, ending: str) -> Listing:
-    """Files below a folder that end so. Hidden ones are left out, such as those that macOS puts beside others.
+    """List the files below a folder with a suffix, except hidden ones, such as those that macOS creates.
 
     Args:
-        folder: absolute path; subfolders are read too, also where they are links, as the data sets of a run do.
-        ending: such as '.png'.
+        folder: absolute path; subfolders and links to folders are followed, as in the data sets of a training run.
+        ending: suffix, such as '.png'.
     """
     walk = os.walk(folder, followlinks=True)
     paths = sorted(
@@ -96,13 +96,13 @@ def require_pairs(images: Listing, labels: Listing, what: str, fix: str) -> None
     """Check that images and annotations have the same names.
 
     Args:
-        images: of a split.
-        labels: of the same split.
+        images: images of a split.
+        labels: annotations of the same split.
         what: data set, for the message.
-        fix: what to do.
+        fix: the fix, for the message.
 
     Raises:
-        ValueError: naming the first ones without a partner.
+        ValueError: if some have no partner; names the first ones.
     """
     for these, those in ((images, labels), (labels, images)):
         lost = [name for name in these.paths if name not in those.paths]
@@ -114,6 +114,6 @@ def require_pairs(images: Listing, labels: Listing, what: str, fix: str) -> None
 
 
 def some(names: Iterable[object]) -> str:
-    """The first of many names, for messages."""
+    """The first of some names, for messages."""
     shown = [str(name) for name in names]
     return f'{", ".join(shown[:SHOWN])}{", ..." if len(shown) > SHOWN else ""}'

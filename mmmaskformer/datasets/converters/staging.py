@@ -1,4 +1,4 @@
-"""Where a preparation keeps its work until all of it is done, and how that work gets its final names."""
+"""The staging folder of a preparation, and the move of finished files to their final names."""
 
 import errno
 import json
@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,15 @@ JOURNAL, LOCK, PUBLISHING, FILES = 'journal.jsonl', 'lock', 'publishing', 'files
 
 
 class Staging:
-    """A hidden folder in the data set, ``.NAME.preparing``: finished files, and a journal with a line for each image.
+    """A hidden folder in the data set, ``.NAME.preparing``, with finished files and a journal with a line per image.
 
-    If the process is killed, the next one finds there what is done. Nothing outside the folder is touched before
-    `publish`, which renames, or copies to folders that lie on another disk.
+    If the process is killed, the next one continues from this folder. Nothing outside of it is changed before
+    `publish`, which renames the files, or copies them if the destination is on another disk.
 
     Args:
-        root: of the data set; created when the first file is written.
-        name: of the data set.
-        version: work of another version is thrown away.
+        root: root of the data set; created when the first file is written.
+        name: name of the data set.
+        version: work of another version is discarded.
     """
 
     def __init__(self, root: Path, name: str, version: Any) -> None:
@@ -36,39 +36,39 @@ class Staging:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out of the folder.
+        """Lock the folder against other processes.
 
         Raises:
-            ValueError: if another one is at work on it.
+            ValueError: if another process is using it.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
-                f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a data set to which files '
-                'can be added. Fix: make it writable, or give another folder with --root.'
+                f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a writable data set '
+                'folder. Fix: make it writable, or give another folder with --root.'
             ) from error
         lock = self.folder / LOCK
-        try:
-            with open(lock, 'x', encoding='utf-8') as stream:
-                stream.write(f'{os.getpid()} {socket.gethostname()}')
-        except FileExistsError:
-            owner = lock.read_text(encoding='utf-8')
-            if _may_be_at_work(owner):
+        owner = f'{os.getpid()} {socket.gethostname()}'
+        while not _claim(lock, owner):
+            other = _read(lock)
+            if other is None:
+                continue  # that process has just finished
+            if _may_be_at_work(other):
                 raise ValueError(
-                    f'{lock}: another preparation is at work here (process and host: {owner}), expected none. Fix: '
-                    'wait for it; if there is no such process any more, remove that file.'
-                ) from None
-            write_whole(lock, f'{os.getpid()} {socket.gethostname()}')
+                    f'{lock}: another preparation is running here (process and host: {other}), expected none. Fix: '
+                    'wait for it; if that process no longer exists, remove this file.'
+                )
+            _remove_stale(lock, other)
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
 
     def read_journal(self) -> dict[tuple[str, str], Any]:
-        """What earlier processes finished: split and name of an image to what was noted of it.
+        """The images that earlier processes finished: the note of each, by split and name.
 
-        A last line that was cut off is ignored, and so is a journal of another version, whose files are removed.
+        A truncated last line is ignored. A journal of another version is ignored as well, and its files are removed.
         """
         try:
             header, *lines = self._journal.read_text(encoding='utf-8').split('\n')
@@ -80,14 +80,14 @@ class Staging:
             write_whole(self._journal, f'{self._header}\n')
             return {}
         whole, rest = lines[:-1], lines[-1] if lines else ''
-        if rest:  # cut off: what follows would stand in the same line
+        if rest:  # truncated: the next entry would be appended to the same line
             write_whole(self._journal, '\n'.join([header, *whole, '']))
         rows = map(json.loads, whole)
         return {(row['split'], row['name']): row['note'] for row in rows}
 
     @contextmanager
     def journal(self):
-        """Opens the journal to add to; yields a function ``note(split, name, content)``."""
+        """Open the journal for appending; yields a function ``note(split, name, content)``."""
         with open(self._journal, 'a', encoding='utf-8') as stream:
 
             def note(split: str, name: str, content: Any) -> None:
@@ -97,21 +97,21 @@ class Staging:
             yield note
 
     def has(self, target: str) -> bool:
-        """Whether a file is finished here."""
+        """Whether the folder contains a finished file."""
         return (self.files / target).is_file()
 
     @property
     def is_publishing(self) -> bool:
-        """Whether a process was killed while it renamed finished files: they may lie here or in their places."""
+        """Whether a process was killed while it moved finished files, which may be here or in their final place."""
         return (self.folder / PUBLISHING).is_file()
 
     def publish(self, last: list[str]) -> None:
-        """Move all finished files to their places, in one renaming where a folder is new.
+        """Move all finished files to their final places; a new folder is renamed as a whole.
 
         Args:
-            last: files that readers take for the sign that the others are there; moved after them.
+            last: files whose existence shows that the data set is complete; moved last.
         """
-        for part in self.files.rglob('.*.part'):  # of processes that were killed while they wrote
+        for part in self.files.rglob('.*.part'):  # left by processes that were killed while writing
             part.unlink()
         write_whole(self.folder / PUBLISHING, '')
         kept = self.folder / 'last'
@@ -124,16 +124,16 @@ class Staging:
                 _move_into(tree, self.root)
 
     def remove(self) -> None:
-        """Remove the folder, when all is done."""
+        """Remove the folder after completion."""
         shutil.rmtree(self.folder)
 
 
 def write_target(path: Path, content: bytes | Path) -> None:
-    """Write a finished file, whole or not at all.
+    """Write a finished file atomically.
 
     Args:
-        path: of the file; its folder is created.
-        content: its bytes, or a file of which it is a copy: a hard link on the same disk, which takes no space.
+        path: path of the file; its folder is created.
+        content: its bytes, or a file to copy; on the same disk the copy is a hard link, which takes no space.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, bytes):
@@ -143,7 +143,7 @@ def write_target(path: Path, content: bytes | Path) -> None:
         part.unlink(missing_ok=True)
         try:
             os.link(content.resolve(), part)
-        except OSError:  # another disk, or one without links
+        except OSError:  # another disk, or a file system without hard links
             shutil.copyfile(content, part)
 
 
@@ -161,11 +161,11 @@ def _move_into(source: Path, target: Path) -> None:
 
 
 def rename_or_copy(source: Path, target: Path) -> None:
-    """Rename a file or a folder. On another disk, to which a link may lead, a whole copy gets the name.
+    """Rename a file or folder; if the target is on another disk, copy it first and rename the complete copy.
 
     Args:
-        source: what is finished; gone afterwards.
-        target: its name. An older file is replaced; a folder must not be there.
+        source: finished file or folder; it no longer exists afterwards.
+        target: final name. An existing file is replaced; a folder must not exist.
     """
     try:
         os.replace(source, target)
@@ -186,8 +186,53 @@ def _move_to_another_disk(source: Path, target: Path) -> None:
     source.unlink()
 
 
+def _claim(lock: Path, owner: str) -> bool:
+    """Create the lock together with its content; False if there is one."""
+    lock.parent.mkdir(parents=True, exist_ok=True)  # another process may just have removed it
+    part = lock.with_name(f'.{LOCK}.{os.getpid()}')
+    try:
+        write_whole(part, owner)
+        os.link(part, lock)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:  # the folder was removed
+        return False
+    except OSError:  # the file system has no hard links
+        return _claim_without_links(lock, owner)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def _claim_without_links(lock: Path, owner: str) -> bool:
+    try:
+        with open(lock, 'x', encoding='utf-8') as stream:
+            stream.write(owner)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _read(lock: Path) -> str | None:
+    """Process and host in a lock; None if the file was removed."""
+    try:
+        return lock.read_text(encoding='utf-8')
+    except FileNotFoundError:
+        return None
+
+
+def _remove_stale(lock: Path, owner: str) -> None:
+    """Remove the lock of a killed process, unless another process has replaced it in the meantime."""
+    taken = lock.with_name(f'.{LOCK}.{os.getpid()}.stale')
+    with suppress(FileNotFoundError):
+        os.rename(lock, taken)
+        if _read(taken) != owner:
+            os.replace(taken, lock)
+        taken.unlink(missing_ok=True)
+
+
 def _may_be_at_work(owner: str) -> bool:
-    """Whether the process of a lock may still be at work; of other machines nothing is known."""
+    """Whether the process that holds a lock may still be running; unknown for other machines."""
     number, _, host = owner.partition(' ')
     if host != socket.gethostname() or not number.isdigit():
         return bool(owner)

@@ -1,4 +1,4 @@
-"""Unpacks archives inside a data set; each folder appears when it is complete."""
+"""Unpacks archives inside a data set; a folder gets its final name when it is complete."""
 
 import zipfile
 from pathlib import Path
@@ -14,7 +14,7 @@ def unpack(recipe: Recipe, root: Path, staging: Path) -> None:
     Args:
         recipe: of the data set.
         root: of the data set.
-        staging: folder for what is not complete; files that are whole there are not unpacked again.
+        staging: folder for incomplete work; complete files in it are not unpacked again.
 
     Raises:
         ValueError: if an archive is damaged.

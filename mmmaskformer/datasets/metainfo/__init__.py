@@ -18,7 +18,7 @@ def load_metainfo(name_or_path: str | Path) -> dict:
         name_or_path: name of a list of this package, such as 'camvid', or path of a JSON file with the keys
             'classes' (names, in the order of the label ids), 'palette' (one [R, G, B] in [0, 255] each) and
             optionally 'about' (free text) and the keys of `load_panoptic_metainfo` and `load_source_ids`, which are
-            left out here.
+            ignored here.
 
     Returns:
         {'classes': tuple of str, 'palette': list of [R, G, B]}, as mmengine's ``metainfo``.
@@ -31,7 +31,7 @@ def load_metainfo(name_or_path: str | Path) -> dict:
 
 
 def load_panoptic_metainfo(name_or_path: str | Path) -> dict:
-    """Read a class list that tells things from stuff.
+    """Read a class list with things and stuff.
 
     Args:
         name_or_path: see `load_metainfo`; the file has the key 'isthing' (true or false for each class) and optionally
@@ -49,7 +49,7 @@ def load_panoptic_metainfo(name_or_path: str | Path) -> dict:
 
 
 def load_source_ids(name_or_path: str | Path) -> tuple[int, ...]:
-    """Read which ids the classes of a list have in the label files of their publishers.
+    """Read the ids of the classes in the label files of their publishers.
 
     Args:
         name_or_path: see `load_metainfo`; the file has the key 'source_ids' (one integer for each class).
@@ -58,8 +58,8 @@ def load_source_ids(name_or_path: str | Path) -> tuple[int, ...]:
         The id of each class, in the order of the labels.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_metainfo`; also if the ids are missing, not different or not as many as
-            the classes.
+        FileNotFoundError, ValueError: see `load_metainfo`; also if the ids are missing, not distinct or of another
+            number than the classes.
     """
     content, origin = _read(name_or_path)
     count = len(check_metainfo(content, origin)['classes'])
@@ -116,7 +116,7 @@ def check_metainfo(content: Mapping, origin: str) -> dict:
 
 
 def check_panoptic_metainfo(content: Mapping, origin: str) -> dict:
-    """Check which classes are things, and derive the lists by which MMDetection knows them.
+    """Check which classes are things, and add MMDetection's lists of things and stuff.
 
     Args:
         content: 'classes' and 'isthing' (true or false for each), optionally 'category_ids', 'palette' and others.
@@ -124,7 +124,7 @@ def check_panoptic_metainfo(content: Mapping, origin: str) -> dict:
 
     Returns:
         ``content`` with 'classes' (tuple of str), 'isthing' (tuple of bool), 'category_ids' (tuple of int, if given),
-        'thing_classes' and 'stuff_classes' (tuples of str). Things may stand anywhere.
+        'thing_classes' and 'stuff_classes' (tuples of str). Things need not come first.
 
     Raises:
         ValueError: if a list is missing, has another length than 'classes', or holds other values.
@@ -208,7 +208,7 @@ def _is_colour(colour: Sequence) -> bool:
 def chosen_metainfo(
     owner: str, metainfo_file: str | None, metainfo: Mapping | None, load: Callable[[str], dict]
 ) -> Mapping | None:
-    """The class list of a data set, given as a file or by itself.
+    """The class list of a data set, given as a file or directly.
 
     Args:
         owner: class of the data set, for the message.

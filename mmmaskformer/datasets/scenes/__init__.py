@@ -1,1 +1,1 @@
-"""The invented scenes: what is in them, how they are painted, and their files on disk."""
+"""The synthetic scenes: their content, how they are painted, and their files on disk."""

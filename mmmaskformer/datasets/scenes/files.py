@@ -1,4 +1,4 @@
-"""Writes invented scenes to disk in the layouts of both hosts: MMSegmentation's folders and COCO panoptic.
+"""Writes synthetic scenes to disk in the layouts of both hosts: MMSegmentation's folders and COCO panoptic.
 
 ::
 
@@ -6,7 +6,7 @@
     root/annotations/{train,val}/000000.png    one channel, class index, 255 to ignore
     root/panoptic_{train,val}/000000.png       id = R + 256 G + 65536 B, 0 is void
     root/panoptic_{train,val}.json             images, annotations, categories with id = class index + 1
-    root/scenes.json                           what the set was made with
+    root/scenes.json                           the arguments
 """
 
 import json
@@ -21,14 +21,14 @@ from mmmaskformer.formats.coco_json import segment_row, write_panoptic
 from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.formats.whole_files import whole_folder
 
-# Raised whenever the same arguments would give other pictures, so that an old set is not taken for a new one.
+# Incremented whenever the same arguments give other images, so that an old data set is not mistaken for a new one.
 VERSION = 1
 RECORD = 'scenes.json'
 SPLITS = ('train', 'val')
 
 
 def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
-    """Source of chance of one picture: it depends on nothing but the three arguments.
+    """The random generator of one image, which depends only on the three arguments.
 
     Raises:
         ValueError: if ``split`` is neither 'train' nor 'val'.
@@ -39,28 +39,30 @@ def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
 
 
 def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, overwrite: bool = False) -> bool:
-    """Write a set of scenes, or keep the one that is there if it was made with the same arguments.
+    """Write a data set of scenes, or keep an existing one with the same arguments.
 
-    ``root`` is complete or absent: the set is written to a hidden folder beside it, which is renamed at the end.
+    The data set is written to a hidden folder beside ``root``, which is renamed at the end, so ``root`` is always
+    complete or absent.
 
     Args:
-        root: folder to make.
-        num_train: number of training pictures, at least 1.
-        num_val: number of validation pictures, at least 1.
-        seed: non-negative; picture i of a split is the same for every number of pictures.
-        overwrite: replace a different set of scenes that is there; nothing else is ever replaced.
+        root: folder to create.
+        num_train: number of training images, at least 1.
+        num_val: number of validation images, at least 1.
+        seed: non-negative; image i of a split does not depend on the number of images.
+        overwrite: replace a different data set of scenes; nothing else is ever replaced.
 
     Returns:
-        True if a set was written, False if the one that was there is kept.
+        True if a data set was written, False if an existing one was kept.
 
     Raises:
         ValueError: if a number or the seed is out of range.
-        FileExistsError: if ``root`` holds something else.
+        FileExistsError: if ``root`` contains something else, or is no folder.
+        OSError: if the data set cannot be written.
     """
     for key, value, least in (('num_train', num_train, 1), ('num_val', num_val, 1), ('seed', seed, 0)):
         if value < least:
             raise ValueError(f'{key}: found {value}, expected at least {least}')
-    root = Path(root).resolve()
+    root = Path(root)
     record = {'version': VERSION, 'num_train': num_train, 'num_val': num_val, 'seed': seed}
     if _keep_existing(root, record, overwrite):
         return False
@@ -72,13 +74,13 @@ def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, 
 
 
 def _keep_existing(root: Path, record: dict, overwrite: bool) -> bool:
-    """Whether ``root`` is the wanted set already; raises if it holds what must not be replaced."""
+    """Whether ``root`` is already the requested data set; raises if it must not be replaced."""
     if root.is_dir() and not any(root.iterdir()):
         return False
     if not root.exists():
         return False
     if not (root / RECORD).is_file():
-        raise FileExistsError(f'{root}: holds something other than a set of scenes; expected no such folder, or an '
+        raise FileExistsError(f'{root}: is not empty and not a data set of scenes; expected no such folder, or an '
                               'empty one. Fix: choose another folder')  # fmt: skip
     found = json.loads((root / RECORD).read_text())
     complete = all(
@@ -96,7 +98,7 @@ def _keep_existing(root: Path, record: dict, overwrite: bool) -> bool:
 
 
 def _write_split(root: Path, split: str, count: int, seed: int) -> None:
-    """Write the pictures, both kinds of labels and the COCO file of one split."""
+    """Write the images, both kinds of labels and the COCO file of one split."""
     folders = [root / 'images' / split, root / 'annotations' / split, root / f'panoptic_{split}']
     for folder in folders:
         folder.mkdir(parents=True)
@@ -119,7 +121,7 @@ def describe_segments(scene: Scene) -> list[dict]:
 
 
 def coco_categories() -> list[dict]:
-    """COCO ``categories`` of the scenes; id = class index + 1, since some readers take 0 for void."""
+    """COCO ``categories`` of the scenes; id = class index + 1, since some readers treat 0 as void."""
     return [
         {'id': label + 1, 'name': row.name, 'isthing': int(row.isthing), 'color': list(row.color)}
         for label, row in enumerate(CLASSES)

@@ -1,4 +1,4 @@
-"""Brushes of the invented scenes: soft shapes, noise, and a canvas that keeps picture and segment ids in step.
+"""Drawing tools of the synthetic scenes: soft shapes, noise, and a canvas that updates image and segment ids together.
 
 numpy and PIL only. Lengths are pixels, colours float RGB in [0, 255], points (x, y) with y pointing down.
 """
@@ -16,7 +16,7 @@ SUPERSAMPLING = 4
 
 
 class Shape(NamedTuple):
-    """One filled outline; a shape with ``hole`` cuts out of the shapes before it.
+    """One filled outline; a shape with ``hole`` is cut out of the shapes before it.
 
     Attributes:
         kind: 'polygon' or 'ellipse'.
@@ -33,7 +33,7 @@ class Part(NamedTuple):
     """Some shapes of one colour, such as the roof of a house.
 
     Attributes:
-        shapes: what it covers.
+        shapes: the shapes that it covers.
         colour: (3,) float RGB in [0, 255].
         grain: strength of its texture as a fraction of the colour, 0 for a flat fill.
     """
@@ -56,10 +56,10 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: float, s
     """Cloudy noise: a coarse random grid, enlarged.
 
     Args:
-        rng: source of chance.
+        rng: random generator.
         size: (height, width) in pixels.
         cell: height of a lump in pixels.
-        stretch: how many times wider than high a lump is.
+        stretch: ratio of width to height of a lump.
 
     Returns:
         (height, width) float32 in [-1, 1].
@@ -70,11 +70,11 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: float, s
 
 
 def coverage(size: tuple[int, int], shapes: Sequence[Shape]) -> np.ndarray:
-    """How much of each pixel the shapes cover.
+    """The fraction of each pixel that the shapes cover.
 
     Args:
         size: (height, width) in pixels.
-        shapes: drawn in order; what lies outside the picture is cut off.
+        shapes: drawn in order; parts outside of the image are cut off.
 
     Returns:
         (height, width) float32 in [0, 1].
@@ -90,7 +90,7 @@ def coverage(size: tuple[int, int], shapes: Sequence[Shape]) -> np.ndarray:
 
 
 class Canvas:
-    """A picture that is painted from far to near, with the id of the segment seen at each pixel.
+    """An image that is painted from far to near, with the id of the visible segment at each pixel.
 
     Attributes:
         image: (H, W, 3) float32 RGB, nominally in [0, 255].
@@ -111,23 +111,23 @@ class Canvas:
         return len(self.labels)
 
     def tint(self, alpha: np.ndarray, colour: np.ndarray) -> None:
-        """Blend ``colour``, (3,) or (H, W, 3), into the picture by ``alpha``, (H, W) in [0, 1]; ids stay."""
+        """Blend ``colour``, (3,) or (H, W, 3), into the image by ``alpha``, (H, W) in [0, 1]; ids do not change."""
         self.image += alpha[..., None] * (colour - self.image)
 
     def paint(self, alpha: np.ndarray, colour: np.ndarray, segment: int) -> None:
-        """Blend as `tint` does and give the pixels covered by at least half to ``segment``."""
+        """Blend as `tint` does and assign pixels that are covered by at least half to ``segment``."""
         self.tint(alpha, colour)
         self.ids[alpha >= 0.5] = segment
 
     def paint_parts(self, rng: np.random.Generator, parts: Sequence[Part], segment: int) -> None:
-        """Paint a thing made of several parts, lit from the upper left; all its pixels go to ``segment``."""
+        """Paint a thing made of several parts, lit from the upper left; all its pixels belong to ``segment``."""
         height, width = self.size
         for part in parts:
             alpha = coverage(self.size, part.shapes)
             light = 1 + part.grain * rng.standard_normal(self.size)
             rows, columns = np.nonzero(alpha)
             if rows.size:
-                # From bright to dark across the part, so that a fill is not flat.
+                # a gradient from bright to dark across the part, so that a fill is not flat
                 slope = (np.arange(height)[:, None] - rows.mean()) / (np.ptp(rows) + 1)
                 slope = slope + (np.arange(width)[None] - columns.mean()) / (np.ptp(columns) + 1)
                 light = light - 0.18 * slope

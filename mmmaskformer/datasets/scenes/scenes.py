@@ -1,8 +1,8 @@
-"""Invented little scenes with perfect labels: a data set for trying things out that needs no download.
+"""Small synthetic scenes with perfect labels: a data set for experiments that needs no download.
 
-Landscapes of four stuff classes with things of five classes that overlap, repeat, float and are cut off by the
-border; a third of the pictures have a region to ignore. Colour alone does not tell the classes apart (a third of the
-balls, stars and rings have any colour, trees are as green as grass), yet a small network learns them in minutes.
+Landscapes of four stuff classes with things of five classes, which overlap, repeat, float and are cut off by the
+border; a third of the images have an ignored region. Colour alone does not distinguish the classes (a third of the
+balls, stars and rings have a random colour, trees are as green as grass), yet a small network learns them in minutes.
 
 numpy and PIL only; `mmmaskformer.datasets.scenes.files` writes them to disk.
 """
@@ -17,14 +17,14 @@ from mmmaskformer.datasets.scenes.things import PAINTERS
 
 
 class SceneClass(NamedTuple):
-    """One row of the class table: name, whether instances are told apart, and the (R, G, B) to draw it in."""
+    """One row of the class table: name, whether it has instances (a thing), and its colour (R, G, B)."""
 
     name: str
     isthing: bool
     color: tuple[int, int, int]
 
 
-# The one list of classes; the index is the label. Things and stuff alternate on purpose.
+# The only list of classes; the index is the label. Things and stuff alternate on purpose.
 CLASSES = (
     SceneClass('sky', False, (112, 168, 224)),
     SceneClass('house', True, (214, 92, 60)),
@@ -48,7 +48,7 @@ LABELS = {row.name: label for label, row in enumerate(CLASSES)}
 
 HEIGHTS = (80, 112)
 WIDTHS = (112, 144)
-# A segment of which fewer pixels are seen becomes void: nobody could label it.
+# A segment with fewer visible pixels becomes void, since an annotator could not label it.
 MIN_AREA = 16
 IGNORE_CHANCE = 1 / 3
 
@@ -61,11 +61,11 @@ class SceneSegment(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """One picture with its labels; both label maps agree pixel for pixel.
+    """One image with its labels; both label maps agree in every pixel.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        semantic: (H, W) uint8 class index, 255 where to ignore.
+        semantic: (H, W) uint8 class index, 255 for ignored pixels.
         panoptic: (H, W) int32 segment id, below 2**24, 0 for void (where ``semantic`` is 255).
         segments: one for each id that occurs; each stuff class has at most one.
     """
@@ -77,10 +77,10 @@ class Scene(NamedTuple):
 
 
 def make_scene(rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
-    """Invent one scene.
+    """Generate one scene.
 
     Args:
-        rng: source of chance; the same state gives the same scene.
+        rng: random generator; the same state gives the same scene.
         size: (height, width) in pixels, both at least 32; None draws it from `HEIGHTS` and `WIDTHS`.
 
     Returns:
@@ -105,7 +105,7 @@ def make_scene(rng: np.random.Generator, size: tuple[int, int] | None = None) ->
 
 
 def _paint_sky_and_grass(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
-    """Fill the picture; returns the row of the horizon at each column, (W,) float."""
+    """Fill the image; return the row of the horizon at each column, (W,) float."""
     height, width = canvas.size
     rows = np.arange(height)[:, None]
     zenith = hsv(rng.choice([0.57, 0.6, 0.62, 0.9, 0.08]), rng.uniform(0.1, 0.6), rng.uniform(0.5, 1))
@@ -128,18 +128,18 @@ def _paint_sky_and_grass(rng: np.random.Generator, canvas: Canvas) -> np.ndarray
 
 
 def _below(rows: np.ndarray, horizon: np.ndarray) -> np.ndarray:
-    """Coverage, (H, W) in [0, 1], of the ground: what lies below the horizon."""
+    """Coverage, (H, W) in [0, 1], of the ground below the horizon."""
     return np.clip(rows - horizon + 0.5, 0, 1)
 
 
 def _wander(rng: np.random.Generator, count: int, middle: float, swing: float) -> np.ndarray:
-    """A smooth random line of ``count`` values around ``middle``, at most ``swing`` away from it."""
+    """A smooth random curve of ``count`` values around ``middle``, at most ``swing`` away from it."""
     along = np.linspace(0, 1, count)
     return middle + swing * np.sin(2 * np.pi * (rng.uniform(0.3, 1.1) * along + rng.random()))
 
 
 def _band(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray, wide: float, across: bool) -> np.ndarray:
-    """Coverage, (H, W) in [0, 1], of a band: from side to side, or from the horizon to us and getting wider."""
+    """Coverage, (H, W) in [0, 1], of a band: from side to side, or widening from the horizon to the bottom."""
     height, width = canvas.size
     rows, columns = np.arange(height)[:, None], np.arange(width)[None]
     if across:
@@ -155,7 +155,7 @@ def _band(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray, wide: f
 
 
 def _paint_water(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray) -> None:
-    """Nothing, a lake below the horizon, or a river; blue to green as sky and grass are, but with waves."""
+    """Paint nothing, a lake below the horizon, or a river; blue to green like sky and grass, but with waves."""
     kind = rng.choice(['none', 'lake', 'river'], p=[0.35, 0.35, 0.3])
     if kind == 'none':
         return
@@ -172,7 +172,7 @@ def _paint_water(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray) 
 
 
 def _paint_road(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray) -> None:
-    """Nothing, or a road of asphalt or sand with a light edge on both sides."""
+    """Paint nothing, or a road of asphalt or sand with a light edge on both sides."""
     if rng.random() < 0.35:
         return
     alpha = _band(rng, canvas, horizon, rng.uniform(0.16, 0.4), across=rng.random() < 0.5)
@@ -186,7 +186,7 @@ def _paint_road(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray) -
 
 
 def _paint_things(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray) -> None:
-    """Three to nine things of a few classes, from far (small, high up) to near (large, low down)."""
+    """Paint three to nine things of a few classes, from far (small, high up) to near (large, low down)."""
     height, width = canvas.size
     names = rng.choice(list(PAINTERS), size=int(rng.integers(2, 5)), replace=False)
     for depth in np.sort(rng.random(int(rng.integers(3, 10)))):
@@ -207,7 +207,7 @@ def _paint_things(rng: np.random.Generator, canvas: Canvas, horizon: np.ndarray)
 
 
 def _paint_ignored(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Cover a region with a texture that belongs to no class: a lumpy smear, or a bar along the border."""
+    """Cover a region with a texture that belongs to no class: a smear, or a bar along the border."""
     height, width = canvas.size
     texture = hsv(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.1, 0.9)) * np.ones((height, width, 1))
     if rng.random() < 0.5:
@@ -229,7 +229,7 @@ def _paint_ignored(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Light, colour cast, exposure and noise, as a camera adds them; float in, (H, W, 3) uint8 out."""
+    """Simulate a camera's light, colour cast, exposure and noise; converts float to (H, W, 3) uint8."""
     height, width = image.shape[:2]
     rows, columns = np.linspace(-0.5, 0.5, height)[:, None], np.linspace(-0.5, 0.5, width)[None]
     light = 1 + rng.uniform(-0.25, 0.25) * rows + rng.uniform(-0.25, 0.25) * columns
@@ -239,7 +239,7 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _label(rng: np.random.Generator, image: np.ndarray, canvas: Canvas) -> Scene:
-    """Drop what is hardly seen and number the rest near the colours of their classes, as COCO does."""
+    """Drop barely visible segments and number the others close to the colours of their classes, as COCO does."""
     semantic = np.full(canvas.size, IGNORE_LABEL, np.uint8)
     panoptic = np.full(canvas.size, VOID, np.int32)
     segments: list[SceneSegment] = []
@@ -255,7 +255,7 @@ def _label(rng: np.random.Generator, image: np.ndarray, canvas: Canvas) -> Scene
 
 
 def _new_id(rng: np.random.Generator, label: int, taken: set[int]) -> int:
-    """An id that, read as R + 256 G + 65536 B, is the class colour; varied for things, so that each differs."""
+    """An id that, read as R + 256 G + 65536 B, is the colour of the class; for things a variation of it."""
     color = np.array(CLASSES[label].color)
     while True:
         varied = np.clip(color + rng.integers(-28, 29, 3), 1, 255) if CLASSES[label].isthing else color

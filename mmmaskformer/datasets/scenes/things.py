@@ -1,6 +1,6 @@
-"""Shapes of the invented things: each function returns the parts of one thing, from back to front.
+"""Shapes of the synthetic things: each function returns the parts of one thing, from back to front.
 
-All take the source of chance, the point (x, y) at the middle of the foot, and the height, in pixels.
+All take the random generator, the point (x, y) at the middle of the base, and the height, in pixels.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def _disc(x: float, y: float, radius: float, hole: bool = False) -> Shape:
 
 
 def _toy_colour(rng: np.random.Generator, hue: float) -> np.ndarray:
-    """A bright colour near the usual hue; one time in ten any: the shape has to tell those apart."""
+    """A bright colour near the usual hue; in one of ten cases a random hue, so that the shape matters."""
     chosen = hue + rng.uniform(-0.06, 0.06) if rng.random() < 0.9 else rng.random()
     return hsv(chosen, rng.uniform(0.6, 1), rng.uniform(0.65, 1))
 
@@ -48,7 +48,7 @@ def house(rng: np.random.Generator, x: float, y: float, height: float) -> list[P
 
 
 def tree(rng: np.random.Generator, x: float, y: float, height: float) -> list[Part]:
-    """A trunk with a crown of leaves, or the tiers of a fir; green as grass, or in autumn colours."""
+    """A trunk with a crown of leaves, or the tiers of a fir; green like grass, or in autumn colours."""
     bark = hsv(0.07, rng.uniform(0.3, 0.6), rng.uniform(0.25, 0.45))
     leaves = hsv(rng.uniform(0.06, 0.4), rng.uniform(0.5, 0.85), rng.uniform(0.3, 0.65))
     thick = height * 0.06
@@ -89,7 +89,7 @@ def star(rng: np.random.Generator, x: float, y: float, height: float) -> list[Pa
 
 
 def ring(rng: np.random.Generator, x: float, y: float, height: float) -> list[Part]:
-    """Mostly violet: a ring; what lies behind shows through its hole."""
+    """Mostly violet: a ring; the background is visible through its hole."""
     radius = height / 2
     hole = _disc(x, y - radius, radius * rng.uniform(0.4, 0.55), hole=True)
     return [Part([_disc(x, y - radius, radius), hole], _toy_colour(rng, 0.77))]

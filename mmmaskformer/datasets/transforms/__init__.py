@@ -1,8 +1,8 @@
 """Data transforms in the conventions of mmcv and MMSegmentation; the registry's location for `TRANSFORMS`.
 
-They fill the places where the stock transforms differ from the published pipeline. Cropping to one size and flipping
-do not: take ``mmseg.RandomCrop`` with its default ``cat_max_ratio=1.0`` and ``mmseg.RandomFlip``, which move every
-map in ``seg_fields``, panoptic ones too. `packing`, which makes MMDetection's data samples, is a location of its own.
+They replace the stock transforms that differ from the published pipeline. Cropping to a fixed size and flipping do not
+differ: use ``mmseg.RandomCrop`` with its default ``cat_max_ratio=1.0`` and ``mmseg.RandomFlip``, which move every map
+in ``seg_fields``, including panoptic ones. `packing`, which creates MMDetection's data samples, is a separate location.
 """
 
 from mmmaskformer.datasets.transforms.color import ColorJitterSSD

@@ -17,7 +17,7 @@ HUE_TURN = 180  # OpenCV stores the hue of 8-bit images in steps of two degrees.
 
 
 class ColorChange(NamedTuple):
-    """One draw of `ColorJitterSSD`; None leaves a property as it is.
+    """The random parameters of `ColorJitterSSD` for one image; None leaves a property unchanged.
 
     Attributes:
         brightness: added to every channel, in [-32, 32].
@@ -35,7 +35,7 @@ class ColorChange(NamedTuple):
 
 
 def scale_and_shift(values: np.ndarray, factor: float = 1.0, shift: float = 0.0) -> np.ndarray:
-    """``values * factor + shift`` in float32, clipped to [0, 255], fractions cut off.
+    """``values * factor + shift`` in float32, clipped to [0, 255] and truncated to integers.
 
     Args:
         values: uint8, any shape.
@@ -50,25 +50,25 @@ def scale_and_shift(values: np.ndarray, factor: float = 1.0, shift: float = 0.0)
 
 
 def change_saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    """Multiply the saturation (OpenCV's 8-bit HSV) of a (H, W, 3) uint8 BGR image; returns a new one."""
+    """Multiply the saturation (OpenCV's 8-bit HSV) of a (H, W, 3) uint8 BGR image; returns a new image."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     hsv[..., 1] = scale_and_shift(hsv[..., 1], factor)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
 
 
 def change_hue(image: np.ndarray, delta: int) -> np.ndarray:
-    """Add ``delta`` to OpenCV's hue, modulo 180, of a (H, W, 3) uint8 BGR image; returns a new one."""
+    """Add ``delta`` to OpenCV's hue, modulo 180, of a (H, W, 3) uint8 BGR image; returns a new image."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     hsv[..., 0] = (hsv[..., 0].astype(np.int32) + delta) % HUE_TURN
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
 
 
 def change_color(image: np.ndarray, change: ColorChange) -> np.ndarray:
-    """Apply one draw: brightness, then contrast, saturation, hue or saturation, hue, contrast.
+    """Apply a change: brightness, then contrast, saturation, hue or saturation, hue, contrast.
 
     Args:
-        image: (H, W, 3) uint8 BGR; not changed.
-        change: what to do.
+        image: (H, W, 3) uint8 BGR; not modified.
+        change: the parameters.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -92,12 +92,12 @@ class ColorJitterSSD(BaseTransform):
     """Change brightness, contrast, saturation and hue of a BGR image, each with probability 0.5.
 
     Brightness comes first (U(-32, 32) added), then with probability 0.5 contrast, saturation, hue, else saturation,
-    hue, contrast: factors U(0.5, 1.5), hue an integer from -18 to 18. Every step clips to [0, 255] and cuts off
-    fractions. Only ``img`` changes.
+    hue, contrast: factors U(0.5, 1.5), hue an integer from -18 to 18. Every step clips to [0, 255] and truncates to
+    integers. Only ``img`` changes.
 
     Source: detectron2 projects/point_rend, ColorAugSSDTransform, switched on by mask_former_semantic mapper. Differs
-    from mmseg's PhotoMetricDistortion, whose hue never moves by +18. Chance comes from numpy's global generator,
-    which mmengine seeds in every worker.
+    from mmseg's PhotoMetricDistortion, whose hue never changes by +18. Random numbers come from numpy's global
+    generator, which mmengine seeds in every worker.
 
     Raises:
         ValueError: when called, if the image is not (H, W, 3) uint8.
@@ -120,9 +120,9 @@ class ColorJitterSSD(BaseTransform):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
                 f'ColorJitterSSD: image {results.get("img_path")} is {image.dtype} of shape {image.shape}, expected '
-                'uint8 (H, W, 3), BGR. Fix: this jitter is defined for colours of 8 bits only: remove it from the '
-                "pipeline of other images, or load them with color_type='color' and to_float32=False, which keeps 8 "
-                'bits of three bands.'
+                'uint8 (H, W, 3), BGR. Fix: remove the jitter, which is defined for 8-bit colours only, from the '
+                "pipeline, or load images with color_type='color' and to_float32=False, which keeps 8 bits of three "
+                'bands.'
             )
         results['img'] = change_color(image, self._draw())
         return results

@@ -1,4 +1,4 @@
-"""What several transforms agree on: the ignored label, the form of segment maps, and which entries are label maps."""
+"""Conventions of several transforms: the ignored label, the encoding of segment maps, the keys of label maps."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
 PANOPTIC_MAP = 'gt_seg_map'
 """Key of the segment map of a panoptic sample, (H, W) int16: the key that the hosts' transforms move.
 
-A pixel of segment i holds `FIRST_SEGMENT` + i, a pixel without a segment `FILL`. The hosts fill what they uncover with
-255, some with 0; neither is the number of a segment, whatever their count.
+A pixel of segment i has the value `FIRST_SEGMENT` + i, a pixel without a segment has `FILL`. The hosts fill uncovered
+pixels with 255 or 0; neither is ever the number of a segment.
 """
 FILL = 255
 FIRST_SEGMENT = 256
@@ -20,10 +20,10 @@ SEGMENT_LABELS = 'gt_segment_labels'
 
 
 class LoadedPair(NamedTuple):
-    """What the results held when the segments were loaded; `require_together` compares with it.
+    """The state when the segments were loaded, with which `require_together` compares.
 
     Attributes:
-        segments: the segment map itself, not a copy: a transform that moves it puts another array in its place.
+        segments: the segment map itself, not a copy, since a transform that moves it replaces the array.
         image: `image_geometry` at that time.
     """
 
@@ -32,15 +32,15 @@ class LoadedPair(NamedTuple):
 
 
 def image_geometry(results: Mapping, segments: np.ndarray) -> tuple:
-    """What the results record of how the image was moved.
+    """The recorded geometry of an image.
 
     Args:
-        results: of the pipeline.
-        segments: (H, W), stands for an image that was not loaded yet.
+        results: results dict of the pipeline.
+        segments: (H, W) segment map; its size is used if the image is not loaded yet.
 
     Returns:
-        (height, width); the direction of the flip or None; the 9 numbers of MMDetection's
-        ``homography_matrix``, rounded, those of no movement if there is none.
+        (height, width); the direction of the flip or None; the 9 numbers of MMDetection's ``homography_matrix``,
+        rounded, or the identity.
     """
     size = tuple(results.get('img', segments).shape[:2])
     direction = results.get('flip_direction') if results.get('flip') else None
@@ -52,9 +52,9 @@ def image_geometry(results: Mapping, segments: np.ndarray) -> tuple:
 def require_together(results: Mapping, transform: str) -> None:
     """Check that image and segment map were moved together since the map was loaded.
 
-    A map that was loaded after the image was resized keeps the size of the file: then neither may move any more.
-    What leaves no record, such as a rotation that keeps the size, `mmmaskformer.datasets.pipelines` finds by the
-    transform's name.
+    A map that was loaded after the image was resized has the size of the file; then neither may be moved afterwards.
+    Changes without a record, such as a rotation that keeps the size, are found by `mmmaskformer.datasets.pipelines`
+    from the name of the transform.
 
     Args:
         results: with `PANOPTIC_MAP` and, if our loader wrote it, 'loaded_pair'.
@@ -75,31 +75,31 @@ def require_together(results: Mapping, transform: str) -> None:
     raise ValueError(
         f'{transform}: image {results.get("img_path")} is {now[0]} (height, width){flip}, its segment map '
         f'{tuple(segments.shape[:2])}, {"moved" if moved_map else "as it was loaded"}; expected both to be moved '
-        'together. Fix: take out the transform of the pipeline that moves the image and leaves gt_seg_map, or put '
+        'together. Fix: remove the transform from the pipeline that moves the image but not gt_seg_map, or put '
         'LoadPanopticAnnotations before the transforms for training and after them for testing.'
     )
 
 
 def agreed_value(key: str, argument: int | None, results: Mapping, transform: str) -> int | None:
-    """A number that a transform's argument, the dataset, or both may state.
+    """A value that may be given by an argument of the transform, by the dataset, or by both.
 
     Args:
         key: its name, in the results and as argument: 'num_classes' or 'ignore_index'.
-        argument: what the transform was built with; None leaves it to the dataset.
-        results: the results dict; our datasets put ``key`` there.
+        argument: the argument of the transform; None if it is not given.
+        results: the results dict; our datasets store ``key`` in it.
         transform: name of the calling class, for the message.
 
     Returns:
-        The number, None if nobody states it.
+        The value; None if it is not given.
 
     Raises:
-        ValueError: if both state it and differ.
+        ValueError: if both are given and differ.
     """
     told = results.get(key)
     if argument is not None and told is not None and argument != told:
         raise ValueError(
-            f'{transform}: {key}={argument} in the pipeline, but the dataset says {key}={told}. '
-            f'Fix: remove {key} from the pipeline, the dataset passes its own.'
+            f'{transform}: {key}={argument} in the pipeline, but the dataset has {key}={told}. '
+            f'Fix: remove {key} from the pipeline; the dataset provides it.'
         )
     return told if argument is None else argument
 
@@ -115,20 +115,20 @@ def ignore_index_of(argument: int | None, results: Mapping, transform: str) -> i
 
 
 def is_panoptic(results: Mapping) -> bool:
-    """Whether `PANOPTIC_MAP` holds segments, not labels."""
+    """Whether `PANOPTIC_MAP` contains segments instead of labels."""
     return SEGMENT_LABELS in results
 
 
 def label_map_keys(results: Mapping, transform: str) -> list[str]:
-    """Keys of the label maps that have to follow the image: ``results['seg_fields']``.
+    """Keys of the label maps that must be moved with the image: ``results['seg_fields']``.
 
     Raises:
-        ValueError: if the results hold boxes, instance masks or key points, which would be left behind.
+        ValueError: if the results contain boxes, instance masks or key points, which would not be moved.
     """
     left_behind = [key for key in ('gt_bboxes', 'gt_masks', 'gt_keypoints') if results.get(key) is not None]
     if left_behind:
         raise ValueError(
-            f'{transform} moves images and label maps only, but the results also hold {left_behind}. Fix: use it '
-            'before such annotations are loaded, or take the transforms of MMDetection in this pipeline.'
+            f'{transform} moves images and label maps only, but the results also contain {left_behind}. Fix: use it '
+            'before such annotations are loaded, or use the transforms of MMDetection in this pipeline.'
         )
     return [key for key in results.get('seg_fields', []) if results.get(key) is not None]

@@ -32,11 +32,11 @@ class RandomCropRange(BaseTransform):
     Source: detectron2, RandomCrop of type 'absolute_range', as set up by the official detr_panoptic mapper.
 
     Args:
-        min_size: least height and width in pixels.
+        min_size: smallest height and width in pixels.
         max_size: largest height and width in pixels.
 
     Raises:
-        ValueError: if not ``1 <= min_size <= max_size``; when called, if the results hold boxes or instance masks.
+        ValueError: if not ``1 <= min_size <= max_size``; when called, if the results contain boxes or instance masks.
     """
 
     def __init__(self, min_size: int, max_size: int) -> None:
@@ -75,23 +75,23 @@ class RandomCropRange(BaseTransform):
 class PadToSize(BaseTransform):
     """Pad the image and every map in ``seg_fields`` on the right and at the bottom to a fixed size.
 
-    The segment map of a panoptic sample is padded with 255, no segment there.
+    The segment map of a panoptic sample is padded with 255, which means no segment.
 
-    Writes ``img``, the maps, ``img_shape`` and ``pad_shape``, as mmcv's ``Pad`` does. Padding comes before the
-    normalization, so 128 is near the mean colour, not exactly on it.
+    Writes ``img``, the maps, ``img_shape`` and ``pad_shape``, as mmcv's ``Pad`` does. Padding is applied before
+    normalisation, so 128 is close to the mean colour, but not equal to it.
 
-    Source: official code, mask_former_semantic mapper (SIZE_DIVISIBILITY). Differs: a larger image raises; there it
-    is cropped silently, in mmcv's ``Pad`` it stays as it is, beside other sizes in the same batch.
+    Source: official code, mask_former_semantic mapper (SIZE_DIVISIBILITY). Differs: a larger image is an error; there
+    it is cropped silently, and mmcv's ``Pad`` keeps its size, so that images of a batch differ in size.
 
     Args:
         size: (height, width) in pixels.
-        image_value: of the padded pixels, in the range of the image: one for all bands, or one for each.
-        ignore_index: label of the padded pixels. None: the dataset's, 255 if it tells none.
+        image_value: value of padded pixels, in the range of the image: one for all bands, or one for each.
+        ignore_index: label of padded pixels. None: that of the dataset, or 255 if it has none.
 
     Raises:
-        ValueError: if ``size`` is not two positive integers or ``ignore_index`` no label of a file; when called, if the
-            image is larger, has another number of bands than ``image_value`` or cannot hold it, a label map cannot
-            hold ``ignore_index``, or the results hold boxes or instance masks.
+        ValueError: if ``size`` is not two positive integers or ``ignore_index`` is not a valid label; when called, if
+            the image is larger, its dtype or number of bands does not fit ``image_value``, the dtype of a label map
+            does not fit ``ignore_index``, or the results contain boxes or instance masks.
     """
 
     def __init__(

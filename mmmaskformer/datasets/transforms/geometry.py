@@ -16,7 +16,7 @@ from mmmaskformer.registry import TRANSFORMS
 
 
 def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int | None) -> tuple[int, int]:
-    """Size with a given short side, or with the longest side allowed if that is smaller.
+    """Size with a given shorter side, or with the largest allowed longer side if that is smaller.
 
     Source: detectron2, ResizeShortestEdge.get_output_shape, as used by the official mappers: the same operations in the
     same order, since their rounding decides some sizes.
@@ -24,16 +24,16 @@ def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int |
     Args:
         height: of the image, in pixels.
         width: of the image, in pixels.
-        short_edge: wanted shorter side.
-        max_size: the longer side's limit; None for none.
+        short_edge: length of the shorter side.
+        max_size: limit of the longer side; None for no limit.
 
     Returns:
-        (height, width) in pixels, each rounded as ``int(x + 0.5)``, at least 1: there a very thin image would lose its
-        last row, on which detectron2 ends.
+        (height, width) in pixels, each rounded as ``int(x + 0.5)``, but at least 1; detectron2 fails for a very thin
+        image, whose size would be rounded to 0.
     """
     scale = short_edge / min(height, width)
-    # The short side is set, not computed: scale * side may differ from it in the last bit, and where the limit shrinks
-    # it to a half, that decides how it is rounded.
+    # The short side is set instead of computed: scale * side may differ from it in the last bit, which decides the
+    # rounding if the limit reduces it to a half-integer.
     new_height, new_width = (short_edge, scale * width) if height < width else (scale * height, short_edge)
     longest = max(new_height, new_width)
     if max_size is not None and longest > max_size:
@@ -42,10 +42,10 @@ def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int |
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize bilinearly with Pillow, which averages over the covered pixels when it shrinks.
+    """Resize bilinearly with Pillow, which averages over the covered pixels when it shrinks an image.
 
-    Source: detectron2, ResizeTransform. OpenCV's bilinear does not average and differs by up to 16 grey levels. Images
-    that are not of three bands and 8 bits have no published counterpart: each band is resized by the same filter.
+    Source: detectron2, ResizeTransform. OpenCV's bilinear filter does not average and differs by up to 16 grey levels.
+    The published code handles only three bands of 8 bits; for other images each band is resized with the same filter.
 
     Args:
         image: (H, W), or (H, W, bands) in any order; integers of any width, or float.
@@ -58,7 +58,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
     if image.dtype != np.uint8:
         image = image.astype(np.float32)
-    # Band by band: Pillow would take a fourth band for opacity.
+    # Band by band, since Pillow would treat a fourth band as opacity.
     bands = image.reshape(*image.shape[:2], -1)
     resized = [
         Image.fromarray(np.ascontiguousarray(bands[..., band])).resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -70,8 +70,8 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a label map with torch's nearest neighbour, pixel ⌊i · in / out⌋, as the official semantic mapper does.
 
-    torch itself does it, in float64 as there: where i · in / out is whole or nearly so, the pixel depends on torch's
-    rounding, which is not the same for small and for large maps.
+    It calls torch with float64, as the mapper does: where i · in / out is close to an integer, the pixel depends on
+    torch's rounding, which differs between small and large maps.
 
     Args:
         labels: (H, W), any integer dtype; float64 holds every label exactly.
@@ -99,7 +99,7 @@ def resize_segments(segments: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _require_image(image: np.ndarray, path: str | None) -> None:
-    """Raise if an array is no image that can be resized."""
+    """Raise if an array is not an image that can be resized."""
     number = np.issubdtype(image.dtype, np.integer) or np.issubdtype(image.dtype, np.floating)
     if not number or image.ndim not in (2, 3) or 0 in image.shape:
         raise ValueError(
@@ -109,8 +109,8 @@ def _require_image(image: np.ndarray, path: str | None) -> None:
     if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
         count = int((~np.isfinite(image)).sum())
         raise ValueError(
-            f'ResizeShortestEdge: image {path} holds {count} values that are NaN or infinite, of which every loss '
-            'would become NaN. Fix: replace missing values in the file, for example by the mean of their band.'
+            f'ResizeShortestEdge: image {path} has {count} values that are NaN or infinite, which would make every '
+            'loss NaN. Fix: replace missing values in the file, for example by the mean of their band.'
         )
 
 
@@ -123,25 +123,25 @@ class ResizeShortestEdge(BaseTransform):
     """Resize to a shorter side drawn from a list, the longer side limited, keeping the aspect ratio.
 
     The image is resized with Pillow's averaging bilinear filter, every map in ``seg_fields`` with torch's nearest
-    neighbour, except the segment map of a panoptic sample, which follows Pillow's: the official mappers differ there.
+    neighbour, except the segment map of a panoptic sample, which is resized with Pillow's, as in the official mappers.
     Writes ``img``, the maps, ``img_shape``, ``scale``, ``scale_factor`` and ``keep_ratio``, as mmcv's
     ``Resize(scale=(max_size, short_edge), keep_ratio=True)`` does (without a limit, ``scale`` is the new size);
-    ``scale_factor`` (width, height) is relative to the image it got. For training (a list) and testing (one value),
+    ``scale_factor`` (width, height) is relative to the input image. For training (a list) and testing (one value),
     also inside ``TestTimeAug``.
 
     Source: detectron2 ResizeShortestEdge as set up by mask_former_semantic mapper. Differs from mmcv's Resize: its
     'cv2' backend does not average, its 'pillow' backend picks other pixels of the label map.
 
     Args:
-        short_edge: wanted shorter side in pixels, or the values to choose from, all equally likely.
-        max_size: limit of the longer side in pixels; None for none.
+        short_edge: length of the shorter side in pixels, or values to choose from with equal probability.
+        max_size: limit of the longer side in pixels; None for no limit.
 
-    Images of any number of bands are resized, of 8 bits to 8 bits, of 16 bits and of float to float32. The first image
-    of more than 8 bits that was cut to 8 when it was loaded is reported once.
+    Images may have any number of bands; 8-bit images stay 8-bit, 16-bit and float images become float32. The first
+    image that was reduced to 8 bits on loading is logged once.
 
     Raises:
         ValueError: if ``short_edge`` is empty, or a size is not a positive integer; when called, if the image has no
-            pixel, is neither integer nor float, holds NaN or infinity, or the results hold boxes or instance masks.
+            pixels, is neither integer nor float, has NaN or infinity, or the results contain boxes or instance masks.
     """
 
     def __init__(self, short_edge: int | Sequence[int], max_size: int | None) -> None:

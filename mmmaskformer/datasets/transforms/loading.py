@@ -15,10 +15,10 @@ from mmmaskformer.formats.label_maps import load_labels, require_ignore_index, r
 from mmmaskformer.registry import TRANSFORMS
 
 ORIENTATION_ADVICE = (
-    'the image has the EXIF orientation {orientation}, and the annotation lies on it in one orientation only, upright '
-    'or as stored. If annotations lie on the stored pixels, remove the tag from the image files (exiftool '
+    'the image has the EXIF orientation {orientation}, and its annotation is either upright or in the stored '
+    'orientation. If annotations have the stored orientation, remove the tag from the image files (exiftool '
     "-overwrite_original -Orientation= FOLDER), or read images with color_type='color_ignore_orientation' in every "
-    'pipeline; if they lie on the upright picture, leave color_type at its default'
+    'pipeline; if they are upright, keep the default color_type'
 )
 DEPTH_ADVICE = (
     "Fix: load with LoadImageFromFile(color_type='unchanged'), remove the colour jitter, and set mean and std of the "
@@ -36,28 +36,28 @@ DEPTH_ADVICE = (
 class LoadSegAnnotations(BaseTransform):
     """Load the label map of an image, of 8 or 16 bits, and check it.
 
-    Reads ``seg_map_path``, ``reduce_zero_label`` (0 becomes ignored, every other label loses 1) and ``label_map``
-    (old to new labels, after that shift); writes ``gt_seg_map`` and appends it to ``seg_fields``. Comes after the
-    image was loaded, before or after it was resized: the map must have the size of the image file (``ori_shape``).
+    Reads ``seg_map_path``, ``reduce_zero_label`` (0 becomes ignored, other labels are reduced by 1) and ``label_map``
+    (old to new labels, after that shift); writes ``gt_seg_map`` and appends it to ``seg_fields``. It must follow the
+    loading of the image, before or after resizing: the map must have the size of the image file (``ori_shape``).
 
     The map is (H, W) uint8 for 8-bit files, int32 for 16-bit files or an ``ignore_index`` above 255.
 
-    Differs from mmseg's ``LoadAnnotations``: that one casts to uint8, so class 256 becomes class 0, and it takes files
-    of any channels and size.
+    Differs from mmseg's ``LoadAnnotations``, which casts to uint8, so that class 256 becomes class 0, and accepts files
+    with any number of channels and any size.
 
     Args:
-        num_classes: K. Raise if a label is neither in [0, K - 1] nor ignored. None: the dataset's, as our datasets
-            tell it; a stock dataset does not, then nothing is checked here.
-        ignore_index: label of ignored pixels, in the file and in the map. None: the dataset's, 255 if it tells none.
-            16-bit maps of more than 255 classes use 65535.
-        allow_missing: pass an image for which no label map is named, as the hosts' inference functions hand it in.
-            False raises. A file that is named must exist in either case. Test pipelines want True.
-        backend_args: of `mmengine.fileio.get`.
+        num_classes: K. A label that is neither in [0, K - 1] nor ignored is an error. None: the number of the dataset;
+            stock datasets do not provide it, so their labels are not checked.
+        ignore_index: label of ignored pixels, in the file and in the map. None: that of the dataset, or 255 if it has
+            none. 16-bit maps of more than 255 classes use 65535.
+        allow_missing: accept an image without ``seg_map_path``, as in the hosts' inference functions; otherwise it is
+            an error. A path that is given must exist in either case. Test pipelines need True.
+        backend_args: as in `mmengine.fileio.get`.
 
     Raises:
-        ValueError: if ``ignore_index`` is no label of a file or one of the classes; when called, if no file is named,
-            or it is empty, not decodable, lossy (JPEG), not of one channel, not of the image's size, or holds labels
-            outside the range.
+        ValueError: if ``ignore_index`` is not a valid label or is one of the classes; when called, if there is no path,
+            or the file is empty, not decodable, lossy (JPEG), does not have one channel or the size of the image, or
+            has labels out of range.
         FileNotFoundError: when called, if the file is missing.
     """
 
@@ -106,12 +106,12 @@ class LoadSegAnnotations(BaseTransform):
 
 
 def require_image_size(shape: tuple[int, int], results: Mapping, file: str) -> None:
-    """Check that an annotation has the size of its image, if the image was loaded.
+    """Check that an annotation has the size of its image, if the image is loaded.
 
     Args:
         shape: (H, W) of the annotation.
         results: the results dict; ``ori_shape`` is the size of the image file.
-        file: what the annotation is and its path, for the message.
+        file: kind and path of the annotation, for the message.
 
     Raises:
         ValueError: if the sizes differ.
@@ -126,7 +126,7 @@ def require_image_size(shape: tuple[int, int], results: Mapping, file: str) -> N
 
 
 def _size_advice(shape: tuple[int, int], results: Mapping) -> str:
-    """What to do about an annotation of another size than its image."""
+    """The fix for an annotation whose size differs from its image."""
     image, path = results.get('img'), results.get('img_path')
     if getattr(image, 'ndim', 0) == 3 and image.shape[1:] == tuple(shape):
         return (
@@ -140,16 +140,16 @@ def _size_advice(shape: tuple[int, int], results: Mapping) -> str:
 
 
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', '.jp2', '.pgm', '.ppm', '.exr', '.hdr')
-"""Of image files that may have more than 8 bits."""
+"""Suffixes of image files that may have more than 8 bits."""
 _reported: set[str] = set()
 
 
 def warn_of_lost_bits(image: np.ndarray, path: str | None) -> None:
-    """Report, once in a process, an image of which the loader kept 8 of more bits, or not all bands of a TIFF file.
+    """Log, once per process, an image that lost bits on loading, or a TIFF file that lost bands.
 
     Args:
-        image: as it was loaded.
-        path: of the file; nothing is checked without one, or if it is not on disk.
+        image: the loaded image.
+        path: path of the file; without a file on disk nothing is checked.
     """
     if {'bits', 'bands'} <= _reported or path is None or not path.lower().endswith(DEEP_SUFFIXES):
         return
@@ -161,7 +161,7 @@ def warn_of_lost_bits(image: np.ndarray, path: str | None) -> None:
         kept = 'one' if bands in (1, 3) else bands
         _report(
             'bands',
-            f'image {path}: of its {header.bands} bands the loader kept {kept}. Fix: load '
+            f'image {path}: the loader kept {kept} of its {header.bands} bands. Fix: load '
             "with LoadImageFromFile(color_type='unchanged', imdecode_backend='tifffile') (pip install tifffile), and "
             "set mean and std of the data preprocessor and the backbone's in_channels for these bands.",
         )
@@ -181,9 +181,14 @@ def _report(what: str, text: str) -> None:
 
 
 def mark_reported(what: str) -> None:
-    """Let this process, and the workers it starts, report something no more.
+    """Silence a warning in this process and in the workers that it starts.
 
     Args:
-        what: 'bits' or 'bands', see `warn_of_lost_bits`.
+        what: 'bits' or 'bands', see `warn_of_lost_bits`; or 'areas', those of panoptic files.
     """
     _reported.add(what)
+
+
+def is_reported(what: str) -> bool:
+    """Whether `mark_reported` was called for something in this process, or before it was forked."""
+    return what in _reported

@@ -42,19 +42,19 @@ META_KEYS = (
 def unpack_segments(
     segment_map: np.ndarray, labels: np.ndarray, *, keep_vanished: bool, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the map that the transforms moved into segment indices.
+    """Convert the transformed map to segment indices.
 
     Args:
         segment_map: (H, W) integer, see `PANOPTIC_MAP`.
         labels: (M,) int64.
-        keep_vanished: keep segments without a pixel; False leaves them out and numbers the others in their order.
-        name: of the image, for the message.
+        keep_vanished: keep segments without pixels; otherwise they are dropped and the others are renumbered in order.
+        name: name of the image, for the message.
 
     Returns:
-        (H, W) int16 index, -1 for no segment, and the labels of the segments that stay.
+        (H, W) int16 index, -1 for no segment, and the labels of the remaining segments.
 
     Raises:
-        ValueError: if the map is of 8 bits or holds other values than those of its segments, `FILL` and 0.
+        ValueError: if the map is 8-bit or has values other than those of its segments, `FILL` and 0.
     """
     counts = np.zeros(0, np.int64)
     if segment_map.dtype.itemsize > 1 and segment_map.min() >= 0:
@@ -64,8 +64,8 @@ def unpack_segments(
         raise ValueError(
             f'PackPanopticInputs: the segment map of image {name} is {segment_map.dtype} with values from '
             f'{segment_map.min()} to {segment_map.max()}, expected int16 with {FILL} for no segment and '
-            f'{FIRST_SEGMENT} to {FIRST_SEGMENT + len(labels) - 1} for its {len(labels)} segments. Fix: take out the '
-            'transform of the pipeline that wrote other values into gt_seg_map.'
+            f'{FIRST_SEGMENT} to {FIRST_SEGMENT + len(labels) - 1} for its {len(labels)} segments. Fix: remove the '
+            'transform from the pipeline that writes other values to gt_seg_map.'
         )
     seen = counts[FIRST_SEGMENT:] > 0
     seen |= keep_vanished
@@ -80,23 +80,22 @@ def unpack_segments(
     meta_keys=list_of(TEXT),
 )
 class PackPanopticInputs(BaseTransform):
-    """Turn the results dict into what MMDetection's models take: ``inputs`` and ``data_samples``.
+    """Convert the results dict to the inputs of MMDetection's models: ``inputs`` and ``data_samples``.
 
-    ``inputs`` is the image as (3, H, W) tensor, dtype kept. ``data_samples`` is a `DetDataSample` with the meta
-    information in ``meta_keys`` and, if the segments were loaded, ``gt_panoptic_seg``: `PixelData` with
+    ``inputs`` is the image as (3, H, W) tensor with unchanged dtype. ``data_samples`` is a `DetDataSample` with the
+    meta information in ``meta_keys`` and, if the segments were loaded, ``gt_panoptic_seg``: `PixelData` with
     ``segment_map``, (1, H, W) int16, -1 where there is no segment, and in its metainfo ``labels``, a tuple of M ints.
-    ``gt_instances`` is there too, as in all samples of MMDetection, whose tools read it without asking; it is empty, as
-    the instances are in ``gt_panoptic_seg``.
+    It also has an empty ``gt_instances``, which MMDetection's tools read from every sample; the instances are in
+    ``gt_panoptic_seg``.
 
     Args:
         keep_vanished: keep segments that lost all their pixels in a crop, as the published system does: they are
-            matched, trained with an empty mask and counted in the normalizer. False drops them, as MMDetection does.
-        meta_keys: entries of the results to hand on; those that are absent are passed over, as is the path of an array,
-            None.
+            matched, trained with an empty mask and counted in the normaliser. False drops them, as MMDetection does.
+        meta_keys: entries of the results to pass on; absent ones are skipped, as is the path None of an array.
 
     Raises:
-        ValueError: when called, if a transform moved the image and left the segments, or wrote values into the
-            segment map that are no segments.
+        ValueError: when called, if a transform moved the image but not the segments, or wrote values that are not
+            segments to the segment map.
     """
 
     def __init__(self, keep_vanished: bool = False, meta_keys: Sequence[str] = META_KEYS) -> None:
@@ -107,7 +106,7 @@ class PackPanopticInputs(BaseTransform):
         """Pack the results dict; returns ``dict(inputs=..., data_samples=...)``."""
         image = torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
         given = {key: results[key] for key in self.meta_keys if key in results}
-        if given.get('img_path', '') is None:  # of an array; MMDetection's inferencer would take it for a path
+        if given.get('img_path', '') is None:  # an array; MMDetection's inferencer would treat None as a path
             del given['img_path']
         sample = DetDataSample(metainfo=given)
         if is_panoptic(results):

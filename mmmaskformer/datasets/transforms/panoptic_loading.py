@@ -1,4 +1,4 @@
-"""Loading the segments of an image from its panoptic PNG, with checks that name file and segment."""
+"""Loading the segments of an image from its panoptic PNG, with checks whose errors name file and segment."""
 
 import logging
 from collections import Counter
@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
+from mmmaskformer.datasets.areas import ADVICE, AreaCheck
 from mmmaskformer.datasets.settings import LABELS
 from mmmaskformer.datasets.transforms.common import (
     FILL,
@@ -18,17 +19,17 @@ from mmmaskformer.datasets.transforms.common import (
     LoadedPair,
     image_geometry,
 )
-from mmmaskformer.datasets.transforms.loading import require_image_size
+from mmmaskformer.datasets.transforms.loading import is_reported, require_image_size
 from mmmaskformer.formats.panoptic_png import VOID_ID, read_ids, replace_ids
 from mmmaskformer.registry import TRANSFORMS
 
 SHOWN = 5
 REPORTED = (1, 100, 10_000)
-"""Which images with the same oddity are logged."""
+"""Counts of images with the same anomaly at which one is logged."""
 
 
 MOST_SEGMENTS = 2**15 - FIRST_SEGMENT
-"""Segments of an image whose numbers fit in int16."""
+"""Maximum number of segments per image, limited by int16."""
 
 
 @TRANSFORMS.register_module()
@@ -45,31 +46,33 @@ class LoadPanopticAnnotations(BaseTransform):
     Reads ``seg_map_path``, ``segments_info`` and ``void_ids`` of `PanopticDataset`'s entries; writes
     ``gt_seg_map``, (H, W) int16, 256 plus the index of the segment at each pixel, 255 for void and crowds, appended to
     ``seg_fields``; ``gt_segment_labels``, (M,) int64, the label of each segment, in the order of
-    ``segments_info`` without crowds. Comes after the image was loaded, before or after it was resized: the PNG must
+    ``segments_info`` without crowds. It must follow the loading of the image, before or after resizing: the PNG must
     have the size of the image file (``ori_shape``).
 
-    The pixels decide. Segments that are listed but have no pixel stay targets with an empty mask, as in the published
-    system, and ``area`` is not used. Images with such segments, or with areas that the PNG contradicts, are counted in
-    each process; the first is logged, and the count at 100 and 10 000.
+    The PNG is authoritative. Segments that are listed but have no pixels are kept as targets with an empty mask, as in
+    the published system, and ``area`` is not used. Images with such segments, or with areas that differ from the PNG,
+    are counted in each process; the first one is logged, and the 100th and 10 000th with the count. Areas are not
+    logged if `inspect_data` has reported them before the run.
 
-    Differs from MMDetection's LoadPanopticAnnotations: one map instead of a mask for each thing and a label map for
-    the stuff; crowds are void as published, there their pixels stay in the label map; no need for panopticapi.
+    Differs from MMDetection's LoadPanopticAnnotations: it writes one map instead of a mask for each thing and a label
+    map for stuff; crowds are void as published, while MMDetection keeps them in the label map; panopticapi is not
+    needed.
 
-    Entries of MMDetection's CocoPanopticDataset, which have no 'iscrowd', are read too: there a crowd is a segment of a
-    thing class with ``is_thing`` False.
+    Entries of MMDetection's CocoPanopticDataset, which have no 'iscrowd', are supported as well: in these, a crowd is a
+    segment of a thing class with ``is_thing`` False.
 
     Args:
-        allow_empty: accept images without a segment to learn. False raises; testing wants True.
-        allow_hidden: accept segments that are listed but have no pixel. False raises.
-        things: labels of the thing classes, for entries without 'iscrowd' only. None: MMDetection's dataset writes 0
-            for stuff and False for a crowd, unless its file has 'isthing' as true and false.
-        allow_missing: pass an image for which no PNG is named, as the hosts' inference functions hand it in. False
-            raises. A file that is named must exist in either case. Test pipelines want True.
-        backend_args: of `mmengine.fileio.get`, for files that are not on disk.
+        allow_empty: accept images without a trainable segment; otherwise they are an error. Test pipelines need True.
+        allow_hidden: accept segments that are listed but have no pixels; otherwise they are an error.
+        things: labels of the thing classes, for entries without 'iscrowd' only. None relies on MMDetection's dataset,
+            which writes 0 for stuff and False for a crowd, unless 'isthing' in its file is true or false.
+        allow_missing: accept an image without ``seg_map_path``, as in the hosts' inference functions; otherwise it is
+            an error. A path that is given must exist in either case. Test pipelines need True.
+        backend_args: as in `mmengine.fileio.get`, for files that are not on disk.
 
     Raises:
-        ValueError: when called, if no PNG is named, or it is empty, damaged, not RGB or not of the image's size, has
-            ids that are not listed, or the image has no segment.
+        ValueError: when called, if there is no path, or the PNG is empty, damaged, not RGB, does not have the size of
+            the image or has ids that are not listed, or the image has no segment.
         FileNotFoundError: when called, if the PNG is missing.
     """
 
@@ -104,7 +107,7 @@ class LoadPanopticAnnotations(BaseTransform):
         if len(learnt) > MOST_SEGMENTS:
             raise ValueError(
                 f'{type(self).__name__}: segments_info of image {results.get("img_id")} lists {len(learnt)} segments, '
-                f'expected at most {MOST_SEGMENTS}. Fix: leave the image out or cut it into tiles.'
+                f'expected at most {MOST_SEGMENTS}. Fix: remove the image or cut it into tiles.'
             )
         ids = read_ids(path, self.backend_args)
         require_image_size(ids.shape, results, f'panoptic PNG {path}')
@@ -132,7 +135,7 @@ class LoadPanopticAnnotations(BaseTransform):
         if any(row['is_thing'] is True for row in results['segments_info']):
             raise ValueError(
                 f"{type(self).__name__}: the segments of image {results.get('img_id')} have no 'iscrowd', and is_thing "
-                'is true or false, which does not tell crowds from stuff. Fix: set things=[labels of the thing '
+                'is true or false, which does not separate crowds from stuff. Fix: set things=[labels of the thing '
                 "classes] of this transform, or use type='mmmaskformer.CocoPanopticDataset'."
             )
         return segment['is_thing'] is False
@@ -147,15 +150,15 @@ class LoadPanopticAnnotations(BaseTransform):
         learnt = [segment for segment in segments if not self._is_crowd(segment, results)]
         if not learnt and not self.allow_empty:
             raise ValueError(
-                f'{type(self).__name__}: image {results.get("img_id")} ({results["seg_map_path"]}) has no segment to '
-                f'learn: segments_info has {len(segments)} segments that are not void, all crowds; expected at least '
-                'one. Fix: leave such images out with filter_cfg=dict(filter_empty_gt=True) in the dataset, or accept '
-                'them with allow_empty=True.'
+                f'{type(self).__name__}: image {results.get("img_id")} ({results["seg_map_path"]}) has no trainable '
+                f'segment: segments_info has {len(segments)} segments that are not void, all crowds; expected at least '
+                'one. Fix: drop such images with filter_cfg=dict(filter_empty_gt=True) in the dataset, or accept them '
+                'with allow_empty=True.'
             )
         return learnt
 
     def _compare(self, segments: Sequence[Mapping], areas: Mapping[int, int], results: Mapping) -> None:
-        """Report listed segments that the PNG does not have, or has with another area."""
+        """Log listed segments that the PNG does not have, or has with another area."""
         hidden = [segment['id'] for segment in segments if segment['id'] not in areas]
         if hidden:
             text = (
@@ -168,17 +171,10 @@ class LoadPanopticAnnotations(BaseTransform):
                     f'panoptic PNG {results["seg_map_path"]}: {text}. Fix: {check}; if these segments are covered by '
                     'others, set allow_hidden=True.'
                 )
-            self._report('hidden', f'{text}. Such segments stay targets with an empty mask; {check}', results)
-        listed = {row['id']: row['area'] for row in segments if row.get('area') is not None and row['id'] in areas}
-        wrong = [number for number, area in listed.items() if abs(area - areas[number]) >= 1]
-        if wrong:
-            found = _some(f'{number}: {listed[number]} (the PNG has {areas[number]} px)' for number in wrong)
-            text = f'{len(wrong)} of {len(listed)} areas that segments_info lists are wrong, those of the ids {found}'
-            check = (
-                'The PNG counts, except in a PanopticMetric with listed_areas=True. ADE20K panoptic is published like '
-                'this; if most files of other data are, check that JSON and PNG folder belong together'
-            )
-            self._report('areas', f'{text}. {check}', results)
+            self._report('hidden', f'{text}. Such segments are kept as targets with an empty mask; {check}', results)
+        checked = AreaCheck.of(segments, areas)
+        if checked.wrong and not is_reported('areas'):
+            self._report('areas', f'{checked.describe()}. {ADVICE}', results)
 
     def _report(self, kind: str, text: str, results: Mapping) -> None:
         self._odd_images[kind] += 1
@@ -204,7 +200,7 @@ def _require_listed(areas: Mapping[int, int], listed: set[int], results: Mapping
 
 
 def _advice(areas: Mapping[int, int], listed: set[int]) -> str:
-    """What to do about PNG files that may be of the two-channel format, as far as the ids show it."""
+    """The fix for PNG files in the two-channel format, if the ids suggest it; else ''."""
     found = set(areas) - {VOID_ID}
     if found & listed or max(found) >= 1 << 16:
         return ''

@@ -3,7 +3,6 @@ import copy
 import pytest
 import torch
 import torch.distributed.fsdp
-import torch.multiprocessing as mp
 from helpers import distributed, oracles, toy, waits
 
 from mmmaskformer.core.folding import LastConv
@@ -101,10 +100,8 @@ def test_losses_are_float32_under_autocast(dtype):
 
 
 def test_a_rank_without_targets_shares_normaliser_and_gradients():
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(distributed.train_rank, args=(distributed.free_port(), results), nprocs=2)
-        (losses, gradient), (empty_losses, empty_gradient) = results[0], results[1]
+    results = distributed.run_two(distributed.train_rank)
+    (losses, gradient), (empty_losses, empty_gradient) = results[0], results[1]
     assert gradient == empty_gradient
     assert empty_losses['loss_mask'] == 0 and empty_losses['loss_cls'] > 0
     torch.manual_seed(0)
@@ -248,10 +245,7 @@ def test_the_mean_over_ranks_is_at_least_one(monkeypatch, counts, expected):
 @pytest.mark.parametrize('part', ['pixel_decoder', 'pixel_decoder.mask_conv'])
 @pytest.mark.skipif(not hasattr(torch.distributed.fsdp, 'fully_shard'), reason='torch 2.6 brings fully_shard')
 def test_sharded_training_has_the_gradients_of_the_whole_model(part):
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(distributed.train_sharded, args=(distributed.free_port(), part, results), nprocs=2)
-        losses, gradient = results[0]
+    losses, gradient = distributed.run_two(distributed.train_sharded, part)[0]
     torch.manual_seed(0)
     model = toy.make_classifier()
     expected = toy.make_criterion()(model(toy.make_features(batch=1), all_layers=True), [toy.make_target(3, (64, 96))])

@@ -96,7 +96,7 @@ def test_extreme_logits_keep_value_and_gradient(value):
     logits = torch.full((1, 2, 2), value, requires_grad=True)
     focal, dice = matched_mask_losses(logits, target, torch.zeros(1, dtype=torch.long))
     (focal + dice).sum().backward()
-    # Two of four pixels are wrong by |value|, with weight alpha (missed) or 1 - alpha (invented).
+    # Two of four pixels are wrong by |value|, with weight alpha (missed) or 1 - alpha (false positive).
     assert focal.item() == pytest.approx(abs(value) * (0.25 if value < 0 else 0.75) / 2, rel=1e-5)
     expected = torch.zeros(2, 2)
     expected[0 if value < 0 else 1] = -0.25 / 4 if value < 0 else 0.75 / 4

@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 
 import pytest
-from helpers.fresh import ROOT, run_python
+from helpers.fresh import ROOT, run_python_before_hosts
 
 needs_triton = pytest.mark.skipif(find_spec('triton') is None, reason='torch without GPU support brings no triton')
 
@@ -28,10 +28,12 @@ try:
 except ImportError as error:
     print(error.name)
 """
-    done = run_python(code)
+    done = run_python_before_hosts(code)
     assert done.stdout == 'mmmaskformer.core.training.one_pass_triton\n', done.stderr
 
 
 def test_without_triton_the_loss_is_torch_alone():
-    done = run_python('from mmmaskformer.core.training import one_pass; print(one_pass.HAS_TRITON)', hide=['triton'])
+    done = run_python_before_hosts(
+        'from mmmaskformer.core.training import one_pass; print(one_pass.HAS_TRITON)', hide=['triton']
+    )
     assert done.stdout == 'False\n', done.stderr

@@ -63,7 +63,7 @@ def test_loss_is_the_mean_over_labelled_pixels_and_class_weights_weigh_it():
 def test_class_weights_by_name():
     criterion = PixelCrossEntropy(num_classes=K, class_weight=dict(car=3.0))
     layers, targets = make_layers()[0], semantic_targets(make_labels(), num_classes=K)
-    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is not known"):
+    with pytest.raises(ValueError, match=r"class_weight names \['car'\], but the class list is unknown"):
         criterion(layers, targets)
     criterion.name_classes(['road', 'car', 'sky', 'tree', 'sign'])
     named = criterion(layers, targets)
@@ -142,5 +142,7 @@ def test_an_unknown_loss_weight_is_refused():
 def test_cross_entropy_over_one_class_is_refused():
     """It is 0 whatever the logits are."""
     targets = semantic_targets(torch.zeros(1, 32, 48, dtype=torch.long), num_classes=1)
-    with pytest.raises(ValueError, match='num_classes=1: the softmax cross-entropy over one class is 0 .* Fix: num_'):
+    with pytest.raises(
+        ValueError, match='num_classes=1: the softmax cross-entropy over one class is always 0.* Fix: num_'
+    ):
         PixelCrossEntropy(num_classes=1)([Plain(torch.zeros(1, 1, 8, 12))], targets)

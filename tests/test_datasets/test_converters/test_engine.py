@@ -80,7 +80,7 @@ def test_second_run_needs_no_files_of_the_publishers(tmp_path):
     tree.source.rename(tmp_path / 'gone')
     assert prepare_part(tree, RECIPES['cocostuff10k']).kept
     next(tree.root.rglob('*_labelTrainIds.png')).unlink()
-    with pytest.raises(ValueError, match=r'1 of 6 files that it lists are missing .*--overwrite'):
+    with pytest.raises(ValueError, match=r'1 of its 6 files are missing .*--overwrite'):
         prepare_part(tree, RECIPES['cocostuff10k'])
 
 
@@ -106,8 +106,8 @@ def test_deleted_files_are_missed_later(tmp_path, monkeypatch, capsys, name, fol
     prepare_part(tree, RECIPES[name])
     shutil.rmtree(tree.root / folder)
     assert cli.main(['data', 'check', name, '--root', str(tree.root)]) == 2
-    assert f'found no folder {tree.root / folder}' in capsys.readouterr().err
-    with pytest.raises(FileNotFoundError, match='found no folder'):
+    assert f'the folder {tree.root / folder} does not exist' in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match='the folder .* does not exist'):
         prepare_part(tree, RECIPES[name]._replace(images={split: len(row) for split, row in tree.truth.items()}))
 
 
@@ -135,7 +135,7 @@ def test_files_of_other_tools_are_kept_if_they_are_the_same(tree):
     write_map(mine, np.zeros(SIZE))
     (tree.root / 'cityscapes.prepared.json').unlink()
     before = visible(tree.root)
-    with pytest.raises(ValueError, match=r'aachen.*_labelTrainIds\.png: this file is there already and differs'):
+    with pytest.raises(ValueError, match=r'aachen.*_labelTrainIds\.png: this file exists and differs'):
         prepare_part(tree, recipe)
     assert visible(tree.root) == before
     prepare_part(tree, recipe, overwrite=True)
@@ -219,17 +219,83 @@ def test_ctrl_c_on_the_command_line(tree, monkeypatch, capsys):
     monkeypatch.setitem(RECIPES, 'cityscapes_panoptic', CITY._replace(convert=Stopping(CITY.convert, after=4)))
     arguments = ['data', 'prepare', 'cityscapes_panoptic', '--root', str(tree.root), '--partial', '--workers', '1']
     assert cli.main(arguments) == 130
-    assert 'the same command goes on from here' in capsys.readouterr().err
+    assert 'the same command resumes from here' in capsys.readouterr().err
 
 
 def test_two_preparations_at_once(tree):
     lock = tree.root / '.cityscapes_panoptic.preparing/lock'
     lock.parent.mkdir()
     lock.write_text(f'{os.getppid()} {staging.socket.gethostname()}')
-    with pytest.raises(ValueError, match=rf'lock: another preparation is at work here .*{os.getppid()}'):
+    with pytest.raises(ValueError, match=rf'lock: another preparation is running here .*{os.getppid()}'):
         prepare_part(tree)
     lock.write_text(f'4194304 {staging.socket.gethostname()}')  # killed
     prepare_part(tree)
+
+
+def test_a_lock_has_its_owner_from_the_start(tree, monkeypatch):
+    """An empty lock would look like that of a killed process to another one."""
+    seen = []
+    link = staging.os.link
+
+    def look(source, target):
+        seen.append((Path(source).read_text(), Path(target).exists()))
+        link(source, target)
+
+    monkeypatch.setattr(staging.os, 'link', look)
+    folder = staging.Staging(tree.root, 'a', 1)
+    with folder.locked():
+        assert seen == [(f'{staging.os.getpid()} {staging.socket.gethostname()}', False)]
+        assert [path.name for path in folder.folder.iterdir()] == ['lock']
+    assert not list(folder.folder.iterdir())
+
+
+def test_a_lock_that_another_process_has_taken_over(tree, monkeypatch):
+    """Between reading the lock of a killed process and removing it."""
+    folder = staging.Staging(tree.root, 'a', 1)
+    folder.folder.mkdir()
+    lock = folder.folder / 'lock'
+    lock.write_text(f'4194304 {staging.socket.gethostname()}')
+    mine = f'{staging.os.getppid()} {staging.socket.gethostname()}'
+    rename = staging.os.rename
+
+    def be_late(source, target):
+        lock.write_text(mine)
+        rename(source, target)
+
+    monkeypatch.setattr(staging.os, 'rename', be_late)
+    with pytest.raises(ValueError, match='another preparation is running'), folder.locked():
+        pass
+    assert lock.read_text() == mine
+
+
+def test_a_disk_without_hard_links(tree, monkeypatch):
+    def refuse(source, target):
+        raise OSError(95, 'Operation not supported')
+
+    monkeypatch.setattr(staging.os, 'link', refuse)
+    folder = staging.Staging(tree.root, 'a', 1)
+    with folder.locked():
+        (folder.folder / 'lock').write_text(f'{staging.os.getppid()} {staging.socket.gethostname()}')
+        with pytest.raises(ValueError, match='another preparation is running'), folder.locked():
+            pass
+
+
+def test_what_another_process_finished_meanwhile_is_kept(tree, monkeypatch):
+    """Both looked before one had begun."""
+    recipe, done = CITY, []
+    sample = engine._try_sample
+
+    def meanwhile(*arguments):
+        sample(*arguments)
+        if not done:
+            done.append(None)
+            done[0] = prepare_part(tree)
+
+    monkeypatch.setattr(engine, '_try_sample', meanwhile)
+    counting = Stopping(recipe.convert, after=-1)
+    second = prepare_part(tree, recipe._replace(convert=counting))
+    assert second.kept and second.record == done[0].record and len(counting.names) == 3  # of the sample
+    assert not (tree.root / '.cityscapes_panoptic.preparing').exists()
 
 
 def test_unfinished_work_of_another_release_is_not_used(tree, finished, monkeypatch):

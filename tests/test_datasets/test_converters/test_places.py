@@ -71,7 +71,7 @@ def test_folder_that_takes_no_files_is_named_before_the_work(tmp_path, monkeypat
     closed = tree.root / 'gtFine/train/bochum'
     monkeypatch.setattr(engine.os, 'access', lambda path, mode: Path(path) != closed)
     before = visible(tree.root)
-    with pytest.raises(ValueError, match=r'gtFine/train/bochum cannot be written to, .*Fix: make it writable'):
+    with pytest.raises(ValueError, match=r'gtFine/train/bochum is not writable, .*Fix: make it writable'):
         prepare_part(tree, recipe)
     assert visible(tree.root) == before
     monkeypatch.undo()

@@ -129,7 +129,7 @@ def test_check_prints_the_report(tree, capsys):
     printed = capsys.readouterr().out
     assert f'complete in {tree.root}' in printed and check_prepared(tree.name, tree.root) in printed
     first, number = next(iter(RECIPES[tree.name].images.items()))
-    found = f'{first} has {len(tree.truth[first])} images, {number:,} were published.'
+    found = f'{first} has {len(tree.truth[first])} images, published were {number:,}.'
     assert f'Not the published number: {found}' in printed
 
 
@@ -201,7 +201,7 @@ def test_folder_of_prepared_data(trees, tmp_path, capsys):
         ([root, '--root', 'a'], 'root: found a with the folder'),
         (
             ['ade20k', '--cfg-options', 'a=1'],
-            "cfg_options: found {'a': 1} with 'ade20k', expected none without a config",
+            "cfg_options: found {'a': 1}, but 'ade20k' is not a config; expected none",
         ),
     ):
         assert cli.main(['data', 'check', *arguments]) == 2

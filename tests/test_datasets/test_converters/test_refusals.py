@@ -93,9 +93,9 @@ def instances_instead(root: Path) -> None:
 
 # data set, what is wrong with the files of its publishers, and what the message says
 DEFECTS = [
-    ('ade20k', lambda root: (root / 'index_ade20k.mat').touch(), 'holds the full ADE20K .* prepare ade20k_full'),
+    ('ade20k', lambda root: (root / 'index_ade20k.mat').touch(), 'contains the full ADE20K .* prepare ade20k_full'),
     ('ade20k', lambda root: shutil.rmtree(root / 'annotations'),
-     r'found no folder .*annotations/training, .*download ADE'),
+     r'annotations/training does not exist\. .*download ADE'),
     ('ade20k', lambda root: first(root / 'annotations/training', '*.png').unlink(),
      r'1 of the 2 files \*\.jpg in .*images/training have no \*\.png in .*annotations/training: ADE_train_00000001'),
     ('ade20k', lambda root: set_pixel(first(root / 'annotations', '*.png'), 151),
@@ -105,13 +105,13 @@ DEFECTS = [
      r'48 x 72 pixels .*ADE_train_00000001\.jpg has 40 x 40'),
     ('ade20k', lambda root: first(root / 'images', '*.jpg').write_bytes(b'<html>'), r'6 bytes that are not an image'),
     ('ade20k_panoptic', without_instances,
-     r'no folder .*annotations_instance/training, .*but not unpacked: .*annotations_instance\.tar\. Fix: download'),
+     r'annotations_instance/training does not exist\. Found, but not unpacked: .*_instance\.tar\. Fix: download'),
     ('ade20k_panoptic', lambda root: set_pixel(first(root / 'annotations_instance', '*.png'), (101, 9, 0)),
      r'found the ids 101 \(1 px\), expected categories 0 \(none\) to 100'),
     ('ade20k_panoptic', two_categories, r'pixels of instance 3 \(green\) have the categories \[4, 5\]'),
     ('ade20k_full', lambda source: (source / 'index_ade20k.pkl').rename(source / 'index_ade20k.mat'),
-     r'index_ade20k\.mat but no index_ade20k\.pkl, as the release of 2016 .*ADE20K_2021_17_01'),
-    ('ade20k_full', other_release_of_full, r'of the 847 classes, 0 have the id .*number the classes differently'),
+     r'index_ade20k\.mat but no index_ade20k\.pkl, like the release of 2016.*ADE20K_2021_17_01'),
+    ('ade20k_full', other_release_of_full, r'0 of the 847 classes have the same id .*number the classes differently'),
     ('ade20k_full', lambda source: first(source, '*_seg.png').unlink(),
      r'1 of 6 files that .*index_ade20k\.pkl lists are missing: .*ADE_train_00000001_seg\.png'),
     ('ade20k_full', lambda source: cut(source / 'index_ade20k.pkl'), r'not a complete pickle .*unpack the archive'),
@@ -119,9 +119,10 @@ DEFECTS = [
      r"found list, expected the lists 'folder', 'filename' and 'objectnames'"),
     ('ade20k_full', lambda source: cut(first(source, '*.jpg')), r'ADE_train_00000001\.jpg: .*not a complete image'),
     ('cocostuff10k', lambda source: shutil.copy(source / 'imageLists/all.txt', source / 'imageLists/train.txt'),
-     r'1 images are listed in train and test: COCO_train2014_000000000079\. Expected each in one of them'),
-    ('cocostuff10k', stuff_164k, 'holds COCO-Stuff 164k .*expected the 10k images'),
-    ('cocostuff10k', lambda source: (source / 'imageLists/test.txt').unlink(), r'found no file .*imageLists/test\.txt'),
+     r'1 images are listed in train and test: COCO_train2014_000000000079\. Expected each in one split'),
+    ('cocostuff10k', stuff_164k, 'contains COCO-Stuff 164k .*expected the 10k images'),
+    ('cocostuff10k', lambda source: (source / 'imageLists/test.txt').unlink(),
+     r'the file .*imageLists/test\.txt does not exist'),
     ('cocostuff10k', lambda source: first(source, '*.mat').unlink(),
      r'1 of 6 files that .*imageLists lists are missing'),
     ('cocostuff10k', lambda source: set_matlab(source, 12),
@@ -134,25 +135,25 @@ DEFECTS = [
      r'1 of the 2 files \*_leftImg8bit\.png .* have no \*_gtFine_labelIds\.png .*: aachen/aachen_000000_000019'),
     ('cityscapes', lambda root: set_pixel(first(root, '*_labelIds.png'), 34),
      r'found the ids 34 \(1 px\), expected 0 to 33'),
-    ('cityscapes', lambda root: shutil.rmtree(root / 'gtFine/val'), r'found no folder .*gtFine/val'),
+    ('cityscapes', lambda root: shutil.rmtree(root / 'gtFine/val'), r'the folder .*gtFine/val does not exist'),
     ('cityscapes_panoptic', lambda root: set_pixel(first(root, '*_instanceIds.png'), 40001, np.uint16),
      r'found the ids 40 \(1 px\), expected 0 to 33, or such an id \* 1000'),
     ('cityscapes_panoptic', lambda root: (root / 'gtFine/cityscapes_panoptic_val.json').write_text('{}'),
-     r'cityscapes_panoptic_val\.json is there, .*--overwrite'),
-    ('mapillary', release_2, r'holds release 2\.0 .*expected 1\.2: .*move what is in .*\{training,validation\}/v1\.2'),
+     r'cityscapes_panoptic_val\.json exists, .*--overwrite'),
+    ('mapillary', release_2, r'contains release 2\.0 .*expected 1\.2.*the content of .*\{training,validation\}/v1\.2'),
     ('mapillary', lambda root: set_json(root / 'config.json', more_labels),
-     r"config\.json: lists 67 labels; the first that differs is 'Ambiguous Barrier', expected 'Curb'"),
-    ('mapillary', lambda root: (root / 'config.json').unlink(), r'found no file .*config\.json'),
+     r"config\.json: lists 67 labels; the first difference is 'Ambiguous Barrier', expected 'Curb'"),
+    ('mapillary', lambda root: (root / 'config.json').unlink(), r'the file .*config\.json does not exist'),
     ('mapillary', lambda root: write_map(first(root / 'training/labels', '*.png'), np.full(SIZE, 66)),
      r'found the ids 66 \(3456 px\), expected 0 to 65, the labels of release 1\.2'),
     ('mapillary_panoptic', lambda root: (root / 'training/panoptic/panoptic_2018.json').unlink(),
-     r'found no file .*training/panoptic/panoptic_2018\.json'),
+     r'the file .*training/panoptic/panoptic_2018\.json does not exist'),
     ('mapillary_panoptic', other_segment, r'segment ids \[197121\], which the JSON file does not list'),
     ('coco_panoptic', second_zip, r'panoptic_train2017\.zip is damaged .*download train2017\.zip'),
     ('coco_panoptic', lambda root: first(root / 'train2017', '*.jpg').unlink(),
-     r'1 of 4 files that .*panoptic_train2017\.json lists are missing: .*000000000009\.jpg'),
+     r'1 of 4 files in .*panoptic_train2017\.json are missing: .*000000000009\.jpg'),
     ('coco_panoptic', lambda root: shutil.rmtree(root / 'annotations/panoptic_val2017'),
-     r'found no folder .*annotations/panoptic_val2017'),
+     r'the folder .*annotations/panoptic_val2017 does not exist'),
     ('coco_panoptic', instances_instead, "no 'segments_info'"),
 ]  # fmt: skip
 
@@ -230,17 +231,19 @@ def test_folders_above_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, 'Permission denied')
 
     monkeypatch.setattr(Path, 'iterdir', refuse)
-    with pytest.raises(FileNotFoundError, match='found no folder .*images/training, expected it. Fix: download'):
+    with pytest.raises(FileNotFoundError, match='the folder .*images/training does not exist. Fix: download'):
         prepare(RECIPES['ade20k'], tmp_path / 'data', workers=1)
 
 
 def test_unknown_names_and_numbers(capsys):
     assert cli.main(['data', 'prepare', 'ade']) == 2
-    assert "data set 'ade': not known. Expected one of ade20k, " in capsys.readouterr().err
+    assert "data set 'ade': unknown. Expected one of ade20k, " in capsys.readouterr().err
     assert cli.main(['data', 'prepare', 'ade20k', '--workers', '0']) == 2
     assert 'workers: found 0, expected at least 1' in capsys.readouterr().err
     assert cli.main(['data', 'prepare', 'ade20k', '--source', 'a']) == 2
-    assert 'source: found a, but ADE20K, 150 classes stays where it is unpacked' in capsys.readouterr().err
+    assert (
+        'source: found a, but ADE20K, 150 classes is prepared in the folder in which it is' in capsys.readouterr().err
+    )
 
 
 class Runs:
@@ -255,3 +258,19 @@ def test_pickles_do_not_run_code(tmp_path, monkeypatch):
     read = read_plain_pickle(Path('a.pkl'))
     assert read['names'].tolist() == ['a', 'b'] and (read['table'] == np.eye(2)).all()
     assert not Path('ran').exists() and type(read['harm']).__name__ == '_Unknown'
+
+
+@pytest.mark.parametrize('name', [name for name in BUILDERS if name != 'ade20k_full'])
+def test_truncated_images(tmp_path, name):
+    """The last file of a partly unpacked archive; its header can still be read."""
+    tree = BUILDERS[name](tmp_path)
+    folder = {'cityscapes': 'leftImg8bit/train', 'cityscapes_panoptic': 'leftImg8bit/train', 'coco_panoptic': 'val2017'}
+    image = first((tree.source or tree.root) / folder.get(name, ''), '*.png' if 'cityscapes' in name else '*.jpg')
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) * 9 // 10])
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match=rf'{image.name}: truncated after \d+ bytes.*not fully unpacked'):
+        prepare(RECIPES[name], tree.root, tree.source, workers=1, partial_set=True)
+    assert files_of(tmp_path) == before
+    image.write_bytes(whole + bytes(200))  # some tools write behind the end
+    prepare(RECIPES[name], tree.root, tree.source, workers=1, partial_set=True)

@@ -1,9 +1,9 @@
-"""Semantic label maps in bounded memory: the class scores (K, H, W) are never made.
+"""Semantic label maps in bounded memory: the class scores (K, H, W) are never stored.
 
-Tile by tile, the lowest and highest mask logits that a tile sees bound each class's score there. In most tiles one
-class's lower bound is above the upper bounds of all others: the label is known. The other tiles are cut into smaller
-ones, and what stays open at the end is computed pixel by pixel, among the classes that the bounds leave. The labels
-are those of the plain computation; only where two scores agree to rounding may the order of additions decide.
+In each tile, the lowest and highest mask logits bound the score of each class. In most tiles, the lower bound of one
+class is above the upper bounds of all others, so its label is certain. Other tiles are divided into smaller ones, and
+tiles that are still undecided are computed pixel by pixel, among the remaining classes. The labels equal those of the
+plain computation, except that where two scores are equal up to rounding, the order of additions may decide.
 """
 
 import operator
@@ -19,10 +19,10 @@ from mmmaskformer.core.inference.labels.views import ScoreView, score_view
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
 
 SLACK = 1e-5
-"""How far a lower bound must be above the others; more than float32 rounding moves a score."""
+"""Least distance of a lower bound above the others; larger than the float32 rounding of a score."""
 
 FAINT = 1e-3
-"""A query is faint if it adds no more than this to any class anywhere."""
+"""A query is faint if it adds at most this much to any class at any pixel."""
 
 
 @checked_inference
@@ -35,7 +35,7 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
         resize_masks_first: False for the order 'after', True for 'before', see `semantic`.
 
     Returns:
-        (H, W) int32 at the output size; where scores are equal to rounding, any of their classes.
+        (H, W) int32 at the output size; where scores are equal up to rounding, any of their classes.
 
     Raises:
         ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
@@ -45,7 +45,7 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
     return label_map([score_view(class_logits, masks, resize_masks_first=resize_masks_first)])
 
 
-@torch.compiler.disable  # how much work there is depends on the values
+@torch.compiler.disable  # the amount of work depends on the values
 @torch.no_grad()  # labels have no gradient, and buffers are overwritten
 def label_map(views: Sequence[ScoreView]) -> Tensor:
     """Class with the highest sum of scores over some views of one image.
@@ -54,7 +54,7 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
         views: at least one, all with the same classes and output size.
 
     Returns:
-        (H, W) int32; where scores are equal to rounding, any of their classes. 0 everywhere if there are no queries.
+        (H, W) int32; where scores are equal up to rounding, any of their classes. All 0 if there are no queries.
     """
     device = views[0].mask_logits.device
     height, width = views[0].rows.size, views[0].columns.size
@@ -72,7 +72,7 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
 
 
 def strong_part(view: ScoreView) -> tuple[ScoreView, Tensor]:
-    """A view without its faint queries, if these are the most; and what they add at most to each class (K,)."""
+    """A view without its faint queries, if these are the majority; and the most that they add to each class (K,)."""
     if view.class_probs is None:
         return view, view.mask_logits.new_zeros(view.num_classes)
     reach = view.mask_logits.amax((0, 1)).sigmoid()[:, None] * view.class_probs
@@ -85,7 +85,7 @@ def strong_part(view: ScoreView) -> tuple[ScoreView, Tensor]:
 
 
 def _band_height(views: Sequence[ScoreView]) -> int:
-    """Number of rows of the largest tiles whose bounds are held at a time."""
+    """Number of rows of the largest tiles whose bounds are stored at a time."""
     limit = CHUNK_ELEMENTS.get(views[0].mask_logits.device.type, CHUNK_ELEMENTS['cuda'])
     widest = max(view.mask_logits[0].numel() for view in views)
     return max(1, limit * TILE_SIZES[-1] // (TILE_SIZES[0] * widest))
@@ -104,7 +104,7 @@ def _label_band(
         labels: of the image.
         levels: the strong queries of all views, for each size of tiles.
         everything: all queries of all views, in the smallest tiles.
-        rest: (K,) what the other queries add at most to each class.
+        rest: (K,) the most that the other queries add to each class.
         tiles: (n, 2).
     """
     classes = torch.arange(len(rest), device=tiles.device)
@@ -127,7 +127,7 @@ def _label_band(
 
 
 def _divide(tiles: Tensor, parts: int) -> Tensor:
-    """Rows and columns (n, 2) of tiles to those of the tiles (n * parts ** 2, 2) that they are made of."""
+    """Rows and columns of the tiles (n * parts ** 2, 2) into which the tiles (n, 2) are divided."""
     offsets = torch.cartesian_prod(*[torch.arange(parts, device=tiles.device)] * 2)
     return (tiles[:, None] * parts + offsets).flatten(0, 1)
 
@@ -165,7 +165,7 @@ def _scores(summands: Sequence[Tiled], tiles: Tensor, classes: Tensor) -> Tensor
 
 
 def _scores_of(summand: Tiled, tiles: Tensor, classes: Tensor) -> Tensor:
-    """What one view adds to the scores, 0 in tiles that it does not see."""
+    """The contribution of one view to the scores, 0 in tiles outside of it."""
     seen = summand.sees(tiles)
     found = summand.scores(tiles[seen], classes)
     if len(found) == len(tiles):

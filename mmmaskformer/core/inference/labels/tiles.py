@@ -6,20 +6,20 @@ from torch import Tensor
 from mmmaskformer.core.inference.labels.views import Axis, ScoreView, Taps
 
 TILE_SIZES = (32, 8)
-"""Sides in output pixels of the tiles that are tried in turn; each divides the one before."""
+"""Sides of the tiles in output pixels, tried in this order; each divides the previous one."""
 
 
 class Windows:
-    """What the tiles of one axis depend on.
+    """Precomputed maps for the tiles of one axis.
 
     Args:
         axis: of a view.
-        side: of the tiles, in output pixels. There are t of them, enough for whole tiles of the largest size.
+        side: side of the tiles, in output pixels. There are t tiles, enough for complete tiles of the largest size.
 
     Attributes:
         index: (t, s) int64 positions on the network's grid.
-        before: (t, u, s) float, the part of `Axis.before` that a tile needs, as a matrix.
-        after: (t, side, u) float, the same of `Axis.after`, or None.
+        before: (t, u, s) float, the part of `Axis.before` for each tile, as a matrix.
+        after: (t, side, u) float, likewise for `Axis.after`, or None.
         weight: smallest and largest sum (t,) of the weights in `Axis.after`: 0 outside of a window.
     """
 
@@ -37,7 +37,7 @@ class Windows:
 
 
 def _matrices(taps: Taps, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs (t, s) that groups of outputs (t, r) use, and the matrices (t, r, s) from one to the other."""
+    """Inputs (t, s) of groups of outputs (t, r), and the matrices (t, r, s) that map one to the other."""
     index, weight = taps.rows(outputs)
     last = int(taps.inputs.amax())
     start = torch.where(weight > 0, index, last).amin((1, 2))
@@ -49,7 +49,7 @@ def _matrices(taps: Taps, outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Tiled:
-    """A view cut into tiles.
+    """A view divided into tiles.
 
     Args:
         view: of an image.
@@ -61,7 +61,7 @@ class Tiled:
         self.rows, self.columns = Windows(view.rows, side), Windows(view.columns, side)
 
     def mask_bounds(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """Lowest and highest value (n, Q) of each mask, as it enters the scores, in each of some tiles (n, 2)."""
+        """Lowest and highest value (n, Q) of each mask, as used in the scores, in some tiles (n, 2)."""
         rows, columns = tiles.unbind(1)
         pooled_rows, place = rows.unique(return_inverse=True)
         bounds = []
@@ -74,12 +74,12 @@ class Tiled:
         return bounds[0], bounds[1]
 
     def sees(self, tiles: Tensor) -> Tensor:
-        """Which (n,) of some tiles (n, 2) lie in the view at least in part: all but those outside of a window."""
+        """Whether (n,) tiles (n, 2) overlap the view: all except those outside of a window."""
         rows, columns = tiles.unbind(1)
         return (self.rows.weight[1][rows] > 0) & (self.columns.weight[1][columns] > 0)
 
     def num_masks(self, classes: Tensor) -> int:
-        """How many masks the scores of some classes (k,) are made of."""
+        """Number of masks that contribute to the scores of some classes (k,)."""
         return len(classes) if self.view.class_probs is None else len(self.view.class_probs)
 
     def scores(self, tiles: Tensor, classes: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Tiled:
         return self.masks(tiles) @ self.view.class_probs[:, classes]
 
     def masks(self, tiles: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Some resized masks (n, side, side, q), all Q if None, as they enter the scores, in some tiles (n, 2)."""
+        """Some resized masks (n, side, side, q), all Q if None, as used in the scores, in some tiles (n, 2)."""
         rows, columns = tiles.unbind(1)
         index = self.rows.index[rows][:, :, None], self.columns.index[columns][:, None]
         if chosen is None:
@@ -112,6 +112,6 @@ def _pool(maps: Tensor, index: Tensor, pick) -> Tensor:
 
 
 def _resample(patches: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Patches (n, s, s', Q) by their own matrices (n, r, s) and (n, r', s') to (n, r, r', Q)."""
+    """Resample patches (n, s, s', Q) with their matrices (n, r, s) and (n, r', s') to (n, r, r', Q)."""
     tall = (rows @ patches.flatten(2)).unflatten(2, patches.shape[2:])
     return columns[:, None] @ tall

@@ -14,10 +14,10 @@ from mmmaskformer.core.upsampling import interpolation_matrix
 
 
 class Taps(NamedTuple):
-    """A linear map along one axis of which every output uses few inputs.
+    """A linear map along one axis in which every output depends on few inputs.
 
     Attributes:
-        inputs: (N, t) int64, which ones each output uses.
+        inputs: (N, t) int64, indices of the inputs of each output.
         weight: (N, t) float at least 0, their weights.
     """
 
@@ -40,11 +40,11 @@ class Taps(NamedTuple):
         return Taps(inputs.flatten(1), weight.flatten(1))
 
     def rows(self, chosen: slice | Tensor) -> 'Taps':
-        """The map to some outputs only, in the order asked for."""
+        """The map to some outputs only, in the given order."""
         return Taps(self.inputs[chosen], self.weight[chosen])
 
     def applied(self, maps: Tensor, axis: int) -> Tensor:
-        """The map of all values along one axis of a tensor (..., n, ...), which becomes (..., N, ...)."""
+        """Apply the map along one axis of a tensor (..., n, ...), which becomes (..., N, ...)."""
         shape = [1] * maps.ndim
         shape[axis] = -1
         taps = zip(self.inputs.unbind(1), self.weight.unbind(1), strict=True)
@@ -52,11 +52,11 @@ class Taps(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """How the class scores of an image depend on mask logits along one axis: ``after(sigmoid(before(logits)))``.
+    """The map from mask logits to class scores along one axis: ``after(sigmoid(before(logits)))``.
 
     Attributes:
-        before: from the network's grid to where the sigmoid is taken; weights of an output sum to 1.
-        after: from there to the output; None for no change.
+        before: from the network's grid to the grid of the sigmoid; the weights of an output sum to 1.
+        after: from there to the output; None for the identity.
     """
 
     before: Taps
@@ -95,19 +95,19 @@ class ScoreView(NamedTuple):
         return self.mask_logits.shape[2] if self.class_probs is None else self.class_probs.shape[1]
 
     def activated(self, logits: Tensor) -> Tensor:
-        """What masks add to the scores before they are weighted: their probabilities; ``logits`` may be overwritten."""
+        """The contribution of masks to the scores before weighting: their probabilities; may overwrite ``logits``."""
         return logits if self.class_probs is None else logits.sigmoid_()
 
     def of_classes(self, masks: Tensor, classes: Tensor) -> Tensor:
-        """Scores (..., k) of some classes (k,) from what all masks (..., Q) add."""
+        """Scores (..., k) of some classes (k,) from the contributions of all masks (..., Q)."""
         return masks[..., classes] if self.class_probs is None else masks @ self.class_probs[:, classes]
 
 
 @torch.compiler.disable  # part of `label_map`, which cannot be compiled
 def score_view(class_logits: Tensor | None, masks: QueryMasks, *, resize_masks_first: bool = False) -> ScoreView:
-    """What `label_map` needs of one view of an image; arguments as in `semantic_labels`.
+    """The input of `label_map` for one view of an image; arguments as in `semantic_labels`.
 
-    Without class logits the masks are those of the classes, see `ScoreView`.
+    Without class logits, each mask belongs to one class, see `ScoreView`.
     """
     logits = masks.coarse_logits().permute(1, 2, 0).contiguous()
     axes = []
@@ -136,19 +136,18 @@ def window_view(
     out_size: tuple[int, int],
     padded_size: tuple[int, int] | None = None,
 ) -> ScoreView:
-    """What `label_map` needs of one window of a sliding model; its scores are weighted and added to the others'.
+    """The input of `label_map` for one sliding window; its scores are weighted and added to those of the others.
 
     Args:
         class_logits: (Q, K + 1) float, or None, see `score_view`.
         mask_logits: (Q, h, w) float, of the window.
-        rows: where the window lies in the padded input, start and stop.
-        columns: the same.
-        weights: (H,) and (W,) float: how much a window counts at a position of the padded input; at a pixel, the
-            product of the two.
+        rows: start and stop of the window in the padded input.
+        columns: likewise.
+        weights: (H,) and (W,) float, weights of a window at each position of the padded input; the weight of a pixel is
+            the product of both.
         image_size: (height, width) of the image within the padded input, at the top left.
-        out_size: (height, width) wanted.
-        padded_size: (height, width) to which the logits are up-sampled, if that is more than the window; the rest is
-            cut off.
+        out_size: (height, width) of the output.
+        padded_size: (height, width) to which the logits are up-sampled, if larger than the window; the rest is cut off.
     """
     if padded_size is None:
         padded_size = (rows.stop - rows.start, columns.stop - columns.start)
@@ -167,7 +166,7 @@ def window_view(
 
 @torch.no_grad()
 def class_scores(views: Sequence[ScoreView]) -> Tensor:
-    """The class scores whose arg-max `label_map` finds, multiplied out.
+    """The class scores whose arg-max is computed by `label_map`, multiplied out.
 
     Args:
         views: at least one, all with the same classes and output size.

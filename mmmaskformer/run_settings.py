@@ -1,0 +1,138 @@
+"""What the settings of a run may be that mmengine takes as they are, and where the parts of a run stand in its config.
+
+mmengine converts some values, fails at others without the name of the key, and takes text for True. With this module
+installed, `Runner.from_cfg` checks them before anything is built, if the config imports this package; and messages of
+our own classes name their settings as the config does: ``default_hooks.checkpoint.interval`` instead of the class.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mmengine.runner import FlexibleRunner, Runner
+
+from mmmaskformer.core import checks
+from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, Check, check_settings, one_of, whole
+
+PART = Check('a dict', lambda value: value is None or not isinstance(value, str | int | float | list | tuple))
+"""A dict or a built object."""
+LEVELS = one_of('CRITICAL', 'FATAL', 'ERROR', 'WARNING', 'WARN', 'INFO', 'DEBUG', 'NOTSET')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
+PARTS = ('model', *LOADERS, *EVALUATORS, 'default_hooks', 'custom_hooks', 'optim_wrapper', 'visualizer',
+         'log_processor', 'tta_model')  # fmt: skip
+"""Keys below which the parts of a run are described; other keys of a config are variables of its author."""
+
+SETTINGS: dict[str, dict[str, Check]] = {
+    '': {
+        **dict.fromkeys(('model', *LOADERS, 'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'visualizer'), PART),
+        **dict.fromkeys(('default_hooks', 'randomness', 'env_cfg', 'log_processor', 'auto_scale_lr'), PART),
+        'work_dir': PATH.or_none(),
+        'load_from': PATH.or_none(),
+        'resume': BOOLEAN,
+        'log_level': LEVELS | whole(0),
+        'default_scope': TEXT.or_none(),
+        'custom_hooks': Check('a list of dicts', lambda value: value is None or isinstance(value, list | tuple)),
+    },
+    'train_cfg': {
+        **dict.fromkeys(('max_iters', 'max_epochs', 'val_interval'), whole(1)),
+        'val_begin': whole(0),
+        'by_epoch': BOOLEAN,
+    },
+    'randomness': {'seed': whole(0, 2**32 - 1).or_none(), 'deterministic': BOOLEAN, 'diff_rank_seed': BOOLEAN},
+    'env_cfg': {'cudnn_benchmark': BOOLEAN, 'mp_cfg': MAPPING, 'dist_cfg': MAPPING},
+    'auto_scale_lr': {'enable': BOOLEAN, 'base_batch_size': whole(1)},
+    **dict.fromkeys(
+        LOADERS,
+        {
+            'batch_size': whole(1),
+            'num_workers': whole(0),
+            'dataset': PART,
+            'prefetch_factor': whole(1).or_none(),
+            'num_batch_per_epoch': whole(1).or_none(),
+            **dict.fromkeys(('persistent_workers', 'pin_memory', 'drop_last'), BOOLEAN),
+        },
+    ),
+    'default_hooks.logger': {'interval': whole(1)},
+}
+"""By the key of a dict in the config, '' for the config itself."""
+
+_config: list[Mapping] = []
+"""The config of the last run of this process that imports this package."""
+
+
+def install() -> None:
+    """Let mmengine's runners check their config. Safe to call again."""
+    for runner in (Runner, FlexibleRunner):
+        build = runner.__dict__['from_cfg'].__func__
+        if not hasattr(build, 'checks_settings'):
+            runner.from_cfg = classmethod(_checking(build))
+    if locate not in checks.locators:
+        checks.locators.append(locate)
+
+
+def _checking(build: Callable) -> Callable:
+    @functools.wraps(build)
+    def from_cfg(cls, cfg):
+        _config.clear()
+        if imports_this_package(cfg):
+            check_run(cfg)
+            _config.append(cfg)
+        return build(cls, cfg)
+
+    from_cfg.checks_settings = True  # type: ignore[attr-defined]
+    return from_cfg
+
+
+def imports_this_package(cfg: Mapping) -> bool:
+    """Whether a config names this package among its imports, as every config of ours does."""
+    return 'mmmaskformer' in str((cfg.get('custom_imports') or {}).get('imports', ''))
+
+
+def check_run(cfg: Mapping) -> None:
+    """Check the settings that mmengine takes as they are.
+
+    Args:
+        cfg: the whole config.
+
+    Raises:
+        ValueError: naming the first key with a wrong value as it stands in the config.
+    """
+    for path, settings in SETTINGS.items():
+        part: Any = getattr(cfg, '_cfg_dict', cfg)  # mmengine's Config is no Mapping
+        for key in filter(None, path.split('.')):
+            part = part.get(key) if isinstance(part, Mapping) else None
+        if isinstance(part, Mapping):
+            check_settings(path, part, settings)
+
+
+def locate(cls: type, key: str, value: Any) -> str | None:
+    """Where the config of the run describes a part.
+
+    Args:
+        cls: class of the part.
+        key: one of its settings.
+        value: of the setting, as it was found there.
+
+    Returns:
+        Key of the dict, such as 'train_dataloader.dataset'; None if there is no such dict.
+    """
+    for cfg in _config:
+        for path, part in _dicts({name: cfg[name] for name in PARTS if cfg.get(name) is not None}):
+            type_name = part.get('type')
+            named = type_name if isinstance(type_name, type) else str(type_name).rpartition('.')[2]
+            if named in (cls, cls.__name__) and key in part and repr(part[key]) == repr(value):
+                return path
+    return None
+
+
+def _dicts(node: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
+    """Every dict below a part of a config, with its key."""
+    if isinstance(node, Mapping):
+        if path:
+            yield path, node
+        for key, value in node.items():
+            yield from _dicts(value, f'{path}.{key}' if path else str(key))
+    elif isinstance(node, list | tuple):
+        for number, value in enumerate(node):
+            yield from _dicts(value, f'{path}.{number}')

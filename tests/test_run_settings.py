@@ -1,0 +1,115 @@
+"""Settings of a run that mmengine takes as they are, through the hosts' own training scripts and in this process."""
+
+import pytest
+from helpers import runs
+from helpers.host_tools import script
+from helpers.in_turn import run_in_turn
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmmaskformer.core import checks
+from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.run_settings import check_run, imports_this_package, locate
+
+
+@pytest.fixture(scope='module')
+def configs(tmp_path_factory):
+    root = tmp_path_factory.mktemp('settings')
+    write_scenes(root / 'scenes', 2, 2)
+    return {
+        host: runs.write_config(root / f'{host}.py', root / 'scenes', panoptic=host == 'mmdet', iters=2)
+        for host in ('mmseg', 'mmdet')
+    }
+
+
+@pytest.mark.parametrize('option, value, message', [
+    ('train_cfg.max_iters', 'a', "train_cfg.max_iters: found 'a', expected a whole number of at least 1"),
+    ('train_cfg.max_iters', 2.5, 'train_cfg.max_iters: found 2.5'),
+    ('train_cfg.val_begin', -3, 'train_cfg.val_begin: found -3, expected a whole number of at least 0'),
+    ('randomness.seed', 'a', "randomness.seed: found 'a', expected a whole number in .0, 4294967295. or None"),
+    ('randomness.seed', -1, 'randomness.seed: found -1'),
+    ('log_level', 'LOUD', "log_level: found 'LOUD', expected 'CRITICAL' or"),
+    ('load_from', 5, 'load_from: found 5, expected a path or None'),
+    ('resume', 'maybe', "resume: found 'maybe', expected True or False"),
+    ('train_dataloader', 'x', "train_dataloader: found 'x', expected a dict"),
+    ('train_dataloader.batch_size', 0, 'train_dataloader.batch_size: found 0'),
+    ('val_dataloader.num_workers', -1, 'val_dataloader.num_workers: found -1'),
+    ('test_dataloader.persistent_workers', 'no', "test_dataloader.persistent_workers: found 'no'"),
+    ('env_cfg.dist_cfg', 'x', "env_cfg.dist_cfg: found 'x', expected a dict"),
+    ('custom_hooks', 'x', "custom_hooks: found 'x', expected a list of dicts"),
+    ('auto_scale_lr.base_batch_size', 0, 'auto_scale_lr.base_batch_size: found 0'),
+    ('default_hooks.logger.interval', 'a', "default_hooks.logger.interval: found 'a'"),
+])  # fmt: skip
+def test_values_are_named_before_anything_is_built(configs, option, value, message):
+    cfg = Config.fromfile(configs['mmseg'])
+    cfg.merge_from_dict({option: value})
+    with pytest.raises(ValueError, match=f'^{message}'):
+        Runner.from_cfg(cfg)
+
+
+def test_shipped_configs_are_right_and_those_of_others_are_not_looked_at(configs):
+    for config in configs.values():
+        check_run(Config.fromfile(config))
+    for config in sorted((runs.ROOT / 'configs').glob('*/*_*.py'))[::6]:
+        cfg = Config.fromfile(config)
+        assert imports_this_package(cfg)
+        check_run(cfg)
+    for imports in ({}, {'custom_imports': None}, {'custom_imports': dict(imports=['mine'])}):
+        assert not imports_this_package(imports)
+
+
+def test_parts_are_found_below_the_keys_of_a_run(monkeypatch):
+    class Hook:
+        pass
+
+    cfg = Config(dict(
+        variable=dict(type='my.Hook', interval=0), model=dict(type='Net', parts=[dict(type=Hook, size=float('nan'))]),
+        default_hooks=dict(checkpoint=dict(type='my.Hook', interval=0)), custom_hooks=[dict(type='Other', interval=0)],
+    ))  # fmt: skip
+    monkeypatch.setattr('mmmaskformer.run_settings._config', [cfg])
+    assert locate in checks.locators
+    assert locate(Hook, 'interval', 0) == 'default_hooks.checkpoint'
+    assert locate(Hook, 'size', float('nan')) == 'model.parts.0'
+    assert locate(Hook, 'interval', 1) is None and locate(Config, 'interval', 0) is None
+
+
+SCRIPTS = {
+    'mmseg': {
+        'default_hooks.checkpoint.interval=0': 'ValueError: default_hooks.checkpoint.interval: found 0, expected',
+        'train_dataloader.sampler.shuffle=yes': "ValueError: train_dataloader.sampler.shuffle: found 'yes', expected",
+        'train_dataloader.dataset.data_root=5': 'ValueError: train_dataloader.dataset.data_root: found 5, expected',
+        'model.data_preprocessor.std=0': 'ValueError: model.data_preprocessor.std: found 0, expected',
+        'model.decode_head.num_query=3': (
+            "TypeError: model.decode_head: MaskFormerHead does not take the key 'num_query'. Did you mean 'num_queries'"
+        ),
+        'model.decode_head.criterion.loss_weights.mask=-1': (
+            'ValueError: model.decode_head.criterion.loss_weights.mask: found -1, expected a number of at least 0'
+        ),
+        'model.decode_head.criterion.loss_weights.msk=1': (
+            "ValueError: model.decode_head.criterion.loss_weights has a weight for 'msk'; expected"
+        ),
+        'optim_wrapper.clip_grad.max_norm=-1': 'ValueError: optim_wrapper.clip_grad.max_norm: found -1, expected',
+    },
+    'mmdet': {
+        'val_evaluator.clasw=3': (
+            "TypeError: val_evaluator: PanopticMetric does not take the key 'clasw'. Did you mean 'classwise'"
+        ),
+        'train_dataloader.dataset.filter_cfg.min_size=a': (
+            "ValueError: ScenesPanopticDataset.filter_cfg.min_size: found 'a', expected a number of at least 0"
+        ),
+        'model.panoptic_head.pixel_decoder=None': 'TypeError: model.panoptic_head.pixel_decoder must be a dict with',
+        'optim_wrapper.optimizer.betas=x': "ValueError: optim_wrapper.optimizer.betas: found 'x', expected a list of 2",
+        'optim_wrapper.clip_grad.maxnorm=1': (
+            "TypeError: optim_wrapper.clip_grad does not take the key 'maxnorm'. Did you mean 'max_norm'"
+        ),
+        'randomness.seed=a': "ValueError: randomness.seed: found 'a', expected a whole number",
+    },
+}
+
+
+@pytest.mark.parametrize('host', list(SCRIPTS))
+def test_the_last_line_of_a_hosts_script_names_the_key_as_it_was_written(configs, host):
+    start = [script(host, 'train.py'), configs[host], '--work-dir', 'out', '--cfg-options']
+    ended = run_in_turn(*([*start, option] for option in SCRIPTS[host]), cwd=configs[host].parent)
+    for (option, message), found in zip(SCRIPTS[host].items(), ended, strict=True):
+        assert found.error.startswith(message), (option, found.error)
