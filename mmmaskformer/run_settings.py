@@ -1,8 +1,8 @@
-"""What the settings of a run may be that mmengine takes as they are, and where the parts of a run stand in its config.
+"""Valid values of the run settings that mmengine does not check, and the location of the parts of a run in its config.
 
-mmengine converts some values, fails at others without the name of the key, and takes text for True. With this module
-installed, `Runner.from_cfg` checks them before anything is built, if the config imports this package; and messages of
-our own classes name their settings as the config does: ``default_hooks.checkpoint.interval`` instead of the class.
+mmengine converts some values, fails at others without the name of the key, and reads text as True. With this module
+installed, `Runner.from_cfg` checks the settings before anything is built, if the config imports this package. Messages
+of our own classes then name settings by their config key, such as ``default_hooks.checkpoint.interval``.
 """
 
 import functools
@@ -21,7 +21,7 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 PARTS = ('model', *LOADERS, *EVALUATORS, 'default_hooks', 'custom_hooks', 'optim_wrapper', 'visualizer',
          'log_processor', 'tta_model')  # fmt: skip
-"""Keys below which the parts of a run are described; other keys of a config are variables of its author."""
+"""Keys of the parts of a run; other keys of a config are user variables."""
 
 SETTINGS: dict[str, dict[str, Check]] = {
     '': {
@@ -62,7 +62,7 @@ _config: list[Mapping] = []
 
 
 def install() -> None:
-    """Let mmengine's runners check their config. Safe to call again."""
+    """Make mmengine's runners check their config. Calling it again has no effect."""
     for runner in (Runner, FlexibleRunner):
         build = runner.__dict__['from_cfg'].__func__
         if not hasattr(build, 'checks_settings'):
@@ -85,18 +85,18 @@ def _checking(build: Callable) -> Callable:
 
 
 def imports_this_package(cfg: Mapping) -> bool:
-    """Whether a config names this package among its imports, as every config of ours does."""
+    """Whether a config imports this package, as every shipped config does."""
     return 'mmmaskformer' in str((cfg.get('custom_imports') or {}).get('imports', ''))
 
 
 def check_run(cfg: Mapping) -> None:
-    """Check the settings that mmengine takes as they are.
+    """Check the settings that mmengine does not check.
 
     Args:
-        cfg: the whole config.
+        cfg: the complete config.
 
     Raises:
-        ValueError: naming the first key with a wrong value as it stands in the config.
+        ValueError: if a value is invalid; the message names the first such key of the config.
     """
     for path, settings in SETTINGS.items():
         part: Any = getattr(cfg, '_cfg_dict', cfg)  # mmengine's Config is no Mapping
@@ -107,12 +107,12 @@ def check_run(cfg: Mapping) -> None:
 
 
 def locate(cls: type, key: str, value: Any) -> str | None:
-    """Where the config of the run describes a part.
+    """The location of a part in the config of the run.
 
     Args:
         cls: class of the part.
         key: one of its settings.
-        value: of the setting, as it was found there.
+        value: value of the setting in the config.
 
     Returns:
         Key of the dict, such as 'train_dataloader.dataset'; None if there is no such dict.

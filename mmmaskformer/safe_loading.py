@@ -105,7 +105,8 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
     if TorchVersion(torch.__version__) < compat.FIRST_CHECKING_TORCH:
         mode = dict(weights_only=False, pickle_module=RESTRICTED_PICKLE)
     try:
-        return load(file, map_location, **mode)
+        with _bounded_tensors():
+            return load(file, map_location, **mode)
     except (OSError, MemoryError):
         raise
     except pickle.UnpicklingError as error:
@@ -119,6 +120,34 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
             f'checkpoint {name}: it cannot be read ({type(error).__name__}: {_first_lines(error)}). Fix: the file is '
             'damaged, cut off or not a checkpoint of torch; copy it again or take an earlier one.'
         ) from error
+
+
+@contextlib.contextmanager
+def _bounded_tensors():
+    """Inside, a tensor that a file makes larger than what it stores is refused; torch would ask for the memory."""
+    name, allowed = 'torch._utils._rebuild_tensor', _get_allowed_globals()
+    with _patching:
+        original = torch._utils._rebuild_tensor
+
+        def rebuild(storage, offset, size, stride):
+            end = offset + 1 + sum((extent - 1) * step for extent, step in zip(size, stride, strict=False))
+            stored = getattr(storage, '_untyped_storage', storage).nbytes() // storage.dtype.itemsize
+            if 0 not in size and end > stored:
+                raise pickle.UnpicklingError(
+                    f'it holds a tensor of shape {tuple(size)}, for which {end} values are needed, and stores {stored}'
+                )
+            return original(storage, offset, size, stride)
+
+        listed = allowed.get(name)
+        torch._utils._rebuild_tensor = rebuild
+        if listed is not None:
+            allowed[name] = rebuild
+        try:
+            yield
+        finally:
+            torch._utils._rebuild_tensor = original
+            if listed is not None:
+                allowed[name] = listed
 
 
 def read_folder(folder: str | Path) -> dict:
@@ -147,7 +176,13 @@ def read_folder(folder: str | Path) -> dict:
     weights: dict = {}
     for file in readers.weight_files(folder):
         content = read_safely(file, 'cpu', name=str(file))
-        weights |= readers.tensors_of(content.get('state_dict', content))
+        state = content.get('state_dict', content) if isinstance(content, dict) else None
+        if not isinstance(state, dict):
+            raise ValueError(
+                f'checkpoint {file}: it holds a {type(content).__name__}, expected a dict of weights. Fix: download it '
+                'again'
+            )
+        weights |= readers.tensors_of(state)
     return {'state_dict': weights, 'meta': {'dataset_meta': {'classes': settings['classes']}, 'settings': settings}}
 
 

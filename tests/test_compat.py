@@ -58,7 +58,7 @@ class TestStandIn:
         with pytest.raises(RuntimeError, match=r"'deform_conv_forward'.*no compiled ops.*mim install"):
             op(torch.zeros(1), 3, stride=2)
 
-    def test_mmengine_still_sees_lite(self, lite):
+    def test_mmengine_still_finds_mmcv_lite(self, lite):
         compat.install_op_stand_in()
         assert not mmcv_full_available()
 
@@ -73,7 +73,7 @@ class TestStandIn:
         assert sys.modules['mmcv._ext'] is first
 
 
-def test_stand_in_leaves_a_real_module_alone(no_ops_module, monkeypatch):
+def test_the_replacement_keeps_a_real_module(no_ops_module, monkeypatch):
     monkeypatch.setattr(sys, 'meta_path', [FindsOps, *sys.meta_path])
     assert not compat.install_op_stand_in()
     assert 'mmcv._ext' not in sys.modules
@@ -95,7 +95,7 @@ def test_supported_versions_pass(version):
     compat.require_versions((3, 10, 0), version)
 
 
-def test_without_mmcv_the_message_says_what_to_install():
+def test_the_message_without_mmcv_says_what_to_install():
     done = run_python_before_hosts('import mmmaskformer.registry', hide=('mmcv',))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
@@ -268,7 +268,7 @@ def test_the_methods_of_a_buffer_cannot_be_called_by_a_file(tmp_path):
         torch.load(path, weights_only=True)
 
 
-def test_older_torch_is_left_alone(monkeypatch):
+def test_older_torch_is_not_changed(monkeypatch):
     monkeypatch.setattr(torch, '__version__', '2.5.1')
     monkeypatch.setattr(torch.serialization, 'add_safe_globals', lambda safe: pytest.fail('registered'))
     compat.allow_mmengine_checkpoints()

@@ -3,6 +3,7 @@
 import functools
 import pickle
 import threading
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import mmengine.runner.checkpoint as host
@@ -14,6 +15,7 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 
 import mmmaskformer.registry  # noqa: F401  makes mmengine's loader safe
 from mmmaskformer import compat, safe_loading
+from mmmaskformer.safe_loading import read_safely
 
 OLD_TORCH = '2.3.1'
 
@@ -108,3 +110,31 @@ def test_installing_again_changes_nothing():
     before = CheckpointLoader.load_checkpoint.__func__
     compat.allow_mmengine_checkpoints()
     assert CheckpointLoader.load_checkpoint.__func__ is before
+
+
+class Larger:
+    """Is unpickled as a tensor with another shape than its two values have."""
+
+    def __init__(self, function, shape):
+        self.function, self.shape = function, shape
+
+    def __reduce__(self):
+        more = (False, OrderedDict()) if self.function is torch._utils._rebuild_tensor_v2 else ()
+        return self.function, (torch.zeros(2)._typed_storage(), 0, self.shape, (1,) * len(self.shape), *more)
+
+
+@pytest.mark.parametrize('function', [torch._utils._rebuild_tensor, torch._utils._rebuild_tensor_v2])
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_tensor_larger_than_what_is_stored_is_refused(tmp_path, function, zipped):
+    """torch would ask for the memory, and use what happens to be in it."""
+    path = tmp_path / 'a.pth'
+    for shape in ((10**15,), (3,), (2, 2)):
+        torch.save({'weight': Larger(function, shape)}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(
+            ValueError, match=rf'a\.pth: it is damaged.* tensor of shape .{shape[0]},.* and stores 2'
+        ) as error:
+            read_safely(path, 'cpu', name=str(path))
+        assert 'Allocator' not in str(error.value)
+    for shape in ((2,), (1, 1), (0, 10**15)):
+        torch.save({'weight': Larger(function, shape)}, path, _use_new_zipfile_serialization=zipped)
+        assert tuple(read_safely(path, 'cpu', name=str(path))['weight'].shape) == shape

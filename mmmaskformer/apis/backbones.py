@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmmaskformer import __version__
+from mmmaskformer.apis.zoo_downloads import original_file
 from mmmaskformer.checkpoints.backbones import BackboneConversion, convert_backbone_weights
 from mmmaskformer.checkpoints.layouts import take_apart
 from mmmaskformer.checkpoints.writers import require_writable, write_checkpoint
+from mmmaskformer.checkpoints.zoo import find_model, is_name
 from mmmaskformer.formats import whole_files
 from mmmaskformer.safe_loading import read_safely
 
@@ -42,7 +44,8 @@ def convert_backbone(
     """Convert the weights of a backbone for ``init_cfg=dict(type='Pretrained', checkpoint=OUT)``.
 
     Args:
-        source: file of detectron2, torchvision, timm, Swin's authors or DINOv2; recognised by the names of its weights.
+        source: file of detectron2, torchvision, timm, Swin's authors or DINOv2, recognised by the names of its weights;
+            or ``zoo://NAME``.
         out: ``.pth`` or ``.safetensors`` file; its folder is created.
         licence: licence of the weights, if known; stored with them.
         force: replace an existing output.
@@ -52,12 +55,18 @@ def convert_backbone(
         FileExistsError: if the output exists.
         OSError: if it cannot be read or written.
     """
-    source, out = Path(source), Path(out)
-    if not source.is_file():
-        raise FileNotFoundError(f'{source}: no such file. Fix: correct the path')
+    out = Path(out)
     whole_files.require_writable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    require_writable(out, 'mmmaskformer', force)
+    require_writable(out, 'mmmaskformer', force, makes_folder=True)
+    if is_name(source):
+        licence = licence or find_model(str(source)).licence
+        source = original_file(str(source))
+    source = Path(source)
+    if not source.is_file():
+        what = 'a folder, expected a file of weights' if source.is_dir() else 'no such file'
+        raise FileNotFoundError(f'{source}: {what}. Fix: correct the path')
+    if out.exists() and out.resolve() == source.resolve():
+        raise FileExistsError(f'{out} is the input, and is not replaced. Fix: another name')
     content = read_safely(source, 'cpu', name=str(source))
     if not isinstance(content, Mapping):
         raise ValueError(f'{source}: it holds a {type(content).__name__}, expected a dict of weights')
@@ -69,5 +78,6 @@ def convert_backbone(
         'source': {'package': conversion.title, 'file': source.name, 'model': conversion.backbone},
         'mmmaskformer_version': __version__,
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(out, conversion.weights, {'meta': meta | ({'licence': licence} if licence else {})})
     return BackboneReport(source, out, conversion)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mmmaskformer.checkpoints import classes as orders
 from mmmaskformer.checkpoints.neutral import ConversionError
-from mmmaskformer.checkpoints.transformers_files import Settings
+from mmmaskformer.checkpoints.settings import Settings
 
 
 def order_classes(
@@ -46,8 +46,14 @@ def order_classes(
     if facts_of_target is None:
         return settings, None, notes
     names = list(facts_of_target['classes'])
-    order = orders.find_permutation(source, names) if source else None
+    # A list with two equal names has no other order than its own.
+    order = list(range(len(names))) if source == names else orders.find_permutation(source, names) if source else None
     if source and order is None:
+        if wanted is None:
+            raise ConversionError(
+                'the classes of the source have to be put in another order, and two have the same name. Fix: give each '
+                'a name of its own'
+            )
         raise ConversionError(
             f"the classes of the source are not those of --classes {wanted}: class 0 is '{source[0]}', expected "
             f"'{names[0]}'. Fix: give another class list"
@@ -79,8 +85,11 @@ def _wanted_classes(wanted: str | None, source: list[str], facts: dict, num_clas
                 f'--classes {wanted} has {len(found["classes"])} classes, but the model has {num_classes}. Fix: give '
                 'the class list that it was trained with'
             )
-    elif source and to == 'mmmaskformer' and (known := orders.list_of_same_classes(source)):
+    elif source and (known := orders.list_of_same_classes(source)) and not (to == 'mmdet' and facts.get('isthing')):
         found = orders.facts_of(known)
+        order = orders.find_permutation(source, found['classes'])
+        if to != 'mmmaskformer' and order is not None:  # other packages keep the names that the source has
+            found['classes'] = [source[label] for label in order]
     elif source and facts.get('isthing'):
         found = {**facts, 'classes': source}
     if found is not None and to == 'mmdet' and found.get('isthing'):

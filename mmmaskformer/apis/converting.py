@@ -1,32 +1,30 @@
 """Convert a checkpoint of any package to one of any other: whole, or nothing is written."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.config import Config
-from torch import Tensor
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer import __version__
 from mmmaskformer.apis.class_orders import order_classes
-from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config
+from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config, with_published_size
+from mmmaskformer.apis.sources import Source, read_source
 from mmmaskformer.apis.trained import build_model
 from mmmaskformer.apis.verifying import Difference, compare_outputs, compare_weights
+from mmmaskformer.apis.zoo_downloads import original_file
 from mmmaskformer.checkpoints.convert import Conversion, convert
 from mmmaskformer.checkpoints.key_maps import NAMES
-from mmmaskformer.checkpoints.layouts import describe_layout, package_of, take_apart
 from mmmaskformer.checkpoints.neutral import ConversionError, read_neutral
-from mmmaskformer.checkpoints.readers import is_transformers_folder, weight_files
+from mmmaskformer.checkpoints.preprocessors import hub_preprocessor
+from mmmaskformer.checkpoints.readers import is_transformers_folder
+from mmmaskformer.checkpoints.settings import Settings, require_published_settings
+from mmmaskformer.checkpoints.sizes import Head
 from mmmaskformer.checkpoints.source_facts import guess_task, known_settings, settings_of
-from mmmaskformer.checkpoints.transformers_files import (
-    Settings,
-    hub_config,
-    hub_preprocessor,
-    require_published_settings,
-)
+from mmmaskformer.checkpoints.transformers_files import hub_config
 from mmmaskformer.checkpoints.writers import (
     ENDINGS,
     require_writable,
@@ -34,8 +32,8 @@ from mmmaskformer.checkpoints.writers import (
     write_official,
     write_transformers,
 )
+from mmmaskformer.checkpoints.zoo import find_model, is_name
 from mmmaskformer.heads.source_settings import differing_settings, require_same_settings
-from mmmaskformer.safe_loading import read_folder, read_safely
 
 TARGETS = tuple(ENDINGS)
 TASKS = ('semantic', 'panoptic')
@@ -43,26 +41,6 @@ LICENCES = {'official': 'CC BY-NC 4.0'}
 """Of the weights that a package's authors have published."""
 
 UNKNOWN_LICENCE = 'that of the source, which the file does not name'
-
-
-class Source(NamedTuple):
-    """A checkpoint that was read.
-
-    Attributes:
-        path: of the file or folder.
-        package: that wrote it, a key of `key_maps.NAMES`.
-        weights: by name.
-        meta: what it holds beside them.
-        rest: what of it is no weight of the model: name to what it is.
-        sha256: of the file, or of the files of a folder one after the other.
-    """
-
-    path: Path
-    package: str
-    weights: dict[str, Tensor]
-    meta: dict
-    rest: dict[str, str]
-    sha256: str
 
 
 class Report(NamedTuple):
@@ -75,6 +53,7 @@ class Report(NamedTuple):
         settings: what the weights do not tell, as it was used.
         notes: sentences on what was assumed or changed.
         differences: of the outputs of both models, or of their weights; empty if not asked for.
+        is_read_back: whether the result was read from disk again and has every weight bit for bit.
     """
 
     source: Source
@@ -83,6 +62,7 @@ class Report(NamedTuple):
     settings: Settings
     notes: list[str]
     differences: list[Difference]
+    is_read_back: bool = False
 
     def lines(self) -> list[str]:
         """What a user wants to know, a line each."""
@@ -97,7 +77,8 @@ class Report(NamedTuple):
         found += [f'left out: {name}, a {what}' for name, what in self.source.rest.items()]
         found += self.notes
         found += [difference.describe() for difference in self.differences]
-        return [*found, f'{self.out}: {len(self.conversion.weights)} weights written']
+        again = ', read back and compared bit for bit' if self.is_read_back else ''
+        return [*found, f'{self.out}: {len(self.conversion.weights)} weights written{again}']
 
 
 def convert_checkpoint(
@@ -117,7 +98,7 @@ def convert_checkpoint(
     """Convert a checkpoint and write it.
 
     Args:
-        source: file, or folder of transformers; what wrote it is recognised by the names of its weights.
+        source: file, folder of transformers, or ``zoo://NAME``; what wrote it is recognised by the names in it.
         out: file, or folder for transformers.
         to: the package, one of `TARGETS`.
         config: of the model of this package that the result is for; one is made if it is left out.
@@ -135,100 +116,137 @@ def convert_checkpoint(
         FileExistsError: if the output exists.
         OSError: if it cannot be read or written.
     """
-    source, out = Path(source), Path(out)
+    out = Path(out)
     _require_choice('--to', to, TARGETS)
     if task is not None:
         _require_choice('--task', task, TASKS)
     require_writable(out, to, force)
+    if is_name(source):
+        licence = licence or find_model(str(source)).licence
+        source = original_file(str(source))
+    source = Path(source)
     if out.exists() and out.resolve() == source.resolve():
         raise FileExistsError(f'{out} is the input, and is not replaced. Fix: another name')
     read = read_source(source, averaged)
     if licence is not None:
         read = read._replace(meta={'licence': licence, **read.meta})
+    try:
+        done = _convert(read, to, config, classes, task, num_heads)
+    except ValueError as error:
+        raise ValueError(f'{source}: it is {NAMES[read.package].title}, and cannot be converted: {error}') from None
+    differences = _compared(read, done) if verify else []
+    if to == 'transformers':
+        write_transformers(
+            out,
+            done.conversion.weights,
+            hub_config(done.conversion.architecture, done.settings),
+            hub_preprocessor(done.settings),
+        )
+    elif to == 'official':
+        write_official(out, done.conversion.weights)
+    else:
+        write_checkpoint(out, done.conversion.weights, _more_of(read, done))
+    if verify:
+        _require_written(out, done.conversion)
+    return Report(read, done.conversion, out, done.settings, done.notes, differences, verify)
+
+
+class _Converted(NamedTuple):
+    """A checkpoint in memory: the package it is for, its weights, the rest, and sentences on what was assumed."""
+
+    target: str
+    conversion: Conversion
+    settings: Settings
+    order: list[int] | None
+    cfg: Config | None
+    notes: list[str]
+
+
+def _convert(
+    read: Source, to: str, config: str | Path | None, classes: str | None, task: str | None, num_heads: int | None
+) -> _Converted:
+    """Convert what was read; see `convert_checkpoint`.
+
+    Raises:
+        ValueError: if the target cannot express it.
+    """
     task = task or guess_task(read.package, read.meta, read.weights)
     settings, notes = settings_of(read.meta, read.package, read.weights, num_heads)
     target = 'mmmaskformer-panoptic' if to == 'mmmaskformer' and task == 'panoptic' else to
-    try:
-        neutral = read_neutral(read.weights, read.package)
-        if not any(name.startswith('backbone.') for name in neutral.weights):
-            raise ConversionError('it has no backbone. Fix: give the checkpoint of a whole model')
-        settings, order, more = order_classes(
-            settings, neutral.architecture.head.num_classes, read.package, to, classes
-        )
-        conversion = convert(
-            read.weights, read.package, target, permutation=order, no_object_weight=settings.no_object_weight
-        )
-        if to == 'official':
-            stem = getattr(conversion.architecture.backbone, 'stem', ())
-            dilations = (1, 2, 4) if len(stem) > 1 else (1, 1, 1)
-            require_published_settings(settings, 'the published code', dilations)
-        hub = hub_config(conversion.architecture, settings) if to == 'transformers' else {}
-        known = known_settings(read.meta, read.package) | ({} if num_heads is None else {'num_heads': num_heads})
-        cfg = _config_of(config, to, conversion, settings, task, notes, known)
-    except ValueError as error:
-        raise ValueError(f'{source}: it is {NAMES[read.package].title}, and cannot be converted: {error}') from None
-    notes += more
-    differences = []
-    if verify:
-        folder = source if is_transformers_folder(source) else None
-        pair = ((read.package, read.weights), (target, conversion.weights))
-        differences = compare_outputs(*pair, conversion.architecture, settings, order, folder)
-        differences = differences or compare_weights(pair[0], conversion, target, order)
-        if not all(difference.is_rounding for difference in differences):
-            raise ValueError(
-                f'{source}: {"; ".join(difference.describe() for difference in differences)}. That is more than '
-                'rounding: nothing is written. Fix: give what no weight tells, such as --num-heads'
-            )
+    neutral = read_neutral(read.weights, read.package)
+    if not any(name.startswith('backbone.') for name in neutral.weights):
+        raise ConversionError('it has no backbone. Fix: give the checkpoint of a whole model')
+    _require_heads(settings.num_heads, neutral.architecture.head)
+    settings, order, more = order_classes(settings, neutral.architecture.head.num_classes, read.package, to, classes)
+    conversion = convert(
+        read.weights, read.package, target, permutation=order, no_object_weight=settings.no_object_weight
+    )
+    if to == 'official':
+        stem = getattr(conversion.architecture.backbone, 'stem', ())
+        dilations = (1, 2, 4) if len(stem) > 1 else (1, 1, 1)
+        require_published_settings(settings, 'the published code', dilations)
+    known = known_settings(read.meta, read.package) | ({} if num_heads is None else {'num_heads': num_heads})
+    if config is None and to != 'official':  # which has no place for it
+        settings, said = with_published_size(settings, known, task)
+        more += said
     if to == 'transformers':
-        write_transformers(out, conversion.weights, hub, hub_preprocessor(settings))
-    elif to == 'official':
-        write_official(out, conversion.weights)
-    else:
-        write_checkpoint(out, conversion.weights, _more_of(read, settings, order, conversion, cfg))
-    return Report(read, conversion, out, settings, notes, differences)
+        hub_config(conversion.architecture, settings)  # raises if the library cannot express the model
+    cfg = _config_of(config, to, conversion, settings, task, notes, known)
+    return _Converted(target, conversion, settings, order, cfg, notes + more)
 
 
-def read_source(path: Path, averaged: bool = False) -> Source:
-    """Read a checkpoint and recognise what wrote it.
+def _require_heads(num_heads: int, head: Head) -> None:
+    if not isinstance(num_heads, int) or num_heads < 1 or head.channels % num_heads:
+        raise ConversionError(
+            f'found {num_heads!r} attention heads for {head.channels} channels, expected a number that divides them. '
+            'Fix: --num-heads'
+        )
 
-    Args:
-        path: file, or folder of transformers.
-        averaged: see `convert_checkpoint`.
+
+def _compared(read: Source, done: _Converted) -> list[Difference]:
+    """Compare what was converted with what was read.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it cannot be read, or is no MaskFormer.
+        ValueError: if they differ by more than rounding.
     """
-    if is_transformers_folder(path):
-        content, files = read_folder(path), weight_files(path)
-    elif path.is_file():
-        content, files = read_safely(path, 'cpu', name=str(path)), [path]
-    elif path.is_dir():
-        raise FileNotFoundError(f'{path}: a folder without config.json, expected one of transformers, or a file')
-    else:
-        raise FileNotFoundError(f'{path}: no such file. Fix: correct the path; a model of the hub is downloaded first')
-    if not isinstance(content, Mapping):
-        raise ValueError(f'{path}: it holds a {type(content).__name__}, expected a dict of weights')
-    found = take_apart(content, averaged)
-    package = package_of(found.weights)
-    if package is None:
-        what, fix = describe_layout(found.weights)
-        raise ValueError(f'{path}: no MaskFormer; {what}. Fix: {fix}.')
-    return Source(path, package, found.weights, found.meta, found.rest, _sha256(files))
+    folder = read.path if is_transformers_folder(read.path) else None
+    pair = ((read.package, read.weights), (done.target, done.conversion.weights))
+    differences = compare_outputs(
+        *pair, done.conversion.architecture, done.settings, done.order, folder, done.conversion.dropped
+    )
+    differences = differences or compare_weights(pair[0], done.conversion, done.target, done.order)
+    if not all(difference.is_rounding for difference in differences):
+        raise ValueError(
+            f'{read.path}: {"; ".join(difference.describe() for difference in differences)}. That is more than '
+            'rounding: nothing is written. Fix: give what no weight tells, such as --num-heads'
+        )
+    return differences
+
+
+def _require_written(out: Path, conversion: Conversion) -> None:
+    """Read a result back from disk and compare every weight, bit for bit.
+
+    Raises:
+        OSError: if the file holds something else.
+    """
+    found = read_source(out).weights
+    numpy = out.suffix == '.pkl'  # which has no bfloat16
+    wrong = [
+        name
+        for name, value in conversion.weights.items()
+        if name not in found
+        or not torch.equal(found[name], value.float() if numpy and value.dtype == torch.bfloat16 else value)
+    ]
+    if wrong or found.keys() != conversion.weights.keys():
+        raise OSError(
+            f'{out}: read back, {len(wrong)} of its {len(conversion.weights)} weights are not those that were written '
+            f'({", ".join(wrong[:3])}). Fix: check the disk and convert again with --force'
+        )
 
 
 def _require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f'{key}: found {value!r}, expected one of {", ".join(choices)}')
-
-
-def _sha256(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with open(file, 'rb') as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _config_of(
@@ -277,9 +295,7 @@ def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, 
     return cfg
 
 
-def _more_of(
-    source: Source, settings: Settings, order: list[int] | None, conversion: Conversion, cfg: Config | None
-) -> dict[str, Any]:
+def _more_of(source: Source, done: _Converted) -> dict[str, Any]:
     """What a checkpoint holds beside the weights: plain values, so that it can stand in the header of a safetensors."""
     licence = source.meta.get('licence') or LICENCES.get(source.package, UNKNOWN_LICENCE)
     meta: dict[str, Any] = {
@@ -288,16 +304,16 @@ def _more_of(
             'package': source.package,
             'file': source.path.name,
             'sha256': source.sha256,
-            'model': conversion.architecture.describe(),
+            'model': done.conversion.architecture.describe(),
         },
         'mmmaskformer_version': __version__,
-        'no_object_weight': settings.no_object_weight,
-        'num_heads': settings.num_heads,
+        'no_object_weight': done.settings.no_object_weight,
+        'num_heads': done.settings.num_heads,
     }
-    if settings.classes:
-        meta['dataset_meta'] = {'classes': list(settings.classes), **settings.dataset_meta}
-    if order is not None:
-        meta['label_in_source'] = order
-    if cfg is not None:
-        meta['cfg'] = cfg.pretty_text
+    if done.settings.classes:
+        meta['dataset_meta'] = {'classes': list(done.settings.classes), **done.settings.dataset_meta}
+    if done.order is not None:
+        meta['label_in_source'] = done.order
+    if done.cfg is not None:
+        meta['cfg'] = done.cfg.pretty_text
     return {'meta': meta}

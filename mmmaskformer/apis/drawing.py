@@ -17,6 +17,7 @@ from rich.progress import track
 from mmmaskformer.apis.trained import build_trained, read_config
 from mmmaskformer.datasets.inspection import input_paths
 from mmmaskformer.formats.whole_files import require_writable
+from mmmaskformer.hosts.hooks import classes_of_checkpoint, require_same_classes
 from mmmaskformer.visualization.samples import (
     ClassList,
     class_list_of,
@@ -99,7 +100,9 @@ def load_setup(config: str | Path, checkpoint: str | Path, cfg_options: dict | N
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     classes = class_list_of(dataset)
-    model, _ = build_trained(cfg, str(checkpoint))
+    model, content = build_trained(cfg, str(checkpoint))
+    trained_classes = classes_of_checkpoint(content)
+    require_same_classes('test_dataloader', dataset, model, (), trained_classes, str(checkpoint))
     return Setup(model.to(get_device()), dataset, classes)
 
 

@@ -1,10 +1,15 @@
 """Generated configs for given weights: of this package, based on the shipped configs, and of the hosts."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from mmengine.config import Config
 
 from mmmaskformer.apis.scripts import SHIPPED
+from mmmaskformer.checkpoints.classes import class_lists, find_permutation
+from mmmaskformer.checkpoints.settings import Settings
 from mmmaskformer.checkpoints.sizes import Architecture, ResNet, Swin
-from mmmaskformer.checkpoints.transformers_files import Settings
 
 DEPTHS: dict[tuple[bool, tuple[int, ...]], int] = {
     (True, (3, 4, 6, 3)): 50,
@@ -26,6 +31,33 @@ BASES = {
 
 class NoConfigError(ValueError):
     """No config can be generated for the model."""
+
+
+def with_published_size(settings: Settings, known: Mapping[str, Any], task: str) -> tuple[Settings, list[str]]:
+    """Settings with the size to which images of published models are resized, where the source tells none.
+
+    Args:
+        settings: of the model, with its classes.
+        known: what the source tells, as arguments of `Settings`.
+        task: 'semantic' or 'panoptic'.
+
+    Returns:
+        The settings, and what there is to say.
+    """
+    if any(key in known for key in ('short_edge', 'image_size', 'resize')):
+        return settings, []
+    same = [name for name, entry in class_lists().items() if find_permutation(settings.classes, entry['classes'])]
+    kinds = [f'{name.removesuffix("_panoptic")}{"_panoptic" * (task == "panoptic")}' for name in same]
+    for name in (*kinds, *same):  # ADE20K has one list for both tasks
+        data = SHIPPED / f'_base_/datasets/{name}.py'
+        sizes = Config.fromfile(data) if data.is_file() else {}
+        if 'test_short_edge' in sizes and 'max_size' in sizes:
+            settings = replace(settings, short_edge=sizes['test_short_edge'], max_size=sizes['max_size'])
+            break
+    return settings, [
+        f'the source does not tell to which size images are resized: a short edge of {settings.short_edge} and a long '
+        f'edge of at most {settings.max_size} pixels are assumed. Fix, if others: --config'
+    ]
 
 
 def own_config(architecture: Architecture, settings: Settings, task: str) -> Config:
@@ -95,6 +127,7 @@ def host_config(package: str, architecture: Architecture, settings: Settings) ->
     own.loss_cls.class_weight = [1.0] * head.num_classes + [settings.no_object_weight]
     own.positional_encoding.num_feats = head.channels // 2
     own.enforce_decoder_input_project = head.projects_memory and head.widths[-1] == head.channels
+    _resize_as_told(cfg, settings)
     prefix = 'mmdet.' if package == 'mmseg' else ''
     norm = dict(type='GN', num_groups=settings.norm_groups)
     own.pixel_decoder = dict(type=f'{prefix}PixelDecoder', norm_cfg=norm, act_cfg=dict(type='ReLU'))
@@ -140,9 +173,10 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
             drop_path_rate=0.3,
             **settings.backbone,
         )
-    if isinstance(net, ResNet) and (net.bottleneck, net.blocks) in DEPTHS:
+    has_groups = isinstance(net, ResNet) and net.groups > 1
+    if isinstance(net, ResNet) and (net.bottleneck, net.blocks) in DEPTHS and (has_groups or not net.inner):
         config = dict(
-            type='mmseg.ResNetV1c' if len(net.stem) > 1 else 'mmseg.ResNet',
+            type='mmseg.ResNeXt' if has_groups else 'mmseg.ResNetV1c' if len(net.stem) > 1 else 'mmseg.ResNet',
             depth=DEPTHS[net.bottleneck, net.blocks],
             base_channels=net.planes,
             stem_channels=net.stem[-1],
@@ -152,9 +186,23 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
             style='pytorch',
         )
         multi_grid = dict(multi_grid=settings.dilations) if set(settings.dilations) != {1} else {}
-        return config | multi_grid | settings.backbone
+        groups = dict(groups=net.groups, base_width=(net.inner or net.planes) // net.groups) if has_groups else {}
+        stem = dict(deep_stem=True) if has_groups and len(net.stem) > 1 else {}
+        return config | multi_grid | groups | stem | settings.backbone
     what = 'no backbone' if net is None else net.describe()
     raise NoConfigError(f'{what}: no config is known for it. Fix: give your own with --config')
+
+
+def _resize_as_told(cfg: Config, settings: Settings) -> None:
+    """Put the size of the settings into the test pipelines of a host's config."""
+    size = dict(scale=(settings.max_size, settings.short_edge), keep_ratio=True)
+    if settings.image_size is not None:
+        size = dict(scale=settings.image_size[::-1], keep_ratio=False, backend='pillow')
+    for pipeline in (cfg.test_pipeline, *(cfg[f'{part}_dataloader'].dataset.pipeline for part in ('test', 'val'))):
+        for step in [step for step in pipeline if step['type'] == 'Resize']:
+            step.update(size)
+            if not settings.resize:
+                pipeline.remove(step)
 
 
 def _things(num_classes: int, settings: Settings) -> list[int]:
@@ -170,6 +218,8 @@ def _ffn(channels: int, hidden: int) -> dict:
 def _data_of(task: str, settings: Settings, num_classes: int) -> str:
     """Config lines for a test pipeline of single images and a data set with a class list but no files."""
     resize = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=settings.short_edge, max_size=settings.max_size)
+    if settings.image_size is not None:  # with PIL, as the transform above and transformers resize
+        resize = dict(type='Resize', scale=settings.image_size[::-1], keep_ratio=False, backend='pillow')
     pack = dict(type='mmseg.PackSegInputs') if task == 'semantic' else dict(type='mmmaskformer.PackPanopticInputs')
     classes = settings.classes or tuple(f'class {label}' for label in range(num_classes))
     metainfo: dict = dict(classes=classes)
@@ -183,7 +233,7 @@ def _data_of(task: str, settings: Settings, num_classes: int) -> str:
         dataset = dict(type='mmmaskformer.PanopticDataset', ann_file='panoptic.json', data_prefix=dict(img='.'))
     return '\n'.join(
         (
-            f'test_pipeline = {[dict(type="LoadImageFromFile"), resize, pack]!r}',
+            f'test_pipeline = {[dict(type="LoadImageFromFile"), *[resize] * settings.resize, pack]!r}',
             f'test_dataset = {dict(dataset, metainfo=metainfo, test_mode=True, lazy_init=True)!r}',
             'test_dataloader = dict(batch_size=1, num_workers=0, dataset=dict(test_dataset, pipeline=test_pipeline))',
         )

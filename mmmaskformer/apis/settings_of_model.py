@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmaskformer.core.training.parts import LOSS_WEIGHTS
 from mmmaskformer.registry import MODELS
 
 LOSSES = {'cls': 'class', 'mask': 'mask', 'dice': 'dice'}
@@ -108,12 +109,13 @@ def _other_settings(head: Mapping) -> str:
 
 def _loss_weights(criterion: Mapping) -> str:
     """Describe the loss weights."""
-    if short_type(criterion) == 'PixelCrossEntropy':
+    kind, given = short_type(criterion), dict(criterion.get('loss_weights') or {})
+    if kind == 'PixelCrossEntropy':
         return f'cross-entropy {_value(criterion, "loss_weight"):g}'
-    weights = criterion.get('loss_weights') or {}
-    names = [name for name in dict.fromkeys([*LOSSES, *weights]) if name in weights]
-    texts = [f'{LOSSES.get(name, name)} {weights[name]:g}' for name in names] or ['defaults']
-    no_object = _value(criterion, 'no_object_weight', None)
+    weights = LOSS_WEIGHTS | given
+    names = [name for name in LOSSES if name != 'cls' or kind != 'PixelMaskLosses']
+    texts = [f'{LOSSES.get(name, name)} {weights[name]:g}' for name in dict.fromkeys([*names, *given])]
+    no_object = _value(criterion, 'no_object_weight')
     if no_object is not None:
         texts.append(f'no object {no_object:g}')
     return ', '.join(texts)

@@ -1,7 +1,7 @@
 """Comparison of a checkpoint with its conversion, by the outputs of both models if their packages are installed."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +18,10 @@ from mmmaskformer.checkpoints.classes import inverse
 from mmmaskformer.checkpoints.convert import Conversion, convert
 from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.neutral import spelt_as_in_table
+from mmmaskformer.checkpoints.preprocessors import hub_preprocessor
+from mmmaskformer.checkpoints.settings import Settings
 from mmmaskformer.checkpoints.sizes import Architecture
-from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
+from mmmaskformer.checkpoints.transformers_files import hub_config
 from mmmaskformer.checkpoints.writers import write_transformers
 
 IMAGE_SIZE = (96, 160)
@@ -68,6 +70,7 @@ def compare_outputs(
     settings: Settings,
     order: list[int] | None,
     folder: Path | None = None,
+    left_out: Collection[str] = (),
 ) -> list[Difference]:
     """Run both models on one image.
 
@@ -78,6 +81,7 @@ def compare_outputs(
         settings: settings of both, with the classes of the target.
         order: for each class of the target, its label in the source; None if they are the same.
         folder: folder of the source if it is a model of transformers, which then loads it with its own config.
+        left_out: names in the source that were not converted.
 
     Returns:
         The differences of class logits and of mask logits; empty if a package is not installed or has no config.
@@ -86,7 +90,7 @@ def compare_outputs(
     if folder is not None and find_spec('transformers'):
         one: Outputs | None = _outputs_of_folder(folder, image)
     else:
-        one = outputs(*source, architecture, settings, image)
+        one = outputs(*source, architecture, settings, image, left_out)
     other = outputs(*target, architecture, settings, image) if one is not None else None
     if one is None or other is None:
         return []
@@ -130,7 +134,12 @@ def make_image() -> Tensor:
 
 @torch.no_grad()
 def outputs(
-    package: str, weights: Mapping[str, Tensor], architecture: Architecture, settings: Settings, image: Tensor
+    package: str,
+    weights: Mapping[str, Tensor],
+    architecture: Architecture,
+    settings: Settings,
+    image: Tensor,
+    left_out: Collection[str] = (),
 ) -> Outputs | None:
     """Run a model of a package on an image.
 
@@ -140,6 +149,7 @@ def outputs(
         architecture: architecture of the model.
         settings: settings that do not show in the weights.
         image: (1, 3, H, W).
+        left_out: names of weights that the model need not have.
 
     Returns:
         The outputs; None if the package is not installed, or no config is known for the model.
@@ -155,7 +165,8 @@ def outputs(
         model = _host_model(package, architecture, settings)
     except NoConfigError:
         return None
-    model.load_state_dict(dict(weights))
+    own = model.state_dict()
+    model.load_state_dict({name: value for name, value in weights.items() if name in own or name not in left_out})
     size = tuple(image.shape[2:])
     sample = BaseDataElement(metainfo=dict(img_shape=size, batch_input_shape=size, pad_shape=size, ori_shape=size))
     head: Any = getattr(model, 'decode_head', None) or model.panoptic_head

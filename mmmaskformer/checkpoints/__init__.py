@@ -7,8 +7,9 @@
 - `neutral`: weights of a package under neutral names, checked to be complete
 - `classes`: orders of classes
 - `convert`: weights of one package to those of another, all of them or an error
-- `writers`, `transformers_files`: files and folders, written atomically
+- `settings`, `source_facts`: settings that do not show in the weights, and those that a checkpoint stores
+- `writers`, `transformers_files`, `preprocessors`: files and folders, written atomically
 - `backbone_maps`, `backbones`, `vit`: weights of backbones alone
-- `zoo`, `downloads`: public weights by name, and the download of their files
+- `zoo`, `downloads`, `transfers`: public weights by name, and the download of their files
 - `loading`: checkpoints in the form that mmengine expects
 """

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.checkpoints.backbone_maps import BACKBONES, kind_of_backbone
-from mmmaskformer.checkpoints.layouts import describe_layout
+from mmmaskformer.checkpoints.layouts import describe_layout, package_of
 from mmmaskformer.checkpoints.names import Names
 from mmmaskformer.checkpoints.neutral import ConversionError, read_backbone
+from mmmaskformer.checkpoints.sizes import ResNet
 from mmmaskformer.checkpoints.vit import read_vit
 
 PREFIX = 'backbone.'
@@ -45,6 +46,12 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
     Raises:
         ConversionError: if it is none of these, or incomplete.
     """
+    if package_of(weights) is not None:
+        raise ConversionError(
+            f'{describe_layout(weights)[0]}, which is a whole model; expected a backbone alone. Fix: '
+            "init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.') takes it from a file of the hosts or "
+            'of this package, to which mmmaskformer convert brings other ones'
+        )
     bare = {name.removeprefix('module.').removeprefix(PREFIX): value for name, value in weights.items()}
     kind = kind_of_backbone(bare)
     if kind is None:
@@ -57,6 +64,8 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
         added = _output_norms(bare, names) if 'swin' in kind else {}
         made = dict.fromkeys(added, NORM_REASON)
         found, dropped, measured = read_backbone(bare | added, names)
+        if isinstance(measured, ResNet) and measured.inner and measured.groups == 1:
+            raise ConversionError(f'it is a {measured.describe()}, which neither host has. Fix: take another backbone')
         backbone = measured.describe()
     converted = {
         name.removeprefix(PREFIX): (value.float() if value.is_floating_point() else value).contiguous().clone()
@@ -91,8 +100,9 @@ def _output_norms(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tens
 def _what_it_is(names: Mapping[str, Tensor]) -> str:
     if CAFFE2 in names:
         return (
-            'it is a ResNet with the names of Caffe2, whose norms are folded and whose images are BGR. Fix: take the '
-            "ResNet of detectron2's ImageNetPretrained/torchvision or DeepLab"
+            'it is a ResNet with the names of Caffe2, which takes blue first with a deviation of 1, and strides '
+            "elsewhere. Fix: take the ResNet of detectron2's ImageNetPretrained/torchvision or DeepLab; for this one "
+            "OpenMMLab has open-mmlab://detectron2/resnet50_caffe, with style='caffe'"
         )
     what, _ = describe_layout(names)
     kinds = ', '.join(table.title for table in BACKBONES.values())

@@ -1,8 +1,10 @@
 """Class orders: finding the permutation between two class lists."""
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 LISTS = Path(__file__).parents[1] / 'datasets/metainfo'
 SYNONYMS = (
@@ -146,21 +148,47 @@ def facts_of(dataset_meta: Mapping) -> dict:
 
     Returns:
         ``classes`` and what else is known, as plain lists.
+
+    Raises:
+        ValueError: if it, or one of its values, is something else.
     """
+    if not isinstance(dataset_meta, Mapping):
+        raise ValueError(
+            f'dataset_meta is a {type(dataset_meta).__name__}, expected a dict with classes. Fix: correct it in the '
+            'file'
+        )
     meta = {str(key).lower(): value for key, value in dataset_meta.items()}
     facts: dict = {}
     if _is_list(meta.get('classes')):
         facts['classes'] = [str(name) for name in meta['classes']]
     if _is_list(meta.get('palette')):
-        facts['palette'] = [[int(value) for value in colour] for colour in meta['palette']]
+        facts['palette'] = [_whole_numbers(colour, 'palette', 3) for colour in meta['palette']]
     if _is_list(meta.get('isthing')):
         facts['isthing'] = [bool(value) for value in meta['isthing']]
     elif _is_list(meta.get('thing_classes')) and 'classes' in facts:
-        things = set(meta['thing_classes'])
+        things = set(map(str, meta['thing_classes']))
         facts['isthing'] = [name in things for name in facts['classes']]
     if meta.get('ignore_index') is not None:
-        facts['ignore_index'] = int(meta['ignore_index'])
+        (facts['ignore_index'],) = _whole_numbers([meta['ignore_index']], 'ignore_index', 1)
     return facts
+
+
+def _whole_numbers(values: Any, key: str, count: int) -> list[int]:
+    """Values of a file as whole numbers.
+
+    Raises:
+        ValueError: with the key.
+    """
+    try:
+        numbers = [operator.index(value) for value in values]
+    except TypeError:
+        numbers = []
+    if len(numbers) != count:
+        raise ValueError(
+            f'dataset_meta: {key} has {values!r}, expected {count} whole number{"s" * (count > 1)}. Fix: correct it in '
+            'the file'
+        )
+    return numbers
 
 
 def _is_list(value: object) -> bool:

@@ -18,7 +18,7 @@ from mmmaskformer.checkpoints.neutral import (
     some_of,
     spelt_as_in_table,
 )
-from mmmaskformer.checkpoints.sizes import COUNTER, Architecture
+from mmmaskformer.checkpoints.sizes import COUNTER, Architecture, OtherBackbone
 
 CLASS_LAYERS = {
     'mask': ('class_embed.weight', 'class_embed.bias'),
@@ -148,6 +148,11 @@ def write_neutral(
         raise ConversionError(
             f'{names.title} has no place for {len(impossible)} of the weights: {some_of(impossible)}. The model is '
             f'{neutral.architecture.describe()}. Fix: convert to another package'
+        )
+    if isinstance(neutral.architecture.backbone, OtherBackbone) and not names.open_backbone:
+        raise ConversionError(
+            f'{names.title} has no place for the backbone. It is {neutral.architecture.describe()}. Fix: convert '
+            'to another package'
         )
     for row in names.made:
         for name, value in make(row, neutral.architecture, no_object_weight).items():

@@ -80,6 +80,7 @@ HOST_SWIN: Rows = tuple(
 )
 NORM_REASON = 'a norm whose output the model does not use'
 INDEX_REASON = 'an index table that follows from the window size'
+BOX_REASON = 'the box head, which only matching by boxes reads, in training'
 LOSS_REASON = "class weights of the loss, which are this package's no_object_weight"
 HOST_MADE = (
     Made(
@@ -279,7 +280,7 @@ def _ours(head: str) -> Names:
                 otherwise=table(OUR_PYRAMID, prefix),
             ),
         ),
-        made=HOST_MADE,
+        made=(*HOST_MADE, Made(Template(f'{prefix}box_embed.layers.{{m}}.{{wb}}'), 'nothing', BOX_REASON)),
         open_backbone=True,
         kinds=KINDS,
     )

@@ -50,7 +50,7 @@ def _values(kind: str, architecture: Architecture, no_object_weight: float) -> I
         yield {}, weights
         return
     net = architecture.backbone
-    if not isinstance(net, Swin):
+    if kind == 'nothing' or not isinstance(net, Swin):
         return
     if kind in ('swin_ones', 'swin_zeros'):
         yield {}, torch.full((net.widths[-1],), float(kind == 'swin_ones'))

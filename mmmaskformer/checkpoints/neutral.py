@@ -20,6 +20,10 @@ from mmmaskformer.checkpoints.sizes import (
 )
 
 SHOWN = 5
+OTHER_SHARE = 0.1
+"""Of the weights of a backbone that must have another shape for it to be another backbone with the same names, such as
+a RegNet with those of a ResNet; fewer are damaged."""
+
 Weights = dict[str, Tensor]
 
 
@@ -196,9 +200,10 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
             f'{theirs(str(error))} is missing or has too few dimensions; expected {names.title}, complete. Fix: copy '
             'the file again, or give one of a complete model'
         ) from None
-    others = [name for name in weights if name not in taken.rows and not name.endswith(COUNTER)]
+    others = any(name not in taken.rows and not name.endswith(COUNTER) for name in weights)
     compared = weights
-    if others:  # a backbone without a table, even if some of its names match those of a ResNet
+    another = names.open_backbone and _is_another(weights, architecture.backbone)
+    if others or another:  # a backbone without a table, even if its names match those of a ResNet
         backbone = [name for name in weights if name.startswith(('backbone.', 'neck.'))]
         architecture = Architecture(architecture.head, OtherBackbone(len(backbone)))
         compared = {name: value for name, value in weights.items() if name not in backbone}
@@ -210,6 +215,14 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
             'one of an unmodified model'
         )
     return architecture
+
+
+def _is_another(weights: Weights, backbone: Backbone | None) -> bool:
+    """Whether the backbone has all names of a ResNet or Swin, and other shapes throughout."""
+    expected = backbone_shapes(backbone)
+    found = {name: tuple(weights[name].shape) for name in expected if name in weights}
+    differing = sum(found[name] != expected[name] for name in found)
+    return bool(expected) and found.keys() == expected.keys() and differing > OTHER_SHARE * len(found)
 
 
 def _problems(weights: Weights, expected: Shapes, what: str, theirs: Callable[[str], str]) -> list[str]:

@@ -197,14 +197,20 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: if there are none, or a file of the index is missing.
+        UnreadableError: if the index is damaged.
     """
     for name in WEIGHTS:
         if (folder / name).is_file():
             return [folder / name]
     for name in INDICES:
         if (folder / name).is_file():
-            index = json.loads((folder / name).read_text(encoding='utf-8'))
-            files = [folder / file for file in sorted(set(index['weight_map'].values()))]
+            parts = read_json(folder / name).get('weight_map')
+            if not isinstance(parts, dict) or not parts or not all(map(_is_file_name, parts.values())):
+                raise UnreadableError(
+                    f"{folder / name}: expected an object 'weight_map' with the file of each weight. Fix: download it "
+                    'again'
+                )
+            files = [folder / file for file in sorted(set(parts.values()))]
             for file in files:
                 if not file.is_file():
                     raise FileNotFoundError(f'{file}: {folder / name} names it, but it is missing. Fix: download it')
@@ -212,6 +218,10 @@ def weight_files(folder: Path) -> list[Path]:
     raise FileNotFoundError(
         f'{folder}: found a {CONFIG} but no weights, expected {" or ".join(WEIGHTS)}. Fix: download them into it'
     )
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and Path(value).name == value
 
 
 def read_json(path: Path) -> dict:
@@ -225,7 +235,9 @@ def read_json(path: Path) -> dict:
     except (ValueError, OSError) as error:
         raise UnreadableError(f'{path}: it cannot be read as JSON ({error}). Fix: download it again') from None
     if not isinstance(content, dict):
-        raise UnreadableError(f'{path}: found a {type(content).__name__}, expected an object with settings')
+        raise UnreadableError(
+            f'{path}: found a {type(content).__name__}, expected an object with settings. Fix: download it again'
+        )
     return content
 
 

@@ -83,8 +83,8 @@ def resnet_shapes(net: ResNet) -> Shapes:
     """Shapes of the weights of a ResNet by neutral name."""
     shapes: Shapes = {}
 
-    def conv(name: str, norm: str, out_channels: int, in_channels: int, side: int) -> None:
-        shapes[f'backbone.{name}.weight'] = (out_channels, in_channels, side, side)
+    def conv(name: str, norm: str, out_channels: int, in_channels: int, side: int, groups: int = 1) -> None:
+        shapes[f'backbone.{name}.weight'] = (out_channels, in_channels // groups, side, side)
         for kind in ('weight', 'bias', 'running_mean', 'running_var'):
             shapes[f'backbone.{norm}.{kind}'] = (out_channels,)
 
@@ -96,14 +96,15 @@ def resnet_shapes(net: ResNet) -> Shapes:
     width = net.stem[-1]
     sides = (1, 3, 1) if net.bottleneck else (3, 3)
     for stage, blocks in enumerate(net.blocks):
-        planes, out_channels = net.planes * 2**stage, net.widths[stage]
+        inner, out_channels = (net.inner or net.planes) * 2**stage, net.widths[stage]
         for block in range(blocks):
             name = f'layer{stage + 1}.{block}'
             if block == 0 and (stage > 0 or width != out_channels):
                 conv(f'{name}.downsample.0', f'{name}.downsample.1', out_channels, width, 1)
             for index, side in enumerate(sides):
-                after = out_channels if index == len(sides) - 1 else planes
-                conv(f'{name}.conv{index + 1}', f'{name}.bn{index + 1}', after, width, side)
+                after = out_channels if index == len(sides) - 1 else inner
+                groups = net.groups if side == 3 else 1  # basic blocks have one
+                conv(f'{name}.conv{index + 1}', f'{name}.bn{index + 1}', after, width, side, groups)
                 width = after
     return shapes
 

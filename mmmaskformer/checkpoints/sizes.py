@@ -57,19 +57,23 @@ class Head:
 
 @dataclass(frozen=True)
 class ResNet:
-    """A ResNet.
+    """A ResNet, or a ResNeXt, whose convolutions in the middle of the blocks have groups.
 
     Attributes:
         blocks: of each stage.
-        planes: width within the blocks of the first stage.
+        planes: of the first stage; its features have as many channels, or four times as many behind bottlenecks.
         bottleneck: whether blocks have three convolutions.
         stem: widths of the stem's convolutions; three of them make the stem of DeepLab.
+        inner: channels in the middle of the bottlenecks of the first stage; 0 for as many as ``planes``.
+        groups: of the convolutions there.
     """
 
     blocks: tuple[int, ...]
     planes: int
     bottleneck: bool
     stem: tuple[int, ...]
+    inner: int = 0
+    groups: int = 1
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -80,7 +84,11 @@ class ResNet:
         """In words."""
         depth = sum(self.blocks) * (3 if self.bottleneck else 2) + 2
         stem = ' with a stem of three convolutions' if len(self.stem) > 1 else ''
-        return f'ResNet-{depth}{stem}'
+        if self.groups > 1:
+            return (
+                f'ResNeXt-{depth}{stem}, {self.groups} groups of {(self.inner or self.planes) // self.groups} channels'
+            )
+        return f'ResNet-{depth}{stem}' + (f', {self.inner} channels inside its first blocks' if self.inner else '')
 
 
 @dataclass(frozen=True)
@@ -208,11 +216,18 @@ def _kind(weights: Mapping[str, Tensor], kinds: tuple[str, ...]) -> str:
 def _resnet(weights: Mapping[str, Tensor]) -> ResNet:
     stem = ['conv1'] if 'backbone.conv1.weight' in weights else ['stem.0', 'stem.3', 'stem.6']
     stages = _count(weights, r'backbone\.layer(\d+)\.') - 1
+    inner = planes = _size(weights, 'backbone.layer1.0.conv1.weight', 0)
+    groups, bottleneck = 1, 'backbone.layer1.0.conv3.weight' in weights
+    if bottleneck:
+        planes = _size(weights, 'backbone.layer1.0.conv3.weight', 0) // 4
+        groups = max(1, inner // max(1, _size(weights, 'backbone.layer1.0.conv2.weight', 1)))
     return ResNet(
         blocks=tuple(_count(weights, rf'backbone\.layer{stage + 1}\.(\d+)\.') for stage in range(stages)),
-        planes=_size(weights, 'backbone.layer1.0.conv1.weight', 0),
-        bottleneck='backbone.layer1.0.conv3.weight' in weights,
+        planes=planes,
+        bottleneck=bottleneck,
         stem=tuple(_size(weights, f'backbone.{name}.weight', 0) for name in stem),
+        inner=0 if inner == planes else inner,
+        groups=groups,
     )
 
 

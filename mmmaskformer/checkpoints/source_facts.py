@@ -1,5 +1,6 @@
 """Settings and task of the model of a checkpoint, from everything in the file besides the weights."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from mmmaskformer.checkpoints.classes import class_lists, facts_of, find_permutation
 from mmmaskformer.checkpoints.config_text import UNKNOWN, lookup, read_config_text
-from mmmaskformer.checkpoints.transformers_files import Settings
+from mmmaskformer.checkpoints.settings import Settings
 
 HEADS = ('decode_head', 'panoptic_head')
 PANOPTIC_ONLY = 'coco_panoptic'
@@ -44,14 +45,16 @@ def settings_of(
     facts = facts_of(dataset_meta)
     known['classes'] = tuple(facts.pop('classes', known.get('classes', ())))
     known['dataset_meta'] = facts
-    if CLASS_WEIGHTS in weights:
-        known['no_object_weight'] = round(float(weights[CLASS_WEIGHTS][-1]), 6)  # 0.1 is stored in float32
+    if CLASS_WEIGHTS in weights and weights[CLASS_WEIGHTS].numel():
+        last = float(weights[CLASS_WEIGHTS].flatten()[-1])
+        if math.isfinite(last):
+            known['no_object_weight'] = round(last, 6)  # 0.1 is stored in float32
     if any(name.startswith(('backbone.stem.conv2.', 'backbone.stem.3.')) for name in weights):
         known.setdefault('dilations', (1, 2, 4))  # those of every published model with this stem
     if package == 'mmdet' and known['classes'] and 'isthing' not in facts:
         things = _things_of_mmdet(meta, len(known['classes']))
         facts |= {} if things is None else {'isthing': things}
-    notes = []
+    notes = list(known.get('notes', ()))
     if num_heads is not None:
         known['num_heads'] = num_heads
     elif 'num_heads' not in known:
@@ -68,7 +71,7 @@ def known_settings(meta: Mapping, package: str) -> dict[str, Any]:
     """
     known: dict[str, Any] = dict(meta['settings']) if package == 'transformers' and 'settings' in meta else {}
     for key in ('num_heads', 'no_object_weight'):
-        if isinstance(meta.get(key), int | float):
+        if isinstance(meta.get(key), int | float) and math.isfinite(meta[key]):
             known[key] = meta[key]
     if isinstance(meta.get('cfg'), str):
         known |= _settings_of_config(meta['cfg'])
@@ -113,10 +116,37 @@ def _settings_of_config(text: str) -> dict:
         'no_object_weight': lookup(head, 'criterion', 'no_object_weight'),
     }
     pipeline = lookup(cfg, 'test_dataloader', 'dataset', 'pipeline') or lookup(cfg, 'test_pipeline')
-    for transform in pipeline if isinstance(pipeline, list) else ():
-        if str(lookup(transform, 'type')).endswith('ResizeShortestEdge'):
-            found |= {'short_edge': lookup(transform, 'short_edge'), 'max_size': lookup(transform, 'max_size')}
+    if isinstance(pipeline, list):
+        found |= _sizes_of_pipeline(pipeline)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _sizes_of_pipeline(pipeline: list) -> dict:
+    """To which size images are resized by transforms of this package or of a host."""
+    found: dict = {} if 'Resiz' in str(pipeline) else {'resize': False}
+    for transform in pipeline:
+        kind = str(lookup(transform, 'type')).rpartition('.')[2]
+        scale = lookup(transform, 'scale')
+        if kind == 'ResizeShortestEdge':
+            short = lookup(transform, 'short_edge') or (min(pair) if (pair := _pair(scale)) else scale)
+            longest = lookup(transform, 'max_size')
+            if _is_size(short) and _is_size(longest):
+                found = {'short_edge': short, 'max_size': longest}
+        elif kind == 'Resize' and (pair := _pair(scale)):
+            if lookup(transform, 'keep_ratio'):
+                found = {'short_edge': min(pair), 'max_size': max(pair)}
+            else:
+                found = {'image_size': pair[::-1]}  # the hosts name the width first
+    return found
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    """Two sizes in pixels; None for anything else."""
+    return tuple(value) if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_size, value)) else None
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _dilations(backbone: Any) -> tuple | None:

@@ -1,8 +1,10 @@
-"""Settings of a model to and from config.json and preprocessor_config.json of transformers."""
+"""Settings of a model to and from config.json of transformers."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from mmmaskformer.checkpoints.preprocessors import settings_of_preprocessor
+from mmmaskformer.checkpoints.settings import Settings, require_published_settings
 from mmmaskformer.checkpoints.sizes import Architecture, ResNet, Swin
 
 MODEL_TYPE = 'maskformer'
@@ -15,71 +17,6 @@ USUAL = {
 
 HUB_GROUPS = 32
 """Groups of every GroupNorm in transformers; not configurable there."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a model that do not show in its weights.
-
-    Attributes:
-        num_heads: attention heads of encoder and decoder.
-        norm_groups: of the GroupNorms of the pixel decoder.
-        dilations: of the 3x3 convolutions of the last stage of a ResNet.
-        classes: K names; empty if unknown.
-        dataset_meta: what else is known of the classes.
-        short_edge: length of the short edge after resizing, in pixels.
-        max_size: limit of the long edge, in pixels.
-        size_divisor: images are padded to a multiple of it.
-        mean: mean for normalisation, for values from 0 to 255, red first.
-        std: likewise.
-        no_object_weight: of the loss.
-        backbone: settings of the backbone that differ from the published models, such as ``style`` and
-            ``dilations`` of a ResNet, by their names in the hosts.
-        red_first: whether the model takes images in RGB order.
-    """
-
-    num_heads: int = 8
-    norm_groups: int = 32
-    dilations: tuple[int, ...] = (1, 1, 1)
-    classes: tuple[str, ...] = ()
-    dataset_meta: dict = field(default_factory=dict)
-    short_edge: int = 512
-    max_size: int = 2048
-    size_divisor: int = 32
-    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
-    std: tuple[float, ...] = (58.395, 57.12, 57.375)
-    no_object_weight: float = 0.1
-    backbone: dict = field(default_factory=dict)
-    red_first: bool = True
-
-
-def require_published_settings(settings: Settings, package: str, dilations: tuple[int, ...] = (1, 1, 1)) -> None:
-    """Check that a model has the fixed settings of a package that cannot store others.
-
-    Args:
-        settings: settings of the model.
-        package: name of the package, for the message.
-        dilations: dilations of the last stage of a ResNet in the package.
-
-    Raises:
-        ValueError: if its backbone or its colour order differs.
-    """
-    if settings.backbone:
-        found = ', '.join(f'{key}={value!r}' for key, value in settings.backbone.items())
-        raise ValueError(
-            f'{package} cannot store settings of the backbone, but the model has {found}. Fix: convert to another '
-            'package'
-        )
-    if tuple(settings.dilations) != dilations:
-        raise ValueError(
-            f'{package} has the dilations {dilations} in the last stage of this backbone, but the model has '
-            f'{tuple(settings.dilations)}. Fix: convert to another package'
-        )
-    if not settings.red_first:
-        raise ValueError(
-            f'{package} feeds RGB images, but this model takes BGR images (bgr_to_rgb=False). Fix: convert to another '
-            'package'
-        )
 
 
 def hub_config(architecture: Architecture, settings: Settings) -> dict:
@@ -131,24 +68,6 @@ def hub_config(architecture: Architecture, settings: Settings) -> dict:
     }
 
 
-def hub_preprocessor(settings: Settings) -> dict:
-    """The content of preprocessor_config.json."""
-    return {
-        'image_processor_type': 'MaskFormerImageProcessor',
-        'do_resize': True,
-        'size': {'shortest_edge': settings.short_edge, 'longest_edge': settings.max_size},
-        'size_divisor': settings.size_divisor,
-        'resample': 2,
-        'do_rescale': True,
-        'rescale_factor': 1 / 255,
-        'do_normalize': True,
-        'image_mean': [value / 255 for value in settings.mean],
-        'image_std': [value / 255 for value in settings.std],
-        'ignore_index': int(settings.dataset_meta.get('ignore_index', 255)),
-        'do_reduce_labels': False,
-    }
-
-
 def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
     """Read settings from the files of a folder, as arguments of `Settings`.
 
@@ -173,13 +92,16 @@ def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
         raise ValueError(
             f'config.json: decoder_attention_heads is {num_heads!r}, expected a number from 1. Fix: correct it'
         )
+    weight = 0.1 if config.get('no_object_weight') is None else config['no_object_weight']
+    if not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise ValueError(f'config.json: no_object_weight is {weight!r}, expected a number above 0. Fix: correct it')
     found: dict = {
         'classes': _classes(config),
         'num_heads': num_heads,
         'norm_groups': HUB_GROUPS,
-        'no_object_weight': config.get('no_object_weight', 0.1) or 0.1,
+        'no_object_weight': weight,
     }
-    return found | _settings_of_preprocessor(preprocessor)
+    return found | settings_of_preprocessor(preprocessor)
 
 
 def _section(config: Mapping, key: str) -> Mapping:
@@ -208,31 +130,6 @@ def _classes(config: Mapping) -> tuple[str, ...]:
         ) from None
 
 
-def _settings_of_preprocessor(preprocessor: Mapping) -> dict:
-    found: dict = {}
-    if isinstance(size := preprocessor.get('size'), Mapping):
-        found |= {
-            ours: size[theirs]
-            for ours, theirs in (('short_edge', 'shortest_edge'), ('max_size', 'longest_edge'))
-            if size.get(theirs)
-        }
-    elif isinstance(size, int):  # older files
-        found |= {'short_edge': size, 'max_size': preprocessor.get('max_size', 1333)}
-    if preprocessor.get('size_divisor'):
-        found['size_divisor'] = int(preprocessor['size_divisor'])
-    factor = preprocessor.get('rescale_factor', 1 / 255) if preprocessor.get('do_rescale', True) else 1
-    normalises = preprocessor.get('do_normalize', True)
-    for ours, theirs, neutral, published in (
-        ('mean', 'image_mean', 0.0, Settings.mean),
-        ('std', 'image_std', 1.0, Settings.std),
-    ):
-        values = preprocessor.get(theirs, [value / 255 for value in published]) if normalises else neutral
-        values = [values] * 3 if isinstance(values, int | float) else values
-        if preprocessor:
-            found[ours] = tuple(round(value / factor, 4) for value in values)
-    return found
-
-
 def _backbone_config(architecture: Architecture) -> dict:
     net = architecture.backbone
     if isinstance(net, Swin):
@@ -253,7 +150,7 @@ def _backbone_config(architecture: Architecture) -> dict:
             'use_absolute_embeddings': False,
             'out_features': STAGES[: len(net.blocks)],
         }
-    if isinstance(net, ResNet) and len(net.stem) == 1:
+    if isinstance(net, ResNet) and len(net.stem) == 1 and net.groups == 1 and not net.inner:
         return {
             'model_type': 'resnet',
             'num_channels': 3,

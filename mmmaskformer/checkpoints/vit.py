@@ -1,5 +1,6 @@
 """Weights of a plain ViT, such as DINOv2's, for MMSegmentation's `VisionTransformer`."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -70,12 +71,18 @@ def _checked(found: Mapping[str, Tensor], title: str) -> str:
     """Compare the shape of every weight with what the others imply; return the model in words."""
     patch = found.get('backbone.patch_embed.projection.weight')
     hidden = found.get('backbone.layers.0.ffn.layers.0.0.weight')
-    if patch is None or patch.dim() != 4 or hidden is None or 'backbone.pos_embed' not in found:
+    if patch is None or patch.dim() != 4 or hidden is None or found.get('backbone.pos_embed', patch).dim() != 3:
         raise ConversionError(f'{title} is incomplete: its patches, positions or first block are missing')
+    places = found['backbone.pos_embed'].shape[-2]
+    if math.isqrt(places) ** 2 == places and math.isqrt(max(0, places - 1)) ** 2 != places - 1:
+        raise ConversionError(
+            f"it has {places} positions, one for each patch and none for the class token, but MMSegmentation's "
+            'VisionTransformer needs one for it. Fix: use TIMMBackbone'
+        )
     blocks = 1 + max(int(match[1]) for name in found if (match := re.match(r'backbone\.layers\.(\d+)\.', name)))
     width, wide = patch.shape[0], hidden.shape[0]
     expected: dict[str, tuple[int, ...]] = {'cls_token': (1, 1, width), 'ln1.weight': (width,), 'ln1.bias': (width,)}
-    expected['pos_embed'] = (1, found['backbone.pos_embed'].shape[-2], width)
+    expected['pos_embed'] = (1, places, width)
     expected |= {'patch_embed.projection.weight': tuple(patch.shape), 'patch_embed.projection.bias': (width,)}
     linear = {'attn.attn.in_proj_': (3 * width, width), 'attn.attn.out_proj.': (width, width)}
     linear |= {'ffn.layers.0.0.': (wide, width), 'ffn.layers.1.': (width, wide)}

@@ -31,13 +31,14 @@ SPARE = 1.05
 """Free disk space that is required, relative to the size of the weights."""
 
 
-def require_writable(path: Path, package: str, force: bool) -> None:
+def require_writable(path: Path, package: str, force: bool, *, makes_folder: bool = False) -> None:
     """Check an output path before any work is done.
 
     Args:
         path: file or folder to write.
         package: key of `ENDINGS`.
         force: whether it may replace what is there.
+        makes_folder: whether the folder that it is in is created if need be.
 
     Raises:
         ValueError: if the package does not read files with this suffix.
@@ -60,7 +61,7 @@ def require_writable(path: Path, package: str, force: bool) -> None:
         raise FileExistsError(f'{path} is {kinds[1]}; expected {kinds[0]} or nothing. Fix: give another name')
     if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
         raise FileExistsError(f'{path} is a folder without {CONFIG} and is not replaced. Fix: give another name')
-    if not path.parent.is_dir():
+    if not path.parent.is_dir() and not makes_folder:
         raise FileNotFoundError(f'{path.parent}: the folder does not exist. Fix: create it')
     whole_files.require_writable(path, folder=not endings)
 

@@ -4,12 +4,17 @@ Imports the standard library only.
 """
 
 import difflib
+import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mmmaskformer import __version__
 
 PREFIX = 'zoo://'
 """Prefix of zoo names where a checkpoint is expected."""
@@ -23,6 +28,9 @@ MORE_VARIABLE = 'MMMASKFORMER_ZOO'
 PACKAGES = ('official', 'mmdet', 'mmseg', 'transformers', 'mmmaskformer', 'backbone')
 TASKS = ('semantic', 'panoptic', 'backbone')
 NEEDED = ('package', 'task', 'address', 'licence')
+CHECKSUM = re.compile(r'md5:[0-9a-f]{1,32}|sha256:[0-9a-f]{1,64}')
+NO = ('', '0', 'false', 'no', 'off')
+"""Values of MMMASKFORMER_OFFLINE that allow downloads."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,6 @@ class ZooModel:
         classes: name of the class list, for files that do not store the classes.
         checksum: algorithm and first digits of the digest, ``md5:d8dbeb``; '' if none is published.
         result: published results in percent, by metric.
-        unseen: whether the address is derived from a pattern instead of taken from a page of the publisher.
     """
 
     name: str
@@ -53,7 +60,6 @@ class ZooModel:
     classes: str | None = None
     checksum: str = ''
     result: Mapping[str, float] = field(default_factory=dict)
-    unseen: bool = False
 
     @property
     def is_folder(self) -> bool:
@@ -68,7 +74,13 @@ class ZooModel:
     @property
     def original(self) -> Path:
         """The downloaded copy of the released file or folder."""
-        return self.folder / ('original' if self.is_folder else self.address.rsplit('/', 1)[-1])
+        return self.folder / ('original' if self.is_folder else _file_name(self.address))
+
+    @property
+    def converted(self) -> Path:
+        """The converted copy. Another release, or another entry of the same name, may convert differently."""
+        entry = json.dumps(asdict(self), sort_keys=True).encode()
+        return self.folder / f'{self.name}-{__version__}-{hashlib.sha256(entry).hexdigest()[:8]}.pth'
 
     def describe_result(self) -> str:
         """The published result as text; '–' if there is none."""
@@ -128,34 +140,62 @@ def cache_folder() -> Path:
 
 def is_offline() -> bool:
     """Whether MMMASKFORMER_OFFLINE forbids downloads."""
-    return os.environ.get(OFFLINE_VARIABLE, '').lower() not in ('', '0', 'false', 'no')
+    return os.environ.get(OFFLINE_VARIABLE, '').strip().lower() not in NO
+
+
+def _file_name(address: str) -> str:
+    """The last part of the path of a URL."""
+    return unquote(urlsplit(address).path).rsplit('/', 1)[-1]
 
 
 def _read(path: Path) -> dict[str, ZooModel]:
     try:
-        entries = json.loads(path.read_text(encoding='utf-8'))['models']
-        return {name: _model(name, entry, path) for name, entry in entries.items()}
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        entries = dict(json.loads(path.read_text(encoding='utf-8'))['models'].items())
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path}: cannot be read as a list of models ({type(error).__name__}: {error}); expected {{'models': "
             f'{{NAME: {{{", ".join(NEEDED)}, …}}}}}}. Fix: follow the format of {DATA}'
         ) from None
+    return {name: _model(name, entry, path) for name, entry in entries.items()}
 
 
-def _model(name: str, entry: dict, path: Path) -> ZooModel:
+def _model(name: str, entry: object, path: Path) -> ZooModel:
+    if not isinstance(entry, dict):
+        raise ValueError(f'{path}: {name} is a {type(entry).__name__}, expected an object with {", ".join(NEEDED)}')
     known = {item.name for item in fields(ZooModel)} - {'name'}
     for key in (*(key for key in NEEDED if not entry.get(key)), *(key for key in entry if key not in known)):
         raise ValueError(f'{path}: {name} has {"no" if key in NEEDED else "the unknown"} key {key!r}. Fix: correct it')
+    _require_types(name, entry, path)
     for key, choices in (('package', PACKAGES), ('task', TASKS)):
         if entry[key] not in choices:
             raise ValueError(f'{path}: {name} has {key}={entry[key]!r}, expected one of {", ".join(choices)}')
-    if '://' not in entry['address'] or entry['address'].endswith('/') != (entry['package'] == 'transformers'):
+    is_folder, file = entry['package'] == 'transformers', _file_name(entry['address'])
+    if '://' not in entry['address'] or is_folder != entry['address'].endswith('/') or file in ('.', '..'):
         raise ValueError(
             f'{path}: {name} has address={entry["address"]!r}, expected scheme://… of a file, or for transformers of a '
             'folder, with a slash at its end'
         )
-    if Path(name).name != name or name.startswith('.'):
+    if not name or Path(name).name != name or name.startswith('.'):
         raise ValueError(f'{path}: {name!r} is not a valid name. Fix: use letters, digits and hyphens only')
-    if entry.get('checksum') and not entry['checksum'].startswith(('md5:', 'sha256:')):
-        raise ValueError(f'{path}: {name} has checksum={entry["checksum"]!r}, expected md5:… or sha256:…')
+    if entry.get('checksum') and not CHECKSUM.fullmatch(entry['checksum']):
+        raise ValueError(
+            f'{path}: {name} has checksum={entry["checksum"]!r}, expected md5:… or sha256:… with lower-case '
+            'hexadecimal digits'
+        )
     return ZooModel(name=name, **entry)
+
+
+def _require_types(name: str, entry: dict, path: Path) -> None:
+    """Check the types of the values of an entry.
+
+    Raises:
+        ValueError: with the key.
+    """
+    for key, value in entry.items():
+        if key == 'result':
+            numbers = isinstance(value, dict) and all(isinstance(number, int | float) for number in value.values())
+            fits, wanted = numbers, 'an object of metrics and numbers in percent'
+        else:
+            fits, wanted = isinstance(value, str) or (key == 'classes' and value is None), 'a text'
+        if not fits:
+            raise ValueError(f'{path}: {name} has {key}={value!r}, expected {wanted}. Fix: correct it')

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmmaskformer.core.masks import Folded, Plain, Product
-from mmmaskformer.core.torch_versions import is_recorded
+from mmmaskformer.core.torch_versions import is_cpu_autocast, is_recorded
 
 SHAPES: Mapping[type, Mapping[str, str]] = {
     Plain: {'all_logits': 'BQhw'},
@@ -234,7 +234,8 @@ def check_features(where: str, features: Sequence[Tensor], in_channels: Sequence
         raise ValueError(
             f'{where}: features are {list(map(form_of, features))}; expected float, at least one pixel each'
         )
-    if len({(len(x), x.dtype, x.device) for x in features}) > 1:
+    autocast = torch.is_autocast_enabled() or is_cpu_autocast()  # which gives layers dtypes of their own
+    if len({(len(x), x.device, None if autocast else x.dtype) for x in features}) > 1:
         raise ValueError(
             f'{where}: features are {list(map(form_of, features))}; expected one batch size, dtype and device'
         )

@@ -1,4 +1,4 @@
-"""Areas of segments that a panoptic JSON file lists and its PNG files contradict: the pixels count."""
+"""Segment areas of a panoptic JSON file that differ from the PNG files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ SHOWN = 5
 
 
 class AreaCheck(NamedTuple):
-    """The listed areas of an image beside its pixels.
+    """The listed areas of an image, compared with its pixels.
 
     Attributes:
-        listed: how many areas are listed, of segments that have pixels.
-        wrong: id of a segment to its listed area and its pixels, where they differ.
+        listed: number of listed areas of segments that have pixels.
+        wrong: for each segment id whose area is wrong, the listed area and the number of pixels.
     """
 
     listed: int
@@ -26,11 +26,11 @@ class AreaCheck(NamedTuple):
         """Compare the areas of an image.
 
         Args:
-            segments: of the entry of a data set, with 'id' and 'area', a number or None.
-            pixels: how many each id has in the PNG.
+            segments: segments of a data set entry, with 'id' and 'area' (a number or None).
+            pixels: number of pixels of each id in the PNG.
         """
         given = {row['id']: row['area'] for row in segments if row.get('area') is not None and row['id'] in pixels}
-        # a fraction is rounded by some tools, cut off by others
+        # some tools round a fraction, others truncate it
         wrong = {number: (area, pixels[number]) for number, area in given.items() if abs(area - pixels[number]) >= 1}
         return cls(len(given), wrong)
 

@@ -1,4 +1,4 @@
-"""What a checkpoint tells of its model beside the weights, compared with the model that loads it."""
+"""Settings that a checkpoint stores with its weights, compared with the model that loads it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from mmmaskformer.checkpoints.source_facts import USUAL_RESNET
 
 
 def require_same_settings(model: nn.Module, head: nn.Module, known: Mapping[str, Any]) -> None:
-    """Check what no shape of a weight tells: with other attention heads or groups the outputs are others.
+    """Check settings that do not change the shapes of weights: numbers of attention heads and of norm groups.
 
     Args:
         model: that loads the weights.

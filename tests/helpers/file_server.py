@@ -1,5 +1,6 @@
 """A server on loopback for files, which may break transfers, as servers do."""
 
+import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,12 @@ class FileServer:
         address: of the server, with a slash at its end.
         files: path without a slash to content.
         faults: path to what goes wrong with its next requests: 'break' closes the connection in the middle of what is
-            sent, 'busy' answers 503, 'whole' sends all of a file though a part was asked for, 'stall' waits for `gate`.
+            sent, 'busy' answers 503, 'whole' sends all of a file though a part was asked for, 'stall' waits for `gate`,
+            'page' answers with a page of its own, 'later' sends a part that begins 5 bytes after what was asked for,
+            'gzip' and 'gzip break' compress, 'chunks' and 'chunks break' do not tell the length, 'short' tells that the
+            file ends in the middle, 'brotli' names an encoding that nobody knows; a path with a slash at its front
+            leads there.
+        versions: path to the version, which goes into the header ETag.
         requests: path and range of each request.
         gate: see ``faults``.
     """
@@ -22,6 +28,7 @@ class FileServer:
         self.address = address
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = {}
+        self.versions: dict[str, str] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.gate = threading.Event()
 
@@ -34,10 +41,22 @@ class FileServer:
         content = self.files.get(name)
         if fault == 'stall':
             self.gate.wait(60)
+        if fault.startswith('/'):
+            handler.send_response(302)
+            handler.send_header('Location', fault)
+            handler.send_header('Content-Length', '0')
+            handler.end_headers()
+            return
         if content is None or fault == 'busy':
             handler.send_error(404 if content is None else 503)
             return
-        start = int(span.removeprefix('bytes=').removesuffix('-')) if span and fault != 'whole' else 0
+        if fault.startswith(('gzip', 'chunks', 'page', 'short', 'brotli')):
+            self._send_otherwise(handler, content, fault)
+            return
+        asked = handler.headers.get('If-Range')
+        if fault == 'whole' or (asked is not None and asked != f'"{self.versions.get(name)}"'):
+            span = None
+        start = int(span.removeprefix('bytes=').removesuffix('-')) + 5 * (fault == 'later') if span else 0
         if start >= len(content):
             handler.send_response(416)
             handler.send_header('Content-Range', f'bytes */{len(content)}')
@@ -48,9 +67,33 @@ class FileServer:
         if start:
             handler.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
         rest = content[start:]
+        if name in self.versions:
+            handler.send_header('ETag', f'"{self.versions[name]}"')
         handler.send_header('Content-Length', str(len(rest)))
         handler.end_headers()
         handler.wfile.write(rest[: len(rest) // 2] if fault == 'break' else rest)
+
+    def _send_otherwise(self, handler: BaseHTTPRequestHandler, content: bytes, fault: str) -> None:
+        """Answer with all of a file, in another form or with another length."""
+        kind, _, breaks = fault.partition(' ')
+        content = b'<!DOCTYPE html><title>Sign in</title>' if kind == 'page' else content
+        content = gzip.compress(content) if kind == 'gzip' else content
+        handler.send_response(200)
+        if kind in ('gzip', 'brotli'):
+            handler.send_header('Content-Encoding', {'gzip': 'gzip', 'brotli': 'br'}[kind])
+        if kind == 'chunks':
+            handler.send_header('Transfer-Encoding', 'chunked')
+        else:
+            handler.send_header('Content-Length', str(len(content) // 2 if kind == 'short' else len(content)))
+        handler.end_headers()
+        sent = content[: len(content) // 2] if breaks or kind == 'short' else content
+        if kind == 'chunks':
+            for begin in range(0, len(sent), 1 << 14):
+                block = sent[begin : begin + (1 << 14)]
+                handler.wfile.write(b'%x\r\n%s\r\n' % (len(block), block))
+            handler.wfile.write(b'' if breaks else b'0\r\n\r\n')
+        else:
+            handler.wfile.write(sent)
 
 
 @contextmanager
@@ -58,7 +101,10 @@ def serving() -> Iterator[FileServer]:
     """A server that runs until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = 'HTTP/1.1'  # without it nobody reads chunks
+
         def do_GET(self):  # noqa: N802 - the name that the base class calls
+            self.close_connection = True
             server.answer(self)
 
         def log_message(self, *_):

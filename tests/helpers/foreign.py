@@ -10,8 +10,8 @@ import mmmaskformer.registry  # noqa: F401  must come before the hosts where mmc
 from mmmaskformer.apis.model_configs import host_config
 from mmmaskformer.apis.verifying import build
 from mmmaskformer.checkpoints.convert import convert
+from mmmaskformer.checkpoints.settings import Settings
 from mmmaskformer.checkpoints.sizes import Architecture, Head, ResNet, Swin
-from mmmaskformer.checkpoints.transformers_files import Settings
 
 import mmdet.models  # noqa: F401  # isort: skip
 import mmseg.models  # noqa: F401  # isort: skip
@@ -22,6 +22,7 @@ SETTINGS = Settings(num_heads=4, classes=CLASSES, dataset_meta={'isthing': THING
 NETS = {
     'resnet': ResNet((2, 2, 2, 2), 4, False, (8,)),
     'deeplab': ResNet((2, 2, 2, 2), 4, False, (4, 4, 8)),
+    'resnext': ResNet((3, 4, 6, 3), 8, True, (8,), inner=16, groups=4),
     'swin': Swin(8, (2, 2, 2, 2), (1, 2, 2, 4), 4, 4, 2.0),
 }
 ENDINGS = {'official': '.pkl', 'transformers': ''}

@@ -28,8 +28,8 @@ FILES_OF = {
         png_chunks result_names run_lengths unreadable whole_files
     """,
     'checkpoints/': """
-        __init__ backbone_maps backbones classes config_text convert key_maps layouts loading made names neutral sizes
-        source_facts templates transformers_files vit
+        __init__ backbone_maps backbones classes config_text convert key_maps layouts loading made names neutral
+        preprocessors settings sizes source_facts templates transformers_files vit
     """,
     'heads/': """
         __init__ base build checkpoint_layouts conversion data_samples feature_input features finite fusion_head
@@ -50,11 +50,11 @@ FILES_OF = {
         __init__ annotation_checks bands best_key checkpoint_files checkpointing config_check file_backend metrics
         optim output_check picture_files resumed_data resuming windows
     """,
-    'apis/cli/': 'analyze audit convert curve data doctor draw export models scenes sweep test train',
+    'apis/cli/': '_pipes analyze audit convert curve data doctor draw export models scenes sweep test train',
     'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',
     'apis/': """
-        __init__ audit backbones class_orders converting data_sets drawing exporting model_configs scripts
-        settings_of_config settings_of_model sweep_plan sweep_records trained verifying
+        __init__ audit backbones class_orders converting data_sets exporting model_configs scripts
+        settings_of_config sources sweep_plan sweep_records trained verifying zoo_files
     """,
     'doctor/': '__init__ __main__ rules stack versions',
     'export/': '__init__ attention files modules panoptic quantise verify windows',

@@ -209,7 +209,7 @@ def test_configs_that_leave_defaults_out(tmp_path):
     )
     found = settings_of(Config.fromfile(path))
     assert found['channels'] == 256 and found['queries'] == 100 and found['decoder layers'] == 6
-    assert found['loss weights'] == 'defaults, no object 0.1' and found['clipping'] == 'none'
+    assert found['loss weights'] == 'class 1, mask 20, dice 1, no object 0.1' and found['clipping'] == 'none'
     path.write_text("_base_ = 'mmseg::segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py'\n")
     with pytest.raises(
         ValueError, match=r'own\.py: found decode_head of type LightHamHead, expected .* of mmmaskformer'

@@ -18,6 +18,7 @@ from mmmaskformer.checkpoints.backbone_maps import CLASSIFIER_REASON, MASK_REASO
 from mmmaskformer.checkpoints.backbones import NORM_REASON, convert_backbone_weights
 from mmmaskformer.checkpoints.vit import SCALE_REASON
 
+import mmdet.models  # noqa: F401  # isort: skip
 import mmseg.models  # noqa: F401  # isort: skip
 
 SWIN = dict(embed_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 4), num_classes=3)
@@ -91,6 +92,44 @@ def swin_of_torchvision(image):
         x = part(x)
         features += [x.permute(0, 3, 1, 2)] if index % 2 else []
     return model.state_dict(), features, {CLASSIFIER_REASON: 4, NORM_REASON: 8}
+
+
+def detectron2_names(weights):
+    """Names that detectron2's script for files of torchvision gives them."""
+    found = {}
+    for name, value in weights.items():
+        if name.endswith('num_batches_tracked'):
+            continue
+        for number in range(1, 5):
+            name = name.replace(f'layer{number}', f'res{number + 1}').replace(f'bn{number}', f'conv{number}.norm')
+        name = name.replace('downsample.0', 'shortcut').replace('downsample.1', 'shortcut.norm')
+        found[name if name.startswith('res') else f'stem.{name}'] = value.numpy()
+    return found
+
+
+@pytest.mark.parametrize('source', ['torchvision', 'timm', 'detectron2'])
+def test_features_of_a_resnext_are_equal(source, tmp_path):
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    model = timm.models.resnet.resnext50_32x4d if source == 'timm' else torchvision.models.resnext50_32x4d
+    model = randomised(model())
+    with torch.no_grad():  # torchvision and timm have the same parts
+        x = model.maxpool(model.bn1(model.conv1(image)).relu())
+        expected = [x := stage(x) for stage in (model.layer1, model.layer2, model.layer3, model.layer4)]
+    weights = model.state_dict()
+    if source == 'detectron2':
+        (tmp_path / 'X.pkl').write_bytes(pickle.dumps({'model': detectron2_names(weights)}))
+    else:
+        torch.save(weights, tmp_path / 'X.pkl')
+    report = convert_backbone(tmp_path / 'X.pkl', tmp_path / 'out.pth')
+    assert report.conversion.backbone == 'ResNeXt-50, 32 groups of 4 channels'
+    assert set(report.conversion.dropped.values()) == {CLASSIFIER_REASON}
+    for host in ('mmseg', 'mmdet'):
+        settings = dict(type=f'{host}.ResNeXt', depth=50, groups=32, base_width=4)
+        model = MODELS.build(settings | dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'out.pth'))))
+        model.init_weights()
+        model.eval()
+        with torch.no_grad():
+            assert_same(model(image), expected)
 
 
 CASES = {resnet_of_torchvision: False, resnet_of_timm: False, swin_of_timm: True, swin_of_the_authors: True,
@@ -179,6 +218,24 @@ def test_the_command_reports_every_weight(tmp_path, capsys):
     assert cli.main([*arguments, '--force', '--verify']) == 2 and 'found --verify' in capsys.readouterr().err
 
 
+def test_nothing_is_made_or_replaced_by_what_is_refused(tmp_path):
+    path = tmp_path / 'R.pkl'
+    write_detectron2(path, 'resnet50_basic')
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match='expected .pth or .safetensors'):
+        convert_backbone(path, path, force=True)
+    path = path.rename(tmp_path / 'R.pth')
+    with pytest.raises(FileExistsError, match='is the input, and is not replaced'):
+        convert_backbone(path, path, force=True)
+    assert path.read_bytes() == before
+    torch.save({'x': torch.zeros(1)}, tmp_path / 'none.pth')
+    with pytest.raises(ValueError, match='none.pth: the backbone cannot be converted'):
+        convert_backbone(tmp_path / 'none.pth', tmp_path / 'new/out.pth')
+    with pytest.raises(FileNotFoundError, match='a folder, expected a file of weights'):
+        convert_backbone(tmp_path, tmp_path / 'new/out.pth')
+    assert not (tmp_path / 'new').exists()
+
+
 def without(weights: dict, name: str) -> dict:
     return {key: value for key, value in weights.items() if key != name}
 
@@ -187,6 +244,8 @@ def test_incomplete_weights_are_refused():
     case = official.load('backbones')['cases']['resnet50_basic']['state_dict']
     vit = timm.models.VisionTransformer(img_size=28, patch_size=14, embed_dim=8, depth=1, num_heads=2, num_classes=0)
     vit = vit.state_dict()
+    with torch.device('meta'):
+        wide = torchvision.models.wide_resnet50_2().state_dict()
     wrong = {
         'layer2.1.conv2.weight is missing': without(case, 'res3.1.conv2.weight'),
         'not part of .*: extra': case | {'extra': torch.zeros(1)},
@@ -196,6 +255,11 @@ def test_incomplete_weights_are_refused():
         'blocks.0.mlp.fc2.weight is missing or does not fit': vit | {'blocks.0.ls2.gamma': torch.zeros(3)},
         'names of Caffe2': {'res2_0_branch2a_w': torch.zeros(1)},
         'expected detectron2.s ResNet, a ResNet of torchvision': {'conv1.weight': torch.zeros(1)},
+        'ResNet-50, 128 channels inside its first blocks, which neither host has': wide,
+        'has 4 positions, .* none for the class token': vit | {'pos_embed': torch.zeros(1, 4, 8)},
+        'looks like MMSeg.*, which is a whole model; expected a backbone alone': {
+            'decode_head.cls_embed.weight': torch.zeros(1)
+        },
     }
     for message, weights in wrong.items():
         with pytest.raises(ValueError, match=message):

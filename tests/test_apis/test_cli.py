@@ -1,6 +1,9 @@
 """The command line: what it lists, how fast, and its examples as printed."""
 
+import contextlib
 import json
+import logging
+import os
 import shlex
 
 import pytest
@@ -151,6 +154,56 @@ def test_the_example_of_the_sweep_works_as_printed(root, monkeypatch, capsys):
     assert cli.main(example_of('sweep')) == 0
     assert trained == [{'model.decode_head.num_queries': 5}, {'model.decode_head.num_queries': 20}]
     assert '| 20 | 50.00 |' in capsys.readouterr().out and (root / 'work_dirs/sweep/sweep.png').is_file()
+
+
+BROKEN = """
+import os, sys
+reading, writing = os.pipe()
+os.close(reading)
+os.dup2(writing, 1)
+from mmmaskformer.apis.cli import main
+sys.exit(main({arguments}))
+"""
+
+
+@pytest.mark.parametrize('arguments', [['models', '--details'], ['--help'], ['convert', '--help'], ['nothing']])
+def test_output_that_nobody_reads_ends_quietly(arguments):
+    """As of Unix tools; an error in the arguments keeps its own status."""
+    done = run_python(BROKEN.format(arguments=arguments))
+    errors = [f"error: 'nothing' is not a command. Fix: use one of {', '.join(COMMANDS)}"]
+    assert done.stderr.splitlines() == (errors if arguments == ['nothing'] else [])
+    unbuffered = arguments[-1] == '--help' and done.returncode == 0  # then argparse passes over the error
+    assert unbuffered or done.returncode == (2 if arguments == ['nothing'] else 141)
+
+
+def test_log_lines_that_nobody_reads_end_the_command_too(capsys):
+    """`logging` would print a traceback for each of them."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    handler = logging.StreamHandler(os.fdopen(writing, 'w'))
+    record = logging.makeLogRecord(dict(msg='a line'))
+    with cli._pipes.errors_of_logging(), pytest.raises(BrokenPipeError):
+        handler.emit(record)
+    assert not capsys.readouterr().err
+    handler.emit(record)  # and as ever outside, or for another error
+    assert 'Logging error' in capsys.readouterr().err
+    with cli._pipes.errors_of_logging():
+        handler.emit(logging.makeLogRecord(dict(msg='%d', args=('x',))))
+    assert 'Logging error' in capsys.readouterr().err
+    with contextlib.suppress(BrokenPipeError):
+        handler.stream.close()
+
+
+def test_another_broken_pipe_is_not_hidden(monkeypatch):
+    from mmmaskformer.apis.cli import curve
+
+    def run(args):
+        raise BrokenPipeError('of a worker')
+
+    monkeypatch.setattr(curve, 'run', run)
+    monkeypatch.setattr(cli._pipes, 'reader_is_gone', lambda: False)
+    with pytest.raises(BrokenPipeError, match='of a worker'):
+        cli.main(['curve', 'a', '--out', 'b'])
 
 
 def test_options_are_read_as_the_hosts_read_them():

@@ -13,8 +13,9 @@ from mmengine.config import Config
 from safetensors import safe_open
 
 from mmmaskformer.apis import cli
-from mmmaskformer.apis.converting import convert_checkpoint, read_source
+from mmmaskformer.apis.converting import convert_checkpoint
 from mmmaskformer.apis.model_configs import host_config, own_config
+from mmmaskformer.apis.sources import read_source
 from mmmaskformer.apis.verifying import build
 from mmmaskformer.checkpoints import writers
 from mmmaskformer.checkpoints.convert import convert
@@ -278,7 +279,7 @@ def test_class_lists_that_do_not_fit_are_refused(files, tmp_path):
         classes='coco_panoptic',
     )
     (tmp_path / 'a.json').write_text(json.dumps(dict(classes=list('vwxyz'))))
-    refused(files / 'mmseg.pth', tmp_path, "class 0 is 'wall' and 'v'", classes=str(tmp_path / 'a.json'))
+    refused(files / 'mmseg.pth', tmp_path, "class 0 is 'wall', expected 'v'", classes=str(tmp_path / 'a.json'))
 
 
 @pytest.mark.parametrize('to, name', [('mmmaskformer', 'a.safetensors'), ('official', 'a.pkl'), ('transformers', 'a')])

@@ -198,6 +198,15 @@ def test_panoptic_model_from_config_to_pictures(panoptic_run, tmp_path):
     assert all(Image.open(file).width > 1000 for file in files), 'three panels'
 
 
+def test_a_checkpoint_with_the_classes_in_another_order_is_refused(panoptic_run, tmp_path):
+    config = panoptic_run / 'config.py'
+    content = torch.load(panoptic_run / 'good.pth')
+    content['meta'] = dict(dataset_meta=dict(classes=METAINFO['classes'][::-1]))
+    torch.save(content, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match='other.pth, which has the same classes in another order'):
+        draw_predictions(config, tmp_path / 'other.pth', tmp_path / 'out')
+
+
 def test_panoptic_truth_and_prediction_are_those_of_the_files(panoptic_run):
     setup = load_setup(panoptic_run / 'config.py', panoptic_run / 'good.pth')
     _, example = predict_example(setup, 1)

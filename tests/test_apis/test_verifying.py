@@ -1,21 +1,29 @@
 """Conversions that compute something else are found, and nothing is written."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from helpers.foreign import CLASSES, SETTINGS, architecture, weights_of, write_official
+from mmengine.config import Config
+from mmengine.registry import TRANSFORMS, DefaultScope
 from safetensors.torch import save_file
 
 from mmmaskformer.apis import converting
 from mmmaskformer.apis.converting import convert_checkpoint
 from mmmaskformer.apis.model_configs import host_config
+from mmmaskformer.apis.sources import read_source
 from mmmaskformer.apis.verifying import build
 from mmmaskformer.checkpoints.classes import class_lists
 from mmmaskformer.checkpoints.convert import convert
-from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
+from mmmaskformer.checkpoints.preprocessors import hub_preprocessor
+from mmmaskformer.checkpoints.settings import Settings
+from mmmaskformer.checkpoints.transformers_files import hub_config
 from mmmaskformer.checkpoints.writers import write_transformers
+
+transformers = pytest.importorskip('transformers')  # of the extra [test]
 
 
 @pytest.fixture(scope='module')
@@ -81,6 +89,8 @@ def test_the_heads_that_a_folder_names_are_those_of_its_comparison(tmp_path, fol
         (('backbone_config', 'downsample_in_bottleneck'), True, 'downsample_in_bottleneck is True, expected False'),
         (('decoder_config', 'decoder_attention_heads'), '8', "decoder_attention_heads is '8', expected a number"),
         (('decoder_config',), [1], 'decoder_config is a list, expected an object'),
+        (('no_object_weight',), float('nan'), 'no_object_weight is nan, expected a number above 0'),
+        (('no_object_weight',), {'a': 1}, "no_object_weight is {'a': 1}, expected a number above 0"),
         (('id2label',), {'x': 'y'}, 'id2label must give the name of each label'),
         (('id2label',), [1, 2], 'id2label must give the name of each label'),
     ],
@@ -106,7 +116,6 @@ def test_images_are_normalised_as_in_the_folders_config(tmp_path, folder, key, v
     source = changed_folder(folder, tmp_path, 'preprocessor_config.json', key, value=value)
     settings = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer').settings
     assert settings.mean == pytest.approx(mean, abs=1e-3) and settings.std == pytest.approx(std, abs=1e-3)
-    transformers = pytest.importorskip('transformers')
     image = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(0)).numpy().astype('uint8')
     processor = transformers.MaskFormerImageProcessor.from_pretrained(source)
     expected = processor(image, do_resize=False, return_tensors='pt').pixel_values[0]
@@ -155,6 +164,199 @@ def test_dilations_of_the_last_stage_are_refused_where_unsupported(tmp_path):
             convert_checkpoint(source, tmp_path / name, to)
 
 
+def test_the_result_is_read_back_from_the_disk(tmp_path, monkeypatch):
+    """Also of the published code, which cannot be run."""
+    source = mmseg_file(tmp_path / 'a.pth')
+    report = convert_checkpoint(source, tmp_path / 'b.pkl', 'official', verify=True)
+    assert report.lines()[-1].endswith('weights written, read back and compared bit for bit')
+    assert 'read back' not in convert_checkpoint(source, tmp_path / 'c.pkl', 'official').lines()[-1]
+    write = converting.write_official
+
+    def damaged(path, weights):
+        name = 'sem_seg_head.predictor.class_embed.bias'
+        write(path, weights | {name: weights[name] + 1e-7})
+
+    monkeypatch.setattr(converting, 'write_official', damaged)
+    with pytest.raises(OSError, match=r'b\.pkl: read back, 1 of its .*not those that were written .*class_embed.bias'):
+        convert_checkpoint(source, tmp_path / 'b.pkl', 'official', verify=True, force=True)
+
+
+def test_models_with_groups_in_the_backbone_give_the_same_outputs(tmp_path):
+    weights = weights_of('mmseg', 'resnext')
+    cfg = host_config('mmseg', architecture('resnext'), SETTINGS).pretty_text
+    torch.save(dict(state_dict=weights, meta=dict(dataset_meta=dict(classes=CLASSES), cfg=cfg)), tmp_path / 'a.pth')
+    for to in ('mmmaskformer', 'mmdet'):
+        report = convert_checkpoint(tmp_path / 'a.pth', tmp_path / f'{to}.pth', to, verify=True)
+        assert [difference.what for difference in report.differences] == ['class logits', 'mask logits']
+        assert all(difference.scale > 0.01 for difference in report.differences)
+    assert 'ResNeXt-50, 4 groups of 4 channels' in report.lines()[0]
+    convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'a.pkl', 'official', verify=True)
+    convert_checkpoint(tmp_path / 'a.pkl', tmp_path / 'b.pth', 'mmseg', num_heads=4, verify=True)
+    back = torch.load(tmp_path / 'b.pth', weights_only=True)
+    assert all(torch.equal(back['state_dict'][name], value) for name, value in weights.items())
+    assert "type='mmseg.ResNeXt'" in back['meta']['cfg']
+    with pytest.raises(
+        ValueError, match='transformers supports Swin and ResNet with a plain stem, but the model has ResNeXt-50'
+    ):
+        convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'hub', 'transformers')
+
+
+def test_a_model_matched_by_boxes_is_converted_without_its_box_head(tmp_path):
+    weights = convert(weights_of('mmseg'), 'mmseg', 'mmmaskformer').weights
+    weights['decode_head.classifier.box_embed.layers.0.bias'] = torch.ones(32)
+    torch.save(dict(state_dict=weights, meta=dict(num_heads=4)), tmp_path / 'a.pth')
+    for to, name in (('mmmaskformer', 'b.safetensors'), ('mmseg', 'c.pth'), ('official', 'd.pkl')):
+        report = convert_checkpoint(tmp_path / 'a.pth', tmp_path / name, to, verify=True)
+        (line,) = [line for line in report.lines() if 'box head' in line]
+        assert line.startswith('1 dropped: the box head, which only matching by boxes reads, in training (decode_head.')
+        assert len(report.differences) == (1 if to == 'official' else 2)
+
+
+@pytest.mark.parametrize(
+    'transform, expected',
+    [
+        (dict(type='Resize', scale=(1333, 800), keep_ratio=True), (800, 1333, None)),
+        (dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True), (800, 1333, None)),
+        (dict(type='Resize', scale=(640, 480)), (512, 2048, (480, 640))),
+        (dict(type='ResizeShortestEdge', scale=640, max_size=2560), (640, 2560, None)),
+        (dict(type='mmmaskformer.ResizeShortestEdge', short_edge=640, max_size=2560), (640, 2560, None)),
+    ],
+)
+def test_the_size_of_images_is_that_of_the_source(tmp_path, transform, expected):
+    def change(cfg):
+        cfg.test_dataloader.dataset.pipeline[1] = transform
+
+    source = mmseg_file(tmp_path / 'a.pth', change)
+    report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer')
+    found = report.settings
+    assert (found.short_edge, found.max_size, found.image_size) == expected
+    assert not any('does not tell to which size' in line for line in report.lines())
+    for to in ('mmseg', 'mmdet'):  # and once more from the config that was written
+        convert_checkpoint(tmp_path / 'b.pth', tmp_path / f'{to}.pth', to)
+        again = convert_checkpoint(tmp_path / f'{to}.pth', tmp_path / f'{to}_own.pth', 'mmmaskformer').settings
+        assert (again.short_edge, again.max_size, again.image_size) == expected
+
+
+@pytest.mark.parametrize(
+    'classes, task, expected',
+    [
+        ('coco_panoptic', 'panoptic', (800, 1333)),
+        ('ade20k_panoptic', 'semantic', (512, 2048)),
+        ('ade20k_panoptic', 'panoptic', (640, 2560)),
+        ('cityscapes', 'semantic', (1024, 2048)),
+    ],
+)
+def test_a_size_that_no_source_tells_is_that_of_the_published_models_and_reported(tmp_path, classes, task, expected):
+    shape = architecture(classes=len(class_lists()[classes]['classes']))
+    weights = build(host_config('mmseg', shape, replace(SETTINGS, classes=(), dataset_meta={}))).state_dict()
+    source = write_official(tmp_path / 'a.pkl', convert(dict(weights), 'mmseg', 'official').weights)
+    report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer', num_heads=4, task=task, classes=classes)
+    assert (report.settings.short_edge, report.settings.max_size) == expected
+    (line,) = [line for line in report.lines() if 'does not tell to which size' in line]
+    assert f'a short edge of {expected[0]} and a long edge of at most {expected[1]} pixels are assumed' in line
+
+
+@pytest.mark.parametrize(
+    'change, expected',
+    [
+        (dict(size=dict(height=100, width=130)), dict(image_size=(128, 160))),
+        (dict(size=dict(height=100, width=130), size_divisor=10), dict(image_size=(100, 130), size_divisor=10)),
+        (dict(size=dict(shortest_edge=320, longest_edge=640)), dict(short_edge=320, max_size=640)),
+        (dict(size=320, max_size=700), dict(short_edge=320, max_size=700)),  # as the published files have it
+        (dict(size=320), dict(short_edge=320, max_size=1333)),
+        (dict(size=None), dict(short_edge=800, max_size=1333)),
+        (dict(do_resize=False), dict(resize=False)),
+    ],
+)
+def test_images_are_resized_as_the_folder_says(tmp_path, folder, change, expected):
+    """As the library's processor does, whose images have the edges that ours have after padding."""
+    shutil.copytree(folder, tmp_path / 'hub')
+    path = tmp_path / 'hub/preprocessor_config.json'
+    content = {key: value for key, value in (json.loads(path.read_text()) | change).items() if value is not None}
+    path.write_text(json.dumps(content))
+    report = convert_checkpoint(tmp_path / 'hub', tmp_path / 'b.pth', 'mmmaskformer')
+    assert {key: getattr(report.settings, key) for key in expected} == expected
+    cfg = Config.fromstring(torch.load(tmp_path / 'b.pth', weights_only=True)['meta']['cfg'], '.py')
+    image = torch.randint(0, 256, (64, 96, 3), generator=torch.Generator().manual_seed(0)).numpy().astype('uint8')
+    processor = transformers.MaskFormerImageProcessor.from_pretrained(tmp_path / 'hub')
+    values = processor(image, return_tensors='pt').pixel_values[0]
+    results = dict(img=image[..., ::-1].copy(), img_shape=(64, 96), ori_shape=(64, 96))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        for transform in cfg.test_pipeline[1:-1]:
+            results = TRANSFORMS.build(transform)(results)
+    divisor = report.settings.size_divisor
+    assert tuple(-(-edge // divisor) * divisor for edge in results['img'].shape[:2]) == tuple(values.shape[1:])
+    if 'image_size' in expected:  # then every pixel is the same, but for rounding to a whole number
+        mean, std = (torch.tensor(x)[:, None, None] for x in (report.settings.mean, report.settings.std))
+        ours = (torch.from_numpy(results['img'][..., ::-1].copy()).permute(2, 0, 1) - mean) / std
+        torch.testing.assert_close(ours, values, rtol=0, atol=1.1 / 57)
+    convert_checkpoint(tmp_path / 'b.pth', tmp_path / 'back', 'transformers')  # and back
+    again = transformers.MaskFormerImageProcessor.from_pretrained(tmp_path / 'back')
+    assert again.size == processor.size or 'image_size' in expected
+    torch.testing.assert_close(again(image, return_tensors='pt').pixel_values[0], values, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(size=dict(shortest_edge=320)), r"size is \{'shortest_edge': 320\}, expected a number, or an object with"),
+        (dict(size=dict(height=0, width=5)), "size is {'height': 0"),
+        (dict(size='large'), "size is 'large', expected a number"),
+        (dict(size_divisor=-1), 'size_divisor is -1, expected a number from 0'),
+        (dict(image_std=[0.2, 0, 0.2]), 'image_std is .*expected a number, or a list of three'),
+        (dict(image_mean='grey'), "image_mean is 'grey', expected"),
+        (dict(image_mean=[0.5] * 4), 'image_mean is .*expected'),
+        (dict(rescale_factor=0), 'rescale_factor is 0, expected a number above 0'),
+    ],
+)
+def test_settings_of_images_that_are_none_are_refused(tmp_path, folder, change, message):
+    shutil.copytree(folder, tmp_path / 'hub')
+    path = tmp_path / 'hub/preprocessor_config.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=f'hub: preprocessor_config.json: {message}.* Fix: correct it'):
+        convert_checkpoint(tmp_path / 'hub', tmp_path / 'b.pth', 'mmmaskformer')
+
+
+def test_classes_with_one_name_keep_their_order(tmp_path):
+    """Which no names could tell; where another order is wanted they are refused."""
+    meta = dict(classes=['a', 'a', 'b', 'c', 'd'], isthing=[False, True, True, False, False])
+    torch.save(dict(state_dict=weights_of('mmseg'), meta=dict(dataset_meta=meta, num_heads=4)), tmp_path / 'a.pth')
+    found = convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth', 'mmmaskformer').conversion.weights
+    name = 'decode_head.classifier.class_embed.bias'
+    assert torch.equal(found[name], weights_of('mmseg')['decode_head.cls_embed.bias'])
+    with pytest.raises(ValueError, match='put in another order, and two have the same name. Fix: give each'):
+        convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'c.pth', 'mmdet')
+
+
+def test_another_filter_for_resizing_is_told(tmp_path, folder):
+    source = changed_folder(folder, tmp_path, 'preprocessor_config.json', 'resample', value=3)
+    report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer')
+    assert any('images are resized with resample=3 there, here always bilinearly' in line for line in report.lines())
+
+
+@pytest.mark.parametrize('num_heads', [0, -1, 5])
+def test_attention_heads_that_do_not_divide_the_channels_are_refused(tmp_path, num_heads):
+    source = write_official(tmp_path / 'a.pkl', weights_of('official'))
+    with pytest.raises(ValueError, match=f'found {num_heads} attention heads for 32 channels, expected .* --num-heads'):
+        convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer', num_heads=num_heads)
+
+
+def test_the_order_of_the_published_classes_comes_back_from_mmdetection(tmp_path):
+    """It has the things of ADE20K first; files of the published code name no classes, so that nobody would notice."""
+    shape = architecture(classes=150)
+    weights = dict(build(host_config('mmseg', shape, replace(SETTINGS, classes=(), dataset_meta={}))).state_dict())
+    weights['decode_head.cls_embed.bias'] = torch.arange(151.0)
+    source = write_official(tmp_path / 'a.pkl', convert(weights, 'mmseg', 'official').weights)
+    convert_checkpoint(source, tmp_path / 'b.pth', 'mmdet', num_heads=4)
+    for to, name in (('official', 'c.pkl'), ('mmseg', 'c.pth'), ('transformers', 'hub')):
+        report = convert_checkpoint(tmp_path / 'b.pth', tmp_path / name, to)
+        (bias,) = [
+            value for key, value in report.conversion.weights.items() if value.shape == (151,) and value.sum() > 999
+        ]
+        assert torch.equal(bias, torch.arange(151.0)), to
+        assert report.settings.classes[:2] == ('wall', 'building')
+
+
 def test_a_config_with_other_heads_is_refused(tmp_path):
     source = mmseg_file(tmp_path / 'a.pth')
     convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer')
@@ -179,7 +381,7 @@ def test_dtypes_that_numpy_lacks_are_written_as_float32(tmp_path):
     weights = {k: v.bfloat16() if v.is_floating_point() else v for k, v in weights_of('official').items()}
     torch.save({'model': weights}, tmp_path / 'a.pth')
     convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pkl', 'official')
-    found = converting.read_source(tmp_path / 'b.pkl').weights
+    found = read_source(tmp_path / 'b.pkl').weights
     assert all(torch.equal(v.float(), found[k].float()) for k, v in weights.items() if not k.startswith('criterion'))
 
 

@@ -19,10 +19,13 @@ from helpers.zoo import Zoo
 from mmengine.logging import MMLogger
 
 from mmmaskformer import __version__
-from mmmaskformer.apis import cli
+from mmmaskformer.apis import cli, zoo_downloads
+from mmmaskformer.apis.backbones import convert_backbone
 from mmmaskformer.apis.converting import convert_checkpoint
-from mmmaskformer.apis.zoo_files import converted_file, original_file
-from mmmaskformer.checkpoints import writers
+from mmmaskformer.apis.zoo_downloads import original_file
+from mmmaskformer.apis.zoo_files import converted_file
+from mmmaskformer.checkpoints import downloads, writers
+from mmmaskformer.checkpoints.zoo import find_model
 
 CHILD = 'from mmmaskformer.apis.zoo_files import converted_file; print(converted_file("toy"))'
 
@@ -63,7 +66,8 @@ def names_in(folder) -> set[str]:
 
 def test_a_model_is_downloaded_once_and_cached_converted(zoo):
     path = converted_file('zoo://toy')
-    assert path == zoo.cache / f'toy/toy-{__version__}.pth' and names_in(path.parent) == {path.name, 'model_final.pkl'}
+    assert path == find_model('toy').converted and names_in(path.parent) == {path.name, 'model_final.pkl'}
+    assert path.parent == zoo.cache / 'toy' and path.name.startswith(f'toy-{__version__}-')
     content = torch.load(path, weights_only=True)
     assert content['meta']['licence'] == 'a licence for tests' and content['meta']['source']['package'] == 'official'
     query = 'transformer_decoder.query_embed.weight'
@@ -114,7 +118,7 @@ def test_offline(zoo, monkeypatch, files):
     message = rf'{zoo.server.address}toy/model_final.pkl cannot .*MMMASKFORMER_OFFLINE is set.* save it as {place}'
     with pytest.raises(OSError, match=message):
         converted_file('toy')
-    place.write_bytes(b'another file')
+    place.write_bytes(b'\x80\x02 another file')
     with pytest.raises(OSError, match=f'{place}: .*has sha256 .*expected .* Fix: remove it, or download http'):
         converted_file('toy')
     shutil.copy(files / 'model_final.pkl', place)
@@ -159,6 +163,109 @@ def test_a_cache_that_cannot_be_used(zoo, tmp_path, monkeypatch):
     monkeypatch.setenv('MMMASKFORMER_CACHE', str(tmp_path / 'file'))
     with pytest.raises(OSError, match='the cache folder cannot be used .* Fix: set MMMASKFORMER_CACHE'):
         converted_file('toy')
+
+
+@pytest.mark.parametrize('place', ['toy/model_final.pkl', 'hub/config.json', 'hub/model.safetensors'])
+def test_a_page_of_the_network_is_not_kept(zoo, files, place):
+    """Hotels and companies answer with a page of their own, as if it were the file; later the true one comes."""
+    zoo.add('hub', files / 'hub')
+    zoo.server.faults[place] = ['page']
+    name = place.partition('/')[0]
+    what = 'is no object of JSON' if place.endswith('json') else 'is a web page'
+    with pytest.raises(OSError, match=rf'{zoo.server.address}{place}: .* {what}.*; nothing is kept. Fix: try again'):
+        converted_file(name)
+    assert not any(part.name.startswith(place.rpartition('/')[2]) for part in (zoo.cache / name).rglob('*'))
+    assert converted_file(name).is_file()
+
+
+def test_a_file_cut_off_by_the_server_says_what_to_remove(zoo, files):
+    """Of a folder of transformers no checksum is known."""
+    zoo.add('hub', files / 'hub')
+    zoo.server.faults['hub/model.safetensors'] = ['short']
+    folder = zoo.cache / 'hub/original'
+    with pytest.raises(
+        ValueError, match=rf'zoo://hub: the downloaded file is not .* cut off.* To download it again, remove {folder}'
+    ):
+        converted_file('hub')
+    shutil.rmtree(folder)
+    assert converted_file('hub').is_file()
+
+
+def test_a_read_only_cache_serves_what_is_in_it(zoo, files, monkeypatch, tmp_path):
+    zoo.add('hub', files / 'hub')
+    for name in ('toy', 'hub'):
+        converted_file(name)
+    access = os.access  # root may write anywhere
+    monkeypatch.setattr(os, 'access', lambda path, mode: str(zoo.cache) not in str(path) and access(path, mode))
+    for name in ('toy', 'hub'):
+        assert converted_file(name).is_file() and original_file(name).exists()
+    convert_checkpoint('zoo://toy', tmp_path / 'a.pth', 'mmseg', num_heads=4)
+    find_model('toy').converted.unlink()
+    with pytest.raises(OSError, match='the cache folder cannot be used .*not writable.* Fix: set MMM'):
+        converted_file('toy')
+
+
+def test_a_disk_without_locks_is_named(zoo, monkeypatch):
+    def acquire(*_, **__):
+        raise NotImplementedError('this disk knows no locks')
+
+    monkeypatch.setattr(zoo_downloads.FileLock, 'acquire', acquire)
+    with pytest.raises(OSError, match='the cache folder cannot be used .this disk knows no locks.* Fix: set MMM'):
+        converted_file('toy')
+
+
+def test_another_entry_of_the_same_name_is_converted_anew(zoo, files):
+    first = converted_file('toy')
+    (files / 'classes.json').write_text('{"classes": ["a", "b", "c", "d", "e"]}')
+    zoo.add('toy', files / 'model_final.pkl', classes=str(files / 'classes.json'))
+    second = converted_file('toy')
+    assert first != second and len(zoo.server.requests) == 1
+    assert torch.load(second, weights_only=True)['meta']['dataset_meta']['classes'] == list('abcde')
+
+
+def test_names_can_be_given_to_the_functions_and_wrong_arguments_fetch_nothing(zoo, tmp_path, files):
+    out = tmp_path / 'a.pth'
+    out.write_text('mine')
+    for to, options, message in (
+        ('mmseg', {}, 'exists and is not replaced'),
+        ('caffe', dict(force=True), '--to: found'),
+        ('mmseg', dict(force=True, task='instance'), '--task: found'),
+    ):
+        with pytest.raises((ValueError, OSError), match=message):
+            convert_checkpoint('zoo://toy', out, to, **options)
+    with pytest.raises(FileExistsError):
+        convert_backbone('zoo://toy', out)
+    assert not zoo.server.requests and out.read_text() == 'mine'
+    meta = torch.load(convert_checkpoint('zoo://toy', out, 'mmseg', force=True).out, weights_only=True)['meta']
+    assert meta['licence'] == 'a licence for tests'
+    with pytest.raises(ValueError, match='which is a whole model; expected a backbone alone. Fix: init_cfg'):
+        convert_backbone('zoo://toy', tmp_path / 'b.pth')
+    assert not (tmp_path / 'b.pth').exists()
+
+
+def test_only_converted_models_are_listed_as_in_the_cache(zoo, files, tmp_path, capsys):
+    convert_checkpoint(files / 'model_final.pkl', tmp_path / 'released.pth', 'mmseg', num_heads=4)
+    zoo.add('host', tmp_path / 'released.pth', package='mmseg')
+    original_file('host')
+    assert cli.main(['models', 'host']) == 0 and 'in the cache' not in capsys.readouterr().out
+    converted_file('host')
+    assert cli.main(['models', 'host']) == 0 and 'in the cache' in capsys.readouterr().out
+
+
+def test_addresses_with_more_than_a_path(zoo, files):
+    zoo.server.files['toy/model_final.pkl?download=1'] = zoo.server.files['toy/model_final.pkl']
+    zoo.add('more', files / 'model_final.pkl', address=f'{zoo.server.address}toy/model_final.pkl?download=1')
+    assert converted_file('more').is_file() and original_file('more').name == 'model_final.pkl'
+
+
+def test_a_broken_transfer_goes_on_in_the_next_process(zoo, monkeypatch):
+    monkeypatch.setattr(downloads, 'PAUSES', ())
+    zoo.server.faults['toy/model_final.pkl'] = ['break']
+    with pytest.raises(OSError, match='cannot be downloaded'):
+        converted_file('toy')
+    size = (zoo.cache / 'toy/model_final.pkl.part').stat().st_size
+    assert converted_file('toy').is_file()
+    assert zoo.server.requests[-1] == ('toy/model_final.pkl', f'bytes={size}-')
 
 
 def test_two_processes_download_once(zoo, said):

@@ -69,3 +69,19 @@ def test_lists_are_names_or_files(tmp_path, text, message):
         read_class_list(str(path))
     path.write_text('{"classes": ["a"]}')
     assert read_class_list(str(path)) == dict(classes=['a'])
+
+
+@pytest.mark.parametrize(
+    'meta, message',
+    [
+        ([1], 'dataset_meta is a list, expected a dict with classes. Fix'),
+        (dict(palette=[1]), r'palette has 1, expected 3 whole numbers. Fix'),
+        (dict(palette=[[1, 2, 'x']]), r"palette has \[1, 2, 'x'\], expected 3 whole numbers"),
+        (dict(palette=[[1, 2]]), r'palette has \[1, 2\], expected 3 whole numbers'),
+        (dict(ignore_index='x'), r"ignore_index has \['x'\], expected 1 whole number. Fix"),
+        (dict(ignore_index=float('nan')), 'ignore_index has .*expected 1 whole number'),
+    ],
+)
+def test_facts_that_are_none_are_named(meta, message):
+    with pytest.raises(ValueError, match=message):
+        facts_of(meta)

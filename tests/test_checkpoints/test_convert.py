@@ -6,6 +6,7 @@ from helpers.foreign import weights_of
 
 from mmmaskformer.checkpoints.classes import inverse
 from mmmaskformer.checkpoints.convert import COUNTER_REASON, convert
+from mmmaskformer.checkpoints.key_maps import BOX_REASON
 from mmmaskformer.checkpoints.made import position_index
 from mmmaskformer.checkpoints.neutral import ConversionError, read_neutral
 
@@ -26,6 +27,7 @@ def models():
         ('mmdet', 'resnet', True),
         ('mmdet', 'swin', False),
         ('mmseg', 'deeplab', True),
+        ('mmdet', 'resnext', True),
     ]
     return {case: weights_of(case[0], case[1], encoder=case[2]) for case in cases}
 
@@ -33,7 +35,13 @@ def models():
 @pytest.mark.parametrize('target', PACKAGES)
 @pytest.mark.parametrize(
     'case',
-    [('mmseg', 'resnet', False), ('mmdet', 'resnet', True), ('mmdet', 'swin', False), ('mmseg', 'deeplab', True)],
+    [
+        ('mmseg', 'resnet', False),
+        ('mmdet', 'resnet', True),
+        ('mmdet', 'swin', False),
+        ('mmseg', 'deeplab', True),
+        ('mmdet', 'resnext', True),
+    ],
 )
 def test_round_trips_are_exact(models, case, target):
     source, net, encoder = case
@@ -139,6 +147,37 @@ def test_a_backbone_without_a_table_is_copied_between_packages_with_the_hosts_ba
     assert equal(convert(found.weights, 'mmmaskformer', 'mmseg').weights, weights)
     with pytest.raises(ConversionError, match='has no place for .*timm_model'):
         convert(weights, 'mmseg', 'official')
+
+
+def test_a_backbone_with_the_names_of_a_resnet_and_other_shapes_is_passed_on(models):
+    """A RegNet; a ResNet with one damaged weight is none."""
+    weights = models['mmdet', 'resnet', True]
+    wide = {}
+    for name, value in weights.items():
+        other = name.startswith('backbone.layer2.') and value.dim() > 0
+        wide[name] = torch.cat((value, value[:1])) if other else value
+    found = convert(wide, 'mmdet', 'mmmaskformer')
+    assert 'a backbone without a table' in found.architecture.describe()
+    assert equal(convert(found.weights, 'mmmaskformer', 'mmdet').weights, wide)
+    with pytest.raises(ConversionError, match='has no place for the backbone. It is a backbone without a table'):
+        convert(wide, 'mmdet', 'official')
+    name = 'backbone.layer2.0.conv1.weight'
+    with pytest.raises(ConversionError, match=f'{name} has the shape'):
+        convert(weights | {name: wide[name]}, 'mmdet', 'mmmaskformer')
+
+
+def test_the_box_head_of_a_model_matched_by_boxes_is_dropped_with_the_reason(models):
+    weights = convert(models['mmseg', 'resnet', False], 'mmseg', 'mmmaskformer').weights
+    shapes = [(32, 32), (32, 32), (4, 32)]
+    boxes = {
+        f'decode_head.classifier.box_embed.layers.{layer}.{name}': torch.ones(shape if name == 'weight' else shape[:1])
+        for layer, shape in enumerate(shapes)
+        for name in ('weight', 'bias')
+    }
+    for target in PACKAGES:
+        found = convert(weights | boxes, 'mmmaskformer', target)
+        assert {name for name, reason in found.dropped.items() if reason == BOX_REASON} == set(boxes)
+        assert equal(found.weights, convert(weights, 'mmmaskformer', target).weights)
 
 
 @pytest.mark.parametrize('window', [3, 7, 12])

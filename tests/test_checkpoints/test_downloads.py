@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from helpers.file_server import serving
 
-from mmmaskformer.checkpoints import downloads
+from mmmaskformer.checkpoints import downloads, transfers
 from mmmaskformer.checkpoints.downloads import AbsentError, DownloadError, download
 
 CONTENT = bytes(range(256)) * 5000
@@ -19,7 +19,7 @@ CHECKSUM = f'md5:{hashlib.md5(CONTENT).hexdigest()[:6]}'
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(downloads, 'PAUSES', (0.0, 0.0))
-    monkeypatch.setattr(downloads, 'BLOCK', 1 << 14)
+    monkeypatch.setattr(transfers, 'BLOCK', 1 << 14)
     with serving() as found:
         found.files['weights.pkl'] = CONTENT
         yield found
@@ -30,8 +30,8 @@ def fetch(server, tmp_path):
     """Fetches the file and returns what was reported."""
     lines: list[str] = []
 
-    def fetch_file(name: str = 'weights.pkl', checksum: str = CHECKSUM):
-        download(server.address + name, tmp_path / 'weights.pkl', checksum, lines.append)
+    def fetch_file(name: str = 'weights.pkl', checksum: str = CHECKSUM, check=None):
+        download(server.address + name, tmp_path / 'weights.pkl', checksum, lines.append, check)
         return lines
 
     return fetch_file
@@ -118,6 +118,72 @@ def test_a_disk_without_room(fetch, tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r'1 MB are needed for weights.pkl, 0 MB are free; nothing is .* Fix: free space'):
         fetch()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('fault', ['gzip', 'chunks', '/elsewhere/weights.pkl', 'chunks break', 'gzip break'])
+def test_answers_of_other_forms_give_the_same_file(server, fetch, tmp_path, fault):
+    """Compressed, without a length, or from elsewhere; also if such a transfer breaks, which no length would show."""
+    server.files['elsewhere/weights.pkl'] = CONTENT
+    server.faults['weights.pkl'] = [fault]
+    fetch(checksum='')
+    assert (tmp_path / 'weights.pkl').read_bytes() == CONTENT
+    assert len(server.requests) == 1 + (' ' in fault or '/' in fault)
+
+
+def test_a_part_that_begins_elsewhere_is_not_added(server, fetch, tmp_path):
+    (tmp_path / 'weights.pkl.part').write_bytes(CONTENT[:1000])
+    server.faults['weights.pkl'] = ['later']
+    fetch()
+    assert ranges(server) == ['bytes=1000-', None] and (tmp_path / 'weights.pkl').read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('changed', [False, True])
+def test_the_rest_of_another_version_is_not_added(server, fetch, tmp_path, changed):
+    """Without a checksum nothing else would show it."""
+    server.versions['weights.pkl'] = 'one'
+    server.faults['weights.pkl'] = ['break', *['busy'] * 3]
+    with pytest.raises(DownloadError, match='503'):
+        fetch(checksum='')
+    assert (tmp_path / 'weights.pkl.part').stat().st_size == len(CONTENT) // 2
+    newer = bytes(reversed(CONTENT))
+    server.faults.clear()
+    server.requests.clear()
+    if changed:
+        server.versions['weights.pkl'], server.files['weights.pkl'] = 'two', newer
+    fetch(checksum='')
+    assert ranges(server) == [f'bytes={len(CONTENT) // 2}-']
+    assert (tmp_path / 'weights.pkl').read_bytes() == (newer if changed else CONTENT)
+    assert [path.name for path in tmp_path.iterdir()] == ['weights.pkl']
+
+
+def test_a_part_of_which_nothing_is_known_is_not_used(server, fetch, tmp_path):
+    (tmp_path / 'weights.pkl.part').write_bytes(b'y' * 1000)
+    fetch(checksum='')
+    assert ranges(server) == [None] and (tmp_path / 'weights.pkl').read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('fault, message', [
+    ('/weights.pkl', 'the server answers HTTP 302 .*infinite loop.* Fix: find the file'),
+    ('/none.pkl', 'the server answers HTTP 404 Not Found'),
+    ('brotli', 'Content-Encoding: br, expected none, or one of gzip'),
+    ('short', r'has md5 .*…, expected .*; nothing is kept. Fix: try again; .* save it as .*/weights\.pkl$'),
+    ('page', 'it is a page of the hotel; nothing is kept'),
+])  # fmt: skip
+def test_answers_that_are_not_the_file(server, fetch, tmp_path, fault, message):
+    def require_no_page(path):
+        if path.read_bytes()[:1] == b'<':
+            raise DownloadError('it is a page of the hotel')
+
+    server.faults['weights.pkl'] = [fault] * 20
+    with pytest.raises(DownloadError, match=message) as caught:
+        fetch(check=require_no_page)
+    assert not list(tmp_path.iterdir()) and '\n' not in str(caught.value)
+
+
+def test_an_address_that_is_none_is_named(tmp_path):
+    for address in ('http://[::1/w.pkl', 'nothing://a/w.pkl', 'http://a b/w.pkl'):
+        with pytest.raises(DownloadError, match=r'cannot be downloaded \(.*\). Fix: download it by hand'):
+            download(address, tmp_path / 'w.pkl', '', print)
 
 
 def test_a_disk_that_fills_up_on_the_way_names_the_file_and_keeps_what_came(fetch, tmp_path):

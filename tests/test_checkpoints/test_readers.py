@@ -127,6 +127,23 @@ def test_folders_with_weights_in_several_files(tmp_path):
     assert set(found['state_dict']) == {'x', 'y'} and found['meta']['dataset_meta']['classes'] == ('a', 'b')
 
 
+@pytest.mark.parametrize(
+    'index', ['[]', '{', '{"weight_map": 3}', '{"weight_map": {"a": 5}}', '{"weight_map": {"a": "../x"}}', '{}']
+)
+def test_a_damaged_index_is_named(tmp_path, index):
+    (tmp_path / 'config.json').write_text('{"model_type": "maskformer"}')
+    (tmp_path / 'model.safetensors.index.json').write_text(index)
+    with pytest.raises(UnreadableError, match=r'model.safetensors.index.json: .*Fix: download it again'):
+        read_folder(tmp_path)
+
+
+def test_a_folder_whose_weights_are_something_else_is_named(tmp_path):
+    (tmp_path / 'config.json').write_text('{"model_type": "maskformer"}')
+    torch.save([torch.zeros(1)], tmp_path / 'pytorch_model.bin')
+    with pytest.raises(ValueError, match='pytorch_model.bin: it holds a list, expected a dict of weights. Fix'):
+        read_folder(tmp_path)
+
+
 def test_older_folders_hold_a_file_of_torch(tmp_path):
     folder = folder_of_hub(tmp_path / 'hub')
     torch.save({'x': torch.ones(1)}, folder / 'pytorch_model.bin')

@@ -16,7 +16,9 @@ from mmmaskformer.apis.converting import convert_checkpoint
 from mmmaskformer.apis.model_configs import own_config
 from mmmaskformer.apis.verifying import build, outputs
 from mmmaskformer.checkpoints.convert import convert
-from mmmaskformer.checkpoints.transformers_files import Settings, hub_config, hub_preprocessor
+from mmmaskformer.checkpoints.preprocessors import hub_preprocessor
+from mmmaskformer.checkpoints.settings import Settings
+from mmmaskformer.checkpoints.transformers_files import hub_config
 from mmmaskformer.checkpoints.writers import write_transformers
 from mmmaskformer.core import QueryMasks, semantic_labels
 

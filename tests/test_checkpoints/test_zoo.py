@@ -26,7 +26,7 @@ def test_every_public_model_is_listed():
 
 
 @pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
-def test_an_entry(model):
+def test_an_entry_of_the_list(model):
     """Config, class list and checksum; the digits of the checksum are those of the file name."""
     assert (ROOT / 'configs' / model.config).is_file() and model.address.startswith('https://')
     assert model.classes is None or model.classes in class_lists()
@@ -70,7 +70,7 @@ def test_the_list_needs_only_python():
     assert done.returncode == 0 and f'{len(MODELS)} models' in done.stdout, done.stderr
 
 
-def test_names_are_found_or_others_are_offered():
+def test_names_are_found_or_similar_ones_are_suggested():
     assert zoo.find_model('zoo://maskformer_r50_ade20k').checksum == 'md5:d8dbeb'
     assert zoo.find_model('semantic-ade20k/maskformer_R50_bs16_160k').name == 'maskformer_r50_ade20k'
     with pytest.raises(ValueError, match=r'zoo://maskformer_r50_ade: .* such as .*maskformer_r50_ade20k.*Fix: choose'):
@@ -96,18 +96,26 @@ def test_lists_of_your_own(monkeypatch, tmp_path):
         "address='nonsense', expected scheme": ENTRY | dict(address='nonsense'),
         "address='http://a/b.pkl', expected": ENTRY | dict(package='transformers'),
         "checksum='abc', expected md5": ENTRY | dict(checksum='abc'),
+        "checksum='md5:', expected md5": ENTRY | dict(checksum='md5:'),
+        "checksum='md5:D8DBEB', .* with lower-case": ENTRY | dict(checksum='md5:D8DBEB'),
+        "address='http://a/..', expected": ENTRY | dict(address='http://a/..'),
+        'address=3, expected a text': ENTRY | dict(address=3),
+        'config=7, expected a text': ENTRY | dict(config=7),
+        'result=3, expected an object of metrics': ENTRY | dict(result=3),
+        "result={'mIoU': 'high'}, expected an object": ENTRY | dict(result={'mIoU': 'high'}),
+        'ours is a list, expected an object': [ENTRY],
     }
     for message, entry in wrong.items():
         path.write_text(json.dumps({'models': {'ours': entry}}))
         with pytest.raises(ValueError, match=message):
             zoo.zoo_models()
-    for content in ('[]', '{', '{"models": {"../x": {}}}', '{"models": 3}'):
-        path.write_text(content)
+    for content in (b'[]', b'{', b'{"models": {"../x": {}}}', b'{"models": 3}', b'\xff\xfe{', b'{"models": {"": {}}}'):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match=str(path)):
             zoo.zoo_models()
 
 
-def test_where_copies_are_kept(monkeypatch, tmp_path):
+def test_the_folder_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.delenv('MMMASKFORMER_CACHE', raising=False)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     assert zoo.cache_folder() == tmp_path / 'mmmaskformer'
@@ -116,3 +124,28 @@ def test_where_copies_are_kept(monkeypatch, tmp_path):
     assert zoo.cache_folder() == tmp_path / '.cache/mmmaskformer'
     monkeypatch.setenv('MMMASKFORMER_CACHE', '~/weights')
     assert zoo.cache_folder() == tmp_path / 'weights'
+
+
+@pytest.mark.parametrize('value', ['1', 'true', 'yes', 'ON'])
+def test_offline_is_what_the_variable_says(monkeypatch, value):
+    monkeypatch.setenv('MMMASKFORMER_OFFLINE', value)
+    assert zoo.is_offline()
+    for other in ('', '0', 'False', 'no', 'off'):
+        monkeypatch.setenv('MMMASKFORMER_OFFLINE', other)
+        assert not zoo.is_offline()
+
+
+def test_the_page_counts_what_the_list_has():
+    found = Counter(model.package for model in MODELS.values())
+    text = ' '.join((ROOT / 'docs/checkpoints.md').read_text().split())
+    counts = (
+        '{official} of the published zoo, {mmdet} of MMDetection, {mmseg} of MMSegmentation, {transformers} of transf'
+    )
+    assert counts.format(**found) in text and found['backbone'] == 1 and 'weights of ResNet-101c.' in text
+
+
+def test_licences_that_nobody_has_stated_are_called_so():
+    """The pages of the ResNets of transformers have no model card; no page states one for ResNet-101c."""
+    unstated = {model.name for model in MODELS.values() if model.licence.startswith(('none stated', 'unverified'))}
+    resnets = {model.name for model in MODELS.values() if 'facebook/maskformer-resnet' in model.released_as}
+    assert unstated == resnets | {'deeplab_r103'}

@@ -45,7 +45,7 @@ def test_config_builds_from_parts_of_this_package(path):
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
-def test_class_count_is_not_repeated_in_the_config_file(path):
+def test_the_config_file_sets_the_class_count_once(path):
     text = path.read_text().replace('num_queries=_base_.num_classes', '')  # of fixed matching: as many as classes
     lines = [line.strip() for line in text.splitlines() if 'num_classes' in line]
     semantic = ('model = dict(decode_head=dict(num_classes=_base_.num_classes))',
@@ -55,7 +55,7 @@ def test_class_count_is_not_repeated_in_the_config_file(path):
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
-def test_config_is_short_and_states_no_size_of_its_dataset_again(path):
+def test_the_config_is_short_and_does_not_repeat_sizes_of_its_dataset(path):
     lines = path.read_text().splitlines()
     assert len(lines) < 40
     bases = {line.strip().strip("',").rpartition('/')[2] for line in lines if '_base_/datasets/' in line}
@@ -80,7 +80,7 @@ def test_each_backbone_starts_from_its_own_weights():
     assert seen == set(marks)
 
 
-def test_a_crop_size_stands_once_in_each_base():
+def test_each_base_sets_the_crop_size_once():
     """Everything else is computed from it; the sizes of the synthetic scenes are chosen one by one."""
     for path in BASES:
         code = [line.partition('#')[0] for line in path.read_text().splitlines()]
@@ -123,7 +123,7 @@ def test_r101c_is_the_published_backbone(tmp_path, capsys):
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
 
 
-def test_r101c_dilates_nothing_but_its_last_stage():
+def test_r101c_dilates_only_its_last_stage():
     path = CONFIGS / 'cityscapes/maskformer_r101c-d32_8xb2-90k_cityscapes-512x1024.py'
     backbone = build_on_meta(Config.fromfile(path)).backbone
     stages = [getattr(backbone, name) for name in backbone.res_layers]

@@ -285,6 +285,16 @@ def test_features(wrong, message, encoder_layers):
         toy.make_classifier(encoder_layers=encoder_layers)(wrong, all_layers=True)
 
 
+def test_features_of_several_dtypes_under_autocast():
+    """A backbone under autocast may give float32 at one level and bfloat16 at another."""
+    model, given = toy.make_classifier(), features()
+    expected = model(given, all_layers=False)[0].class_logits
+    given[1] = given[1].bfloat16()
+    with torch.autocast('cpu', torch.bfloat16):
+        found = model(given, all_layers=False)[0].class_logits
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1)
+
+
 @pytest.fixture(scope='module')
 def model() -> core.MaskFormer:
     backbone = nn.Module()

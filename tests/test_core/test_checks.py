@@ -36,7 +36,7 @@ NAN = float('nan')
         (whole(1) | list_of(whole(1)), [1, [1]], [0, [0], '']),
     ],
 )
-def test_a_check_tells_values_apart(check, good, bad):
+def test_a_check_distinguishes_values(check, good, bad):
     assert all(map(check.accepts, good))
     assert not any(map(check.accepts, bad))
 
@@ -117,7 +117,7 @@ class Open(Anything):
         super().__init__(**settings)
 
 
-def test_names_that_no_constructor_takes_are_refused_with_the_nearest_one():
+def test_unknown_arguments_are_refused_with_the_nearest_name():
     message = "{} does not take the key '{}'. Did you mean '{}'\\? Accepted keys: {}$"
     with pytest.raises(TypeError, match=message.format('Base', 'sise', 'size', 'size, step')):
         Base(1, sise=3)

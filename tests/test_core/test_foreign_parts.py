@@ -52,7 +52,7 @@ def test_matches_may_come_in_any_order():
         ('image', lambda x: x - 1, r'matched image -1 \(layer 0, image -1 of the batch\); expected 0 to 1'),
     ],
 )
-def test_pairs_that_there_are_not_are_refused(column, change, message):
+def test_indices_out_of_range_are_refused(column, change, message):
     matches = HungarianMatcher()(*batch())
     with pytest.raises(ValueError, match=message):
         losses_with(matches._replace(**{column: change(getattr(matches, column))}))

@@ -70,7 +70,7 @@ def test_masks_of_0_and_255(tmp_path):
     assert 'masks of 0 and 255' in found.text
 
 
-def test_all_is_well(tmp_path):
+def test_valid_data_give_no_report(tmp_path):
     write(tmp_path, BLOCK)
     [found] = inspect_data(build(tmp_path))
     assert not found.is_warning
@@ -152,7 +152,7 @@ def test_data_sets_of_the_host(tmp_path):
 
 
 @pytest.mark.parametrize('orientation', [2, 3, 4])
-def test_orientation_that_no_size_tells(tmp_path, orientation):
+def test_orientation_that_does_not_change_the_size(tmp_path, orientation):
     write(tmp_path, BLOCK, exif=exif(orientation))
     _, found = inspect_data(build(tmp_path))
     assert found.is_warning and f'a.jpg (orientation {orientation})' in found.text
@@ -161,7 +161,7 @@ def test_orientation_that_no_size_tells(tmp_path, orientation):
 
 
 @pytest.mark.parametrize('orientation', [5, 6, 7, 8])
-def test_orientation_that_the_size_tells(tmp_path, orientation):
+def test_orientation_that_changes_the_size(tmp_path, orientation):
     image = np.zeros((8, 10, 3), np.uint8)
     write(tmp_path, BLOCK, image=image, exif=exif(orientation))
     stored = dict(color_type='color_ignore_orientation')

@@ -70,7 +70,7 @@ def test_entries_are_those_of_the_host(tmp_path, content):
 
 
 @pytest.mark.parametrize('outline', [None, [], [[10, 10, 40, 40]], [[]]])
-def test_what_cannot_be_learnt_is_left_out(tmp_path, content, outline):
+def test_unusable_annotations_are_skipped(tmp_path, content, outline):
     for position in (0, 2, 3):
         content['annotations'][position]['segmentation'] = outline
     dataset, lines = build_logged(tmp_path, content, filter_cfg=dict(filter_empty_gt=True))
@@ -114,7 +114,7 @@ def test_the_metric_numbers_classes_as_the_file_does(tmp_path, content, classes)
     assert len(build(tmp_path, content, test_mode=True)) == 3
 
 
-def test_what_does_not_fit(tmp_path, content):
+def test_invalid_files(tmp_path, content):
     double = content | dict(categories=[*content['categories'], dict(id=8, name='dog')])
     with pytest.raises(ValueError, match=r"several categories have the same name: \['dog'\]; expected one per class"):
         build(tmp_path, double)

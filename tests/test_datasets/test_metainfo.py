@@ -17,7 +17,7 @@ GOOD = {'classes': ['a', 'b'], 'palette': [[1, 2, 3], [4, 5, 6]]}
 
 
 @pytest.mark.parametrize('name', sorted(path.stem for path in FOLDER.glob('*.json')))
-def test_lists_of_the_package_are_sound(name):
+def test_lists_of_the_package_are_valid(name):
     metainfo = load_metainfo(name)
     assert set(metainfo) == {'classes', 'palette'} and len(metainfo['classes']) == len(metainfo['palette'])
 
@@ -28,7 +28,7 @@ def test_camvid():
     assert metainfo['classes'][3] == 'road' and metainfo['palette'][3] == [128, 64, 128]
 
 
-def test_file_of_ones_own(tmp_path):
+def test_a_custom_file(tmp_path):
     path = tmp_path / 'mine.json'
     path.write_text(json.dumps(GOOD | {'about': 'letters'}))
     assert load_metainfo(path) == {'classes': ('a', 'b'), 'palette': [[1, 2, 3], [4, 5, 6]]}
@@ -83,7 +83,7 @@ def test_panoptic_lists_of_the_package(name):
     assert len(metainfo['thing_classes']) + len(metainfo['stuff_classes']) == count
 
 
-def test_panoptic_list_of_ones_own(tmp_path):
+def test_a_custom_panoptic_list(tmp_path):
     path = tmp_path / 'mine.json'
     path.write_text(json.dumps(PANOPTIC | {'palette': [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}))
     assert load_panoptic_metainfo(path) == {

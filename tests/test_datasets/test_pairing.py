@@ -61,14 +61,14 @@ def test_candidates_begin_with_what_is_written():
     assert candidates('d', 'a.png', ['.jpg'])[0] == 'd/a.png.jpg'
 
 
-def test_backslashes_stand_for_slashes_if_no_such_file_is_there():
+def test_backslashes_are_read_as_slashes_if_no_such_file_exists():
     assert candidates('d', 'x\\a.png', ['.png']) == [
         'd/x\\a.png', 'd/x\\a.png.png', 'd/x\\a.png.PNG', 'd/x/a.png', 'd/x/a.png.png', 'd/x/a.png.PNG',
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
-def test_list_in_encodings_that_programs_write(encoding):
+def test_list_in_common_encodings(encoding):
     assert parse_list(decode_list('Bäume/a.jpg\r\n'.encode(encoding), 'l.txt')) == [Listed(1, 'Bäume/a.jpg', None)]
 
 

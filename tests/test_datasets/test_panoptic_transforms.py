@@ -122,7 +122,7 @@ def test_void_crowds_and_left_out_categories_belong_to_no_segment(tmp_path):
     assert results['gt_segment_labels'].tolist() == [0, 2, 3]
 
 
-def test_a_truncated_file_is_not_taken_for_a_whole_one(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     path = tmp_path / 'a.png'
     info = entry(path, striped_ids(64, 64, 3))
@@ -180,7 +180,7 @@ def test_listed_segment_without_pixels(tmp_path):
 
 
 @pytest.mark.parametrize('area, is_wrong', [(None, False), (23.5, False), (24, False), (25, True), (0.5, True)])
-def test_what_the_png_contradicts_is_counted_and_logged_now_and_then(tmp_path, monkeypatch, area, is_wrong):
+def test_differences_from_the_png_are_counted_and_logged_at_intervals(tmp_path, monkeypatch, area, is_wrong):
     monkeypatch.setattr(loading, '_reported', set())  # whatever tests before have reported
     hidden = dict(id=7, category=5, is_thing=True, iscrowd=False, area=3)
     info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
@@ -404,7 +404,7 @@ MOVED_APART = {
 
 
 @pytest.mark.parametrize('change', MOVED_APART)
-def test_image_and_segments_never_part(tmp_path, change):
+def test_image_and_segments_stay_aligned(tmp_path, change):
     move, message = MOVED_APART[change]
     pack, results = build('PackPanopticInputs'), loaded_results(tmp_path)
     pack(dict(results))
@@ -412,7 +412,7 @@ def test_image_and_segments_never_part(tmp_path, change):
         pack(move(results))
 
 
-def test_segments_loaded_after_the_image_was_moved_stay_as_they_are(tmp_path):
+def test_segments_loaded_after_transforms_are_not_changed(tmp_path):
     results = loaded_results(tmp_path)
     flipped = mirrored({key: value for key, value in results.items() if key not in ('gt_seg_map', 'seg_fields')})
     flipped['img'] = flipped['img'].repeat(2, 0)
@@ -473,7 +473,7 @@ def test_entries_of_mmdetections_dataset(tmp_path, flags, options):
     assert found['gt_segment_labels'].tolist() == expected['gt_segment_labels'].tolist() == [0, 1, 2, 3]
 
 
-def test_crowds_that_cannot_be_told_from_stuff(tmp_path):
+def test_crowds_that_cannot_be_distinguished_from_stuff(tmp_path):
     info = of_mmdetection(entry(tmp_path / 'a.png', striped_ids(8, 12, 4)), flags=(False, True))
     with pytest.raises(
         ValueError, match=r"image 5 have no 'iscrowd'.*does not separate crowds from stuff. Fix: set things="

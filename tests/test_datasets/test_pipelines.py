@@ -217,7 +217,7 @@ def test_every_transform_is_classified():
 
 @pytest.mark.parametrize('kind', [LABELS, '16 bits', SEGMENTS, MASKS])
 @pytest.mark.parametrize('name', OPTIONS)
-def test_the_table_is_true(name, kind):
+def test_the_table_is_correct(name, kind):
     options = dict(OPTIONS[name])
     fill = next((FILLS[base] for base in FILLS if base in base_names(name)), None)
     if kind == '16 bits' and fill:
@@ -259,7 +259,7 @@ def test_colours_change_and_segments_stay(name):
 
 
 @pytest.mark.parametrize('name', ['mmseg.RandomCutOut', 'mmdet.RandomErasing'])
-def test_what_is_erased_becomes_void(name):
+def test_erased_pixels_become_void(name):
     options = {'mmseg.RandomCutOut': dict(prob=1.0, n_holes=2, cutout_shape=(9, 9), seg_fill_in=255),
                'mmdet.RandomErasing': dict(n_patches=2, ratio=0.3)}[name]  # fmt: skip
     np.random.seed(0)
@@ -284,7 +284,7 @@ def pipeline(*steps: dict) -> list:
 
 @pytest.mark.parametrize('kind', LOADERS)
 @pytest.mark.parametrize('name', OPTIONS)
-def test_a_transform_that_leaves_something_behind_is_named(name, kind):
+def test_a_transform_that_skips_annotations_is_named(name, kind):
     steps = pipeline(LOADERS[kind], dict(type=name, **OPTIONS[name]))
     if kind not in MOVERS[name]:
         return check_pipeline(steps, where='train', ignore_index=255)
@@ -323,7 +323,7 @@ def test_labels_are_swapped_in_label_maps_only(name):
         check_pipeline(pipeline(LOADERS[SEGMENTS], dict(type='RandomApply', transforms=[flip])), where='train')
 
 
-def test_a_class_of_ones_own_counts_as_its_base_class():
+def test_a_custom_class_is_treated_like_its_base_class():
     class Mine(REGISTERED['mmdet.Mosaic']):
         pass
 
@@ -392,7 +392,7 @@ class Albumentation:
         (dict(), None),
     ],
 )
-def test_what_albumentations_fills_gets_no_class(attributes, message):
+def test_pixels_filled_by_albumentations_have_no_class(attributes, message):
     class Albu:
         aug = None
 

@@ -62,7 +62,7 @@ def test_an_unreadable_image_is_named(root, kind, damage, request):
             inspect_data(dataset(kind, root))
 
 
-def test_a_cut_off_jpeg_is_named(tmp_path):
+def test_a_truncated_jpeg_is_named(tmp_path):
     root = write_kinds(tmp_path)
     file = root / 'images/train/000000.png'
     Image.open(file).save(file, format='JPEG')
@@ -73,7 +73,7 @@ def test_a_cut_off_jpeg_is_named(tmp_path):
         dataset('semantic', root)[0]
 
 
-def test_other_errors_stay_as_they_are(root):
+def test_other_errors_are_not_changed(root):
     found = dataset('semantic', root)
     found.pipeline.transforms.append(lambda results: 1 / 0)
     with pytest.raises(ZeroDivisionError):

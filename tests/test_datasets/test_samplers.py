@@ -82,7 +82,7 @@ def generators():
     return np.random.rand(), random.random(), float(torch.rand(()))
 
 
-def test_each_position_and_seed_has_chance_of_its_own():
+def test_each_position_and_seed_has_its_own_random_numbers():
     drawn = set()
     for seed, position in itertools.product((0, 1, 2**31), (0, 1, 2, 10**9)):
         torch.rand(5), np.random.rand(3)
@@ -126,6 +126,6 @@ class Mix:
         return dict(inputs=self.dataset[index]['inputs'] + other['inputs'])
 
 
-def test_what_a_wrapper_chooses_depends_on_the_position():
+def test_choices_of_a_wrapper_depend_on_the_position():
     expected = batches(Mix(Points()), workers=0, start=0, count=4)
     assert torch.equal(torch.stack(batches(Mix(Points()), workers=2, start=4, count=2)), torch.stack(expected[2:]))

@@ -165,7 +165,7 @@ def test_without_labels_only_for_testing(root):
         build(root, data_prefix=only_images)
 
 
-def test_lazy_dataset_reads_nothing(tmp_path):
+def test_a_lazy_dataset_reads_no_files(tmp_path):
     assert build(tmp_path / 'nowhere', lazy_init=True).metainfo['classes'] == ('a', 'b', 'c')
 
 
@@ -178,7 +178,7 @@ def test_scenes(root):
     assert dataset.metainfo['palette'] == [list(row.color) for row in scenes.CLASSES]
 
 
-def test_every_own_class_list_is_sound():
+def test_every_class_list_of_the_package_is_valid():
     from mmmaskformer.datasets.metainfo import check_metainfo
     from mmmaskformer.datasets.seg import CamVidDataset, ScenesDataset
 
@@ -293,7 +293,7 @@ def test_list_for_images_without_labels_names_the_line(root):
 
 
 @pytest.mark.parametrize('ignore_index', [-100, -1, 0])
-def test_ignored_label_that_cannot_be(root, ignore_index):
+def test_impossible_ignored_label(root, ignore_index):
     advice = 'reduce_zero_label=True' if ignore_index == 0 else 'set ignore_index=255'
     with pytest.raises(ValueError, match=f'ignore_index={ignore_index}.*{advice}'):
         build(root, ignore_index=ignore_index)

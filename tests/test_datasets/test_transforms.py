@@ -154,7 +154,7 @@ def test_resize_refuses_wrong_sizes(options):
         build('ResizeShortestEdge', **options)
 
 
-def test_resize_refuses_what_is_no_image():
+def test_resize_refuses_other_types():
     results = results_with(10, 10)
     results['img'] = results['img'].astype(np.complex64)
     with pytest.raises(
@@ -165,7 +165,7 @@ def test_resize_refuses_what_is_no_image():
 
 @pytest.mark.parametrize('name, options', [('ResizeShortestEdge', dict(short_edge=8, max_size=9)),
                                            ('PadToSize', dict(size=(20, 20)))])  # fmt: skip
-def test_boxes_are_not_left_behind(name, options):
+def test_boxes_are_refused(name, options):
     results = results_with(10, 10)
     results['gt_bboxes'] = np.zeros((1, 4))
     with pytest.raises(ValueError, match=rf"{name} moves images and label maps only.*'gt_bboxes'"):
@@ -403,14 +403,14 @@ def test_padding_with_a_label_that_no_file_can_hold(ignore_index):
         build('PadToSize', size=(8, 9), ignore_index=ignore_index)
 
 
-def test_jitter_of_deep_images_says_what_to_do():
+def test_jitter_of_deep_images_names_the_fix():
     results = results_with(5, 7)
     results['img'] = results['img'].astype(np.float32)
     with pytest.raises(ValueError, match=r'is float32 of shape .* remove the jitter'):
         build('ColorJitterSSD')(results)
 
 
-def test_bits_that_the_loader_cut_are_reported_once(tmp_path, monkeypatch):
+def test_bits_dropped_by_the_loader_are_reported_once(tmp_path, monkeypatch):
     from mmmaskformer.datasets.transforms import loading
 
     said = []

@@ -159,7 +159,7 @@ def write_annotation(folder, labels: np.ndarray, kind: str) -> tuple[dict, objec
 
 @pytest.mark.parametrize('kind', ['semantic', 'panoptic'])
 @pytest.mark.parametrize('color_type', ['color', 'color_ignore_orientation'])
-def test_annotations_in_another_orientation_say_so(tmp_path, kind, color_type):
+def test_annotations_in_another_orientation_are_reported(tmp_path, kind, color_type):
     labels = photo(tmp_path, 6)
     results, load = write_annotation(tmp_path, labels if color_type == 'color' else labels.T.copy(), kind)
     results = TRANSFORMS.build(dict(type='LoadImageFromFile', color_type=color_type))(results)

@@ -13,7 +13,8 @@ from mmmaskformer.apis.model_configs import host_config, own_config
 from mmmaskformer.apis.verifying import build
 from mmmaskformer.checkpoints import classes as orders
 from mmmaskformer.checkpoints.convert import convert
-from mmmaskformer.checkpoints.transformers_files import hub_config, hub_preprocessor
+from mmmaskformer.checkpoints.preprocessors import hub_preprocessor
+from mmmaskformer.checkpoints.transformers_files import hub_config
 from mmmaskformer.checkpoints.writers import write_transformers
 
 

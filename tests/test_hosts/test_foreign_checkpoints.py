@@ -275,7 +275,7 @@ def test_names_of_the_zoo_in_the_functions_of_mmdet(panoptic, codes, zoo):
 
 
 def test_names_of_the_zoo_in_the_scripts_of_the_hosts(semantic, panoptic, zoo, tmp_path, monkeypatch):
-    """Test script of one, training script of the other, which first has no network."""
+    """Test and training scripts of both; one of them first has no network."""
     out = run_tool('mmseg', 'test.py', semantic.config, 'zoo://toy', '--work-dir', 'a', '--out', 'png', cwd=tmp_path)
     assert out.count('licence of the weights: a licence for tests') == 1
     (file,) = (tmp_path / 'png').iterdir()
@@ -289,3 +289,9 @@ def test_names_of_the_zoo_in_the_scripts_of_the_hosts(semantic, panoptic, zoo, t
     monkeypatch.delenv('MMMASKFORMER_OFFLINE')
     out = run_tool('mmdet', 'train.py', panoptic.config, *options, cwd=tmp_path)
     assert 'are not in it' not in out and (tmp_path / 'run/iter_1.pth').is_file()
+    options = ['--work-dir', 'b', '--cfg-options', 'load_from=zoo://toy', 'train_cfg.val_interval=2']
+    out = run_tool('mmseg', 'train.py', semantic.config, *options, cwd=tmp_path)
+    assert 'are not in it' not in out and (tmp_path / 'b/iter_1.pth').is_file()
+    assert out.count('licence of the weights: a licence for tests') == 1
+    out = run_tool('mmdet', 'test.py', panoptic.config, 'zoo://things', '--work-dir', 'c', cwd=tmp_path)
+    assert 'are not in it' not in out and re.search(r'panoptic/PQ: [\d.]+', out)

@@ -38,7 +38,9 @@ def test_positions_and_files_are_found():
 
 
 def test_the_run_stops_by_default():
-    with pytest.raises(NonFiniteImageError, match=r"iteration 42: image 1 of the batch \(images/1.jpg\) .*'skip'"):
+    with pytest.raises(
+        NonFiniteImageError, match=r"iteration 42: inf or NaN in image 1 of the batch \(images/1.jpg\).*'skip'"
+    ):
         hook().before_train_iter(RUNNER, 41, batch((1,)))
     with pytest.raises(ValueError, match="on_non_finite: found 'ignore', expected 'stop' or 'skip'"):
         hook(on_non_finite='ignore')

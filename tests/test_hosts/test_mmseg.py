@@ -242,7 +242,7 @@ def test_a_label_map_of_another_size_than_its_image_is_named():
     preprocessor = MODELS.build(hosts.PREPROCESSOR)
     image, sample = hosts.make_sample((50, 70), img_path='images/a.jpg')
     data = dict(inputs=[image[:, :40]], data_samples=[sample])
-    with pytest.raises(ValueError, match=r'image images/a.jpg is \(40, 70\) .*, its label map \(50, 70\)'):
+    with pytest.raises(ValueError, match=r'image images/a.jpg is \(40, 70\) .*, but its label map is \(50, 70\)'):
         preprocessor(data, training=True)
     # For testing, labels keep the size of the file.
     assert preprocessor(data, training=False)['inputs'].shape == (1, 3, 64, 96)

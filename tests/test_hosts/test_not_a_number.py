@@ -95,8 +95,8 @@ def test_weights_optimisers_images_and_logits(kind, files):
     assert 'tensors of its optimizer state hold inf or NaN' in errors[2]
     assert 'NonFiniteLogitsError: ' in errors[3] and 'image 0 of the batch (' in errors[3]
     assert 'images/val/000000.png' in errors[3]
-    named = 'images/train/000001.png) holds inf or NaN'
-    assert 'NonFiniteImageError: iteration ' in errors[4] and named in errors[4]
+    named = 'images/train/000001.png)'
+    assert 'NonFiniteImageError: iteration ' in errors[4] and 'inf or NaN in image ' in errors[4] and named in errors[4]
     assert errors[5] == '' and ended[5].output.count(named) == 1
     assert '1 training steps were skipped because of images that hold inf or NaN' in ended[5].output
     assert 'NonFiniteLogitsError: ' in errors[6] and 'images/val/000001.png' in errors[6]

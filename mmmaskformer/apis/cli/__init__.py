@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mmmaskformer import __version__
+from mmmaskformer.apis.cli import _pipes
 
 FOLDER = Path(__file__).parent
 
@@ -56,8 +57,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: name of the command and its arguments; None takes those of the process.
 
     Returns:
-        The exit status: 2 for invalid input, which is reported as one line on standard error.
+        The exit status: 2 for invalid input, which is reported as one line on standard error; 141 if nobody reads the
+        output any more, as shells report it.
     """
+    try:
+        with _pipes.errors_of_logging():
+            try:
+                return _dispatch(arguments)
+            finally:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        if not _pipes.reader_is_gone():
+            raise
+        _pipes.close_output()
+        return _pipes.STATUS
+
+
+def _dispatch(arguments: Sequence[str] | None) -> int:
     # Spinning idle OpenMP threads cost more than they save when anything else runs on the machine.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -95,6 +111,8 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         os.environ['MMMASKFORMER_OFFLINE'] = '1'
     try:
         return command.run(args)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, ImportError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

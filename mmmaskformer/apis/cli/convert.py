@@ -41,19 +41,14 @@ def run(args) -> int:
     """Convert and report."""
     from mmmaskformer.apis.backbones import convert_backbone
     from mmmaskformer.apis.converting import convert_checkpoint
-    from mmmaskformer.apis.zoo_files import original_file
-    from mmmaskformer.checkpoints.zoo import find_model, is_name
 
     options = {key: value for key, value in vars(args).items() if key not in ('source', 'out', 'to', 'offline')}
-    named = is_name(args.source)
-    source = original_file(args.source) if named else args.source
-    licence = find_model(args.source).licence if named else None
     if args.to == 'backbone':
         unused = [f'--{key.replace("_", "-")}' for key in MODEL_OPTIONS if options[key]]
         if unused:
             raise ValueError(f'--to backbone: found {", ".join(unused)}, for complete models only. Fix: omit it')
-        lines = convert_backbone(source, args.out, licence=licence, force=args.force).lines()
+        lines = convert_backbone(args.source, args.out, force=args.force).lines()
     else:
-        lines = convert_checkpoint(source, args.out, args.to, licence=licence, **options).lines()
+        lines = convert_checkpoint(args.source, args.out, args.to, **options).lines()
     print('\n'.join(lines))
     return 0

@@ -24,7 +24,7 @@ def run(args) -> int:
         raise ValueError(f"no model contains all of {' '.join(args.text)!r}. Fix: 'mmmaskformer models' lists all")
     width = max(len(model.name) for model in found)
     for model in found:
-        kept = ', in the cache' if any(model.folder.glob('*.pth')) else ''
+        kept = ', in the cache' if model.converted.is_file() else ''
         print(f'zoo://{model.name:<{width}}  {model.describe_result()}  [{model.licence}{kept}]')
         if args.details:
             print('\n'.join(_details(model)))
@@ -43,11 +43,10 @@ def _has(model, words: list[str]) -> bool:
 
 
 def _details(model) -> list[str]:
-    unseen = ' (derived from the pattern of the others)' if model.unseen else ''
     facts = {
         'released as': model.released_as or '–',
         'config': f'configs/{model.config}' if model.config else 'generated from the weights',
-        'address': model.address + unseen,
+        'address': model.address,
         'checksum': model.checksum or 'none is published',
         'kept in': str(model.folder),
     }

@@ -9,7 +9,7 @@ from mmmaskformer.core.inference.query_masks import QueryMasks
 
 @pytest.mark.parametrize('limit', [1, 10**9])
 @pytest.mark.parametrize('max_per_image', [3, 12, 100])
-def test_instances_follow_the_rule_pair_by_pair(monkeypatch, limit, max_per_image):
+def test_instances_equal_a_loop_over_pairs(monkeypatch, limit, max_per_image):
     monkeypatch.setitem(query_masks.CHUNK_ELEMENTS, 'cpu', limit)
     torch.manual_seed(0)
     class_logits, logits = torch.randn(6, 5), 3 * torch.randn(6, 7, 9)
@@ -48,7 +48,7 @@ def test_without_things_there_are_no_instances():
     assert found.masks.shape == (0, 6, 7) and found.boxes_xyxy.shape == (0, 4)
 
 
-def test_the_score_threshold_leaves_weak_pairs_out():
+def test_the_score_threshold_removes_weak_pairs():
     torch.manual_seed(0)
     masks = QueryMasks.of_logits(torch.randn(5, 4, 5), (4, 5), (4, 5), (4, 5))
     class_logits, is_thing = torch.randn(5, 4), torch.ones(3, dtype=torch.bool)
@@ -59,7 +59,7 @@ def test_the_score_threshold_leaves_weak_pairs_out():
     assert torch.equal(some.scores, every.scores[:count]) and torch.equal(some.masks, every.masks[:count])
 
 
-def test_a_score_at_the_threshold_is_left_out():
+def test_a_score_at_the_threshold_is_removed():
     masks = QueryMasks.of_logits(torch.ones(1, 4, 5), (4, 5), (4, 5), (4, 5))
     settings = dict(class_logits=torch.zeros(1, 2), masks=masks, is_thing=torch.tensor([True]))
     assert len(instance_inference(**settings, score_threshold=0.5).labels) == 0

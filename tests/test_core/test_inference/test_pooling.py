@@ -33,7 +33,7 @@ STUFF = (0, 0.9, 0, 0, 8, 12)
 
 @pytest.mark.parametrize('times', [1, 3])
 @pytest.mark.parametrize('seed', range(5))
-def test_equal_views_give_the_answer_of_one(times, seed):
+def test_equal_views_give_the_result_of_one(times, seed):
     generator = torch.Generator().manual_seed(seed)
     class_logits = 6 * torch.eye(4)[torch.randint(0, 4, (9,), generator=generator)]
     class_logits += torch.randn(9, 4, generator=generator)
@@ -66,7 +66,7 @@ def test_the_pixels_of_a_thing_are_those_of_the_mean_mask():
     assert thing[2:6, 2:6].all() and thing.sum() == 16
 
 
-def test_things_apart_stay_apart_and_classes_do_not_mix():
+def test_separate_things_and_classes_are_not_merged():
     one = view((1, 0.9, 0, 0, 8, 4), (1, 0.9, 0, 4, 8, 8), (2, 0.9, 0, 8, 8, 12))
     other = view((2, 0.9, 0, 8, 8, 12), (1, 0.9, 0, 4, 8, 8), (1, 0.9, 0, 0, 8, 4))
     found = pooled(one, other)

@@ -34,7 +34,7 @@ def test_chosen_queries_come_in_the_order_asked_for():
     torch.testing.assert_close(multiplied.logits(chosen), masks.logits()[chosen])
 
 
-def test_no_queries_have_no_masks_of_the_right_size():
+def test_zero_queries_give_zero_masks_of_the_right_size():
     assert make_masks().logits(torch.zeros(0, dtype=torch.long)).shape == (0, 19, 23)
 
 

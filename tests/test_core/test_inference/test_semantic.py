@@ -75,7 +75,7 @@ def test_general_scores_are_those_of_the_best_confident_query_of_a_class():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_a_hundred_queries_are_added_up_in_float32(dtype):
+def test_a_hundred_queries_are_summed_in_float32(dtype):
     class_logits, mask_logits = (x.to(dtype) for x in (torch.randn(100, 4), torch.randn(100, 2, 3)))
     found = semantic_scores(class_logits, mask_logits)
     assert found.dtype == torch.float32

@@ -49,7 +49,7 @@ def test_pointwise_convolution_equals_torchs(size, layout):
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_what_hangs_on_the_layers_takes_part_without_gradients():
+def test_hooks_and_parametrisations_of_the_layers_are_used_without_gradients():
     module = fuse_for_inference(ConvNorm(6, 8, 1, norm_groups=4, relu=False).eval())
     seen = []
     for name, part in module.named_children():
@@ -133,7 +133,7 @@ def test_group_norm_of_wide_rows_is_exact_with_any_number_of_threads(threads):
 
 
 @pytest.mark.parametrize('register', ['register_forward_pre_hook', 'register_forward_hook'])
-def test_hooks_keep_the_inputs_that_they_saw(register):
+def test_inputs_of_hooks_are_not_overwritten(register):
     torch.manual_seed(0)
     module = fuse_for_inference(ConvNorm(6, 8, 3, norm_groups=4, relu=True).eval())
     seen = {}

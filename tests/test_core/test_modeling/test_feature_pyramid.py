@@ -41,7 +41,7 @@ def test_the_layers_are_those_of_the_paper():
     torch.testing.assert_close(coarse, output(F.max_pool2d(x, 2), neck.levels[3][1:]))
 
 
-def test_one_map_is_taken_from_several_and_turned():
+def test_one_map_is_selected_and_permuted():
     neck = SimpleFeaturePyramid(in_channels=8, out_channels=6, in_index=1).eval()
     x = torch.randn(1, 8, 4, 6)
     expected = neck(x)

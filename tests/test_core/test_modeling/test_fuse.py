@@ -20,7 +20,7 @@ def make(**settings):
 
 
 @pytest.mark.parametrize('all_layers', [True, False])
-def test_what_a_forward_pass_returns_depends_on_its_arguments_alone(all_layers):
+def test_a_forward_pass_depends_only_on_its_arguments(all_layers):
     model, features = make(), toy.make_features()
     with_gradients = model(features, all_layers=all_layers)
     with torch.no_grad():
@@ -34,7 +34,7 @@ def test_what_a_forward_pass_returns_depends_on_its_arguments_alone(all_layers):
             assert c is not None
 
 
-def test_fusing_changes_time_and_rounding_alone_and_training_undoes_it():
+def test_fusing_changes_only_time_and_rounding_and_training_undoes_it():
     model, features = make(), toy.make_features()
     plain = model(features, all_layers=False)[0]
     assert fuse_for_inference(model) is model
@@ -78,7 +78,7 @@ def test_a_fused_model_still_gives_gradients():
 
 @pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('gradients', [False, True])
-def test_every_module_is_called_and_hooks_keep_what_they_saw(fused, gradients):
+def test_every_module_is_called_and_tensors_of_hooks_are_kept(fused, gradients):
     model, features = make(encoder_layers=1), toy.make_features()
     seen, calls = {}, set()
     # What `nn.MultiheadAttention` does with its projections is torch's matter.
@@ -112,7 +112,7 @@ def test_hooks_on_the_last_convolution_take_part_in_training(kind):
     assert calls == [kind]
 
 
-def test_what_a_hook_or_a_parametrisation_makes_of_the_last_convolution_is_trained():
+def test_hooks_and_parametrisations_of_the_last_convolution_are_trained():
     model, features = make().double(), [x.double() for x in toy.make_features()]
     conv = model.pixel_decoder.mask_conv
     expected = toy.make_criterion()(model(features, all_layers=True), TARGETS)
@@ -129,7 +129,7 @@ def test_what_a_hook_or_a_parametrisation_makes_of_the_last_convolution_is_train
     assert model(features, all_layers=True)[0].masks.made_by is None
 
 
-def test_everything_that_a_prediction_shows_carries_the_gradient():
+def test_every_output_of_a_prediction_has_gradients():
     model = make().double()
     features = [x.double().requires_grad_() for x in toy.make_features()]
     conv = model.pixel_decoder.mask_conv

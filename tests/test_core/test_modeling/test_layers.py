@@ -29,7 +29,7 @@ def test_position_encoding_needs_channels_divisible_by_four():
         sine_position_encoding((2, 2), 10)
 
 
-def test_conv_norm_says_which_group_count_fits():
+def test_conv_norm_suggests_a_valid_group_count():
     with pytest.raises(ValueError, match=r'norm_groups=32 does not divide the 48 channels.*norm_groups=16'):
         ConvNorm(3, 48, 1, norm_groups=32, relu=True)
 

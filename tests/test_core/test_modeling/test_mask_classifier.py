@@ -265,7 +265,7 @@ def test_the_compiled_model_is_one_graph_and_trains_alike():
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_compiled_model_serves_all_sizes_with_two_graphs():
+def test_a_compiled_model_needs_two_graphs_for_all_sizes():
     model = toy.make_classifier(num_layers=1).eval()
     graphs = []
 

@@ -91,7 +91,7 @@ def test_test_time_logits_equal_the_published_ones(kind):
 
 
 @KINDS
-def test_every_published_weight_has_a_place(kind):
+def test_every_published_weight_is_used(kind):
     reference, network, _ = published(kind)
     ours = {official.our_name(name): tuple(value.shape) for name, value in reference['state_dict'].items()}
     assert ours == {name: tuple(value.shape) for name, value in network.state_dict().items()}

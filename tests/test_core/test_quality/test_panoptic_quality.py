@@ -254,7 +254,7 @@ GOOD = Segments(strips((7, 8), (9, 5)), [1, 2], listed_ids=[7, 9])
         (replace(GOOD, areas=[8, 0]), GOOD, r'ground truth segments \[9\] have the areas \[0\]'),
     ],
 )
-def test_what_does_not_fit_is_told_with_the_name(truth, prediction, message):
+def test_invalid_input_is_reported_with_the_name(truth, prediction, message):
     with pytest.raises(ValueError, match=r'^street\.png: .*' + message.removeprefix('street')):
         count_segments(truth, prediction, num_classes=K, name='street.png')
 

@@ -118,6 +118,6 @@ def test_ignore_index_equal_to_the_number_of_classes():
         (np.full((4, 6), -1), np.zeros((4, 6), int), r'found labels \[-1\] in the ground truth'),
     ],
 )
-def test_what_does_not_fit_is_told_with_the_name(truth, prediction, message):
+def test_invalid_input_is_reported_with_the_name(truth, prediction, message):
     with pytest.raises(ValueError, match=r'^street\.png: ' + message):
         count_labels(truth, prediction, num_classes=K, ignore_index=255, name='street.png')

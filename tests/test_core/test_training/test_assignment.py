@@ -37,7 +37,7 @@ def test_queries_of_absent_classes_learn_no_object():
     assert matched.tolist() == [[True, False, False, False, True], [False, False, False, True, False]]
 
 
-def test_what_is_not_one_segment_per_class_is_refused():
+def test_several_segments_per_class_are_refused():
     predictions = toy.make_predictions(num_queries=4)
     with pytest.raises(ValueError, match='image 1 of the batch has 2 segments of class 3; fixed matching takes one'):
         FixedMatcher()(predictions, [target_of([1]), target_of([3, 0, 3])])
@@ -49,7 +49,7 @@ def test_what_is_not_one_segment_per_class_is_refused():
 
 @pytest.mark.parametrize('matcher', [FixedMatcher, BoxMatcher])
 @pytest.mark.parametrize('part', ['class_logits', 'embed', 'features'])
-def test_logits_that_are_not_finite_are_named_though_no_cost_looks_at_masks(matcher, part):
+def test_non_finite_logits_are_named_even_if_no_cost_reads_masks(matcher, part):
     predictions = toy.make_predictions(num_queries=5)
     predictions = [x._replace(boxes_cxcywh=torch.rand(2, 5, 4)) for x in predictions]
     wrong = predictions[1]

@@ -91,7 +91,7 @@ def test_ignored_pixels_have_losses_of_closed_form(way, form):
         assert float(dice_cost) == pytest.approx(dice)
 
 
-def test_an_image_that_is_ignored_as_a_whole_adds_nothing(way):
+def test_a_completely_ignored_image_adds_nothing(way):
     nothing = MaskTarget(torch.zeros(0, dtype=torch.long), segment_map=torch.full((32, 48), IGNORED))
     predictions = toy.make_predictions()
     losses = make_criterion('focal', True)(predictions, [nothing, nothing])
@@ -100,7 +100,7 @@ def test_an_image_that_is_ignored_as_a_whole_adds_nothing(way):
     assert not predictions[0].masks.features.grad.any()
 
 
-def test_a_segment_keeps_pixels_that_are_ignored_otherwise():
+def test_pixels_of_a_segment_are_used_even_if_ignored_elsewhere():
     masks = torch.zeros(1, 4, 4, dtype=torch.bool)
     masks[0, 0] = True
     target = MaskTarget(torch.tensor([0]), masks=masks, ignored=torch.ones(4, 4, dtype=torch.bool))
@@ -108,7 +108,7 @@ def test_a_segment_keeps_pixels_that_are_ignored_otherwise():
     assert torch.equal(counted[0], masks[0])
 
 
-def test_ignoring_costs_nothing_unless_it_is_asked_for():
+def test_ignoring_pixels_is_free_unless_enabled():
     _, used = make_targets((3, 2), False)
     assert Targets.of(used).counted is None and Targets.of(used).leaving_out_ignored(True).counted.any()
 

@@ -113,7 +113,7 @@ def test_a_rank_without_targets_shares_normaliser_and_gradients():
     assert losses['loss_dice'] == pytest.approx(2 * float(alone['loss_dice'].detach()), rel=1e-5)
 
 
-def test_in_one_process_the_mean_over_ranks_is_its_own():
+def test_in_one_process_the_mean_over_ranks_is_the_value_itself():
     predictions, targets = toy.make_predictions(), [toy.make_target(3), toy.make_target(0)]
     expected = toy.make_criterion()(predictions, targets)
     found = toy.make_criterion(class_mean_over_ranks=True)(predictions, targets)
@@ -153,7 +153,7 @@ def test_cross_entropy_takes_the_place_of_the_focal_loss():
     torch.testing.assert_close(losses['loss_mask'], expected)
 
 
-def test_the_matcher_takes_loss_and_weights_of_the_criterion_unless_told_otherwise():
+def test_the_matcher_uses_loss_and_weights_of_the_criterion_by_default():
     mask_loss = CrossEntropyDiceLoss()
     matcher = HungarianMatcher(mask_loss=mask_loss, loss_weights=dict(dice=3.0, mask=5.0), weights=dict(mask=7.0))
     assert matcher.weights == dict(cls=1.0, mask=7.0, dice=3.0)
@@ -204,7 +204,7 @@ def test_targets_that_do_not_fit_the_predictions_are_refused():
 
 
 @pytest.mark.parametrize('batch, limit', [(2, 100), (16, 150)])
-def test_a_gpu_is_waited_for_once_and_gets_few_large_kernels(monkeypatch, batch, limit):
+def test_a_gpu_is_synchronised_once_and_runs_few_large_kernels(monkeypatch, batch, limit):
     """Six layers of 100 queries and 9 segments per image, forwards, without the inside of the mask loss."""
     pairs = Matches.of([[(range(9), range(9))] * batch] * 6)
     monkeypatch.setattr(HungarianAssignment, '__call__', lambda self, costs, targets: pairs)

@@ -53,7 +53,7 @@ def test_order_of_segments_does_not_matter():
 
 
 @pytest.mark.filterwarnings('error')
-def test_too_few_queries_are_told_once():
+def test_too_few_queries_are_reported_once():
     matcher = HungarianMatcher()
     predictions, targets = toy.make_predictions(num_queries=2, batch=1), [toy.make_target(3)]
     with pytest.warns(UserWarning, match='3 segments but the model only 2 queries.*set num_queries to at least 3'):

@@ -103,7 +103,7 @@ def test_extreme_logits_keep_value_and_gradient(value):
     torch.testing.assert_close(logits.grad[0], expected, rtol=1e-5, atol=1e-12)
 
 
-def test_no_pair_gives_no_loss():
+def test_zero_pairs_give_zero_loss():
     logits = torch.zeros(0, 4, 4, requires_grad=True)
     focal, dice = matched_mask_losses(logits, toy.make_target(0, (16, 16)), torch.zeros(0, dtype=torch.long))
     assert focal.shape == dice.shape == (0,)

@@ -55,7 +55,7 @@ def test_costs_equal_the_equations(counts, grid, size, overlapping, dtype, chunk
     assert_equals_the_equations(found, embed, features, targets, kind)
 
 
-def test_the_route_of_other_devices_equals_the_equations(monkeypatch):
+def test_the_code_path_of_other_devices_equals_the_equations(monkeypatch):
     targets = [toy.make_target(3), toy.make_target(0)]
     embed, features = torch.randn(2, 4, 5), torch.randn(2, 5, 8, 12)
     members = pairwise._members(Targets.of([toy.as_masks(target) for target in targets]), (8, 12))

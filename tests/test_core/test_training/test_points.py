@@ -122,7 +122,7 @@ def test_the_least_certain_points_are_chosen_and_the_rest_is_random():
     assert everything.shape == (2, 100, 2) and (everything[..., 0] - 0.5).abs().mean() < 0.1
 
 
-def test_a_seed_repeats_the_points_whatever_else_is_drawn():
+def test_a_seed_repeats_the_points_independently_of_the_generator():
     predictions, targets = toy.make_predictions(), [toy.make_target(3), toy.make_target(2)]
     runs = []
     for disturb in (False, True):
@@ -141,7 +141,7 @@ def test_a_seed_repeats_the_points_whatever_else_is_drawn():
     assert unseeded[0] == unseeded[1]
 
 
-def test_what_is_not_finite_is_found_wherever_the_points_lie():
+def test_non_finite_logits_are_found_at_any_points():
     targets = [toy.make_target(3, SIZE), toy.make_target(2, SIZE)]
     for num_points in (1, 4):
         predictions = toy.make_predictions()
@@ -180,7 +180,7 @@ def test_matches_and_losses_equal_those_of_mmdets_mask2former():
         torch.testing.assert_close(ours, gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_points_that_do_not_count_take_no_part():
+def test_points_of_ignored_pixels_are_not_used():
     """Logits of ignored pixels change nothing."""
     predictions = toy.make_predictions(num_layers=1, batch=1)
     target = toy.make_target(3, (8, 12), ignored=True)  # on the grid of the logits

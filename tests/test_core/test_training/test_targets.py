@@ -59,7 +59,7 @@ def test_instances_alone_are_the_targets():
     assert target.labels.tolist() == [1, 0, 1] and torch.equal(target.masks_of(torch.arange(3)), masks)
 
 
-def test_no_instances_leave_the_stuff():
+def test_without_instances_the_stuff_remains():
     none = torch.zeros(0, 1, 2, dtype=torch.bool)
     label_map = torch.tensor([[0, 1]])
     target = instance_targets(
@@ -97,7 +97,7 @@ def test_maps_without_pixels_or_batch_are_refused(shape):
 
 
 @pytest.mark.parametrize('index', [IGNORED - 1, 2, 9])
-def test_an_index_that_means_nothing_is_named(index):
+def test_an_invalid_index_is_named(index):
     targets = Targets(torch.tensor([0, 1]), (2,), segment_maps=torch.tensor([[[0, 1], [IGNORED, index]]]))
     with pytest.raises(ValueError, match=rf'segment_map holds index {index}, but there are 2 labels'):
         check_segments(targets, num_classes=3)

@@ -45,7 +45,7 @@ class Stopping:
         return self.convert(item)
 
 
-def test_interrupted_work_looks_unfinished_and_is_taken_up(tree, finished, monkeypatch, capsys):
+def test_interrupted_work_is_marked_as_unfinished_and_continued(tree, finished, monkeypatch, capsys):
     monkeypatch.setattr(engine, '_try_sample', lambda *args: None)
     before = visible(tree.root)
     stopping = Stopping(CITY.convert, after=2)
@@ -100,7 +100,7 @@ def test_checked_data_are_checked_again_when_images_are_added(tmp_path):
     ('cityscapes', 'leftImg8bit/train'),
     ('coco_panoptic', 'annotations/panoptic_val2017'),
 ])  # fmt: skip
-def test_deleted_files_are_missed_later(tmp_path, monkeypatch, capsys, name, folder):
+def test_deleted_files_are_reported_later(tmp_path, monkeypatch, capsys, name, folder):
     """Those of the publishers as well, which the preparation did not write."""
     tree = BUILDERS[name](tmp_path)
     prepare_part(tree, RECIPES[name])
@@ -143,7 +143,7 @@ def test_files_of_other_tools_are_kept_if_they_are_the_same(tree):
 
 
 @pytest.mark.parametrize('moved', [0, 1, 2])
-def test_interrupted_while_files_get_their_names(tree, finished, monkeypatch, moved):
+def test_interrupted_while_files_are_renamed(tree, finished, monkeypatch, moved):
     move, calls = os.replace, []
 
     def move_some(source, target):
@@ -176,7 +176,7 @@ def test_paths_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
     assert visible(tmp_path / 'again') == expected and not any((tmp_path / 'elsewhere').iterdir())
 
 
-def test_images_are_linked_where_that_is_possible(tmp_path, monkeypatch):
+def test_images_are_linked_where_possible(tmp_path, monkeypatch):
     tree = BUILDERS['cocostuff10k'](tmp_path)
     monkeypatch.setattr(staging.os, 'link', lambda *args: (_ for _ in ()).throw(OSError('another disk')))
     prepare_part(tree, RECIPES['cocostuff10k'])
@@ -336,7 +336,7 @@ def test_record_of_something_else(tree):
         prepare_part(tree)
 
 
-def test_unpacking_goes_on_after_an_interruption(tmp_path, monkeypatch):
+def test_unpacking_continues_after_an_interruption(tmp_path, monkeypatch):
     tree = BUILDERS['coco_panoptic'](tmp_path)
     recipe, extract, names = RECIPES['coco_panoptic'], unpacking.zipfile.ZipFile.extract, []
 

@@ -65,7 +65,7 @@ def test_folders_of_a_split_that_are_links(tmp_path):
     assert len(list((tmp_path / 'elsewhere/gtFine').glob('*_labelTrainIds.png'))) == 1
 
 
-def test_folder_that_takes_no_files_is_named_before_the_work(tmp_path, monkeypatch):
+def test_an_unwritable_folder_is_reported_before_the_work(tmp_path, monkeypatch):
     recipe = RECIPES['cityscapes']
     tree = BUILDERS['cityscapes'](tmp_path)
     closed = tree.root / 'gtFine/train/bochum'

@@ -40,7 +40,7 @@ engine.prepare(RECIPES['cityscapes_panoptic'], sys.argv[1], workers=2, partial_s
 """
 
 
-def test_killed_with_its_processes_and_taken_up_by_others(tree):
+def test_killed_with_its_processes_and_continued_by_others(tree):
     more_of_cityscapes(tree, 40)
     before = visible(tree.root)
     process = subprocess.run(
@@ -85,7 +85,7 @@ def test_process_without_memory(tree, monkeypatch):
         prepare_part(tree, CITY._replace(convert=end_process), workers=2)
 
 
-def test_progress_tells_the_time_left(monkeypatch):
+def test_progress_shows_the_remaining_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
     stream = io.StringIO()

@@ -110,7 +110,7 @@ def test_labels_are_those_of_the_publishers(tree):
             assert (labels == shown.labels).all()
 
 
-def test_record_counts_what_the_images_show(tree):
+def test_record_counts_pixels_of_the_images(tree):
     record = json.loads((tree.root / f'{tree.name}.prepared.json').read_text())
     assert record['images'] == {split: len(images) for split, images in tree.truth.items()}
     for split, images in tree.truth.items():
@@ -147,7 +147,7 @@ SHIPPED = {
 }
 
 
-def test_shipped_config_reads_what_was_prepared(tree, capsys):
+def test_shipped_config_reads_the_prepared_data(tree, capsys):
     config = ROOT / 'configs' / SHIPPED[tree.name]
     assert cli.main(['data', 'check', str(config), '--root', str(tree.root)]) == 0
     counts = [len(tree.truth[split]) for split in DATA_SETS[tree.name].splits]

@@ -185,7 +185,7 @@ def test_numbers_of_images_are_compared_with_the_published_ones(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', list(BUILDERS))
-def test_nothing_there(tmp_path, name, capsys):
+def test_no_data(tmp_path, name, capsys):
     source = ['--source', str(tmp_path / 'a')] if RECIPES[name].source else []
     assert cli.main(['data', 'prepare', name, '--root', str(tmp_path / 'a'), *source]) == 2
     printed = capsys.readouterr().err
@@ -215,7 +215,7 @@ def test_archive_beside_the_missing_folder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize('name', BUILDERS)
-def test_an_archive_that_got_a_folder_of_its_own(tmp_path, name):
+def test_an_archive_unpacked_into_its_own_folder(tmp_path, name):
     """Unpacked with a double click, all lies one folder deeper."""
     tree = BUILDERS[name](tmp_path / 'data')
     place = tree.source or tree.root

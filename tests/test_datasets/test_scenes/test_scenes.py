@@ -148,7 +148,7 @@ def test_empty_folder_is_filled(tmp_path):
 
 
 @pytest.mark.parametrize('before', [False, True])
-def test_interruption_leaves_what_was_there(tmp_path, monkeypatch, before):
+def test_interruption_keeps_the_existing_set(tmp_path, monkeypatch, before):
     root = tmp_path / 'scenes'
     if before:
         write_scenes(root, num_train=1, num_val=1)

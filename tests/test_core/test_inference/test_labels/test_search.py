@@ -101,7 +101,7 @@ def test_scores_of_several_views_are_added():
     assert_best(label_map(views), total)
 
 
-def test_sure_predictions_are_computed_pixel_by_pixel_in_few_tiles_only(monkeypatch):
+def test_confident_predictions_need_few_tiles_at_pixel_level(monkeypatch):
     computed = []
     scores = semantic_labels._scores
 
@@ -131,7 +131,7 @@ def test_half_precision_and_autocast_do_not_change_labels(resize_masks_first):
     assert torch.equal(found, expected)
 
 
-def test_faint_queries_are_left_out_where_they_cannot_decide(monkeypatch):
+def test_weak_queries_are_skipped_where_they_cannot_win(monkeypatch):
     class_logits, mask_logits = outputs('confident', 150)
     mask_logits[5:] -= 60
     masks = QueryMasks.of_logits(mask_logits, (80, 100), (77, 91), (77, 91))
@@ -150,7 +150,7 @@ def test_faint_queries_are_left_out_where_they_cannot_decide(monkeypatch):
 
 
 @pytest.mark.parametrize('size', [1e-5, 5e-4])
-def test_many_faint_queries_may_decide_together(size):
+def test_many_weak_queries_may_win_together(size):
     """One class is ahead by less than what two hundred faint queries add to another."""
     probs = torch.full((201, 3), size, dtype=torch.float64)
     probs[0] = torch.tensor([0.5, 0.5 - 100 * size, 0])
