@@ -295,6 +295,7 @@ ARROWS = {
         'mmmaskformer.visualization',
     },
     'apis/sweeping.py': {
+        'mmengine',
         'mmmaskformer.analysis',
         'mmmaskformer.apis',
         'mmmaskformer.formats',

@@ -24,6 +24,8 @@ SHORT_NAMES = {
 """Names of settings of the paper's ablations; {head} is the head of the config's host."""
 NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
+OF_A_CONFIG = 'config='
+"""Prefix of the entry of a case that names another config file."""
 LONGEST_NAME = 150
 """Maximum bytes of a case's name in the name of its folder; file systems allow 255 in total."""
 
@@ -34,10 +36,12 @@ class Case(NamedTuple):
     Attributes:
         name: name of the row.
         options: config entries KEY=VALUE that it sets.
+        config: its config file; None for that of the sweep.
     """
 
     name: str
     options: tuple[str, ...]
+    config: str | None = None
 
 
 class Run(NamedTuple):
@@ -74,15 +78,16 @@ def cases_of(key: str | None, values: Sequence[str], named: Sequence[Sequence[st
         key: config key, or one of `SHORT_NAMES`; None if there are only named cases.
         values: values of the key.
         named: cases that change several entries: a name, then KEY=VALUE for each entry. A name alone stands for the
-            unchanged config.
+            unchanged config, config=FILE for another config.
 
     Raises:
-        ValueError: if there is no case, two cases have the same name, or only one of key and values is given.
+        ValueError: if there is no case, two cases have the same name, a case has two configs, or only one of key and
+            values is given.
     """
     if (key is None) != (not values):
         raise ValueError(f'found --key {key} and --values {list(values)}, expected both or neither')
     cases = [Case(value, (f'{key}={value}',)) for value in values]
-    cases += [Case(name, tuple(options)) for name, *options in named]
+    cases += [_named(name, options) for name, *options in named]
     names = [case.name for case in cases]
     if not cases or len(set(names)) < len(names) or len(set(map(_folder_name, names))) < len(names):
         raise ValueError(
@@ -95,6 +100,14 @@ def cases_of(key: str | None, values: Sequence[str], named: Sequence[Sequence[st
     return cases
 
 
+def _named(name: str, options: Sequence[str]) -> Case:
+    configs = [option.removeprefix(OF_A_CONFIG) for option in options if option.startswith(OF_A_CONFIG)]
+    if len(configs) > 1:
+        raise ValueError(f'case {name!r}: found the configs {configs}, expected at most one')
+    others = tuple(option for option in options if not option.startswith(OF_A_CONFIG))
+    return Case(name, others, configs[0] if configs else None)
+
+
 def plan(
     config: str | Path,
     cases: Sequence[Case],
@@ -105,26 +118,30 @@ def plan(
     """Read the config of every run and build its model on the meta device, so that a wrong value is refused at once.
 
     Args:
-        config: mmengine config file of a training run.
+        config: mmengine config file of a training run, for the cases that name no other.
         cases: the rows.
         work_dir: folder of the sweep.
         seeds: one run of each case per seed; without seeds, one run with the seed of the config.
         common: config entries KEY=VALUE of all runs.
 
+    Returns:
+        All cases with the first seed, then all cases with the second, so that an interrupted sweep can be compared.
+
     Raises:
-        FileNotFoundError: if the config does not exist.
-        ValueError: if the model of a case cannot be built, or the config has no training or no validation.
+        FileNotFoundError: if a config does not exist.
+        ValueError: if the model of a case cannot be built, or a config has no training or no validation.
         OSError: if ``work_dir`` cannot be written.
     """
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
+    for file in dict.fromkeys(case.config or str(config) for case in cases):
+        if not Path(file).is_file():
+            raise FileNotFoundError(f'config: {file} does not exist; expected an mmengine config file')
     require_writable(work_dir, 'work_dir', folder=True)
     no_seed: list[int | None] = [None]
     runs = []
-    for case in cases:
-        for seed in list(seeds) or no_seed:
+    for seed in list(seeds) or no_seed:
+        for case in cases:
             name = _folder_name(case.name) + ('' if seed is None else f'-seed{seed}')
-            runs.append(_planned(str(config), case, seed, Path(work_dir) / name, common))
+            runs.append(_planned(case.config or str(config), case, seed, Path(work_dir) / name, common))
     return runs
 
 

@@ -1,6 +1,7 @@
 """Trains a config once for each value of a setting and tabulates the results, as the paper's ablations do."""
 
 import csv
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -8,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mmmaskformer.analysis.sweep_table import CaseResult, SweepTable, sweep_table
+from mmengine.runner import find_latest_checkpoint
+
+from mmmaskformer.analysis.sweep_table import METRICS, CaseResult, SweepTable, sweep_table
 from mmmaskformer.analysis.tables import Cell, write_tables
+from mmmaskformer.apis.analysis.inference import compare_inference
 from mmmaskformer.apis.sweep_plan import FILES, Run
 from mmmaskformer.apis.sweep_records import (
     RESULT_FILE,
@@ -19,6 +23,7 @@ from mmmaskformer.apis.sweep_records import (
     results_of,
     write_record,
 )
+from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.formats.folder_lock import folder_lock
 from mmmaskformer.formats.whole_files import require_writable
 from mmmaskformer.visualization.analysis_plots import plot_sweep
@@ -41,6 +46,8 @@ class Sweep(NamedTuple):
 
 
 Trainer = Callable[[list[str]], int]
+MEASURED = 'semantic/mIoU'
+"""A metric that only the measurement of the inference modes gives; every model has it."""
 
 
 def train(arguments: list[str]) -> int:
@@ -51,7 +58,7 @@ def train(arguments: list[str]) -> int:
 
 def arguments_of(config: str | Path, run: Run) -> list[str]:
     """Arguments of ``mmmaskformer train`` for a run; an interrupted run is resumed."""
-    arguments = [str(config), '--work-dir', str(run.folder), '--resume']
+    arguments = [run.case.config or str(config), '--work-dir', str(run.folder), '--resume']
     return arguments + (['--cfg-options', *run.options] if run.options else [])
 
 
@@ -81,19 +88,22 @@ def run_sweep(
     setting: str = 'case',
     trainer: Trainer | None = None,
     say: Callable[[str], None] | None = None,
+    inference: bool = False,
 ) -> Sweep:
     """Train the unfinished runs, and write the table after each run.
 
     A run that ends with an error, or has no validation at its end, does not stop the others.
 
     Args:
-        config: mmengine config file.
+        config: mmengine config file of the cases that name no other.
         runs: the runs, from `plan`; one or more.
         out: folder for sweep.md, sweep.csv and sweep.png.
         metrics: metrics to show; None for the default, see `metric_columns`.
         setting: name of the swept setting, the title of the first column.
         trainer: function like `train`, the default.
         say: called with each line of progress; None prints it.
+        inference: whether to measure each trained model on the test set as well, in every inference mode: metrics such
+            as 'general/PQ_St', and the tables of `compare_inference` in the folder of the run.
 
     Raises:
         ValueError: if a folder has the results of other settings or, after the last run, if a metric is unknown.
@@ -101,15 +111,20 @@ def run_sweep(
     """
     say = say or partial(print, flush=True)  # flushed so that it appears before the output of the run
     with folder_lock(runs[0].folder.parent, 'sweep'):
-        table = _Table(runs, Path(out), metrics, setting, str(config))
+        table = _Table(runs, Path(out), metrics, setting, _title(config, runs, inference))
         table.report_another(say)
         for number, run in enumerate(runs, start=1):
             label = f'{number} of {len(runs)}: {run.folder}'
-            if table.results[run.folder] is not None:
+            found, reason = table.results[run.folder], None
+            if found is not None and (not inference or MEASURED in found):
                 say(f'{label}: already finished')
                 continue
-            say(f'{label}: training')
-            reason = _train(run, str(config), trainer or train, table)
+            if found is None:
+                say(f'{label}: training')
+                reason = _train(run, str(config), trainer or train, table)
+            if inference and reason is None:
+                say(f'{label}: inference modes on the test set')
+                reason = _measure(run, str(config), table)
             if reason is not None:
                 say(f'{label}: failed: {reason}; the same command tries again')
             table.write(strict=False)
@@ -135,6 +150,42 @@ def _train(run: Run, config: str, trainer: Trainer, table: '_Table') -> str | No
     return reason
 
 
+def _measure(run: Run, config: str, table: '_Table') -> str | None:
+    """Add the metrics of every inference mode on the test set to a run's results; returns the reason if it failed."""
+    metrics = table.results[run.folder]
+    assert metrics is not None
+    try:
+        metrics = metrics | _inference_modes(run, config)
+    except (ValueError, FileNotFoundError) as error:
+        table.failed[run.folder] = str(error)
+        return str(error)
+    write_record(run.folder, Record(run.fingerprint, list(run.options), metrics))
+    table.results[run.folder] = metrics
+    return None
+
+
+def _inference_modes(run: Run, config: str) -> dict[str, float]:
+    """Metrics of the last checkpoint as MODE/METRIC, without the undefined ones."""
+    checkpoint = find_latest_checkpoint(str(run.folder))
+    if checkpoint is None:
+        raise ValueError(f'{run.folder}: found no checkpoint. Fix: set default_hooks.checkpoint.save_last=True')
+    options = parse_options(run.options)
+    _, rows, _ = compare_inference(run.case.config or config, checkpoint, run.folder, cfg_options=options)
+    return {
+        f'{mode}/{name}': value
+        for mode, *values, _ in rows
+        for name, value in zip(METRICS, values, strict=True)
+        if isinstance(value, float) and not math.isnan(value)
+    }
+
+
+def _title(config: str | Path, runs: Sequence[Run], inference: bool) -> str:
+    """The line above the table."""
+    configs = dict.fromkeys(Path(run.case.config or config).stem for run in runs)
+    title = f'{", ".join(configs)}: last validation of each run'
+    return f'{title}; semantic/… and other modes: its last checkpoint on the test set' if inference else title
+
+
 class _Table:
     """The table of a sweep with the results so far.
 
@@ -143,12 +194,10 @@ class _Table:
         out: folder of the table.
         metrics: columns; None for the default.
         setting: name of the swept setting.
-        config: the config file.
+        title: the line above the table.
     """
 
-    def __init__(
-        self, runs: Sequence[Run], out: Path, metrics: Sequence[str] | None, setting: str, config: str
-    ) -> None:
+    def __init__(self, runs: Sequence[Run], out: Path, metrics: Sequence[str] | None, setting: str, title: str) -> None:
         self.runs = runs
         self.results = {run.folder: finished(run) for run in runs}
         self.failed: dict[Path, str] = {}
@@ -157,7 +206,7 @@ class _Table:
             require_writable(file)
         self.metrics = metrics
         self.setting = setting
-        self.title = f'{Path(config).stem}: last validation of each run'
+        self.title = title
 
     def report_another(self, say: Callable[[str], None]) -> None:
         """Report rows of an older table that are not part of this sweep: the table is replaced, their runs stay."""

@@ -64,6 +64,32 @@ def test_cases_are_values_and_named_combinations():
             cases_of(*wrong)
 
 
+def test_a_case_may_have_another_config(config, tmp_path):
+    plain = str(runs.ROOT / 'configs/scenes/per-pixel-baseline_tiny_1xb8-800_scenes.py')
+    cases = cases_of(None, [], [['toy'], ['plain', f'config={plain}', 'a=1']])
+    (toy, other) = plan(config, cases, tmp_path)
+    assert arguments_of(config, toy)[0] == str(config) and toy.parameters != other.parameters
+    expected = [plain, '--work-dir', str(tmp_path / 'plain'), '--resume', '--cfg-options', 'a=1']
+    assert arguments_of(config, other) == expected
+    with pytest.raises(ValueError, match=r"case 'x': found the configs \['a.py', 'b.py'\], expected at most one"):
+        cases_of(None, [], [['x', 'config=a.py', 'config=b.py']])
+    with pytest.raises(FileNotFoundError, match='config: missing.py does not exist'):
+        plan(config, cases_of(None, [], [['toy'], ['x', 'config=missing.py']]), tmp_path)
+
+
+def test_all_cases_have_a_seed_before_one_has_the_next(config, tmp_path):
+    planned = plan(config, cases_of('queries', ['5', '20']), tmp_path, [0, 1])
+    assert [run.folder.name for run in planned] == ['5-seed0', '20-seed0', '5-seed1', '20-seed1']
+
+
+def test_a_model_that_cannot_be_measured_is_a_failed_run(config, tmp_path):
+    trainer, _ = fake_trainer([dict(mIoU=1.0)])
+    planned = plan(config, cases_of('queries', ['5']), tmp_path)
+    sweep = run_sweep(config, planned, tmp_path, trainer=trainer, say=silent, inference=True)
+    assert 'found no checkpoint. Fix: set default_hooks' in sweep.failed[tmp_path / '5']
+    assert sweep.rows[0][1] == 1.0, 'what was trained stays'
+
+
 def test_short_names_are_keys_of_the_head_and_seeds_are_runs(config, tmp_path):
     (first, second) = plan(config, cases_of('queries', ['5']), tmp_path, [0, 1], ['a=1'])
     assert first.options == ('a=1', 'model.decode_head.num_queries=5', 'randomness.seed=0')
@@ -81,7 +107,7 @@ def test_zero_decoder_layers_are_refused_before_anything_is_trained(config, tmp_
 
 def test_table_of_several_seeds_has_means_and_deviations(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20']), tmp_path, [0, 1])
-    trainer, calls = fake_trainer([dict(mIoU=10.0), dict(mIoU=14.0), dict(mIoU=30.0), None])
+    trainer, calls = fake_trainer([dict(mIoU=10.0), dict(mIoU=30.0), dict(mIoU=14.0), None])
     sweep = run_sweep(config, planned, tmp_path, setting='queries', trainer=trainer, say=silent)
     assert sweep.header == ['queries', 'mIoU', 'mIoU ±', 'parameters (M)', 'runs'] and len(calls) == 4
     assert sweep.rows[0][:3] == ['5', 12.0, pytest.approx(8**0.5)] and sweep.rows[0][-1] == '2 of 2'
@@ -147,7 +173,7 @@ def test_a_wrong_metric_stops_no_training(config, tmp_path):
 
 def test_seeds_of_which_one_gave_nan_have_no_mean(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20']), tmp_path, [0, 1])
-    trainer, _ = fake_trainer([dict(PQ=float('nan')), dict(PQ=2.0), dict(PQ=1.0), dict(PQ=3.0)])
+    trainer, _ = fake_trainer([dict(PQ=float('nan')), dict(PQ=1.0), dict(PQ=2.0), dict(PQ=3.0)])
     sweep = run_sweep(config, planned, tmp_path, trainer=trainer, say=silent)
     assert all(math.isnan(value) for value in sweep.rows[0][1:3]) and sweep.rows[1][1:3] == [2.0, 2**0.5]
     assert '| 5 | - | - |' in (tmp_path / 'sweep.md').read_text()
@@ -289,3 +315,12 @@ def test_the_command_trains_with_the_hosts_script_and_resumes(config, tmp_path, 
     (row, _) = csv.DictReader((tmp_path / 'sweep.csv').open())
     assert float(row['mIoU']) == result['mIoU'] and result['step'] == 4
     assert cli.main(command) == 0 and capsys.readouterr().out.count('already finished') == 2
+    # Measured on the test set, which is the validation set here, without training again.
+    more = ['--inference', '--metrics', 'semantic/mIoU', 'general/PQ_St']
+    assert cli.main([*command, *more]) == 0
+    printed = capsys.readouterr().out
+    assert '| queries | semantic/mIoU | general/PQ_St | parameters (M) | runs |' in printed
+    assert ': training' not in printed and (folder / 'inference.md').is_file()
+    measured = json.loads((folder / RESULT_FILE).read_text())['metrics']
+    assert measured['semantic/mIoU'] == pytest.approx(result['mIoU']) and 'semantic/PQ' not in measured
+    assert cli.main([*command, *more]) == 0 and capsys.readouterr().out.count('already finished') == 2

@@ -5,9 +5,10 @@ same command continues: finished runs are skipped, the interrupted one is resume
 written to --work-dir after each run.
 
 A setting is any key of --cfg-options, or one of: queries, layers, self-attention, deep-supervision, seed. --case adds a
-row that changes several entries; a case with only a name is the unchanged config:
+row that changes several entries; a case with only a name is the unchanged config, and config=FILE is another config:
 
   mmmaskformer sweep CONFIG --work-dir DIR --case bipartite --case "no self-attention" self-attention=False
+  mmmaskformer sweep CONFIG --work-dir DIR --case MaskFormer --case PerPixelBaseline config=OTHER_CONFIG --seeds 0 1 2
 """
 
 import shlex
@@ -33,11 +34,18 @@ def add_arguments(parser):
         action='append',
         default=[],
         metavar=('NAME', 'KEY=VALUE'),
-        help='a row that changes several settings; may be repeated',
+        help='a row that changes several settings, or has another config (config=FILE); may be repeated',
     )
     parser.add_argument('--work-dir', required=True, help='folder of the runs and of the tables')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[], help='train each row with each of these seeds')
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, default=[], help='train all rows with the first seed, then with the next'
+    )
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='columns (default: mIoU, PQ-St and PQ)')
+    parser.add_argument(
+        '--inference',
+        action='store_true',
+        help='measure each model on the test set too, as analyze inference does: semantic/mIoU, general/PQ_St etc.',
+    )
     parser.add_argument(
         '--print',
         action='store_true',
@@ -63,7 +71,7 @@ def run(args) -> int:
     # A terminated sweep must end its training run as well, since the next sweep would train in the same folder.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sweep = run_sweep(args.config, runs, args.work_dir, args.metrics, args.key or 'case')
+        sweep = run_sweep(args.config, runs, args.work_dir, args.metrics, args.key or 'case', inference=args.inference)
     except KeyboardInterrupt:
         print('stopped; the same command continues from here', file=sys.stderr)
         return INTERRUPTED
