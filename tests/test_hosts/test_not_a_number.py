@@ -17,7 +17,8 @@ POISONED = """
 poison = dict(type='Poison', name='000001.png')
 train_dataloader['batch_size'] = 1
 train_dataloader['dataset']['pipeline'] = [*_base_.train_pipeline[:-1], poison, _base_.train_pipeline[-1]]
-val_dataloader['dataset']['pipeline'] = [*_base_.test_pipeline[:-1], poison, _base_.test_pipeline[-1]]
+tested = [*_base_.test_pipeline[:-1], poison, _base_.test_pipeline[-1]]
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], pipeline=tested))
 """
 
 
@@ -83,7 +84,7 @@ def test_weights_optimisers_images_and_logits(kind, files):
         [train, files.config, '--work-dir', optimiser.parent, '--resume', *longer],
         [test, files.config, large, '--work-dir', 'out'],
         [train, files.poisoned, '--work-dir', 'stop'],
-        [train, files.poisoned, '--work-dir', 'skip', '--cfg-options', skip, 'train_cfg.val_interval=9'],
+        [train, files.poisoned, '--work-dir', 'skip', '--cfg-options', skip],
         [test, files.poisoned, files.run / 'iter_2.pth', '--work-dir', 'out'],
         cwd=files.folder,
     )
