@@ -47,16 +47,8 @@ INDIRECT = {
     ('mmmaskformer/checkpoints/writers.py', '(folder / WEIGHTS[0]).write_bytes'): 'inside a whole_folder',
     ('mmmaskformer/checkpoints/writers.py', '(folder / name).write_text'): 'inside a whole_folder',
     ('mmmaskformer/checkpoints/downloads.py', 'open'): 'what has come so far, renamed when it is whole',
-<<<<<<< HEAD
     ('mmmaskformer/checkpoints/downloads.py', 'part.write_bytes'): 'empties the part of another version',
     ('mmmaskformer/checkpoints/transfers.py', 'version_file(part).write_text'): 'half of a version matches none',
-=======
-    ('mmmaskformer/checkpoints/downloads.py', 'part.write_bytes'): 'an empty part, before anything has come',
-    (
-        'mmmaskformer/checkpoints/transfers.py',
-        'version_file(part).write_text',
-    ): 'a note on the part; cut off, no version',
->>>>>>> brk14
     ('mmmaskformer/evaluation/instance_metric.py', 'file.write_text'): 'in a temporary folder that is removed',
     ('tools/compatibility.py', 'open'): 'a log, line by line',
     ('mmmaskformer/datasets/converters/staging.py', 'shutil.copyfile'): 'to a name that is replaced in one step',
