@@ -95,7 +95,7 @@ def test_one_panoptic_view_gives_the_scores_of_no_augmentation():
 
 
 def test_results_without_test_time_augmentation_are_refused_with_the_fix():
-    with pytest.raises(ValueError, match=r"asks for \['detr', 'instance'\].*--cfg-options model.test_cfg.detr=None"):
+    with pytest.raises(ValueError, match=r"has \['detr', 'instance'\].*--cfg-options model.test_cfg.detr=None"):
         make_panoptic_tta(detr=dict(), instance=dict())
 
 
