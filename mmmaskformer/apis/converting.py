@@ -268,7 +268,7 @@ def _config_of(
             return own_config(conversion.architecture, settings, task)
         return host_config(to, conversion.architecture, settings)
     except NoConfigError as error:
-        notes.append(f'the checkpoint holds no config: {error}')
+        notes.append(f'the result holds no config: {error}')
         return None
 
 

@@ -114,7 +114,7 @@ class DetLocalVisualizer(HostVisualizer):
             self._told_one_of_two = True
             print_log(
                 'DetLocalVisualizer draws pred_panoptic_seg, not pred_sem_seg, of samples that have both. To draw the '
-                'other: --cfg-options model.test_cfg.panoptic=None, or tools/draw_predictions.py --field pred_sem_seg.',
+                'other: --cfg-options model.test_cfg.panoptic=None, or mmmaskformer draw --field pred_sem_seg.',
                 'current',
             )
 
