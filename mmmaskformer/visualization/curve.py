@@ -22,6 +22,8 @@ NO_METRICS = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
 # MMDetection reports average precision and recall as fractions, such as coco/segm_mAP or coco/AR@100, -1 if undefined.
 FRACTION = re.compile(r'(mAP|AR@)')
 EARLIER_LAYER = re.compile(r'(^|\.)d\d+\.')
+# Marker and line style of the first ten curves of a panel, of the next ten, and so on.
+MARKS = (('o', '-'), ('s', '--'), ('^', ':'))
 
 
 class Scalars(NamedTuple):
@@ -204,7 +206,8 @@ def _plot_losses(axis, rows: Sequence[dict]) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_ylabel('weighted loss (log scale, no unit)')
     axis.grid(which='both', alpha=0.25)
-    axis.legend(fontsize='small')
+    # Beside the curves: the panel has no free corner, and the last losses are what matters.
+    axis.legend(fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5))
 
 
 def metric_panels(rows: Sequence[dict]) -> dict[str, dict[str, tuple[list, list]]]:
@@ -231,9 +234,11 @@ def metric_panels(rows: Sequence[dict]) -> dict[str, dict[str, tuple[list, list]
 
 
 def _plot_metrics(axis, unit: str, metrics: dict[str, tuple[list, list]]) -> None:
-    for key, (steps, values) in metrics.items():
+    for position, (key, (steps, values)) in enumerate(metrics.items()):
+        # matplotlib has ten colours; another mark distinguishes the next ten curves.
+        mark, line = MARKS[position // 10 % len(MARKS)]
         last = f'last {values[-1]:.{3 if unit == "fraction" else 1}f}' if values else 'undefined'
-        axis.plot(steps, values, marker='o', markersize=4, label=f'{key}, {last}')
+        axis.plot(steps, values, marker=mark, linestyle=line, markersize=4, label=f'{key}, {last}')
     axis.set_ylabel(f'validation ({unit})' if unit else 'validation')
     if unit:
         axis.set_ylim(0, 100 if unit == '%' else 1)

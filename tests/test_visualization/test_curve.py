@@ -136,6 +136,17 @@ def test_plot_with_validation(tmp_path, figures):
     assert Image.open(out_file).width == 800
 
 
+def test_legends_hide_no_curve_and_every_metric_looks_different(tmp_path, figures):
+    metrics = {f'metric_{index}': float(index) for index in range(16)}
+    write_log(tmp_path, '1', [train_row(10, 4.0), train_row(20, 2.0), {**metrics, 'step': 20}])
+    plot_run(tmp_path, tmp_path / 'curve.png')
+    for axis in figures[0].axes:
+        assert axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1
+        looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axis.lines}
+        assert len(looks) == len(axis.lines)
+    assert len(figures[0].axes[1].lines) == 16
+
+
 def test_plot_without_validation(tmp_path, figures):
     write_log(tmp_path, '1', [{'loss': 2.0, 'loss_mask': 1.0, 'd3.loss_mask': 1.0, 'step': 5}])
     plot_run(tmp_path, tmp_path / 'curve.png')
