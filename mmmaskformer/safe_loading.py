@@ -16,6 +16,7 @@ import contextlib
 import functools
 import pickle
 import threading
+import urllib.error
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,12 +49,26 @@ def install() -> None:
         if readers.is_transformers_folder(filename):
             content = read_folder(filename)
         else:
-            with _safe_torch_load(str(filename)):
+            with _safe_torch_load(str(filename)), _explained_download(str(filename)):
                 content = load_checkpoint(cls, filename, *args, **kwargs)
         return loading.in_form_of_mmengine(content, str(filename))
 
     load_safely.is_safe = True
     CheckpointLoader.load_checkpoint = classmethod(load_safely)
+
+
+@contextlib.contextmanager
+def _explained_download(name: str):
+    """Name the checkpoint and the fix if a download within the context fails."""
+    try:
+        yield
+    except urllib.error.URLError as error:
+        raise OSError(
+            f'checkpoint {name}: it cannot be downloaded ({error}). Fix: check the network; or download the file '
+            f'elsewhere and save it in {torch.hub.get_dir()}/checkpoints under the name that it has there; or give '
+            'another file (model.backbone.init_cfg.checkpoint for a backbone, load_from for a model); or start a '
+            'backbone from random weights with --cfg-options model.backbone.init_cfg=None.'
+        ) from error
 
 
 def _file_of_the_zoo(name: str) -> str:

@@ -3,6 +3,7 @@
 import functools
 import pickle
 import threading
+import urllib.error
 from collections import OrderedDict
 from types import SimpleNamespace
 
@@ -89,6 +90,18 @@ def test_a_truncated_file_is_named(tmp_path, torch_default, kept):
 def test_a_missing_file_raises_its_usual_error(tmp_path):
     with pytest.raises(FileNotFoundError, match='none.pth'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'none.pth'))
+
+
+@pytest.mark.parametrize('name', ['torchvision://resnet50', 'https://models.example/resnet.pth'])
+def test_a_failed_download_names_the_checkpoint_and_the_fix(tmp_path, monkeypatch, name):
+    def no_network(*args, **kwargs):
+        raise urllib.error.URLError('Name or service not known')
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'urlopen', no_network)
+    with pytest.raises(OSError, match=f'checkpoint {name}: .* not known.* Fix: .*init_cfg=None') as raised:
+        CheckpointLoader.load_checkpoint(name, 'cpu')
+    assert f'{tmp_path}/hub/checkpoints' in str(raised.value)
 
 
 def test_torch_is_restored_and_other_threads_are_not_affected(tmp_path):
