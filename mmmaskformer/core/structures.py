@@ -53,7 +53,7 @@ class MaskPrediction(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """The predictions of all L layers of a training step, put together once.
+    """The predictions of all L layers of a training step, joined once.
 
     Attributes:
         class_logits: (L, B, Q, K + 1) float.

@@ -55,7 +55,7 @@ def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mappi
 
 
 def _tolist(finite: Tensor) -> list[bool]:
-    """Values (B,) of the host; fake tensors, which count how often a GPU is waited for, have none."""
+    """Values (B,) on the host; the fake tensors of tests, which count synchronisations with a GPU, have none."""
     return finite.tolist()
 
 

@@ -1,6 +1,6 @@
 """The table of results that a model in MMDetection's detector can give: one row for each entry of ``test_cfg``.
 
-The fusion head, test-time augmentation, pictures and metrics read this table. A result of your own is a row more::
+The fusion head, test-time augmentation, pictures and metrics read this table. A result of your own is one more row::
 
     from mmmaskformer.heads.results import SEMANTIC, ResultKind, register_result
 

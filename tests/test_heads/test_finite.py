@@ -105,7 +105,7 @@ def test_a_model_that_was_loaded_in_part_does_not_predict_but_trains(kind):
 
 @pytest.mark.parametrize('output', ['panoptic', 'general'])
 def test_the_check_adds_no_wait_for_a_gpu(monkeypatch, output):
-    """Its answer is copied beside the work of the first image, whose result is waited for anyway."""
+    """The flag is copied during the work on the first image, whose result needs a synchronisation anyway."""
     order = []
 
     class Event:

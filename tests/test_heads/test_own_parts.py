@@ -33,7 +33,7 @@ class FinishedPixelDecoder(nn.Module):
 
 @MODELS.register_module()
 class MatcherInOrder(nn.Module):
-    """Segment i goes to query i; it is told the number of queries."""
+    """Assigns segment i to query i; gets the number of queries."""
 
     def __init__(self, num_queries):
         super().__init__()
@@ -46,7 +46,7 @@ class MatcherInOrder(nn.Module):
 
 @MODELS.register_module()
 class AssignmentByClass:
-    """A segment goes to the query of its class; it is told the number of queries and asks for no costs."""
+    """Assigns a segment to the query of its class; gets the number of queries, and needs no costs."""
 
     uses_costs = False
 

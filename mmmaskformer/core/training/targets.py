@@ -146,7 +146,7 @@ def instance_targets(
 def check_segments(targets: Targets, num_classes: int) -> None:
     """Check that labels are classes, and that maps hold no index without a label.
 
-    Looks at targets on the host only: a GPU would have to be waited for. There the matcher looks at the labels, in the
+    Looks at targets on the host only: a GPU would have to synchronise. There the matcher looks at the labels, in the
     copy of its costs.
 
     Args:
