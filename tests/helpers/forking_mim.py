@@ -1,6 +1,7 @@
 """mim's command line; the Python programs that it starts are forks of this process.
 
-A script for `helpers.runs.run_before_hosts`: each program would import torch and other packages again, `mim train` even two.
+A script for `helpers.runs.run_before_hosts`: each program would import torch and other packages again, `mim
+train` even two.
 """
 
 import os

@@ -30,8 +30,8 @@ SETTINGS: Mapping[str, Check] = {
 def checked_inference(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Decorator: the function checks ``class_logits``, ``masks`` and its settings before it computes anything.
 
-    It synchronises with a GPU once. The heads for MMSegmentation and MMDetection, which check the logits of a whole batch by
-    themselves, call the function as it is written (`inspect.unwrap`).
+    It synchronises with a GPU once. The heads for MMSegmentation and MMDetection, which check the logits of a whole
+    batch by themselves, call the function as it is written (`inspect.unwrap`).
 
     Args:
         function: of class logits (Q, K + 1), masks of the same queries, and settings by name.
