@@ -292,8 +292,9 @@ def coco_panoptic(folder: Path) -> Tree:
     pngs = root / 'annotations/panoptic_train2017'
     with zipfile.ZipFile(f'{pngs}.zip', 'w') as archive:
         for path in sorted(pngs.iterdir()):
-            archive.write(path, f'panoptic_train2017/{path.name}')
-            archive.writestr(f'__MACOSX/panoptic_train2017/._{path.name}', b'of a Mac')
+            # `ZipInfo` has a fixed date: compared trees must not depend on the second in which they are written.
+            archive.writestr(zipfile.ZipInfo(f'panoptic_train2017/{path.name}'), path.read_bytes())
+            archive.writestr(zipfile.ZipInfo(f'__MACOSX/panoptic_train2017/._{path.name}'), b'of a Mac')
             path.unlink()
     pngs.rmdir()
     return Tree('coco_panoptic', None, root, truth)
