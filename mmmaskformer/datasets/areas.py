@@ -1,7 +1,9 @@
-"""Segment areas of a panoptic JSON file that differ from the PNG files."""
+"""Segments and areas of a panoptic JSON file that differ from the PNG files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from mmmaskformer.formats.panoptic_png import VOID_ID
 
 ADVICE = (
     'The PNG counts, except in a PanopticMetric with listed_areas=True. This is known for ADE20K panoptic; in other '
@@ -40,3 +42,42 @@ class AreaCheck(NamedTuple):
         more = f' and {len(rows) - SHOWN} more' if len(rows) > SHOWN else ''
         shown = ', '.join(rows[:SHOWN])
         return f'{len(rows)} of {self.listed} areas that segments_info lists are wrong, those of the ids {shown}{more}'
+
+
+def require_listed(areas: Mapping[int, int], info: Mapping[str, Any]) -> None:
+    """Check that a panoptic PNG has no id that the JSON file does not list.
+
+    Args:
+        areas: number of pixels of each id in the PNG.
+        info: entry of the data set, with 'segments_info' and 'seg_map_path'.
+
+    Raises:
+        ValueError: naming the file and such ids.
+    """
+    listed = {VOID_ID, *(row['id'] for row in info['segments_info']), *info.get('void_ids', ())}
+    unknown = [number for number in areas if number not in listed]
+    if unknown:
+        raise ValueError(
+            f'panoptic PNG {info["seg_map_path"]}: found {some(f"{i} ({areas[i]} px)" for i in unknown)}, ids that '
+            f'segments_info of image {info.get("img_id")} does not list, expected {some(sorted(listed))}. Fix: '
+            f'{_advice(areas, listed)}list the segments in the JSON, paint them 0 (void), or check that JSON and PNG '
+            'folder belong together.'
+        )
+
+
+def _advice(areas: Mapping[int, int], listed: set[int]) -> str:
+    """The fix for PNG files in the two-channel format, if the ids suggest it; else ''."""
+    found = set(areas) - {VOID_ID}
+    if found & listed or max(found) >= 1 << 16:
+        return ''
+    return (
+        'blue is 0 everywhere and no id is listed, as in the two-channel format (red: category, green: number of the '
+        "segment); such files are converted by panopticapi's converters/2channels2panoptic_coco_format.py. Otherwise "
+    )
+
+
+def some(items: Iterable) -> str:
+    """The first items of a list that may be long, and the number of the others, for a message."""
+    texts = [str(item) for item in items]
+    more = f' and {len(texts) - SHOWN} more' if len(texts) > SHOWN else ''
+    return ', '.join(texts[:SHOWN]) + more

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmmaskformer.datasets.areas import ADVICE as AREA_ADVICE
-from mmmaskformer.datasets.areas import AreaCheck
+from mmmaskformer.datasets.areas import AreaCheck, require_listed
 from mmmaskformer.datasets.pairing import some
 from mmmaskformer.datasets.transforms.loading import DEPTH_ADVICE, ORIENTATION_ADVICE, mark_reported
 from mmmaskformer.formats.images import ImageHeader, grey_levels, read_header
@@ -206,6 +206,7 @@ def _area_findings(leaves: list) -> list[Finding]:
     for leaf, info in _sample(ours, MAX_PANOPTIC_FILES, PANOPTIC_SECONDS):
         if info.get('segments_info') and info.get('seg_map_path') is not None:
             _, pixels = replace_ids(read_ids(info['seg_map_path'], getattr(leaf, 'backend_args', None)), {})
+            require_listed(pixels, info)
             files += 1
             checked = AreaCheck.of(info['segments_info'], pixels)
             if checked.wrong:

@@ -280,3 +280,10 @@ def test_a_panoptic_png_that_cannot_be_used_ends_the_run(tmp_path):
     (tmp_path / 'panoptic/1.png').write_bytes(b'no picture')
     with pytest.raises(ValueError, match='panoptic PNG .*1.png: 10 bytes that cannot be decoded'):
         inspect_data(dataset)
+
+
+def test_ids_of_a_panoptic_png_that_its_json_does_not_list_end_the_run(tmp_path):
+    dataset = panoptic(tmp_path, 40)
+    write_ids(tmp_path / 'panoptic/2.png', np.repeat([7, 8], 40).reshape(8, 10))
+    with pytest.raises(ValueError, match=r'2.png: found 8 \(40 px\), ids that segments_info of image 3 does not list'):
+        inspect_data(dataset)

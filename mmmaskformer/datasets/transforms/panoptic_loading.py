@@ -2,14 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
-from mmmaskformer.datasets.areas import ADVICE, AreaCheck
+from mmmaskformer.datasets.areas import ADVICE, AreaCheck, require_listed, some
 from mmmaskformer.datasets.settings import LABELS
 from mmmaskformer.datasets.transforms.common import (
     FILL,
@@ -20,10 +20,9 @@ from mmmaskformer.datasets.transforms.common import (
     image_geometry,
 )
 from mmmaskformer.datasets.transforms.loading import is_reported, require_image_size
-from mmmaskformer.formats.panoptic_png import VOID_ID, read_ids, replace_ids
+from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
 from mmmaskformer.registry import TRANSFORMS
 
-SHOWN = 5
 REPORTED = (1, 100, 10_000)
 """Counts of images with the same anomaly at which one is logged."""
 
@@ -113,7 +112,7 @@ class LoadPanopticAnnotations(BaseTransform):
         require_image_size(ids.shape, results, f'panoptic PNG {path}')
         numbers = {segment['id']: index for index, segment in enumerate(learnt, FIRST_SEGMENT)}
         segment_map, areas = replace_ids(ids, numbers, FILL)
-        _require_listed(areas, {VOID_ID, *(row['id'] for row in segments), *results.get('void_ids', ())}, results)
+        require_listed(areas, results)
         self._compare(segments, areas, results)
         if PANOPTIC_MAP in results.get('seg_fields', []):
             raise ValueError(
@@ -162,8 +161,8 @@ class LoadPanopticAnnotations(BaseTransform):
         hidden = [segment['id'] for segment in segments if segment['id'] not in areas]
         if hidden:
             text = (
-                f'has no pixel of the ids {_some(hidden)}, which segments_info of image {results.get("img_id")} lists; '
-                f'it has the ids {_some(areas)}'
+                f'has no pixel of the ids {some(hidden)}, which segments_info of image {results.get("img_id")} lists; '
+                f'it has the ids {some(areas)}'
             )
             check = 'check that JSON and PNG folder belong together'
             if not self.allow_hidden:
@@ -185,32 +184,3 @@ class LoadPanopticAnnotations(BaseTransform):
                 logger='current',
                 level=logging.WARNING,
             )
-
-
-def _require_listed(areas: Mapping[int, int], listed: set[int], results: Mapping) -> None:
-    """Raise if the PNG has ids that the JSON does not list."""
-    unknown = [number for number in areas if number not in listed]
-    if unknown:
-        raise ValueError(
-            f'panoptic PNG {results["seg_map_path"]}: found {_some(f"{i} ({areas[i]} px)" for i in unknown)}, ids that '
-            f'segments_info of image {results.get("img_id")} does not list, expected {_some(sorted(listed))}. Fix: '
-            f'{_advice(areas, listed)}list the segments in the JSON, paint them 0 (void), or check that JSON and PNG '
-            'folder belong together.'
-        )
-
-
-def _advice(areas: Mapping[int, int], listed: set[int]) -> str:
-    """The fix for PNG files in the two-channel format, if the ids suggest it; else ''."""
-    found = set(areas) - {VOID_ID}
-    if found & listed or max(found) >= 1 << 16:
-        return ''
-    return (
-        'blue is 0 everywhere and no id is listed, as in the two-channel format (red: category, green: number of the '
-        "segment); such files are converted by panopticapi's converters/2channels2panoptic_coco_format.py. Otherwise "
-    )
-
-
-def _some(items: Iterable) -> str:
-    texts = [str(item) for item in items]
-    more = f' and {len(texts) - SHOWN} more' if len(texts) > SHOWN else ''
-    return ', '.join(texts[:SHOWN]) + more
