@@ -7,6 +7,13 @@ from torch.nn.modules import module as torch_module
 from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.torch_versions import is_compiling
 
+GLOBAL_HOOKS_OF_OUTPUTS = (
+    torch_module._global_forward_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
+"""torch's hooks on every module that see its outputs."""
+
 
 class Fusable(nn.Module):
     """A layer with a faster way for inference, which is off until `fuse_for_inference` and after ``train()``.
@@ -65,10 +72,13 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
 
 
 def is_watched(*modules: nn.Module) -> bool:
-    """Whether a forward hook sees the outputs of one of the modules, so that they must not be overwritten."""
-    if any(module._forward_hooks for module in modules):
+    """Whether a forward or backward hook sees the outputs of one of the modules, so that they must not be overwritten.
+
+    With a backward hook, torch makes the outputs views that refuse to be overwritten.
+    """
+    if any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules):
         return True
-    return not is_compiling() and bool(torch_module._global_forward_hooks)
+    return not is_compiling() and any(map(len, GLOBAL_HOOKS_OF_OUTPUTS))
 
 
 def is_input_watched(module: nn.Module) -> bool:

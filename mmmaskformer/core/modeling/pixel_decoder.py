@@ -80,8 +80,12 @@ class FPNPixelDecoder(Fusable):
                 x = add_nearest_(lateral(feature), x)
             else:
                 x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
-                # A 1x1 convolution is cheap and its output is large, so the backward pass recomputes it.
-                x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
+                # A 1x1 convolution is cheap and its output is large, so the backward pass recomputes it, unless a hook
+                # would be called a second time.
+                if is_watched(*lateral.modules()):
+                    x += lateral(feature)
+                else:
+                    x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
             x = output(x)
         return self._with_mask_features(features[-1], x)
 

@@ -19,6 +19,14 @@ def make(**settings):
     return toy.make_classifier(**settings).eval()
 
 
+def own_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules with weights that are called once in a training step with one layer of predictions."""
+    # What `nn.MultiheadAttention` does with its projections is torch's matter; the queries are a table, read whole.
+    others = ('attn', 'query_embed')
+    weighted = {name: m for name, m in model.named_modules() if list(m.parameters(recurse=False))}
+    return {name: module for name, module in weighted.items() if not any(part in name for part in others)}
+
+
 @pytest.mark.parametrize('all_layers', [True, False])
 def test_a_forward_pass_depends_only_on_its_arguments(all_layers):
     model, features = make(), toy.make_features()
@@ -81,9 +89,7 @@ def test_a_fused_model_still_gives_gradients():
 def test_every_module_is_called_and_tensors_of_hooks_are_kept(fused, gradients):
     model, features = make(encoder_layers=1), toy.make_features()
     seen, calls = {}, set()
-    # What `nn.MultiheadAttention` does with its projections is torch's matter.
-    modules = {name: m for name, m in model.named_modules() if list(m.parameters(recurse=False)) and 'attn' not in name}
-    modules.pop('transformer_decoder.query_embed')  # a table that is read whole
+    modules = own_modules(model)
 
     def hook(module, inputs, output, name):
         calls.add(name)
@@ -110,6 +116,31 @@ def test_hooks_on_the_last_convolution_take_part_in_training(kind):
     losses = toy.make_criterion()(model(features, all_layers=True), TARGETS)
     sum(losses.values()).backward()
     assert calls == [kind]
+
+
+@pytest.mark.parametrize('on_all', [False, True])
+@pytest.mark.parametrize('kind', ['forward', 'full_backward_pre', 'full_backward'])
+def test_hooks_on_any_module_are_called_once_in_a_training_step(kind, on_all):
+    model, features = make(encoder_layers=1, num_layers=1), toy.make_features()
+    modules, called = own_modules(model), []
+    names = {module: name for name, module in modules.items()}
+
+    def hook(module, *rest):
+        if module in names:
+            assert kind == 'forward' or rest[-1][0].any(), f'the output of {names[module]} has no gradient'
+            called.append(names[module])
+
+    if on_all:
+        handles = [getattr(nn.modules.module, f'register_module_{kind}_hook')(hook)]
+    else:
+        handles = [getattr(module, f'register_{kind}_hook')(hook) for module in modules.values()]
+    try:
+        losses = toy.make_criterion()(model(features, all_layers=True), TARGETS)
+        sum(losses.values()).backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert sorted(called) == sorted(modules)
 
 
 def test_hooks_and_parametrisations_of_the_last_convolution_are_trained():
