@@ -12,13 +12,12 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import MAPPING, checked, list_of, refuse_unknown_keys, whole
+from mmmaskformer.core.checks import MAPPING, check_settings, checked, list_of, refuse_unknown_keys, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset
 from mmmaskformer.heads.features import watch_registration
 from mmmaskformer.heads.panoptic_head import thing_flags, thing_mask
 from mmmaskformer.heads.results import Classes, ViewMerger, result_kinds
-from mmmaskformer.heads.settings import check_result_settings
 
 # The fields that MMDetection's detector writes itself, and what it calls them before.
 HOST_KEYS = {'pred_panoptic_seg': 'pan_results', 'pred_instances': 'ins_results'}
@@ -249,7 +248,8 @@ def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
     kinds = result_kinds()
     refuse_unknown_keys('model.test_cfg', test_cfg, kinds)
     wanted = {key: _settings_dict(key, settings) for key, settings in test_cfg.items() if settings is not None}
-    check_result_settings(wanted)
+    for key, settings in wanted.items():
+        check_settings(f'model.test_cfg.{key}', settings, kinds[key].checks)
     if not wanted:
         raise ValueError(f'model.test_cfg={dict(test_cfg)} asks for nothing; expected one or more of {list(kinds)}')
     for key, settings in wanted.items():

@@ -1,5 +1,7 @@
 """Results that a user writes: each is a function, one registration and one entry of ``test_cfg``."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from helpers import hosts
 from mmengine.registry import MODELS
 from PIL import Image
 
+from mmmaskformer.core.checks import FRACTION
 from mmmaskformer.core.inference.panoptic import general_inference
 from mmmaskformer.evaluation import PanopticMetric, SemanticMetric
 from mmmaskformer.heads import results
@@ -100,6 +103,21 @@ def test_a_custom_result():
         predict(dict(presence=dict(powr=1)))
     with pytest.raises(ValueError, match="field: found 'pred_presence', expected None or one of"):
         require_field('pred_presence')
+
+
+def test_a_custom_result_gives_its_own_meaning_to_the_names_of_our_settings():
+    def large_labels(class_logits, masks, *, min_area=0.1):
+        return (masks.logits() > 0).double().mean((1, 2)).gt(min_area).expand(*masks.out_size, -1).any(-1).int()
+
+    kind = ResultKind('large_labels', large_labels, field='pred_large_labels', form=SEMANTIC)
+    register_result(replace(kind, name='checked', field='pred_checked', checks={'min_area': FRACTION}))
+    register_result(kind)
+    _, sample = predict(dict(large_labels=dict(min_area=0.05)))
+    assert sample.pred_large_labels.sem_seg.shape == (1, 64, 96)
+    with pytest.raises(ValueError, match='test_cfg.checked.min_area: found 5, expected a number in'):
+        predict(dict(checked=dict(min_area=5)))
+    with pytest.raises(ValueError, match='test_cfg.detr.min_area: found 0.05, expected a whole number'):
+        predict(dict(detr=dict(min_area=0.05)))
 
 
 @torch.no_grad()
