@@ -17,6 +17,7 @@ from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMas
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset
 from mmmaskformer.heads.features import watch_registration
 from mmmaskformer.heads.panoptic_head import thing_flags, thing_mask
+from mmmaskformer.heads.result_forms import require_form
 from mmmaskformer.heads.results import Classes, ViewMerger, result_kinds
 
 # The fields that MMDetection's detector writes itself, and what it calls them before.
@@ -171,15 +172,20 @@ class MaskFormerFusionHead(BaseModule):
         """For one image, what merges its views into each output; all of them must have a way to merge."""
         return {output: result_kinds()[output].merge(**self.settings(output)) for output in self.outputs}
 
-    def pack(self, found: Mapping[str, Any], class_logits: Tensor) -> dict[str, Any]:
+    def pack(self, found: Mapping[str, Any], class_logits: Tensor, size: tuple[int, int]) -> dict[str, Any]:
         """The outputs of one image as fields of its data sample.
 
         Args:
             found: what `ResultKind.infer` gave for each output.
             class_logits: (Q, K + 1), to explain why there may be nothing in a result.
+            size: (H, W) of the output.
+
+        Raises:
+            ValueError: if the function of a result gave something else than its form says.
         """
         kinds, classes, fields = result_kinds(), Classes(self.num_classes, self.is_thing), {}
         for output, result in found.items():
+            require_form(kinds[output], result, size, self.num_classes)
             packed = kinds[output].pack(result, classes)
             reason = self._why_empty(output, result, class_logits)
             if reason is not None and isinstance(packed, BaseDataElement):
@@ -196,7 +202,7 @@ class MaskFormerFusionHead(BaseModule):
         kinds = result_kinds()
         found = {output: kinds[output].infer(class_logits, masks, **self.settings(output)) for output in self.outputs}
         results = {}
-        for field, packed in self.pack(found, class_logits).items():
+        for field, packed in self.pack(found, class_logits, masks.out_size).items():
             if field in HOST_KEYS:
                 results[HOST_KEYS[field]] = packed
             else:
