@@ -119,9 +119,20 @@ def build_classifier(
     if 'pixel_decoder' in taken:
         built['pixel_decoder'] = build_part('pixel_decoder', pixel_decoder, **derived)
     if 'transformer_decoder' in taken:
-        memory = {'in_channels': built['pixel_decoder'].memory_channels} if built else {}
+        memory = {'in_channels': _memory_channels(built['pixel_decoder'])} if built else {}
         built['transformer_decoder'] = build_part('transformer_decoder', transformer_decoder, **derived | memory)
     return build_part('classifier', classifier, **derived | built)
+
+
+def _memory_channels(pixel_decoder: nn.Module) -> int:
+    """Channels of what a pixel decoder gives to the transformer decoder."""
+    channels = getattr(pixel_decoder, 'memory_channels', None)
+    if not isinstance(channels, int):
+        raise TypeError(
+            f'pixel_decoder ({type(pixel_decoder).__name__}) has memory_channels={channels!r}, expected the number of '
+            'channels of the memory that it gives. Fix: set self.memory_channels in its constructor'
+        )
+    return channels
 
 
 def build_criterion(matcher: dict, criterion: dict, **derived) -> nn.Module:

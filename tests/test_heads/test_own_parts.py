@@ -244,6 +244,13 @@ def test_decoders_that_a_network_does_not_take_are_refused():
         hosts.make_segmentor(classifier=dict(type='OwnFeaturesNetwork'))
 
 
+def test_a_pixel_decoder_that_does_not_tell_its_memory_is_named():
+    MODELS.register_module(name='SilentPixelDecoder', module=type('SilentPixelDecoder', (nn.Module,), {}), force=True)
+    message = r'model.decode_head.pixel_decoder \(SilentPixelDecoder\) has memory_channels=None, expected the number'
+    with pytest.raises(TypeError, match=message):
+        hosts.make_segmentor(pixel_decoder=dict(type='SilentPixelDecoder'))
+
+
 @MODELS.register_module()
 class ExtendedPixelDecoder(FPNPixelDecoder):
     def __init__(self, extra, **settings):
