@@ -5,8 +5,10 @@ installed, `Runner.from_cfg` checks the settings before anything is built, if th
 of our own classes then name settings by their config key, such as ``default_hooks.checkpoint.interval``.
 """
 
+import difflib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine.runner import FlexibleRunner, Runner
@@ -57,6 +59,11 @@ SETTINGS: dict[str, dict[str, Check]] = {
 }
 """By the key of a dict in the config, '' for the config itself."""
 
+OF_SCRIPTS = {'custom_imports', 'tta_model', 'tta_pipeline', 'runner_type', 'compile', 'strategy'}
+"""Keys that the hosts' scripts and mmengine read besides the arguments of the Runner."""
+SHOWN_PLACES = 3
+"""Places of a key that a message names."""
+
 _config: list[Mapping] = []
 """The config of the last run of this process that imports this package."""
 
@@ -104,6 +111,37 @@ def check_run(cfg: Mapping) -> None:
             part = part.get(key) if isinstance(part, Mapping) else None
         if isinstance(part, Mapping):
             check_settings(path, part, settings)
+
+
+def keys_of_runs() -> set[str]:
+    """The top-level keys of a config that mmengine and the hosts' scripts read; others are variables of the config."""
+    return set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | OF_SCRIPTS
+
+
+def unread_options(cfg: Mapping, options: Iterable[str]) -> list[str]:
+    """Messages about entries of ``--cfg-options`` that change nothing, since nothing reads their top-level key.
+
+    A variable such as ``max_iters`` or ``data_root`` is used when the config file is read, before options replace it.
+
+    Args:
+        cfg: the complete config.
+        options: keys of the entries, such as 'train_cfg.max_iters'.
+    """
+    known, messages = keys_of_runs() - {'custom_imports'}, []  # imported when the file is read
+    parts = {name: cfg[name] for name in sorted(known) if cfg.get(name) is not None}
+    for key in options:
+        name = key.partition('.')[0]
+        if name in known:
+            continue
+        last = key.rpartition('.')[2]
+        places = list(dict.fromkeys(f'{path}.{last}' for path, part in _dicts(parts) if last in part))
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        fix = ' or '.join(places[:SHOWN_PLACES]) or (f'{close[0]}{key.removeprefix(name)}' if close else '')
+        messages.append(
+            f'--cfg-options: nothing reads {key!r}; the variables of a config are used when its file is read, not '
+            f'later. Fix: {f"set {fix}" if fix else "remove it, or set it in a config file"}'
+        )
+    return messages
 
 
 def locate(cls: type, key: str, value: Any) -> str | None:

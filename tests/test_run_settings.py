@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from mmmaskformer.core import checks
 from mmmaskformer.datasets.scenes.files import write_scenes
-from mmmaskformer.run_settings import check_run, imports_this_package, locate
+from mmmaskformer.run_settings import check_run, imports_this_package, locate, unread_options
 
 
 @pytest.fixture(scope='module')
@@ -113,3 +113,18 @@ def test_the_last_line_of_a_hosts_script_names_the_key_as_it_was_written(configs
     ended = run_in_turn(*([*start, option] for option in SCRIPTS[host]), cwd=configs[host].parent)
     for (option, message), found in zip(SCRIPTS[host].items(), ended, strict=True):
         assert found.error.startswith(message), (option, found.error)
+
+
+@pytest.mark.parametrize(
+    ('key', 'fix'),
+    [
+        ('data_root', 'Fix: set train_dataloader.dataset.data_root or val_dataloader.dataset.datasets.0.data_root'),
+        ('test_dataloder.dataset.data_rot', 'Fix: set test_dataloader.dataset.data_rot'),
+        ('zzz', 'Fix: remove it, or set it in a config file'),
+    ],
+)
+def test_an_option_that_changes_nothing_is_told_with_the_keys_that_do(key, fix):
+    part = dict(data_root='data')
+    cfg = dict(train_dataloader=dict(dataset=part), val_dataloader=dict(dataset=dict(datasets=[part])), data_root='b')
+    [text] = unread_options(cfg, ['train_dataloader.dataset.data_root', key, 'tta_model.type', 'model.a.b'])
+    assert f'nothing reads {key!r}' in text and text.endswith(fix)
