@@ -1,7 +1,7 @@
 """Valid values of the run settings that mmengine does not check, and the location of the parts of a run in its config.
 
 mmengine converts some values, fails at others without the name of the key, and reads text as True. With this module
-installed, `Runner.from_cfg` checks the settings before anything is built, if the config imports this package. Messages
+installed, `Runner.from_cfg` checks the settings before anything is built, if the config uses this package. Messages
 of our own classes then name settings by their config key, such as ``default_hooks.checkpoint.interval``.
 """
 
@@ -65,7 +65,7 @@ SHOWN_PLACES = 3
 """Places of a key that a message names."""
 
 _config: list[Mapping] = []
-"""The config of the last run of this process that imports this package."""
+"""The config of the last run of this process that uses this package."""
 
 
 def install() -> None:
@@ -82,7 +82,7 @@ def _checking(build: Callable) -> Callable:
     @functools.wraps(build)
     def from_cfg(cls, cfg):
         _config.clear()
-        if imports_this_package(cfg):
+        if uses_this_package(cfg):
             check_run(cfg)
             _config.append(cfg)
         return build(cls, cfg)
@@ -91,9 +91,15 @@ def _checking(build: Callable) -> Callable:
     return from_cfg
 
 
-def imports_this_package(cfg: Mapping) -> bool:
-    """Whether a config imports this package, as every shipped config does."""
-    return 'mmmaskformer' in str((cfg.get('custom_imports') or {}).get('imports', ''))
+def uses_this_package(cfg: Mapping) -> bool:
+    """Whether a config imports this package, as every shipped config does, or names one of its classes.
+
+    A config that inherits from ours and imports a file of its own replaces our list of imports.
+    """
+    if 'mmmaskformer' in str((cfg.get('custom_imports') or {}).get('imports', '')):
+        return True
+    parts = {name: cfg[name] for name in PARTS if cfg.get(name) is not None}
+    return any(str(part.get('type', '')).startswith('mmmaskformer.') for _, part in _dicts(parts))
 
 
 def check_run(cfg: Mapping) -> None:

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from mmmaskformer.core import checks
 from mmmaskformer.datasets.scenes.files import write_scenes
-from mmmaskformer.run_settings import check_run, imports_this_package, locate, unread_options
+from mmmaskformer.run_settings import check_run, locate, unread_options, uses_this_package
 
 
 @pytest.fixture(scope='module')
@@ -52,10 +52,12 @@ def test_shipped_configs_are_right_and_those_of_others_are_not_looked_at(configs
         check_run(Config.fromfile(config))
     for config in sorted((runs.ROOT / 'configs').glob('*/*_*.py'))[::6]:
         cfg = Config.fromfile(config)
-        assert imports_this_package(cfg)
+        assert uses_this_package(cfg)
         check_run(cfg)
+        cfg.custom_imports = dict(imports=['my_parts'])
+        assert uses_this_package(cfg), 'one that inherits from it and imports parts of its own'
     for imports in ({}, {'custom_imports': None}, {'custom_imports': dict(imports=['mine'])}):
-        assert not imports_this_package(imports)
+        assert not uses_this_package(imports | dict(model=dict(type='EncoderDecoder'), val_evaluator=[]))
 
 
 def test_parts_are_found_below_the_keys_of_a_run(monkeypatch):
