@@ -19,7 +19,7 @@ from mmmaskformer.core.checks import (
     refuse_unknown_keys,
     whole,
 )
-from mmmaskformer.registry import MODELS
+from mmmaskformer.registry import part_named
 
 PART_TYPE = Check(
     'the name of a part or its class', lambda value: callable(value) or (isinstance(value, str) and value)
@@ -84,7 +84,7 @@ def check_parts(where: str, parts: Mapping[str, Any], *, channels: int) -> None:
 
 def _check_part(where: str, part: Mapping[str, Any], channels: int) -> None:
     check_settings(where, part, {'type': PART_TYPE})
-    cls = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
+    cls = part_named(part['type']) if isinstance(part['type'], str) else part['type']
     if not isinstance(cls, type):
         return
     is_own = cls.__module__.startswith('mmmaskformer.')

@@ -1,5 +1,7 @@
 """Parts that a user writes: each is one class, one registration and one entry of a config, in both hosts."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from helpers import hosts, oracles, toy
@@ -214,6 +216,24 @@ def test_a_mask_loss(host):
     assert {key.rpartition('.')[2] for key in losses} == {'loss_cls', 'loss_l1'}
     assert head.criterion.matcher.weights == dict(cls=1.0, mask=20.0, dice=1.0)
     assert_trained(head.classifier.mask_embed)
+
+
+@BOTH
+@pytest.mark.parametrize('prefix', ['', 'host.'])
+def test_a_part_may_be_in_the_registry_of_the_host(host, prefix):
+    registry = import_module(f'{host}.registry').MODELS
+    part = type(f'Loss{host}', (AbsoluteLoss,), {})
+    registry.register_module(module=part, force=True)
+    name = prefix.replace('host', host) + part.__name__
+    _, head, _ = losses_of(host, criterion=dict(type='SetCriterion', mask_loss=dict(type=name)))
+    assert type(head.criterion.mask_loss) is part
+
+
+def test_a_loss_of_the_host_is_no_mask_loss():
+    with pytest.raises(
+        TypeError, match='criterion.mask_loss: found mmseg.*DiceLoss, expected a class that derives from'
+    ):
+        hosts.make_segmentor(criterion=dict(type='SetCriterion', mask_loss=dict(type='DiceLoss')))
 
 
 @BOTH

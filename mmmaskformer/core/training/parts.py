@@ -217,7 +217,7 @@ def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
     Raises:
         ValueError: if they are not different texts in a tuple, or one is taken.
     """
-    names: Any = part.names
+    names: Any = getattr(part, 'names', None)  # a loss of another kind has none
     if not isinstance(names, tuple | list) or len({*names, *taken}) < len(names) + len(taken):
         others = f', none of them one of {tuple(taken)}' if taken else ''
         raise ValueError(f'{type(part).__name__}.names: found {names!r}, expected a tuple of different names{others}')
