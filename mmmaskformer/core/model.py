@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, list_of, whole
 from mmmaskformer.core.contracts import Matcher, PixelDecoder
 from mmmaskformer.core.inference.query_masks import QueryMasks
-from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.modeling.fuse import run_fused
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
@@ -88,7 +88,7 @@ class MaskFormer(nn.Module):
     ) -> list[tuple[Tensor, QueryMasks]]:
         """Class logits and masks of every image, for the functions of `core.inference`.
 
-        In evaluation mode, faster layers are switched on; see `fuse_for_inference`.
+        In evaluation mode, faster layers are used; see `run_fused`.
 
         Args:
             images: (B, 3, H, W) float, normalised as the backbone wants them.
@@ -102,9 +102,7 @@ class MaskFormer(nn.Module):
         Raises:
             ValueError: if there are more or fewer sizes than images, one is not (height, width), or as in `forward`.
         """
-        if not self.classifier.training:
-            fuse_for_inference(self.classifier)
-        prediction = self(images, all_layers=False)[-1]
+        prediction = run_fused(self, images, all_layers=False)[-1]
         size = (images.shape[2], images.shape[3])
         given = dict(image_sizes=image_sizes, out_sizes=out_sizes)
         check_settings('predict', given, dict.fromkeys(given, list_of(SIZE).or_none()))

@@ -45,7 +45,11 @@ def test_a_built_model_equals_its_parts(encoder_layers):
     expected = toy.make_criterion()(classifier(toy.make_features(), all_layers=True), targets)
     for key, value in expected.items():
         torch.testing.assert_close(losses[key], value)
-    results = model.eval().predict(images, image_sizes=[(64, 96), (50, 70)], out_sizes=[(64, 96), (75, 105)])
+    with torch.no_grad():
+        before = model.eval()(images, all_layers=False)[-1].masks.features
+    results = model.predict(images, image_sizes=[(64, 96), (50, 70)], out_sizes=[(64, 96), (75, 105)])
+    with torch.no_grad():
+        assert torch.equal(model(images, all_layers=False)[-1].masks.features, before)
     prediction = classifier.eval()(toy.make_features(), all_layers=False)[0]
     class_logits, masks = results[1]
     torch.testing.assert_close(class_logits, prediction.class_logits[1], rtol=1e-4, atol=1e-5)

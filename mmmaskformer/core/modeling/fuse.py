@@ -1,4 +1,6 @@
-"""Faster inference, switched on by name: `fuse_for_inference`."""
+"""Faster inference, switched on by name: `fuse_for_inference`; or for one call: `run_fused`."""
+
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,8 +48,8 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
     - On a CPU, in float32 and without gradients, maps are channels last, 1x1 convolutions are matrix products and
       GroupNorm works in place. Outputs differ by rounding. What a hook sees stays as it was.
 
-    Nothing is computed here: layers look at the switch when they run. The heads for MMSegmentation and MMDetection call
-    this when they predict in evaluation mode.
+    Nothing is computed here: layers look at the switch when they run. `MaskFormer.predict` and the heads for
+    MMSegmentation and MMDetection predict in this way without it, see `run_fused`.
 
     Args:
         module: a model or a part of one, which is changed.
@@ -69,6 +71,26 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
         if isinstance(part, Fusable):
             part.fused = enabled
     return module
+
+
+def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Call a network with the layers that are in evaluation mode fused; afterwards they are as they were before.
+
+    What a later call of the network returns does therefore not depend on whether it has predicted.
+
+    Args:
+        network: to call.
+        args: its arguments.
+        kwargs: likewise.
+    """
+    switched = [m for m in network.modules() if isinstance(m, Fusable) and not (m.training or m.fused)]
+    for layer in switched:
+        layer.fused = True
+    try:
+        return network(*args, **kwargs)
+    finally:
+        for layer in switched:
+            layer.fused = False
 
 
 def is_watched(*modules: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmmaskformer.core.fast_paths import set_fast_paths
 from mmmaskformer.core.masks import Folded, Product
-from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.modeling.fuse import fuse_for_inference, run_fused
 
 TARGETS = [toy.make_target(3, (64, 96)), toy.make_target(2, (64, 96))]
 
@@ -55,6 +55,24 @@ def test_fusing_changes_only_time_and_rounding_and_training_undoes_it():
     assert torch.equal(model(features, all_layers=False)[0].masks.features, plain.masks.features)
     with pytest.raises(ValueError, match='in training mode. Fix: call module.eval'):
         fuse_for_inference(model.train())
+
+
+def test_a_fused_call_leaves_layers_as_they_were():
+    model, features = make(), toy.make_features()
+    with torch.no_grad():
+        before = model(features, all_layers=False)[0]
+        fused = run_fused(model, features, all_layers=False)[0]
+        after = model(features, all_layers=False)[0]
+        assert isinstance(fused.masks, Folded) and isinstance(after.masks, Product)
+        assert torch.equal(before.masks.features, after.masks.features)
+        fuse_for_inference(model)
+        run_fused(model, features, all_layers=False)
+        assert isinstance(model(features, all_layers=False)[0].masks, Folded), 'what was fused stays so'
+        model.train()
+        assert isinstance(run_fused(model, features, all_layers=False)[0].masks, Product)
+        with pytest.raises(ValueError, match='features have the shapes'):
+            run_fused(model.eval(), features[:2], all_layers=False)
+    assert not model.pixel_decoder.fused
 
 
 def test_fusing_is_undone_by_name_and_by_switch():
