@@ -1,4 +1,4 @@
-"""Every option and every config of docs/ablations.md."""
+"""Every option and config in docs/ablations.md works."""
 
 import argparse
 import importlib
@@ -24,7 +24,7 @@ def test_the_page_has_options():
 @pytest.mark.parametrize('what, options', OPTIONS, ids=[what for what, _ in OPTIONS])
 def test_options_build(what, options):
     parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)  # as the hosts' scripts do
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)  # as in the hosts' scripts
     config = Config.fromfile(ROOT / BASE)
     before = config.model.decode_head.copy()
     config.merge_from_dict(parser.parse_args(['--cfg-options', *shlex.split(options)]).cfg_options)

@@ -1,4 +1,4 @@
-"""Loading of label maps: exact values, widths, and one clear error for each kind of bad file."""
+"""Loading of label maps: exact values, bit depths, and one clear error for each kind of bad file."""
 
 import numpy as np
 import pytest

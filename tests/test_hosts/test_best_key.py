@@ -1,4 +1,4 @@
-"""The hook that checks `save_best`, with metrics of the hosts and with a runner that has nothing else."""
+"""The hook that checks `save_best`, with the hosts' metrics and a minimal runner."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Wrong values in configs of data, metrics, hooks and optimisers are named when the part is built."""
+"""Invalid values in configs of data, metrics, hooks and optimisers are named when the part is built."""
 
 import inspect
 
@@ -20,7 +20,7 @@ CHECKED_ELSEWHERE = {
     'SemanticMetric': {'also', 'destination'},
     'PanopticMetric': {'also', 'destination'},
 }
-"""Settings that the class checks together with others; the destination is one of its own settings."""
+"""Settings that the class checks together with others; the destination is one of its settings."""
 
 
 @pytest.mark.parametrize('registry, name', [(registry, name) for registry, names in PARTS.items() for name in names])

@@ -1,4 +1,4 @@
-"""The script that tries combinations of versions: choice, resumption and table. Nothing is installed here."""
+"""The script that tests combinations of versions: selection, resumption and table. Nothing is installed here."""
 
 import argparse
 import importlib
@@ -24,7 +24,7 @@ def tool(monkeypatch):
 
 @pytest.fixture
 def steps(tool, monkeypatch, tmp_path):
-    """In the place of the real steps: commands that write a line each, of which one fails while a file is absent."""
+    """Replaces the real steps by commands that write a line each; one of them fails unless a file exists."""
 
     def command(text, status=0):
         return lambda run: iter([([run.python, '-c', f'print({text!r}); raise SystemExit({status})'], run.folder)])

@@ -18,7 +18,7 @@ def detr_inference(
 
     Every pixel is assigned to the confident query with the largest mask logit, regardless of class probabilities, and
     nothing is void. Stuff queries of one class are joined. Queries with too few pixels are removed and their pixels
-    reassigned, until none is left.
+    reassigned, until all are large enough.
 
     Differs from DETR's code: the masks are compared at the output size, not sampled from the input size; without a
     confident query the result is void, not one segment of class 1.

@@ -1,4 +1,4 @@
-"""Panoptic inference: every pixel to one confident query, queries to segments."""
+"""Panoptic inference: assigns every pixel to one confident query, and queries to segments."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class QuerySegments(NamedTuple):
         return cls(segments.ids, segments.labels, segments.scores, starts)
 
     def compact(self) -> Segments[Tensor]:
-        """Only the segments; synchronises with a GPU."""
+        """The rows that became segments; synchronises with a GPU."""
         return Segments(self.ids, self.labels[self.starts], self.scores[self.starts])
 
     def painted(self, values: Tensor, void: int) -> Tensor:

@@ -29,7 +29,7 @@ def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
         (K, h, w) float32 or float64, at least 0.
 
     Raises:
-        ValueError: if the logits do not fit together, such as those of a batch; what they hold is not looked at.
+        ValueError: if the logits do not fit together, such as those of a batch; values are not checked.
 
     Source: paper, section 3.3 (semantic inference); official code, MaskFormer.semantic_inference.
     """
@@ -57,7 +57,7 @@ def scores_at_input(class_logits: Tensor, mask_logits: Tensor, input_size: tuple
 
 
 def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: float = 0.3) -> Tensor:
-    """Scores whose arg-max is general inference: of each class its best query's class times mask probability.
+    """Scores whose arg-max is general inference: for each class, class times mask probability of its best query.
 
     Every query votes only for its most probable class, and only if it is confident. As maps of scores the result can be
     cropped, resized and averaged like that of semantic inference; the segments of `general_inference` cannot.
@@ -85,7 +85,7 @@ def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: 
 
 @checked_inference
 def semantic_inference(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> Tensor:
-    """Class scores of one image at the size wanted.
+    """Class scores of one image at the output size.
 
     Args:
         class_logits: (Q, K + 1) float.

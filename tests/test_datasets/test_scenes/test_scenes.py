@@ -1,4 +1,4 @@
-"""The synthetic scenes: what they look like, and what is written to disk."""
+"""The synthetic scenes: their contents, and the files written."""
 
 import json
 

@@ -19,7 +19,7 @@ from mmmaskformer.core.inference.labels.views import ScoreView, score_view
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
 
 SLACK = 1e-5
-"""Least distance of a lower bound above the others; larger than the float32 rounding of a score."""
+"""Margin by which a lower bound must exceed the other upper bounds; larger than the float32 rounding of a score."""
 
 FAINT = 1e-3
 """A query is faint if it adds at most this much to any class at any pixel."""
