@@ -371,7 +371,7 @@ IMPORTS_IN_FUNCTIONS = {
             'sweep',
         )
     },
-    ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one data set only',
+    ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one dataset only',
     ('safe_loading.py', 'mmmaskformer'): 'zoo:// converts files, which imports this file and more',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',

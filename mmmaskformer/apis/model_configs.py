@@ -61,7 +61,7 @@ def with_published_size(settings: Settings, known: Mapping[str, Any], task: str)
 
 
 def own_config(architecture: Architecture, settings: Settings, task: str) -> Config:
-    """Config of a model of this package that predicts without a data set on disk.
+    """Config of a model of this package that predicts without a dataset on disk.
 
     Args:
         architecture: architecture of the model.
@@ -216,7 +216,7 @@ def _ffn(channels: int, hidden: int) -> dict:
 
 
 def _data_of(task: str, settings: Settings, num_classes: int) -> str:
-    """Config lines for a test pipeline of single images and a data set with a class list but no files."""
+    """Config lines for a test pipeline of single images and a dataset with a class list but no files."""
     resize = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=settings.short_edge, max_size=settings.max_size)
     if settings.image_size is not None:  # with PIL, as the transform above and transformers resize
         resize = dict(type='Resize', scale=settings.image_size[::-1], keep_ratio=False, backend='pillow')

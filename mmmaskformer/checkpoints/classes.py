@@ -140,7 +140,7 @@ def permuted(meta: Mapping, permutation: Sequence[int]) -> dict:
 
 
 def facts_of(dataset_meta: Mapping) -> dict:
-    """Meta information of a data set, as any package stores it, under this package's keys.
+    """Meta information of a dataset, as any package stores it, under this package's keys.
 
     Args:
         dataset_meta: ``classes`` and ``palette``, in lower or upper case; things as ``isthing``, ``thing_classes`` or

@@ -24,7 +24,7 @@ def locate_files(
         names: names with forward slashes only.
         folder: folder of the files.
         listed_in: the annotation file, for messages.
-        origin: data set and config key of the folder, for messages, such as "CocoDataset: data_prefix['img']".
+        origin: dataset and config key of the folder, for messages, such as "CocoDataset: data_prefix['img']".
         notes: counts the replaced names.
         backend_args: as in `mmengine.fileio`.
 

@@ -69,7 +69,7 @@ DATA_SETS = {
 
 
 def settings_of(tree: Tree, split: str) -> dict:
-    """Settings of the data set of a prepared split, without pipeline."""
+    """Settings of the dataset of a prepared split, without pipeline."""
     data = DATA_SETS[tree.name]
     named = {} if data.ann_file is None else {'ann_file': data.ann_file(split)}
     # serialising the data runs the garbage collector, which takes longer than everything else

@@ -330,7 +330,7 @@ ANALYSES = {
 @pytest.mark.parametrize('analysis', ANALYSES)
 def test_a_place_that_cannot_be_written_is_refused_before_the_model_runs(kinds, tmp_path, analysis, monkeypatch):
     def build(*args):
-        raise AssertionError('a model or a data set is built')
+        raise AssertionError('a model or a dataset is built')
 
     for name in ('one_pass', 'inference'):
         monkeypatch.setattr(f'mmmaskformer.apis.analysis.{name}.load_config', build)
@@ -430,7 +430,7 @@ def test_pictures_of_masks_replace_no_image(kinds, tmp_path):
     for kind in ('images', 'annotations'):
         (tmp_path / f'data/{kind}/val' / file.name).rename(tmp_path / f'data/{kind}/val/sky.png')
     options = {'test_dataloader.dataset.data_root': str(tmp_path / 'data')}
-    with pytest.raises(ValueError, match='sky.png is a file of the data set'):
+    with pytest.raises(ValueError, match='sky.png is a file of the dataset'):
         draw_class_masks('sky', [(config, checkpoint)], images, cfg_options=options)
 
 

@@ -122,7 +122,7 @@ def test_results_that_would_replace_files_of_the_data_are_refused(root, config, 
     for folder in ('labels', 'images'):
         config.test_evaluator.output_dir = f'{root}/{folder}/'
         with pytest.raises(
-            ValueError, match=rf'to {root}/{folder}/north/0\.png, which is a file of the data set. Fix: '
+            ValueError, match=rf'to {root}/{folder}/north/0\.png, which is a file of the dataset. Fix: '
         ):
             Runner.from_cfg(config).test()
         config.experiment_name = tmp_path.name + folder

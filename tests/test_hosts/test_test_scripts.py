@@ -213,7 +213,7 @@ def test_images_of_one_name_are_kept_apart_in_mmdet(kinds, twins, folder):
     assert names_in(drawn) == PICTURES
     over = [config, checkpoint, '--work-dir', 'twins_o', '--show-dir', folder / 'twins/images/000001', '--cfg-options']
     out = run_tool('mmdet', 'test.py', *over, *options, cwd=folder, check=False)
-    assert 'could replace files of the data set' in out.splitlines()[-1]
+    assert 'could replace files of the dataset' in out.splitlines()[-1]
 
 
 def test_instance_files_with_defects_are_trained_on_and_measured(kinds, folder):

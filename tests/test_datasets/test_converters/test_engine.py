@@ -53,7 +53,7 @@ def test_interrupted_work_is_marked_as_unfinished_and_continued(tree, finished, 
         prepare_part(tree, CITY._replace(convert=stopping))
     assert visible(tree.root) == before and read_record(tree.root, CITY.name) is None
     assert cli.main(['data', 'check', CITY.name, '--root', str(tree.root)]) == 2
-    assert 'the record of a complete data set. Fix: mmmaskformer data prepare' in capsys.readouterr().err
+    assert 'the record of a complete dataset. Fix: mmmaskformer data prepare' in capsys.readouterr().err
 
     # a line of the journal and a file that were being written when the power failed
     folder = tree.root / '.cityscapes_panoptic.preparing'

@@ -45,13 +45,13 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, save_b
 val_evaluator = dict(_delete_=True, **{metric!r})
 test_evaluator = val_evaluator
 """
-# of the data sets that do not ignore 255
+# of the datasets that do not ignore 255
 IGNORE_INDEX = {'mapillary': 65, 'ade20k_full': 65535}
 
 
 @pytest.fixture(scope='module')
 def trees(tmp_path_factory):
-    """Each data set, prepared on the command line."""
+    """Each dataset, prepared on the command line."""
     prepared = {}
     for name, build in BUILDERS.items():
         tree = build(tmp_path_factory.mktemp(name))
@@ -197,7 +197,7 @@ def test_folder_of_prepared_data(trees, tmp_path, capsys):
     assert cli.main(['data', 'check', root]) == 0
     assert f'panoptic: complete in {root}' in capsys.readouterr().out
     for arguments, message in (
-        ([str(tmp_path)], f'{tmp_path}: found no record of a complete data set, NAME.prepared.json'),
+        ([str(tmp_path)], f'{tmp_path}: found no record of a complete dataset, NAME.prepared.json'),
         ([root, '--root', 'a'], 'root: found a with the folder'),
         (
             ['ade20k', '--cfg-options', 'a=1'],

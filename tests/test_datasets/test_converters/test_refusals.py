@@ -237,7 +237,7 @@ def test_folders_above_that_may_not_be_read(tmp_path, monkeypatch):
 
 def test_unknown_names_and_numbers(capsys):
     assert cli.main(['data', 'prepare', 'ade']) == 2
-    assert "data set 'ade': unknown. Expected one of ade20k, " in capsys.readouterr().err
+    assert "dataset 'ade': unknown. Expected one of ade20k, " in capsys.readouterr().err
     assert cli.main(['data', 'prepare', 'ade20k', '--workers', '0']) == 2
     assert 'workers: found 0, expected at least 1' in capsys.readouterr().err
     assert cli.main(['data', 'prepare', 'ade20k', '--source', 'a']) == 2

@@ -137,7 +137,7 @@ def test_nothing_is_written_through_a_link_that_leads_nowhere(tmp_path):
 
 def test_foreign_folder_is_never_replaced(tmp_path):
     (tmp_path / 'thesis.txt').write_text('years of work')
-    with pytest.raises(FileExistsError, match='is not empty and not a data set of scenes'):
+    with pytest.raises(FileExistsError, match='is not empty and not a dataset of scenes'):
         write_scenes(tmp_path, num_train=1, num_val=1, overwrite=True)
     assert (tmp_path / 'thesis.txt').exists()
 
