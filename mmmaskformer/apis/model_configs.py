@@ -34,7 +34,7 @@ class NoConfigError(ValueError):
 
 
 def with_published_size(settings: Settings, known: Mapping[str, Any], task: str) -> tuple[Settings, list[str]]:
-    """Settings with the size to which images of published models are resized, where the source tells none.
+    """Settings with the image size of the published models, if the source does not state one.
 
     Args:
         settings: of the model, with its classes.
@@ -42,7 +42,7 @@ def with_published_size(settings: Settings, known: Mapping[str, Any], task: str)
         task: 'semantic' or 'panoptic'.
 
     Returns:
-        The settings, and what there is to say.
+        The settings, and notes.
     """
     if any(key in known for key in ('short_edge', 'image_size', 'resize')):
         return settings, []
@@ -194,7 +194,7 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
 
 
 def _resize_as_told(cfg: Config, settings: Settings) -> None:
-    """Put the size of the settings into the test pipelines of a host's config."""
+    """Set the image size of the settings in the test pipelines of a host's config."""
     size = dict(scale=(settings.max_size, settings.short_edge), keep_ratio=True)
     if settings.image_size is not None:
         size = dict(scale=settings.image_size[::-1], keep_ratio=False, backend='pillow')

@@ -19,7 +19,7 @@ SYNONYMS = (
     ('pool', 'swimming pool'),
     ('falls', 'waterfall'),
 )
-"""Names of one class in different lists of ADE20K: the published one beside those of MMSegmentation, MMDetection."""
+"""Names of one class in different lists of ADE20K: the published one, and those of MMSegmentation, MMDetection."""
 
 
 def class_lists() -> dict[str, dict]:

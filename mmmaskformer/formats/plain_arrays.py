@@ -19,7 +19,7 @@ CODES = re.compile(r'[?bBhHiIlLqQefdFD]|[biuf](1|2|4|8)|c(8|16)|[SU]\d{1,9}|O8?'
 
 
 class PlainType:
-    """Stands in for ``numpy.dtype``.
+    """Replaces ``numpy.dtype``.
 
     Args:
         code: of the type, such as 'f4'.
@@ -47,7 +47,7 @@ class PlainType:
 
 
 class PlainArray(np.ndarray):
-    """Stands in for ``numpy.ndarray``; it is one, and is pickled as one."""
+    """Replaces ``numpy.ndarray``, of which it is a subclass, and is pickled as one."""
 
     def __new__(cls, *_: Any, **__: Any) -> 'PlainArray':
         """Refuse, since numpy writes arrays with `reconstruct`.

@@ -76,7 +76,7 @@ def prepare(
     record = None if overwrite else read_record(root, recipe.name, VERSION)
     if record is not None and record.targets:
         record.require_targets(root)
-        # of files that lie elsewhere nothing is needed any more; to a part of the data, the rest may have been added
+        # files elsewhere are no longer needed; the rest of a partial dataset may have been added
         if recipe.source is not None and (record.images == recipe.images or not source.is_dir()):
             return Prepared(record, root, kept=True)
     items = recipe.find(source, root)
@@ -94,7 +94,7 @@ def prepare(
     with staging.locked():
         newer = None if overwrite else read_record(root, recipe.name, VERSION)
         if newer is not None and newer != record and newer.images == Counter(item.split for item in items):
-            staging.remove()  # another process has done it since this one looked
+            staging.remove()  # another process has completed it since this one checked
             return Prepared(newer, root, kept=True)
         unpack(recipe, root, staging.folder)
         notes = _convert_all(recipe, items, staging, workers or number_of_cores(), overwrite)
