@@ -43,7 +43,7 @@ class _MissingOps(types.ModuleType):
             needs = requirements()
             raise RuntimeError(
                 f"mmcv op '{name}' was called, but the installed mmcv-lite has no compiled ops. MaskFormer itself "
-                'needs none; a model part of another project does. Install full mmcv instead: '
+                'needs none, but another part of this model does. Install full mmcv instead: '
                 f"pip uninstall -y mmcv-lite && pip install '{needs['openmim']}' && mim install '{needs['mmcv']}'"
             )
 

@@ -219,7 +219,7 @@ def _compared(read: Source, done: _Converted) -> list[Difference]:
     if not all(difference.is_rounding for difference in differences):
         raise ValueError(
             f'{read.path}: {"; ".join(difference.describe() for difference in differences)}. That is more than '
-            'rounding: nothing is written. Fix: give what no weight tells, such as --num-heads'
+            'rounding: nothing is written. Fix: give the settings that no weight determines, such as --num-heads'
         )
     return differences
 

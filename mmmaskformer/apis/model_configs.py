@@ -55,8 +55,8 @@ def with_published_size(settings: Settings, known: Mapping[str, Any], task: str)
             settings = replace(settings, short_edge=sizes['test_short_edge'], max_size=sizes['max_size'])
             break
     return settings, [
-        f'the source does not tell to which size images are resized: a short edge of {settings.short_edge} and a long '
-        f'edge of at most {settings.max_size} pixels are assumed. Fix, if others: --config'
+        f'the source does not state to which size images are resized: a short edge of {settings.short_edge} and a '
+        f'long edge of at most {settings.max_size} pixels are assumed. If these are wrong: --config'
     ]
 
 

@@ -57,7 +57,7 @@ def read_source(path: Path, averaged: bool = False) -> Source:
     package = package_of(found.weights)
     if package is None:
         what, fix = describe_layout(found.weights)
-        raise ValueError(f'{path}: no MaskFormer; {what}. Fix: {fix}.')
+        raise ValueError(f'{path}: not a MaskFormer; {what}. Fix: {fix}.')
     return Source(path, package, found.weights, found.meta, found.rest, _sha256(files))
 
 

@@ -114,7 +114,7 @@ def mapping_of(item: Check) -> Check:
 
 SIZE = Check('(height, width), two whole numbers of at least 1', list_of(whole(1), 2).accepts)
 BOOLEAN = Check('True or False', lambda value: isinstance(value, bool))
-TEXT = Check('a text', lambda value: isinstance(value, str))
+TEXT = Check('a string', lambda value: isinstance(value, str))
 PATH = Check('a path', lambda value: isinstance(value, str | PurePath) and str(value) != '')
 MAPPING = Check('a dict', lambda value: isinstance(value, Mapping))
 FRACTION = number(0, 1)

@@ -170,7 +170,7 @@ def check_batch(
     """Check the targets of a batch; arguments are the attributes of `Targets`.
 
     Raises:
-        ValueError: if they do not fit together.
+        ValueError: if they are inconsistent.
     """
     if isinstance(counts, Tensor) or not all(isinstance(count, int) and count >= 0 for count in counts):
         raise ValueError(f'counts of targets are {counts!r}; expected the numbers of segments, whole, one per image')

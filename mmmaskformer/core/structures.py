@@ -248,7 +248,7 @@ class Targets:
         """Check dtypes and shapes, but not the values of pixels.
 
         Raises:
-            ValueError: if they do not fit together.
+            ValueError: if they are inconsistent.
         """
         check_batch(self.labels, self.counts, self.segment_maps, self.masks, self.ignored)
         object.__setattr__(self, 'labels', self.labels.long())  # torch's indexing takes no other integers

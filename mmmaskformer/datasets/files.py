@@ -83,6 +83,6 @@ def _find_elsewhere(name: str, folder: str, there: set[str], notes: Notes, backe
     end = next((end for end in ends if end in there), None)
     if end is not None:
         notes.add(
-            f'paths that do not exist here, of which the end lies in {folder!r} and was taken', f'{name} -> {end}'
+            f'paths that do not exist here, replaced by files in {folder!r} with the same ending', f'{name} -> {end}'
         )
     return end

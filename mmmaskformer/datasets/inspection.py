@@ -216,7 +216,7 @@ def _area_findings(leaves: list) -> list[Finding]:
     mark_reported('areas')
     path = next(iter(found))
     text = (
-        f'of {files} panoptic PNG files looked at ({sum(map(len, ours))} in all), {len(found)} contradict areas of '
+        f'of {files} checked panoptic PNG files ({sum(map(len, ours))} in total), {len(found)} contradict areas of '
         f'their segments, the first {path}: {found[path].describe()}. {AREA_ADVICE}'
     )
     return [Finding(text, True)]

@@ -55,7 +55,7 @@ class PlainArray(np.ndarray):
         Raises:
             pickle.UnpicklingError: always.
         """
-        raise pickle.UnpicklingError('it creates an array over memory of its own')
+        raise pickle.UnpicklingError('it creates an array over arbitrary memory')
 
     def __setstate__(self, state: Any) -> None:
         """Fill an empty array with the state that numpy wrote: version, shape, type, order and content."""

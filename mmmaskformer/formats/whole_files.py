@@ -116,7 +116,7 @@ def _kind(path: str | Path) -> str | None:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
-        return 'a symbolic link to nothing' if os.path.lexists(path) else None
+        return 'a broken symbolic link' if os.path.lexists(path) else None
     kinds = {stat.S_ISREG: 'a file', stat.S_ISDIR: 'a folder', stat.S_ISFIFO: 'a pipe', stat.S_ISSOCK: 'a socket'}
     return next((kind for has, kind in kinds.items() if has(mode)), 'a device')
 
@@ -138,12 +138,12 @@ def explaining(path: str | Path, part: Path | None = None) -> Iterator[None]:
         of_part = error.filename is not None and Path(os.fsdecode(error.filename)) == (part or Path(path))
         if error.errno not in CANNOT_WRITE and not of_part:
             raise
-        remains = 'there is no such file now'
+        remains = 'no file exists now'
         if os.path.exists(path):
-            remains = 'it may be incomplete' if part is None else 'the older file stays as it was'
+            remains = 'it may be incomplete' if part is None else 'the older file is unchanged'
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise type(error)(
-            f'{path}: could not be written ({reason}); {remains}. Fix: make room, make the folder writable or choose '
+            f'{path}: could not be written ({reason}); {remains}. Fix: free space, make the folder writable or choose '
             'another one'
         ) from error
 

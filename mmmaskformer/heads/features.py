@@ -60,9 +60,9 @@ class OneMapError(ValueError):
         written = ', '.join(f'{key}={value!r}' for key, value in self.neck.items())
         super().__init__(
             f'{source} gives one feature map{" in evaluation" if bare else ""}, of {row.channels} channels and '
-            f"stride {row.stride}; {head} needs several scales. Fix: set the backbone's out_indices if it has more to "
-            f"give, or make scales of that map by model.neck=dict({written}) or by MMSegmentation's MultiLevelNeck; "
-            'and leave out in_channels and feature_strides of the head, which are then measured'
+            f"stride {row.stride}; {head} needs several scales. Fix: set the backbone's out_indices if it has more "
+            f'features, or compute the scales with model.neck=dict({written}) or '
+            "MMSegmentation's MultiLevelNeck; and leave out in_channels and feature_strides of the head, which are then measured"
         )
 
 

@@ -253,7 +253,7 @@ def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
     wanted = {key: _settings_dict(key, settings) for key, settings in test_cfg.items() if settings is not None}
     check_result_settings(wanted)
     if not wanted:
-        raise ValueError(f'model.test_cfg={dict(test_cfg)} asks for nothing; expected one or more of {list(kinds)}')
+        raise ValueError(f'model.test_cfg={dict(test_cfg)} requests no result; expected one or more of {list(kinds)}')
     for key, settings in wanted.items():
         refuse_unknown_keys(f'model.test_cfg.{key}', settings, kinds[key].setting_names)
     return {key: {**kinds[key].defaults, **settings} for key, settings in wanted.items()}

@@ -46,7 +46,7 @@ class MaskFormerPanopticHead(MaskClassificationHead):
     ):
         if train_cfg:
             raise ValueError(
-                f'model.train_cfg holds {sorted(train_cfg)}; expected nothing: matcher and criterion stand in '
+                f'model.train_cfg holds {sorted(train_cfg)}; expected nothing: matcher and criterion belong to '
                 f'{self.config_key}. Fix: remove train_cfg'
             )
         super().__init__(num_classes=num_classes, **settings)

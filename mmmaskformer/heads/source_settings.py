@@ -28,8 +28,8 @@ def require_same_settings(model: nn.Module, head: nn.Module, known: Mapping[str,
         found = {getattr(part, attribute) for part in head.modules() if isinstance(part, kind)}
         if known.get(key) is not None and found - {known[key]}:
             raise ConversionError(
-                f'it was trained with {key}={known[key]}, the model has {key}={min(found - {known[key]})}, and no '
-                f'weight would tell. Fix: set {key}={known[key]} in the config'
+                f'it was trained with {key}={known[key]}, the model has {key}={min(found - {known[key]})}; the '
+                f'shapes of the weights do not depend on it. Fix: set {key}={known[key]} in the config'
             )
 
 

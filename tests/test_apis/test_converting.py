@@ -237,7 +237,7 @@ OTHERS = {
 def test_other_architectures_are_named(tmp_path, what):
     torch.save({OTHERS[what]: torch.zeros(1), 'class_predictor.weight'[: 99 * ('transf' in what)]: torch.zeros(1)},
                tmp_path / 'a.pth')  # fmt: skip
-    refused(tmp_path / 'a.pth', tmp_path, rf'a\.pth: no MaskFormer; it looks like .*{what}.*Fix')
+    refused(tmp_path / 'a.pth', tmp_path, rf'a\.pth: not a MaskFormer; it looks like .*{what}.*Fix')
 
 
 def test_damaged_files_are_refused(files, tmp_path):
@@ -299,4 +299,4 @@ def test_a_full_disk_leaves_nothing(files, tmp_path, monkeypatch, to, name):
 def test_a_source_is_read_once_and_recognised_by_its_content(files, tmp_path):
     shutil.copy(files / 'official.pkl', tmp_path / 'renamed.bin')
     found = read_source(tmp_path / 'renamed.bin')
-    assert found.package == 'official' and found.rest == {'__author__': 'str, no weights of the model'}
+    assert found.package == 'official' and found.rest == {'__author__': 'str, not weights of the model'}

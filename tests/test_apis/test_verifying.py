@@ -230,7 +230,7 @@ def test_the_size_of_images_is_that_of_the_source(tmp_path, transform, expected)
     report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer')
     found = report.settings
     assert (found.short_edge, found.max_size, found.image_size) == expected
-    assert not any('does not tell to which size' in line for line in report.lines())
+    assert not any('does not state to which size' in line for line in report.lines())
     for to in ('mmseg', 'mmdet'):  # and again from the config that was written
         convert_checkpoint(tmp_path / 'b.pth', tmp_path / f'{to}.pth', to)
         again = convert_checkpoint(tmp_path / f'{to}.pth', tmp_path / f'{to}_own.pth', 'mmmaskformer').settings
@@ -252,7 +252,7 @@ def test_a_size_that_no_source_tells_is_that_of_the_published_models_and_reporte
     source = write_official(tmp_path / 'a.pkl', convert(dict(weights), 'mmseg', 'official').weights)
     report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer', num_heads=4, task=task, classes=classes)
     assert (report.settings.short_edge, report.settings.max_size) == expected
-    (line,) = [line for line in report.lines() if 'does not tell to which size' in line]
+    (line,) = [line for line in report.lines() if 'does not state to which size' in line]
     assert f'a short edge of {expected[0]} and a long edge of at most {expected[1]} pixels are assumed' in line
 
 

@@ -171,7 +171,7 @@ def test_a_page_of_the_network_is_not_kept(zoo, files, place):
     zoo.add('hub', files / 'hub')
     zoo.server.faults[place] = ['page']
     name = place.partition('/')[0]
-    what = 'is no object of JSON' if place.endswith('json') else 'is a web page'
+    what = 'is not a JSON object' if place.endswith('json') else 'is a web page'
     with pytest.raises(OSError, match=rf'{zoo.server.address}{place}: .* {what}.*; nothing is kept. Fix: try again'):
         converted_file(name)
     assert not any(part.name.startswith(place.rpartition('/')[2]) for part in (zoo.cache / name).rglob('*'))

@@ -265,7 +265,7 @@ def test_areas_that_the_png_contradicts_are_reported_once(tmp_path, monkeypatch,
     dataset = panoptic(tmp_path, 55, test_mode=test_mode)
     (found,) = inspect_data(dataset)
     assert found.is_warning and found.text.startswith(
-        'of 3 panoptic PNG files looked at (3 in all), 2 contradict areas'
+        'of 3 checked panoptic PNG files (3 in total), 2 contradict areas'
     )
     assert '1 of 2 areas that segments_info lists are wrong, those of the ids 9: 55 (the PNG has 40 px)' in found.text
     told = []

@@ -112,7 +112,7 @@ def odd(tmp_path, monkeypatch):
         'a folder': tmp_path / 'folder',
         'a socket': tmp_path / 'socket',
         'a pipe': tmp_path / 'pipe',
-        'a symbolic link to nothing': tmp_path / 'dangling',
+        'a broken symbolic link': tmp_path / 'dangling',
     }
     listener.close()
 
@@ -154,7 +154,7 @@ def test_a_full_disk(tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, 'fsync', full)
-    for name, remains in (('file', 'the older file stays as it was'), ('new', 'there is no such file now')):
+    for name, remains in (('file', 'the older file is unchanged'), ('new', 'no file exists now')):
         with pytest.raises(OSError, match=rf'{name}: could not be written \({os.strerror(code)}\); {remains}. Fix'):
             write_whole(tmp_path / name, 'new')
     assert listing(tmp_path) == {'file': 'old'}
@@ -215,5 +215,5 @@ def test_a_write_protected_file_is_not_replaced(tmp_path, monkeypatch):
 
 def test_a_link_to_itself(tmp_path):
     (tmp_path / 'loop').symlink_to('loop')
-    with pytest.raises(FileExistsError, match='loop: found a symbolic link to nothing'):
+    with pytest.raises(FileExistsError, match='loop: found a broken symbolic link'):
         write_whole(tmp_path / 'loop', 'new')

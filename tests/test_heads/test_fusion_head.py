@@ -287,8 +287,8 @@ def test_pixels_without_a_class_are_not_drawn_by_the_host():
     [
         (dict(panoptic_on=True), TypeError, "'panoptic_on'"),
         (dict(panoptic=dict(object_mask_thr=0.5)), TypeError, "'object_mask_thr'"),
-        (dict(panoptic=None), ValueError, 'asks for nothing; expected one or more of'),
-        (dict(), ValueError, 'asks for nothing'),
+        (dict(panoptic=None), ValueError, 'requests no result; expected one or more of'),
+        (dict(), ValueError, 'requests no result'),
     ],
 )
 def test_wrong_settings_are_named(test_cfg, error, message):

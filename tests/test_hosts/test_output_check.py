@@ -31,7 +31,7 @@ METRICS_AND_FAULTS = {
     ),
     'PanopticMetric.image_table': (
         lambda at: METRICS.build(dict(type='mmmaskformer.PanopticMetric', image_table=f'{at}/dangling.csv')),
-        'found a symbolic link to nothing, expected a file',
+        'found a broken symbolic link, expected a file',
     ),
     'PanopticMetric.outfile_prefix': (
         lambda at: METRICS.build(dict(type='mmmaskformer.PanopticMetric', outfile_prefix=f'{at}/file/below')),

@@ -65,7 +65,7 @@ def check_inputs(
         settings: see `SETTINGS`.
 
     Raises:
-        ValueError: if they do not fit together, or a setting is out of range.
+        ValueError: if they are inconsistent, or a setting is out of range.
         NonFiniteLogitsError: if logits are inf or NaN.
     """
     check_settings(where, settings, SETTINGS)
@@ -89,7 +89,7 @@ def check_logits(where: str, class_logits: Tensor, mask_logits: Tensor) -> None:
         mask_logits: (Q, h, w) float, of the same Q queries.
 
     Raises:
-        ValueError: if they do not fit together.
+        ValueError: if they are inconsistent.
     """
     if is_recorded():
         return
@@ -147,6 +147,6 @@ def _require_finite(where: str, class_logits: Tensor, masks: QueryMasks) -> None
     wrong = [name for name, good in zip(parts, finite, strict=True) if not good]
     if wrong:
         raise NonFiniteLogitsError(
-            f'{where}: inf or NaN in {" and ".join(wrong)}: any result would be chance. Fix: look for inf or NaN in '
+            f'{where}: inf or NaN in {" and ".join(wrong)}: any result would be random. Fix: look for inf or NaN in '
             'the image and in the weights; with float16, predict with bfloat16 or float32'
         )

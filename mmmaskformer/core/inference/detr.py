@@ -34,7 +34,7 @@ def detr_inference(
         Segments in query order, ids int32.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 4.3 (comparison of inference); Carion et al., DETR, PostProcessPanoptic.
     """

@@ -47,7 +47,7 @@ def instance_inference(
         Instances in descending order of class probability.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: Cheng et al., Mask2Former, instance inference; MMDetection's MaskFormerFusionHead gives the same.
     """

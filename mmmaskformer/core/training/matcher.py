@@ -77,7 +77,7 @@ class SetMatcher(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
-            ValueError: if predictions and targets do not fit together, a label is not in [0, K), or a cost is inf or
+            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), or a cost is inf or
                 NaN though logits are not.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets)

@@ -130,7 +130,7 @@ def test_nothing_is_written_through_a_link_that_leads_nowhere(tmp_path):
     for target in ('nothing', 'link'):
         (tmp_path / 'link').unlink(missing_ok=True)
         (tmp_path / 'link').symlink_to(target)
-        with pytest.raises(FileExistsError, match='link: found a symbolic link to nothing, expected a folder'):
+        with pytest.raises(FileExistsError, match='link: found a broken symbolic link, expected a folder'):
             write_scenes(tmp_path / 'link', num_train=1, num_val=1)
     assert [path.name for path in tmp_path.iterdir()] == ['link']
 

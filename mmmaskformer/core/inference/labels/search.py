@@ -38,7 +38,7 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
         (H, W) int32 at the output size; where scores are equal up to rounding, any of their classes.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3 (semantic inference). Time and memory are ours.
     """
