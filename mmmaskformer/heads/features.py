@@ -61,8 +61,8 @@ class OneMapError(ValueError):
         super().__init__(
             f'{source} gives one feature map{" in evaluation" if bare else ""}, of {row.channels} channels and '
             f"stride {row.stride}; {head} needs several scales. Fix: set the backbone's out_indices if it has more "
-            f'features, or compute the scales with model.neck=dict({written}) or '
-            "MMSegmentation's MultiLevelNeck; and leave out in_channels and feature_strides of the head, which are then measured"
+            f"features, or compute the scales with model.neck=dict({written}) or MMSegmentation's MultiLevelNeck; "
+            'and leave out in_channels and feature_strides of the head, which are then measured'
         )
 
 

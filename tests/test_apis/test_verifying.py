@@ -324,7 +324,7 @@ def test_classes_with_one_name_keep_their_order(tmp_path):
     found = convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth', 'mmmaskformer').conversion.weights
     name = 'decode_head.classifier.class_embed.bias'
     assert torch.equal(found[name], weights_of('mmseg')['decode_head.cls_embed.bias'])
-    with pytest.raises(ValueError, match='put in another order, and two have the same name. Fix: give each'):
+    with pytest.raises(ValueError, match='have to be reordered, but two have the same name. Fix: give each'):
         convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'c.pth', 'mmdet')
 
 
