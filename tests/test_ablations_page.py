@@ -38,7 +38,7 @@ def test_configs_are_there():
 
 
 def test_every_table_of_the_paper_is_there():
-    """With links, anchors and commands that exist."""
+    """Checks the links, anchors and commands of each row."""
     section = PAGE.split('## Where each table of the paper is\n')[1].split('\n## ')[0]
     rows = [line.split(' | ')[0].removeprefix('| ') for line in section.splitlines() if line.startswith('| ')][1:]
     assert rows == ['1', '2', '3', '4', 'number of queries', '5', 'I', 'II', 'III', 'IV', 'V', 'VI', 'VII', 'VIII']
