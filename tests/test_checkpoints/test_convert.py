@@ -150,7 +150,7 @@ def test_a_backbone_without_a_table_is_copied_between_packages_with_the_hosts_ba
 
 
 def test_a_backbone_with_the_names_of_a_resnet_and_other_shapes_is_passed_on(models):
-    """A RegNet, and a ResNet with one damaged weight, are not recognised as ResNet."""
+    """As for a RegNet. A ResNet with only one damaged weight is not another backbone, and is refused."""
     weights = models['mmdet', 'resnet', True]
     wide = {}
     for name, value in weights.items():

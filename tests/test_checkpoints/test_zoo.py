@@ -42,7 +42,7 @@ def test_an_entry_of_the_list(model):
 
 @pytest.mark.parametrize('model', [m for m in MODELS.values() if m.package == 'official'], ids=lambda m: m.name)
 def test_configs_and_results_are_those_of_the_metafiles(model):
-    """The results, which were typed from the paper; its test-server run uses the weights of another entry."""
+    """The results were typed from the paper; its test-server run uses the weights of another entry."""
     entries = [entry for entry in METAFILES if entry['Metadata'].get('Zoo Name') == model.released_as]
     (entry,) = [entry for entry in entries if entry['Config'] == f'configs/{model.config}']
     metrics = entry['Results'][0]['Metrics']

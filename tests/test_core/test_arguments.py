@@ -183,7 +183,7 @@ def test_a_batch_of_targets(changes, message):
 
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
 def test_maps_of_any_integer_give_the_same_losses(dtype):
-    """Any integer dtype is accepted, except unsigned ones, which cannot mark pixels without a segment."""
+    """All pixels belong to a segment here, since an unsigned map cannot mark pixels without one."""
     targets = [toy.make_target(3), toy.make_target(1, seed=1)]
     targets = [target._replace(segment_map=target.segment_map.clamp(min=0)) for target in targets]
     expected = toy.make_criterion()(toy.make_predictions(), targets)

@@ -1,4 +1,4 @@
-"""Predictions from inf, NaN or incomplete weights are refused, naming image and file; NaN gradients are handled."""
+"""Predictions from inf, NaN or incomplete weights are refused, naming image and file, with or without gradients."""
 
 import pytest
 import torch
