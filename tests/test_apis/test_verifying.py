@@ -165,7 +165,7 @@ def test_dilations_of_the_last_stage_are_refused_where_unsupported(tmp_path):
 
 
 def test_the_result_is_read_back_from_the_disk(tmp_path, monkeypatch):
-    """Includes the published code, which cannot be run."""
+    """This includes files of the published code, which cannot be run here."""
     source = mmseg_file(tmp_path / 'a.pth')
     report = convert_checkpoint(source, tmp_path / 'b.pkl', 'official', verify=True)
     assert report.lines()[-1].endswith('weights written, read back and compared bit for bit')
@@ -318,7 +318,7 @@ def test_settings_of_images_that_are_none_are_refused(tmp_path, folder, change, 
 
 
 def test_classes_with_one_name_keep_their_order(tmp_path):
-    """Weight names do not reveal the class order. Where another order is required, the weights are refused."""
+    """Equal names do not determine an order. If another order is required, the classes are refused."""
     meta = dict(classes=['a', 'a', 'b', 'c', 'd'], isthing=[False, True, True, False, False])
     torch.save(dict(state_dict=weights_of('mmseg'), meta=dict(dataset_meta=meta, num_heads=4)), tmp_path / 'a.pth')
     found = convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth', 'mmmaskformer').conversion.weights

@@ -267,7 +267,7 @@ def test_panoptic_config_survives_a_dump(panoptic):
 
 
 def test_listed_segments_without_pixels_are_learnt_as_empty_ones(panoptic, tmp_path):
-    """Compares targets with the published ones, from the file on."""
+    """As published; checked from the file to the targets."""
     name, config = panoptic
     file = tmp_path / config.train_dataloader.dataset.ann_file
     content = json.loads(file.read_text())

@@ -21,7 +21,7 @@ CLASSES = ('ground', 'object')
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """Scenes with masks of 0 and 255, in two folders with the same file names."""
+    """Synthetic scenes, and masks of 0 and 255 in two folders with the same file names."""
     root = tmp_path_factory.mktemp('data')
     write_scenes(root / 'scenes', num_train=2, num_val=1)
     mask = np.zeros((64, 64), np.uint8)

@@ -140,7 +140,7 @@ def test_an_unknown_loss_weight_is_refused():
 
 
 def test_cross_entropy_over_one_class_is_refused():
-    """It is 0 for any logits."""
+    """The cross-entropy over one class is 0 for any logits."""
     targets = semantic_targets(torch.zeros(1, 32, 48, dtype=torch.long), num_classes=1)
     with pytest.raises(
         ValueError, match='num_classes=1: the softmax cross-entropy over one class is always 0.* Fix: num_'
