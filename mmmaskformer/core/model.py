@@ -54,7 +54,7 @@ class MaskFormer(nn.Module):
         """Predict segments.
 
         Args:
-            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            images: (B, 3, H, W) float, normalised as the backbone expects.
             all_layers: True for the predictions of all layers, False for the last one only.
 
         Returns:
@@ -71,7 +71,7 @@ class MaskFormer(nn.Module):
         """Losses of a training step; minimise their sum.
 
         Args:
-            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            images: (B, 3, H, W) float, normalised as the backbone expects.
             targets: of the B images, at their size (H, W).
 
         Returns:
@@ -91,7 +91,7 @@ class MaskFormer(nn.Module):
         In evaluation mode, faster layers are switched on; see `fuse_for_inference`.
 
         Args:
-            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            images: (B, 3, H, W) float, normalised as the backbone expects.
             image_sizes: (height, width) of each image within its padding, which is at the right and bottom; (H, W) if
                 None.
             out_sizes: (height, width) of each result; ``image_sizes`` if None.
