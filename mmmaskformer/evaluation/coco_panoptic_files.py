@@ -92,6 +92,6 @@ def require_different_ids(image_ids: Sequence[int | str], json_file: str) -> Non
     if twice:
         raise ValueError(
             f'{json_file}: {len(twice)} image ids belong to several images, such as {twice[0]!r}, expected unique ids, '
-            'by which COCO results identify images. Fix: test the data sets one by one, or give their images '
+            'by which COCO results identify images. Fix: test the datasets one by one, or give their images '
             'different ids.'
         )

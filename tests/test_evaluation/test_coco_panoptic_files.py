@@ -1,4 +1,4 @@
-"""Panoptic PNGs and result files: written, read back, damaged, interrupted."""
+"""Panoptic PNG files and result files: written, read back, damaged, interrupted."""
 
 import json
 

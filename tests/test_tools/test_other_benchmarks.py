@@ -1,4 +1,4 @@
-"""Whole models, large images, other precisions: the commands run and say what they should."""
+"""Benchmarks of whole models, large images and precisions: the commands run and print their results."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the first command prints: progress from logs of pip and mmengine, the table and the next commands."""
+"""The output of the first command: progress from logs of pip and mmengine, the table and the next commands."""
 
 import importlib
 import json
@@ -89,7 +89,7 @@ def test_the_choice_of_the_user_is_kept(tmp_path):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """A folder as the first command leaves it, with made-up scores."""
+    """A folder as the first command leaves it, with invented scores."""
     monkeypatch.chdir(tmp_path)
     write_scenes(tmp_path / 'data/scenes', 1, 1)
     scores = dict(semantic=dict(mIoU=82.51), panoptic={'panoptic/PQ': 60.77, 'mIoU': 87.4})
