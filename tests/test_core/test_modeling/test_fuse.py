@@ -1,4 +1,4 @@
-"""What `fuse_for_inference` changes, and that hooks, sharding and replaced layers are respected with and without it."""
+"""What `fuse_for_inference` changes; hooks, sharding and replaced layers are respected with and without it."""
 
 import copy
 
