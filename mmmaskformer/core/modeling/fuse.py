@@ -16,6 +16,9 @@ GLOBAL_HOOKS_OF_OUTPUTS = (
 )
 """torch's hooks on every module that see its outputs."""
 
+NEW_TENSORS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
+"""Layers whose output is a new tensor, unlike that of a replacement such as `nn.Identity`."""
+
 
 class Fusable(nn.Module):
     """A layer with a faster mode for inference, which `fuse_for_inference` switches on and ``train()`` switches off.
@@ -111,5 +114,5 @@ def is_input_watched(module: nn.Module) -> bool:
 
 
 def relu_after(module: nn.Module, x: Tensor) -> Tensor:
-    """ReLU of the output of a module, in place unless a hook watches it."""
-    return F.relu(x) if is_watched(module) else F.relu_(x)
+    """ReLU of the output of a module, in place unless a hook watches it or it may not be a new tensor."""
+    return F.relu_(x) if isinstance(module, NEW_TENSORS) and not is_watched(module) else F.relu(x)

@@ -1,6 +1,7 @@
 """What `fuse_for_inference` changes; hooks, sharding and replaced layers are respected with and without it."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from mmmaskformer.core.fast_paths import set_fast_paths
 from mmmaskformer.core.masks import Folded, Product
 from mmmaskformer.core.modeling.fuse import fuse_for_inference, run_fused
+from mmmaskformer.core.modeling.layers import MLP
 
 TARGETS = [toy.make_target(3, (64, 96)), toy.make_target(2, (64, 96))]
 
@@ -73,6 +75,40 @@ def test_a_fused_call_leaves_layers_as_they_were():
         with pytest.raises(ValueError, match='features have the shapes'):
             run_fused(model.eval(), features[:2], all_layers=False)
     assert not model.pixel_decoder.fused
+
+
+@pytest.mark.parametrize(
+    'name, layer',
+    [
+        ('top_conv', nn.Identity()),
+        ('top_conv.conv', nn.Identity()),
+        ('lateral_convs.0', nn.Identity()),
+        ('lateral_convs.0', nn.Conv2d(8, 8, 1)),
+        ('lateral_convs.0.conv', nn.Identity()),
+        ('output_convs.0.norm', nn.Identity()),
+        ('output_convs.1.conv', nn.Sequential(nn.Conv2d(8, 8, 1))),
+    ],
+)
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_replaced_layers_are_used_and_features_are_not_overwritten(name, layer, memory_format):
+    model = make(in_channels=(8, 8, 8, 8), channels=8)
+    features = [x.contiguous(memory_format=memory_format) for x in toy.make_features(in_channels=(8, 8, 8, 8))]
+    copies = [x.clone() for x in features]
+    parent, _, last = name.rpartition('.')
+    setattr(model.pixel_decoder.get_submodule(parent), last, layer)
+    with torch.no_grad():
+        plain, fused = (call(features, all_layers=False)[0] for call in (model, partial(run_fused, model)))
+    assert all(torch.equal(a, b) for a, b in zip(features, copies, strict=True))
+    torch.testing.assert_close(fused.mask_logits(1), plain.mask_logits(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused.class_logits, plain.class_logits, rtol=1e-4, atol=1e-5)
+
+
+def test_an_identity_in_the_place_of_a_linear_layer_keeps_its_input():
+    mlp = MLP(4, 4, 4, 2)
+    mlp.layers[0] = nn.Identity()
+    x = torch.randn(3, 4)
+    expected = mlp.layers[1](x.relu())
+    assert torch.equal(mlp(x), expected) and (x < 0).any()
 
 
 def test_fusing_is_undone_by_name_and_by_switch():
