@@ -175,7 +175,9 @@ def test_a_full_disk_keeps_the_older_file(tmp_path, monkeypatch, what):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match=r'could not be written \(No space left on device\); the older file is unchanged.*Fix'):
+    with pytest.raises(
+        OSError, match=r'could not be written \(No space left on device\); the older file is unchanged.*Fix'
+    ):
         write(tmp_path)
     partial = {name for name in listing(tmp_path) if '.partial/' in name}  # replaced by the next result
     assert {name: data for name, data in listing(tmp_path).items() if name not in partial} == before
