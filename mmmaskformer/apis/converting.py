@@ -136,17 +136,7 @@ def convert_checkpoint(
     except ValueError as error:
         raise ValueError(f'{source}: it is {NAMES[read.package].title}, and cannot be converted: {error}') from None
     differences = _compared(read, done) if verify else []
-    if to == 'transformers':
-        write_transformers(
-            out,
-            done.conversion.weights,
-            hub_config(done.conversion.architecture, done.settings),
-            hub_preprocessor(done.settings),
-        )
-    elif to == 'official':
-        write_official(out, done.conversion.weights)
-    else:
-        write_checkpoint(out, done.conversion.weights, _more_of(read, done))
+    _write(out, to, read, done)
     if verify:
         _require_written(out, done.conversion)
     return Report(read, done.conversion, out, done.settings, done.notes, differences, verify)
@@ -222,6 +212,18 @@ def _compared(read: Source, done: _Converted) -> list[Difference]:
             'rounding: nothing is written. Fix: give the settings that no weight determines, such as --num-heads'
         )
     return differences
+
+
+def _write(out: Path, to: str, read: Source, done: _Converted) -> None:
+    """Write the result in the form of its package."""
+    weights = done.conversion.weights
+    if to == 'transformers':
+        config = hub_config(done.conversion.architecture, done.settings)
+        write_transformers(out, weights, config, hub_preprocessor(done.settings))
+    elif to == 'official':
+        write_official(out, weights)
+    else:
+        write_checkpoint(out, weights, _more_of(read, done))
 
 
 def _require_written(out: Path, conversion: Conversion) -> None:

@@ -121,7 +121,8 @@ def host_config(package: str, architecture: Architecture, settings: Settings) ->
     own = model.decode_head if package == 'mmseg' else model.panoptic_head
     # The data preprocessors of both hosts take the same settings.
     model.data_preprocessor.update(mean=list(settings.mean), std=list(settings.std), bgr_to_rgb=settings.red_first)
-    model.backbone = backbone_config(architecture, settings)
+    backbone = backbone_config(architecture, settings)
+    model.backbone = backbone if package == 'mmseg' else _of_mmdet(backbone)
     own.update(in_channels=list(head.widths), feat_channels=head.channels, out_channels=head.channels)
     own.num_queries = head.num_queries
     own.loss_cls.class_weight = [1.0] * head.num_classes + [settings.no_object_weight]
@@ -191,6 +192,15 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
         return config | multi_grid | groups | stem | settings.backbone
     what = 'no backbone' if net is None else net.describe()
     raise NoConfigError(f'{what}: no config is known for it. Fix: give your own with --config')
+
+
+def _of_mmdet(backbone: dict) -> dict:
+    """The same backbone from MMDetection, so that its users need no MMSegmentation; as it is where only that has it."""
+    if 'multi_grid' in backbone:
+        return backbone
+    if backbone['type'] == 'mmseg.ResNetV1c':
+        return backbone | dict(type='mmdet.ResNet', deep_stem=True)
+    return backbone | dict(type=backbone['type'].replace('mmseg.', 'mmdet.'))
 
 
 def _resize_as_told(cfg: Config, settings: Settings) -> None:

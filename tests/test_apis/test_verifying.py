@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.foreign import CLASSES, SETTINGS, architecture, weights_of, write_official
+from helpers.foreign import CLASSES, NETS, SETTINGS, architecture, weights_of, write_official
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
 from safetensors.torch import save_file
@@ -199,6 +199,22 @@ def test_models_with_groups_in_the_backbone_give_the_same_outputs(tmp_path):
         ValueError, match='transformers supports Swin and ResNet with a plain stem, but the model has ResNeXt-50'
     ):
         convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'hub', 'transformers')
+
+
+@pytest.mark.parametrize('net', NETS)
+def test_a_model_for_mmdetection_needs_no_mmsegmentation(net):
+    cfg = host_config('mmdet', architecture(net), SETTINGS)
+    assert 'mmseg' not in cfg.pretty_text
+    models = build(cfg).eval(), build(host_config('mmseg', architecture(net), SETTINGS)).eval()
+    theirs, same = (model.backbone for model in models)
+    for value in same.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.0) if value.dim() == 1 else value.normal_(std=0.05)
+    theirs.load_state_dict(same.state_dict())
+    image = torch.randn(1, 3, 70, 52, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for found, expected in zip(theirs(image), same(image), strict=True):
+            assert torch.equal(found, expected) and 1e-3 < expected.std() < 1e6
 
 
 def test_a_model_matched_by_boxes_is_converted_without_its_box_head(tmp_path):

@@ -15,10 +15,9 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from panopticapi.evaluation import pq_compute_single_core
 
-from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, mean_quality
+from mmmaskformer.core.quality.panoptic_quality import SegmentCounts
 from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.evaluation import PanopticMetric
-from mmmaskformer.evaluation.coco_panoptic_files import count_files
 
 KEYS = ('PQ', 'SQ', 'RQ', 'PQ_th', 'SQ_th', 'RQ_th', 'PQ_st', 'SQ_st', 'RQ_st')
 OTHER_ORDER = [3, 0, 5, 1, 2, 8, 4, 7, 6]
@@ -123,8 +122,6 @@ def test_written_results_score_the_same_in_the_official_tool(root, order, tmp_pa
     metric = dict(type='mmmaskformer.PanopticMetric', outfile_prefix=str(tmp_path / 'out/result'))
     found = evaluate(scenes, scenes.samples(seed=2), metric)
     require_official_scores(found, scenes, tmp_path / 'out/result.panoptic.json')
-    counts, _ = count_files(scenes.json_file, tmp_path / 'out/result.panoptic.json')
-    assert 100 * mean_quality(counts).pq == pytest.approx(found['panoptic/PQ'], rel=0, abs=1e-10)
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['result.panoptic', 'result.panoptic.json']
 
 
