@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import runs
 from helpers.toy_runs import make_runner
+from mmengine.config import Config
 from mmengine.dataset import RepeatDataset
 
 from mmmaskformer.datasets.scenes.files import write_scenes
@@ -241,6 +242,17 @@ def test_files_without_the_state_of_a_run_are_refused(copy, drop, message):
     torch.save({key: value for key, value in checkpoint.items() if key not in drop}, work_dir / 'iter_4.pth')
     with pytest.raises(ValueError, match=f'iter_4.pth {message} a run cannot be resumed from it. Fix: .*load_from='):
         resume(work_dir)
+
+
+def test_code_in_a_stored_config_is_not_run(copy, tmp_path):
+    work_dir, executed = copy(4), tmp_path / 'executed'
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    checkpoint['meta']['config'] = f"x = __import__('os').mkdir({str(executed)!r})"  # which mmengine reads on resume
+    torch.save(checkpoint, work_dir / 'iter_4.pth')
+    assert len(resume(work_dir).model.seen) == 4
+    assert not executed.exists()
+    Config.fromstring(checkpoint['meta']['config'], '.py')
+    assert executed.exists()
 
 
 def test_files_of_weights_only_are_refused(copy):
