@@ -61,8 +61,8 @@ def install() -> None:
                 content = load_checkpoint(cls, filename, *args, **kwargs)
         for code in remove_code(content):
             print_log(
-                f'checkpoint {filename}: a config in it is more than values, and mmengine would run it as Python; it is '
-                f'ignored ({code[:SHOWN]}).',
+                f'checkpoint {filename}: a config in it is more than values, and mmengine would run it as Python; it '
+                f'is ignored ({code[:SHOWN]}).',
                 logger='current',
                 level=logging.WARNING,
             )
