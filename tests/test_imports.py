@@ -251,6 +251,7 @@ ARROWS = {
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
+    'hosts/resumed_settings.py': {'torch', 'mmengine', 'mmmaskformer.checkpoints.config_text'},
     'hosts/': {
         'torch',
         'numpy',

@@ -20,6 +20,7 @@ from mmmaskformer.hosts.hooks import HEADS, bare_model
 from mmmaskformer.registry import HOOKS
 
 MEASURES_CHANCE = 'A test of such a model measures random weights.'
+RESUMED = 'A run resumed from it would differ from the interrupted one.'
 
 SHARDED = '_flat_param'
 """Part of the names of parameters that FSDP has flattened, which cannot be compared individually."""
@@ -107,11 +108,13 @@ class CheckCheckpointHook(Hook):
         self._fit = compare_weights(model, weights)
         own = model.state_dict()
         require_finite_weights({key: weights[key] for key in weights if key in own}, self._origin)
+        if getattr(runner, '_resume', False):  # before the optimiser is restored, whose error names nothing
+            self._require_parameters(runner, RESUMED)
 
     def before_train(self, runner: Runner) -> None:
         """Report a partial load, and refuse to resume from it."""
         if getattr(runner, '_resume', False):
-            self._require_parameters(runner, 'A run resumed from it would differ from the interrupted one.')
+            self._require_parameters(runner, RESUMED)
         if self._is_partial():
             text = f'{self._fit.describe(self._origin)}. The weights that are not loaded keep their initial values.'
             print_log(text, logger='current', level=logging.WARNING)

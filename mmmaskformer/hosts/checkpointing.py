@@ -9,11 +9,14 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
-from mmmaskformer.formats.whole_files import flush_folder, remove_parts, write_whole
+from mmmaskformer.formats.folder_lock import hold_folder, release_folder
+from mmmaskformer.formats.whole_files import flush_folder, remove_parts, require_writable, write_whole
+from mmmaskformer.hosts.best_checkpoint import take_over_best
 from mmmaskformer.hosts.checkpoint_files import POINTER, VALIDATED
+from mmmaskformer.hosts.early_stopping import note_monitored_scores
 from mmmaskformer.hosts.file_backend import BACKEND
 from mmmaskformer.registry import HOOKS
 
@@ -48,6 +51,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     - Each file, ``last_checkpoint`` included, is written under a temporary name, flushed to disk and renamed. Older
       checkpoints are removed when the new one is complete; leftovers of a killed run are removed when it is resumed.
+    - A second training run in the same work dir is refused while the first one runs.
     - Only files in the run's own folder are removed, even if the work dir is a copy of another one.
     - Weights that are inf or NaN end the run and replace no checkpoint.
     - A checkpoint that is due within a gradient accumulation cycle is saved at the end of the cycle, since gradients
@@ -77,10 +81,24 @@ class WholeCheckpointHook(CheckpointHook):
         self._postponed = False
         self._noted_validation: int | None = None
 
+    def before_run(self, runner: Runner) -> None:
+        """Keep other training runs out of the work dir.
+
+        Raises:
+            BlockingIOError: if another process trains in this work dir.
+        """
+        if is_main_process() and isinstance(runner._train_loop, BaseLoop) and '://' not in str(runner.work_dir):
+            hold_folder(runner.work_dir, 'training run')
+
     def before_train(self, runner: Runner) -> None:
         """Restore the state of a resumed run and remove leftovers of a killed one."""
-        super().before_train(runner)
         info = runner.message_hub.runtime_info
+        if self.save_best is not None and 'auto' not in self.key_indicators:
+            self._take_over_best(runner)
+        super().before_train(runner)
+        if is_main_process() and self.backend_args == dict(backend=BACKEND):
+            require_writable(self.out_dir, 'default_hooks.checkpoint.out_dir', folder=True)
+            require_writable(Path(runner.work_dir) / POINTER)
         self.last_ckpt = self._own(info.get('last_ckpt'))
         for key, path in self._best.items():
             self._set_best(key, self._own(path))
@@ -102,6 +120,7 @@ class WholeCheckpointHook(CheckpointHook):
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, and record the end of the validation in the checkpoint of this iteration."""
         runner.message_hub.update_info(VALIDATED, runner.iter)
+        note_monitored_scores(runner, metrics)
         super().after_val_epoch(runner, metrics)
         step = runner.epoch if self.by_epoch else runner.iter
         saved = self.last_ckpt is not None and Path(self.last_ckpt).name == self.filename_tmpl.format(step)
@@ -112,9 +131,14 @@ class WholeCheckpointHook(CheckpointHook):
         """Remove outdated checkpoints, and publish."""
         self._remove_outdated(runner)
         super().after_train(runner)
+        release_folder(runner.work_dir)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint; the previous one is removed when this one and the run's checkpoint are complete."""
+        if self.save_best and 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+            self._take_over_best(runner)
+            self._set_best('', self._own(runner.message_hub.runtime_info.get('best_ckpt')))
         older = self._older_best = self._best
         for key in older:
             self._set_best(key, None)  # mmengine would remove the previous one before it writes this one
@@ -125,6 +149,10 @@ class WholeCheckpointHook(CheckpointHook):
             self._set_best(key, self._best[key] or path)
         if self.last_ckpt is None:
             self._remove_outdated(runner)
+
+    def _take_over_best(self, runner: Runner) -> None:
+        for text in take_over_best(runner.message_hub.runtime_info, self.key_indicators, self.filename_tmpl):
+            _log(text)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save a checkpoint, update ``last_checkpoint`` and remove what it replaces, in this order."""
