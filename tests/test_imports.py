@@ -67,7 +67,7 @@ ARROWS = {
         'mmmaskformer.safe_loading',
         'mmmaskformer.without_gpu',
     },
-    'run_settings.py': {'mmengine', 'mmmaskformer.core.checks'},
+    'run_settings.py': {'mmengine', 'mmmaskformer.core.checks', 'mmmaskformer.formats.whole_files'},
     'without_gpu.py': {'torch', 'mmengine'},
     'safe_loading.py': {
         'torch',
