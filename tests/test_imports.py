@@ -251,7 +251,12 @@ ARROWS = {
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
-    'hosts/resumed_settings.py': {'torch', 'mmengine', 'mmmaskformer.checkpoints.config_text'},
+    'hosts/resumed_settings.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.checkpoints.config_text',
+        'mmmaskformer.hosts',
+    },
     'hosts/': {
         'torch',
         'numpy',

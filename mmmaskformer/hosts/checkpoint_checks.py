@@ -16,14 +16,11 @@ from mmmaskformer.core.checks import checked
 from mmmaskformer.heads.checkpoint_layouts import require_finite_weights, require_own_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
-from mmmaskformer.hosts.hooks import HEADS, bare_model
+from mmmaskformer.hosts.hooks import HEADS, bare_model, is_sharded
 from mmmaskformer.registry import HOOKS
 
 MEASURES_CHANCE = 'A test of such a model measures random weights.'
 RESUMED = 'A run resumed from it would differ from the interrupted one.'
-
-SHARDED = '_flat_param'
-"""Part of the names of parameters that FSDP has flattened, which cannot be compared individually."""
 
 
 class Fit(NamedTuple):
@@ -95,7 +92,7 @@ class CheckCheckpointHook(Hook):
         """Rename the weights of another package's MaskFormer, then compare names and shapes."""
         model = bare_model(runner.model)
         convert_checkpoint(model, checkpoint)
-        if any(SHARDED in name for name, _ in model.named_parameters()):
+        if is_sharded(runner.model):
             return
         weights = {key.removeprefix('module.'): value for key, value in _weights_read_by_mmengine(checkpoint).items()}
         self._origin = origin_of_weights(runner)

@@ -80,6 +80,7 @@ class WholeCheckpointHook(CheckpointHook):
         self._older_best: dict[str, str | None] = {}
         self._postponed = False
         self._noted_validation: int | None = None
+        self._progress: dict[str, int] = {}
 
     def before_run(self, runner: Runner) -> None:
         """Keep other training runs out of the work dir.
@@ -117,6 +118,10 @@ class WholeCheckpointHook(CheckpointHook):
         if self._postponed:
             self._save_checkpoint(runner)
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Correct the iteration: after a validation mmengine's `FlexibleRunner` would store the next one."""
+        checkpoint['meta'].update(self._progress)
+
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, and record the end of the validation in the checkpoint of this iteration."""
         runner.message_hub.update_info(VALIDATED, runner.iter)
@@ -142,8 +147,10 @@ class WholeCheckpointHook(CheckpointHook):
         older = self._older_best = self._best
         for key in older:
             self._set_best(key, None)  # mmengine would remove the previous one before it writes this one
+        self._progress = dict(epoch=runner.epoch, iter=runner.iter)
         with self._explaining(runner):
             super()._save_best_checkpoint(runner, metrics)
+        self._progress = {}
         self._note_replaced_best()
         for key, path in older.items():
             self._set_best(key, self._best[key] or path)
@@ -169,6 +176,7 @@ class WholeCheckpointHook(CheckpointHook):
         path = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', path)
         runner.message_hub.update_info(OUTDATED, list(self._outdated))
+        self._progress = dict(meta)
         with self._explaining(runner):
             runner.save_checkpoint(
                 self.out_dir,
@@ -183,6 +191,7 @@ class WholeCheckpointHook(CheckpointHook):
             )
             if is_main_process():
                 write_whole(Path(runner.work_dir) / POINTER, path)
+        self._progress = {}
         self.last_ckpt = path
         self._noted_validation = runner.message_hub.runtime_info.get(VALIDATED)
         self._remove_outdated(runner)

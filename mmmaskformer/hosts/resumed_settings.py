@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmmaskformer.checkpoints.config_text import UNKNOWN, lookup, read_config_text
+from mmmaskformer.hosts.hooks import is_sharded
 
 COMPARED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
 """Keys of a config that change the training."""
@@ -151,8 +152,8 @@ def _require_same_optimizer(runner: Runner, checkpoint: Mapping, before: Mapping
         )
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     groups = checkpoint['optimizer'].get('param_groups')
-    if optimizer is None or groups is None:
-        return  # several optimisers, or one of DeepSpeed
+    if optimizer is None or groups is None or is_sharded(runner.model):
+        return  # several optimisers, or one of DeepSpeed or FSDP
     then, here = ([len(group['params']) for group in each] for each in (groups, optimizer.param_groups))
     if then != here:
         raise ValueError(

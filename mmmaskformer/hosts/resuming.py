@@ -1,13 +1,15 @@
 """Resuming an interrupted training run: its newest complete checkpoint, its data, and an unfinished validation."""
 
+import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
 from mmmaskformer.core.checks import checked
@@ -45,6 +47,15 @@ class ResumeHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint, before mmengine does."""
+        if not isinstance(runner, FlexibleRunner):  # which has loaded it already
+            self.choose_checkpoint(runner)
+
+    def choose_checkpoint(self, runner: Runner) -> None:
+        """Set the file that the runner loads.
+
+        Args:
+            runner: runner that has loaded nothing yet.
+        """
         self._seed = runner.seed
         training = isinstance(runner._train_loop, BaseLoop)
         folder = checkpoint_folder(runner)
@@ -52,6 +63,12 @@ class ResumeHook(Hook):
             require_torch_file(Path(runner._load_from))
         if training and runner._resume and folder is not None:
             runner._load_from, runner._resume = choose_checkpoint(runner, folder)
+        elif training and folder is not None and folder.checkpoints():
+            _log(
+                f'{folder.path} holds checkpoints of an earlier run, the newest of them '
+                f'{next(iter(folder.checkpoints().values())).name}: this run does not continue it, and replaces files '
+                'of the same name. Fix: --resume to continue it, or another --work-dir.'
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse to resume from a file without the complete state of a training run."""
@@ -102,6 +119,24 @@ class ResumeHook(Hook):
         runner._resume = False
         if not by_iteration:
             note_new_epoch(runner)
+
+
+def _choosing(load: Callable) -> Callable:
+    """`FlexibleRunner.load_or_resume`, which is called before the hooks' `before_run`."""
+
+    @functools.wraps(load)
+    def load_or_resume(self: FlexibleRunner) -> None:
+        for hook in [] if self._has_loaded else self.hooks:
+            if isinstance(hook, ResumeHook):
+                hook.choose_checkpoint(self)
+        load(self)
+
+    load_or_resume.chooses = True  # type: ignore[attr-defined]
+    return load_or_resume
+
+
+if not hasattr(FlexibleRunner.load_or_resume, 'chooses'):
+    FlexibleRunner.load_or_resume = _choosing(FlexibleRunner.load_or_resume)
 
 
 def _report_end(runner: Runner) -> None:

@@ -280,6 +280,13 @@ def test_a_load_from_inside_the_work_dir_is_resumed(copy):
     assert len(resume(work_dir, load_from=str(work_dir / 'iter_2.pth')).model.seen) == 6
 
 
+def test_a_new_run_beside_files_of_an_earlier_one_reports_them(copy, told):
+    work_dir = copy(2, 4)
+    make_runner(work_dir, iters=1).train()
+    (line,) = told
+    assert line.startswith(f'{work_dir} holds checkpoints of an earlier run, the newest of them iter_4.pth: this run')
+
+
 def test_a_run_without_a_checkpoint_to_resume_reports_it(copy, told):
     work_dir = copy()
     assert len(resume(work_dir, iters=1).model.seen) == 1
@@ -390,6 +397,26 @@ def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, pan
     assert 'mine/iter_2.pth. load_from=other/iter_2.pth is ignored' in out
     assert 'resumed epoch: 0, iter: 2' in out and 'Iter(train) [3/4]' in out
     assert {path.name: path.read_bytes() for path in (tmp_path / 'other').glob('*.pth')} == before
+
+
+def test_a_flexible_runner_is_resumed_exactly_by_the_hosts_script(tmp_path, scenes):
+    """mmengine would skip the iteration after a validation, and would load `load_from` or a damaged file."""
+    more = (
+        "runner_type = 'FlexibleRunner'\nstrategy = dict(type='SingleDeviceStrategy')\ntrain_cfg['val_interval'] = 2\n"
+    )
+    config = runs.write_config(tmp_path / 'config.py', scenes, iters=4, more=more)
+    start = [str(runs.ROOT / 'tools/train.py'), str(config), '--work-dir']
+    runs.run_script(*start, 'whole', cwd=tmp_path)
+    (tmp_path / 'parts').mkdir()
+    shutil.copy(tmp_path / 'whole/iter_2.pth', tmp_path / 'parts')
+    (tmp_path / 'parts/iter_3.pth').write_bytes(b'half')
+    (tmp_path / 'parts/last_checkpoint').write_text('iter_3.pth')
+    done = runs.run_script(*start, 'parts', '--resume', '--cfg-options', 'load_from=absent.pth', cwd=tmp_path)
+    out = done.stdout + done.stderr
+    assert 'newest complete checkpoint of this run (iter_3.pth broken)' in out and 'resumed epoch: 0, iter: 2' in out
+    found, expected = (torch.load(tmp_path / name / 'iter_4.pth') for name in ('parts', 'whole'))
+    assert found['meta']['iter'] == expected['meta']['iter'] == 4
+    assert all(torch.equal(found['state_dict'][key], value) for key, value in expected['state_dict'].items())
 
 
 @pytest.fixture(scope='module')
