@@ -154,7 +154,7 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
 
 @contextlib.contextmanager
 def _bounded_tensors():
-    """Inside, a tensor that a file makes larger than what it stores is refused; torch would ask for the memory."""
+    """Context in which a tensor larger than its stored data is refused; torch would allocate the memory."""
     name, allowed = 'torch._utils._rebuild_tensor', _get_allowed_globals()
     with _patching:
         original = torch._utils._rebuild_tensor

@@ -1,4 +1,4 @@
-"""Settings of a run that mmengine takes as they are, through the hosts' own training scripts and in this process."""
+"""Run settings that mmengine does not check, in the hosts' own training scripts and in this process."""
 
 import errno
 

@@ -102,7 +102,7 @@ def _value(node: ast.AST) -> Any:
         pairs = zip(node.keys, node.values, strict=True)
         return {key.value: _value(value) for key, value in pairs if isinstance(key, ast.Constant)}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        given = [_value(argument) for argument in node.args]  # of names that are no words
+        given = [_value(argument) for argument in node.args]  # for names that are not identifiers
         named = {item.arg: _value(item.value) for item in node.keywords if item.arg}
         return {key: value for values in given if isinstance(values, dict) for key, value in values.items()} | named
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):

@@ -1,4 +1,4 @@
-"""Common settings of our data sets and their host base classes, with types and ranges."""
+"""Common settings of our datasets and their host base classes, with types and ranges."""
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, Check, list_of, whole
 

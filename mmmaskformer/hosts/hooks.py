@@ -109,7 +109,7 @@ def require_same_classes(
     trained_classes: Sequence[str] = (),
     checkpoint: str | None = None,
 ) -> None:
-    """Compare class list, things and ignored label of a data set with those of a model, metrics and a checkpoint.
+    """Compare class list, things and ignored label of a dataset with those of a model, metrics and a checkpoint.
 
     Classes of the checkpoint with other names are reported, since a model may be fine-tuned.
 
@@ -231,7 +231,7 @@ def _check_order(name: str, classes: Sequence[str] | None, trained: Sequence[str
         return  # the same names, spelt differently
     if order is not None:
         raise ValueError(
-            f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
+            f'{found}, which has the same classes in another order. Fix: list the classes of the dataset in the '
             f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"
         )
     print_log(

@@ -194,7 +194,7 @@ def _start_within_epoch(loop: EpochBasedTrainLoop, start: int, sampler: Resumabl
 
 
 class _AfterSkipping:
-    """Yields ``count`` values of None, in the place of skipped batches, and then the values of an iterator.
+    """Yields ``count`` values of None, in place of skipped batches, and then the values of an iterator.
 
     mmengine takes these values one by one to reach the iteration; onedl-mmengine calls `skip_iter` instead.
     """

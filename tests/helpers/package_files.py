@@ -1,9 +1,9 @@
 """The files that share the row of their folder in the table of allowed imports, `tests/test_imports.py`.
 
-A new file is added here if the imports of its folder suit it. Otherwise it gets a row of its own in that table.
+Add a new file here if the allowed imports of its folder are right for it; otherwise give it its own row in that table.
 """
 
-# folder → its files, without `.py`; a file with a row of its own in the table is not listed
+# folder → its files, without `.py`; files with their own row in the table are not listed
 FILES_OF = {
     'core/training/': """
         __init__ assignment boxes chunks class_weights criterion equations matcher one_pass pairwise parts

@@ -1,4 +1,4 @@
-"""Configs in checkpoints are read, never run."""
+"""Configs in checkpoints are read, but never executed."""
 
 import pytest
 from mmengine.config import Config

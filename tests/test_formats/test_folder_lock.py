@@ -1,4 +1,4 @@
-"""A lock that lasts as long as a process that holds it."""
+"""A lock that lasts as long as any process holds it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Misspelt keys are reported, and a training run of nothing is refused."""
+"""Misspelt keys are reported, and a training run without iterations is refused."""
 
 import ast
 from types import SimpleNamespace
@@ -52,10 +52,10 @@ def test_a_training_run_without_data_is_refused(key):
 
 
 BATCHES = [
-    # GPUs, images of each, config, whether that is worth a warning
+    # GPUs, images per GPU, config, whether a warning is expected
     (8, 8, {}, False),
     (8, 1, {}, True),
-    # the batch of a config that accumulates is that of one pass
+    # with accumulation, the batch of a config is that of one pass
     (8, 8, dict(optim_wrapper=dict(accumulative_counts=8)), False),
     (8, 1, dict(auto_scale_lr=dict(base_batch_size=8), optim_wrapper=dict(accumulative_counts=8)), False),
     (1, 1, dict(auto_scale_lr=dict(base_batch_size=8), optim_wrapper=dict(accumulative_counts=8)), True),

@@ -1,4 +1,4 @@
-"""What `--resume` takes, what it refuses, and that the resumed run equals the uninterrupted one."""
+"""What `--resume` accepts and refuses, and that a resumed run equals an uninterrupted one."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from mmmaskformer.hosts.resuming import _AfterSkipping
 
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
-    """A run of 8 iterations with all its checkpoints, and the images that it saw."""
+    """A run of 8 iterations with all its checkpoints, and the images that it used."""
     work_dir = tmp_path_factory.mktemp('run') / 'whole'
     runner = make_runner(work_dir, checkpoint=dict(max_keep_ckpts=-1))
     runner.train()
@@ -32,7 +32,7 @@ def final_weights(runner):
 
 @pytest.fixture
 def copy(tmp_path, uninterrupted):
-    """Copies chosen checkpoints into a work dir."""
+    """Copies selected checkpoints into a work directory."""
 
     def copy_checkpoints(*steps: int, pointer: str | None = None):
         work_dir = tmp_path / 'work'
@@ -108,7 +108,7 @@ def test_another_batch_size_continues_with_the_unused_data(copy, uninterrupted):
 
 @pytest.mark.parametrize('before, is_told', [(None, False), (1, False), (3, True)])
 def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is_told):
-    """Also where they see as many samples together, so that the data are the same; old checkpoints do not know it."""
+    """Also if both use the same total batch and therefore the same data; old checkpoints do not record it."""
     work_dir = copy(4)
     checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
     seen = checkpoint['message_hub']['runtime_info']['seen_data']
@@ -338,7 +338,7 @@ def test_safetensors_are_named(copy, tmp_path, how):
 
 @pytest.mark.parametrize('step', [3, 6, 8])
 def test_an_interrupted_validation_is_run_first(tmp_path, told, uninterrupted, step):
-    """Killed in the validation after an iteration, the last one included, or before the result was saved."""
+    """Killed during the validation after an iteration, including the last one, or before its result was saved."""
     work_dir = tmp_path / 'work'
 
     class Killed(BaseException):
@@ -379,7 +379,7 @@ def scenes(tmp_path_factory):
 
 @pytest.mark.parametrize('panoptic', [False, True], ids=['mmseg', 'mmdet'])
 def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, panoptic):
-    """First there is no checkpoint and load_from counts, then the run's own wins; the other run stays as it was."""
+    """Without a checkpoint, load_from is used; later the run's own checkpoint. The other run does not change."""
     train = str(runs.ROOT / 'tools/train.py')
     other = runs.write_config(tmp_path / 'other.py', scenes, panoptic=not panoptic, iters=2)
     runs.run_script(train, str(other), '--work-dir', 'other', cwd=tmp_path)
