@@ -94,6 +94,9 @@ class WholeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Restore the state of a resumed run and remove leftovers of a killed one."""
         info = runner.message_hub.runtime_info
+        for key, needed in (('save_optimizer', True), ('save_param_scheduler', bool(runner.param_schedulers))):
+            if needed and not getattr(self, key):
+                _log(f'default_hooks.checkpoint.{key}=False: this run cannot be resumed. Fix: {key}=True.')
         if self.save_best is not None and 'auto' not in self.key_indicators:
             self._take_over_best(runner)
         super().before_train(runner)

@@ -28,9 +28,15 @@ def require_training_state(runner: Runner, checkpoint: Mapping) -> None:
 
     Raises:
         ValueError: if the checkpoint lacks state that mmengine would silently initialise again, has inf or NaN in it,
-            or belongs to another optimiser, schedule or set of hooks.
+            or belongs to another optimiser, schedule or set of hooks; if the model is sharded.
     """
     _require_all_parts(runner, checkpoint)
+    if is_sharded(runner.model):
+        raise ValueError(
+            f'checkpoint {runner._load_from}: a run with FSDPStrategy cannot be resumed, because mmengine 0.10 does not '
+            'restore the sharded state of the optimizer. Fix: start a new run from these weights: '
+            f'load_from={runner._load_from} without --resume; or train with DDPStrategy.'
+        )
     _require_finite(runner, checkpoint['optimizer'])
     _require_ema(runner, checkpoint)
     before = read_config_text(checkpoint['meta'].get('cfg') or '')
@@ -152,8 +158,8 @@ def _require_same_optimizer(runner: Runner, checkpoint: Mapping, before: Mapping
         )
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     groups = checkpoint['optimizer'].get('param_groups')
-    if optimizer is None or groups is None or is_sharded(runner.model):
-        return  # several optimisers, or one of DeepSpeed or FSDP
+    if optimizer is None or groups is None:
+        return  # several optimisers, or one of DeepSpeed
     then, here = ([len(group['params']) for group in each] for each in (groups, optimizer.param_groups))
     if then != here:
         raise ValueError(

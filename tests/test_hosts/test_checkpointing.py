@@ -101,6 +101,14 @@ def test_a_second_run_in_the_same_work_dir_is_refused(tmp_path):
         pass
 
 
+@pytest.mark.parametrize('key', ['save_optimizer', 'save_param_scheduler'])
+def test_a_run_that_cannot_be_resumed_says_so_at_its_start(tmp_path, monkeypatch, key):
+    told = []
+    monkeypatch.setattr('mmmaskformer.hosts.checkpointing.print_log', lambda text, **_: told.append(text))
+    make_runner(tmp_path, iters=1, checkpoint={key: False}).train()
+    assert told == [f'default_hooks.checkpoint.{key}=False: this run cannot be resumed. Fix: {key}=True.']
+
+
 @contextlib.contextmanager
 def other_process_holds(folder):
     code = (

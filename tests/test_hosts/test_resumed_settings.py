@@ -124,6 +124,15 @@ def test_schedulers_of_another_type_are_refused(interrupted, tmp_path):
         runner.train()
 
 
+def test_a_sharded_run_is_not_resumed(interrupted):
+    runner = interrupted()()
+    runner.model.sharded = type('MMFullyShardedDataParallel', (torch.nn.Module,), {})()
+    with pytest.raises(
+        ValueError, match='iter_4.pth: a run with FSDPStrategy cannot be resumed.* Fix: start a new run'
+    ):
+        runner.train()
+
+
 def stopping(patience=2):
     return EarlyStoppingHook(monitor='mIoU', rule='greater', patience=patience, min_delta=0)
 
