@@ -33,8 +33,8 @@ def require_training_state(runner: Runner, checkpoint: Mapping) -> None:
     _require_all_parts(runner, checkpoint)
     if is_sharded(runner.model):
         raise ValueError(
-            f'checkpoint {runner._load_from}: a run with FSDPStrategy cannot be resumed, because mmengine 0.10 does not '
-            'restore the sharded state of the optimizer. Fix: start a new run from these weights: '
+            f'checkpoint {runner._load_from}: a run with FSDPStrategy cannot be resumed, because mmengine 0.10 does '
+            'not restore the sharded state of the optimizer. Fix: start a new run from these weights: '
             f'load_from={runner._load_from} without --resume; or train with DDPStrategy.'
         )
     _require_finite(runner, checkpoint['optimizer'])
