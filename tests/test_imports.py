@@ -67,7 +67,7 @@ ARROWS = {
         'mmmaskformer.safe_loading',
         'mmmaskformer.without_gpu',
     },
-    'run_settings.py': {'mmengine', 'mmmaskformer.core.checks'},
+    'run_settings.py': {'mmengine', 'mmmaskformer.core.checks', 'mmmaskformer.formats.whole_files'},
     'without_gpu.py': {'torch', 'mmengine'},
     'safe_loading.py': {
         'torch',
@@ -250,6 +250,12 @@ ARROWS = {
         'mmmaskformer.heads.panoptic_head',
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
+    },
+    'hosts/resumed_settings.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.checkpoints.config_text',
+        'mmmaskformer.hosts',
     },
     'hosts/': {
         'torch',

@@ -175,7 +175,9 @@ def test_a_full_disk_keeps_the_older_file(tmp_path, monkeypatch, what):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match=r'could not be written \(No space left on device\); the older file stays.*Fix'):
+    with pytest.raises(
+        OSError, match=r'could not be written \(No space left on device\); the older file is unchanged.*Fix'
+    ):
         write(tmp_path)
     partial = {name for name in listing(tmp_path) if '.partial/' in name}  # replaced by the next result
     assert {name: data for name, data in listing(tmp_path).items() if name not in partial} == before
@@ -197,7 +199,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_file(tmp_path, what):
     resource.setrlimit(resource.RLIMIT_FSIZE, (max([1, *(log.stat().st_size for _ in [0] if log.exists())]), hard))
     try:
         with pytest.raises(
-            OSError, match=r'could not be written \(File too large\); (the older file stays|it may be inc).*Fix'
+            OSError, match=r'could not be written \(File too large\); (the older file is unch|it may be inc).*Fix'
         ):
             write(tmp_path)
     finally:

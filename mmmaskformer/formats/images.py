@@ -38,6 +38,7 @@ UNREADABLE = (
     SyntaxError,
     ValueError,
     KeyError,
+    TypeError,
     struct.error,
     Image.DecompressionBombError,
 )

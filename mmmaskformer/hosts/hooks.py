@@ -169,6 +169,12 @@ def bare_model(model):
     return model.module if isinstance(model, BaseTTAModel) else model
 
 
+def is_sharded(model) -> bool:
+    """Whether FSDP holds the parameters, whose names or shapes then differ from those of the checkpoint."""
+    is_wrapped = any(type(module).__name__.endswith('FullyShardedDataParallel') for module in model.modules())
+    return is_wrapped or any('_flat_param' in name for name, _ in model.named_parameters())
+
+
 def _check_batch_augments(runner: Runner) -> None:
     """Raise a `ValueError` if MMDetection's own preprocessor has batch augmentations, which do not support segments."""
     preprocessor = getattr(bare_model(runner.model), 'data_preprocessor', None)

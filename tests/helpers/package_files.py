@@ -48,8 +48,9 @@ FILES_OF = {
     'evaluation/': '__init__ also coco_panoptic_files common panoptic_metric semantic_metric',
     'visualization/': '__init__ analysis_plots curve draw hook names query_masks samples segments sheet',
     'hosts/': """
-        __init__ annotation_checks bands best_key checkpoint_files checkpointing config_check file_backend metrics
-        optim output_check picture_files resumed_data resuming windows
+        __init__ annotation_checks bands best_checkpoint best_key checkpoint_files checkpointing config_check
+        early_stopping file_backend metrics newest_checkpoint optim output_check picture_files resumed_data resuming
+        windows
     """,
     'apis/cli/': '_pipes analyze audit convert curve data doctor draw export models scenes sweep test train',
     'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',

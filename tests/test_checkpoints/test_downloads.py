@@ -190,9 +190,7 @@ def test_a_disk_that_fills_up_on_the_way_names_the_file_and_keeps_what_came(fetc
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 3, hard))
     try:
-        with pytest.raises(
-            OSError, match=r'weights.pkl: could not be written \(File too large\); there is no such file'
-        ):
+        with pytest.raises(OSError, match=r'weights.pkl: could not be written \(File too large\); no file exists'):
             fetch()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

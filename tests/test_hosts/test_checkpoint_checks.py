@@ -90,6 +90,15 @@ def test_parameters_that_fsdp_has_joined_are_not_compared(log):
     assert log == []
 
 
+def test_parameters_that_fsdp_has_divided_are_not_compared(log):
+    """With their own names, but shapes of parts."""
+    model, hook = torch.nn.Module(), CheckCheckpointHook()
+    model.decode_head = type('MMFullyShardedDataParallel', (torch.nn.Linear,), {})(1, 2)
+    hook.after_load_checkpoint(toy_runner(model), dict(state_dict={'decode_head.weight': torch.zeros(5, 3)}))
+    hook.before_test(toy_runner(model))
+    assert log == []
+
+
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     """A config of a toy model on two scenes, and its weights."""

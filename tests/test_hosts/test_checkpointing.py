@@ -1,13 +1,17 @@
 """Checkpoints are complete at every moment, and a run that is killed at any moment ends like an uninterrupted one."""
 
+import contextlib
 import errno
 import os
 import random
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 from helpers import toy_runs
+from helpers.runs import ROOT
 from helpers.toy_runs import make_runner
 from mmengine.hooks import Hook
 
@@ -84,6 +88,41 @@ def test_only_temporary_files_of_a_killed_run_are_removed(tmp_path):
     make_runner(tmp_path, iters=1).train()
     assert {path.name for path in tmp_path.iterdir()} >= {'.iter_2.pth.1.part', 'part', '.other'}
     assert not (tmp_path / '.iter_2.pth.999999999.part').exists()
+
+
+def test_a_second_run_in_the_same_work_dir_is_refused(tmp_path):
+    """As soon as the first one ends, the second one may begin."""
+    runner = make_runner(tmp_path, iters=1)
+    with other_process_holds(tmp_path), pytest.raises(BlockingIOError, match='another training run is using this fol'):
+        runner.train()
+    runner.train()
+    assert (tmp_path / 'iter_1.pth').is_file()
+    with other_process_holds(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize('key', ['save_optimizer', 'save_param_scheduler'])
+def test_a_run_that_cannot_be_resumed_says_so_at_its_start(tmp_path, monkeypatch, key):
+    told = []
+    monkeypatch.setattr('mmmaskformer.hosts.checkpointing.print_log', lambda text, **_: told.append(text))
+    make_runner(tmp_path, iters=1, checkpoint={key: False}).train()
+    assert told == [f'default_hooks.checkpoint.{key}=False: this run cannot be resumed. Fix: {key}=True.']
+
+
+@contextlib.contextmanager
+def other_process_holds(folder):
+    code = (
+        f'from mmmaskformer.formats.folder_lock import hold_folder; hold_folder({str(folder)!r}, "training run");'
+        'print(); input()'
+    )
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    process = subprocess.Popen(
+        [sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    assert process.stdout.readline()
+    yield
+    process.kill()
+    process.communicate()
 
 
 def test_checkpoints_are_written_at_the_end_of_an_accumulation_cycle(tmp_path):
