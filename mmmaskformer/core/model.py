@@ -1,12 +1,13 @@
 """The whole model without a framework: backbone, network, losses and predictions."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, list_of, whole
+from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, list_of, refuse_unknown_keys, whole
 from mmmaskformer.core.contracts import Matcher, PixelDecoder
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.modeling.fuse import run_fused
@@ -168,6 +169,7 @@ def build_maskformer(
         criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss and so on.
 
     Raises:
+        TypeError: if an argument is unknown.
         ValueError: if a value is out of range, see the parts.
     """
     given = dict(
@@ -176,6 +178,8 @@ def build_maskformer(
         norm_groups=norm_groups, self_attention=self_attention, deep_supervision=deep_supervision,
     )  # fmt: skip
     check_settings('build_maskformer', given, SETTINGS)
+    accepted = {name for part in (build_maskformer, SetCriterion) for name in inspect.signature(part).parameters}
+    refuse_unknown_keys('build_maskformer', criterion, accepted - {'criterion'})
     shared: dict[str, Any] = dict(mask_loss=mask_loss, loss_weights=loss_weights)
     matcher = HungarianMatcher(**shared) if matcher is None else matcher
     losses = SetCriterion(num_classes=num_classes, matcher=matcher, **shared, **criterion)
