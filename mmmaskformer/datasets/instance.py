@@ -1,7 +1,8 @@
 """COCO instance segmentation for MMDetection, with defects of the files counted; a registry location."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.logging import print_log
 
@@ -45,15 +46,16 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
     Differs from the host's class: annotations without an outline, at which its training would stop, are dropped and
     counted. A missing box is computed from the outline. Each class is found by its name; in the host's class, a class
     that is missing in the file, duplicated or in another position shifts the labels of later ones. All listed images
-    must exist. Image names may be absolute or contain './' and backslashes. With ``test_mode`` the classes must be
-    those of the file in its order, since MMDetection's CocoMetric reads the file again and numbers them in that order.
+    must exist and have the listed size. Image names may be absolute or contain './' and backslashes. With
+    ``test_mode`` the classes must be those of the file in its order, since MMDetection's CocoMetric reads the file
+    again and numbers them in that order.
 
     Args:
         **kwargs: arguments of MMDetection's CocoDataset.
 
     Raises:
         ValueError: if the file is not a COCO instance JSON, has no images, has none of the classes or a duplicate one,
-            or an image is missing.
+            or an image is missing or, when it is loaded, has another size.
         FileNotFoundError: if the file or the folder of the images does not exist.
     """
 
@@ -75,6 +77,29 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
             entries.append(self.parse_data_info(raw))
         self._report(content)
         return entries
+
+    def prepare_data(self, idx: int) -> Any:
+        """Load an image and apply the pipeline.
+
+        Args:
+            idx: of the image.
+
+        Raises:
+            ValueError: if the file cannot be decoded, or its size is not that in the JSON: outlines would be drawn in
+                wrong places, and pycocotools would compare masks of different sizes.
+        """
+        prepared = super().prepare_data(idx)
+        sample = prepared.get('data_samples') if isinstance(prepared, Mapping) else None
+        if sample is not None and 'ori_shape' in sample.metainfo_keys():
+            info, found = self.get_data_info(idx), tuple(sample.ori_shape[:2])
+            if found != (info['height'], info['width']):
+                raise ValueError(
+                    f'image {info["img_path"]}: read with {found[0]} x {found[1]} pixels (height x width), but '
+                    f'{self.ann_file} lists {info["height"]} x {info["width"]}. Fix: give the images that were '
+                    "annotated, or correct 'height', 'width' and the outlines; if sides are swapped, the annotation "
+                    'or the image ignores an EXIF orientation.'
+                )
+        return prepared
 
     def _labels(self, content: InstanceFile) -> dict[int, int]:
         """Labels by category id, found by name."""
