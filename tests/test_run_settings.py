@@ -84,8 +84,12 @@ SCRIPTS = {
         'default_hooks.checkpoint.interval=0': 'ValueError: default_hooks.checkpoint.interval: found 0, expected',
         'train_dataloader.sampler.shuffle=yes': "ValueError: train_dataloader.sampler.shuffle: found 'yes', expected",
         'train_dataloader.dataset.data_root=5': 'ValueError: train_dataloader.dataset.data_root: found 5, expected',
-        'default_hooks.checkpoint.max_keep_ckpts=0': 'ValueError: default_hooks.checkpoint.max_keep_ckpts: found 0, expec',
-        'model.data_preprocessor.std=[1,1]': 'ValueError: model.data_preprocessor: found mean=[123.675, 116.28, 103.53] and',
+        'default_hooks.checkpoint.max_keep_ckpts=0': (
+            'ValueError: default_hooks.checkpoint.max_keep_ckpts: found 0, expected'
+        ),
+        'model.data_preprocessor.std=[1,1]': (
+            'ValueError: model.data_preprocessor: found mean=[123.675, 116.28, 103.53] and'
+        ),
         'model.data_preprocessor.std=0': 'ValueError: model.data_preprocessor.std: found 0, expected',
         'model.decode_head.num_query=3': (
             "TypeError: model.decode_head: MaskFormerHead does not take the key 'num_query'. Did you mean 'num_queries'"

@@ -30,7 +30,7 @@ def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mappi
     """Begin the check of `require_finite`; on a GPU it runs beside what the caller does next.
 
     All class logits are looked at, and all that the mask logits are made of: one pass over existing tensors. In
-    float16, where finite factors may have an infinite product, the mask logits of one query per image are looked at.
+    float16, where finite factors may have an infinite product, the mask logits are multiplied out, image by image.
 
     On a GPU the answer is copied to the host without waiting. Where the caller has to wait for the results of an image
     anyway, it has arrived by then, so that the check adds no wait.
@@ -82,9 +82,8 @@ def _sums(prediction: MaskPrediction) -> list[Tensor]:
     if not isinstance(masks, Plain) and masks.like.dtype != torch.float16:
         of_masks = _sums_of_masks(masks)
     else:
-        # in float16 factors may be finite and their product not; one query shows that
-        query = None if isinstance(masks, Plain) else torch.zeros(1, dtype=torch.long, device=class_logits.device)
-        of_masks = [masks.logits(image, query).sum(dtype=torch.float32) for image in range(len(class_logits))]
+        # in float16 factors may be finite and their product not, for some queries only
+        of_masks = [masks.logits(image).sum(dtype=torch.float32) for image in range(len(class_logits))]
     return [logits.sum(dtype=torch.float32) + of_mask for logits, of_mask in zip(class_logits, of_masks, strict=True)]
 
 
