@@ -176,7 +176,7 @@ class FeatureHead(BaseModule):
         On a CPU, the check has already ended; see `MaskFormerHead.predict_masks` for errors. In evaluation mode
         `fuse_for_inference` is called first.
         """
-        self._require_all_weights()
+        self.require_all_weights()
         features = self.prepare(features)
         if not self.classifier.training:
             fuse_for_inference(self.classifier)
@@ -197,8 +197,12 @@ class FeatureHead(BaseModule):
                 'the channels and strides of the features, in their order'
             )
 
-    def _require_all_weights(self) -> None:
-        """Raise if only some of the weights were loaded, since the others would be untrained."""
+    def require_all_weights(self) -> None:
+        """Raise if only some of the weights were loaded, since the others would be untrained.
+
+        Raises:
+            ValueError: in evaluation mode, naming such weights.
+        """
         if self.training:
             return
         of_head = f'{len(list(self.parameters()))} weights of the head'
