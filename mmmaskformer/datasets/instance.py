@@ -10,7 +10,7 @@ from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import require_names
 from mmmaskformer.datasets.reading import NamesUnreadableImages
-from mmmaskformer.datasets.settings import INDICES, PIPELINE
+from mmmaskformer.datasets.settings import INDICES, PIPELINE, check_filter
 from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
 from mmmaskformer.registry import DATASETS
 
@@ -18,6 +18,8 @@ from mmmaskformer.registry import DATASETS
 from mmdet.datasets import CocoDataset  # isort: skip
 
 SHOWN = 8
+FOLDERS = {'img', 'seg'}
+"""Keys of ``data_prefix`` that MMDetection's class reads."""
 
 
 @DATASETS.register_module()
@@ -54,10 +56,22 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
         **kwargs: arguments of MMDetection's CocoDataset.
 
     Raises:
-        ValueError: if the file is not a COCO instance JSON, has no images, has none of the classes or a duplicate one,
-            or an image is missing or, when it is loaded, has another size.
+        TypeError: if ``filter_cfg`` has an unknown key.
+        ValueError: if ``data_prefix`` has an unknown key, a value of ``filter_cfg`` is wrong, the file is not a COCO
+            instance JSON, has no images, has none of the classes or a duplicate one, or an image is missing or, when
+            it is loaded, has another size.
         FileNotFoundError: if the file or the folder of the images does not exist.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        name, others = type(self).__name__, set(kwargs.get('data_prefix') or ()) - FOLDERS
+        if others:
+            raise ValueError(
+                f'{name}.data_prefix: found the keys {sorted(others)}, expected only {sorted(FOLDERS)}. Fix: remove or '
+                'correct them.'
+            )
+        check_filter(name, kwargs.get('filter_cfg'))
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read the JSON and list the images in its order; see `CocoDataset.load_data_list`."""
