@@ -3,7 +3,7 @@
 Imported first by `mmmaskformer.registry`. It makes seven changes, each only where it is needed:
 
 1. mmcv-lite has the Python part of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
-   MMDetection or MMSegmentation fails. A stand-in replaces the module if it is absent; every op in it raises an error
+   MMDetection or MMSegmentation fails. If it is absent, a replacement is installed, in which every op raises an error
    when it is called. MaskFormer needs none of them.
 2. A checkpoint may contain code. mmengine is changed to read files with ``weights_only=True`` under every torch. That
    mode rejects what mmengine 0.10 stores besides the weights, so these few types are registered as safe.
@@ -12,8 +12,8 @@ Imported first by `mmmaskformer.registry`. It makes seven changes, each only whe
    replaced by its successor.
 5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names; these are
    provided. If a checkpoint does not store its classes, the inferencer assumes those of COCO; it now uses the config's.
-6. mmengine's launchers of several processes need GPUs. On a machine without one they use the CPU; see `without_gpu`.
-7. mmengine takes settings of a run as they are. They are checked before anything is built; see `run_settings`.
+6. mmengine's launchers of several processes need GPUs. On a machine without one they use the CPU; see `without_gpu`. 7.
+mmengine does not check the settings of a run. They are checked before anything is built; see `run_settings`.
 """
 
 # so that an interpreter that is too old can import this file for the doctor, which reports it
@@ -43,7 +43,7 @@ class _MissingOps(types.ModuleType):
             needs = requirements()
             raise RuntimeError(
                 f"mmcv op '{name}' was called, but the installed mmcv-lite has no compiled ops. MaskFormer itself "
-                'needs none; a model part of another project does. Install full mmcv instead: '
+                'needs none, but another part of this model does. Install full mmcv instead: '
                 f"pip uninstall -y mmcv-lite && pip install '{needs['openmim']}' && mim install '{needs['mmcv']}'"
             )
 

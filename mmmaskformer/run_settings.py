@@ -3,11 +3,17 @@
 mmengine converts some values, fails at others without the name of the key, and reads text as True. With this module
 installed, `Runner.from_cfg` checks the settings before anything is built, if the config imports this package. Messages
 of our own classes then name settings by their config key, such as ``default_hooks.checkpoint.interval``.
+
+A work dir that cannot be written is refused before anything is built; errors of a disk that fills up later name it.
 """
 
+import contextlib
+import errno
 import functools
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.runner import FlexibleRunner, Runner
@@ -25,6 +31,7 @@ from mmmaskformer.core.checks import (
     one_of,
     whole,
 )
+from mmmaskformer.formats.whole_files import CANNOT_WRITE, require_writable
 
 PART = Check('a dict', lambda value: value is None or not isinstance(value, str | int | float | list | tuple))
 """A dict or a built object."""
@@ -93,6 +100,10 @@ def install() -> None:
         build = runner.__dict__['from_cfg'].__func__
         if not hasattr(build, 'checks_settings'):
             runner.from_cfg = classmethod(_checking(build))
+        for name in ('train', 'val', 'test'):
+            work = getattr(runner, name)
+            if not hasattr(work, 'explains_disk'):
+                setattr(runner, name, _explaining(work))
     if locate not in checks.locators:
         checks.locators.append(locate)
 
@@ -101,13 +112,59 @@ def _checking(build: Callable) -> Callable:
     @functools.wraps(build)
     def from_cfg(cls, cfg):
         _config.clear()
-        if imports_this_package(cfg):
-            check_run(cfg)
-            _config.append(cfg)
-        return build(cls, cfg)
+        if not imports_this_package(cfg):
+            return build(cls, cfg)
+        check_run(cfg)
+        _config.append(cfg)
+        if cfg.get('work_dir') and '://' not in str(cfg.work_dir):
+            require_writable(cfg.work_dir, 'work_dir', folder=True)
+        with explaining_disk(cfg.get('work_dir')):
+            return build(cls, cfg)
 
     from_cfg.checks_settings = True  # type: ignore[attr-defined]
     return from_cfg
+
+
+def _explaining(work: Callable) -> Callable:
+    @functools.wraps(work)
+    def explained(self, *args, **kwargs):
+        with explaining_disk(self.work_dir):
+            return work(self, *args, **kwargs)
+
+    explained.explains_disk = True  # type: ignore[attr-defined]
+    return explained
+
+
+@contextlib.contextmanager
+def explaining_disk(work_dir: str | None) -> Iterator[None]:
+    """Name the work dir in errors of a full or write-protected disk that have no explanation yet.
+
+    mmengine creates folders, and writes a part of its log, without naming the file or the fix.
+
+    Args:
+        work_dir: of the run.
+
+    Raises:
+        OSError: in the place of such an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        # a full disk raises no name where mmengine writes to an open log
+        in_work_dir = work_dir is not None and bool(error.filename) and _is_below(error.filename, work_dir)
+        cannot_write = error.errno in (*CANNOT_WRITE, errno.EACCES, errno.EPERM)
+        if not cannot_write or not (in_work_dir or (error.errno in CANNOT_WRITE and not error.filename)):
+            raise
+        file = f' ({error.filename})' if error.filename else ''
+        raise type(error)(
+            f'work_dir={str(work_dir)!r}: a file of the run could not be written: {error.strerror}{file}. '
+            'Fix: make room, make the folder writable or choose another one with --work-dir; then continue with '
+            '--resume.'
+        ) from error
+
+
+def _is_below(path: str | bytes, folder: str) -> bool:
+    return Path(os.fsdecode(path)).absolute().is_relative_to(Path(folder).absolute())
 
 
 def imports_this_package(cfg: Mapping) -> bool:

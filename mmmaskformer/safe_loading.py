@@ -6,6 +6,9 @@ that mmengine downloads. This module passes ``weights_only=True`` whenever mmeng
 that mode supports too few types for mmengine's files, which are read by a restricted unpickler with the same list of
 types.
 
+A checkpoint also holds a config as text, which is Python: `Runner.resume` and the inferencers execute it. Text that is
+more than values is removed when the file is read.
+
 Files that mmengine cannot read (pickles of detectron2, safetensors and folders of transformers) are read here as well.
 Those of a MaskFormer are brought into the form of mmengine's checkpoints with unchanged names; the model renames them,
 see `mmmaskformer.heads.conversion`. Names of the zoo, ``zoo://NAME``, stand for files that are first downloaded and
@@ -14,6 +17,7 @@ converted.
 
 import contextlib
 import functools
+import logging
 import pickle
 import threading
 import urllib.error
@@ -22,15 +26,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch._weights_only_unpickler import _get_allowed_globals
 from torch.torch_version import TorchVersion
 
 from mmmaskformer import compat
 from mmmaskformer.checkpoints import loading, readers, transformers_files, writers, zoo
+from mmmaskformer.checkpoints.config_text import remove_code
 from mmmaskformer.formats import plain_arrays
 
 _patching = threading.RLock()
+SHOWN = 200
+"""Characters of a line of code in a message."""
 
 
 def install() -> None:
@@ -51,6 +59,13 @@ def install() -> None:
         else:
             with _safe_torch_load(str(filename)), _explained_download(str(filename)):
                 content = load_checkpoint(cls, filename, *args, **kwargs)
+        for code in remove_code(content):
+            print_log(
+                f'checkpoint {filename}: a config in it is more than values, and mmengine would run it as Python; it '
+                f'is ignored ({code[:SHOWN]}).',
+                logger='current',
+                level=logging.WARNING,
+            )
         return loading.in_form_of_mmengine(content, str(filename))
 
     load_safely.is_safe = True
@@ -139,7 +154,7 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
 
 @contextlib.contextmanager
 def _bounded_tensors():
-    """Inside, a tensor that a file makes larger than what it stores is refused; torch would ask for the memory."""
+    """Context in which a tensor larger than its stored data is refused; torch would allocate the memory."""
     name, allowed = 'torch._utils._rebuild_tensor', _get_allowed_globals()
     with _patching:
         original = torch._utils._rebuild_tensor

@@ -52,7 +52,7 @@ def _without_device(launch: Callable) -> Callable:
             launch(used, *args, **kwargs)
         print_log(
             f'No GPU is visible: {torch.distributed.get_world_size()} processes run on the CPU, with the backend '
-            f'{used}{"" if used == backend else f" in the place of {backend}"}. On a machine with GPUs, see '
+            f'{used}{"" if used == backend else f" instead of {backend}"}. On a machine with GPUs, see '
             '`mmmaskformer doctor`.',
             logger='current',
             level=logging.WARNING,

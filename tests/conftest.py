@@ -1,4 +1,4 @@
-"""What makes the whole suite faster; nothing here changes what a test sees."""
+"""Speeds up the whole suite; nothing here changes what a test sees."""
 
 import gc
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from helpers.remembered import remember_formatted_configs
 
-# Files whose tests take most of the time. pytest-xdist hands out the first files first, so that no process is left with
-# a long one at the end, while the others have nothing to do.
+# Files whose tests take most of the time. pytest-xdist starts the first files first, so that no process is still busy
+# with a long one when the others have finished.
 LONG = (
     'test_hosts/test_processes.py',
     'test_tools/test_training.py',
@@ -32,18 +32,18 @@ remember_formatted_configs()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the order of files, which pytest-xdist sorts by the number of their tests."""
+    """Keep the order of files, which pytest-xdist would sort by the number of their tests."""
     config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long files first."""
+    """Run the longest files first."""
     folder = Path(__file__).parent
     rank = {folder / name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def pytest_collection_finish() -> None:
-    """Leave everything imported so far out of garbage collection, which mmengine asks for with every data set."""
+    """Exclude everything imported so far from garbage collection, which mmengine requests for every dataset."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Every option and every config of docs/ablations.md."""
+"""Every option and config in docs/ablations.md works."""
 
 import argparse
 import importlib
@@ -24,7 +24,7 @@ def test_the_page_has_options():
 @pytest.mark.parametrize('what, options', OPTIONS, ids=[what for what, _ in OPTIONS])
 def test_options_build(what, options):
     parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)  # as the hosts' scripts do
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)  # as in the hosts' scripts
     config = Config.fromfile(ROOT / BASE)
     before = config.model.decode_head.copy()
     config.merge_from_dict(parser.parse_args(['--cfg-options', *shlex.split(options)]).cfg_options)
@@ -38,7 +38,7 @@ def test_configs_are_there():
 
 
 def test_every_table_of_the_paper_is_there():
-    """With links, anchors and commands that exist."""
+    """Checks the links, anchors and commands of each row."""
     section = PAGE.split('## Where each table of the paper is\n')[1].split('\n## ')[0]
     rows = [line.split(' | ')[0].removeprefix('| ') for line in section.splitlines() if line.startswith('| ')][1:]
     assert rows == ['1', '2', '3', '4', 'number of queries', '5', 'I', 'II', 'III', 'IV', 'V', 'VI', 'VII', 'VIII']

@@ -1,4 +1,4 @@
-"""The stand-in for mmcv's compiled ops, the checks of versions, and checkpoints under ``weights_only=True``."""
+"""The replacement of mmcv's compiled operators, version checks, and checkpoints with ``weights_only=True``."""
 
 import importlib
 import importlib.util
@@ -25,13 +25,13 @@ from mmmaskformer import compat
 
 @pytest.fixture
 def no_ops_module(monkeypatch):
-    """``mmcv._ext`` as if nothing had imported or replaced it yet."""
+    """``mmcv._ext`` as if it had not been imported or replaced yet."""
     monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
     monkeypatch.delitem(sys.modules, 'mmcv._ext')
 
 
 class FindsOps:
-    """Finder that claims there is a compiled ``mmcv._ext``."""
+    """A finder that claims that a compiled ``mmcv._ext`` exists."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -40,7 +40,7 @@ class FindsOps:
 
 @pytest.fixture
 def lite(no_ops_module, monkeypatch):
-    """As if the installed mmcv had no compiled ops, whichever it is; what stands in for them is still found."""
+    """Hide compiled operators of mmcv, whichever variant is installed; our replacement is still found."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
@@ -111,7 +111,7 @@ def test_folder_left_by_an_uninstall_is_no_mmcv(monkeypatch):
 
 
 class Points(BaseDataset):
-    """Four constant points; its palette is an array, as in some datasets of the hosts."""
+    """Four constant points; the palette is an array, as in some datasets of the hosts."""
 
     METAINFO = dict(classes=('point',), palette=np.array([[7, 8, 9]], dtype=np.uint8))
 
@@ -163,7 +163,7 @@ def iterations(count: int) -> dict:
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    """A file written by mmengine's own Runner after two iterations and a validation."""
+    """A file that mmengine's Runner wrote after two iterations and a validation."""
     work_dir = tmp_path_factory.mktemp('run')
     make_runner(work_dir, train_cfg=iterations(2), experiment_name='compat_write').train()
     return work_dir / 'iter_2.pth'
@@ -190,7 +190,7 @@ def test_runner_resumes(checkpoint, tmp_path):
 
 
 def test_safe_globals_are_what_a_checkpoint_needs_and_no_more(checkpoint):
-    """Everything registered by name is used by a real file; the numeric dtypes are the only addition."""
+    """All registered names are used by a real file; the numeric dtypes are the only addition."""
     stored = set(torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint))
     code = (
         'import torch\n'
@@ -232,7 +232,7 @@ def test_files_of_both_numpy_generations_load(checkpoint, tmp_path, package):
 
 
 class Attack:
-    """Pickles as a call of ``function`` with ``args``."""
+    """Is pickled as a call of ``function`` with ``args``."""
 
     def __init__(self, function, *args):
         self.call = function, args

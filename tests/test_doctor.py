@@ -1,4 +1,4 @@
-"""Each known conflict on a simulated stack, and one run for real."""
+"""Each known conflict in a simulated stack, and one run in the real environment."""
 
 import dataclasses
 import subprocess
@@ -44,7 +44,7 @@ UPSTREAM = ('mmengine', 'mmcv-lite', 'mmdet', 'mmsegmentation')
 
 
 def stack(without=(), python=(3, 11, 7), **fields) -> Stack:
-    """The good stack with some distributions removed; ``versions`` adds or replaces others."""
+    """The good stack without some distributions; ``versions`` adds or replaces others."""
     versions = {name: version for name, version in GOOD.items() if name not in without}
     fields['versions'] = {**versions, **fields.get('versions', {})}
     return Stack(python=python, **{'torchvision_needs': '2.14.1', **fields})
@@ -68,7 +68,7 @@ def test_full_mmcv_is_a_working_stack():
     assert diagnose(stack(without=['mmcv-lite'], versions={'mmcv': '2.1.0'}, compiled_ops=True)) == []
 
 
-# (changes of the good stack, level, words of the problem, the repair)
+# (changes of the good stack, level, words of the problem, the fix)
 CONFLICTS = {
     'no mmcv': (dict(without=['mmcv-lite']), 'error', ['mmcv-lite', 'full mmcv'], LITE),
     'mmcv 1': (
@@ -372,7 +372,7 @@ def test_runs_for_real():
 
 
 def test_needs_only_python():
-    """Without site-packages every package is missing, and the doctor says so instead of failing."""
+    """Without site-packages every package is missing, and the doctor reports this instead of failing."""
     done = subprocess.run(
         [sys.executable, '-I', '-S', '-c', _BARE.format(root=str(ROOT))], capture_output=True, text=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""Every setting of everything that a config can name is declared, and a wrong value or key ends with its name."""
+"""Every setting of every class that a config can name is declared; a wrong value or key is named in the error."""
 
 import inspect
 import math
@@ -34,7 +34,7 @@ PARTS = {
     if inspect.isclass(cls) and cls.__module__.startswith('mmmaskformer.')
 } | {DetDataPreprocessor}
 
-# (class, setting) → what looks at it, other than a declaration
+# (class, setting) → what checks it instead of a declaration
 PART = 'a part: what describes or is one is looked at where it is built, see test_heads/test_settings.py'
 OTHERWISE = {
     **{(cls, key): PART for cls in (FeatureHead,) for key in
@@ -62,13 +62,13 @@ BY_HOSTS = {
     'DetLocalVisualizer': {'image', 'vis_backends', 'bbox_color', 'text_color', 'mask_color', 'fig_save_cfg',
                            'fig_show_cfg'},
 }  # fmt: skip
-"""Modules that are handed in, and what the host's class looks at by itself."""
+"""Modules that are passed in, and settings that the host's class checks itself."""
 
 WRONG = [math.nan, -1, -0.5, 'abcd', object(), [math.nan], {'a': math.nan}]
 
 
 def parameters(cls: type) -> set[str]:
-    """The settings of a class, with those of its bases as long as it hands others on to them."""
+    """The settings of a class and of those bases to which it passes its keyword arguments."""
     found = set()
     for base in cls.__mro__:
         if base in (object, nn.Module):
@@ -83,7 +83,7 @@ def parameters(cls: type) -> set[str]:
 
 
 def named(cls: type) -> set[str]:
-    """Settings that something else looks at."""
+    """Settings that are checked elsewhere."""
     return BY_HOSTS.get(cls.__name__, set()) | {key for owner, key in OTHERWISE if issubclass(cls, owner)}
 
 
@@ -106,7 +106,7 @@ def test_every_setting_is_declared_and_wrong_values_are_named(cls):
             if not check.accepts(value):
                 with pytest.raises(ValueError) as caught:
                     cls(**needed(cls) | {key: value})
-                # of a dict, the wrong value is named
+                # for a dict, the wrong item is named
                 assert re.match(rf'{where}\.{key}(\.a)?: found ', str(caught.value))
 
 
@@ -118,7 +118,7 @@ def test_misspelt_keys_are_named(cls):
 
 
 def needed(cls: type) -> dict:
-    """Settings without which the class does not look at others."""
+    """Settings without which the class does not check others."""
     if issubclass(cls, MaskClassificationHead):
         parts = dict(matcher=dict(type='HungarianMatcher'), criterion=dict(type='SetCriterion'))
         return dict(parts, num_classes=1, **({} if cls is MaskFormerHead else dict(things=[0])))

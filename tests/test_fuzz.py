@@ -1,7 +1,7 @@
-"""Generated input: whatever comes in, either the right answer comes out or an error that the function documents.
+"""Generated input gives either the correct result or an error that the function documents.
 
-By default the same inputs are drawn each time, some 2,500. ``FUZZ=10 pytest tests/test_fuzz.py`` draws ten times as
-many, others each time. Inputs that once found a fault are kept as examples.
+By default, the same inputs, about 2,500, are drawn each time. ``FUZZ=10 pytest tests/test_fuzz.py`` draws ten times as
+many, and different ones each time. Inputs that revealed a fault are kept as examples.
 """
 
 import copy
@@ -58,7 +58,7 @@ def fuzz(count: int):
 
 @st.composite
 def damages(draw) -> list[tuple]:
-    """A few changes of bytes: (kind, position as a part of the length, value)."""
+    """Some byte changes: (kind, position as a fraction of the length, value)."""
     kinds = st.sampled_from(['flip', 'set', 'cut', 'insert', 'remove'])
     change = st.tuples(kinds, st.floats(0, 1, exclude_max=True), st.integers(0, 255))
     return draw(st.lists(change, max_size=3))
@@ -101,7 +101,7 @@ LABEL_FILES = {name: encoded(pixels, name.split()[-1]) for name, pixels in LABEL
 @example([('flip', 0.5, 3)])
 @example([('cut', 0.97, 0)])
 def test_panoptic_png(changes):
-    """The checksums find every change of pixels: no other ids come out."""
+    """Checksums detect every change of pixels, so no wrong ids are returned."""
     data = damaged(PNG, changes)
     try:
         found = decode_ids(data or b'\0', 'a.png')
@@ -114,12 +114,13 @@ def test_panoptic_png(changes):
 @fuzz(350)
 @given(damages(), st.sampled_from(list(LABELS)))
 @example([('flip', 0.5, 3)], 'PNG')
+@example([('flip', 0.5, 0)], 'TIFF')
 def test_label_map(changes, name):
-    """A damaged PNG is refused. A TIFF has no checksums: what is read are labels, of one channel."""
+    """A damaged PNG is refused. TIFF has no checksums, so any labels may be read, but with one channel."""
     data = damaged(LABEL_FILES[name], changes)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # Pillow on odd TIFF tags
+            warnings.simplefilter('ignore')  # Pillow warns about unusual TIFF tags
             found = decode_label_map(data or b'\0', 'a.png')
     except ValueError as error:
         assert 'a.png' in str(error)
@@ -144,13 +145,13 @@ KEYS = ('id', 'image_id', 'file_name', 'height', 'width', 'segments_info', 'cate
 
 @st.composite
 def json_changes(draw) -> list[tuple]:
-    """Where in a JSON file something is put, taken away or doubled."""
+    """A place in a JSON file where something is inserted, removed or duplicated."""
     step = st.tuples(st.sampled_from(['set', 'set', 'remove', 'double']), st.integers(0, 10**6), ODD_VALUES)
     return draw(st.lists(step, min_size=1, max_size=3))
 
 
 def places(node, found: list | None = None) -> list[tuple]:
-    """Every (container, key) of a JSON file."""
+    """Every (container, key) in a JSON file."""
     found = [] if found is None else found
     pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in list(pairs):
@@ -226,9 +227,9 @@ PLACES = [
 @example(('pixel_decoder', 'type'), False)
 @example(('criterion', 'class_weight'), 0)
 def test_configs_of_heads(place, value):
-    """A head is built, or the key is named."""
+    """A head is built, or the error names the key."""
     if value == 2**40 and place[-1] != 'ignore_index':
-        value = 0  # a width that no memory could hold
+        value = 0  # a width that needs too much memory
     config = ConfigDict(hosts.head_config())
     part = config
     for key in place[:-1]:
@@ -279,7 +280,7 @@ def test_configs_of_data_and_metrics(name, number, value):
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory) -> dict[str, bytes]:
-    """A file that holds an attack, and one that does not."""
+    """A file that contains an attack, and one that does not."""
     folder = tmp_path_factory.mktemp('fuzz')
     files = {}
     for name, value in (('plain', content()), ('attack', content(meta=Attack(folder / 'executed')))):
@@ -293,7 +294,7 @@ def checkpoint(tmp_path_factory) -> dict[str, bytes]:
 @example([], 'attack')
 def test_checkpoints(checkpoint, changes, name):
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of torch, on odd bytes
+        warnings.simplefilter('ignore')  # torch warns about unusual bytes
         try:
             read_safely(io.BytesIO(damaged(checkpoint[name], changes)), 'cpu', name='a.pth')
         except ValueError as error:
@@ -340,7 +341,7 @@ SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
 def on(name: str, change) -> tuple:
-    """A damage: the argument that is changed, and how."""
+    """A fault: the changed argument, and the change."""
     return name, change
 
 
@@ -394,7 +395,7 @@ DAMAGES = {
 @example(semantic_labels, 'NaN mask', torch.float32, 3, 2, (4, 4), (8, 8), 0)
 @example(semantic_labels, 'NaN class', torch.float16, 3, 2, (4, 4), (8, 8), 0)
 def test_results_of_an_image(function, damage, dtype, queries, num_classes, grid, out_size, seed):
-    """Every dtype gives the result of the same numbers in float64; what cannot be right is a ValueError."""
+    """Every dtype gives the result of the same values in float64; invalid input raises a ValueError."""
     generator = torch.Generator().manual_seed(seed)
     given = dict(
         class_logits=(3 * torch.randn(queries, num_classes + 1, generator=generator)).to(dtype),
@@ -430,14 +431,14 @@ def test_results_of_an_image(function, damage, dtype, queries, num_classes, grid
 
 
 def call(function, given: dict, taken):
-    """Call a function of `RESULTS` with what it takes."""
+    """Call a function of `RESULTS` with the arguments that it accepts."""
     masks = QueryMasks.of_logits(*(given[key] for key in ('mask_logits', 'input_size', 'image_size', 'out_size')))
     settings = {key: given[key] for key in set(given) & set(taken) - {'class_logits', 'masks'}}
     return function(given['class_logits'], masks, **settings)
 
 
 def replaced(**changes):
-    """A damage of the last target of a batch."""
+    """A fault in the last target of a batch."""
     return lambda targets: [*targets[:-1], targets[-1]._replace(**{k: v(targets[-1]) for k, v in changes.items()})]
 
 
@@ -468,7 +469,7 @@ BATCHES = {
 @example('too few', torch.float32, 2, 2, 0)
 @example('none', torch.float16, 2, 0, 0)
 def test_losses_of_a_batch(damage, dtype, batch, segments, seed):
-    """Every dtype gives the losses of the same numbers in float64; targets that cannot be right are a ValueError."""
+    """Every dtype gives the losses of the same values in float64; invalid targets raise a ValueError."""
     targets = [toy.make_target(segments if image else 2, seed=seed + image) for image in range(batch)][::-1]
     predictions = toy.make_predictions(batch=batch, seed=seed, dtype=dtype)
     criterion = toy.make_criterion()

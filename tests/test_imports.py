@@ -1,4 +1,4 @@
-"""Which part may import which: `core` nothing of OpenMMLab, heads no host, nothing inside functions."""
+"""Allowed imports: `core` imports no OpenMMLab package, heads import no host, and functions import nothing."""
 
 import ast
 import sys
@@ -14,7 +14,7 @@ PACKAGE = ROOT / 'mmmaskformer'
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py'))
 OPENMMLAB = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 
-# What modeling, training and inference share; none of the three imports another.
+# Modules shared by modeling, training and inference, which do not import one another.
 CORE_BASE = {
     f'mmmaskformer.core.{path.stem}'
     for path in (PACKAGE / 'core').glob('*.py')
@@ -67,7 +67,7 @@ ARROWS = {
         'mmmaskformer.safe_loading',
         'mmmaskformer.without_gpu',
     },
-    'run_settings.py': {'mmengine', 'mmmaskformer.core.checks'},
+    'run_settings.py': {'mmengine', 'mmmaskformer.core.checks', 'mmmaskformer.formats.whole_files'},
     'without_gpu.py': {'torch', 'mmengine'},
     'safe_loading.py': {
         'torch',
@@ -253,6 +253,12 @@ ARROWS = {
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
     },
+    'hosts/resumed_settings.py': {
+        'torch',
+        'mmengine',
+        'mmmaskformer.checkpoints.config_text',
+        'mmmaskformer.hosts',
+    },
     'hosts/': {
         'torch',
         'numpy',
@@ -349,7 +355,7 @@ ARROWS = {
     '__init__.py': set(),
 }
 
-# (file, top-level package) → why the import is inside a function
+# (file, top-level package) → why it is imported inside a function
 IMPORTS_IN_FUNCTIONS = {
     ('catalog.py', 'mmmaskformer'): 'importing MMDetection takes seconds, which semantic models need not pay',
     ('compat.py', 'torch'): 'the doctor imports this file on a machine that has nothing but Python',
@@ -373,7 +379,7 @@ IMPORTS_IN_FUNCTIONS = {
             'sweep',
         )
     },
-    ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one data set only',
+    ('datasets/converters/coco_stuff.py', 'h5py'): 'is needed for one old release of one dataset only',
     ('safe_loading.py', 'mmmaskformer'): 'zoo:// converts files, which imports this file and more',
     ('startup.py', 'mmmaskformer'): 'every Python program in the environment imports this file',
     ('export/files.py', 'onnx'): 'comes with the extra [export]',
@@ -389,7 +395,7 @@ class Import(NamedTuple):
 
 
 def imports_of(file: str) -> list[Import]:
-    """Every imported module of a file, `from a.b import c` as a.b.c."""
+    """Every imported module of a file; `from a.b import c` counts as a.b.c."""
     found = []
     pending = [(ast.parse((PACKAGE / file).read_text(encoding='utf-8')), False)]
     while pending:
@@ -409,10 +415,10 @@ def is_within(module: str, packages: set[str]) -> bool:
 
 
 def allowed_imports(file: str) -> set[str]:
-    """The row of a file: its own, or that of a folder whose list names it.
+    """The row of a file: its own, or that of a folder whose list contains the file.
 
     Raises:
-        AssertionError: no row is meant for the file.
+        AssertionError: the file has no row.
     """
     if file in ARROWS:
         return ARROWS[file]
@@ -427,7 +433,7 @@ def allowed_imports(file: str) -> set[str]:
 
 def test_core_imports_without_openmmlab():
     files = [file for file in FILES if file.startswith('core/')]
-    if find_spec('triton') is None:  # builds of torch without GPU support bring none; the code that uses it asks first
+    if find_spec('triton') is None:  # CPU builds of torch do not include it; the code that uses it checks first
         files = [file for file in files if 'triton' not in ARROWS.get(file, ())]
     modules = [Path(file).with_suffix('').as_posix().replace('/', '.') for file in files]
     code = '\n'.join(f'import mmmaskformer.{module.removesuffix(".__init__")}' for module in modules)
@@ -453,7 +459,7 @@ def test_every_row_has_its_files():
     own = [row for row in ARROWS if row.endswith('.py')]
     twice = sorted({file for file in listed if listed.count(file) > 1 or file in own})
     assert not twice, f'{twice} have two rows; expected one, in ARROWS or in FILES_OF of tests/helpers/package_files.py'
-    assert not (gone := set(listed + own) - set(FILES)), f'{sorted(gone)} have a row, but are no files of the package'
+    assert not (gone := set(listed + own) - set(FILES)), f'{sorted(gone)} have a row, but are not files of the package'
     assert not (new := set(FILES) - set(listed + own)), f'{sorted(new)} have no row in ARROWS or FILES_OF'
     assert set(FILES_OF) == {row for row in ARROWS if row.endswith('/')}
 

@@ -1,4 +1,4 @@
-"""The package as installed from a wheel, without the clone: its configs and tools, found by mim and mmengine."""
+"""The package as installed from a wheel, without the clone: mim and mmengine find its configs and tools."""
 
 import json
 import os
@@ -18,7 +18,7 @@ FOLDERS = ('mmmaskformer', 'configs', 'tools')
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    """A folder with the unpacked wheel, as site-packages would have it."""
+    """A folder with the unpacked wheel, as in site-packages."""
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
     source.mkdir()
@@ -35,7 +35,7 @@ def site(tmp_path_factory):
 
 
 def run(*arguments, site, cwd) -> str:
-    """Run Python with the unpacked wheel before everything else; returns what it prints."""
+    """Run Python with the unpacked wheel first on the path; returns the output."""
     env = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='', PYTHONPATH=str(site))
     command = [sys.executable, '-W', 'ignore', *arguments]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)

@@ -1,4 +1,4 @@
-"""What mim prints last when the script that it runs has failed."""
+"""The last lines that mim prints when the script that it runs has failed."""
 
 import subprocess
 import sys

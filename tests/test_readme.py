@@ -1,4 +1,4 @@
-"""The README's config works as printed, and the files it names exist."""
+"""The README's config works as printed, and the files that it names exist."""
 
 import re
 from pathlib import Path
@@ -89,7 +89,7 @@ test_dataloader = val_dataloader
 
 
 def save_first_model(root: Path, kind: str, name: str, checkpoint: str) -> np.ndarray:
-    """Save a model in the place of one that the first command trains; returns its labels or codes of the image."""
+    """Save a model instead of one that the first command trains; returns its labels or codes for the image."""
 
     def of_image(results: list[dict]) -> torch.Tensor:
         return results[0]['pred_sem_seg']['data'] if kind == 'semantic' else results[0]['pred_panoptic_seg']['sem_seg']
@@ -105,7 +105,7 @@ def save_first_model(root: Path, kind: str, name: str, checkpoint: str) -> np.nd
 
 @pytest.fixture(scope='module')
 def clone(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """A folder that looks like the clone after the first command; labels and codes of its one test image."""
+    """A folder that looks like the clone after the first command; labels and codes of its only test image."""
     root = tmp_path_factory.mktemp('clone')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -117,11 +117,11 @@ def clone(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
 
 
 def test_inferencers_on_a_photo(clone):
-    """Run both blocks as printed, in a process that has imported nothing of OpenMMLab and of this package."""
+    """Run both code blocks as printed, in a process that has imported neither OpenMMLab nor this package."""
     root, expected, codes = clone
     blocks = re.findall(r'```python\n(from mm(?:seg|det)\.apis import .*?)```', README, re.S)
     assert [len(block.split('\n\n')[-1].splitlines()) for block in blocks] == [2, 2]
-    # MMDetection first: given a checkpoint alone, it reads that before any config could import this package.
+    # MMDetection first: given only a checkpoint, it reads that before a config could import this package.
     (root / 'photo.py').write_text(''.join(blocks[::-1]) + "import numpy\nnumpy.savez('found', labels, colours)\n")
     runs.run_before_hosts('photo.py', cwd=root)
     labels, colours = np.load(root / 'found.npz').values()

@@ -1,9 +1,9 @@
-"""Names with the prefix ``mmmaskformer.`` resolve from every scope, and plain names stay the host's."""
+"""Names with the prefix ``mmmaskformer.`` resolve from every scope; names without prefix remain the host's."""
 
 import pytest
 from helpers.fresh import run_python_before_hosts
 
-# With full mmcv nothing of ours need be imported. Where only lite is installed, a module plays the compiled ops.
+# With full mmcv, nothing of ours has to be imported. With mmcv-lite, a module replaces the compiled operators.
 _FULL = """
 import importlib.util, sys, types
 from importlib.machinery import ModuleSpec
@@ -19,7 +19,7 @@ from {package}.registry import MODELS, TRANSFORMS
 ours = set(name for name in sys.modules if name.startswith('mmmaskformer'))
 assert ours.issubset(['mmmaskformer', 'mmmaskformer.startup']), ours
 """
-# With mmcv-lite a host cannot import its own models before the stand-in is there: custom_imports of the config do it.
+# With mmcv-lite, a host cannot import its models before our replacement is registered, by the config's custom_imports.
 _LITE = """
 from mmengine.utils import import_modules_from_strings
 import_modules_from_strings(['mmmaskformer.registry'], allow_failed_imports=False)

@@ -1,4 +1,4 @@
-"""Supported versions are read from setup.cfg, or from the metadata of an installed package."""
+"""Supported versions are read from setup.cfg or from the metadata of an installed package."""
 
 from email.message import Message
 

@@ -1,15 +1,18 @@
-"""Settings of a run that mmengine takes as they are, through the hosts' own training scripts and in this process."""
+"""Run settings that mmengine does not check, in the hosts' own training scripts and in this process."""
+
+import errno
 
 import pytest
 from helpers import runs
 from helpers.host_tools import script
 from helpers.in_turn import run_in_turn
+from helpers.toy_runs import make_runner
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmmaskformer.core import checks
 from mmmaskformer.datasets.scenes.files import write_scenes
-from mmmaskformer.run_settings import check_run, imports_this_package, locate
+from mmmaskformer.run_settings import check_run, explaining_disk, imports_this_package, locate
 
 
 @pytest.fixture(scope='module')
@@ -51,6 +54,37 @@ def test_values_are_named_before_anything_is_built(configs, option, value, messa
     cfg.merge_from_dict({option: value})
     with pytest.raises(ValueError, match=f'^{message}'):
         Runner.from_cfg(cfg)
+
+
+@pytest.mark.parametrize(
+    'error, explained',
+    [
+        (OSError(errno.ENOSPC, 'No space left on device'), 'could not be written: No space left on device. Fix'),
+        (PermissionError(errno.EPERM, 'No', 'run/log'), r'could not be written: No \(run/log\). Fix: make room'),
+        (PermissionError(errno.EACCES, 'No', 'data/image.png'), None),
+        (OSError(errno.ENOSPC, 'No space', 'elsewhere'), None),
+        (FileNotFoundError(errno.ENOENT, 'No such file', 'run/iter_1.pth'), None),
+        (OSError('explained already'), None),
+    ],
+)
+def test_errors_of_the_disk_name_the_work_dir(error, explained):
+    with pytest.raises(type(error)) as found, explaining_disk('run'):
+        raise error
+    if explained is None:
+        assert found.value is error
+    else:
+        assert found.match(f"^work_dir='run': a file of the run {explained}")
+
+
+def test_training_on_a_full_disk_names_the_work_dir(tmp_path, monkeypatch):
+    runner = make_runner(tmp_path, iters=1)
+
+    def full(*arguments, **_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(runner, 'call_hook', full)
+    with pytest.raises(OSError, match=f"^work_dir='{tmp_path}': a file of the run could not be written: No space"):
+        runner.train()
 
 
 def test_shipped_configs_are_right_and_those_of_others_are_not_looked_at(configs):
@@ -122,6 +156,9 @@ SCRIPTS = {
 @pytest.mark.parametrize('host', list(SCRIPTS))
 def test_the_last_line_of_a_hosts_script_names_the_key_as_it_was_written(configs, host):
     start = [script(host, 'train.py'), configs[host], '--work-dir', 'out', '--cfg-options']
-    ended = run_in_turn(*([*start, option] for option in SCRIPTS[host]), cwd=configs[host].parent)
+    in_the_way = configs[host]
+    elsewhere = [*start[:3], str(in_the_way), '--cfg-options', 'val_cfg=None']
+    *ended, refused = run_in_turn(*([*start, option] for option in SCRIPTS[host]), elsewhere, cwd=configs[host].parent)
+    assert refused.error.startswith(f'FileExistsError: work_dir: {in_the_way}: found a file, expected a folder or')
     for (option, message), found in zip(SCRIPTS[host].items(), ended, strict=True):
         assert found.error.startswith(message), (option, found.error)

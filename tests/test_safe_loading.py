@@ -1,4 +1,4 @@
-"""No checkpoint runs code when mmengine reads it, under the defaults of every torch."""
+"""No checkpoint runs code when mmengine reads it, with the defaults of every torch version."""
 
 import functools
 import pickle
@@ -23,7 +23,7 @@ OLD_TORCH = '2.3.1'
 
 @pytest.fixture(params=['default', 'old default', 'old torch'])
 def torch_default(request, monkeypatch):
-    """How ``torch.load`` behaves without ``weights_only``."""
+    """The behaviour of ``torch.load`` without ``weights_only``."""
     if request.param == 'old default':
         monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     if request.param == 'old torch':
@@ -52,6 +52,17 @@ def test_code_in_a_file_is_not_run(tmp_path, torch_default, key, zipped):
     assert not (tmp_path / 'executed').exists()
 
 
+def test_a_stored_config_with_code_is_ignored(tmp_path, monkeypatch):
+    """mmengine executes the text when it resumes a run and in its inferencers."""
+    told = []
+    monkeypatch.setattr(safe_loading, 'print_log', lambda text, **_: told.append(text))
+    meta = dict(cfg='a = 1', config=f'b = __import__("os").mkdir({str(tmp_path / "executed")!r})')
+    torch.save(content(meta=meta), tmp_path / 'a.pth')
+    assert CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'))['meta'] == dict(cfg='a = 1')
+    (line,) = told
+    assert 'a.pth: a config in it is more than values' in line and "(meta.config, line 1: __import__('os')" in line
+
+
 def test_a_raw_pickle_is_not_run(tmp_path, torch_default):
     path = tmp_path / 'a.pth'
     path.write_bytes(pickle.dumps(Attack(tmp_path / 'executed')))
@@ -61,7 +72,7 @@ def test_a_raw_pickle_is_not_run(tmp_path, torch_default):
 
 
 def test_a_downloaded_file_is_not_run(tmp_path, torch_default, monkeypatch):
-    """torch's downloader passes ``weights_only=False`` whatever the version."""
+    """torch's downloader passes ``weights_only=False`` in every version."""
     torch.save(content(meta=Attack(tmp_path / 'executed')), tmp_path / 'a.pth')
     loader = functools.partial(torch.hub.load_state_dict_from_url, model_dir=str(tmp_path))
     monkeypatch.setattr(host, 'load_url', lambda url, model_dir=None, **kwargs: loader(url, **kwargs))
@@ -71,7 +82,7 @@ def test_a_downloaded_file_is_not_run(tmp_path, torch_default, monkeypatch):
 
 
 def test_the_attack_works_without_the_check(tmp_path):
-    """Otherwise the tests above could not fail."""
+    """Shows that the tests above can fail."""
     torch.save(content(meta=Attack(tmp_path / 'executed')), tmp_path / 'a.pth')
     torch.load(tmp_path / 'a.pth', weights_only=False)
     assert (tmp_path / 'executed').is_dir()
@@ -126,7 +137,7 @@ def test_installing_again_changes_nothing():
 
 
 class Larger:
-    """Is unpickled as a tensor with another shape than its two values have."""
+    """Is unpickled as a tensor whose shape does not match its two values."""
 
     def __init__(self, function, shape):
         self.function, self.shape = function, shape
@@ -139,7 +150,7 @@ class Larger:
 @pytest.mark.parametrize('function', [torch._utils._rebuild_tensor, torch._utils._rebuild_tensor_v2])
 @pytest.mark.parametrize('zipped', [True, False])
 def test_a_tensor_larger_than_what_is_stored_is_refused(tmp_path, function, zipped):
-    """torch would ask for the memory, and use what happens to be in it."""
+    """torch would allocate the memory and use its uninitialised contents."""
     path = tmp_path / 'a.pth'
     for shape in ((10**15,), (3,), (2, 2)):
         torch.save({'weight': Larger(function, shape)}, path, _use_new_zipfile_serialization=zipped)

@@ -1,4 +1,4 @@
-"""What happens at the start of every Python in an environment with this package."""
+"""What happens when Python starts in an environment with this package."""
 
 import ast
 import functools
@@ -11,7 +11,7 @@ from mmmaskformer import startup
 
 
 def test_the_hosts_can_be_imported_before_this_package():
-    """MMDetection's test script does so; with mmcv-lite it works only if the installed .pth file is run."""
+    """As in MMDetection's test script; with mmcv-lite it works only if the installed .pth file runs."""
     process = run_python_before_hosts('import mmdet.evaluation; print("fine")')
     assert process.stdout == 'fine\n', process.stderr
 
@@ -23,7 +23,7 @@ def test_python_starts_without_importing_anything_large():
 
 @pytest.fixture
 def watching(monkeypatch):
-    """The watch as it is before anything is imported, with actions that only record themselves."""
+    """The watcher before any import, with actions that only record their calls."""
     done = []
     waiting = {name: lambda name=name: done.append(name) for name in ('mmcv.ops', 'mmengine.registry.root', 'mim.cli')}
     monkeypatch.setattr(startup.ImportWatch, 'waiting', waiting)

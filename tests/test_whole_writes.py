@@ -1,4 +1,4 @@
-"""Every file that this package and its tools write is whole or absent: who writes past `whole_files`, and why."""
+"""Every file that this package and its tools write is complete or absent; exceptions to `whole_files` have a reason."""
 
 import ast
 import errno
@@ -31,7 +31,7 @@ from mmmaskformer.visualization.sheet import Example
 WRITERS = {'write_text', 'write_bytes', 'imwrite', 'savefig', 'save', 'dump', 'tofile', 'to_csv', 'copyfile', 'copy2',
            'move', 'print_png', 'imsave', 'savez', 'writelines', 'mkstemp', 'copytree'}  # fmt: skip
 
-# (file, call) → why no reader can see half of what it writes
+# (file, call) → why no reader can see a partly written file
 INDIRECT = {
     ('mmmaskformer/formats/whole_files.py', 'part.write_bytes'): 'the one place that writes files',
     ('mmmaskformer/formats/panoptic_png.py', 'Path(path).write_bytes'): 'sets of them are written in a whole_folder',
@@ -75,7 +75,7 @@ INDIRECT = {
 
 
 def writes(file: Path) -> set[str]:
-    """The calls of a file that may write one."""
+    """The calls in a file that may write one."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
         if not isinstance(node, ast.Call):
@@ -175,7 +175,9 @@ def test_a_full_disk_keeps_the_older_file(tmp_path, monkeypatch, what):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match=r'could not be written \(No space left on device\); the older file stays.*Fix'):
+    with pytest.raises(
+        OSError, match=r'could not be written \(No space left on device\); the older file is unchanged.*Fix'
+    ):
         write(tmp_path)
     partial = {name for name in listing(tmp_path) if '.partial/' in name}  # replaced by the next result
     assert {name: data for name, data in listing(tmp_path).items() if name not in partial} == before
@@ -187,17 +189,17 @@ def test_a_full_disk_keeps_the_older_file(tmp_path, monkeypatch, what):
 
 @pytest.mark.parametrize('what', WRITING)
 def test_a_disk_that_fills_up_in_the_middle_of_a_file(tmp_path, what):
-    """The error of a write that fails does not name its file, unlike that of a file that cannot be opened."""
+    """The error of a failed write does not name the file, unlike that of a failed open."""
     write = WRITING[what]
     with torch.random.fork_rng():
         write(tmp_path)
     before = listing(tmp_path)
-    log = tmp_path / 'run/1/vis_data/scalars.json'  # of the curve: not written by it
+    log = tmp_path / 'run/1/vis_data/scalars.json'  # input of the curve, not its output
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (max([1, *(log.stat().st_size for _ in [0] if log.exists())]), hard))
     try:
         with pytest.raises(
-            OSError, match=r'could not be written \(File too large\); (the older file stays|it may be inc).*Fix'
+            OSError, match=r'could not be written \(File too large\); (the older file is unch|it may be inc).*Fix'
         ):
             write(tmp_path)
     finally:

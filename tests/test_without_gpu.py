@@ -1,4 +1,4 @@
-"""mmengine's launchers and wrappers on a machine without a GPU; with real processes in test_hosts/test_processes.py."""
+"""mmengine's launchers and wrappers without a GPU; tests/test_hosts/test_processes.py uses real processes."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from mmmaskformer import without_gpu
 
 @pytest.fixture
 def launched(monkeypatch):
-    """mmengine as it is without our repair, with launchers that note what they get and whether they select a device."""
+    """mmengine without our repair, with launchers that record their arguments and whether they select a device."""
     calls = []
 
     def launch(backend, **kwargs):

@@ -28,8 +28,6 @@ else
 fi
 share="${QUICKSTART_SHARE:-1}"
 configs="$root/configs/scenes/maskformer_tiny_1xb"
-# Idle threads would spin and slow down everything else on the machine.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-PASSIVE}"
 
 say() { printf '\n== %s\n' "$*"; }
 

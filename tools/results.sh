@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains and measures the models of docs/results.md: MaskFormer with three ways of matching and the two per-pixel
 # baselines, at equal budget, with several seeds. Reads data/ and checkpoints/ and writes work_dirs/results, in the
-# folder where it is started. Run it again after an interruption: it goes on where it stopped.
+# folder where it is started. Run it again after an interruption: it continues where it stopped.
 #
 #   bash tools/results.sh scenes     # synthetic scenes; made if they are not there
 #   bash tools/results.sh camvid     # needs data/camvid and checkpoints/efficientnet_lite0.pth; README.md says how

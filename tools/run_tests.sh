@@ -10,7 +10,7 @@ if ! python -I -c 'import pytest, xdist, hypothesis, psutil, seaborn, transforme
     echo "Fix: pip install -c constraints.txt -e '.[lite,mim,test,demo]'" >&2
     exit 2
 fi
-# The oracle for panoptic quality. It asks for numpy 1 and works with 2.
+# The oracle for panoptic quality. It requires numpy 1 but works with 2.
 python -I -c 'import panopticapi' 2>/dev/null || python -m pip install -q --no-deps panopticapi-lite==0.2.0
 # Idle threads that spin slow down everything else on the machine.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-PASSIVE}"

@@ -1,4 +1,4 @@
-"""Counts of the classes that each query predicts over a data set, and of the classes per image."""
+"""Counts of the classes that each query predicts over a dataset, and of the classes per image."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -65,7 +65,7 @@ class QueryClasses:
 
 
 class ClassesPerImage(NamedTuple):
-    """Statistics of the number of different classes per image of a data set.
+    """Statistics of the number of different classes per image of a dataset.
 
     Attributes:
         histogram: (n,) int64, number of images with 0, 1, … n - 1 classes.
@@ -93,7 +93,7 @@ class ClassesPerImage(NamedTuple):
             if present and not 0 <= present[0] <= present[-1] < num_classes:
                 raise ValueError(
                     f'{name}: found the labels {present}, expected 0 to {num_classes - 1}. Fix: check the class list, '
-                    'reduce_zero_label and ignore_index of the data set'
+                    'reduce_zero_label and ignore_index of the dataset'
                 )
             images_of_class[present] += 1
             numbers.append(len(present))
@@ -101,7 +101,7 @@ class ClassesPerImage(NamedTuple):
 
     @property
     def num_images(self) -> int:
-        """Of the data set."""
+        """Of the dataset."""
         return int(self.histogram.sum())
 
     @property

@@ -51,8 +51,8 @@ def order_classes(
     if source and order is None:
         if wanted is None:
             raise ConversionError(
-                'the classes of the source have to be put in another order, and two have the same name. Fix: give each '
-                'a name of its own'
+                'the classes of the source have to be reordered, but two have the same name. Fix: give each class its '
+                'own name'
             )
         raise ConversionError(
             f"the classes of the source are not those of --classes {wanted}: class 0 is '{source[0]}', expected "

@@ -1,4 +1,4 @@
-"""Convert a checkpoint of any package to one of any other: whole, or nothing is written."""
+"""Convert a checkpoint of any package to one of any other, completely or not at all."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -38,22 +38,22 @@ from mmmaskformer.heads.source_settings import differing_settings, require_same_
 TARGETS = tuple(ENDINGS)
 TASKS = ('semantic', 'panoptic')
 LICENCES = {'official': 'CC BY-NC 4.0'}
-"""Of the weights that a package's authors have published."""
+"""Licence of the published weights of a package."""
 
 UNKNOWN_LICENCE = 'that of the source, which the file does not name'
 
 
 class Report(NamedTuple):
-    """What was done.
+    """The result of a conversion.
 
     Attributes:
-        source: what was read.
-        conversion: of its weights.
-        out: what was written.
-        settings: what the weights do not tell, as it was used.
-        notes: sentences on what was assumed or changed.
-        differences: of the outputs of both models, or of their weights; empty if not asked for.
-        is_read_back: whether the result was read from disk again and has every weight bit for bit.
+        source: the checkpoint that was read.
+        conversion: conversion of its weights.
+        out: file or folder written.
+        settings: the settings used that the weights do not determine.
+        notes: sentences about assumptions and changes.
+        differences: differences of the outputs of both models, or of their weights; empty if not requested.
+        is_read_back: whether the result was read back from disk, with bitwise equal weights.
     """
 
     source: Source
@@ -65,7 +65,7 @@ class Report(NamedTuple):
     is_read_back: bool = False
 
     def lines(self) -> list[str]:
-        """What a user wants to know, a line each."""
+        """The report for the user, one line per item."""
         title = NAMES[self.source.package].title
         found = [f'{self.source.path}: {title}, {self.conversion.architecture.describe()}']
         used = len(self.source.weights) - sum(name in self.source.weights for name in self.conversion.dropped)
@@ -98,21 +98,22 @@ def convert_checkpoint(
     """Convert a checkpoint and write it.
 
     Args:
-        source: file, folder of transformers, or ``zoo://NAME``; what wrote it is recognised by the names in it.
+        source: file, folder of transformers, or ``zoo://NAME``; its package is recognised by the names of its weights.
         out: file, or folder for transformers.
-        to: the package, one of `TARGETS`.
-        config: of the model of this package that the result is for; one is made if it is left out.
-        classes: class list of the result, a name of ours or a JSON file; classes of the source in another order are
-            put in its order. Left out, the class list of the source is taken.
-        task: 'semantic' or 'panoptic': the host that a checkpoint of this package is for.
-        averaged: take the average of the weights that the file holds beside them.
-        num_heads: attention heads, which no weight tells; taken from the source if it knows, else 8, as published.
-        licence: of the weights, if the file does not tell it; stored with them.
-        verify: compare the outputs of both models on an image, where their packages can be imported, else weights.
-        force: replace an output that exists.
+        to: package of the result, one of `TARGETS`.
+        config: config of the model of this package for which the result is meant; None generates one.
+        classes: class list of the result, the name of one of ours or a JSON file; the classes of the source are
+            reordered if needed. None keeps the class list of the source.
+        task: 'semantic' or 'panoptic', which determines the host of a checkpoint of this package.
+        averaged: use the averaged weights that the file also contains.
+        num_heads: attention heads, which the weights do not determine; taken from the source if it stores them, else 8,
+            as published.
+        licence: licence of the weights, if the file does not state it; stored with them.
+        verify: compare the outputs of both models on an image if their packages are installed, else the weights.
+        force: replace an existing output.
 
     Raises:
-        ValueError: if the source is damaged, of another architecture or incomplete, or the target cannot express it.
+        ValueError: if the source is damaged, of another architecture or incomplete, or the target cannot represent it.
         FileExistsError: if the output exists.
         OSError: if it cannot be read or written.
     """
@@ -135,24 +136,14 @@ def convert_checkpoint(
     except ValueError as error:
         raise ValueError(f'{source}: it is {NAMES[read.package].title}, and cannot be converted: {error}') from None
     differences = _compared(read, done) if verify else []
-    if to == 'transformers':
-        write_transformers(
-            out,
-            done.conversion.weights,
-            hub_config(done.conversion.architecture, done.settings),
-            hub_preprocessor(done.settings),
-        )
-    elif to == 'official':
-        write_official(out, done.conversion.weights)
-    else:
-        write_checkpoint(out, done.conversion.weights, _more_of(read, done))
+    _write(out, to, read, done)
     if verify:
         _require_written(out, done.conversion)
     return Report(read, done.conversion, out, done.settings, done.notes, differences, verify)
 
 
 class _Converted(NamedTuple):
-    """A checkpoint in memory: the package it is for, its weights, the rest, and sentences on what was assumed."""
+    """A checkpoint in memory: its package, its weights, the rest, and notes on assumptions."""
 
     target: str
     conversion: Conversion
@@ -165,10 +156,10 @@ class _Converted(NamedTuple):
 def _convert(
     read: Source, to: str, config: str | Path | None, classes: str | None, task: str | None, num_heads: int | None
 ) -> _Converted:
-    """Convert what was read; see `convert_checkpoint`.
+    """Convert a source; see `convert_checkpoint`.
 
     Raises:
-        ValueError: if the target cannot express it.
+        ValueError: if the target cannot represent it.
     """
     task = task or guess_task(read.package, read.meta, read.weights)
     settings, notes = settings_of(read.meta, read.package, read.weights, num_heads)
@@ -186,11 +177,11 @@ def _convert(
         dilations = (1, 2, 4) if len(stem) > 1 else (1, 1, 1)
         require_published_settings(settings, 'the published code', dilations)
     known = known_settings(read.meta, read.package) | ({} if num_heads is None else {'num_heads': num_heads})
-    if config is None and to != 'official':  # which has no place for it
+    if config is None and to != 'official':  # which cannot store it
         settings, said = with_published_size(settings, known, task)
         more += said
     if to == 'transformers':
-        hub_config(conversion.architecture, settings)  # raises if the library cannot express the model
+        hub_config(conversion.architecture, settings)  # raises an error if the library cannot represent the model
     cfg = _config_of(config, to, conversion, settings, task, notes, known)
     return _Converted(target, conversion, settings, order, cfg, notes + more)
 
@@ -204,7 +195,7 @@ def _require_heads(num_heads: int, head: Head) -> None:
 
 
 def _compared(read: Source, done: _Converted) -> list[Difference]:
-    """Compare what was converted with what was read.
+    """Compare the converted weights with the source.
 
     Raises:
         ValueError: if they differ by more than rounding.
@@ -218,16 +209,28 @@ def _compared(read: Source, done: _Converted) -> list[Difference]:
     if not all(difference.is_rounding for difference in differences):
         raise ValueError(
             f'{read.path}: {"; ".join(difference.describe() for difference in differences)}. That is more than '
-            'rounding: nothing is written. Fix: give what no weight tells, such as --num-heads'
+            'rounding: nothing is written. Fix: give the settings that no weight determines, such as --num-heads'
         )
     return differences
 
 
+def _write(out: Path, to: str, read: Source, done: _Converted) -> None:
+    """Write the result in the form of its package."""
+    weights = done.conversion.weights
+    if to == 'transformers':
+        config = hub_config(done.conversion.architecture, done.settings)
+        write_transformers(out, weights, config, hub_preprocessor(done.settings))
+    elif to == 'official':
+        write_official(out, weights)
+    else:
+        write_checkpoint(out, weights, _more_of(read, done))
+
+
 def _require_written(out: Path, conversion: Conversion) -> None:
-    """Read a result back from disk and compare every weight, bit for bit.
+    """Read a result back from disk and compare every weight bitwise.
 
     Raises:
-        OSError: if the file holds something else.
+        OSError: if the file has other contents.
     """
     found = read_source(out).weights
     numpy = out.suffix == '.pkl'  # which has no bfloat16
@@ -258,7 +261,7 @@ def _config_of(
     notes: list[str],
     known: Mapping,
 ) -> Config | None:
-    """Config of the result, checked against its weights if it is the user's; None if none is known."""
+    """Config of the result, checked against its weights if the user gives it; None if there is none."""
     if config is not None:
         return _checked_config(config, conversion, known, notes)
     if to not in ('mmmaskformer', 'mmseg', 'mmdet'):
@@ -289,14 +292,14 @@ def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, 
             'the config of that model'
         )
     head: Any = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
-    if hasattr(head, 'classifier'):  # a host's own head has other modules
+    if hasattr(head, 'classifier'):  # a host's head has different modules
         require_same_settings(model, head, known)
     notes += differing_settings(model, known)
     return cfg
 
 
 def _more_of(source: Source, done: _Converted) -> dict[str, Any]:
-    """What a checkpoint holds beside the weights: plain values, so that it can stand in the header of a safetensors."""
+    """The content of a checkpoint besides the weights: plain values, which a safetensors header can store."""
     licence = source.meta.get('licence') or LICENCES.get(source.package, UNKNOWN_LICENCE)
     meta: dict[str, Any] = {
         'licence': licence,

@@ -1,4 +1,4 @@
-"""Data sets on the command line: preparing published ones and checking those of a config."""
+"""Datasets on the command line: preparing published ones and checking those of a config."""
 
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -25,10 +25,10 @@ def prepare_data(
     partial_set: bool = False,
     overwrite: bool = False,
 ) -> str:
-    """Prepare a published data set; see `mmmaskformer.datasets.converters.engine.prepare`.
+    """Prepare a published dataset; see `mmmaskformer.datasets.converters.engine.prepare`.
 
     Args:
-        name: name of the data set.
+        name: name of the dataset.
         root, source, workers, partial_set, overwrite: see there.
 
     Returns:
@@ -44,10 +44,10 @@ def prepare_data(
 
 
 def check_data(target: str, root: str | Path | None = None, cfg_options: Mapping | None = None) -> str:
-    """Check the files of data sets without training.
+    """Check the files of datasets without training.
 
     Args:
-        target: a config file, which ends in '.py'; the name of a prepared data set; or the folder of prepared ones.
+        target: a config file, which ends in '.py'; the name of a prepared dataset; or the folder of prepared ones.
         root: folder of the data, if it is not the default of the config or name; not allowed if ``target`` is a folder.
         cfg_options: entries to replace in the config.
 
@@ -69,10 +69,10 @@ def check_data(target: str, root: str | Path | None = None, cfg_options: Mapping
 
 
 def check_prepared(name: str, root: str | Path | None = None) -> str:
-    """Compare a prepared data set with its record.
+    """Compare a prepared dataset with its record.
 
     Args:
-        name: of the data set.
+        name: of the dataset.
         root: its folder; None for the folder that the configs expect.
 
     Returns:
@@ -87,7 +87,7 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
     record = read_record(folder, name)
     if record is None:
         raise FileNotFoundError(
-            f'{recipe.title}: found no {record_path(folder, name)}, the record of a complete data set. Fix: '
+            f'{recipe.title}: found no {record_path(folder, name)}, the record of a complete dataset. Fix: '
             f'mmmaskformer data prepare {name}, which also completes an interrupted preparation.'
         )
     require_complete(recipe, record, folder)
@@ -95,7 +95,7 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
 
 
 def check_folder(folder: str | Path) -> str:
-    """Compare all data sets that were prepared in a folder with their records.
+    """Compare all datasets that were prepared in a folder with their records.
 
     Args:
         folder: folder with one or more files ``NAME.prepared.json``.
@@ -110,7 +110,7 @@ def check_folder(folder: str | Path) -> str:
     names = [name for name in RECIPES if record_path(Path(folder), name).is_file()]
     if not names:
         raise FileNotFoundError(
-            f'{folder}: found no record of a complete data set, NAME.prepared.json. Expected at least one. Fix: '
+            f'{folder}: found no record of a complete dataset, NAME.prepared.json. Expected at least one. Fix: '
             'mmmaskformer data prepare NAME, which also completes an interrupted preparation; or give the folder that '
             'it made.'
         )
@@ -118,19 +118,19 @@ def check_folder(folder: str | Path) -> str:
 
 
 def check_config(config: str | Path, cfg_options: Mapping | None = None, root: str | Path | None = None) -> list[str]:
-    """Build the data sets of a config and check a sample of their files, as a training run does before its first step.
+    """Build the datasets of a config and check a sample of their files, as a training run does before its first step.
 
     Args:
         config: mmengine config file.
         cfg_options: entries to replace in it.
-        root: replaces the ``data_root`` of all its data sets.
+        root: replaces the ``data_root`` of all its datasets.
 
     Returns:
-        A line for each data set with its number of images, followed by the findings.
+        A line for each dataset with its number of images, followed by the findings.
 
     Raises:
-        FileNotFoundError: if the config or files of a data set are missing.
-        ValueError: if a data set cannot be used; see the data sets and `inspect_data`.
+        FileNotFoundError: if the config or files of a dataset are missing.
+        ValueError: if a dataset cannot be used; see the datasets and `inspect_data`.
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
@@ -155,7 +155,7 @@ def check_config(config: str | Path, cfg_options: Mapping | None = None, root: s
 
 
 def _set_data_root(dataset: MutableMapping, root: str) -> None:
-    """Set the data root of a data set, or of those inside a wrapper."""
+    """Set the data root of a dataset, or of those inside a wrapper."""
     inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
     for each in inner:
         _set_data_root(each, root)

@@ -1,6 +1,6 @@
 """Pictures of the predictions of a trained model on the test set of its config.
 
-Works with any semantic, panoptic or instance segmentation config of the mmengine family: models and data sets are built
+Works with any semantic, panoptic or instance segmentation config of the mmengine family: models and datasets are built
 from mmengine's registries and data samples are read by attribute, so no host is imported here.
 """
 
@@ -34,8 +34,8 @@ class Setup(NamedTuple):
 
     Attributes:
         model: in evaluation mode, on its device.
-        dataset: the host's data set, with the test pipeline.
-        classes: class names of the data set.
+        dataset: the host's dataset, with the test pipeline.
+        classes: class names of the dataset.
     """
 
     model: BaseModel
@@ -68,7 +68,7 @@ def draw_predictions(
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
         ValueError: if they do not fit each other, ``num`` is below 1, the model does not give ``field``, the data
-            cannot be drawn, or ``out_dir`` contains files of the data set.
+            cannot be drawn, or ``out_dir`` contains files of the dataset.
         OSError: if ``out_dir`` is not writable.
     """
     if num < 1:
@@ -111,17 +111,17 @@ def require_other_folder(out_dir: str | Path, dataset: Any) -> None:
 
     Args:
         out_dir: folder of the pictures.
-        dataset: data set of the images.
+        dataset: dataset of the images.
 
     Raises:
-        ValueError: if the folder contains images or annotations of the data set.
+        ValueError: if the folder contains images or annotations of the dataset.
     """
     found = next(
         (path for path in input_paths(dataset) if Path(path).parent.resolve() == Path(out_dir).resolve()), None
     )
     if found is not None:
         raise ValueError(
-            f'out: pictures in {out_dir} could replace files of the data set, such as {found}. Fix: give another folder'
+            f'out: pictures in {out_dir} could replace files of the dataset, such as {found}. Fix: give another folder'
         )
 
 

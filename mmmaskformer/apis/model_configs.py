@@ -34,7 +34,7 @@ class NoConfigError(ValueError):
 
 
 def with_published_size(settings: Settings, known: Mapping[str, Any], task: str) -> tuple[Settings, list[str]]:
-    """Settings with the size to which images of published models are resized, where the source tells none.
+    """Settings with the image size of the published models, if the source does not state one.
 
     Args:
         settings: of the model, with its classes.
@@ -42,7 +42,7 @@ def with_published_size(settings: Settings, known: Mapping[str, Any], task: str)
         task: 'semantic' or 'panoptic'.
 
     Returns:
-        The settings, and what there is to say.
+        The settings, and notes.
     """
     if any(key in known for key in ('short_edge', 'image_size', 'resize')):
         return settings, []
@@ -55,13 +55,13 @@ def with_published_size(settings: Settings, known: Mapping[str, Any], task: str)
             settings = replace(settings, short_edge=sizes['test_short_edge'], max_size=sizes['max_size'])
             break
     return settings, [
-        f'the source does not tell to which size images are resized: a short edge of {settings.short_edge} and a long '
-        f'edge of at most {settings.max_size} pixels are assumed. Fix, if others: --config'
+        f'the source does not state to which size images are resized: a short edge of {settings.short_edge} and a '
+        f'long edge of at most {settings.max_size} pixels are assumed. If these are wrong: --config'
     ]
 
 
 def own_config(architecture: Architecture, settings: Settings, task: str) -> Config:
-    """Config of a model of this package that predicts without a data set on disk.
+    """Config of a model of this package that predicts without a dataset on disk.
 
     Args:
         architecture: architecture of the model.
@@ -121,7 +121,8 @@ def host_config(package: str, architecture: Architecture, settings: Settings) ->
     own = model.decode_head if package == 'mmseg' else model.panoptic_head
     # The data preprocessors of both hosts take the same settings.
     model.data_preprocessor.update(mean=list(settings.mean), std=list(settings.std), bgr_to_rgb=settings.red_first)
-    model.backbone = backbone_config(architecture, settings)
+    backbone = backbone_config(architecture, settings)
+    model.backbone = backbone if package == 'mmseg' else _of_mmdet(backbone)
     own.update(in_channels=list(head.widths), feat_channels=head.channels, out_channels=head.channels)
     own.num_queries = head.num_queries
     own.loss_cls.class_weight = [1.0] * head.num_classes + [settings.no_object_weight]
@@ -193,8 +194,17 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
     raise NoConfigError(f'{what}: no config is known for it. Fix: give your own with --config')
 
 
+def _of_mmdet(backbone: dict) -> dict:
+    """The same backbone from MMDetection, so that its users need no MMSegmentation; as it is where only that has it."""
+    if 'multi_grid' in backbone:
+        return backbone
+    if backbone['type'] == 'mmseg.ResNetV1c':
+        return backbone | dict(type='mmdet.ResNet', deep_stem=True)
+    return backbone | dict(type=backbone['type'].replace('mmseg.', 'mmdet.'))
+
+
 def _resize_as_told(cfg: Config, settings: Settings) -> None:
-    """Put the size of the settings into the test pipelines of a host's config."""
+    """Set the image size of the settings in the test pipelines of a host's config."""
     size = dict(scale=(settings.max_size, settings.short_edge), keep_ratio=True)
     if settings.image_size is not None:
         size = dict(scale=settings.image_size[::-1], keep_ratio=False, backend='pillow')
@@ -216,7 +226,7 @@ def _ffn(channels: int, hidden: int) -> dict:
 
 
 def _data_of(task: str, settings: Settings, num_classes: int) -> str:
-    """Config lines for a test pipeline of single images and a data set with a class list but no files."""
+    """Config lines for a test pipeline of single images and a dataset with a class list but no files."""
     resize = dict(type='mmmaskformer.ResizeShortestEdge', short_edge=settings.short_edge, max_size=settings.max_size)
     if settings.image_size is not None:  # with PIL, as the transform above and transformers resize
         resize = dict(type='Resize', scale=settings.image_size[::-1], keep_ratio=False, backend='pillow')

@@ -79,14 +79,14 @@ def _data_settings(config: Config) -> dict[str, Any]:
 
 
 def _innermost(dataset: Mapping) -> Any:
-    """The first data set inside wrappers."""
+    """The first dataset inside wrappers."""
     while 'dataset' in dataset or 'datasets' in dataset:
         dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
     return dataset
 
 
 def _files(dataset: Mapping) -> str:
-    """Kind of a data set, and what it reads below its root."""
+    """Kind of a dataset, and what it reads below its root."""
     inner = _innermost(dataset)
     wrapper = '' if inner is dataset else f'{short_type(dataset)} of '
     files = [inner.get('ann_file'), *(inner.get('data_prefix') or {}).values()]

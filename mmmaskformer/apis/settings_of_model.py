@@ -59,19 +59,22 @@ def model_settings(config: Config) -> dict[str, Any]:
             'dropout': _value(decoder, 'dropout'),
             'decoder': _part(decoder, ('num_layers', 'num_heads', 'ffn_channels', 'dropout')),
         }
-    if semantic:
-        ignored = head.get('ignore_index', 255)
-        inference = words(model.get('test_cfg') or {'mode': 'whole'})
-        return found | {
-            'ignored label': ignored,
-            'size divisor': (preprocessor.get('test_cfg') or {}).get('size_divisor', 'none'),
-            'inference': inference,
-        }
-    return (
-        found
-        | {'size divisor': preprocessor.get('pad_size_divisor', 1)}
-        | _panoptic_inference(model.get('test_cfg') or {'panoptic': {}})
-    )
+    return found | (_semantic_host(model) if semantic else _panoptic_host(model))
+
+
+def _semantic_host(model: Mapping) -> dict[str, Any]:
+    """The settings of a model of MMSegmentation that belong to no part of the network."""
+    return {
+        'ignored label': model['decode_head'].get('ignore_index', 255),
+        'size divisor': (model['data_preprocessor'].get('test_cfg') or {}).get('size_divisor', 'none'),
+        'inference': words(model.get('test_cfg') or {'mode': 'whole'}),
+    }
+
+
+def _panoptic_host(model: Mapping) -> dict[str, Any]:
+    """The settings of a model of MMDetection that belong to no part of the network."""
+    divisor = model['data_preprocessor'].get('pad_size_divisor', 1)
+    return {'size divisor': divisor} | _panoptic_inference(model.get('test_cfg') or {'panoptic': {}})
 
 
 def _panoptic_inference(results: Mapping) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checkpoints of any package, read and recognised."""
+"""Reading and recognition of checkpoints of any package."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ class Source(NamedTuple):
 
     Attributes:
         path: of the file or folder.
-        package: that wrote it, a key of `key_maps.NAMES`.
+        package: the package that wrote it, a key of `key_maps.NAMES`.
         weights: by name.
-        meta: what it holds beside them.
-        rest: what of it is no weight of the model: name to what it is.
+        meta: meta information stored with the weights.
+        rest: descriptions of everything else in the file, by name.
         sha256: of the file, or of the files of a folder one after the other.
     """
 
@@ -33,15 +33,15 @@ class Source(NamedTuple):
 
 
 def read_source(path: Path, averaged: bool = False) -> Source:
-    """Read a checkpoint and recognise what wrote it.
+    """Read a checkpoint and identify the package that wrote it.
 
     Args:
         path: file, or folder of transformers.
         averaged: see `convert_checkpoint`.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it cannot be read, or is no MaskFormer.
+        FileNotFoundError: if it does not exist.
+        ValueError: if it cannot be read, or is not a MaskFormer.
     """
     if is_transformers_folder(path):
         content, files = read_folder(path), weight_files(path)
@@ -57,7 +57,7 @@ def read_source(path: Path, averaged: bool = False) -> Source:
     package = package_of(found.weights)
     if package is None:
         what, fix = describe_layout(found.weights)
-        raise ValueError(f'{path}: no MaskFormer; {what}. Fix: {fix}.')
+        raise ValueError(f'{path}: not a MaskFormer; {what}. Fix: {fix}.')
     return Source(path, package, found.weights, found.meta, found.rest, _sha256(files))
 
 

@@ -142,7 +142,7 @@ def _require_kind(path: Path) -> None:
         try:
             read_json(path)
         except UnreadableError:
-            raise DownloadError(f'{path.name.removesuffix(".part")} is no object of JSON') from None
+            raise DownloadError(f'{path.name.removesuffix(".part")} is not a JSON object') from None
         return
     with open(path, 'rb') as stream:
         kind = kind_of(stream)

@@ -19,7 +19,7 @@ SYNONYMS = (
     ('pool', 'swimming pool'),
     ('falls', 'waterfall'),
 )
-"""Names of one class in different lists of ADE20K: the published one beside those of MMSegmentation, MMDetection."""
+"""Names of one class in different lists of ADE20K: the published one, and those of MMSegmentation, MMDetection."""
 
 
 def class_lists() -> dict[str, dict]:
@@ -140,7 +140,7 @@ def permuted(meta: Mapping, permutation: Sequence[int]) -> dict:
 
 
 def facts_of(dataset_meta: Mapping) -> dict:
-    """Meta information of a data set, as any package stores it, under this package's keys.
+    """Meta information of a dataset, as any package stores it, under this package's keys.
 
     Args:
         dataset_meta: ``classes`` and ``palette``, in lower or upper case; things as ``isthing``, ``thing_classes`` or

@@ -23,7 +23,7 @@ from mmmaskformer.checkpoints.sizes import COUNTER, Architecture, OtherBackbone
 CLASS_LAYERS = {
     'mask': ('class_embed.weight', 'class_embed.bias'),
     'per pixel': ('pixel_classifier.weight', 'pixel_classifier.bias'),
-    'per pixel plus': ('query_embed.weight',),  # query k makes the logits of class k
+    'per pixel plus': ('query_embed.weight',),  # query k computes the logits of class k
 }
 """Weights with a row for each class, by kind of head."""
 

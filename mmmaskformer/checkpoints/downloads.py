@@ -1,4 +1,4 @@
-"""Files from the network: whole or absent, resumed after a break, compared with their checksum."""
+"""Downloads of files: complete or absent, resumed after an interruption, compared with their checksum."""
 
 import hashlib
 import os

@@ -172,4 +172,4 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
 
 def _what(value: Any) -> str:
     size = f' with {len(value)} entries' if isinstance(value, Mapping | list | tuple) else ''
-    return f'{type(value).__name__}{size}, no weights of the model'
+    return f'{type(value).__name__}{size}, not weights of the model'

@@ -21,8 +21,7 @@ from mmmaskformer.checkpoints.sizes import (
 
 SHOWN = 5
 OTHER_SHARE = 0.1
-"""Of the weights of a backbone that must have another shape for it to be another backbone with the same names, such as
-a RegNet with those of a ResNet; fewer are damaged."""
+"""Fraction of weights with wrong shapes from which a backbone is another one with equal names, such as a RegNet."""
 
 Weights = dict[str, Tensor]
 

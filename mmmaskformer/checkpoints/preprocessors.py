@@ -1,4 +1,4 @@
-"""preprocessor_config.json of transformers, from what is known of a model, and back."""
+"""Conversion between preprocessor_config.json of transformers and the settings of a model."""
 
 import math
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from mmmaskformer.checkpoints.settings import Settings
 from mmmaskformer.checkpoints.writers import PREPROCESSOR
 
 EDGES = {'shortest_edge': 800, 'longest_edge': 1333}
-"""Size to which the library resizes where the file gives none."""
+"""Default image size of the library, if the file has none."""
 
 OLD_LONGEST = 1333
-"""Limit of the long edge in older files, whose size is one number, where they give none."""
+"""Default limit of the long edge in older files, whose size is one number."""
 
 DIVISOR = 32
-"""Of both edges, where the file gives none; the key of older files, size_divisibility, is read by no library now."""
+"""Default divisor of both edges; the key size_divisibility of older files is no longer read by the library."""
 
 BILINEAR = 2
-"""Of PIL, with which images are resized here."""
+"""PIL's filter with which images are resized here."""
 
 
 def hub_preprocessor(settings: Settings) -> dict:
@@ -46,13 +46,13 @@ def hub_preprocessor(settings: Settings) -> dict:
 
 
 def settings_of_preprocessor(preprocessor: Mapping) -> dict:
-    """What the file tells, as arguments of `Settings`.
+    """Settings in the file, as arguments of `Settings`.
 
     Args:
-        preprocessor: of preprocessor_config.json; empty if there is none, which tells nothing.
+        preprocessor: content of preprocessor_config.json; empty if there is no such file.
 
     Raises:
-        ValueError: if a value is none that the library takes.
+        ValueError: if the library does not accept a value.
     """
     if not preprocessor:
         return {}
@@ -72,7 +72,7 @@ def _size(preprocessor: Mapping, divisor: int) -> dict:
     size: Any = preprocessor.get('size')
     if size is None:
         size = EDGES
-    elif isinstance(size, int):  # as older files have it
+    elif isinstance(size, int):  # as in older files
         longest = preprocessor.get('max_size')
         size = {'shortest_edge': size, 'longest_edge': OLD_LONGEST if longest is None else longest}
     for keys in (tuple(EDGES), ('height', 'width')):

@@ -100,7 +100,7 @@ NOT_A_CHECKPOINT = {
     'empty': ('has no bytes', 'download or copy it again'),
     'page': ('is a web page, not a checkpoint', 'download the file itself; the address may have led to an error page'),
     'pointer': ('is a pointer of Git LFS, not the file', "fetch the file with 'git lfs pull'"),
-    'text': ('is a text, not a checkpoint', 'give a file of weights'),
+    'text': ('is a text file, not a checkpoint', 'give a file of weights'),
 }
 """Kinds that hold no weights: what is wrong and the fix."""
 

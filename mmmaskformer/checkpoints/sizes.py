@@ -157,7 +157,7 @@ def measure(weights: Mapping[str, Tensor], kinds: tuple[str, ...] = KINDS) -> Ar
 
     Args:
         weights: by neutral name.
-        kinds: which of `KINDS` the package has.
+        kinds: which of `KINDS` the package supports.
 
     Raises:
         SizesError: if a weight that determines it is missing.

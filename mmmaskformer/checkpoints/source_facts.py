@@ -122,7 +122,7 @@ def _settings_of_config(text: str) -> dict:
 
 
 def _sizes_of_pipeline(pipeline: list) -> dict:
-    """To which size images are resized by transforms of this package or of a host."""
+    """Image size to which the transforms of this package or of a host resize."""
     found: dict = {} if 'Resiz' in str(pipeline) else {'resize': False}
     for transform in pipeline:
         kind = str(lookup(transform, 'type')).rpartition('.')[2]

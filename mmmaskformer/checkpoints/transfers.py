@@ -16,7 +16,7 @@ BUSY = (408, 429, 500, 502, 503, 504)
 """HTTP status codes of servers that may serve the file a moment later."""
 
 COMPRESSED = {'gzip': 16 + zlib.MAX_WBITS, 'x-gzip': 16 + zlib.MAX_WBITS, 'deflate': zlib.MAX_WBITS}
-"""Encodings in which some servers send a file unasked, and what `zlib` needs to undo them."""
+"""Encodings that some servers use without being asked, with the argument of `zlib` that decodes them."""
 
 
 class DownloadError(OSError):
@@ -36,13 +36,13 @@ class BusyError(BrokenError):
 
 
 class Answer(NamedTuple):
-    """What a server sends.
+    """The response of a server.
 
     Attributes:
         response: to be read and closed.
-        start: where in the file it begins.
-        total: bytes of the file; None if the server does not say.
-        decoder: of `zlib`, if the server compresses what it sends.
+        start: position in the file at which it begins.
+        total: size of the file in bytes; None if the server does not state it.
+        decoder: object of `zlib` if the response is compressed, else None.
     """
 
     response: http.client.HTTPResponse
@@ -114,7 +114,7 @@ def _answer(address: str, part: Path, response: http.client.HTTPResponse, start:
 
 
 def _decoder(address: str, response: http.client.HTTPResponse) -> Any:
-    """What undoes the compression of an answer; None if there is none."""
+    """The decoder for a compressed response; None if it is not compressed."""
     encoding = str(response.headers.get('Content-Encoding') or 'identity').strip().lower()
     if encoding == 'identity':
         return None

@@ -37,8 +37,8 @@ def require_writable(path: Path, package: str, force: bool, *, makes_folder: boo
     Args:
         path: file or folder to write.
         package: key of `ENDINGS`.
-        force: whether it may replace what is there.
-        makes_folder: whether the folder that it is in is created if need be.
+        force: whether an existing output may be replaced.
+        makes_folder: whether a missing parent folder is created.
 
     Raises:
         ValueError: if the package does not read files with this suffix.

@@ -196,6 +196,6 @@ def _require_types(name: str, entry: dict, path: Path) -> None:
             numbers = isinstance(value, dict) and all(isinstance(number, int | float) for number in value.values())
             fits, wanted = numbers, 'an object of metrics and numbers in percent'
         else:
-            fits, wanted = isinstance(value, str) or (key == 'classes' and value is None), 'a text'
+            fits, wanted = isinstance(value, str) or (key == 'classes' and value is None), 'a string'
         if not fits:
             raise ValueError(f'{path}: {name} has {key}={value!r}, expected {wanted}. Fix: correct it')

@@ -1,4 +1,4 @@
-"""The MaskFormer model, its matching, losses and inference in plain PyTorch; imports nothing of OpenMMLab.
+"""The MaskFormer model, its matching, losses and inference in plain PyTorch; imports no OpenMMLab package.
 
 The names below are sufficient for most programs; docs/core.md has an example. They are imported lazily, so that parts
 that need only numpy do not import torch.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 Class = TypeVar('Class', bound=type)
 
 SHOWN_ITEMS = 6
-"""Items of a list that a message shows; of a longer one it names the wrong item."""
+"""Number of items of a list that a message shows; for a longer list, it names the invalid item."""
 
 
 class Check(NamedTuple):
@@ -33,7 +33,7 @@ class Check(NamedTuple):
     item: 'Check | None' = None
 
     def or_none(self) -> 'Check':
-        """The same, or None."""
+        """A check that also accepts None."""
         return Check(f'{self.expected} or None', lambda value: value is None or self.accepts(value), self.item)
 
     def __or__(self, other: 'Check') -> 'Check':
@@ -45,8 +45,10 @@ class Check(NamedTuple):
 
 
 locators: list[Callable[[type, str, Any], str | None]] = []
-"""Where the arguments of a class stand in the config of this process: of the class, the name of one of its arguments
-and its value, the key of the dict that describes it, such as 'train_dataloader.dataset'; or None."""
+"""Functions that find the arguments of a class in the config of this process. Given the class, the name of one of its
+arguments and its value, they return the key of the dict that describes the class, such as 'train_dataloader.dataset',
+or None.
+"""
 
 
 def _range(low: float, high: float) -> str:
@@ -81,7 +83,7 @@ def whole(low: float = -math.inf, high: float = math.inf) -> Check:
 
 
 def one_of(*choices) -> Check:
-    """One of some values, of the same type."""
+    """One of the given values, with the same type."""
 
     def accepts(value) -> bool:
         return any(type(value) is type(choice) and value == choice for choice in choices)
@@ -101,7 +103,7 @@ def list_of(item: Check, length: int | None = None) -> Check:
 
 
 def mapping_of(item: Check) -> Check:
-    """A dict with text keys whose values are all of one kind."""
+    """A dict with string keys whose values all satisfy ``item``."""
 
     def accepts(value) -> bool:
         keys_are_text = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
@@ -112,7 +114,7 @@ def mapping_of(item: Check) -> Check:
 
 SIZE = Check('(height, width), two whole numbers of at least 1', list_of(whole(1), 2).accepts)
 BOOLEAN = Check('True or False', lambda value: isinstance(value, bool))
-TEXT = Check('a text', lambda value: isinstance(value, str))
+TEXT = Check('a string', lambda value: isinstance(value, str))
 PATH = Check('a path', lambda value: isinstance(value, str | PurePath) and str(value) != '')
 MAPPING = Check('a dict', lambda value: isinstance(value, Mapping))
 FRACTION = number(0, 1)
@@ -138,7 +140,7 @@ def check_settings(where: str, given: Mapping[str, Any], checks: Mapping[str, Ch
 
 
 def _culprit(key: str, value: Any, check: Check) -> tuple[str, Any, str]:
-    """Key, value and what is expected of the one wrong value in a dict or a long list; else those of all of it."""
+    """Key, value and expectation of the only invalid item of a dict or long list; otherwise of the whole value."""
     item = check.item
     if item is None:
         return key, value, check.expected
@@ -150,17 +152,17 @@ def _culprit(key: str, value: Any, check: Check) -> tuple[str, Any, str]:
         others = [found for found in value if item.accepts(found)]
     else:
         wrong, others = [], None
-    # without these items, is it what is expected?
+    # an item is to blame only if all others are valid
     return (*wrong[0], item.expected) if wrong and check.accepts(others) else (key, value, check.expected)
 
 
 def _where(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check] | None = None) -> str:
-    """Where the arguments of a class stand in the config, if that is known, else how the class is called.
+    """Where the arguments of a class are in the config, if known; otherwise the name of the class.
 
     Args:
         cls: the class.
         given: its arguments by name.
-        checks: what they may be; None if a name is wrong and not a value.
+        checks: their declarations; None if the name of an argument is wrong, not its value.
     """
     wrong = [(key, value) for key, value in given.items() if checks is None or not _is_good(checks, key, value)]
     for locate in locators:
@@ -181,7 +183,7 @@ def refuse_unknown_keys(where: str, given: Iterable[str], accepted: Iterable[str
         where: name of the config dict, for the message.
         given: keys found.
         accepted: accepted keys.
-        derived: keys that are set from the head and must not be given again.
+        derived: keys that are derived from the head and must not be given here.
 
     Raises:
         TypeError: if a key is not accepted; names the first such key, the closest accepted one and all accepted ones.
@@ -267,7 +269,7 @@ def _refuse_settings(where: str, args: tuple, kwargs: Mapping[str, Any]) -> None
 
 
 def _arguments(signature: inspect.Signature, self, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """Arguments of a call by name; for a call that Python will refuse, only the named ones."""
+    """Arguments of a call by name; for a call that Python will reject, only the keyword arguments."""
     try:
         positional = signature.bind_partial(self, *args).arguments
     except TypeError:

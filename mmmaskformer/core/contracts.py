@@ -1,4 +1,4 @@
-"""The interfaces between the parts of the model; a part of your own only needs the method defined here.
+"""The interfaces between the parts of the model; a custom part only needs the methods defined here.
 
 In a config, a head builds the parts and passes them, by argument name, the values that follow from its own settings:
 ``in_channels``, ``num_classes``, ``num_queries``, ``channels`` and ``mask_channels``; a matcher also ``loss_weights``
@@ -32,7 +32,7 @@ class PixelDecoderOutput(NamedTuple):
     made_by: LastConv | None = None
 
     def masks(self, mask_embed: Tensor) -> Masks:
-        """The masks of some queries (B, n, C)."""
+        """The masks of queries with embeddings (B, n, C)."""
         if isinstance(self.mask_features, LastConv):
             return Folded(mask_embed, self.mask_features)
         return Product(mask_embed, self.mask_features, self.made_by)
@@ -113,5 +113,5 @@ class Assignment(Protocol):
             targets: targets of the batch, on the device of the model.
 
         Returns:
-            At most min(Q, M) pairs of each layer and image, no query and no segment twice, by query.
+            At most min(Q, M) pairs of each layer and image, no query and no segment twice, sorted by query.
         """

@@ -13,14 +13,14 @@ FAST_PATHS = {
 """Name and meaning of every fast path."""
 
 ENVIRONMENT_VARIABLE = 'MMMASKFORMER_PLAIN'
-"""Fast paths that are switched off when Python starts: names with commas between them, or 'all'."""
+"""Lists the fast paths that are switched off when Python starts: names separated by commas, or 'all'."""
 
 
 def set_fast_paths(enabled: bool | None = None, **named: bool) -> dict[str, bool]:
     """Switch fast paths on or off in this process.
 
-    Results are equal up to rounding. The switches serve to verify that, to find faults, and to support devices on which
-    a fast path does not work.
+    Results are equal up to rounding. Use the switches to verify this, to debug, and on devices that do not support a
+    fast path.
 
     Args:
         enabled: value for every fast path that is not named; None does not change them.

@@ -153,7 +153,7 @@ def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) 
 
 
 def _back_unfolded(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    """The same through the C kernels of the mask features, which are recomputed: cheaper from n = C on."""
+    """The same through the C kernels of the mask features, which are recomputed: cheaper if n >= C."""
     features = F.conv2d(x[None], weight, bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2))[0]
     embed_grad = grad.flatten(1) @ features.flatten(1).T
     return embed_grad, *_conv_backward(multiply_out(embed.T, grad), x, weight)

@@ -23,7 +23,7 @@ from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.upsampling import sample_points
 
 Alike = TypeVar('Alike', bound='Masks')
-"""One of the representations: only masks of the same one share features and can be joined."""
+"""Any of the representations; only masks of the same representation share features and can be joined."""
 
 
 class Masks(Protocol):

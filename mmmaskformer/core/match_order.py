@@ -1,4 +1,4 @@
-"""The order of matched pairs, and the refusal of pairs that there are not: matchers may be of another project."""
+"""Sort and validate matched pairs. User-defined matchers may return them in any order or out of range."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 def ordered_matches(
     columns: Sequence[np.ndarray], num_layers: int, num_queries: int, counts: Sequence[int], matcher: str
 ) -> list[np.ndarray]:
-    """The columns of `Matches` by image, then layer, then query, in whatever order a matcher gives its pairs.
+    """Validate the columns of `Matches` and sort them by image, then layer, then query.
 
     Args:
         columns: layer, image, query and segment, (N,) integer each.
@@ -19,8 +19,8 @@ def ordered_matches(
         matcher: name of its class, for messages.
 
     Raises:
-        ValueError: if a pair names a layer, image, query or segment that there is not, or a query is matched twice; or
-            columns are not of whole numbers and of one length.
+        ValueError: if an index is out of range, a query is matched twice, or columns are not integers or differ in
+            length.
     """
     names = ('layer', 'image', 'query', 'segment')
     layer, image, query, segment = (
@@ -58,7 +58,7 @@ def ordered_matches(
 
 
 def whole_column(values: Any, name: str) -> np.ndarray:
-    """Values (n,) as int64; numbers with a fraction would be cut off.
+    """Convert values (n,) to int64; fractional numbers are refused, since they would be truncated.
 
     Args:
         values: a sequence, an array or a tensor on the host.

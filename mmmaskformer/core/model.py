@@ -27,7 +27,7 @@ SETTINGS: dict[str, Check] = {
     'dropout': FRACTION,
     **dict.fromkeys(('self_attention', 'deep_supervision'), BOOLEAN),
 }
-"""Of `build_maskformer`."""
+"""Declarations of the settings of `build_maskformer`."""
 
 
 class MaskFormer(nn.Module):
@@ -54,7 +54,7 @@ class MaskFormer(nn.Module):
         """Predict segments.
 
         Args:
-            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            images: (B, 3, H, W) float, normalised as the backbone expects.
             all_layers: True for the predictions of all layers, False for the last one only.
 
         Returns:
@@ -68,10 +68,10 @@ class MaskFormer(nn.Module):
         return self.classifier(self.backbone(images), all_layers=all_layers)
 
     def loss(self, images: Tensor, targets: Targets | Sequence[MaskTarget]) -> dict[str, Tensor]:
-        """Losses of a training step; their sum is what to minimise.
+        """Losses of a training step; minimise their sum.
 
         Args:
-            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            images: (B, 3, H, W) float, normalised as the backbone expects.
             targets: of the B images, at their size (H, W).
 
         Returns:
@@ -91,16 +91,16 @@ class MaskFormer(nn.Module):
         In evaluation mode, faster layers are switched on; see `fuse_for_inference`.
 
         Args:
-            images: (B, 3, H, W) float, normalised as the backbone wants them.
+            images: (B, 3, H, W) float, normalised as the backbone expects.
             image_sizes: (height, width) of each image within its padding, which is at the right and bottom; (H, W) if
                 None.
-            out_sizes: (height, width) wanted of each result; ``image_sizes`` if None.
+            out_sizes: (height, width) of each result; ``image_sizes`` if None.
 
         Returns:
             Per image class logits (Q, K + 1) and masks of the same Q queries.
 
         Raises:
-            ValueError: if there are more or fewer sizes than images, one is not (height, width), or as in `forward`.
+            ValueError: if the number of sizes is not that of images, a size is not (height, width), or as in `forward`.
         """
         if not self.classifier.training:
             fuse_for_inference(self.classifier)
@@ -166,7 +166,7 @@ def build_maskformer(
         deep_supervision: see `MaskFormer`.
         matcher: `HungarianMatcher`, as published, if None; `FixedMatcher` and `BoxMatcher` are others.
         mask_loss: see `SetCriterion`; the matcher's costs follow it.
-        loss_weights: see `SetCriterion`; the matcher takes the same.
+        loss_weights: see `SetCriterion`; the matcher uses the same.
         criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss and so on.
 
     Raises:

@@ -27,8 +27,8 @@ class Segments(Generic[Array]):
         listed_ids: (S,) integer, positive and unique: the id of each segment in the map. None if the ids are 1 to S, in
             the order of the table.
         void_ids: (V,) integer, further ids in the map that mean void, such as those of segments whose class is not in
-            the class list; None for none.
-        is_crowd: (S,) bool, groups of things without separate instances; None for no crowds.
+            the class list; None if there are none.
+        is_crowd: (S,) bool, groups of things without separate instances; None if there are none.
         areas: (S,) integer, in pixels, if given by the ground truth; None to count them in ``ids``.
     """
 

@@ -1,4 +1,4 @@
-"""Kinds and shapes of predictions and targets; what does not fit together is refused before anything is computed."""
+"""Checks of the types and shapes of predictions and targets, before anything is computed from them."""
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -15,27 +15,27 @@ SHAPES: Mapping[type, Mapping[str, str]] = {
     Product: {'embed': 'BQC', 'features': 'BChw'},
     Folded: {'embed': 'BQC', 'conv.x': 'Bxhw', 'conv.weight': 'Cxkl', 'conv.bias': 'C'},
 }
-"""The tensors that masks of a form are made of, with a letter for each dimension; one letter is one size."""
+"""The tensors of each mask representation, with a letter for each dimension; equal letters mean equal sizes."""
 
 
 def is_integer(x: Tensor) -> bool:
-    """Whether a tensor holds integers; True and False are none."""
+    """Whether a tensor has an integer dtype; bool does not count."""
     return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
 def is_float(x: Any) -> bool:
-    """Whether something is a tensor of floats to compute with: 8-bit floats, which torch only stores, are none."""
+    """Whether x is a tensor of floats that support arithmetic; 8-bit floats, which torch only stores, do not."""
     return isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_layers(predictions: Sequence[Any]) -> None:
-    """Check that the predictions of the layers fit together.
+    """Check that the predictions of all layers are consistent.
 
     Args:
         predictions: `MaskPrediction` of each layer.
 
     Raises:
-        ValueError: if they do not, or there are none.
+        ValueError: if they are not, or the list is empty.
     """
     if not isinstance(predictions, Sequence) or hasattr(predictions, 'class_logits'):
         raise ValueError(
@@ -71,7 +71,7 @@ def check_layers(predictions: Sequence[Any]) -> None:
 
 
 def check_same_device(targets: Any, device: torch.device) -> None:
-    """Check that the targets of a batch are where the predictions are.
+    """Check that the targets of a batch are on the device of the predictions.
 
     Args:
         targets: `Targets`.
@@ -87,14 +87,14 @@ def check_same_device(targets: Any, device: torch.device) -> None:
 
 
 def check_masks(where: str, masks: Any) -> None:
-    """Check that the tensors which masks are made of fit together; those of another project's form are not looked at.
+    """Check that the tensors of masks are consistent; masks of user-defined classes are not checked.
 
     Args:
-        where: what has the masks, for messages.
-        masks: one of the forms of `mmmaskformer.core.masks`.
+        where: description of their owner, for messages.
+        masks: a representation of `mmmaskformer.core.masks`.
 
     Raises:
-        ValueError: if a tensor has another number of dimensions, another size, no floats or lies on another device.
+        ValueError: if a tensor has the wrong number of dimensions, size or dtype, or is on another device.
     """
     if is_recorded():
         return
@@ -124,7 +124,7 @@ def check_target(image: int, target: Any) -> None:
         target: a `MaskTarget`.
 
     Raises:
-        ValueError: if it has both a map and masks, or neither, or shapes, kinds or devices are wrong.
+        ValueError: if it has both a map and masks, or neither, or shapes, dtypes or devices are wrong.
     """
     where = f'target {image} of the batch'
     if not hasattr(target, 'segment_map') or not hasattr(target, 'masks'):
@@ -146,7 +146,7 @@ def check_target(image: int, target: Any) -> None:
     if masks is None:
         if ignored is not None:
             raise ValueError(
-                f'{where} has ignored beside a segment_map, which says by itself what is ignored. Fix: leave it out, '
+                f'{where} has ignored beside a segment_map, which marks ignored pixels itself. Fix: leave it out, '
                 'and write IGNORED into the segment_map'
             )
         return
@@ -170,7 +170,7 @@ def check_batch(
     """Check the targets of a batch; arguments are the attributes of `Targets`.
 
     Raises:
-        ValueError: if they do not fit together.
+        ValueError: if they are inconsistent.
     """
     if isinstance(counts, Tensor) or not all(isinstance(count, int) and count >= 0 for count in counts):
         raise ValueError(f'counts of targets are {counts!r}; expected the numbers of segments, whole, one per image')
@@ -193,7 +193,7 @@ def check_batch(
     ):
         raise ValueError(
             f'segment maps of targets are {form_of(segment_maps)}; expected ({batch}, H, W) integer indices of '
-            'segments. Fix: semantic_targets makes them from maps of classes'
+            'segments. Fix: build them from class maps with semantic_targets'
         )
     if masks is not None and (masks.ndim, len(masks), masks.dtype) != (3, total, torch.bool):
         raise ValueError(
@@ -213,12 +213,12 @@ def check_features(where: str, features: Sequence[Tensor], in_channels: Sequence
     """Check the features of a backbone.
 
     Args:
-        where: what takes them, for messages.
+        where: name of the module that takes them, for messages.
         features: one (B, C_i, h_i, w_i) per level.
-        in_channels: the channels C_i that are expected.
+        in_channels: the expected channels C_i.
 
     Raises:
-        ValueError: if there are more or fewer levels, or other channels.
+        ValueError: if the number of levels or their channels differ.
     """
     if isinstance(features, Tensor) or not all(isinstance(x, Tensor) for x in features):
         raise ValueError(f'{where}: features are a {type(features).__name__}; expected a list of tensors (B, C, h, w)')
@@ -234,7 +234,7 @@ def check_features(where: str, features: Sequence[Tensor], in_channels: Sequence
         raise ValueError(
             f'{where}: features are {list(map(form_of, features))}; expected float, at least one pixel each'
         )
-    autocast = torch.is_autocast_enabled() or is_cpu_autocast()  # which gives layers dtypes of their own
+    autocast = torch.is_autocast_enabled() or is_cpu_autocast()  # under which layers may have different dtypes
     if len({(len(x), x.device, None if autocast else x.dtype) for x in features}) > 1:
         raise ValueError(
             f'{where}: features are {list(map(form_of, features))}; expected one batch size, dtype and device'

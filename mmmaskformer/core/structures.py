@@ -1,4 +1,4 @@
-"""The types on the arrows between model, matcher, criterion and inference.
+"""The types that model, matcher, criterion and inference exchange.
 
 Letters used for shapes everywhere: B images; L supervised decoder layers, the last one final; Q queries; K classes
 without "no object", whose index is K; C embedding width; H, W padded network input in pixels; h, w grid of the mask
@@ -30,10 +30,10 @@ class MaskPrediction(NamedTuple):
 
     Attributes:
         class_logits: (B, Q, K + 1) float, before softmax.
-        masks: the mask logits (B, Q, h, w) of the same queries, not multiplied out: for every layer they would be most
-            of the memory of a training step.
-        boxes_cxcywh: (B, Q, 4) float in [0, 1], of a network that is matched or trained by boxes: centre x, centre y,
-            width and height as fractions of the padded input. None for others.
+        masks: the mask logits (B, Q, h, w) of the same queries, not multiplied out, since those of all layers would
+            take most of the memory of a training step.
+        boxes_cxcywh: (B, Q, 4) float in [0, 1], from a network that is matched or trained with boxes: centre x, centre
+            y, width and height as fractions of the padded input. None for others.
 
     Source: paper, section 3.2 (mask classification) and figure 2.
     """
@@ -68,10 +68,10 @@ class Layers(NamedTuple):
 
     @classmethod
     def of(cls, predictions: 'Layers | Sequence[MaskPrediction]') -> 'Layers':
-        """The layers of a list of predictions; layers stay as they are.
+        """Join a list of predictions; joined layers are returned unchanged.
 
         Raises:
-            ValueError: if there are none, or they do not fit together.
+            ValueError: if the list is empty, or the predictions are inconsistent.
         """
         if isinstance(predictions, Layers):
             return predictions
@@ -84,14 +84,14 @@ class Layers(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        """Where the predictions are."""
+        """Device of the predictions."""
         return self.class_logits.device
 
 
 class Matches(NamedTuple):
-    """The matched pairs of all layers and images, one row each; by image, then layer, then query.
+    """The matched pairs of all layers and images, one row each, sorted by image, then layer, then query.
 
-    They stay on the host, where they are found: counting them then needs no synchronisation with a GPU.
+    They are stored on the host, where they are computed, so that counting them needs no synchronisation with a GPU.
 
     Attributes:
         layer: (N,) int64, in [0, L).
@@ -110,7 +110,7 @@ class Matches(NamedTuple):
         """The matches of ``pairs[layer][image]``: queries and segments (n,) each, as sequences or arrays.
 
         Raises:
-            ValueError: if there is no layer or image, layers differ in images, or queries and segments do not pair up.
+            ValueError: if there is no layer or image, or if numbers of images, or of queries and segments, differ.
         """
         if not len(pairs) or not len(pairs[0]) or len({len(layer) for layer in pairs}) > 1:
             raise ValueError(
@@ -134,7 +134,7 @@ class Matches(NamedTuple):
         return torch.from_numpy(self.query[chosen]), torch.from_numpy(self.segment[chosen])
 
     def ordered(self, num_layers: int, num_queries: int, counts: Sequence[int], matcher: str) -> 'Matches':
-        """The same pairs in the order that `Matches` promises; for arguments and errors see `ordered_matches`."""
+        """The same pairs, sorted as `Matches` requires; see `ordered_matches` for arguments and errors."""
         return Matches(*ordered_matches(self, num_layers, num_queries, counts, matcher))
 
     def of_layers(self, layers: range) -> 'Matches':
@@ -148,7 +148,7 @@ class Matches(NamedTuple):
 
 
 class MaskTarget(NamedTuple):
-    """The true segments of one image, on any one grid.
+    """The true segments of one image, on a common grid.
 
     Segments that do not overlap (semantic and panoptic ground truth) are one map of segment indices; segments that
     may overlap (instances) are M masks. Exactly one of the two is given.
@@ -157,8 +157,8 @@ class MaskTarget(NamedTuple):
         labels: (M,) int64 class of each segment, in [0, K).
         segment_map: (H, W) integer, index in [0, M) of the segment at each pixel; `NO_SEGMENT` or `IGNORED` for none.
         masks: (M, H, W) bool.
-        ignored: (H, W) bool, the pixels that are not labelled unless a segment has them, beside ``masks``; None if
-            there are none. A segment map says it itself.
+        ignored: (H, W) bool, pixels that are not labelled, except those of a segment. Used only with ``masks``, since a
+            segment map marks these pixels itself; None if there are none.
     """
 
     labels: Tensor
@@ -200,7 +200,7 @@ class MaskTarget(NamedTuple):
         return torch.eq(self.segment_map, target_idx.to(self.segment_map.dtype)[:, None, None], out=out)
 
     def all_masks(self) -> Tensor:
-        """Masks (M, H, W) bool of all segments, the target's own where it has any."""
+        """Masks (M, H, W) bool of all segments; the stored masks if there are any."""
         if self.segment_map is None:
             return self.own_masks
         return self.masks_of(torch.arange(self.num_segments, device=self.segment_map.device))
@@ -224,17 +224,17 @@ class MaskTarget(NamedTuple):
 class Targets:
     """The true segments of a batch at the padded input size; a sequence of B `MaskTarget`.
 
-    Either no segments overlap, and the images are maps of segment indices, or some may, and there is a mask for each.
+    If no segments overlap, each image is a map of segment indices; otherwise there is a mask for each segment.
 
     Attributes:
         labels: (N,) int64 class of each segment, those of one image after the other.
-        counts: number of segments of each of the B images, N in all; known to the host.
+        counts: number of segments of each of the B images, N in all; available on the host.
         segment_maps: (B, H, W) integer: index of the segment within its image, `NO_SEGMENT` or `IGNORED`.
         masks: (N, H, W) bool.
-        ignored: (B, H, W) bool, the pixels that are not labelled unless a segment has them, beside ``masks``; None if
-            there are none.
-        leave_out_ignored: whether ignored pixels take part in nothing, instead of counting as background of every
-            segment, as published.
+        ignored: (B, H, W) bool, pixels that are not labelled, except those of a segment. Used only with ``masks``; None
+            if there are none.
+        leave_out_ignored: whether ignored pixels are excluded from costs and losses, instead of counting as background
+            of every segment, as published.
     """
 
     labels: Tensor
@@ -245,21 +245,21 @@ class Targets:
     leave_out_ignored: bool = False
 
     def __post_init__(self) -> None:
-        """Compare kinds and shapes; what the pixels hold is not looked at.
+        """Check dtypes and shapes, but not the values of pixels.
 
         Raises:
-            ValueError: if they do not fit together.
+            ValueError: if they are inconsistent.
         """
         check_batch(self.labels, self.counts, self.segment_maps, self.masks, self.ignored)
         object.__setattr__(self, 'labels', self.labels.long())  # torch's indexing takes no other integers
 
     @classmethod
     def of(cls, targets: 'Targets | Sequence[MaskTarget]') -> 'Targets':
-        """The batch of a list of targets; a batch stays as it is.
+        """Join a list of targets; a batch is returned unchanged.
 
         Raises:
-            ValueError: if there are none, targets differ in size, or one has both a map and masks, or neither; or as
-                in the constructor.
+            ValueError: if the list is empty, targets differ in size, one has both a map and masks or neither, or as in
+                the constructor.
         """
         if isinstance(targets, Targets):
             return targets
@@ -330,7 +330,7 @@ class Targets:
         """The masks of some segments of every image.
 
         Args:
-            counts: B numbers of segments wanted, n in all.
+            counts: number of requested segments of each of the B images, n in all.
             segment: (n,) int64, index of each within its image, one image after the other.
 
         Returns:

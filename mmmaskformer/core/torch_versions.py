@@ -3,11 +3,11 @@
 import torch
 
 is_compiling = torch.compiler.is_compiling if hasattr(torch.compiler, 'is_compiling') else torch._utils.is_compiling
-"""Whether `torch.compile` or `torch.export` reads the code: () → bool."""
+"""Whether `torch.compile` or `torch.export` is tracing the code: () → bool."""
 
 
 def is_cpu_autocast() -> bool:
-    """Whether operations on a CPU choose a precision of their own."""
+    """Whether autocast is enabled for the CPU."""
     try:
         return torch.is_autocast_enabled('cpu')
     except TypeError:  # before torch 2.4
@@ -15,5 +15,5 @@ def is_cpu_autocast() -> bool:
 
 
 def is_recorded() -> bool:
-    """Whether torch records what happens, to export or compile it: sizes are then symbols, which checks would fix."""
+    """Whether torch is tracing, for export or compilation: sizes are then symbols, which checks would fix."""
     return torch.jit.is_tracing() or is_compiling()

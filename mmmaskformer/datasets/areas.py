@@ -28,7 +28,7 @@ class AreaCheck(NamedTuple):
         """Compare the areas of an image.
 
         Args:
-            segments: segments of a data set entry, with 'id' and 'area' (a number or None).
+            segments: segments of a dataset entry, with 'id' and 'area' (a number or None).
             pixels: number of pixels of each id in the PNG.
         """
         given = {row['id']: row['area'] for row in segments if row.get('area') is not None and row['id'] in pixels}
@@ -49,7 +49,7 @@ def require_listed(areas: Mapping[int, int], info: Mapping[str, Any]) -> None:
 
     Args:
         areas: number of pixels of each id in the PNG.
-        info: entry of the data set, with 'segments_info' and 'seg_map_path'.
+        info: entry of the dataset, with 'segments_info' and 'seg_map_path'.
 
     Raises:
         ValueError: naming the file and such ids.

@@ -24,7 +24,7 @@ def locate_files(
         names: names with forward slashes only.
         folder: folder of the files.
         listed_in: the annotation file, for messages.
-        origin: data set and config key of the folder, for messages, such as "CocoDataset: data_prefix['img']".
+        origin: dataset and config key of the folder, for messages, such as "CocoDataset: data_prefix['img']".
         notes: counts the replaced names.
         backend_args: as in `mmengine.fileio`.
 
@@ -83,6 +83,6 @@ def _find_elsewhere(name: str, folder: str, there: set[str], notes: Notes, backe
     end = next((end for end in ends if end in there), None)
     if end is not None:
         notes.add(
-            f'paths that do not exist here, of which the end lies in {folder!r} and was taken', f'{name} -> {end}'
+            f'paths that do not exist here, replaced by files in {folder!r} with the same ending', f'{name} -> {end}'
         )
     return end

@@ -20,11 +20,11 @@ from mmmaskformer.datasets.pairing import (
 
 @dataclass(frozen=True)
 class LabelledFolders:
-    """The folders with the images and label maps of a data set.
+    """The folders with the images and label maps of a dataset.
 
     Attributes:
-        owner: class of the data set, for messages.
-        data_root: root folder of the data set.
+        owner: class of the dataset, for messages.
+        data_root: root folder of the dataset.
         data_prefix: the folders, ``img_path`` and ``seg_map_path``; the second is optional in ``test_mode``.
         ann_file: text file with a name, or an image file and a label file, in each line; '' for all files.
         img_suffix: suffix of image files, or several suffixes.
@@ -192,7 +192,7 @@ class LabelledFolders:
             )
 
     def _describe_no_images(self, folder: str, files: Sequence[str]) -> str:
-        """Message for an empty data set, with the content of the folder."""
+        """Message for an empty dataset, with the content of the folder."""
         return (
             f"{self.owner}: data_prefix['img_path'] is the folder {folder!r} (data_root={self.data_root!r}); "
             f'found {count_suffixes(files) or "no file at all"}, expected images that end in {self.img_suffix!r}. Fix: '

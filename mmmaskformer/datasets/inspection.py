@@ -1,4 +1,4 @@
-"""Checks a sample of a data set's files before a run, for faults that would not raise an error."""
+"""Checks a sample of a dataset's files before a run, for faults that would not raise an error."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 
 
 def data_sets_of(dataset: Any) -> list:
-    """The data sets inside the wrappers of mmengine and both hosts, such as ConcatDataset and RepeatDataset."""
+    """The datasets inside the wrappers of mmengine and both hosts, such as ConcatDataset and RepeatDataset."""
     if hasattr(dataset, 'datasets'):
         return [leaf for part in dataset.datasets for leaf in data_sets_of(part)]
     if hasattr(dataset, 'dataset'):
@@ -59,19 +59,19 @@ def data_sets_of(dataset: Any) -> list:
 
 
 def image_paths(dataset: Any) -> list[str]:
-    """Paths of all images of a data set, through wrappers."""
+    """Paths of all images of a dataset, through wrappers."""
     infos = (leaf.get_data_info(index) for leaf in data_sets_of(dataset) for index in range(len(leaf)))
     return [info['img_path'] for info in infos if 'img_path' in info]
 
 
 def input_paths(dataset: Any) -> list[str]:
-    """Paths of all images and annotation pictures of a data set, through wrappers."""
+    """Paths of all images and annotation pictures of a dataset, through wrappers."""
     infos = (leaf.get_data_info(index) for leaf in data_sets_of(dataset) for index in range(len(leaf)))
     return [info[key] for info in infos for key in ('img_path', 'seg_map_path') if info.get(key) is not None]
 
 
 def image_root(dataset: Any) -> str | None:
-    """The common parent folder of all images of a data set, through wrappers; None if there is none."""
+    """The common parent folder of all images of a dataset, through wrappers; None if there is none."""
     roots = set()
     for leaf in data_sets_of(dataset):
         prefix = getattr(leaf, 'data_prefix', None) or {}
@@ -83,7 +83,7 @@ def image_root(dataset: Any) -> str | None:
 
 
 def inspect_data(dataset: Any) -> list[Finding]:
-    """Check a sample of the label maps and images of a data set, in about a second.
+    """Check a sample of the label maps and images of a dataset, in about a second.
 
     Args:
         dataset: of a data loader, with or without wrappers.
@@ -92,7 +92,7 @@ def inspect_data(dataset: Any) -> list[Finding]:
         Lines for the log.
 
     Raises:
-        ValueError: if a label map or panoptic PNG of one of our data sets cannot be used, an image file is empty, or
+        ValueError: if a label map or panoptic PNG of one of our datasets cannot be used, an image file is empty, or
             the size of an annotation shows that its orientation differs from that in which the image is read.
         FileNotFoundError: if a label map or panoptic PNG is missing.
     """
@@ -106,7 +106,7 @@ def inspect_data(dataset: Any) -> list[Finding]:
 
 
 def _sample(leaves: list, max_files: int, seconds: float) -> Iterator[tuple[Any, Mapping]]:
-    """Yield data set and entry of images drawn without replacement, the same in every run, until the time is over."""
+    """Yield dataset and entry of images drawn without replacement, the same in every run, until the time is over."""
     lengths = [len(leaf) for leaf in leaves]
     order = np.random.default_rng(0).permutation(sum(lengths))[:max_files]
     starts = np.concatenate(([0], np.cumsum(lengths)))
@@ -150,7 +150,7 @@ def _count_labels(leaf: Any, info: Mapping, num_classes: int) -> np.ndarray | No
     except (OSError, ValueError):
         if ours:
             raise
-        return None  # from a data set of a host, whose own loader may be able to read it
+        return None  # from a dataset of a host, whose own loader may be able to read it
     if ours:
         require_known_labels(labels, num_classes, ignore_index, info['seg_map_path'])
     inside = np.where(labels < num_classes, labels, num_classes)
@@ -216,7 +216,7 @@ def _area_findings(leaves: list) -> list[Finding]:
     mark_reported('areas')
     path = next(iter(found))
     text = (
-        f'of {files} panoptic PNG files looked at ({sum(map(len, ours))} in all), {len(found)} contradict areas of '
+        f'of {files} checked panoptic PNG files ({sum(map(len, ours))} in total), {len(found)} contradict areas of '
         f'their segments, the first {path}: {found[path].describe()}. {AREA_ADVICE}'
     )
     return [Finding(text, True)]
@@ -284,7 +284,7 @@ def _require_readable(path: str, leaves: list) -> None:
 
 
 def _loader_of(leaf: Any) -> Any | None:
-    """The transform of a data set's pipeline that loads the image and has a ``color_type``; None if there is none."""
+    """The transform of a dataset's pipeline that loads the image and has a ``color_type``; None if there is none."""
     transforms = getattr(getattr(leaf, 'pipeline', None), 'transforms', [])
     return next((each for each in transforms if isinstance(getattr(each, 'color_type', None), str)), None)
 

@@ -30,7 +30,7 @@ class Listed(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """The files in the folders of a data set.
+    """The files in the folders of a dataset.
 
     Attributes:
         images: sorted paths of the images, with their names without suffix, relative to the folder.

@@ -48,7 +48,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         metainfo_file: the class list: a name such as 'coco_panoptic' or the path of a JSON file, see
             `mmmaskformer.datasets.metainfo.load_panoptic_metainfo`.
         metainfo: the class list itself, ``dict(classes=..., isthing=..., palette=..., category_ids=...)``, the last
-            two optional: without category_ids, classes are found by name. A data set with its own class list needs
+            two optional: without category_ids, classes are found by name. A dataset with its own class list needs
             neither; ``dict(classes=...)`` with some of its classes drops the others.
         data_prefix: the folders, ``dict(img=..., seg=...)``; seg is optional only with test_mode, for images without
             ground truth. ``labels=...`` is a folder of semantic label maps (NAME.png for each image NAME): semantic
@@ -87,7 +87,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
                 'the panoptic PNG files), and optionally labels=the folder of semantic label maps. Fix: set these keys.'
             )
         check_filter(name, filter_cfg)
-        # Not under the name of data sets with label maps, which is used to distinguish both kinds.
+        # Not under the name of datasets with label maps, which is used to distinguish both kinds.
         self._labels_from_one = reduce_zero_label
         self.backend_args = backend_args
         super().__init__(
@@ -97,7 +97,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
-        """mmengine's hook: the metainfo of this data set, checked."""
+        """mmengine's hook: the metainfo of this dataset, checked."""
         loaded, own = super()._load_metainfo(metainfo), cls.METAINFO
         if metainfo is not None and 'classes' in metainfo and 'classes' in own:
             part = set(metainfo['classes']) <= set(own['classes'])

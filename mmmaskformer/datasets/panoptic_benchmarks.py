@@ -1,4 +1,4 @@
-"""The panoptic data sets, each with its class list, for MMDetection; a registry location for `DATASETS`.
+"""The panoptic datasets, each with its class list, for MMDetection; a registry location for `DATASETS`.
 
 docs/datasets.md says where to download the published ones and what `mmmaskformer data prepare` writes.
 """

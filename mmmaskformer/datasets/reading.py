@@ -1,4 +1,4 @@
-"""Error handling of our data sets for image files that cannot be read."""
+"""Error handling of our datasets for image files that cannot be read."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from mmmaskformer.formats.unreadable import describe_unreadable, is_decoding_err
 
 
 class NamesUnreadableImages:
-    """Mixin for data sets: an image that cannot be decoded raises an error with its path and the reason.
+    """Mixin for datasets: an image that cannot be decoded raises an error with its path and the reason.
 
     For an empty file, the hosts' loader fails with an error of OpenCV without path or reason.
     """

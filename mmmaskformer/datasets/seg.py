@@ -36,13 +36,13 @@ class MaskFormerSegDataset(NamesUnreadableImages, BaseSegDataset):
     Entries are as mmseg's transforms expect, plus ``num_classes`` and ``ignore_index``, which our transforms read. For
     labels of more than 8 bits set ``ignore_index=65535`` and load with ``mmmaskformer.LoadSegAnnotations``.
 
-    Differs from mmseg's BaseSegDataset, which treats an empty or missing folder as a data set of length 0 or fails in a
+    Differs from mmseg's BaseSegDataset, which treats an empty or missing folder as a dataset of length 0 or fails in a
     worker, and maps classes that are not in ``metainfo`` to 255 regardless of ``ignore_index``.
 
     Args:
         metainfo_file: the class list: a name such as 'camvid' or the path of a JSON file, see
             `mmmaskformer.datasets.metainfo.load_metainfo`.
-        metainfo: the class list itself, ``dict(classes=..., palette=...)``, instead of ``metainfo_file``. A data set
+        metainfo: the class list itself, ``dict(classes=..., palette=...)``, instead of ``metainfo_file``. A dataset
             with its own class list needs neither; if some of its classes are given, the others are ignored.
         img_suffix: suffix of image files, or several suffixes. Case does not matter; '.jpg' equals '.jpeg', '.tif'
             equals '.tiff'. Other image files in the folder are ignored, with a warning.
@@ -72,7 +72,7 @@ class MaskFormerSegDataset(NamesUnreadableImages, BaseSegDataset):
 
     @classmethod
     def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
-        """mmengine's hook: the metainfo of this data set, with a checked list of classes."""
+        """mmengine's hook: the metainfo of this dataset, with a checked list of classes."""
         loaded = super()._load_metainfo(metainfo)
         if 'classes' not in loaded:
             raise ValueError(

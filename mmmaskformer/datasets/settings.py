@@ -1,4 +1,4 @@
-"""Common settings of our data sets and their host base classes, with types and ranges."""
+"""Common settings of our datasets and their host base classes, with types and ranges."""
 
 from collections.abc import Mapping
 
@@ -47,7 +47,7 @@ DATASET_SETTINGS = dict(
 
 
 def check_filter(name: str, filter_cfg: Mapping | None) -> None:
-    """Check the keys and values of ``filter_cfg``, which mmengine's data sets look up and otherwise ignore.
+    """Check the keys and values of ``filter_cfg``, which mmengine's datasets look up and otherwise ignore.
 
     Args:
         name: of the class, for messages.

@@ -14,7 +14,7 @@ SUPPORTED = requirements()
 LITE = f"pip install '{SUPPORTED['mmcv-lite']}'"
 NEW_ENVIRONMENT = 'python3.11 -m venv env && . env/bin/activate && pip install -e ".[lite]"'
 
-# checked by rules of their own, since one host may be missing
+# checked by separate rules, since one host may be missing
 OWN_RULES = ('torch', 'setuptools', 'mmcv', 'openmim', 'click')
 
 # clicks with which openmim 0.3.7 cannot search for models, and the first with which it cannot start slurm jobs
@@ -277,7 +277,7 @@ def _imports(stack: Stack) -> Iterator[Finding]:
 
 
 def _told_as_missing(error: str, stack: Stack) -> bool:
-    """Whether another rule reports the reason of a failed import."""
+    """Whether another rule explains a failed import."""
     if not stack.providers('mmcv') and 'mmmaskformer needs mmcv' in error:
         return True
     if 'NoneType takes no arguments' in error and any(_mmpretrain(stack)):

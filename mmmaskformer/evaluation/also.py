@@ -77,7 +77,7 @@ class MetricWithOthers(BaseMetric):
 
     @property
     def dataset_meta(self) -> dict | None:
-        """Meta information of the data set, for this metric and the others."""
+        """Meta information of the dataset, for this metric and the others."""
         return self._dataset_meta
 
     @dataset_meta.setter

@@ -1,18 +1,14 @@
-"""Results in COCO's panoptic format, as a test writes them, and their comparison with ground truth in that format."""
+"""Results in COCO's panoptic format, as a test writes them."""
 
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
 from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.coco_json import panoptic_text
-from mmmaskformer.formats.json_files import read_json
-from mmmaskformer.formats.panoptic_png import read_ids, write_ids
+from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.formats.result_names import result_names
 from mmmaskformer.formats.whole_files import flush_files, whole_file, whole_folder
 
@@ -96,76 +92,6 @@ def require_different_ids(image_ids: Sequence[int | str], json_file: str) -> Non
     if twice:
         raise ValueError(
             f'{json_file}: {len(twice)} image ids belong to several images, such as {twice[0]!r}, expected unique ids, '
-            'by which COCO results identify images. Fix: test the data sets one by one, or give their images '
+            'by which COCO results identify images. Fix: test the datasets one by one, or give their images '
             'different ids.'
         )
-
-
-def count_files(
-    truth_json: str | Path,
-    pred_json: str | Path,
-    truth_folder: str | Path | None = None,
-    pred_folder: str | Path | None = None,
-) -> tuple[SegmentCounts, list[dict]]:
-    """Compare results with the ground truth, both in COCO's panoptic format.
-
-    Args:
-        truth_json: file with ``images``, ``annotations`` and ``categories``.
-        pred_json: file with ``annotations``.
-        truth_folder: folder of its PNG files; None for the JSON file's name without the suffix.
-        pred_folder: likewise for the results.
-
-    Returns:
-        Counts over all images, and the K categories in the order of the ground truth.
-
-    Raises:
-        ValueError: if an image has no prediction, or as in `count_segments`.
-    """
-    form = 'a COCO panoptic JSON'
-    truth, result = (read_json(file, None, form, f'panoptic file {file}') for file in (truth_json, pred_json))
-    folders = [
-        Path(folder or Path(file).with_suffix(''))
-        for folder, file in ((truth_folder, truth_json), (pred_folder, pred_json))
-    ]
-    label_of = {category['id']: label for label, category in enumerate(truth['categories'])}
-    predictions = {entry['image_id']: entry for entry in result['annotations']}
-    rows = []
-    for entry in truth['annotations']:
-        if entry['image_id'] not in predictions:
-            raise ValueError(
-                f'{pred_json}: no prediction for image {entry["image_id"]} ({entry["file_name"]}), expected one each'
-            )
-        pair = []
-        for folder, found in zip(folders, (entry, predictions[entry['image_id']]), strict=True):
-            file = folder / found['file_name']
-            pair.append(segments_of_entry(read_ids(str(file)), found['segments_info'], label_of, str(file)))
-        rows.append(count_segments(*pair, num_classes=len(label_of), name=str(folders[0] / entry['file_name'])).rows())
-    return SegmentCounts.from_rows(rows, len(label_of)), truth['categories']
-
-
-def segments_of_entry(ids: np.ndarray, segments: Sequence[dict], label_of: Mapping[int, int], name: str) -> Segments:
-    """Combine the ids of a PNG with its entry in the JSON file.
-
-    Args:
-        ids: (H, W) from `read_ids`.
-        segments: ``segments_info``; ``iscrowd`` and ``area`` may be absent, as in results.
-        label_of: labels by category id.
-        name: name of the file, for messages.
-
-    Raises:
-        ValueError: if a category is unknown.
-    """
-    unknown = {segment['id']: segment['category_id'] for segment in segments if segment['category_id'] not in label_of}
-    if unknown:
-        raise ValueError(
-            f'{name}: the categories of the segments {unknown} (id: category_id) are unknown, expected one of '
-            f'{sorted(label_of)[:8]} …'
-        )
-    areas = [segment.get('area') for segment in segments]
-    return Segments(
-        ids,
-        np.array([label_of[segment['category_id']] for segment in segments], np.int64),
-        listed_ids=np.array([segment['id'] for segment in segments], np.int64),
-        is_crowd=np.array([segment.get('iscrowd', 0) for segment in segments], bool),
-        areas=None if None in areas else np.array(areas, np.int64),
-    )

@@ -40,7 +40,7 @@ class SemanticMetric(MetricWithOthers):
     replace MMSegmentation's ``IoUMetric``; mIoU, mAcc and aAcc are equal, but not rounded. It works in both hosts:
 
     - MMSegmentation: compares ``pred_sem_seg.data`` with ``gt_sem_seg.data``;
-    - MMDetection: compares ``FIELD.sem_seg`` with the label map in ``semantic_label_path`` if the data set has such
+    - MMDetection: compares ``FIELD.sem_seg`` with the label map in ``semantic_label_path`` if the dataset has such
       files (``data_prefix['labels']``; as published for ADE20K panoptic), else with the panoptic PNG of the image, at
       its full size; void and crowds are ignored. See `panoptic_truth` for what is read.
 
@@ -58,7 +58,7 @@ class SemanticMetric(MetricWithOthers):
         ignore_index: label of ignored pixels.
         classwise: also print a row for each class.
         output_dir: folder for the predicted labels as PNG, named after the images. Folders below ``image_root``, which
-            `mmmaskformer.CheckDataHook` sets to the image folder of the data set, are kept. If the dataset has
+            `mmmaskformer.CheckDataHook` sets to the image folder of the dataset, are kept. If the dataset has
             ``reduce_zero_label``, labels are 1 higher, as in its files. Files have 8 bits, or 16 if 8 are too few for
             the classes.
         keep_results: MMSegmentation's test script passes True together with ``output_dir`` (``--out``). The label maps
@@ -157,7 +157,7 @@ class SemanticMetric(MetricWithOthers):
         if sample.get('seg_map_path') is None:
             raise KeyError(
                 f"{name}: the data sample has no ground truth, neither 'gt_sem_seg' nor 'seg_map_path'. Fix: set "
-                "data_prefix['seg_map_path'] (semantic) or data_prefix['seg'] (panoptic) of the data set and load the "
+                "data_prefix['seg_map_path'] (semantic) or data_prefix['seg'] (panoptic) of the dataset and load the "
                 'annotations in its pipeline; for a test set without annotations set test_evaluator.format_only=True '
                 'and test_evaluator.output_dir.'
             )

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 
 class PortableAttention(nn.MultiheadAttention):
-    """`nn.MultiheadAttention` in evaluation, without masks, its sizes taken from the tensors.
+    """`nn.MultiheadAttention` for evaluation, without masks, with sizes taken from the tensors.
 
     PyTorch's own forward fixes the number of tokens of the example when it is traced.
     """

@@ -164,7 +164,7 @@ def export_module(model: nn.Module, task: str) -> RawModule:
     if task not in OUTPUTS:
         raise ValueError(f'task={task!r} is unknown; expected one of {list(OUTPUTS)}')
     settings = _settings(model, task)
-    model = copy.deepcopy(model).cpu().train().eval().requires_grad_(False)  # training undoes what prediction fused
+    model = copy.deepcopy(model).cpu().train().eval().requires_grad_(False)  # training mode undoes the fusion
     make_portable(model)
     make_windows_portable(model)
     parts = (model, _input_layer(model.data_preprocessor), head_of(model))

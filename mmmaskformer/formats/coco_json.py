@@ -99,7 +99,7 @@ def segment_row(mask: np.ndarray, number: int, category_id: int, iscrowd: bool =
 
     Args:
         mask: (H, W) bool, its pixels, at least one.
-        number: its id.
+        number: id of the segment.
         category_id: of its class in the file.
         iscrowd: whether it stands for several instances.
     """
@@ -118,7 +118,7 @@ def plain_name(name: Any, notes: Notes, where: str) -> str:
     """A file name with slashes only and without './'.
 
     Raises:
-        ValueError: if it is no text.
+        ValueError: if it is not a string.
     """
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"{where}: 'file_name' is {name!r:.80}, expected the name of a file. Fix: correct it.")

@@ -15,7 +15,7 @@ class Notes:
         self._found: dict[str, list] = {}
 
     def add(self, kind: str, where: str) -> None:
-        """Count one more.
+        """Count a deviation.
 
         Args:
             kind: description of the deviation and its treatment, in the plural.
@@ -47,7 +47,7 @@ def as_number(value: Any, key: str, where: str, notes: Notes) -> int:
     """A whole number, such as an id.
 
     Raises:
-        ValueError: if the value is none.
+        ValueError: if the value is not a whole number.
     """
     number = as_whole(value)
     if number is None:

@@ -19,11 +19,11 @@ from mmmaskformer.formats.whole_files import write_whole
 
 PNG_START = b'\x89PNG'
 PNG_DEPTH = 24
-"""Where a PNG file tells its bits per band."""
+"""Position of the bits per band in a PNG file."""
 TIFF_STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_ORIENTATION, TIFF_BANDS = 256, 257, 258, 262, 274, 277
 TIFF_SUBFILE, TIFF_NO_PAGE = 254, 0b101
-"""The tag that marks overviews (1) and masks of transparency (4)."""
+"""The tag that marks overviews (1) and transparency masks (4)."""
 TIFF_COLOURS = (2, 5, 6)
 """Photometric interpretations: RGB, CMYK, YCbCr."""
 ORIENTATION = 0x0112
@@ -38,6 +38,7 @@ UNREADABLE = (
     SyntaxError,
     ValueError,
     KeyError,
+    TypeError,
     struct.error,
     Image.DecompressionBombError,
 )
@@ -52,7 +53,7 @@ class ImageHeader(NamedTuple):
     Attributes:
         stored_size: (height, width) of the stored pixels.
         upright_size: (height, width) after the EXIF orientation is applied.
-        orientation: the EXIF orientation, 1 to 8; 1 where there is none.
+        orientation: the EXIF orientation, 1 to 8; 1 if there is none.
         bits: per band.
         bands: number of bands; 1 for grey and palette files.
         is_colour: whether the first three bands are red, green and blue; False for the bands of other instruments, of
@@ -226,7 +227,7 @@ def _tiff_header(stream: BinaryIO, start: bytes) -> ImageHeader:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation of an opened picture, 1 to 8; 1 where there is none or it is out of range."""
+    """The EXIF orientation of an opened picture, 1 to 8; 1 if it is absent or out of range."""
     # Pillow would decode the whole PNG to find EXIF data behind the pixels.
     known = image.format != 'PNG' or 'exif' in image.info
     orientation = image.getexif().get(ORIENTATION, 1) if known else 1

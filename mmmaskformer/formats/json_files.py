@@ -18,7 +18,7 @@ def read_json(path: str | Path, backend_args: dict | None, expected: str, what: 
         path: of the file.
         backend_args: of `mmengine.fileio.get`.
         expected: form of the file, for the message if it is missing.
-        what: the file is, with its path, for messages.
+        what: kind and path of the file, for messages.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -32,7 +32,9 @@ def read_json(path: str | Path, backend_args: dict | None, expected: str, what: 
             'relative paths start at the working directory.'
         ) from None
     try:
-        return json.loads(content)  # of bytes: also UTF-16, and UTF-8 with a byte order mark, as Windows programs write
+        return json.loads(
+            content
+        )  # from bytes, which supports UTF-16, and UTF-8 with a byte order mark, as written by Windows programs
     except UnicodeDecodeError as error:
         raise ValueError(f'{what}: not UTF-8 text ({error}). Fix: copy or write the file again.') from error
     except ValueError as error:

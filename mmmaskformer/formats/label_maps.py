@@ -44,11 +44,11 @@ def read_label_map(path: str, backend_args: dict | None = None) -> np.ndarray:
 
 
 def decode_label_map(content: bytes, path: str) -> np.ndarray:
-    """The label map in the bytes of a file, as `read_label_map` gives it.
+    """The label map in the bytes of a file; see `read_label_map`.
 
     Raises:
         ValueError: if the content cannot be decoded, is of a format that changes pixels (JPEG), has several pages or
-            channels, an EXIF orientation, grey levels of 2 or 4 bits, or values that are no labels.
+            channels, an EXIF orientation, grey levels of 2 or 4 bits, or values that are not labels.
     """
     pixels, mode = decode_picture(content, path, **FORM)
     _require_no_orientation(content, path)

@@ -19,7 +19,7 @@ CODES = re.compile(r'[?bBhHiIlLqQefdFD]|[biuf](1|2|4|8)|c(8|16)|[SU]\d{1,9}|O8?'
 
 
 class PlainType:
-    """Stands in for ``numpy.dtype``.
+    """Replaces ``numpy.dtype``.
 
     Args:
         code: of the type, such as 'f4'.
@@ -47,7 +47,7 @@ class PlainType:
 
 
 class PlainArray(np.ndarray):
-    """Stands in for ``numpy.ndarray``; it is one, and is pickled as one."""
+    """Replaces ``numpy.ndarray``, of which it is a subclass, and is pickled as one."""
 
     def __new__(cls, *_: Any, **__: Any) -> 'PlainArray':
         """Refuse, since numpy writes arrays with `reconstruct`.
@@ -55,7 +55,7 @@ class PlainArray(np.ndarray):
         Raises:
             pickle.UnpicklingError: always.
         """
-        raise pickle.UnpicklingError('it creates an array over memory of its own')
+        raise pickle.UnpicklingError('it creates an array over arbitrary memory')
 
     def __setstate__(self, state: Any) -> None:
         """Fill an empty array with the state that numpy wrote: version, shape, type, order and content."""

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written under another name, flushed to disk, renamed."""
+"""Atomic writes of files and folders: written under a temporary name, flushed to disk, then renamed."""
 
 import errno
 import hashlib
@@ -13,48 +13,48 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-"""This machine, in the names of unfinished files: a process of another one cannot be asked whether it still runs."""
+"""This machine, in the names of temporary files: whether a process of another machine still runs is unknown."""
 
 FOREIGN_AGE = 24 * 3600
-"""Seconds after which an unfinished file of another machine counts as left behind."""
+"""Seconds after which a temporary file of another machine counts as abandoned."""
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""Errors that come from the disk whatever the file is."""
+"""Errors of the disk, which do not depend on the file."""
 
 _numbers = itertools.count()
-"""Numbers of the unfinished files of this process: two threads, or two long names, never share one."""
+"""Numbers of the temporary files of this process, so that two threads or two long names never share one."""
 
 _swept: set[Path] = set()
-"""Folders from which this process has removed what killed processes left behind."""
+"""Folders from which this process has removed the temporary files of killed processes."""
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Write a file so that no reader ever sees half of it.
+    """Write a file atomically: readers never see a part of it.
 
     ::
 
         with whole_file('result.png') as part:
             image.save(part, format='PNG')
 
-    The file appears under its name when the block ends; if the block raises, an older file stays as it was. A symbolic
-    link to a file stays a link. What killed processes left in the folder is removed.
+    The file gets its name when the block ends; if the block raises an error, an older file is not changed. A symbolic
+    link to a file remains a link. Temporary files of killed processes in the folder are removed.
 
     Args:
         path: the file; its folder must exist.
 
     Yields:
-        A name in the same folder that nobody else writes to. Its ending is not that of ``path``.
+        A unique temporary name in the same folder. Its suffix differs from that of ``path``.
 
     Raises:
-        OSError: if ``path`` is no regular file, or cannot be written; the message says why and what remains.
+        OSError: if ``path`` is not a regular file, or cannot be written; the message gives the reason and what remains.
     """
     require_writable(path)
     target = Path(os.path.realpath(path))
     if target.parent not in _swept:
         _swept.add(target.parent)
         remove_parts(target.parent)
-    # the longest names of disks have 255 bytes
+    # file names are limited to 255 bytes
     part = target.with_name(f'.{target.name[:50]}.{next(_numbers)}.{MACHINE}-{os.getpid()}.part')
     try:
         with explaining(path, part):
@@ -62,16 +62,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             _flush(part)
             os.replace(part, target)
     finally:
-        with suppress(OSError):  # the error that the block raised says more
+        with suppress(OSError):  # the error that the block raised is more informative
             part.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
-    """Write bytes, or text as UTF-8, as `whole_file` does.
+    """Write bytes, or text as UTF-8, atomically; see `whole_file`.
 
     Args:
         path: the file; its folder must exist.
-        content: all of it.
+        content: the whole content.
 
     Raises:
         OSError: likewise.
@@ -81,23 +81,23 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 
 
 def require_writable(path: str | Path, key: str = '', *, folder: bool = False) -> None:
-    """Check, before the work of hours, that a file or folder can be written under a name.
+    """Check, before hours of work, that a file or folder can be written.
 
     Args:
-        path: the name; neither it nor the folders above it need to exist.
-        key: of the option or setting that names it, for messages.
-        folder: whether it is to be a folder.
+        path: path of the output; neither it nor its parent folders need to exist.
+        key: name of the option or setting, for messages.
+        folder: whether a folder will be written.
 
     Raises:
-        OSError: if something else has the name (a folder, a device, a pipe, a socket, a symbolic link to nothing), the
-            file is write-protected, or the folder that it would be in is no folder or may not be written to.
+        OSError: if the path is something else (a folder, a device, a pipe, a socket, a broken symbolic link), the file
+            is write-protected, or its parent is not a folder or not writable.
     """
     named = f'{key}: {path}' if key else str(path)
     found, wanted = _kind(path), 'a folder' if folder else 'a file'
     if found not in (None, wanted):
         raise FileExistsError(f'{named}: found {found}, expected {wanted} or nothing of that name. Fix: choose another '
                               'name')  # fmt: skip
-    if found == 'a file' and not os.access(path, os.W_OK):  # renaming would replace it all the same
+    if found == 'a file' and not os.access(path, os.W_OK):  # renaming would replace it nevertheless
         raise PermissionError(f'{named}: the file is write-protected. Fix: make it writable, or choose another name')
     above = Path(os.path.abspath(os.path.realpath(path)))
     above = above if folder else above.parent
@@ -110,27 +110,27 @@ def require_writable(path: str | Path, key: str = '', *, folder: bool = False) -
 
 
 def _kind(path: str | Path) -> str | None:
-    """What has a name, in words; None for nothing."""
+    """Description of what exists at a path; None if nothing does."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
-        return 'a symbolic link to nothing' if os.path.lexists(path) else None
+        return 'a broken symbolic link' if os.path.lexists(path) else None
     kinds = {stat.S_ISREG: 'a file', stat.S_ISDIR: 'a folder', stat.S_ISFIFO: 'a pipe', stat.S_ISSOCK: 'a socket'}
     return next((kind for has, kind in kinds.items() if has(mode)), 'a device')
 
 
 @contextmanager
 def explaining(path: str | Path, part: Path | None = None) -> Iterator[None]:
-    """Let errors of the disk say which file could not be written, and what remains.
+    """Let errors of the disk name the file that could not be written, and what remains.
 
     Args:
-        path: what is written in the block.
-        part: the name under which it is written; None for its own.
+        path: file that is written in the block.
+        part: the temporary name; None if it is written under its own.
 
     Raises:
-        OSError: in the place of one without a name.
+        OSError: instead of one without a file name.
     """
     try:
         yield
@@ -138,31 +138,31 @@ def explaining(path: str | Path, part: Path | None = None) -> Iterator[None]:
         of_part = error.filename is not None and Path(os.fsdecode(error.filename)) == (part or Path(path))
         if error.errno not in CANNOT_WRITE and not of_part:
             raise
-        remains = 'there is no such file now'
+        remains = 'no file exists now'
         if os.path.exists(path):
-            remains = 'it may be incomplete' if part is None else 'the older file stays as it was'
+            remains = 'it may be incomplete' if part is None else 'the older file is unchanged'
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise type(error)(
-            f'{path}: could not be written ({reason}); {remains}. Fix: make room, make the folder writable or choose '
+            f'{path}: could not be written ({reason}); {remains}. Fix: free space, make the folder writable or choose '
             'another one'
         ) from error
 
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Fill a folder so that it is complete or absent.
+    """Fill a folder so that it is either complete or absent.
 
-    What killed processes left beside it is removed, or put back if they had moved the older folder out of the way.
+    Temporary folders of killed processes are removed; an older folder that they had moved aside is restored.
 
     Args:
-        path: the folder; the folders above it are created. A folder that is there is replaced when the block ends, and
-            stays as it was if the block raises.
+        path: the folder; its parent folders are created. An existing folder is replaced when the block ends, and is not
+            changed if the block raises an error.
 
     Yields:
-        An empty folder beside it.
+        An empty folder next to it.
 
     Raises:
-        OSError: if ``path`` is no folder, or cannot be written; the message says why.
+        OSError: if ``path`` is not a folder, or cannot be written; the message gives the reason.
     """
     require_writable(path, folder=True)
     path = Path(os.path.realpath(path))
@@ -179,11 +179,11 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 
 def replace_folder(fresh: Path, path: Path) -> None:
-    """Rename a finished folder; the folder that had the name before is removed.
+    """Rename a finished folder, and remove the folder that had the name before.
 
     Args:
         fresh: the finished folder, on the same disk.
-        path: its name. If the renaming fails, the older folder keeps it.
+        path: its final name. If renaming fails, the older folder keeps the name.
     """
     old = path.with_name(f'.{path.name}.{MACHINE}-{os.getpid()}.old')
     flush_files(fresh)
@@ -200,14 +200,14 @@ def replace_folder(fresh: Path, path: Path) -> None:
 
 
 def flush_files(folder: Path) -> None:
-    """Have the system write all files below a folder to disk."""
+    """Flush all files below a folder to disk."""
     for file in folder.rglob('*'):
         if file.is_file():
             _flush(file)
 
 
 def _recover(path: Path) -> None:
-    """Undo what a process left that was killed while it wrote this folder."""
+    """Undo the changes of a process that was killed while it wrote this folder."""
     for left in path.parent.glob(f'.{_escaped(path.name)}.*'):
         if left.suffix not in ('.new', '.old') or not left.is_dir() or not _is_left_behind(left):
             continue
@@ -218,21 +218,21 @@ def _recover(path: Path) -> None:
 
 
 def _escaped(name: str) -> str:
-    """A name as a pattern that fits nothing else."""
+    """A glob pattern that matches only this name."""
     return ''.join(f'[{letter}]' if letter in '*?[' else letter for letter in name)
 
 
 def _flush(path: Path) -> None:
-    """Have the system write the file to disk: after a power failure a renamed file could be empty otherwise."""
+    """Flush a file to disk; otherwise a renamed file could be empty after a power failure."""
     with open(path, 'rb') as stream:
         os.fsync(stream.fileno())
 
 
 def flush_folder(folder: str | Path) -> None:
-    """Have the system write the names of a folder to disk, before a file that newer ones replace is removed.
+    """Flush the names in a folder to disk, before a file that newer ones replace is removed.
 
     Args:
-        folder: on a disk of this machine; systems that cannot do it are left alone.
+        folder: on a local disk; nothing is done on systems that do not support this.
     """
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
@@ -243,13 +243,13 @@ def flush_folder(folder: str | Path) -> None:
 
 
 def remove_parts(folder: str | Path, *, of_any_machine: bool = False) -> list[Path]:
-    """Remove what `whole_file` left behind when its process was killed.
+    """Remove the temporary files of `whole_file` whose process was killed.
 
-    Files of a process that still runs on this machine stay, and those of other machines for a day.
+    Files of a running process on this machine are kept, and those of other machines for a day.
 
     Args:
-        folder: in which files were written; need not exist.
-        of_any_machine: remove those of other machines at once, where no other one writes to the folder.
+        folder: folder in which files were written; need not exist.
+        of_any_machine: also remove those of other machines immediately, if no other machine writes to the folder.
 
     Returns:
         The files removed.
@@ -264,7 +264,7 @@ def remove_parts(folder: str | Path, *, of_any_machine: bool = False) -> list[Pa
 
 
 def _is_left_behind(part: Path, of_any_machine: bool = False) -> bool:
-    """Whether the process that writes under a name of ours is gone."""
+    """Whether the process that writes a temporary file has ended."""
     machine, _, process = part.name.split('.')[-2].rpartition('-')
     if not process.isdigit():
         return False
@@ -277,13 +277,13 @@ def _is_left_behind(part: Path, of_any_machine: bool = False) -> bool:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is another process of that number on this machine.
+    """Whether another process with this id runs on this machine.
 
     Args:
-        process: its number.
+        process: its id.
     """
     if process == os.getpid():
-        return False  # a number used again: this process writes nothing yet
+        return False  # the id was reused: this process has not written anything yet
     try:
         os.kill(process, 0)
     except ProcessLookupError:

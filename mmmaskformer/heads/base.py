@@ -34,14 +34,14 @@ from mmmaskformer.heads.loaded_weights import check_on_loading
 class FeatureHead(BaseModule):
     """Base of the heads: a network for the features of backbone and neck, ``classifier``, and a ``criterion``.
 
-    A derived head prepares what `_build_classifier` needs and, if ``in_channels`` is given, calls it at the end of its
-    constructor; otherwise it is called when the features have been measured.
+    A derived head sets what `_build_classifier` needs and, if ``in_channels`` is given, calls it at the end of its
+    constructor; otherwise it is called after the features are measured.
 
     Args:
-        in_channels: channels of the features of backbone and neck, in their order. None: they are measured when the
-            head is added to a model, by one forward pass of a small image.
+        in_channels: channels of the features of backbone and neck, in their order. If None, they are measured by a
+            forward pass of a small image when the head is added to a model.
         num_classes: K, without "no object".
-        feature_strides: strides of the features in input pixels, in the same order. None: they are measured as well;
+        feature_strides: strides of the features in input pixels, in the same order. If None, they are measured as well;
             for a head outside of a model they are 4, 8, 16, ….
         deep_supervision: whether the predictions of all decoder layers are trained, as published, or only those of the
             last one.
@@ -85,7 +85,7 @@ class FeatureHead(BaseModule):
         self._absent: set[str] | None = None
         self._absent_in_model: set[str] | None = None
         watch_registration(FeatureHead)
-        compat.complete_function_registries()  # by now, the host with a possibly running inferencer is imported
+        compat.complete_function_registries()  # a host whose inferencer is running has been imported by now
 
     @property
     def in_channels(self) -> list[int] | None:
@@ -134,17 +134,17 @@ class FeatureHead(BaseModule):
         """Training losses of a batch.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
-            data_samples: B samples with ground truth at the padded input size.
+            features: as the model's ``extract_feat`` returns them. data_samples: B samples with ground truth at the
+                padded input size.
             train_cfg: unused; part of the signature of MMSegmentation.
 
         Returns:
             Scalars, see the criterion, such as `SetCriterion.forward`.
 
         Raises:
-            ValueError: if features or labels do not fit the head, or the criterion or the matcher cannot take the
-                segments; naming the files of the batch.
-            NonFiniteLogitsError: if logits are inf or NaN, naming layer, iteration and files.
+            ValueError: if features or labels do not fit the head, or the criterion or the matcher does not support the
+                segments; names the files of the batch.
+            NonFiniteLogitsError: if logits are inf or NaN; names layer, iteration and files.
         """
         self._absent = self._absent_in_model = None
         features = self.prepare(features)
@@ -158,7 +158,7 @@ class FeatureHead(BaseModule):
             raise NonFiniteLogitsError(
                 f'iteration {iteration + 1}, {error} Images of the batch: {_files_of(data_samples)}'
             ) from None
-        except ValueError as error:  # the core knows no files
+        except ValueError as error:  # the core has no file names
             raise ValueError(f'{error}. Images of the batch: {_files_of(data_samples)}') from error
 
     def name_classes(self, names: Sequence[str]) -> None:
@@ -171,9 +171,9 @@ class FeatureHead(BaseModule):
         raise NotImplementedError
 
     def _infer(self, features: Sequence[Tensor], metas: Sequence[dict]) -> tuple[list[Tensor], Any, Callable[[], None]]:
-        """Prepared features, the prediction of the last layer, and a function that ends the check that it is finite.
+        """Prepared features, the prediction of the last layer, and a function that completes its check for inf and NaN.
 
-        On a CPU, the check has already ended; see `MaskFormerHead.predict_masks` for errors. In evaluation mode
+        On a CPU, the check is already complete; see `MaskFormerHead.predict_masks` for errors. In evaluation mode
         `fuse_for_inference` is called first.
         """
         self.require_all_weights()
@@ -261,7 +261,7 @@ class FeatureHead(BaseModule):
 
 
 def _files_of(data_samples: Sequence) -> str:
-    """The images of a batch, by number."""
+    """The image files of a batch, by position."""
     metas = [sample.metainfo for sample in data_samples]
     return ', '.join(f'{image}: {file_of(metas, image)}' for image in range(len(metas)))
 

@@ -16,7 +16,7 @@ PARTS = ('classifier', 'pixel_decoder', 'transformer_decoder', 'matcher', 'crite
 
 @contextmanager
 def naming(head: str) -> Iterator[None]:
-    """Let messages on parts that are built inside name them as the config does.
+    """Context in which messages about parts name them as the config does.
 
     Args:
         head: key of the head, such as 'model.decode_head'.

@@ -1,4 +1,4 @@
-"""The features that a head gets: measured once in the built model, checked, turned and put in order."""
+"""The features that a head receives: measured once in the built model, checked, permuted and sorted."""
 
 import itertools
 import math
@@ -14,20 +14,20 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from mmmaskformer.core.modeling.feature_pyramid import FeatureMapError
 
 IMAGE_SIZES = ((128, 192), (112, 168), (224, 224), (256, 256), (384, 384))
-"""Sizes of the dry run's image, tried in turn: the second for patches of 14 pixels, the others for fixed sizes."""
+"""Image sizes for the dry run, tried in turn: the second for patches of 14 pixels, the others for fixed sizes."""
 PUBLISHED_STRIDES = (4, 8, 16, 32)
 COARSE_STRIDE = 8
-"""Masks on a coarser grid than this lose small segments."""
+"""Masks on a grid with a larger stride lose small segments."""
 
 
 class FeatureMap(NamedTuple):
     """One of the features of a model.
 
     Attributes:
-        channels: its channels.
-        stride: input pixels per pixel, a whole number wherever possible.
+        channels: number of channels.
+        stride: input pixels per pixel, an integer if possible.
         channels_last: whether it is (B, h, w, C) instead of (B, C, h, w).
-        exact: whether the stride is the ratio of the sides, nothing rounded.
+        exact: whether the stride is exactly the ratio of the sides, without rounding.
     """
 
     channels: int
@@ -37,20 +37,20 @@ class FeatureMap(NamedTuple):
 
 
 class DryRunError(RuntimeError):
-    """The model gave no features for any size of image."""
+    """The model returned no features for any image size."""
 
 
 class OneMapError(ValueError):
-    """The model gives one map, where a head needs several scales.
+    """The model returns one map, but the head needs several scales.
 
     Args:
         row: the map.
-        bare: whether it is a tensor, not a list of one; some backbones give that in evaluation only.
-        source: where it comes from.
+        bare: whether it is a tensor, not a list of one; some backbones return a tensor only in evaluation mode.
+        source: its origin, see `source_of`.
         head: config key of the head.
 
     Attributes:
-        neck: config of a neck that makes the scales.
+        neck: config of a neck that computes the scales.
     """
 
     def __init__(self, row: FeatureMap, bare: bool, source: str, head: str):
@@ -60,26 +60,26 @@ class OneMapError(ValueError):
         written = ', '.join(f'{key}={value!r}' for key, value in self.neck.items())
         super().__init__(
             f'{source} gives one feature map{" in evaluation" if bare else ""}, of {row.channels} channels and '
-            f"stride {row.stride}; {head} needs several scales. Fix: set the backbone's out_indices if it has more to "
-            f"give, or make scales of that map by model.neck=dict({written}) or by MMSegmentation's MultiLevelNeck; "
+            f"stride {row.stride}; {head} needs several scales. Fix: set the backbone's out_indices if it has more "
+            f"features, or compute the scales with model.neck=dict({written}) or MMSegmentation's MultiLevelNeck; "
             'and leave out in_channels and feature_strides of the head, which are then measured'
         )
 
 
 @cache
 def watch_registration(kind: type) -> None:
-    """From now on call ``attach_to(model, name)`` of every module of a class when it becomes a part of another one.
+    """From now on, call ``attach_to(model, name)`` of modules of a class when they become submodules of a model.
 
-    The hosts build the backbone, then the neck, then the head from a config alone, and assign it to the model. That
-    assignment is the first moment at which the head can see what comes before it, and no optimiser, checkpoint or
-    wrapper has seen the model yet. torch offers a hook on it, which works for every class of model.
+    The hosts build backbone, neck and head one after the other, each from its own config, and assign them to the model.
+    When it is assigned, the head can access backbone and neck for the first time, before an optimiser, a checkpoint or
+    a wrapper uses the model. torch has a hook for this assignment, which works for every class of model.
 
     Args:
         kind: the class.
     """
 
     def attach(model: nn.Module, name: str, part: nn.Module | None) -> None:
-        # mmengine's revert_sync_batchnorm, which all inferencers call, assigns every part to its own place again.
+        # mmengine's revert_sync_batchnorm, which all inferencers call, reassigns every submodule.
         if isinstance(part, kind) and model._modules.get(name) is not part:
             part.attach_to(model, name)
 
@@ -87,9 +87,9 @@ def watch_registration(kind: type) -> None:
 
 
 def measure(model: nn.Module, head: str) -> list[FeatureMap]:
-    """Features of backbone and neck, found by a forward pass of a small black image in evaluation mode.
+    """Measure the features of backbone and neck by a forward pass of a small black image in evaluation mode.
 
-    Neither weights, statistics, modes nor random numbers of the program change.
+    Weights, statistics, modes and random number generators do not change.
 
     Args:
         model: a model with ``backbone`` and ``extract_feat``.
@@ -100,17 +100,17 @@ def measure(model: nn.Module, head: str) -> list[FeatureMap]:
 
     Raises:
         DryRunError: if the forward pass fails for every size of image.
-        ValueError: if what the model gives is not several feature maps.
+        ValueError: if the model does not return several feature maps.
     """
     source, found, failure = source_of(model), None, None
     for channels, size in itertools.product(_image_channels(model.backbone), _image_sizes(model.backbone)):
         if found and size not in IMAGE_SIZES[:2]:
-            break  # it is rounded at the sizes that suit nearly every stride
+            break  # it is rounded at sizes that nearly every stride divides
         try:
             features = _dry_run(model, channels, size)
         except FeatureMapError:
             raise
-        except Exception as error:  # whatever a backbone raises about an image that it does not take
+        except Exception as error:  # any error of a backbone that does not accept the image
             failure = failure or error
             continue
         rows = feature_maps(features, size, source, head)
@@ -126,7 +126,7 @@ def measure(model: nn.Module, head: str) -> list[FeatureMap]:
 
 
 def source_of(model: nn.Module) -> str:
-    """Where the features of a model come from, for messages: the type of the backbone, after that of a neck."""
+    """Origin of the features of a model, for messages: the type of the neck, if any, and of the backbone."""
     backbone = type(model.backbone).__name__
     neck = getattr(model, 'neck', None)
     return backbone if neck is None else f'{type(neck).__name__} behind {backbone}'
@@ -163,7 +163,7 @@ def feature_maps(features, image_size: tuple[int, int], source: str, head: str) 
 
 
 def require_maps(features: Sequence, source: str) -> None:
-    """Raise a `ValueError` that leads to the setting of the backbone if a feature is no map.
+    """Raise a `ValueError` that names the setting of the backbone to change if a feature is not a map.
 
     Args:
         features: each should be a tensor of four dimensions.
@@ -190,13 +190,13 @@ def _dry_run(model: nn.Module, channels: int, size: tuple[int, int]):
 
 
 def _image_channels(backbone: nn.Module) -> list[int]:
-    """Bands of the image to try: what the first convolution takes, and 3 for stems that rearrange pixels before it."""
+    """Numbers of bands to try: the input of the first convolution, and 3 for stems that rearrange pixels before it."""
     convs = (module for module in backbone.modules() if isinstance(module, nn.Conv2d))
     return list(dict.fromkeys([next((conv.in_channels for conv in convs), 3), 3]))
 
 
 def _image_sizes(backbone: nn.Module) -> Iterator[tuple[int, int]]:
-    """`IMAGE_SIZES`, then the sizes that parts of the backbone are built for."""
+    """`IMAGE_SIZES`, then the sizes for which parts of the backbone are built."""
     yield from IMAGE_SIZES
     found = {}
     for module in backbone.modules():
@@ -219,13 +219,13 @@ def _feature_map(shape: Sequence[int], image_size: tuple[int, int]) -> FeatureMa
 
 
 def _has_ratio(sides: tuple[int, int], image_size: tuple[int, int]) -> bool:
-    """Whether two sides may be those of the image at some stride, rounded either way."""
+    """Whether a side can be that of the image divided by a stride, rounded up or down."""
     stride = (image_size[0] / sides[0] * image_size[1] / sides[1]) ** 0.5
     return all(abs(image / stride - side) < 1 for image, side in zip(image_size, sides, strict=True))
 
 
 def _stride(image_size: tuple[int, int], sides: tuple[int, int]) -> Real:
-    """The ratio of the sides; where they were rounded, a power of two or the smallest whole number that fits."""
+    """The ratio of the sides; if they were rounded, a power of two or the smallest integer that fits."""
     ratios = [image / side for image, side in zip(image_size, sides, strict=True)]
     if ratios[0] == ratios[1]:
         return int(ratios[0]) if ratios[0].is_integer() else ratios[0]
@@ -237,7 +237,7 @@ def _stride(image_size: tuple[int, int], sides: tuple[int, int]) -> Real:
 
 
 def misfit(image_size: tuple[int, int], sides: tuple[int, int], stride: Real) -> float:
-    """By how many of its pixels a feature differs from the image over the stride; below 1 it was rounded."""
+    """By how many of its pixels a feature differs from the image size divided by the stride; below 1 it was rounded."""
     return max(abs(image / stride - side) for image, side in zip(image_size, sides, strict=True))
 
 

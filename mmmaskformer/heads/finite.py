@@ -1,4 +1,4 @@
-"""Predictions that are inf or NaN are refused, with image and file."""
+"""Predictions with inf or NaN raise an error that names image and file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,34 +13,34 @@ from mmmaskformer.core.torch_versions import is_recorded
 
 
 def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> None:
-    """Check the logits of a batch; labels found from NaN look like any others. Synchronises with a GPU once.
+    """Check the logits of a batch, since labels computed from NaN look valid. Synchronises with a GPU once.
 
     Args:
         prediction: of the last layer; of a per-pixel model, its masks.
         metas: meta information of the B samples; may be shorter, or know no file.
 
     Raises:
-        NonFiniteLogitsError: naming the images and their files.
+        NonFiniteLogitsError: if logits are inf or NaN; names the images and their files.
     """
     begin_finite_check(prediction, metas)()
 
 
 @torch.no_grad()
 def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> Callable[[], None]:
-    """Begin the check of `require_finite`; on a GPU it runs beside what the caller does next.
+    """Begin the check of `require_finite`; on a GPU it runs in parallel with the caller.
 
-    All class logits are looked at, and all that the mask logits are made of: one pass over existing tensors. In
-    float16, where finite factors may have an infinite product, the mask logits are multiplied out, image by image.
+    The check reads all class logits, and all tensors from which the mask logits are computed, once. In float16, where
+    finite factors may have an infinite product, the mask logits are multiplied out, image by image.
 
-    On a GPU the answer is copied to the host without waiting. Where the caller has to wait for the results of an image
-    anyway, it has arrived by then, so that the check adds no wait.
+    On a GPU the result is copied to the host asynchronously. When the caller waits for the results of an image, it has
+    arrived, so the check adds no synchronisation.
 
     Args:
         prediction: of the last layer; of a per-pixel model, its masks.
         metas: meta information of the B samples; may be shorter, or know no file.
 
     Returns:
-        What ends the check: raises the error of `require_finite`, or does nothing.
+        A function that completes the check: it raises the error of `require_finite`, or does nothing.
     """
     if is_recorded():
         return _nothing
@@ -50,17 +50,17 @@ def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mappi
     finite = torch.stack(sums).isfinite()
     if not finite.is_cuda:
         return partial(_refuse, finite, None, metas)
-    # torch copies to pinned memory, in which the host finds nothing before the event
+    # torch copies to pinned memory, which is not valid on the host before the event
     return partial(_refuse, finite.to('cpu', non_blocking=True), torch.cuda.current_stream().record_event(), metas)
 
 
 def _tolist(finite: Tensor) -> list[bool]:
-    """Values (B,) on the host; the fake tensors of tests, which count synchronisations with a GPU, have none."""
+    """Values (B,) on the host; empty for the fake tensors of tests, which count synchronisations with a GPU."""
     return finite.tolist()
 
 
 def _nothing() -> None:
-    """The end of a check that there is not."""
+    """Completes a check that is not needed."""
 
 
 def _refuse(finite: Tensor, copied: torch.cuda.Event | None, metas: Sequence[Mapping]) -> None:
@@ -77,7 +77,7 @@ def _refuse(finite: Tensor, copied: torch.cuda.Event | None, metas: Sequence[Map
 
 
 def _sums(prediction: MaskPrediction) -> list[Tensor]:
-    """Sums (B) that are finite if the logits are."""
+    """Sums (B) that are finite if the logits are finite."""
     masks, class_logits = prediction.masks, prediction.class_logits
     if not isinstance(masks, Plain) and masks.like.dtype != torch.float16:
         of_masks = _sums_of_masks(masks)
@@ -88,12 +88,12 @@ def _sums(prediction: MaskPrediction) -> list[Tensor]:
 
 
 def _sums_of_masks(masks: Masks) -> list[Tensor]:
-    """Sums (B) that are finite if all is that the mask logits are made of."""
+    """Sums (B) that are finite if all tensors are finite from which the mask logits are computed."""
     parts = [masks.parts(image).values() for image in range(len(masks.like))]
     return [torch.stack([part.sum(dtype=torch.float32) for part in of_image]).sum() for of_image in parts]
 
 
 def file_of(metas: Sequence[Mapping], image: int) -> str:
-    """File of an image of a batch, as far as the meta information of the samples knows it."""
+    """File of an image of a batch, if the meta information of the samples contains it."""
     meta = metas[image] if image < len(metas) else {}
     return str(meta.get('img_path') or meta.get('seg_map_path') or 'file not known')

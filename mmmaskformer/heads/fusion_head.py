@@ -20,7 +20,7 @@ from mmmaskformer.heads.panoptic_head import thing_flags, thing_mask
 from mmmaskformer.heads.results import Classes, ViewMerger, result_kinds
 from mmmaskformer.heads.settings import check_result_settings
 
-# The fields that MMDetection's detector writes itself, and what it calls them before.
+# The fields that MMDetection's detector writes itself, and their names before that.
 HOST_KEYS = {'pred_panoptic_seg': 'pan_results', 'pred_instances': 'ins_results'}
 
 
@@ -30,18 +30,19 @@ HOST_KEYS = {'pred_panoptic_seg': 'pan_results', 'pred_instances': 'ins_results'
     init_cfg=(MAPPING | list_of(MAPPING)).or_none(),
 )
 class MaskFormerFusionHead(BaseModule):
-    """Turns the outputs of the last layer into every kind of result, several at once if wanted.
+    """Converts the outputs of the last layer to every kind of result, several at once if requested.
 
-    ``test_cfg`` has one entry per result; its value holds the settings that differ from the defaults, None switches the
-    result off: ``dict(panoptic=dict(object_threshold=0.7), semantic=dict(), instance=None)``. On a command line
-    ``--cfg-options model.test_cfg.semantic={}`` arrives as the text '{}', which is read as the dict.
+    ``test_cfg`` has one entry per result. Its value holds the settings that differ from the defaults; None switches the
+    result off: ``dict(panoptic=dict(object_threshold=0.7), semantic=dict(), instance=None)``. With ``--cfg-options
+    model.test_cfg.semantic={}``, the value arrives as the string '{}', which is parsed.
 
-    What can be asked for is the table of `mmmaskformer.heads.results`: 'panoptic', 'detr', 'semantic', 'general',
-    'instance', and what else has been registered there. Asked for alone, 'detr' also gives ``pred_panoptic_seg`` and
-    'general' ``pred_sem_seg``, where the hosts' metrics look. All maps are in ``sem_seg`` (1, height, width), int32.
+    The available results are listed in `mmmaskformer.heads.results`: 'panoptic', 'detr', 'semantic', 'general',
+    'instance', and further ones registered there. If the field is not filled by another result, 'detr' also fills
+    ``pred_panoptic_seg`` and 'general' ``pred_sem_seg``, which the hosts' metrics read. All maps are in ``sem_seg`` (1,
+    height, width), int32.
 
     Args:
-        num_classes: K. None takes it from the detector's ``panoptic_head``, as soon as this head becomes a part of the
+        num_classes: K. If None, it is taken from the detector's ``panoptic_head`` when this head is added to the
             detector.
         things: labels of the thing classes; None takes them from the ``panoptic_head`` as well.
         test_cfg: of the detector, see above; panoptic alone if None.
@@ -52,8 +53,8 @@ class MaskFormerFusionHead(BaseModule):
         is_thing: (K,) bool; None until it is known.
 
     Raises:
-        TypeError: if a key is not known, or the settings of a result are no dict.
-        ValueError: if a value is wrong or no result is asked for; when it becomes a part of a detector, if its
+        TypeError: if a key is unknown, or the settings of a result are not a dict.
+        ValueError: if a value is invalid or no result is requested; when the head is added to a detector, if its
             ``panoptic_head`` has other classes.
 
     Source: paper, sections 3.3 and 4.2.
@@ -73,7 +74,7 @@ class MaskFormerFusionHead(BaseModule):
         refuse_unknown_keys(type(self).__name__, unknown, ['num_classes', 'things'])
         super().__init__(init_cfg)
         watch_registration(MaskFormerFusionHead)
-        # Not in checkpoints: it follows from the config.
+        # Not stored in checkpoints, since it follows from the config.
         self.register_buffer('is_thing', None, persistent=False)
         self.num_classes = num_classes
         self._things = things
@@ -82,12 +83,12 @@ class MaskFormerFusionHead(BaseModule):
         self.outputs = _checked_outputs({'panoptic': {}} if test_cfg is None else test_cfg)
         self._warned_nothing_found = self._warned_many_classes = False
         self._warn_of_many_classes()
-        # The inferencer, if there is one, was imported before it builds its model.
+        # An inferencer is imported before it builds its model.
         compat.serve_panoptic_inferencer()
         compat.name_classes_in_inferencer()
 
     def attach_to(self, model: nn.Module, name: str) -> None:
-        """Take the classes of the panoptic head of the detector that this head has become a part of.
+        """Take the classes from the panoptic head of the detector to which this head was added.
 
         Args:
             model: what the head was assigned to.
@@ -138,10 +139,11 @@ class MaskFormerFusionHead(BaseModule):
             class_logits: (B, Q, K + 1) float.
             mask_logits: of `MaskFormerPanopticHead`, or (B, Q, H, W) float at the padded input size.
             data_samples: B samples; results that the host does not know are written into them.
-            rescale: give results at the size of the image file, not of the network input without padding.
+            rescale: return results at the size of the image file, not of the network input without padding.
 
         Returns:
-            Per image what the host writes into the samples: ``pan_results`` and ``ins_results`` if asked for.
+            For each image, the results that the host writes into the samples: ``pan_results`` and ``ins_results`` if
+            requested.
 
         Raises:
             ValueError: if the classes are not known.
@@ -156,7 +158,7 @@ class MaskFormerFusionHead(BaseModule):
         return results
 
     def settings(self, output: str) -> dict:
-        """Arguments of the function that gives an output, beside logits and masks.
+        """Arguments of the function that computes an output, in addition to logits and masks.
 
         Raises:
             ValueError: if the classes are not known.
@@ -170,15 +172,15 @@ class MaskFormerFusionHead(BaseModule):
         return settings | {'is_thing': self.is_thing} if result_kinds()[output].takes_things else settings
 
     def view_mergers(self) -> dict[str, ViewMerger]:
-        """For one image, what merges its views into each output; all of them must have a way to merge."""
+        """For one image, the mergers of its views for each output; every output must have one."""
         return {output: result_kinds()[output].merge(**self.settings(output)) for output in self.outputs}
 
     def pack(self, found: Mapping[str, Any], class_logits: Tensor) -> dict[str, Any]:
         """The outputs of one image as fields of its data sample.
 
         Args:
-            found: what `ResultKind.infer` gave for each output.
-            class_logits: (Q, K + 1), to explain why there may be nothing in a result.
+            found: the result of `ResultKind.infer` for each output.
+            class_logits: (Q, K + 1), to explain empty results.
         """
         kinds, classes, fields = result_kinds(), Classes(self.num_classes, self.is_thing), {}
         for output, result in found.items():
@@ -194,7 +196,7 @@ class MaskFormerFusionHead(BaseModule):
         return fields
 
     def _answer(self, class_logits: Tensor, masks: QueryMasks, sample) -> dict:
-        """All results of one image: those that the host writes are returned, the others go into the sample here."""
+        """All results of one image; those that the host does not write into the sample are written here."""
         kinds = result_kinds()
         found = {output: kinds[output].infer(class_logits, masks, **self.settings(output)) for output in self.outputs}
         results = {}
@@ -206,7 +208,7 @@ class MaskFormerFusionHead(BaseModule):
         return results
 
     def _why_empty(self, output: str, result, class_logits: Tensor) -> str | None:
-        """Which threshold emptied a result, logged once: an untrained model and a threshold too high look the same."""
+        """Log once which threshold emptied a result, since an untrained model looks the same as a high threshold."""
         kind = result_kinds()[output]
         if kind.why_empty is None:
             return None
@@ -230,7 +232,7 @@ def _contradiction(name: str, key: str, found, expected) -> str:
 
 
 def masks_of_image(mask_logits: DeferredMaskLogits | Tensor, image: int, meta: dict, *, rescale: bool) -> QueryMasks:
-    """The masks of one image of a batch, with the sizes that its sample tells.
+    """The masks of one image of a batch, with the sizes from its sample.
 
     Args:
         mask_logits: of the batch; a tensor (B, Q, H, W) is at the padded input size.
@@ -246,20 +248,20 @@ def masks_of_image(mask_logits: DeferredMaskLogits | Tensor, image: int, meta: d
 
 
 def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
-    """The results wanted, with the settings that differ from the defaults of their functions."""
+    """The requested results, with the settings that differ from the defaults of their functions."""
     kinds = result_kinds()
     refuse_unknown_keys('model.test_cfg', test_cfg, kinds)
     wanted = {key: _settings_dict(key, settings) for key, settings in test_cfg.items() if settings is not None}
     check_result_settings(wanted)
     if not wanted:
-        raise ValueError(f'model.test_cfg={dict(test_cfg)} asks for nothing; expected one or more of {list(kinds)}')
+        raise ValueError(f'model.test_cfg={dict(test_cfg)} requests no result; expected one or more of {list(kinds)}')
     for key, settings in wanted.items():
         refuse_unknown_keys(f'model.test_cfg.{key}', settings, kinds[key].setting_names)
     return {key: {**kinds[key].defaults, **settings} for key, settings in wanted.items()}
 
 
 def _settings_dict(key: str, settings: dict | str) -> dict:
-    """The settings of one result; mmengine hands on ``{…}`` of a command line as text."""
+    """The settings of one result; mmengine passes ``{…}`` from a command line as a string."""
     read = settings
     if isinstance(settings, str):
         try:

@@ -1,4 +1,4 @@
-"""Mask classification behind the features of a host's model: network, losses and outputs of the last layer."""
+"""Mask classification for the features of a host's model: network, losses and outputs of the last layer."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from mmmaskformer.heads.settings import check_parts
 
 @checked(num_queries=whole(1), channels=whole(1))
 class MaskClassificationHead(FeatureHead):
-    """Base of the heads of both hosts, which differ in data samples and in what their hosts call.
+    """Base of the heads of both hosts, which differ in data samples and in the methods that their hosts call.
 
-    Class count and widths are written here once; the parts get them from the head and refuse them in their own configs.
+    Class count and widths are set here once; the parts receive them from the head and refuse them in their own configs.
 
     Args:
         num_classes: K, without "no object".
@@ -29,7 +29,7 @@ class MaskClassificationHead(FeatureHead):
         settings: all other arguments of `FeatureHead`.
 
     Raises:
-        TypeError: if a key is not known.
+        TypeError: if a key is unknown.
         ValueError: if a value is out of range.
 
     Source: paper, section 3; official code, MaskFormerHead and MaskFormer.
@@ -69,7 +69,7 @@ class MaskClassificationHead(FeatureHead):
         """Raw outputs of the last layer.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
+            features: as the model's ``extract_feat`` returns them.
 
         Returns:
             Class logits (B, Q, K + 1) and mask logits (B, Q, h, w).

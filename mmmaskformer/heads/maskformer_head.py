@@ -23,10 +23,10 @@ class MaskFormerHead(MaskClassificationHead):
     Args:
         ignore_index: label of pixels without a class.
         settings: all arguments of `MaskClassificationHead` and `FeatureHead`: class count, widths, the configs of the
-            parts, what the features are.
+            parts, the features.
 
     Raises:
-        TypeError: if a key is not known.
+        TypeError: if a key is unknown.
         ValueError: if a value is out of range.
 
     Source: paper, section 3; official code, MaskFormerHead and MaskFormer.
@@ -46,15 +46,15 @@ class MaskFormerHead(MaskClassificationHead):
         Args:
             features: as the model's ``extract_feat`` gives them.
             metas: meta information of the samples.
-            test_cfg: the host's. ``mode`` is read, and two keys of ours: ``inference``, 'semantic' (the default) or
-                'general', the two ways of the paper's section 3.3, and ``object_threshold`` of the latter.
+            test_cfg: the host's. It reads ``mode`` and two further keys: ``inference``, 'semantic' (the default) or
+                'general', the two strategies of the paper's section 3.3, and ``object_threshold`` of the latter.
 
         Returns:
             (B, K, H, W) float scores, at least 0, not normalised.
 
         Raises:
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or a
-                value of ``test_cfg`` is wrong.
+                value of ``test_cfg`` is invalid.
             TypeError: if ``test_cfg`` has an unknown key.
         """
         test_cfg = test_cfg or {}
@@ -81,8 +81,8 @@ class MaskFormerHead(MaskClassificationHead):
 
         Raises:
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or
-                the weights of the head were loaded in part.
-            NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
+                only some weights of the head were loaded.
+            NonFiniteLogitsError: if logits are inf or NaN; names image and file.
         """
         features, prediction, check = self._infer(features, metas)
         check()

@@ -12,7 +12,7 @@ from mmmaskformer.heads.data_samples import targets_from_det_samples
 from mmmaskformer.heads.mask_classification_head import MaskClassificationHead
 
 STOCK_COUNTS = ('num_things_classes', 'num_stuff_classes')
-"""By what MMDetection's heads tell things from stuff."""
+"""The attribute by which MMDetection's heads distinguish things from stuff."""
 
 
 @checked(train_cfg=MAPPING.or_none(), test_cfg=MAPPING.or_none())
@@ -27,7 +27,7 @@ class MaskFormerPanopticHead(MaskClassificationHead):
         settings: all other arguments of `MaskClassificationHead` and `FeatureHead`.
 
     Raises:
-        TypeError: if a key is not known.
+        TypeError: if a key is unknown.
         ValueError: if a value is out of range.
 
     Source: paper, sections 3.2 and 4.2; official code, MaskFormer with PANOPTIC_ON.
@@ -46,11 +46,11 @@ class MaskFormerPanopticHead(MaskClassificationHead):
     ):
         if train_cfg:
             raise ValueError(
-                f'model.train_cfg holds {sorted(train_cfg)}; expected nothing: matcher and criterion stand in '
+                f'model.train_cfg holds {sorted(train_cfg)}; expected nothing: matcher and criterion belong to '
                 f'{self.config_key}. Fix: remove train_cfg'
             )
         super().__init__(num_classes=num_classes, **settings)
-        # Not in checkpoints: it follows from the config.
+        # Not stored in checkpoints, since it follows from the config.
         self.register_buffer('is_thing', thing_mask(num_classes, things, self.config_key), persistent=False)
         self.num_things_classes = int(self.is_thing.sum())
         self.num_stuff_classes = num_classes - self.num_things_classes
@@ -64,17 +64,17 @@ class MaskFormerPanopticHead(MaskClassificationHead):
         """Outputs of the last layer for the fusion head, without gradient.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
-            data_samples: B samples that know ``batch_input_shape``, as MMDetection's data preprocessor sets it.
+            features: as the model's ``extract_feat`` returns them.
+            data_samples: B samples with ``batch_input_shape``, as set by MMDetection's data preprocessor.
 
         Returns:
             Class logits (B, Q, K + 1), and the mask logits of the batch, not yet multiplied out.
 
         Raises:
-            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``, or the weights of the head
-                were loaded in part.
-            NonFiniteLogitsError: if logits are inf or NaN, naming image and file; on a GPU, the mask logits raise it
-                when they are used, our fusion head when it has its results.
+            ValueError: if the features do not fit ``in_channels`` or ``feature_strides``, or only some weights of the
+                head were loaded.
+            NonFiniteLogitsError: if logits are inf or NaN; names image and file. On a GPU it is raised later: when the
+                mask logits are used, or when our fusion head has its results.
         """
         features, prediction, check = self._infer(features, [sample.metainfo for sample in data_samples])
         size = tuple(data_samples[0].metainfo['batch_input_shape'])
@@ -100,7 +100,7 @@ def thing_mask(num_classes: int, things: Sequence[int], where: str) -> Tensor:
         (K,) bool.
 
     Raises:
-        ValueError: if a label is out of range or stands twice.
+        ValueError: if a label is out of range or occurs twice.
     """
     labels = whole(0, num_classes - 1)
     things = things if isinstance(things, str | bytes) or not isinstance(things, Iterable) else list(things)
@@ -118,10 +118,10 @@ def thing_flags(head: nn.Module | None) -> Tensor | None:
     """Which classes are things for a head of either package.
 
     Args:
-        head: ours, with ``is_thing``, or one of MMDetection, which counts its thing classes and takes them to be first.
+        head: ours, with ``is_thing``, or one of MMDetection, which has a number of thing classes that come first.
 
     Returns:
-        (K,) bool; None if the head does not say.
+        (K,) bool; None if the head has neither.
     """
     is_thing = getattr(head, 'is_thing', None)
     if is_thing is None and None not in (counts := [getattr(head, key, None) for key in STOCK_COUNTS]):

@@ -16,7 +16,7 @@ from mmmaskformer.heads.data_samples import targets_from_seg_samples
 from mmmaskformer.heads.settings import check_parts, check_segmentor_test_cfg
 
 INFERENCE = ('semantic',)
-"""What ``test_cfg.inference`` may be: without segments there is no general inference."""
+"""Values of ``test_cfg.inference``: without segments there is no general inference."""
 
 
 @checked(channels=whole(1), ignore_index=whole())
@@ -33,7 +33,7 @@ class PerPixelHead(FeatureHead):
         settings: all other arguments of `FeatureHead`.
 
     Raises:
-        TypeError: if a key is not known.
+        TypeError: if a key is unknown.
         ValueError: if a value is out of range.
 
     Source: paper, section 4 (baseline models); official code, PerPixelBaselineHead.
@@ -94,8 +94,8 @@ class PerPixelHead(FeatureHead):
 
         Raises:
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or a
-                value of ``test_cfg`` is wrong.
-            TypeError: if ``test_cfg`` has a key that nobody reads.
+                value of ``test_cfg`` is invalid.
+            TypeError: if ``test_cfg`` has an unknown key.
         """
         test_cfg = test_cfg or {}
         check_segmentor_test_cfg(test_cfg, inference=INFERENCE)
@@ -118,8 +118,8 @@ class PerPixelHead(FeatureHead):
 
         Raises:
             ValueError: if the features do not fit ``in_channels``, ``feature_strides`` or the sizes in ``metas``, or
-                the weights of the head were loaded in part.
-            NonFiniteLogitsError: if logits are inf or NaN, naming image and file.
+                only some weights of the head were loaded.
+            NonFiniteLogitsError: if logits are inf or NaN; names image and file.
         """
         return None, self._masks(features, metas, sliding=sliding)[0]
 
@@ -128,8 +128,8 @@ class PerPixelHead(FeatureHead):
     ) -> tuple[DeferredMaskLogits, tuple[int, int]]:
         """Logits of the last layer and the size (H, W) of the input; see `predict_masks`.
 
-        The published system up-samples by the stride of the features. Where that does not divide the input, the result
-        is some pixels larger, and these are cut off.
+        The published system up-samples by the stride of the features. If the stride does not divide the input size, the
+        result is some pixels larger, and is cropped.
         """
         features, masks, check = self._infer(features, metas)
         check()
@@ -150,7 +150,7 @@ class PerPixelHead(FeatureHead):
 
 
 class PerPixelPlusHead(PerPixelHead):
-    """PerPixelBaseline+: the network of MaskFormer without class head; its query k makes the logits of class k.
+    """PerPixelBaseline+: the network of MaskFormer without class head; query k computes the logits of class k.
 
     Args:
         num_classes: K; also the number of queries.

@@ -1,6 +1,6 @@
-"""The table of results that a model in MMDetection's detector can give: one row for each entry of ``test_cfg``.
+"""The table of results of a model in MMDetection's detector: one row for each entry of ``test_cfg``.
 
-The fusion head, test-time augmentation, pictures and metrics read this table. A result of your own is one more row::
+The fusion head, test-time augmentation, pictures and metrics read this table. A user-defined result is one more row::
 
     from mmmaskformer.heads.results import SEMANTIC, ResultKind, register_result
 
@@ -9,8 +9,8 @@ The fusion head, test-time augmentation, pictures and metrics read this table. A
 
     register_result(ResultKind('thing_labels', thing_labels, field='pred_thing_labels', form=SEMANTIC))
 
-In the config, import that file (``custom_imports = dict(imports=['my_results'])``) and ask for it:
-``model = dict(test_cfg=dict(thing_labels=dict(object_threshold=0.3)))``.
+In the config, import that file (``custom_imports = dict(imports=['my_results'])``) and request it: ``model =
+dict(test_cfg=dict(thing_labels=dict(object_threshold=0.3)))``.
 """
 
 import inspect
@@ -43,7 +43,7 @@ PANOPTIC, SEMANTIC, INSTANCES = 'panoptic', 'semantic', 'instances'
 
 
 class Classes(NamedTuple):
-    """What packing needs to know of the classes.
+    """The properties of the classes that packing needs.
 
     Attributes:
         num_classes: K.
@@ -55,13 +55,13 @@ class Classes(NamedTuple):
 
 
 class ViewMerger(Protocol):
-    """Merges the views of one image in test-time augmentation; made with the settings of the result."""
+    """Merges the views of one image in test-time augmentation; constructed with the settings of the result."""
 
     def add(self, class_logits: Tensor, masks: QueryMasks) -> None:
-        """Take in a view: class logits (Q, K + 1), and masks at the size of the image file, mirrored back."""
+        """Add a view: class logits (Q, K + 1), and masks at the size of the image file, mirrored back."""
 
     def result(self) -> Any:
-        """The result of the views so far, in the form that ``infer`` gives."""
+        """The merged result of the views so far, in the form that ``infer`` returns."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,24 @@ class ResultKind:
     """One kind of result.
 
     Attributes:
-        name: of the entry of ``test_cfg`` that asks for it.
-        infer: gives the result of one image from class logits (Q, K + 1) and `QueryMasks`, at ``masks.out_size``. Its
-            keyword-only arguments are the settings, with defaults; ``is_thing``, (K,) bool, is no setting.
+        name: of the entry of ``test_cfg`` that requests it.
+        infer: computes the result of one image from class logits (Q, K + 1) and `QueryMasks`, at ``masks.out_size``.
+            Its keyword-only arguments are the settings, with defaults; ``is_thing``, (K,) bool, is not a setting.
         field: of the data sample that holds it.
-        form: `PANOPTIC`, `SEMANTIC` or `INSTANCES`, see `PACKERS` for what ``infer`` then gives; decides how the result
-            is packed, drawn and measured. None for a result that is neither drawn nor measured by our metrics.
-        pack: puts the result into the form of the host's data samples, ``pack(found, Classes(...))``; that of the form
-            if None.
-        merge: makes a `ViewMerger` from the settings, for test-time augmentation; None if views cannot be merged.
-        stands_in_for: a field that it fills as well if no other result asked for does, for the hosts' metrics.
+        form: `PANOPTIC`, `SEMANTIC` or `INSTANCES`, see `PACKERS` for the corresponding type that ``infer`` returns;
+            determines how the result is packed, drawn and measured. None for a result that is neither drawn nor
+            measured by our metrics.
+        pack: converts the result to the form of the host's data samples, ``pack(found, Classes(...))``; the function of
+            the form if None.
+        merge: creates a `ViewMerger` from the settings, for test-time augmentation; None if views cannot be merged.
+        stands_in_for: a field that it fills as well if no other requested result does, for the hosts' metrics.
         defaults: settings that differ from the defaults of ``infer``.
-        why_empty: explains why there is nothing in an image, ``why_empty(found, class_logits, settings, key)`` with the
-            full settings and their config key; gives None if there is something. The first explanation of a run is
+        why_empty: explains why a result is empty, ``why_empty(found, class_logits, settings, key)`` with the full
+            settings and their config key; returns None if the result is not empty. The first explanation of a run is
             logged, and each one is kept in the packed result's metainfo as ``why_empty``, which pictures show.
 
     Raises:
-        ValueError: if there is neither a known form nor ``pack``.
+        ValueError: if ``form`` is unknown and there is no ``pack``.
     """
 
     name: str
@@ -109,7 +110,7 @@ class ResultKind:
 
     @property
     def setting_names(self) -> set[str]:
-        """What an entry of ``test_cfg`` may set."""
+        """Names of the settings of an entry of ``test_cfg``."""
         parameters = inspect.signature(self.infer).parameters.values()
         return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {'is_thing'}
 
@@ -119,7 +120,7 @@ class ResultKind:
         return 'is_thing' in inspect.signature(self.infer).parameters
 
     def full_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings with the defaults of those that are left out."""
+        """Settings, with the defaults of those that are omitted."""
         parameters = inspect.signature(self.infer).parameters
         return {name: settings.get(name, parameters[name].default) for name in self.setting_names}
 
@@ -131,7 +132,7 @@ def register_result(kind: ResultKind) -> ResultKind:
     """Add a kind of result to the table.
 
     Raises:
-        ValueError: if its name or field is that of another kind.
+        ValueError: if another kind has its name or field.
     """
     for other in _KINDS.values():
         for key in ('name', 'field'):
@@ -145,7 +146,7 @@ def register_result(kind: ResultKind) -> ResultKind:
 
 
 def result_kinds() -> Mapping[str, ResultKind]:
-    """All kinds by name, in the order in which they were registered, which is that of preference for pictures."""
+    """All kinds by name, in the order of registration, which is the order of preference for pictures."""
     return MappingProxyType(_KINDS)
 
 
@@ -155,7 +156,7 @@ def kind_of_field(name: str) -> ResultKind | None:
 
 
 class ScoreViews:
-    """Averages the class scores of the views of one image; gives labels (H, W) int32.
+    """Averages the class scores of the views of one image; returns labels (H, W) int32.
 
     Args:
         settings: of `score_view`.
@@ -166,7 +167,7 @@ class ScoreViews:
         self._views = []
 
     def add(self, class_logits: Tensor, masks: QueryMasks) -> None:
-        """Take in one more view."""
+        """Add a view."""
         self._views.append(score_view(class_logits, masks, **self._settings))
 
     def result(self) -> Tensor:
@@ -178,12 +179,12 @@ def pack_labels(labels: Tensor, classes: Classes) -> PixelData:
     """A label map in the host's form.
 
     Args:
-        labels: (H, W) integer; K and above are no class.
+        labels: (H, W) integer; K and above mean no class.
         classes: of the model.
 
     Returns:
-        ``sem_seg`` (1, H, W) int32 and ``ignore_index`` K, which the host's drawing leaves out; by itself it would
-        leave out 255, a class like others where K is larger, and fail at K.
+        ``sem_seg`` (1, H, W) int32 and ``ignore_index`` K, which the host does not draw. Without it, the host would
+        omit 255, which is a class if K is larger, and fail at K.
     """
     return PixelData(metainfo=dict(ignore_index=classes.num_classes), sem_seg=labels[None].to(torch.int32))
 
@@ -196,7 +197,7 @@ def pack_panoptic(result: Segments | QuerySegments, classes: Classes) -> PixelDa
         classes: of the model.
 
     Returns:
-        With the list ``segments``: id in the map, label and score of each.
+        The map, with the list ``segments``: id in the map, label and score of each.
     """
     rows = QuerySegments.of(result)
     encoded, codes = encode_panoptic(rows, classes.is_thing)
@@ -212,16 +213,16 @@ def pack_instances(result: InstanceResult, classes: Classes) -> InstanceData:
 def why_no_segments(
     result: Segments | QuerySegments, class_logits: Tensor, settings: Mapping[str, Any], key: str
 ) -> str | None:
-    """Name the threshold that left no segment of an image.
+    """Name the threshold because of which an image has no segments.
 
-    Where confident queries all lose too much of their masks to others, that is noticed on a CPU only: a GPU would have
-    to be synchronised with.
+    Confident queries that all lose too much of their masks to others are detected only on a CPU, since a GPU would have
+    to synchronise.
 
     Args:
         result: of the image.
         class_logits: (Q, K + 1) of the image.
         settings: ``object_threshold``, and ``min_area`` or ``overlap_threshold``.
-        key: where they stand in the config.
+        key: config key of the settings.
 
     Returns:
         One or two sentences, with the key to change; None if there are segments.
@@ -255,7 +256,7 @@ PACKERS: dict[str, Callable[[Any, Classes], Any]] = {
 }
 """The forms of results: `Segments` or `QuerySegments`, labels (H, W), `InstanceResult`."""
 
-# Unwrapped: the heads have checked the logits of the whole batch, which waits for a GPU once.
+# Unwrapped, since the heads check the logits of the whole batch, with a single synchronisation.
 for built_in in (
     ResultKind(
         'panoptic',
@@ -279,7 +280,7 @@ for built_in in (
         field='pred_sem_seg',
         form=SEMANTIC,
         merge=ScoreViews,
-        # Panoptic models resize masks before they mix them, as published.
+        # Panoptic models resize masks before they combine them, as published.
         defaults={'resize_masks_first': True},
     ),
     ResultKind(

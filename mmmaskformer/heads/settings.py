@@ -1,4 +1,4 @@
-"""What the settings of models may be: those of the parts of a head, and those of ``test_cfg``."""
+"""Declarations of the settings of models: those of the parts of a head, and those of ``test_cfg``."""
 
 import inspect
 import logging
@@ -30,7 +30,7 @@ PARTS_OF_PARTS: dict[str, Check] = {
     'costs': list_of(MAPPING).or_none(),
     'assignment': MAPPING,
 }
-"""What a part of ours takes as a module is in a config the dict that describes it."""
+"""An argument of our parts that is a module in Python is, in a config, the dict that describes it."""
 
 RESULT_SETTINGS: dict[str, Check] = {
     'object_threshold': FRACTION,
@@ -40,10 +40,10 @@ RESULT_SETTINGS: dict[str, Check] = {
     'max_per_image': whole(1),
     'score_threshold': FRACTION,
 }
-"""Of the entries of a panoptic model's ``test_cfg``, whichever entry has them."""
+"""Settings of the entries of a panoptic model's ``test_cfg``, by name."""
 
 INFERENCE = ('semantic', 'general')
-"""What ``test_cfg.inference`` of a semantic model may be."""
+"""Values of ``test_cfg.inference`` of a semantic model."""
 
 SEGMENTOR_TEST_CFG: dict[str, Check] = {
     'mode': one_of('whole', 'slide'),
@@ -52,28 +52,28 @@ SEGMENTOR_TEST_CFG: dict[str, Check] = {
     'inference': one_of(*INFERENCE),
     'object_threshold': FRACTION,
 }
-"""Of a semantic model's ``test_cfg``: the first three are the host's."""
+"""Settings of a semantic model's ``test_cfg``; the first three are the host's."""
 
 UNREAD = (
     ('mode', 'whole', ('slide', ('crop_size', 'stride'))),
     ('inference', 'semantic', ('general', ('object_threshold',))),
 )
-"""Key of a choice, its default, and the choice with which alone other keys are read."""
+"""Key of a choice, its default, and the only value with which the other keys are read."""
 _reported: set[str] = set()
 
 
 def check_parts(where: str, parts: Mapping[str, Any], *, channels: int) -> None:
-    """Check the values in configs of parts, and in those of the parts in them.
+    """Check the values in configs of parts and of the parts within them.
 
-    A part of another project is checked if its class is decorated with `mmmaskformer.core.checks.checked`.
+    A user-defined part is checked if its class is decorated with `mmmaskformer.core.checks.checked`.
 
     Args:
         where: config key of the head.
-        parts: their configs by key; what is no part is left to `mmmaskformer.heads.build.build_part`.
+        parts: their configs by key; values that are not parts are left to `mmmaskformer.heads.build.build_part`.
         channels: width of the head.
 
     Raises:
-        ValueError: naming the key with a wrong value as it stands in the config.
+        ValueError: if a value is invalid; names its key as written in the config.
     """
     for key, part in parts.items():
         if isinstance(part, list | tuple):
@@ -117,8 +117,8 @@ def check_segmentor_test_cfg(
 
     Args:
         test_cfg: of the segmentor.
-        own_head: whether the head is ours. Another one may read other keys.
-        inference: what the head can do.
+        own_head: whether the head is ours. Other heads may read other keys.
+        inference: kinds of inference that the head supports.
 
     Raises:
         TypeError: if there is an unknown key.
@@ -133,7 +133,7 @@ def check_segmentor_test_cfg(
 
 
 def _report_unread(test_cfg: Mapping[str, Any]) -> None:
-    """Warn, once in a process, of a setting that the chosen way of inference does not read."""
+    """Warn, once per process, of a setting that the chosen inference does not read."""
     for choice, default, (wanted, keys) in UNREAD:
         found = [key for key in keys if key in test_cfg]
         if found and test_cfg.get(choice, default) != wanted and choice not in _reported:

@@ -18,7 +18,7 @@ def require_same_settings(model: nn.Module, head: nn.Module, known: Mapping[str,
         known: of the checkpoint, see `source_facts.known_settings`.
 
     Raises:
-        ConversionError: if the number of attention heads or of groups of a norm is another one.
+        ConversionError: if the number of attention heads or of groups of a norm differs.
     """
     kinds: tuple[tuple[str, type[nn.Module], str], ...] = (
         ('num_heads', nn.MultiheadAttention, 'num_heads'),
@@ -28,8 +28,8 @@ def require_same_settings(model: nn.Module, head: nn.Module, known: Mapping[str,
         found = {getattr(part, attribute) for part in head.modules() if isinstance(part, kind)}
         if known.get(key) is not None and found - {known[key]}:
             raise ConversionError(
-                f'it was trained with {key}={known[key]}, the model has {key}={min(found - {known[key]})}, and no '
-                f'weight would tell. Fix: set {key}={known[key]} in the config'
+                f'it was trained with {key}={known[key]}, the model has {key}={min(found - {known[key]})}; the '
+                f'shapes of the weights do not depend on it. Fix: set {key}={known[key]} in the config'
             )
 
 
@@ -41,7 +41,7 @@ def differing_settings(model: nn.Module, known: Mapping[str, Any]) -> list[str]:
         known: as in `require_same_settings`.
 
     Returns:
-        What the checkpoint has and what the model has, a text each.
+        For each difference, a description of the checkpoint's and of the model's setting.
     """
     return [
         f'{name} is {_short(theirs)} in the checkpoint and {_short(ours)} in the model'

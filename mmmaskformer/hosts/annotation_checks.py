@@ -1,4 +1,4 @@
-"""Checks of all annotations before the first step: outlines in stock data sets, and names of result files."""
+"""Checks of all annotations before the first step: outlines in stock datasets, and names of result files."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from mmmaskformer.registry import HOOKS
 class CheckAnnotationsHook(Hook):
     """Finds faults before the first step that would otherwise stop a run hours later, without naming the file.
 
-    - An instance without an outline in a data set of MMDetection, for which LoadAnnotations raises a KeyError.
+    - An instance without an outline in a dataset of MMDetection, for which LoadAnnotations raises a KeyError.
       `mmmaskformer.CocoInstanceDataset` drops such instances.
     - An annotation that MMDetection's CocoMetric cannot evaluate; `mmmaskformer.CocoInstanceMetric` drops it.
     - Images whose results would get the same name, if a metric has ``check_images``, as `mmmaskformer.PanopticMetric`.
 
-    Each data set is read once: its entries, not its images.
+    Each dataset is read once: its entries, not its images.
     """
 
     def __init__(self) -> None:
@@ -108,5 +108,5 @@ def _require_outlines(dataset, where: str) -> None:
 
 
 def _has_checked(dataset) -> bool:
-    """Whether the data set has checked its outlines already, as ours do."""
+    """Whether the dataset has checked its outlines already, as ours do."""
     return type(dataset).__module__.startswith('mmmaskformer.')

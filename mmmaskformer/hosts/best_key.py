@@ -36,8 +36,9 @@ class CheckBestKeyHook(Hook):
             if not any(may_give(metric, key) for metric in metrics):
                 names = ', '.join(f'{type(metric).__name__} (prefix {metric.prefix!r})' for metric in metrics)
                 raise ValueError(
-                    f"{where}='{key}' is a result of no metric in val_evaluator; found {names}. Fix: {where}='auto' "
-                    "with rule='greater' takes the first result of the first metric; or name a result of these metrics"
+                    f"{where}='{key}' is not a result of any metric in val_evaluator; found {names}. Fix: {where}="
+                    "'auto' with rule='greater' takes the first result of the first metric; or name a result of these "
+                    'metrics'
                 )
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:

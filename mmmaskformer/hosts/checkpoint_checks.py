@@ -16,13 +16,11 @@ from mmmaskformer.core.checks import checked
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
-from mmmaskformer.hosts.hooks import HEADS, bare_model
+from mmmaskformer.hosts.hooks import HEADS, bare_model, is_sharded
 from mmmaskformer.registry import HOOKS
 
 MEASURES_CHANCE = 'A test of such a model measures random weights.'
-
-SHARDED = '_flat_param'
-"""Part of the names of parameters that FSDP has flattened, which cannot be compared individually."""
+RESUMED = 'A run resumed from it would differ from the interrupted one.'
 
 
 class Fit(NamedTuple):
@@ -94,7 +92,7 @@ class CheckCheckpointHook(Hook):
         """Rename the weights of another package's MaskFormer, then compare names and shapes."""
         model = bare_model(runner.model)
         convert_checkpoint(model, checkpoint)
-        if any(SHARDED in name for name, _ in model.named_parameters()):
+        if is_sharded(runner.model):
             return
         weights = {key.removeprefix('module.'): value for key, value in _weights_read_by_mmengine(checkpoint).items()}
         self._origin = origin_of_weights(runner)
@@ -106,11 +104,13 @@ class CheckCheckpointHook(Hook):
                 raise ValueError(f'{self._origin}: {error}') from None
         self._fit = compare_weights(model, weights)
         require_usable_weights(model.state_dict(), weights, self._origin)
+        if getattr(runner, '_resume', False):  # before the optimiser is restored, whose error names nothing
+            self._require_parameters(runner, RESUMED)
 
     def before_train(self, runner: Runner) -> None:
         """Report a partial load, and refuse to resume from it."""
         if getattr(runner, '_resume', False):
-            self._require_parameters(runner, 'A run resumed from it would differ from the interrupted one.')
+            self._require_parameters(runner, RESUMED)
         if self._is_partial():
             text = f'{self._fit.describe(self._origin)}. The weights that are not loaded keep their initial values.'
             print_log(text, logger='current', level=logging.WARNING)

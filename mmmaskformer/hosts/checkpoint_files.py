@@ -1,10 +1,12 @@
 """The checkpoint files of a training run: listing them, checking that they are complete, recognising their kind."""
 
 import re
+import string
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner, find_latest_checkpoint
 
@@ -30,10 +32,23 @@ class CheckpointFolder(NamedTuple):
     template: str
 
     def checkpoints(self) -> dict[int, Path]:
-        """The files whose name matches the template, by iteration or epoch, newest first."""
-        pattern = re.compile(r'(\d+)'.join(map(re.escape, self.template.split('{}'))))
-        found = ((pattern.fullmatch(path.name), path) for path in self.path.glob('*') if path.is_file())
+        """The files whose name matches the template, by iteration or epoch, newest first.
+
+        Folders count as well, in which strategies of `mmengine.runner.FlexibleRunner` save the parts of a checkpoint.
+        """
+        pattern = numbered(self.template)
+        found = ((pattern.fullmatch(path.name), path) for path in self.path.glob('*'))
         return dict(sorted(((int(match[1]), path) for match, path in found if match), reverse=True))
+
+
+def numbered(template: str) -> re.Pattern:
+    """A pattern for the names of a template.
+
+    Args:
+        template: with braces for a number, which may have a format: ``iter_{:06d}.pth``.
+    """
+    parts = string.Formatter().parse(template)
+    return re.compile(''.join(re.escape(text) + r'(\d+)' * (field is not None) for text, field, *_ in parts))
 
 
 def checkpoint_folder(runner: Runner) -> CheckpointFolder | None:
@@ -57,11 +72,22 @@ def checkpoint_folder(runner: Runner) -> CheckpointFolder | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is complete, judging by the checksums that torch stores with every tensor."""
+    """Whether a checkpoint is complete, judging by the checksums that torch stores with every tensor.
+
+    Args:
+        path: a file, or a folder with the files of several processes.
+    """
+    if path.is_dir():
+        parts = [part for part in path.rglob('*') if part.suffix in ('.pt', '.pth')]
+        return bool(parts) and all(map(is_whole, parts))
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError):
+            if archive.testzip() is not None:
+                return False
+            names = {name.partition('/')[2] for name in archive.namelist()}
+        # zipfile tolerates more damage to the directory of the archive than torch
+        return names == set(torch._C.PyTorchFileReader(str(path)).get_all_records())
+    except Exception:  # a flipped bit of the directory can raise almost anything
         return False
 
 

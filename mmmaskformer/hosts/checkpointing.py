@@ -9,11 +9,14 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
-from mmmaskformer.formats.whole_files import flush_folder, remove_parts, write_whole
+from mmmaskformer.formats.folder_lock import hold_folder, release_folder
+from mmmaskformer.formats.whole_files import flush_folder, remove_parts, require_writable, write_whole
+from mmmaskformer.hosts.best_checkpoint import take_over_best
 from mmmaskformer.hosts.checkpoint_files import POINTER, VALIDATED
+from mmmaskformer.hosts.early_stopping import note_monitored_scores
 from mmmaskformer.hosts.file_backend import BACKEND
 from mmmaskformer.registry import HOOKS
 
@@ -48,6 +51,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     - Each file, ``last_checkpoint`` included, is written under a temporary name, flushed to disk and renamed. Older
       checkpoints are removed when the new one is complete; leftovers of a killed run are removed when it is resumed.
+    - A second training run in the same work dir is refused while the first one runs.
     - Only files in the run's own folder are removed, even if the work dir is a copy of another one.
     - Weights that are inf or NaN end the run and replace no checkpoint.
     - A checkpoint that is due within a gradient accumulation cycle is saved at the end of the cycle, since gradients
@@ -76,11 +80,29 @@ class WholeCheckpointHook(CheckpointHook):
         self._older_best: dict[str, str | None] = {}
         self._postponed = False
         self._noted_validation: int | None = None
+        self._progress: dict[str, int] = {}
+
+    def before_run(self, runner: Runner) -> None:
+        """Keep other training runs out of the work dir.
+
+        Raises:
+            BlockingIOError: if another process trains in this work dir.
+        """
+        if is_main_process() and isinstance(runner._train_loop, BaseLoop) and '://' not in str(runner.work_dir):
+            hold_folder(runner.work_dir, 'training run')
 
     def before_train(self, runner: Runner) -> None:
         """Restore the state of a resumed run and remove leftovers of a killed one."""
-        super().before_train(runner)
         info = runner.message_hub.runtime_info
+        for key, needed in (('save_optimizer', True), ('save_param_scheduler', bool(runner.param_schedulers))):
+            if needed and not getattr(self, key):
+                _log(f'default_hooks.checkpoint.{key}=False: this run cannot be resumed. Fix: {key}=True.')
+        if self.save_best is not None and 'auto' not in self.key_indicators:
+            self._take_over_best(runner)
+        super().before_train(runner)
+        if is_main_process() and self.backend_args == dict(backend=BACKEND):
+            require_writable(self.out_dir, 'default_hooks.checkpoint.out_dir', folder=True)
+            require_writable(Path(runner.work_dir) / POINTER)
         self.last_ckpt = self._own(info.get('last_ckpt'))
         for key, path in self._best.items():
             self._set_best(key, self._own(path))
@@ -99,9 +121,14 @@ class WholeCheckpointHook(CheckpointHook):
         if self._postponed:
             self._save_checkpoint(runner)
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Correct the iteration: after a validation mmengine's `FlexibleRunner` would store the next one."""
+        checkpoint['meta'].update(self._progress)
+
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, and record the end of the validation in the checkpoint of this iteration."""
         runner.message_hub.update_info(VALIDATED, runner.iter)
+        note_monitored_scores(runner, metrics)
         super().after_val_epoch(runner, metrics)
         step = runner.epoch if self.by_epoch else runner.iter
         saved = self.last_ckpt is not None and Path(self.last_ckpt).name == self.filename_tmpl.format(step)
@@ -112,19 +139,30 @@ class WholeCheckpointHook(CheckpointHook):
         """Remove outdated checkpoints, and publish."""
         self._remove_outdated(runner)
         super().after_train(runner)
+        release_folder(runner.work_dir)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint; the previous one is removed when this one and the run's checkpoint are complete."""
+        if self.save_best and 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+            self._take_over_best(runner)
+            self._set_best('', self._own(runner.message_hub.runtime_info.get('best_ckpt')))
         older = self._older_best = self._best
         for key in older:
             self._set_best(key, None)  # mmengine would remove the previous one before it writes this one
+        self._progress = dict(epoch=runner.epoch, iter=runner.iter)
         with self._explaining(runner):
             super()._save_best_checkpoint(runner, metrics)
+        self._progress = {}
         self._note_replaced_best()
         for key, path in older.items():
             self._set_best(key, self._best[key] or path)
         if self.last_ckpt is None:
             self._remove_outdated(runner)
+
+    def _take_over_best(self, runner: Runner) -> None:
+        for text in take_over_best(runner.message_hub.runtime_info, self.key_indicators, self.filename_tmpl):
+            _log(text)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Save a checkpoint, update ``last_checkpoint`` and remove what it replaces, in this order."""
@@ -141,6 +179,7 @@ class WholeCheckpointHook(CheckpointHook):
         path = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', path)
         runner.message_hub.update_info(OUTDATED, list(self._outdated))
+        self._progress = dict(meta)
         with self._explaining(runner):
             runner.save_checkpoint(
                 self.out_dir,
@@ -155,6 +194,7 @@ class WholeCheckpointHook(CheckpointHook):
             )
             if is_main_process():
                 write_whole(Path(runner.work_dir) / POINTER, path)
+        self._progress = {}
         self.last_ckpt = path
         self._noted_validation = runner.message_hub.runtime_info.get(VALIDATED)
         self._remove_outdated(runner)

@@ -3,12 +3,13 @@
 import difflib
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.optim.scheduler import PolyLR
+from mmengine.runner import BaseLoop, Runner
 
 from mmmaskformer.core.checks import checked
 from mmmaskformer.registry import HOOKS
@@ -30,8 +31,8 @@ Of all names in the configs of both hosts, only a leftover 'models' reaches it.
 @HOOKS.register_module()
 @checked()
 class CheckConfigHook(Hook):
-    """Warns of misspelt keys and of a batch size that does not match the learning rate; refuses a run without
-    iterations.
+    """Warns of misspelt keys, of a batch size that does not match the learning rate and of a schedule that ends too
+    early; refuses a run without iterations.
 
     A config may define variables of any name, so only names that are similar to a key are reported.
     """
@@ -44,7 +45,7 @@ class CheckConfigHook(Hook):
             print_log(text, logger='current', level=logging.WARNING)
 
     def before_train(self, runner: Runner) -> None:
-        """Check the length of the training and its batch size.
+        """Check the length of the training, its batch size and its schedule.
 
         Raises:
             ValueError: if there is no iteration, or the validation interval is 0.
@@ -56,9 +57,10 @@ class CheckConfigHook(Hook):
             if isinstance(found, int) and found < 1:
                 raise ValueError(f'train_cfg.{key}: found {found}, expected a whole number of at least 1')
         loader = getattr(loop, 'dataloader', None)
-        text = other_batch(runner.cfg, get_world_size(), getattr(loader, 'batch_size', None))
-        if text is not None:
-            print_log(text, logger='current', level=logging.WARNING)
+        batch = other_batch(runner.cfg, get_world_size(), getattr(loader, 'batch_size', None))
+        for text in (batch, idle_end(getattr(runner, 'param_schedulers', None), loop)):
+            if text is not None:
+                print_log(text, logger='current', level=logging.WARNING)
 
 
 def other_batch(cfg: Mapping, num_processes: int, batch_size: int | None) -> str | None:
@@ -84,6 +86,26 @@ def other_batch(cfg: Mapping, num_processes: int, batch_size: int | None) -> str
         f'if the rate is meant for this batch or gradients are accumulated, set '
         f'auto_scale_lr.base_batch_size={batch}.'
     )
+
+
+def idle_end(schedulers: Sequence | Mapping | None, loop: BaseLoop) -> str | None:
+    """A message if the learning rate has fallen to 0 before the end of the training; else None.
+
+    Args:
+        schedulers: of the run, built. Those of a resumed run have the state of the checkpoint.
+        loop: the training loop.
+    """
+    for index, scheduler in enumerate(schedulers if isinstance(schedulers, list | tuple) else ()):
+        unit = 'epochs' if scheduler.by_epoch else 'iters'
+        length = getattr(loop, f'max_{unit}', 0)
+        if isinstance(scheduler, PolyLR) and scheduler.eta_min == 0 and scheduler.end < length:
+            return (
+                f'param_scheduler.{index}: the learning rate of PolyLR is 0 from '
+                f'{"epoch" if scheduler.by_epoch else "iteration"} {scheduler.end} on, but train_cfg.max_{unit} is '
+                f'{length}: the rest trains nothing. Fix: param_scheduler.{index}.end={length + 1}, before the run is '
+                'started, since a resumed run keeps its schedule'
+            )
+    return None
 
 
 def unread_keys(cfg: Mapping) -> Iterator[str]:

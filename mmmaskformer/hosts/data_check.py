@@ -77,7 +77,7 @@ def _require_windows(runner: Runner) -> None:
 
 
 def _require_other_folder(runner: Runner) -> None:
-    """Raise if MMDetection's hook would draw into a folder of the data set; its pictures have the names of images."""
+    """Raise if MMDetection's hook would draw into a folder of the dataset; its pictures have the names of images."""
     drawing = [hook for hook in getattr(runner, 'hooks', ()) if getattr(hook, 'draw', False)]
     for folder in filter(None, (getattr(hook, 'test_out_dir', None) for hook in drawing)):
         # joined as in the hook
@@ -86,7 +86,7 @@ def _require_other_folder(runner: Runner) -> None:
         found = next((path for path in input_paths(dataset) if osp.dirname(osp.realpath(path)) == folder), None)
         if found is not None:
             raise ValueError(
-                f'pictures in {folder} could replace files of the data set, such as {found}. Fix: give another folder '
+                f'pictures in {folder} could replace files of the dataset, such as {found}. Fix: give another folder '
                 'to draw into (--show-dir).'
             )
 
@@ -95,12 +95,12 @@ def name_results(dataset: Any, metrics: Sequence) -> None:
     """Let our metrics keep the folders of the images, and check that each image gets its own file.
 
     Args:
-        dataset: data set of the data loader, with or without wrappers.
+        dataset: dataset of the data loader, with or without wrappers.
         metrics: metrics of the evaluator; those that write one file per image are checked. `PanopticMetric` always
             keeps folders, and its names are checked by `CheckAnnotationsHook`.
 
     Raises:
-        ValueError: if two images would get the same file, or a result would replace a file of the data set.
+        ValueError: if two images would get the same file, or a result would replace a file of the dataset.
     """
     for metric in metrics:
         keeps_folders = hasattr(metric, 'image_root')
@@ -140,13 +140,13 @@ def _require_own_files(images: Sequence[str], root: str | None, metric: str, kee
 
 
 def _require_no_input(folder: str, root: str | None, dataset: Any, metric: str) -> None:
-    """Raise if a result would replace an image or an annotation of the data set."""
+    """Raise if a result would replace an image or an annotation of the dataset."""
     inputs = {osp.realpath(path): path for path in input_paths(dataset)}
     for image in image_paths(dataset):
         file = osp.join(folder, result_name(image, root))
         replaced = inputs.get(osp.realpath(file))
         if replaced is not None:
             raise ValueError(
-                f'{metric} would write the result of {image} to {file}, which is a file of the data set. Fix: give '
+                f'{metric} would write the result of {image} to {file}, which is a file of the dataset. Fix: give '
                 'another folder for the results (--out, test_evaluator.output_dir).'
             )

@@ -109,7 +109,7 @@ def require_same_classes(
     trained_classes: Sequence[str] = (),
     checkpoint: str | None = None,
 ) -> None:
-    """Compare class list, things and ignored label of a data set with those of a model, metrics and a checkpoint.
+    """Compare class list, things and ignored label of a dataset with those of a model, metrics and a checkpoint.
 
     Classes of the checkpoint with other names are reported, since a model may be fine-tuned.
 
@@ -169,6 +169,12 @@ def bare_model(model):
     return model.module if isinstance(model, BaseTTAModel) else model
 
 
+def is_sharded(model) -> bool:
+    """Whether FSDP holds the parameters, whose names or shapes then differ from those of the checkpoint."""
+    is_wrapped = any(type(module).__name__.endswith('FullyShardedDataParallel') for module in model.modules())
+    return is_wrapped or any('_flat_param' in name for name, _ in model.named_parameters())
+
+
 def _check_batch_augments(runner: Runner) -> None:
     """Raise a `ValueError` if MMDetection's own preprocessor has batch augmentations, which do not support segments."""
     preprocessor = getattr(bare_model(runner.model), 'data_preprocessor', None)
@@ -225,7 +231,7 @@ def _check_order(name: str, classes: Sequence[str] | None, trained: Sequence[str
         return  # the same names, spelt differently
     if order is not None:
         raise ValueError(
-            f'{found}, which has the same classes in another order. Fix: list the classes of the data set in the '
+            f'{found}, which has the same classes in another order. Fix: list the classes of the dataset in the '
             f"checkpoint's order: metainfo=dict(classes={tuple(trained)})"
         )
     print_log(

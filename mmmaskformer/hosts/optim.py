@@ -42,7 +42,7 @@ OPTIMIZER_SETTINGS = {
 WRAPPER_SETTINGS = {'accumulative_counts': whole(1), 'clip_grad': MAPPING.or_none()}
 CLIPPING = {
     'norm': {
-        # a negative limit would turn the gradient round, 0 would stop the training
+        # a negative limit would reverse the gradient, 0 would stop the training
         'max_norm': POSITIVE,
         'norm_type': Check(
             'a number above 0, or inf', lambda value: POSITIVE.accepts(value) or value in ('inf', math.inf)

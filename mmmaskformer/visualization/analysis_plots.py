@@ -34,7 +34,7 @@ def plot_unique_classes(unique: np.ndarray, title: str, file: Path) -> None:
     Args:
         unique: (Q,) integer, in descending order.
         title: above the plot.
-        file: PNG to write; its folder is made.
+        file: PNG to write; its folder is created.
     """
     figure, axis = _figure_of_counts(title, unique)
     axis.bar(np.arange(len(unique)), unique, width=1.0, edgecolor='white', linewidth=0.3 * (len(unique) <= MOST_BARS))
@@ -50,7 +50,7 @@ def plot_class_histogram(histogram: np.ndarray, mean: float, title: str, file: P
         histogram: (n,) number of images with 0, 1, … classes.
         mean: classes per image.
         title: above the plot.
-        file: PNG to write; its folder is made.
+        file: PNG to write; its folder is created.
     """
     figure, axis = _figure_of_counts(f'{title}\nmean {mean:.1f} (dashed line)', histogram)
     axis.bar(np.arange(len(histogram)), histogram)
@@ -82,7 +82,7 @@ def plot_thresholds(
         object_thresholds: A, ascending.
         overlap_thresholds: O, ascending.
         title: above the plot.
-        file: PNG to write; its folder is made.
+        file: PNG to write; its folder is created.
     """
     figure = Figure(figsize=(8, 5), layout='constrained')
     axis = figure.subplots()
@@ -134,7 +134,7 @@ def plot_sweep(
         names: names of the values, in order.
         results: by metric, one result per name; NaN for a missing result.
         setting: name of the setting.
-        file: PNG to write; its folder is made.
+        file: PNG to write; its folder is created.
         deviations: standard deviations by metric, drawn as error bars; NaN for a missing one.
         title: above the plot.
     """

@@ -17,7 +17,7 @@ except ImportError as error:
 
 from mmmaskformer.formats.whole_files import require_writable, write_whole
 
-# Keys of a validation that are no metrics.
+# Keys of a validation that are not metrics.
 NO_METRICS = ('step', 'iter', 'epoch', 'time', 'data_time', 'memory')
 # MMDetection reports average precision and recall as fractions, such as coco/segm_mAP or coco/AR@100, -1 if undefined.
 FRACTION = re.compile(r'(mAP|AR@)')
@@ -27,11 +27,11 @@ MARKS = (('o', '-'), ('s', '--'), ('^', ':'))
 
 
 class Scalars(NamedTuple):
-    """What a run has logged.
+    """The scalars that a run has logged.
 
     Attributes:
-        train: rows of a training step, {key: value}, ordered by 'step', the training iteration.
-        val: rows of a validation, likewise; 'step' is the training iteration at which it ran.
+        train: rows of training steps, {key: value}, ordered by 'step', the training iteration.
+        val: rows of validations, likewise; 'step' is the training iteration at which it ran.
     """
 
     train: list[dict]
@@ -39,21 +39,20 @@ class Scalars(NamedTuple):
 
 
 def read_scalars(work_dir: str | Path) -> Scalars:
-    """Read all logs of a run folder and join them by step.
+    """Read all logs of a run and join them by step.
 
-    A run that was resumed has several logs. A later one wins: it replaces all that an earlier one logged from its
-    first step on, since those steps were run again. A log may hold a validation alone: that of the last iteration, if
-    it was cut off before.
+    A resumed run has several logs. A later log replaces the rows of earlier ones from its first step on, since these
+    steps were run again. A log may contain only a validation: that of the last iteration, if it was interrupted before.
 
     Args:
         work_dir: mmengine's ``work_dir``, with ``<timestamp>/vis_data/scalars.json`` inside.
 
     Returns:
-        The rows, each step once.
+        The rows, one per step.
 
     Raises:
-        FileNotFoundError: if there is no such folder or no log in it.
-        ValueError: if a log is broken, or none has a training step.
+        FileNotFoundError: if there is no such folder, or it has no log.
+        ValueError: if a log is damaged, or none has a training step.
     """
     work_dir = Path(work_dir)
     if not work_dir.is_dir():
@@ -104,15 +103,15 @@ def _read_log(file: Path, before: dict | None) -> Scalars:
 
 
 def last_validation(work_dir: str | Path) -> dict | None:
-    """The row of a run's last validation, 'step' as it was logged: the iteration, or the epoch of a run by epoch.
+    """The row of a run's last validation; 'step' as it was logged, the iteration, or the epoch in epoch-based training.
 
-    Training steps need not be logged.
+    The run need not have logged training steps.
 
     Args:
         work_dir: as for `read_scalars`.
 
     Returns:
-        None if there is none.
+        The row; None if there is none.
 
     Raises:
         ValueError: if a log is broken.
@@ -138,7 +137,7 @@ def _rows(file: Path) -> list[dict]:
 
 
 def _is_validation(row: dict) -> bool:
-    """Whether a row without a loss is of a validation; a test, which has trained nothing, logs step 0."""
+    """Whether a row without a loss is a validation; a test, without training, logs step 0."""
     return row.get('step', 0) > 0 and any(_is_metric(key) for key in row if isinstance(row[key], int | float))
 
 
@@ -155,12 +154,12 @@ def plot_run(work_dir: str | Path, out_file: str | Path) -> None:
 
     Args:
         work_dir: as for `read_scalars`.
-        out_file: PNG file to write; its folder is made.
+        out_file: PNG file to write; its folder is created.
 
     Raises:
         FileNotFoundError: if there is no log.
-        ValueError: if a log is broken or empty, or ``out_file`` does not end in .png.
-        OSError: if ``out_file`` cannot be written; an older one stays as it was.
+        ValueError: if a log is damaged or empty, or ``out_file`` does not end in .png.
+        OSError: if ``out_file`` cannot be written; an older file is kept.
     """
     out_file = Path(out_file)
     if out_file.suffix != '.png':
@@ -182,7 +181,7 @@ def plot_run(work_dir: str | Path, out_file: str | Path) -> None:
 
 
 def _series(rows: Sequence[dict], wanted) -> dict[str, tuple[list, list]]:
-    """Steps and values of every wanted key, in the order in which the keys appear."""
+    """Steps and values of every requested key, in the order in which the keys occur."""
     series: dict[str, tuple[list, list]] = {}
     for row in rows:
         for key in filter(wanted, row):
@@ -206,12 +205,12 @@ def _plot_losses(axis, rows: Sequence[dict]) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_ylabel('weighted loss (log scale, no unit)')
     axis.grid(which='both', alpha=0.25)
-    # Beside the curves: the panel has no free corner, and the last losses are what matters.
+    # The legend is next to the curves: the panel has no free corner, and the last losses matter most.
     axis.legend(fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5))
 
 
 def metric_panels(rows: Sequence[dict]) -> dict[str, dict[str, tuple[list, list]]]:
-    """Every metric of the validations, grouped by unit: '%', 'fraction', or '' for values outside of [0, 100].
+    """All metrics of the validations, grouped by unit: '%', 'fraction', or '' for values outside of [0, 100].
 
     Undefined values, NaN and the -1 of MMDetection's average precision, are left out; a metric without any other value
     keeps an empty series.
@@ -220,7 +219,7 @@ def metric_panels(rows: Sequence[dict]) -> dict[str, dict[str, tuple[list, list]
         rows: of `Scalars.val`.
 
     Returns:
-        {unit: {key: (steps, values)}}, units without metrics left out.
+        {unit: {key: (steps, values)}}, without empty units.
     """
     panels: dict[str, dict[str, tuple[list, list]]] = {'%': {}, 'fraction': {}, '': {}}
     for key, (steps, values) in _series(rows, _is_metric).items():
@@ -235,7 +234,7 @@ def metric_panels(rows: Sequence[dict]) -> dict[str, dict[str, tuple[list, list]
 
 def _plot_metrics(axis, unit: str, metrics: dict[str, tuple[list, list]]) -> None:
     for position, (key, (steps, values)) in enumerate(metrics.items()):
-        # matplotlib has ten colours; another mark distinguishes the next ten curves.
+        # matplotlib has ten colours; other markers distinguish the next ten curves.
         mark, line = MARKS[position // 10 % len(MARKS)]
         last = f'last {values[-1]:.{3 if unit == "fraction" else 1}f}' if values else 'undefined'
         axis.plot(steps, values, marker=mark, linestyle=line, markersize=4, label=f'{key}, {last}')
@@ -243,5 +242,5 @@ def _plot_metrics(axis, unit: str, metrics: dict[str, tuple[list, list]]) -> Non
     if unit:
         axis.set_ylim(0, 100 if unit == '%' else 1)
     axis.grid(alpha=0.25)
-    # Beside the curves: a run may report more metrics than fit into a corner.
+    # The legend is next to the curves, since a run may report more metrics than fit into a corner.
     axis.legend(fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5), ncols=math.ceil(len(metrics) / 14))

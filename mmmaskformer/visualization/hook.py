@@ -85,11 +85,11 @@ class DrawPredictionsHook(Hook):
         self._seen, self._examples = 0, []
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
-        """Keep the chosen ones of a batch."""
+        """Store the selected images of a batch."""
         self._collect(runner.val_dataloader, outputs)
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
-        """Keep the chosen ones of a batch."""
+        """Store the selected images of a batch."""
         self._collect(runner.test_dataloader, outputs)
 
     @master_only

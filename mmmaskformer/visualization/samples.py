@@ -30,7 +30,7 @@ from mmmaskformer.visualization.segments import (
 )
 from mmmaskformer.visualization.sheet import Example, contact_sheet
 
-# Label that the hosts ignore unless a data set has another `ignore_index`.
+# Label that the hosts ignore unless a dataset has another `ignore_index`.
 DEFAULT_IGNORE_LABEL = 255
 # Instances with a lower score are not drawn, as in MMDetection's own pictures.
 MIN_SCORE = 0.3
@@ -39,12 +39,12 @@ OVERVIEW_ROWS = 4
 
 
 class ClassList(NamedTuple):
-    """The classes of a data set.
+    """The classes of a dataset.
 
     Attributes:
         names: K.
         palette: (K, 3) colours in [0, 255], RGB.
-        is_thing: (K,) bool; True for all if the data set does not define things.
+        is_thing: (K,) bool; True for all if the dataset does not define things.
         ignore_label: ignored label of semantic ground truth.
     """
 
@@ -55,7 +55,7 @@ class ClassList(NamedTuple):
 
 
 def class_list_of(dataset: Any) -> ClassList:
-    """The classes of one of the hosts' data sets.
+    """The classes of one of the hosts' datasets.
 
     Args:
         dataset: with ``metainfo`` (colours are chosen if it has none) and, optionally, ``ignore_index``.
@@ -105,15 +105,15 @@ def read_example(
 ) -> tuple[str, Example]:
     """Image, ground truth and prediction of a data sample, all of the size of the image file.
 
-    The ground truth is taken from the panoptic file of the data set, else from the sample, else from a label file; for
+    The ground truth is taken from the panoptic file of the dataset, else from the sample, else from a label file; for
     instances also from MMDetection's samples or entries. It is converted to the form of the prediction: merged by
     class, or things only.
 
     Args:
         sample: a data sample with predictions, from a model's ``test_step``.
-        classes: classes of its data set.
+        classes: classes of its dataset.
         field: prediction to draw, one of `drawable_fields`; None takes the first available one.
-        info: entry of the data set; None uses the sample's metainfo.
+        info: entry of the dataset; None uses the sample's metainfo.
 
     Returns:
         The name of the image file without its suffix; the example, without ground truth if there is none.
@@ -179,7 +179,7 @@ def _ground_truth(sample: Any, info: Mapping, classes: ClassList) -> Overlay | N
 
 
 def _true_instances(sample: Any, info: Mapping) -> Overlay | None:
-    """Ground truth in MMDetection's form: masks of the sample, or outlines of the data set's entry, without crowds."""
+    """Ground truth in MMDetection's form: masks of the sample, or outlines of the dataset's entry, without crowds."""
     if 'gt_instances' in sample and 'masks' in sample.gt_instances:
         masks = sample.gt_instances.masks.to_ndarray().astype(bool)
         labels = sample.gt_instances.labels.cpu().numpy()
@@ -244,7 +244,7 @@ def write_pictures(examples: Iterable[tuple[str, Example]], classes: ClassList, 
 
     Args:
         examples: name of the file without its suffix, and what to draw; at least one.
-        classes: classes of the data set.
+        classes: classes of the dataset.
         out_dir: folder for the pictures; it is created.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Checkpoints as a run writes them, and one that would run code."""
+"""Checkpoints as a training run writes them, and one that tries to run code."""
 
 import os
 
@@ -18,7 +18,7 @@ class Attack:
 
 
 def content(**more) -> dict:
-    """What mmengine's Runner writes, in small."""
+    """A small version of what mmengine's Runner saves."""
     history = HistoryBuffer([1.0, 2.0], [1, 1])
     weights = dict(weight=torch.arange(6.0).reshape(2, 3), half=torch.ones(2, dtype=torch.float16))
     hub = dict(log_scalars={'train/loss': history}, runtime_info=dict(best_score=np.float64(40.5)))

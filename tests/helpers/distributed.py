@@ -1,6 +1,6 @@
-"""Functions in two processes of one group, and such functions.
+"""Runs functions in two processes of one group.
 
-A script itself: ``python distributed.py FOLDER`` makes the call that `run_two` left in a folder.
+Run as a script, ``python distributed.py FOLDER`` makes the call that `run_two` stored in the folder.
 """
 
 import importlib
@@ -21,11 +21,11 @@ from helpers import runs, toy
 def run_two(function: Callable, *arguments) -> dict:
     """Call ``function(rank, port, *arguments, results)`` in two processes; returns what they put into ``results``.
 
-    The processes are forks of one that has imported both hosts and used no autograd, which does not survive a fork.
+    The processes are forked from one that has imported both hosts but not used autograd, which does not survive a fork.
 
     Args:
-        function: one of a module of `helpers`.
-        arguments: that pickle can write.
+        function: from a module of `helpers`.
+        arguments: picklable.
     """
     this = Path(__file__).resolve()
     with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +36,7 @@ def run_two(function: Callable, *arguments) -> dict:
 
 
 def make_call(folder: Path) -> None:
-    """What `run_two` asks for."""
+    """Run the call that `run_two` stored."""
     module, name, arguments = pickle.loads((folder / 'call').read_bytes())
     with mp.Manager() as manager:
         results = manager.dict()
@@ -51,7 +51,7 @@ def train_rank(rank: int, port: int, results) -> None:
     torch.manual_seed(0)
     model = torch.nn.parallel.DistributedDataParallel(toy.make_classifier())
     targets = [toy.make_target(3, (64, 96)) if rank == 0 else toy.make_target(0, (64, 96))]
-    for _ in range(2):  # a second forward pass raises if a parameter took no part in the first
+    for _ in range(2):  # a second forward pass raises an error if a parameter was not used in the first
         predictions = model(toy.make_features(batch=1, seed=rank), all_layers=True)
         losses = toy.make_criterion()(predictions, targets)
         sum(losses.values()).backward()
@@ -61,14 +61,14 @@ def train_rank(rank: int, port: int, results) -> None:
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses at the moment."""
+    """A free TCP port."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
 
 
 def train_sharded(rank: int, port: int, part: str, results) -> None:
-    """One step of a toy model whose pixel decoder, or another part, is sharded. Writes losses and whole gradients."""
+    """One step of a toy model with a sharded part, such as the pixel decoder. Writes losses and unsharded gradients."""
     from torch.distributed.device_mesh import init_device_mesh  # torch 2.6 or newer
     from torch.distributed.fsdp import fully_shard
 

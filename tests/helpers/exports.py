@@ -10,7 +10,7 @@ SETTINGS = dict(object_threshold=0.21, overlap_threshold=0.05)
 
 
 class StridedConvs(nn.Module):
-    """Features of strides 4, 8, 16 and 32; a ResNet has ten times the operations to export."""
+    """Features of strides 4, 8, 16 and 32; a ResNet has ten times as many operations to export."""
 
     def __init__(self):
         super().__init__()
@@ -25,7 +25,7 @@ class StridedConvs(nn.Module):
 
 
 class AddQueries(nn.Module):
-    """Lets the queries differ, which those of an untrained decoder hardly do."""
+    """Make the queries differ; those of an untrained decoder hardly do."""
 
     def __init__(self, decoder: nn.Module):
         super().__init__()
@@ -44,7 +44,7 @@ def small_detector(test_cfg: dict | None = None):
 
 
 def small_segmentor(test_cfg: dict | None = None):
-    """The semantic sister of `small_detector`."""
+    """The semantic counterpart of `small_detector`."""
     model = make_segmentor(test_cfg=test_cfg)
     return _with_small_backbone(model, model.decode_head)
 

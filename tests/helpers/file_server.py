@@ -1,4 +1,4 @@
-"""A server on loopback for files, which may break transfers, as servers do."""
+"""A file server on loopback that can break transfers the way real servers do."""
 
 import gzip
 import threading
@@ -8,19 +8,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class FileServer:
-    """Files by path, and what goes wrong with them.
+    """A server with files and the faults of its next responses.
 
     Attributes:
-        address: of the server, with a slash at its end.
+        address: of the server, with a trailing slash.
         files: path without a slash to content.
-        faults: path to what goes wrong with its next requests: 'break' closes the connection in the middle of what is
-            sent, 'busy' answers 503, 'whole' sends all of a file though a part was asked for, 'stall' waits for `gate`,
-            'page' answers with a page of its own, 'later' sends a part that begins 5 bytes after what was asked for,
-            'gzip' and 'gzip break' compress, 'chunks' and 'chunks break' do not tell the length, 'short' tells that the
-            file ends in the middle, 'brotli' names an encoding that nobody knows; a path with a slash at its front
-            leads there.
-        versions: path to the version, which goes into the header ETag.
-        requests: path and range of each request.
+        faults: path to the faults of its next responses: 'break' closes the connection halfway, 'busy' answers 503,
+            'whole' sends the complete file although a range was requested, 'stall' waits for `gate`, 'page' answers
+            with an HTML page, 'later' sends a range that begins 5 bytes too late, 'gzip' and 'gzip break' compress,
+            'chunks' and 'chunks break' omit the length, 'short' reports half of the length, 'brotli' names an
+            unsupported encoding; a path with a leading slash redirects there.
+        versions: path to the version, sent as the header ETag.
+        requests: path and range of every request.
         gate: see ``faults``.
     """
 
@@ -74,7 +73,7 @@ class FileServer:
         handler.wfile.write(rest[: len(rest) // 2] if fault == 'break' else rest)
 
     def _send_otherwise(self, handler: BaseHTTPRequestHandler, content: bytes, fault: str) -> None:
-        """Answer with all of a file, in another form or with another length."""
+        """Send a complete file, with the given encoding or length."""
         kind, _, breaks = fault.partition(' ')
         content = b'<!DOCTYPE html><title>Sign in</title>' if kind == 'page' else content
         content = gzip.compress(content) if kind == 'gzip' else content
@@ -101,7 +100,7 @@ def serving() -> Iterator[FileServer]:
     """A server that runs until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = 'HTTP/1.1'  # without it nobody reads chunks
+        protocol_version = 'HTTP/1.1'  # clients do not accept chunks with HTTP/1.0
 
         def do_GET(self):  # noqa: N802 - the name that the base class calls
             self.close_connection = True

@@ -1,4 +1,4 @@
-"""Small models of every package with random weights of the true kinds, and files of them."""
+"""Small models of every package with random weights in the true layout, and their checkpoints."""
 
 import pickle
 from pathlib import Path
@@ -29,7 +29,7 @@ ENDINGS = {'official': '.pkl', 'transformers': ''}
 
 
 def architecture(net: str = 'resnet', *, encoder: bool = False, classes: int = 5, kind: str = 'mask') -> Architecture:
-    """A toy architecture, 32 channels wide: transformers has 32 groups in every norm."""
+    """A toy architecture, 32 channels wide, since every norm of transformers has 32 groups."""
     widths = NETS[net].widths
     decoder = kind != 'per pixel'
     head = Head(
@@ -48,7 +48,7 @@ def architecture(net: str = 'resnet', *, encoder: bool = False, classes: int = 5
 
 
 def host_model(package: str, net: str = 'resnet', *, encoder: bool = False, settings: Settings = SETTINGS) -> nn.Module:
-    """A host's own MaskFormer, 'mmseg' or 'mmdet', with random values in every parameter and statistic."""
+    """A host's own MaskFormer, 'mmseg' or 'mmdet', with random values in all parameters and statistics."""
     model = build(host_config(package, architecture(net, encoder=encoder), settings))
     torch.manual_seed(0)
     for value in model.state_dict().values():
@@ -58,14 +58,14 @@ def host_model(package: str, net: str = 'resnet', *, encoder: bool = False, sett
 
 
 def weights_of(package: str, net: str = 'resnet', *, encoder: bool = False) -> dict[str, Tensor]:
-    """Weights of a model of any package: those of a host from the host's own model, others converted from one."""
+    """Weights of a model of any package: those of a host come from its own model, others are converted from these."""
     host = package if package in ('mmseg', 'mmdet') else 'mmdet'
     state = host_model(host, net, encoder=encoder).state_dict()
     return dict(state) if package == host else convert(state, host, package).weights
 
 
 def write_official(path: Path, weights: dict[str, Tensor], **more) -> Path:
-    """A file as detectron2 releases them."""
+    """A file in the form in which detectron2 releases weights."""
     model = {name: value.numpy() for name, value in weights.items()}
     path.write_bytes(pickle.dumps({'model': model, '__author__': 'someone', **more}, protocol=2))
     return path

@@ -1,14 +1,14 @@
 """A process that forks a child for each program that it is asked to run.
 
-The server has imported the packages on which OpenMMLab stands, and nothing of OpenMMLab or of this package: its
-children find out what such imports do, in any order, as a fresh interpreter does, and save about 5 s of CPU. Requests
-that say so are answered by a child of the server that has imported both hosts as well, which saves 2 s more.
+The server has imported the packages on which OpenMMLab depends, but neither OpenMMLab nor this package. Its children
+therefore behave like a fresh interpreter when they import these, in any order, and save about 5 s of CPU. Requests with
+``hosts`` are handled by a child of the server that has also imported both hosts, which saves 2 s more.
 
-A program is a process of its own: its folder, environment, arguments, output and exit status are those that a user
-sees. What it is not is a fresh interpreter; use `helpers.runs.run` for what the start of Python does.
+A program runs in a separate process: its working directory, environment, arguments, output and exit status are those
+that a user sees. Only the start-up of the interpreter is not repeated; tests of that use `helpers.runs.run`.
 
 Protocol: one JSON object per line on standard input (``argv``, ``cwd``, ``env``, ``hosts``, ``stdout`` and ``stderr``
-files), the exit status as a line on standard output, negative for a signal, as subprocess counts.
+files); the exit status as a line on standard output, negative for a signal, as in subprocess.
 """
 
 import contextlib
@@ -54,14 +54,14 @@ HOSTS = (
 
 def _freeze() -> None:
     gc.collect()
-    gc.freeze()  # or each child copies the pages of all objects when it looks for garbage
+    gc.freeze()  # otherwise garbage collection in each child would copy the memory pages of all objects
 
 
 def _import_packages() -> None:
     for name in PACKAGES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    del sys.path[0]  # the folder of this file
+    del sys.path[0]  # the directory of this file
     found = {name.partition('.')[0] for name in sys.modules} & {'mmengine', 'mmcv', 'mmseg', 'mmdet'}
     assert not found, found
     _freeze()
@@ -95,7 +95,7 @@ def _execute(program: str, arguments: list[str], path: list[str]) -> None:
     """Do what ``python PROGRAM ARGUMENTS`` does.
 
     Args:
-        program: a file, or ``-m`` or ``-c``; a module or code is then the first argument.
+        program: a file, or ``-m`` or ``-c``, with the module or code as the first argument.
         arguments: of the program.
         path: entries of PYTHONPATH.
     """
@@ -145,7 +145,7 @@ def _child(request: dict) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
-        # without the handlers at exit of the parent, as after a fork; loggers write through
+        # without the exit handlers of the parent, as usual after a fork; log files are not buffered
         os._exit(status)
 
 
@@ -186,8 +186,8 @@ def serve(requests: TextIO, answers: TextIO, with_hosts: bool = True) -> None:
     """Answer requests until they end.
 
     Args:
-        requests: a line each.
-        answers: exit statuses, a line each.
+        requests: one per line.
+        answers: exit statuses, one per line.
         with_hosts: whether this process has imported the hosts.
     """
     hosts = None

@@ -1,7 +1,7 @@
 """mim's command line; the Python programs that it starts are forks of this process.
 
-A script for `helpers.runs.run_before_hosts`: each program would import torch and other packages again, `mim
-train` even two.
+A script for `helpers.runs.run_before_hosts`. Otherwise each program would import torch and other packages again, in
+`mim train` even twice.
 """
 
 import os
@@ -16,7 +16,7 @@ run_program = runpy.run_path(str(Path(__file__).with_name('fork_server.py')))['r
 
 
 def check_call(command: list[str], env: dict[str, str] | None = None, stdout: int | None = None) -> int:
-    """Stand in for `subprocess.check_call` of a command that starts this Python."""
+    """Replace `subprocess.check_call` for commands that start this Python."""
     python, *arguments = command
     assert python == sys.executable, command
     environment = dict(os.environ if env is None else env)
@@ -27,7 +27,7 @@ def check_call(command: list[str], env: dict[str, str] | None = None, stdout: in
             os.dup2(stdout, 1)
         os.environ.update(environment)
         vars(subprocess).update(ORIGINAL)
-        sys.excepthook = sys.__excepthook__  # our package gives mim another one
+        sys.excepthook = sys.__excepthook__  # our package replaces the hook of mim
         status = 1
         try:
             status = run_program(dict(argv=arguments, env=environment))
@@ -42,7 +42,7 @@ def check_call(command: list[str], env: dict[str, str] | None = None, stdout: in
 
 
 def check_output(command: list[str]) -> bytes:
-    """Stand in for `subprocess.check_output`, likewise."""
+    """Replace `subprocess.check_output` in the same way."""
     with tempfile.TemporaryFile() as output:
         check_call(command, stdout=output.fileno())
         output.seek(0)

@@ -1,4 +1,4 @@
-"""Runs Python code in a process that has imported nothing yet, or nothing of OpenMMLab and of this package."""
+"""Runs Python code in a process that has imported nothing yet, or neither OpenMMLab nor this package."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from helpers import runs
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Every finder passes over the hidden packages, as if they had never been installed.
+# Every finder skips the hidden packages, as if they were not installed.
 _HIDE = """
 import sys
 

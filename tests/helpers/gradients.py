@@ -1,4 +1,4 @@
-"""An mmengine hook for training runs of tests: it keeps losses and gradients."""
+"""An mmengine hook that stores losses and gradients of test runs."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class RecordGradients(Hook):
-    """Writes ``rankR.pt`` into the work folder: a list of losses and one of gradients by name, one entry a step."""
+    """Writes ``rankR.pt`` into the work folder: lists of losses and of gradients by name, one entry per step."""
 
     def before_train(self, runner):
         self.losses, self.gradients = [], []

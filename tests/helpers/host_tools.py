@@ -49,18 +49,18 @@ class Trained(NamedTuple):
 
 
 def script(host: str, name: str) -> str:
-    """Path of a script of an installed host, such as ``script('mmdet', 'test.py')``."""
+    """Path of a script of an installed host, for example ``script('mmdet', 'test.py')``."""
     return str(Path(find_spec(host).submodule_search_locations[0]) / '.mim/tools' / name)
 
 
 def run_tool(host: str, name: str, *arguments, cwd: Path, check: bool = True) -> str:
-    """What a script of a host prints."""
+    """The output of a host's script."""
     done = runs.run_script(script(host, name), *map(str, arguments), cwd=cwd, check=check)
     return done.stdout + done.stderr
 
 
 def write_kinds(root: Path) -> dict[str, Trained]:
-    """Small models 'semantic', 'panoptic' and 'instance' with random weights that find something, and their data."""
+    """Small models 'semantic', 'panoptic' and 'instance' with random weights that predict something, and their data."""
     write_scenes(root / 'scenes', 2, 3)
     write_instances(root / 'coco', ('person', 'bicycle'), ann_file='instances.json', img='images', size=(64, 96))
     thresholds = 'model["test_cfg"] = dict(panoptic=dict(object_threshold=0.0, overlap_threshold=0.3), semantic=dict())'
@@ -76,7 +76,7 @@ def write_kinds(root: Path) -> dict[str, Trained]:
 
 @cache
 def built(config: Path):
-    """The model of a config, in evaluation mode, with the weights that `write_kinds` wrote."""
+    """The model of a config, in evaluation mode, with the weights stored by `write_kinds`."""
     cfg = Config.fromfile(config)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
@@ -90,7 +90,7 @@ def _write_weights(config: Path) -> Path:
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     head = model.decode_head if hasattr(model, 'decode_head') else model.panoptic_head
-    with torch.no_grad():  # so that queries differ in class and place
+    with torch.no_grad():  # so that queries differ in class and position
         torch.nn.init.normal_(head.classifier.class_embed.weight, std=1.0)
         torch.nn.init.normal_(head.classifier.mask_embed.layers[-1].weight, std=3.0)
     torch.save(dict(state_dict=model.state_dict(), meta={}), config.with_suffix('.pth'))

@@ -25,7 +25,7 @@ DET_PREPROCESSOR = dict(
 )
 TINY_RESNET = dict(type='ResNet', depth=18, base_channels=4, stem_channels=8, norm_cfg=dict(type='BN'))
 THINGS = [1, 3]
-"""Of the toy's 5 classes."""
+"""Labels of the things among the toy's 5 classes."""
 
 
 def head_config(**changes) -> dict:

@@ -1,6 +1,7 @@
-"""Runs scripts one after the other in one process, each as ``__main__``, and prints how it ended.
+"""Runs scripts one after the other in one process, each as ``__main__``, and prints how each ended.
 
-``python in_turn.py JSON``: a list of command lines, SCRIPT and its arguments each. Run by `helpers.runs.run_script`.
+``python in_turn.py JSON`` takes a list of command lines, each a script and its arguments. It is run by
+`helpers.runs.run_script`.
 """
 
 import json
@@ -17,14 +18,14 @@ END = '=== end of script: '
 
 
 class Ended(NamedTuple):
-    """How a script ended: what it printed, and the last line of its error, empty if there was none."""
+    """The result of a script: its output, and the last line of its error, empty if there was none."""
 
     output: str
     error: str
 
 
 def run_in_turn(*commands: list, cwd: Path) -> list[Ended]:
-    """Run scripts in one process, which costs the start of one."""
+    """Run scripts in one process, to start only one."""
     this = Path(__file__).resolve()
     lines = json.dumps([list(map(str, command)) for command in commands])
     done = runs.run_script(str(this), lines, cwd=cwd, pythonpath=this.parents[1])

@@ -1,4 +1,4 @@
-"""Compares the Triton kernels with their PyTorch twin; run with TRITON_INTERPRET=1, which must be set at import."""
+"""Compares the Triton kernels with their PyTorch counterpart; TRITON_INTERPRET=1 must be set at import."""
 
 import torch
 
@@ -23,7 +23,7 @@ CASES = [
 def compare(
     targets: list[MaskTarget], counts: list[int], logits: torch.Tensor, kind: str = 'focal', leave_out: bool = False
 ) -> None:
-    """Values and gradients of the masks of several images, to float32's rounding."""
+    """Values and gradients of the masks of several images, up to float32 rounding."""
     targets = Targets.of(targets).leaving_out_ignored(leave_out)
     weights = torch.rand(2, len(logits))
     target_idx = torch.cat([
@@ -47,7 +47,7 @@ def main() -> None:
         compare([target], [2], torch.randn(2, *coarse) * scale, list(PER_PIXEL)[seed % 3 == 2], leave_out=seed % 4 > 1)
     empty = MaskTarget(torch.zeros(1, dtype=torch.long), segment_map=torch.full((16, 16), -1, dtype=torch.int16))
     compare([empty], [2], torch.randn(2, 8, 8))
-    # the interpreter's time grows with the square of the scale, which the cases above vary
+    # the interpreter's time grows with the square of the scale, so only the cases above vary it
     images = [toy.make_target(segments, (12, 20), seed=segments, ignored=True) for segments in (2, 1, 4)]
     compare(images, [2, 0, 3], torch.randn(5, 6, 10))
     compare([images[0], toy.as_masks(images[1]), images[2]], [2, 1, 2], torch.randn(5, 6, 10))

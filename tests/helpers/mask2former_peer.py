@@ -1,4 +1,4 @@
-"""MMDetection's own Mask2Former head, of which the matching and the losses are an oracle for those at points."""
+"""MMDetection's Mask2Former head, whose matching and losses are the oracle for losses at points."""
 
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope

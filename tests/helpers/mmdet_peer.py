@@ -1,6 +1,6 @@
-"""MMDetection's own MaskFormer head of toy width: an oracle where it is right.
+"""MMDetection's MaskFormer head of toy width, an oracle in the cases where it is correct.
 
-It is right when no image of the batch is padded, things come first and no image has more segments than queries.
+These are batches without padding in which things come first and no image has more segments than queries.
 """
 
 from mmengine.config import ConfigDict
@@ -17,7 +17,7 @@ def our_state_dict(peer: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def make_head(*, num_things: int = 2, num_stuff: int = 3, encoder_layers: int = 1, num_layers: int = 2) -> nn.Module:
-    """The peer of `hosts.make_detector`'s head, with random weights in every parameter, in evaluation mode."""
+    """The counterpart of `hosts.make_detector`'s head, with random weights in every parameter, in evaluation mode."""
     attention = dict(embed_dims=16, num_heads=4, dropout=0.0, batch_first=True)
     ffn = dict(embed_dims=16, feedforward_channels=24, num_fcs=2, ffn_drop=0.0, act_cfg=dict(type='ReLU', inplace=True))
     layer = dict(self_attn_cfg=attention, ffn_cfg=ffn)

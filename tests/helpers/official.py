@@ -1,4 +1,4 @@
-"""Reference tensors of the published system, and its parameter names in ours."""
+"""Reference tensors of the published system, and the translation of its parameter names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +11,21 @@ from mmmaskformer.checkpoints.convert import renamed
 DATA = Path(__file__).parent.parent / 'data'
 
 ENCODER = 'sem_seg_head.input_proj.weight'
-"""The name that tells a head with an encoder."""
+"""A parameter name that identifies a head with an encoder."""
 
 
 def our_name(official: str, *, encoder: bool = False) -> str:
-    """Name in `MaskClassifier` or a per-pixel network of a parameter of the official head, with or without encoder."""
+    """Name in `MaskClassifier` or a per-pixel network for a parameter of the official head, with or without encoder."""
     return our_full_name(f'sem_seg_head.{official}', encoder=encoder).removeprefix('decode_head.classifier.')
 
 
 def our_full_name(official: str, *, panoptic: bool = False, encoder: bool = False) -> str:
-    """Name in our `EncoderDecoder`, or `MaskFormer` detector, of a parameter of the whole official model."""
+    """Name in our `EncoderDecoder` or `MaskFormer` detector for a parameter of the whole official model."""
     return our_full_names([official], panoptic=panoptic, encoder=encoder)[official]
 
 
 def our_full_names(official: Sequence[str], *, panoptic: bool = False, encoder: bool = False) -> dict[str, str]:
-    """The same for several names, which together tell what stem the backbone has."""
+    """The same for several names, which together identify the stem of the backbone."""
     released = {name: name.replace('sem_seg_head.pixel_decoder.', 'sem_seg_head.') for name in official}
     target = 'mmmaskformer-panoptic' if panoptic else 'mmmaskformer'
     ours = renamed([*released.values(), ENCODER] if encoder else released.values(), 'official', target)
@@ -33,7 +33,7 @@ def our_full_names(official: Sequence[str], *, panoptic: bool = False, encoder: 
 
 
 def our_state_dict(official: dict[str, Tensor], *, encoder: bool = False) -> dict[str, Tensor]:
-    """State dict of `MaskClassifier` from the one of the official head, with or without transformer encoder."""
+    """State dict for `MaskClassifier` from that of the official head, with or without transformer encoder."""
     return {our_name(key, encoder=encoder): value for key, value in official.items()}
 
 
@@ -43,7 +43,7 @@ def load(name: str) -> dict:
 
 
 def our_losses(official: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
-    """Loss names in our criterion from the official ones."""
+    """Loss names of our criterion for the official ones."""
     names = {'loss_ce': 'loss_cls', 'loss_mask': 'loss_mask', 'loss_dice': 'loss_dice', 'loss_sem_seg': 'loss_ce'}
     renamed = {}
     for key, value in official.items():

@@ -1,4 +1,4 @@
-"""Slow, literal transcriptions of the paper's equations; they share nothing with the package."""
+"""Slow, literal transcriptions of the paper's equations that share no code with the package."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ def dice(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, pixel centres aligned: (h, w) to ``size``, written out per axis."""
+    """Bilinear resize from (h, w) to ``size`` with aligned pixel centres, written out per axis."""
 
     def weights(source: int, wanted: int) -> Tensor:
         matrix = torch.zeros(wanted, source, dtype=logits.dtype)
@@ -41,7 +41,7 @@ def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def best_assignment(cost: Tensor) -> set[tuple[int, int]]:
-    """Cheapest matching of all columns (or all rows, if there are fewer), by trying every one."""
+    """Cheapest matching of all columns (or all rows, if there are fewer), by exhaustive search."""
     rows, columns = cost.shape
     if rows < columns:
         return {(i, j) for j, i in best_assignment(cost.T)}
@@ -55,7 +55,7 @@ def set_loss(
 ) -> dict[str, Tensor]:
     """All weighted losses of all layers, segment by segment and query by query, for given matches.
 
-    With ``ignore``, pixels with the index -2 in a target's segment map take no part in the mask losses.
+    With ``ignore``, pixels with index -2 in a target's segment map are excluded from the mask losses.
     """
     normaliser = max(1, sum(len(target.labels) for target in targets))
     losses = {}

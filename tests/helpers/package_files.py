@@ -1,9 +1,9 @@
 """The files that share the row of their folder in the table of allowed imports, `tests/test_imports.py`.
 
-A new file is added here if the imports of its folder suit it. Otherwise it gets a row of its own in that table.
+Add a new file here if the allowed imports of its folder are right for it; otherwise give it its own row in that table.
 """
 
-# folder → its files, without `.py`; a file with a row of its own in the table is not listed
+# folder → its files, without `.py`; files with their own row in the table are not listed
 FILES_OF = {
     'core/training/': """
         __init__ assignment boxes chunks class_weights criterion equations matcher one_pass pairwise parts
@@ -48,8 +48,9 @@ FILES_OF = {
     'evaluation/': '__init__ also coco_panoptic_files common panoptic_metric semantic_metric',
     'visualization/': '__init__ analysis_plots curve draw hook names query_masks samples segments sheet',
     'hosts/': """
-        __init__ annotation_checks bands best_key checkpoint_files checkpointing config_check file_backend metrics
-        optim output_check picture_files resumed_data resuming windows
+        __init__ annotation_checks bands best_checkpoint best_key checkpoint_files checkpointing config_check
+        early_stopping file_backend metrics newest_checkpoint optim output_check picture_files resumed_data resuming
+        windows
     """,
     'apis/cli/': '_pipes analyze audit convert curve data doctor draw export models scenes sweep test train',
     'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',

@@ -1,4 +1,4 @@
-"""Small sets of images in COCO's panoptic and instance forms."""
+"""Small datasets in COCO's panoptic and instance formats."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def segment_indices(results: dict) -> np.ndarray:
 
 
 def categories_of(metainfo: dict) -> list[dict]:
-    """The 'categories' that fit a class list, in reverse order."""
+    """The 'categories' for a class list, in reverse order."""
     rows = zip(metainfo['category_ids'], metainfo['classes'], metainfo['isthing'], strict=True)
     return [{'id': number, 'name': name, 'isthing': int(isthing)} for number, name, isthing in rows][::-1]
 
@@ -49,7 +49,7 @@ def write_panoptic(
     size: tuple[int, int] = (40, 60),
     labels: tuple[int, ...] = (0, 1, 1),
 ) -> dict:
-    """Write images of noise, each with one stripe for each of ``labels``, void, and a crowd of the first label.
+    """Write noise images, each with one stripe per entry of ``labels``, void, and a crowd of the first label.
 
     Returns:
         The content of the JSON file.
@@ -78,7 +78,7 @@ def write_panoptic(
 
 
 def write_json(path: Path, content) -> None:
-    """Write a JSON file and the folders above it."""
+    """Write a JSON file, creating its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
 
@@ -86,8 +86,8 @@ def write_json(path: Path, content) -> None:
 def write_instances(root: Path, classes: tuple[str, ...], *, ann_file: str, img: str, size: tuple[int, int]) -> None:
     """Write one image with two overlapping rectangles, of the first and the last class, and a crowd.
 
-    The rectangles cover the left two thirds and the right two thirds, the crowd the lowest row. The image shows the
-    first in red and the second in green.
+    The rectangles cover the left and the right two thirds, the crowd the bottom row. In the image, the first is red and
+    the second green.
     """
     height, width = size
     (root / img).mkdir(parents=True, exist_ok=True)

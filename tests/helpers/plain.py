@@ -1,7 +1,7 @@
-"""A training step written out as the equations stand: every mask multiplied out, up-sampled and kept.
+"""A training step written as in the equations: every mask is multiplied out, up-sampled and stored.
 
-Nothing here is shared with the package but the layers of the model. It takes the gradient of everything by automatic
-differentiation, in the dtype of the model.
+It shares only the layers of the model with the package. All gradients come from automatic differentiation, in the dtype
+of the model.
 """
 
 import torch

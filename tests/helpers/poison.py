@@ -1,4 +1,4 @@
-"""A transform that makes values of an image inf or NaN, as a faulty file or transform does."""
+"""A transform that sets values of an image to inf or NaN, as a faulty file or transform might."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from mmengine.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class Poison:
-    """Makes an image of a name a float one that holds NaN.
+    """Converts images to float and sets a value of one of them to NaN.
 
     Args:
-        name: of the file; other images stay as they are, but become floats as well.
+        name: file name of that image.
     """
 
     def __init__(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Random pairs of panoptic maps, the official tool's counts of them, and a slow count by definition."""
+"""Random pairs of panoptic maps, the official tool's counts, and a slow count by definition."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,9 @@ Pair = tuple[Segments, Segments]
 
 
 def random_pair(rng: np.random.Generator, num_classes: int = 6, size: tuple[int, int] = (18, 26)) -> Pair:
-    """Ground truth with void and crowds, and a prediction that agrees with parts of it.
+    """Ground truth with void and crowds, and a prediction that agrees with it in part.
 
-    Ids are random 24-bit numbers, some true segments have no pixel, and the last class is never there.
+    Ids are random 24-bit numbers, some true segments have no pixels, and the last class never occurs.
     """
     truth = _random_map(rng, num_classes - 1, size)
     is_crowd = rng.random(len(truth.labels)) < 0.25
@@ -32,7 +32,7 @@ def random_pair(rng: np.random.Generator, num_classes: int = 6, size: tuple[int,
 
 
 def _random_map(rng: np.random.Generator, num_classes: int, size: tuple[int, int]) -> Segments:
-    """Rectangles over void, the later ones over the earlier ones."""
+    """Rectangles on void; later ones cover earlier ones."""
     ids = np.zeros(size, np.uint32)
     segment_ids = rng.choice(2**23 - 1, rng.integers(1, 9), replace=False) + 1
     for segment_id in segment_ids:
@@ -42,13 +42,13 @@ def _random_map(rng: np.random.Generator, num_classes: int, size: tuple[int, int
 
 
 def _only_visible(panoptic: Segments) -> Segments:
-    """Without the segments that have no pixel."""
+    """Only the segments that have pixels."""
     seen = np.isin(panoptic.listed_ids, panoptic.ids)
     return Segments(panoptic.ids, panoptic.labels[seen], listed_ids=panoptic.listed_ids[seen])
 
 
 def official_stat(pairs: list[Pair], num_classes: int, folder: Path) -> PQStat:
-    """What panopticapi counts, from files that are written into ``folder``; category id = label + 1."""
+    """The counts of panopticapi for files that are written into ``folder``; category id = label + 1."""
     entries = []
     for index, pair in enumerate(pairs):
         for part, panoptic in zip(('truth', 'result'), pair, strict=True):
@@ -62,7 +62,7 @@ def official_stat(pairs: list[Pair], num_classes: int, folder: Path) -> PQStat:
 
 
 def describe(panoptic: Segments) -> list[dict]:
-    """``segments_info`` of a map, with category id = label + 1; with crowds and areas if it has them."""
+    """``segments_info`` of a map, with category id = label + 1, and crowds and areas if present."""
     rows = []
     for index, (segment_id, label) in enumerate(zip(panoptic.listed_ids, panoptic.labels, strict=True)):
         row = {'id': int(segment_id), 'category_id': int(label) + 1}
@@ -78,7 +78,7 @@ def categories(num_classes: int) -> dict[int, dict]:
 
 
 def counts_by_definition(truth: Segments, prediction: Segments, num_classes: int) -> np.ndarray:
-    """TP, FP, FN and sum of IoUs per class, (K, 4), from sets of pixels, one pair of segments after the other."""
+    """TP, FP, FN and sum of IoUs per class, (K, 4), from sets of pixels, pair by pair."""
     counts = np.zeros((num_classes, 4))
     true_pixels = [set(np.flatnonzero(truth.ids == one)) for one in truth.listed_ids]
     pred_pixels = [set(np.flatnonzero(prediction.ids == one)) for one in prediction.listed_ids]

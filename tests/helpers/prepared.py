@@ -1,4 +1,4 @@
-"""Prepares the trees of `helpers.published`, and says how configs refer to the prepared data sets."""
+"""Prepares the trees of `helpers.published` and gives the config settings of the prepared datasets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ from mmmaskformer.datasets.converters.recipes import RECIPES
 
 
 class DataSet(NamedTuple):
-    """How a config refers to a prepared data set.
+    """The settings with which a config uses a prepared dataset.
 
     Attributes:
-        type: of the data set.
-        splits: training and validation split, as the publishers call them.
-        prefix: of a split: ``data_prefix``.
+        type: of the dataset.
+        splits: training and validation split, by their published names.
+        prefix: ``data_prefix`` of a split.
         ann_file: of a split; None for semantic data.
     """
 
@@ -69,29 +69,29 @@ DATA_SETS = {
 
 
 def settings_of(tree: Tree, split: str) -> dict:
-    """Settings of the data set of a prepared split, without pipeline."""
+    """Settings of the dataset of a prepared split, without pipeline."""
     data = DATA_SETS[tree.name]
     named = {} if data.ann_file is None else {'ann_file': data.ann_file(split)}
-    # serialised data are collected as garbage first, which takes longer than all else
+    # serialising the data runs the garbage collector, which takes longer than everything else
     settings = dict(data_root=str(tree.root), data_prefix=data.prefix(split), serialize_data=False)
     return dict(type=f'mmmaskformer.{data.type}', **settings) | named
 
 
 def visible(root: Path) -> dict[str, bytes]:
-    """Content of all files but those in hidden folders."""
+    """Contents of all files except those in hidden folders."""
     files = (path for path in root.rglob('*') if path.is_file())
     names = {str(path.relative_to(root)): path for path in files}
     return {name: path.read_bytes() for name, path in names.items() if not name.startswith('.')}
 
 
 def prepare_part(tree: Tree, recipe: Recipe | None = None, **kwargs) -> Prepared:
-    """Prepare a tree, in this process unless ``workers`` says otherwise."""
+    """Prepare a tree, in this process unless ``workers`` is given."""
     recipe = recipe or RECIPES[tree.name]
     return prepare(recipe, tree.root, tree.source, partial_set=True, **{'workers': 1} | kwargs)
 
 
 def more_of_cityscapes(tree: Tree, count: int) -> None:
-    """Add images to train, so that there are enough for several processes."""
+    """Add training images, so that there are enough for several processes."""
     for number in range(100, 100 + count):
         start = f'train/aachen/aachen_000000_{number:06d}'
         write_photo(tree.root / f'leftImg8bit/{start}_leftImg8bit.png', seed=number)

@@ -1,4 +1,4 @@
-"""Tiny trees in the true on-disk formats of published data sets, with what should become of them."""
+"""Tiny datasets in the on-disk formats in which they are published, with the expected result of their preparation."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from mmmaskformer.datasets.metainfo import load_metainfo, load_panoptic_metainfo
 
 SIZE = (48, 72)
 IGNORED = -1
-"""In the true labels below; files have 255, 65535 or whatever their publishers chose."""
+"""Ignored pixels in the true labels below; files use 255, 65535 or another value of their publisher."""
 
 
 class Truth(NamedTuple):
-    """What an image shows.
+    """Ground truth of an image.
 
     Attributes:
         labels: (H, W) int64, -1 where ignored or void.
@@ -33,13 +33,13 @@ class Truth(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """A data set as its publishers pack it.
+    """A dataset as it is published.
 
     Attributes:
-        name: as `mmmaskformer data prepare` calls it.
-        source: where it is unpacked; None if that is the root.
-        root: where it is prepared.
-        truth: split to name of the image to what it shows.
+        name: for `mmmaskformer data prepare`.
+        source: folder where it is unpacked; None for the root.
+        root: folder where it is prepared.
+        truth: ground truth by split and image name.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Tree(NamedTuple):
 
 
 def labels_in_bands(classes: Sequence[int], size: tuple[int, int] = SIZE) -> np.ndarray:
-    """(H, W) int64: upright bands of the classes, and a row of ignored pixels at the bottom."""
+    """(H, W) int64: vertical bands of the classes, and a row of ignored pixels at the bottom."""
     width = size[1]
     row = np.asarray(classes)[np.arange(width) * len(classes) // width]
     labels = np.repeat(row[None], size[0], axis=0)
@@ -58,14 +58,14 @@ def labels_in_bands(classes: Sequence[int], size: tuple[int, int] = SIZE) -> np.
 
 
 def write_photo(path: Path, size: tuple[int, int] = SIZE, seed: int = 0) -> None:
-    """A picture of noise."""
+    """A noise image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
     Image.fromarray(noise).resize(size[::-1]).save(path)
 
 
 def write_map(path: Path, values: np.ndarray, dtype: type = np.uint8) -> None:
-    """A PNG of these values."""
+    """A PNG file with these values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values.astype(dtype)).save(path)
 
@@ -90,7 +90,7 @@ def ade20k(folder: Path) -> Tree:
 
 
 def ade20k_panoptic(folder: Path) -> Tree:
-    """The same with annotations_instance: red is the category from 1, green the number of the instance."""
+    """The same with annotations_instance: red is the category from 1, green the instance number."""
     tree = ade20k(folder)
     metainfo = load_panoptic_metainfo('ade20k_panoptic')
     things = [label for label, flag in enumerate(metainfo['isthing']) if flag]
@@ -98,14 +98,14 @@ def ade20k_panoptic(folder: Path) -> Tree:
     for split, images in tree.truth.items():
         truth[split] = {}
         for name, shown in images.items():
-            # two persons (label 12), over whatever the semantic map has there
+            # two persons (label 12), regardless of the semantic map below
             instances = np.zeros((*SIZE, 3), np.uint8)
             instances[10:20, 5:15] = things.index(12) + 1, 3, 0
             instances[10:20, 40:60] = things.index(12) + 1, 7, 0
             write_map(tree.root / 'annotations_instance' / split / f'{name}.png', instances)
             labels = shown.labels.copy()
             stuff = [label for label in np.unique(labels[labels >= 0]).tolist() if not metainfo['isthing'][label]]
-            # as published, an area is that before things cover the segment
+            # as published, an area is measured before things cover the segment
             segments = [(label, int((labels == label).sum()), False) for label in stuff]
             labels[np.isin(labels, things)] = IGNORED
             labels[instances[..., 1] > 0] = 12
@@ -117,7 +117,7 @@ def ade20k_panoptic(folder: Path) -> Tree:
 def ade20k_full(folder: Path) -> Tree:
     """ADE20K_2021_17_01: an index, and ids in red and green of *_seg.png."""
     source = folder / 'ADE20K_2021_17_01'
-    ids = np.array([*load_source_ids('ade20k_full'), 1])  # 1 is an object that is no class
+    ids = np.array([*load_source_ids('ade20k_full'), 1])  # 1 is an object outside the class list
     truth: dict[str, dict[str, Truth]] = {'training': {}, 'validation': {}}
     rows = []
     for split, word, number, classes in (
@@ -156,7 +156,7 @@ def write_full_index(path: Path, rows: Sequence[tuple[str, str]], first: int = 1
 
 
 def cocostuff10k(folder: Path) -> Tree:
-    """cocostuff-10k-v1.1: MATLAB files with the ids of COCO, 0 unlabelled."""
+    """cocostuff-10k-v1.1: MATLAB files with COCO's ids, 0 for unlabelled."""
     source = folder / 'cocostuff-10k-v1.1'
     ids = np.array([*load_source_ids('cocostuff10k'), 0])
     truth: dict[str, dict[str, Truth]] = {'train': {}, 'test': {}}
@@ -198,7 +198,7 @@ def cityscapes(folder: Path) -> Tree:
 
 
 def _cityscapes_instances(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Two instances of each thing, the upper and the lower half; row 30 is a crowd."""
+    """Two instances of each thing, in the upper and the lower half; row 30 is a crowd."""
     things = np.isin(labels, [11, 12, 13, 14, 15, 16, 17, 18])
     numbers = (np.arange(SIZE[0]) >= SIZE[0] // 2)[:, None]
     numbered = things & (np.arange(SIZE[0]) != 30)[:, None]
@@ -206,7 +206,7 @@ def _cityscapes_instances(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def cityscapes_panoptic(folder: Path) -> Tree:
-    """The same; things have two instances and a crowd each."""
+    """Two instances and a crowd of each thing, in the same layout."""
     tree = cityscapes(folder)
     truth: dict[str, dict[str, Truth]] = {split: {} for split in tree.truth}
     for split, images in tree.truth.items():
@@ -264,7 +264,7 @@ def mapillary(folder: Path) -> Tree:
 
 
 def mapillary_panoptic(folder: Path) -> Tree:
-    """The same."""
+    """Vistas v1.2 with panoptic files."""
     return mapillary(folder)._replace(name='mapillary_panoptic')
 
 
@@ -292,7 +292,7 @@ def coco_panoptic(folder: Path) -> Tree:
     pngs = root / 'annotations/panoptic_train2017'
     with zipfile.ZipFile(f'{pngs}.zip', 'w') as archive:
         for path in sorted(pngs.iterdir()):
-            # `ZipInfo` has a fixed date: compared trees must not depend on the second in which they are written.
+            # `ZipInfo` has a fixed date, since compared trees must not depend on the time of writing.
             archive.writestr(zipfile.ZipInfo(f'panoptic_train2017/{path.name}'), path.read_bytes())
             archive.writestr(zipfile.ZipInfo(f'__MACOSX/panoptic_train2017/._{path.name}'), b'of a Mac')
             path.unlink()
@@ -351,10 +351,10 @@ BUILDERS = {
 
 
 def as_opencv_reads(path: Path) -> np.ndarray:
-    """The values of a file, by another library than the product's."""
+    """The values of a file, read with a different library than the package uses."""
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
 def end_process(item: object) -> None:
-    """In the place of a conversion: what the system does to a process when memory runs out."""
+    """A conversion that kills its process, as the system does when memory runs out."""
     os._exit(1)

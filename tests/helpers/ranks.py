@@ -1,7 +1,7 @@
 """Runs a host's script in several processes, as torchrun and srun start them.
 
-A script itself: ``python ranks.py LAUNCHER COUNT SCRIPT ARGUMENTS`` sets the variables of torchrun ('pytorch') or srun
-('slurm') and forks; run by `helpers.runs.run_script`, the processes have imported both hosts already.
+Run as a script, ``python ranks.py LAUNCHER COUNT SCRIPT ARGUMENTS`` sets the variables of torchrun ('pytorch') or srun
+('slurm') and forks. Run by `helpers.runs.run_script`, the processes have already imported both hosts.
 """
 
 import os
@@ -32,7 +32,7 @@ def run_ranks(*arguments: str, cwd: Path, launcher: str = 'pytorch', count: int 
 
 
 def variables(launcher: str, rank: int, count: int, port: int) -> dict[str, str]:
-    """The environment variables by which mmengine finds the group."""
+    """The environment variables from which mmengine finds the group."""
     meeting = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     if launcher == 'slurm':
         return meeting | dict(
@@ -42,7 +42,7 @@ def variables(launcher: str, rank: int, count: int, port: int) -> dict[str, str]
 
 
 def fork_rank(environment: dict[str, str], script: str, arguments: list[str]) -> int:
-    """Start one process; returns its number."""
+    """Start one process; returns its id."""
     process = os.fork()
     if process:
         return process
@@ -68,7 +68,7 @@ def main() -> int:
     while started:
         process, status = os.wait()
         started.discard(process)
-        if status and not failed:  # the others would wait for it
+        if status and not failed:  # otherwise the other processes would wait for it
             failed = True
             for other in started:
                 os.kill(other, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Results that are the same each time and slow to find, found once in a process."""
+"""Caches slow, deterministic results within a process."""
 
 from functools import cache
 
@@ -6,9 +6,9 @@ from mmengine.config import config
 
 
 def remember_formatted_configs() -> None:
-    """Let mmengine format the text of a config once.
+    """Cache mmengine's formatting of config text.
 
-    A training run formats its config five times, for the log, the work folder, the visualizer and each checkpoint; one
+    A training run formats its config five times, for the log, the work folder, the visualizer and each checkpoint; each
     time takes about half a second.
     """
     if not hasattr(config.FormatCode, 'remembers'):

@@ -1,4 +1,4 @@
-"""Short training runs in processes of their own, as users start them."""
+"""Short training runs in separate processes, as users start them."""
 
 import atexit
 import json
@@ -19,7 +19,7 @@ model = dict(
     {head}=dict(
         channels=16,
         pixel_decoder=dict(norm_groups=4),
-        # Much dropout, so that a resumed run with other random numbers would show.
+        # High dropout, so that different random numbers in a resumed run are noticed.
         transformer_decoder=dict(num_layers=2, num_heads=2, ffn_channels=16, dropout=0.3),
     ),
 )
@@ -86,13 +86,13 @@ def run_before_hosts(
 ) -> subprocess.CompletedProcess:
     """Run Python like `run`, in a process that has imported torch and other packages; saves about 5 s.
 
-    Nothing of OpenMMLab and of this package is imported yet.
+    Neither OpenMMLab nor this package is imported yet.
     """
     return _forked(arguments, cwd, check, pythonpath, hosts=False)
 
 
 def run_mim(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
-    """Run ``mim ARGUMENTS`` by `run_before_hosts`; the scripts that mim starts are forks as well, see `forking_mim`."""
+    """Run ``mim ARGUMENTS`` with `run_before_hosts`; scripts that mim starts are forked as well, see `forking_mim`."""
     return run_before_hosts(str(Path(__file__).with_name('forking_mim.py')), *arguments, cwd=cwd, check=check)
 
 
@@ -135,7 +135,7 @@ def _checked(process: subprocess.CompletedProcess, check: bool) -> subprocess.Co
 
 
 def losses(work_dir: Path) -> dict[int, dict[str, float]]:
-    """All logged losses by iteration, of all runs in a work folder, later runs last."""
+    """All logged losses by iteration, of all runs in a work folder; later runs win."""
     logged = {}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in file.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Checkpoints of small models as mmengine's runner saves them, with what its test loop predicts."""
+"""Checkpoints of small models as mmengine's runner saves them, with the predictions of its test loop."""
 
 import logging
 import warnings
@@ -36,12 +36,12 @@ model = dict(
 
 
 class SavedModel(NamedTuple):
-    """A model with weights of its own.
+    """A trained model.
 
     Attributes:
         config: the config file.
         checkpoint: written by the runner, with the config and the class list.
-        results: per image of the test set, in its order, the data sample of the test loop as a dict.
+        results: the data sample of the test loop as a dict, for each image of the test set in its order.
     """
 
     config: Path
@@ -50,11 +50,11 @@ class SavedModel(NamedTuple):
 
 
 def save_model(config: Path, varied: Callable[[list[dict]], bool]) -> SavedModel:
-    """Save a model whose predictions are not the same everywhere, and run the test loop with it.
+    """Save a model whose predictions vary, and run the test loop with it.
 
     Args:
-        config: file with an untrained model; results go into a folder beside it.
-        varied: whether results of the test loop are worth comparing; seeds are tried until they are.
+        config: file with an untrained model; results are written to a folder next to it.
+        varied: whether results of the test loop vary enough to be compared; seeds are tried until they do.
     """
     cfg = Config.fromfile(config)
     cfg.work_dir = str(config.with_suffix(''))
@@ -77,7 +77,7 @@ def save_model(config: Path, varied: Callable[[list[dict]], bool]) -> SavedModel
 
 
 def decided_model(cfg: Config, seed: int) -> nn.Module:
-    """The model of a config, untrained, but sure of its answers and with queries that differ."""
+    """The untrained model of a config, made confident and with different queries."""
     torch.manual_seed(seed)
     model = MODELS.build(cfg.model)
     head = model.decode_head if hasattr(model, 'decode_head') else model.panoptic_head
@@ -90,7 +90,7 @@ def decided_model(cfg: Config, seed: int) -> nn.Module:
 
 @contextmanager
 def warnings_in_force() -> Iterator[list[str]]:
-    """Collect what is said by Python's warnings and by mmengine's logger from level WARNING on."""
+    """Collect Python's warnings and the messages of mmengine's logger from level WARNING on."""
     found: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: found.append(record.getMessage())
@@ -112,7 +112,7 @@ def config_in(checkpoint: Path) -> Config:
 
 
 def predict_in_batches(saved: SavedModel, batch_size: int) -> list[dict]:
-    """What mmengine's test loop predicts with batches of another size, in the form of `SavedModel.results`."""
+    """The predictions of mmengine's test loop with another batch size, in the form of `SavedModel.results`."""
     cfg = Config.fromfile(saved.config)
     dump = str(saved.config.with_suffix(f'.{batch_size}.pkl'))
     cfg.merge_from_dict(dict(work_dir=str(saved.config.with_suffix('')), load_from=str(saved.checkpoint)))
@@ -123,12 +123,12 @@ def predict_in_batches(saved: SavedModel, batch_size: int) -> list[dict]:
 
 
 def save_family(folder: Path, base: str, result: str = 'semantic') -> tuple[Path, Path]:
-    """Write config and checkpoint of a small model for the classes of a shipped dataset base, and no data.
+    """Write config and checkpoint of a small model with the classes of a shipped dataset base, without data.
 
     Args:
-        folder: where to.
+        folder: destination.
         base: name of the dataset base, such as 'camvid'.
-        result: 'semantic' for MMSegmentation, else an entry of ``test_cfg`` for MMDetection.
+        result: 'semantic' for MMSegmentation, otherwise an entry of ``test_cfg`` for MMDetection.
     """
     suffixes = ('', '') if result == 'semantic' else ('_panoptic', '_mmdet')
     names = (f'models/maskformer_tiny{suffixes[0]}.py', f'datasets/{base}.py', f'default_runtime{suffixes[1]}.py')

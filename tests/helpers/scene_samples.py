@@ -1,4 +1,4 @@
-"""MMDetection's data samples of synthetic scenes, with predictions made by changing the ground truth."""
+"""MMDetection's data samples of synthetic scenes, with predictions derived from the ground truth."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from mmdet.structures import DetDataSample  # isort: skip
 
 
 def code(label: int, number: int, is_thing: bool) -> int:
-    """Number of a segment in a prediction; stuff of class 0 gets an instance too: MMDetection takes 0 for void."""
+    """MMDetection's code of a segment; stuff of class 0 gets an instance number too, since the code 0 is void."""
     return label + 1000 * (number * is_thing or label == 0)
 
 
@@ -25,7 +25,7 @@ class Scenes:
 
     Args:
         root: the folder.
-        order: of the classes, positions in the JSON's list of categories; None for that list's own.
+        order: positions of the classes in the JSON's list of categories; None for the order of that list.
         split: 'train' or 'val'.
     """
 
@@ -44,7 +44,7 @@ class Scenes:
         self.label_of = {category['id']: label for label, category in enumerate(categories)}
 
     def truth(self, index: int) -> tuple[np.ndarray, list[dict]]:
-        """Ids (H, W) of a picture and its ``segments_info`` as our dataset gives it."""
+        """Ids (H, W) of an image and its ``segments_info`` as our dataset returns it."""
         entry = self.content['annotations'][index]
         red, green, blue = np.moveaxis(np.array(Image.open(self.folder / entry['file_name'])).astype(int), -1, 0)
         segments = [
@@ -60,12 +60,12 @@ class Scenes:
         return red + 256 * green + 65536 * blue, segments
 
     def samples(self, *, seed: int = 0, with_void: bool = True, truth: bool = True, device: str = 'cpu') -> list:
-        """A `DetDataSample` for each picture.
+        """A `DetDataSample` for each image.
 
         Args:
             seed: of the changes to the ground truth.
             with_void: leave pixels without a prediction.
-            truth: tell where the ground truth is.
+            truth: include the paths of the ground truth.
             device: of the predictions.
         """
         rng = np.random.default_rng(seed)
@@ -84,7 +84,7 @@ class Scenes:
         return samples
 
     def _changed(self, ids: np.ndarray, segments: list[dict], rng: np.random.Generator, with_void: bool) -> np.ndarray:
-        """label + 1000 * instance, (H, W): the whole moved, some segments of another class, some dropped."""
+        """label + 1000 * instance, (H, W): everything shifted, some segments with another class, some dropped."""
         num_classes = len(self.meta['classes'])
         fill = num_classes if with_void else segments[0]['category']
         encoded = np.full(ids.shape, fill)
@@ -119,9 +119,9 @@ def add_crowds_and_void(root: Path, split: str = 'val') -> None:
 
 
 def evaluate_rank(rank: int, port: int, root: str, metric: dict, seed: int, results) -> None:
-    """One of two processes that share the test; as mmengine's sampler does, the first sample comes again at the end.
+    """One of two processes that share a test set; like mmengine's sampler, it repeats the first sample at the end.
 
-    Writes the metric's numbers into ``results``.
+    Writes the metric's values into ``results``.
     """
     dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     scenes = Scenes(Path(root))

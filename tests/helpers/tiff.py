@@ -1,4 +1,4 @@
-"""TIFF files that Pillow and OpenCV do not write."""
+"""TIFF files that neither Pillow nor OpenCV can write."""
 
 import struct
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def write_tiff(path: Path, bands: int, photometric: int, *, big: bool = False, orientation: int = 1) -> str:
-    """A TIFF file of 6 x 10 pixels of 16 bits, written by hand: Pillow writes at most four bands."""
+    """A TIFF file of 6 x 10 pixels with 16 bits, written byte by byte since Pillow writes at most four bands."""
     pixels = np.arange(60 * bands, dtype='<u2')
     tags = {256: 10, 257: 6, 258: 16, 259: 1, 262: photometric, 273: 8 + 8 * big, 274: orientation, 277: bands, 278: 6,
             279: pixels.nbytes}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Small models and inputs that every test can afford."""
+"""Small models and inputs, cheap enough for every test."""
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def make_classifier(
     dropout: float = 0.0,
     encoder_layers: int = 0,
 ) -> MaskClassifier:
-    """A `MaskClassifier` of toy width; with ``encoder_layers`` a panoptic one."""
+    """A `MaskClassifier` of toy width; a panoptic one with ``encoder_layers``."""
     pyramid = dict(in_channels=in_channels, channels=channels, mask_channels=channels, norm_groups=norm_groups)
     if encoder_layers:
         encoder = dict(num_layers=encoder_layers, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout)
@@ -80,7 +80,7 @@ def make_predictions(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> list[MaskPrediction]:
-    """Random predictions of several layers that share their mask features; leaves that ask for gradients."""
+    """Random predictions of several layers that share their mask features; leaf tensors that require gradients."""
     generator = torch.Generator().manual_seed(seed)
 
     def leaf(*shape: int) -> Tensor:
@@ -96,7 +96,7 @@ def make_predictions(
 def make_target(
     num_segments: int, size: tuple[int, int] = (32, 48), *, num_classes: int = 5, seed: int = 0, ignored: bool = False
 ) -> MaskTarget:
-    """Disjoint random segments; some pixels belong to none, and some may be ignored."""
+    """Disjoint random segments; some pixels belong to no segment, and some may be ignored."""
     generator = torch.Generator().manual_seed(seed)
     lowest = IGNORED if ignored else NO_SEGMENT
     coarse = torch.randint(lowest, max(num_segments, 0), (-(-size[0] // 8), -(-size[1] // 8)), generator=generator)
@@ -106,6 +106,6 @@ def make_target(
 
 
 def as_masks(target: MaskTarget) -> MaskTarget:
-    """The same segments in the form for overlapping ones."""
+    """The same segments in the form that allows overlaps."""
     masks = target.masks_of(torch.arange(target.num_segments))
     return MaskTarget(target.labels, masks=masks, ignored=target.ignored_pixels())

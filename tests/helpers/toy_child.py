@@ -1,4 +1,4 @@
-"""A toy run that is killed and can be resumed: ``toy_child.py OPERATION WORK_DIR``, see `helpers.toy_runs.kill_at`."""
+"""A toy run that can be killed and resumed: ``toy_child.py OPERATION WORK_DIR``, see `helpers.toy_runs.kill_at`."""
 
 import sys
 from pathlib import Path

@@ -21,7 +21,7 @@ from mmmaskformer import registry  # noqa: F401  makes our names known
 
 
 def draw(results: dict) -> dict:
-    """An augmentation that draws from all three generators; the sample remembers what it drew."""
+    """An augmentation that draws from all three generators; the sample records the numbers drawn."""
     drawn = torch.tensor([np.random.rand(), random.random(), float(torch.rand(()))])
     return dict(inputs=drawn + results['number'], number=results['number'])
 
@@ -32,7 +32,7 @@ def keep(results: dict) -> dict:
 
 
 class Points(BaseDataset):
-    """Seven points that are moved by chance."""
+    """Seven points that are shifted at random."""
 
     METAINFO = dict(classes=('point',))
 
@@ -44,7 +44,7 @@ class Points(BaseDataset):
 
 
 class Line(BaseModel):
-    """Learns the numbers of the points; has dropout. ``seen`` keeps its inputs in training."""
+    """Learns the coordinates of the points; has dropout. ``seen`` stores its inputs in training."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +61,7 @@ class Line(BaseModel):
 
 
 class Jumps(BaseMetric):
-    """A score that depends on the weights, and is the best now and then."""
+    """A score that depends on the weights and is sometimes a new best."""
 
     def process(self, data_batch, data_samples):
         self.results += data_samples
@@ -71,7 +71,7 @@ class Jumps(BaseMetric):
 
 
 class QuietRunner(Runner):
-    """Does not ask the compilers of this machine for their versions, which takes seconds."""
+    """Does not query the versions of the installed compilers, which takes seconds."""
 
     def _log_env(self, env_cfg):
         pass
@@ -100,14 +100,14 @@ def make_runner(
         sampler: type of the sampler.
         checkpoint: more arguments of the checkpoint hook; it saves after every second iteration.
         accumulate: batches per step of the optimiser.
-        wrap: makes a dataset wrapper of the dataset.
+        wrap: function that wraps the dataset.
         metric: of the validation.
         by_epoch: whether ``iters`` and all intervals count epochs, of 4 iterations each.
         batch: training samples per iteration.
-        seed: of the run; None for one by chance.
-        kwargs: of the Runner.
+        seed: of the run; None for a random one.
+        kwargs: further arguments of the Runner.
     """
-    torch.manual_seed(5)  # mmengine seeds after the model is there
+    torch.manual_seed(5)  # mmengine sets the seed only after the model is built
     dataset = Points()
     loader = dict(batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
     checkpoint = dict(interval=2, by_epoch=by_epoch, save_best='mIoU', max_keep_ckpts=2) | (checkpoint or {})
@@ -144,9 +144,9 @@ _NUMBERS = iter(range(10**9))
 
 
 def train_until(operation: int, work_dir: Path) -> int:
-    """Train, resuming what is there, in a process that is killed before an operation; see `kill_at`.
+    """Train, resuming an existing run, in a process that is killed before an operation; see `kill_at`.
 
-    A fork of the test process itself would not do: autograd refuses to work in a fork of a process that has used it.
+    The test process itself cannot be forked: autograd does not work in a fork of a process that has used it.
 
     Returns:
         The exit status, negative for a signal.
@@ -157,7 +157,7 @@ def train_until(operation: int, work_dir: Path) -> int:
 
 
 def kill_at(operation: int, folder: Path) -> None:
-    """Kill this process, with no time to clean up, before its ``operation``-th change of a file below a folder."""
+    """Kill this process, without any cleanup, before its ``operation``-th change of a file below a folder."""
     left = operation
 
     def count(event: str, arguments: tuple) -> None:

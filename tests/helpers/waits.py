@@ -1,4 +1,4 @@
-"""Runs code as on a GPU, without one, and counts how often the host would have to wait for it."""
+"""Runs code as if on a GPU, without one, and counts how often the host would have to wait for it."""
 
 from contextlib import contextmanager
 
@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_flatten
 
 CPU = torch.device('cpu')
 NUM_FOUND = 5
-"""Elements that a choice by value finds; fake tensors have no values."""
+"""Number of elements that a selection by value is assumed to find; fake tensors have no values."""
 
 NOTHING_TO_LAUNCH = {
     torch.ops.aten.empty.memory_format,
@@ -23,11 +23,12 @@ NOTHING_TO_LAUNCH = {
 class Counter(TorchDispatchMode):
     """Counts operators and waits on fake CUDA tensors.
 
-    A choice by value (`nonzero`) and a copy to the host are waits. A copy beside other work (``non_blocking``) is none,
-    but is listed as well. Whatever else needs values, such as `item`, raises: fake tensors have none.
+    Selections by value (`nonzero`) and copies to the host count as waits. An asynchronous copy (``non_blocking``) does
+    not, but is listed as well. Other operators that need values, such as `item`, raise an error, since fake tensors
+    have none.
 
     Attributes:
-        waits: the operators that waited, in their order.
+        waits: the operators that waited, in order.
         launches: number of operators that would launch a kernel.
     """
 
@@ -53,6 +54,6 @@ class Counter(TorchDispatchMode):
 
 @contextmanager
 def counting():
-    """Inside, tensors are fake and may be made with ``device='cuda'``; gives the `Counter`."""
+    """A context in which tensors are fake and may be created with ``device='cuda'``; yields the `Counter`."""
     with FakeTensorMode(allow_non_fake_inputs=True), Counter() as counter:
         yield counter

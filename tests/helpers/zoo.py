@@ -1,4 +1,4 @@
-"""A zoo of small models on a server on loopback, in files of the true formats."""
+"""A model zoo of small models on a local server, in the true file formats."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from helpers.file_server import FileServer
 
 
 class Zoo(NamedTuple):
-    """A server, the cache, and the file that lists the models.
+    """A server, the cache, and the list of models.
 
     Attributes:
-        server: with the files.
-        cache: folder of the copies.
+        server: serves the files.
+        cache: folder of the downloaded files.
         data: the list; `add` rewrites it.
     """
 
@@ -22,7 +22,7 @@ class Zoo(NamedTuple):
     data: Path
 
     def add(self, name: str, path: Path, **more) -> None:
-        """Serve a file, or a folder of transformers, as a model of this name."""
+        """Serve a file, or a folder of transformers, as the model of this name."""
         entries = json.loads(self.data.read_text())['models'] if self.data.exists() else {}
         entry = dict(package='official', task='semantic', licence='a licence for tests', result={'mIoU': 12.5})
         entry['address'] = f'{self.server.address}{name}/'
@@ -37,7 +37,7 @@ class Zoo(NamedTuple):
         self.data.write_text(json.dumps({'models': entries}))
 
     def use(self, monkeypatch) -> None:
-        """Let this process and those that it starts use this zoo."""
+        """Make this process and its children use this zoo."""
         monkeypatch.setenv('MMMASKFORMER_ZOO', str(self.data))
         monkeypatch.setenv('MMMASKFORMER_CACHE', str(self.cache))
         monkeypatch.delenv('MMMASKFORMER_OFFLINE', raising=False)

@@ -1,4 +1,4 @@
-"""Classes of queries and of images, counted by hand."""
+"""Classes of queries and images, compared with manual counts."""
 
 import numpy as np
 import pytest

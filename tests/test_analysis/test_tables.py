@@ -1,4 +1,4 @@
-"""Tables for people and for programs."""
+"""Tables as Markdown and CSV."""
 
 import csv
 

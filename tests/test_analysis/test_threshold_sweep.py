@@ -1,4 +1,4 @@
-"""A sweep of thresholds gives the counts of panoptic inference at each pair of them."""
+"""A sweep of thresholds gives the same counts as panoptic inference at each pair of thresholds."""
 
 from itertools import product
 
@@ -18,16 +18,16 @@ OBJECT, OVERLAP = [0.9, 0.2, 0.5, 0.35, 0.0], [0.0, 0.5, 0.8, 1.0]
 
 
 def prediction_of(seed: int) -> tuple[torch.Tensor, QueryMasks]:
-    """Twelve queries of four classes, some joined, some without enough of their mask."""
+    """Twelve queries of four classes, some of which are joined, and some lose too much of their mask."""
     torch.manual_seed(seed)
     mask_logits = 3 * torch.randn(12, 6, 8)
-    mask_logits[:, :, :3] = -200  # every query's probability is 0 there: the first query wins the tie
+    mask_logits[:, :, :3] = -200  # the probability of every query is 0 there, so the first query wins the tie
     masks = QueryMasks.of_logits(mask_logits, (24, 32), (20, 30), (40, 60))
     return 2.5 * torch.randn(12, 5), masks
 
 
 def truth_of(seed: int) -> Segments:
-    """The segments that inference finds at low thresholds, with a part of them changed."""
+    """The segments that inference finds at low thresholds, partly changed."""
     class_logits, masks = prediction_of(seed)
     found = panoptic_inference(
         class_logits, masks, is_thing=torch.tensor(IS_THING), object_threshold=0.3, overlap_threshold=0.4

@@ -1,4 +1,4 @@
-"""Analyses of small models: the same numbers as the host's test, and the files that each command writes."""
+"""Analyses of small models give the numbers of the host's test, and each command writes its files."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ PANOPTIC_OPTIONS = {f'model.test_cfg.{mode}': settings for mode, settings in SET
 
 @pytest.fixture(scope='module')
 def kinds(tmp_path_factory):
-    """Small models with random weights that find something, on three scenes whose truth is not far from it."""
+    """Small models with random weights that predict something, on three scenes with similar ground truth."""
     root = tmp_path_factory.mktemp('kinds')
     write_scenes(root / 'scenes', 2, 3)
     paths = {}
@@ -59,7 +59,7 @@ def predicted(config, checkpoint, test_cfg):
 
 
 def moved(found):
-    """A map whose pixels lie two columns beside those of another one."""
+    """The map shifted right by two columns."""
     return np.roll(found, 2, axis=1)
 
 
@@ -91,7 +91,7 @@ def write_likely_segments(config, checkpoint):
 
 
 def write_weights(config):
-    """Random weights with which the classes of a query change from image to image."""
+    """Random weights with which the classes of a query vary between images."""
     cfg = Config.fromfile(config)
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
@@ -109,7 +109,7 @@ def write_weights(config):
 
 
 def host_results(config, checkpoint, tmp_path, **changes) -> dict:
-    """What the host's runner gives in a test with entries of the config replaced."""
+    """The results of a test by the host's runner with some config entries replaced."""
     cfg = Config.fromfile(config)
     for key, value in changes.items():
         parts = key.split('__')
@@ -267,7 +267,7 @@ def test_thresholds_equal_the_hosts_test_and_stored_predictions_give_the_same(ki
 
 @pytest.fixture(scope='module')
 def other_areas(kinds):
-    """Entries of the panoptic config with which the JSON file lists other areas than the map has, and counts them."""
+    """Panoptic config entries with which the areas in the JSON file, which are counted, differ from the map."""
     root = kinds['panoptic'][0].parent / 'scenes'
     content = json.loads((root / 'panoptic_val.json').read_text())
     for annotation in content['annotations']:
@@ -330,7 +330,7 @@ ANALYSES = {
 @pytest.mark.parametrize('analysis', ANALYSES)
 def test_a_place_that_cannot_be_written_is_refused_before_the_model_runs(kinds, tmp_path, analysis, monkeypatch):
     def build(*args):
-        raise AssertionError('a model or a data set is built')
+        raise AssertionError('a model or a dataset is built')
 
     for name in ('one_pass', 'inference'):
         monkeypatch.setattr(f'mmmaskformer.apis.analysis.{name}.load_config', build)
@@ -430,7 +430,7 @@ def test_pictures_of_masks_replace_no_image(kinds, tmp_path):
     for kind in ('images', 'annotations'):
         (tmp_path / f'data/{kind}/val' / file.name).rename(tmp_path / f'data/{kind}/val/sky.png')
     options = {'test_dataloader.dataset.data_root': str(tmp_path / 'data')}
-    with pytest.raises(ValueError, match='sky.png is a file of the data set'):
+    with pytest.raises(ValueError, match='sky.png is a file of the dataset'):
         draw_class_masks('sky', [(config, checkpoint)], images, cfg_options=options)
 
 

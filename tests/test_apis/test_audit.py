@@ -1,4 +1,4 @@
-"""Every shipped config beside the published values, and what the audit says when they differ."""
+"""Every shipped config is compared with the published values; the audit reports differences."""
 
 import json
 import logging
@@ -41,12 +41,12 @@ def test_config_is_the_published_one(path):
     verdicts = {row.key: row.verdict for row in rows}
     assert {'iterations', 'batch', 'augmentation', 'test size', 'groups', 'parameters'} <= verdicts.keys()
     compared = [key for key, verdict in verdicts.items() if verdict != 'not published']
-    # PerPixelBaseline has no decoder, so nothing to compare of it
+    # PerPixelBaseline has no decoder to compare
     assert len(compared) >= (19 if path.stem.startswith('per-pixel-baseline_') else 24), 'nearly everything is compared'
 
 
 def test_every_listed_difference_is_one():
-    """A reason that explains nothing any more is taken out."""
+    """Reasons that no longer explain a difference must be removed."""
     for row in published()['differences']:
         listed = [path for path in PUBLISHED if path.match(f'{row["models"]}.py')]
         found = [settings_of(Config.fromfile(path))[row['key']] for path in listed]
@@ -57,7 +57,7 @@ def test_every_listed_difference_is_one():
 
 
 def test_published_groups_are_those_of_the_built_optimisers():
-    """The counts in the data file against the lists of parameter names that the official code gave."""
+    """Compares the counts in the data file with the parameter lists of the official code."""
     optimizers = json.loads((official.DATA / 'optimizer.json').read_text())
     for name, expected in optimizers.items():
         models = [model for model in published()['models'].values() if model['config'] == name]
@@ -72,7 +72,7 @@ def test_published_groups_are_those_of_the_built_optimisers():
 
 
 def test_defaults_on_which_the_words_rely():
-    """The audit writes nothing of a setting that has its default."""
+    """The audit does not list settings that have their default value."""
     assert TRANSFORMS.build(dict(type='mmseg.RandomCrop', crop_size=(4, 4))).cat_max_ratio == 1.0
     assert TRANSFORMS.build(dict(type='mmseg.RandomFlip', prob=0.5)).direction == 'horizontal'
     assert list(steps_of([dict(type='mmseg.RandomCrop', crop_size=(4, 8), cat_max_ratio=0.75)])) == [
@@ -83,7 +83,7 @@ def test_defaults_on_which_the_words_rely():
 
 @pytest.fixture
 def changed(tmp_path):
-    """A config of the name of a published one, with other settings."""
+    """A config with the name of a published one and different settings."""
 
     def write(name: str, lines: str, base: Path = R50) -> Path:
         path = tmp_path / name
@@ -119,7 +119,7 @@ COCO = CONFIGS / 'coco_panoptic/maskformer_r50-6enc_64xb1-554k_coco-panoptic.py'
 COCO_SWIN = CONFIGS / 'coco_panoptic/maskformer_swin-t_64xb1-554k_coco-panoptic.py'
 PLUS = CONFIGS / 'ade20k/per-pixel-baseline-plus_r50-d32_8xb2-160k_ade20k-512x512.py'
 STEP = 'steps = _base_.train_pipeline\nsteps[{}].update({})\ntrain_dataloader = dict(dataset=dict(pipeline=steps))'
-# the config, what is wrong in a copy of it, and the one row that differs
+# config, changes of a copy, and the only row that differs
 FAULTS = [
     (R50, "param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=80_001, by_epoch=False)]", 'schedule'),
     (R50, "param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, end=160_001)]", 'schedule'),
@@ -197,7 +197,7 @@ def test_a_fault_of_every_kind_shows_in_its_row(changed, base, lines, key):
 
 
 def test_configs_that_leave_defaults_out(tmp_path):
-    """Of your own, as the docs write them: the defaults of the classes are shown."""
+    """The config is written as documented for user-defined models; the audit shows the defaults of the classes."""
     path = tmp_path / 'own.py'
     path.write_text(
         "_base_ = 'mmseg::segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py'\n"
@@ -236,7 +236,7 @@ def test_table_status_and_errors(changed, capsys):
 
 
 def test_models_without_memory_have_no_values():
-    """Nothing is allocated for weights; the count of FLOPs grows with the input as convolutions do."""
+    """No memory is allocated for weights, and the FLOPs grow with the input like those of convolutions."""
     model = build_on_meta(Config.fromfile(R50))
     assert {parameter.device.type for parameter in model.parameters()} == {'meta'}
     assert flops_of(model, (512, 1024)) == pytest.approx(2 * flops_of(model, (512, 512)), rel=0.03)

@@ -1,4 +1,4 @@
-"""Backbones of other packages, converted into those of the hosts: the same features, every name accounted for."""
+"""Backbones of other packages, converted to those of the hosts, give the same features; every name is accounted for."""
 
 import pickle
 
@@ -26,7 +26,7 @@ HOST_SWIN = dict(type='mmseg.SwinTransformer', embed_dims=8, depths=(2, 2, 2, 2)
 
 
 def randomised(model: torch.nn.Module) -> torch.nn.Module:
-    """The model in evaluation mode with random values in every parameter and statistic."""
+    """The model in evaluation mode with random values in all parameters and statistics."""
     torch.manual_seed(0)
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not name.endswith('attn_mask'):
@@ -37,7 +37,7 @@ def randomised(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def host_model(settings: dict, weights: dict) -> torch.nn.Module:
-    """A backbone of MMSegmentation with converted weights; only counters and index tables may be absent from them."""
+    """A backbone of MMSegmentation with converted weights, which may lack only counters and index tables."""
     model = MODELS.build(settings)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected and all(name.endswith(('position_index', 'num_batches_tracked')) for name in missing)
@@ -72,7 +72,7 @@ def swin_of_timm(image):
 
 
 def swin_of_the_authors(image):
-    """The same model as of timm, under the names of the authors' files, which hold masks too."""
+    """The timm model under the names used in the authors' files, which also contain masks."""
     weights, features, _ = swin_of_timm(image)
     theirs = {}
     for name, value in weights.items():
@@ -95,7 +95,7 @@ def swin_of_torchvision(image):
 
 
 def detectron2_names(weights):
-    """Names that detectron2's script for files of torchvision gives them."""
+    """The names that detectron2's conversion script gives to files of torchvision."""
     found = {}
     for name, value in weights.items():
         if name.endswith('num_batches_tracked'):
@@ -112,7 +112,7 @@ def test_features_of_a_resnext_are_equal(source, tmp_path):
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     model = timm.models.resnet.resnext50_32x4d if source == 'timm' else torchvision.models.resnext50_32x4d
     model = randomised(model())
-    with torch.no_grad():  # torchvision and timm have the same parts
+    with torch.no_grad():  # torchvision and timm have the same modules
         x = model.maxpool(model.bn1(model.conv1(image)).relu())
         expected = [x := stage(x) for stage in (model.layer1, model.layer2, model.layer3, model.layer4)]
     weights = model.state_dict()
@@ -139,7 +139,7 @@ CASES = {resnet_of_torchvision: False, resnet_of_timm: False, swin_of_timm: True
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.__name__)
 def test_features_are_equal(case, tmp_path):
     torch.manual_seed(1)
-    image = torch.randn(1, 3, 256, 256)  # smaller ones leave one window, which timm does not shift
+    image = torch.randn(1, 3, 256, 256)  # smaller images have a single window, which timm does not shift
     with torch.no_grad():
         weights, expected, reasons = case(image)
     torch.save(weights if case is not swin_of_the_authors else {'model': weights}, tmp_path / 'source.pth')
@@ -152,7 +152,7 @@ def test_features_are_equal(case, tmp_path):
     written = torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict']
     settings = HOST_SWIN if CASES[case] else dict(type='mmseg.ResNet', depth=18)
     model = host_model(settings, written)
-    if CASES[case]:  # compare what comes before the output norms
+    if CASES[case]:  # compare before the output norms
         for stage in range(4):
             setattr(model, f'norm{stage}', torch.nn.Identity())
     with torch.no_grad():
@@ -167,7 +167,7 @@ PUBLISHED = {
 
 
 def write_detectron2(path, name: str, **more) -> dict:
-    """A published case, and its weights as detectron2 stores those that training starts from."""
+    """A published case, and its weights as detectron2 stores them for the start of a training run."""
     case = official.load('backbones')['cases'][name]
     arrays = {key: value.numpy() for key, value in case['state_dict'].items()} | more
     path.write_bytes(pickle.dumps({'model': arrays, '__author__': 'someone', 'matching_heuristics': True}))

@@ -1,4 +1,4 @@
-"""The command line: what it lists, how fast, and its examples as printed."""
+"""The command line: its list of commands, its start-up time, and its examples as printed."""
 
 import contextlib
 import json
@@ -34,12 +34,12 @@ COMMANDS = [
     'train',
 ]
 HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'matplotlib', 'PIL', 'rich')
-# so that a training run ends after one iteration instead of 800
+# a training run then ends after one iteration instead of 800
 SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2']
 
 
 def example_of(*names: str) -> list[str]:
-    """The arguments of the example that ``mmmaskformer NAME … --help`` prints."""
+    """Arguments of the example that ``mmmaskformer NAME … --help`` prints."""
     done = run_python(f'from mmmaskformer.apis.cli import main; main({[*names, "--help"]})')
     program, *arguments = shlex.split(done.stdout.partition('example:\n')[2])
     assert program == 'mmmaskformer' and arguments[: len(names)] == list(names)
@@ -48,7 +48,7 @@ def example_of(*names: str) -> list[str]:
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """What the clone looks like after the first command: configs, scenes, trained models and their logs."""
+    """The clone after the first command: configs, scenes, trained models and their logs."""
     root = tmp_path_factory.mktemp('clone')
     (root / 'configs').symlink_to(runs.ROOT / 'configs')
     write_scenes(root / 'data/scenes', 4, 2)
@@ -95,7 +95,7 @@ def test_errors_are_one_line(capsys, tmp_path):
     assert capsys.readouterr().err.startswith(f'error: {tmp_path}/nowhere: no such folder')
 
 
-# Those of analyze and sweep are in tests of their own, below.
+# The examples of analyze and sweep have separate tests below.
 @pytest.mark.parametrize('name', [name for name in COMMANDS if name not in ('analyze', 'doctor', 'sweep')])
 def test_the_example_of_a_command_works_as_printed(root, name):
     arguments = example_of(name) + (SHORT if name == 'train' else [])
@@ -141,7 +141,7 @@ def test_the_example_of_the_sweep_works_as_printed(root, monkeypatch, capsys):
     trained = []
 
     def train(arguments):
-        """A run whose log is there; tests/test_apis/test_sweeping.py trains."""
+        """A run whose log exists; tests/test_apis/test_sweeping.py trains."""
         trained.append(parse_options(arguments[arguments.index('--cfg-options') + 1 :]))
         logs = root / arguments[arguments.index('--work-dir') + 1] / '20260101_000000/vis_data'
         logs.mkdir(parents=True)
@@ -168,11 +168,11 @@ sys.exit(main({arguments}))
 
 @pytest.mark.parametrize('arguments', [['models', '--details'], ['--help'], ['convert', '--help'], ['nothing']])
 def test_output_that_nobody_reads_ends_quietly(arguments):
-    """As of Unix tools; an error in the arguments keeps its own status."""
+    """As with Unix tools; an error in the arguments keeps its exit status."""
     done = run_python(BROKEN.format(arguments=arguments))
     errors = [f"error: 'nothing' is not a command. Fix: use one of {', '.join(COMMANDS)}"]
     assert done.stderr.splitlines() == (errors if arguments == ['nothing'] else [])
-    unbuffered = arguments[-1] == '--help' and done.returncode == 0  # then argparse passes over the error
+    unbuffered = arguments[-1] == '--help' and done.returncode == 0  # argparse then ignores the error
     assert unbuffered or done.returncode == (2 if arguments == ['nothing'] else 141)
 
 
@@ -185,7 +185,7 @@ def test_log_lines_that_nobody_reads_end_the_command_too(capsys):
     with cli._pipes.errors_of_logging(), pytest.raises(BrokenPipeError):
         handler.emit(record)
     assert not capsys.readouterr().err
-    handler.emit(record)  # and as ever outside, or for another error
+    handler.emit(record)  # and as usual outside of it, or for another error
     assert 'Logging error' in capsys.readouterr().err
     with cli._pipes.errors_of_logging():
         handler.emit(logging.makeLogRecord(dict(msg='%d', args=('x',))))

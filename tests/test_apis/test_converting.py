@@ -1,4 +1,4 @@
-"""The command and function that convert checkpoints: what is written, what is said, what is refused."""
+"""The command and function that convert checkpoints: what they write, report and refuse."""
 
 import json
 import os
@@ -28,7 +28,7 @@ THINGS_FIRST = ['person', 'car', 'wall', 'sky', 'tree']
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """Checkpoints of every package, as their packages write them."""
+    """Checkpoints of every package, in the packages' own formats."""
     root = tmp_path_factory.mktemp('foreign')
     state = host_model('mmseg').state_dict()
     cfg = host_config('mmseg', architecture(), SETTINGS).pretty_text
@@ -78,7 +78,7 @@ def test_an_average_is_used_if_requested(files, tmp_path):
         found = convert_checkpoint(tmp_path / 'run.pth', out, 'official', averaged=averaged).conversion.weights
         name = 'sem_seg_head.predictor.query_embed.weight'
         assert torch.equal(found[name], expected[name])
-    # mmengine's hook swaps them when it saves: state_dict is the average
+    # mmengine's hook swaps them when it saves, so state_dict is the average
     found = convert_checkpoint(files / 'mmseg.pth', tmp_path / 'swapped.pth', 'mmseg', averaged=True).conversion.weights
     name = 'decode_head.query_embed.weight'
     assert torch.equal(found[name], torch.load(files / 'mmseg.pth', weights_only=True)['state_dict'][name])
@@ -123,7 +123,7 @@ def test_classes_are_put_into_the_order_of_the_target(files, tmp_path):
     assert content['meta']['label_in_source'] == order and content['meta']['dataset_meta']['isthing'] == THINGS
     assert torch.equal(content['state_dict']['panoptic_head.classifier.class_embed.weight'], rows[[*order, 5]])
     assert 'things=[\n            1,' in content['meta']['cfg'] or 'things=[1, 3]' in content['meta']['cfg']
-    # and back: MMDetection wants the things first
+    # and back: MMDetection requires things first
     convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth', 'mmdet')
     back = torch.load(tmp_path / 'b.pth', weights_only=True)
     assert back['meta']['dataset_meta']['classes'] == THINGS_FIRST
@@ -152,14 +152,14 @@ def test_published_files_have_no_class_names_and_mmdetection_puts_things_first(t
     'name, to', [('mmseg.pth', 'mmmaskformer'), ('mmdet.pth', 'mmmaskformer'), ('mmdet.pth', 'mmseg')]
 )
 def test_outputs_are_those_of_the_source_packages_own_model(files, tmp_path, name, to):
-    """Without padding, where MMDetection's head equals the published one."""
+    """Without padding, MMDetection's head equals the published one."""
     report = convert_checkpoint(files / name, tmp_path / 'a.pth', to, verify=True, num_heads=4)
     assert [difference.what for difference in report.differences] == ['class logits', 'mask logits']
     assert all(difference.scale > 0.01 and difference.largest < 1e-5 for difference in report.differences)
 
 
 def test_other_heads_give_other_outputs(files, tmp_path):
-    """Otherwise the test above could not fail."""
+    """Shows that the test above can fail."""
     from mmmaskformer.apis.verifying import compare_outputs
 
     weights = weights_of('mmdet', encoder=True)
@@ -237,7 +237,7 @@ OTHERS = {
 def test_other_architectures_are_named(tmp_path, what):
     torch.save({OTHERS[what]: torch.zeros(1), 'class_predictor.weight'[: 99 * ('transf' in what)]: torch.zeros(1)},
                tmp_path / 'a.pth')  # fmt: skip
-    refused(tmp_path / 'a.pth', tmp_path, rf'a\.pth: no MaskFormer; it looks like .*{what}.*Fix')
+    refused(tmp_path / 'a.pth', tmp_path, rf'a\.pth: not a MaskFormer; it looks like .*{what}.*Fix')
 
 
 def test_damaged_files_are_refused(files, tmp_path):
@@ -299,4 +299,4 @@ def test_a_full_disk_leaves_nothing(files, tmp_path, monkeypatch, to, name):
 def test_a_source_is_read_once_and_recognised_by_its_content(files, tmp_path):
     shutil.copy(files / 'official.pkl', tmp_path / 'renamed.bin')
     found = read_source(tmp_path / 'renamed.bin')
-    assert found.package == 'official' and found.rest == {'__author__': 'str, no weights of the model'}
+    assert found.package == 'official' and found.rest == {'__author__': 'str, not weights of the model'}

@@ -1,4 +1,4 @@
-"""Drawing predictions: with a stand-in model and data set, a stock MMSegmentation model, and a panoptic model."""
+"""Drawing predictions of a stand-in model and dataset, of a stock MMSegmentation model, and of a panoptic model."""
 
 from types import SimpleNamespace
 
@@ -55,7 +55,7 @@ def run(tmp_path_factory):
 
 
 class StandInData:
-    """Two pixels high, three wide; labels [[0, 1, 255], [0, 1, 1]] in a file, or in the sample."""
+    """Images of 2 x 3 pixels; labels [[0, 1, 255], [0, 1, 1]] in a file, or in the sample."""
 
     def __init__(self, folder, labels=None, **info):
         self.path = str(folder / 'picture.png')
@@ -73,7 +73,7 @@ class StandInData:
 
 
 def stand_in_model(prediction):
-    """Answers every image with the same label map."""
+    """Predicts the same label map for every image."""
 
     def test_step(batch):
         sample = batch['data_samples'][0].clone()
@@ -176,7 +176,7 @@ def test_configs_that_cannot_be_drawn(run, tmp_path):
 
 @pytest.fixture(scope='module')
 def panoptic_run(tmp_path_factory):
-    """Config and checkpoint of an untrained panoptic model that finds something in every image."""
+    """Config and checkpoint of an untrained panoptic model that predicts segments in every image."""
     folder = tmp_path_factory.mktemp('panoptic_run')
     write_scenes(folder / 'scenes', num_train=1, num_val=4)
     data = Config.fromfile(ROOT / 'configs/_base_/datasets/scenes_panoptic.py')

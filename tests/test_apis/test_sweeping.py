@@ -1,4 +1,4 @@
-"""Sweeps: what is trained, skipped, resumed and refused, and the table."""
+"""Sweeps: which runs are trained, skipped, resumed and refused, and the table."""
 
 import csv
 import json
@@ -20,14 +20,14 @@ from mmmaskformer.datasets.scenes.files import write_scenes
 
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):
-    """A toy version of the scenes config that trains for four iterations, with a checkpoint after every second."""
+    """A toy version of the scenes config with four iterations and a checkpoint after every second one."""
     root = tmp_path_factory.mktemp('sweep')
     write_scenes(root / 'scenes', 2, 1)
     return runs.write_config(root / 'toy.py', root / 'scenes', iters=4)
 
 
 def fake_trainer(results):
-    """A trainer that writes logs with these results, in the order of the calls, and the calls that it got."""
+    """A trainer that writes logs with the given results, in the order of the calls, and a list of the calls."""
     calls = []
 
     def trainer(arguments):
@@ -133,7 +133,7 @@ def test_ending_the_command_ends_its_run(config, tmp_path, monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
 
     def train(arguments):
-        """What `subprocess.run` does: an exception while it waits ends the process."""
+        """As in `subprocess.run`, an exception while waiting ends the process."""
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
         raise AssertionError('the wait went on')
@@ -252,7 +252,7 @@ def test_a_folder_that_was_trained_otherwise_is_refused(config, tmp_path):
     (run,) = plan(config, cases_of('queries', ['5']), tmp_path)
     (other,) = plan(config, cases_of('queries', ['7']), tmp_path)
     run.folder.mkdir()
-    # what mmengine writes as soon as a run begins
+    # mmengine writes this as soon as a run begins
     other.config.dump(run.folder / config.name)
     trainer, calls = fake_trainer([dict(mIoU=1.0)])
     with pytest.raises(ValueError, match=r'other settings: model.decode_head.num_queries is 7, expected 5\. Fix'):
@@ -315,7 +315,7 @@ def test_the_command_trains_with_the_hosts_script_and_resumes(config, tmp_path, 
     (row, _) = csv.DictReader((tmp_path / 'sweep.csv').open())
     assert float(row['mIoU']) == result['mIoU'] and result['step'] == 4
     assert cli.main(command) == 0 and capsys.readouterr().out.count('already finished') == 2
-    # Measured on the test set, which is the validation set here, without training again.
+    # Measured on the test set, here the validation set, without training again.
     more = ['--inference', '--metrics', 'semantic/mIoU', 'general/PQ_St']
     assert cli.main([*command, *more]) == 0
     printed = capsys.readouterr().out

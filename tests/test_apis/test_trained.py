@@ -1,4 +1,4 @@
-"""The one loader of trained models."""
+"""The common loader of trained models."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Conversions that compute something else are found, and nothing is written."""
+"""Conversions that change the computation are detected, and nothing is written."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.foreign import CLASSES, SETTINGS, architecture, weights_of, write_official
+from helpers.foreign import CLASSES, NETS, SETTINGS, architecture, weights_of, write_official
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
 from safetensors.torch import save_file
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def changed_folder(folder, tmp_path, file, *path, value):
-    """A copy in which one setting has another value."""
+    """A copy with another value of one setting."""
     (tmp_path / 'hub').mkdir()
     for other in folder.iterdir():
         (tmp_path / 'hub' / other.name).write_bytes(other.read_bytes())
@@ -76,7 +76,7 @@ def test_one_wrong_weight_fails_the_comparison(tmp_path, monkeypatch, folder, pa
 
 
 def test_the_heads_that_a_folder_names_are_those_of_its_comparison(tmp_path, folder):
-    """The library reads the folder itself: with 8 heads instead of 4 it computes something else."""
+    """The library reads the folder itself; with 8 heads instead of 4 it computes something else."""
     with pytest.raises(ValueError, match='more than rounding'):
         convert_checkpoint(folder, tmp_path / 'b.pth', 'mmmaskformer', verify=True, num_heads=8)
 
@@ -165,7 +165,7 @@ def test_dilations_of_the_last_stage_are_refused_where_unsupported(tmp_path):
 
 
 def test_the_result_is_read_back_from_the_disk(tmp_path, monkeypatch):
-    """Also of the published code, which cannot be run."""
+    """This includes files of the published code, which cannot be run here."""
     source = mmseg_file(tmp_path / 'a.pth')
     report = convert_checkpoint(source, tmp_path / 'b.pkl', 'official', verify=True)
     assert report.lines()[-1].endswith('weights written, read back and compared bit for bit')
@@ -201,6 +201,22 @@ def test_models_with_groups_in_the_backbone_give_the_same_outputs(tmp_path):
         convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'hub', 'transformers')
 
 
+@pytest.mark.parametrize('net', NETS)
+def test_a_model_for_mmdetection_needs_no_mmsegmentation(net):
+    cfg = host_config('mmdet', architecture(net), SETTINGS)
+    assert 'mmseg' not in cfg.pretty_text
+    models = build(cfg).eval(), build(host_config('mmseg', architecture(net), SETTINGS)).eval()
+    theirs, same = (model.backbone for model in models)
+    for value in same.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.0) if value.dim() == 1 else value.normal_(std=0.05)
+    theirs.load_state_dict(same.state_dict())
+    image = torch.randn(1, 3, 70, 52, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for found, expected in zip(theirs(image), same(image), strict=True):
+            assert torch.equal(found, expected) and 1e-3 < expected.std() < 1e6
+
+
 def test_a_model_matched_by_boxes_is_converted_without_its_box_head(tmp_path):
     weights = convert(weights_of('mmseg'), 'mmseg', 'mmmaskformer').weights
     weights['decode_head.classifier.box_embed.layers.0.bias'] = torch.ones(32)
@@ -230,8 +246,8 @@ def test_the_size_of_images_is_that_of_the_source(tmp_path, transform, expected)
     report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer')
     found = report.settings
     assert (found.short_edge, found.max_size, found.image_size) == expected
-    assert not any('does not tell to which size' in line for line in report.lines())
-    for to in ('mmseg', 'mmdet'):  # and once more from the config that was written
+    assert not any('does not state to which size' in line for line in report.lines())
+    for to in ('mmseg', 'mmdet'):  # and again from the config that was written
         convert_checkpoint(tmp_path / 'b.pth', tmp_path / f'{to}.pth', to)
         again = convert_checkpoint(tmp_path / f'{to}.pth', tmp_path / f'{to}_own.pth', 'mmmaskformer').settings
         assert (again.short_edge, again.max_size, again.image_size) == expected
@@ -252,7 +268,7 @@ def test_a_size_that_no_source_tells_is_that_of_the_published_models_and_reporte
     source = write_official(tmp_path / 'a.pkl', convert(dict(weights), 'mmseg', 'official').weights)
     report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer', num_heads=4, task=task, classes=classes)
     assert (report.settings.short_edge, report.settings.max_size) == expected
-    (line,) = [line for line in report.lines() if 'does not tell to which size' in line]
+    (line,) = [line for line in report.lines() if 'does not state to which size' in line]
     assert f'a short edge of {expected[0]} and a long edge of at most {expected[1]} pixels are assumed' in line
 
 
@@ -262,14 +278,14 @@ def test_a_size_that_no_source_tells_is_that_of_the_published_models_and_reporte
         (dict(size=dict(height=100, width=130)), dict(image_size=(128, 160))),
         (dict(size=dict(height=100, width=130), size_divisor=10), dict(image_size=(100, 130), size_divisor=10)),
         (dict(size=dict(shortest_edge=320, longest_edge=640)), dict(short_edge=320, max_size=640)),
-        (dict(size=320, max_size=700), dict(short_edge=320, max_size=700)),  # as the published files have it
+        (dict(size=320, max_size=700), dict(short_edge=320, max_size=700)),  # as in the published files
         (dict(size=320), dict(short_edge=320, max_size=1333)),
         (dict(size=None), dict(short_edge=800, max_size=1333)),
         (dict(do_resize=False), dict(resize=False)),
     ],
 )
 def test_images_are_resized_as_the_folder_says(tmp_path, folder, change, expected):
-    """As the library's processor does, whose images have the edges that ours have after padding."""
+    """The images of the library's processor have the edges that ours have after padding."""
     shutil.copytree(folder, tmp_path / 'hub')
     path = tmp_path / 'hub/preprocessor_config.json'
     content = {key: value for key, value in (json.loads(path.read_text()) | change).items() if value is not None}
@@ -286,7 +302,7 @@ def test_images_are_resized_as_the_folder_says(tmp_path, folder, change, expecte
             results = TRANSFORMS.build(transform)(results)
     divisor = report.settings.size_divisor
     assert tuple(-(-edge // divisor) * divisor for edge in results['img'].shape[:2]) == tuple(values.shape[1:])
-    if 'image_size' in expected:  # then every pixel is the same, but for rounding to a whole number
+    if 'image_size' in expected:  # then all pixels are equal, up to rounding to integers
         mean, std = (torch.tensor(x)[:, None, None] for x in (report.settings.mean, report.settings.std))
         ours = (torch.from_numpy(results['img'][..., ::-1].copy()).permute(2, 0, 1) - mean) / std
         torch.testing.assert_close(ours, values, rtol=0, atol=1.1 / 57)
@@ -318,13 +334,13 @@ def test_settings_of_images_that_are_none_are_refused(tmp_path, folder, change, 
 
 
 def test_classes_with_one_name_keep_their_order(tmp_path):
-    """Which no names could tell; where another order is wanted they are refused."""
+    """Equal names do not determine an order. If another order is required, the classes are refused."""
     meta = dict(classes=['a', 'a', 'b', 'c', 'd'], isthing=[False, True, True, False, False])
     torch.save(dict(state_dict=weights_of('mmseg'), meta=dict(dataset_meta=meta, num_heads=4)), tmp_path / 'a.pth')
     found = convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth', 'mmmaskformer').conversion.weights
     name = 'decode_head.classifier.class_embed.bias'
     assert torch.equal(found[name], weights_of('mmseg')['decode_head.cls_embed.bias'])
-    with pytest.raises(ValueError, match='put in another order, and two have the same name. Fix: give each'):
+    with pytest.raises(ValueError, match='have to be reordered, but two have the same name. Fix: give each'):
         convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'c.pth', 'mmdet')
 
 
@@ -342,7 +358,7 @@ def test_attention_heads_that_do_not_divide_the_channels_are_refused(tmp_path, n
 
 
 def test_the_order_of_the_published_classes_comes_back_from_mmdetection(tmp_path):
-    """It has the things of ADE20K first; files of the published code name no classes, so that nobody would notice."""
+    """MMDetection lists the things of ADE20K first; in files of the published code, nothing else would reveal this."""
     shape = architecture(classes=150)
     weights = dict(build(host_config('mmseg', shape, replace(SETTINGS, classes=(), dataset_meta={}))).state_dict())
     weights['decode_head.cls_embed.bias'] = torch.arange(151.0)
@@ -395,7 +411,7 @@ def test_a_header_of_another_kind_is_refused(tmp_path):
     'source, task', [('official', 'panoptic'), ('transformers', 'panoptic'), ('ade20k', 'semantic')]
 )
 def test_models_of_coco_are_panoptic_without_an_encoder_too(tmp_path, source, task):
-    """Published Swin models of COCO have no encoder, and no file names the things."""
+    """Published Swin models of COCO have no encoder, and no file lists the things."""
     listed = class_lists()['ade20k_panoptic' if source == 'ade20k' else 'coco_panoptic']['classes']
     shape = architecture('swin', classes=len(listed))
     settings = replace(SETTINGS, classes=tuple(listed), dataset_meta={})

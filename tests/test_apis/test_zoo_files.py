@@ -1,4 +1,4 @@
-"""Weights by name: fetched once, converted, kept whole; by one process at a time; with and without a network."""
+"""Weights by name: downloaded once, by one process at a time, converted, cached, with and without a network."""
 
 import logging
 import os
@@ -50,7 +50,7 @@ def zoo(files, tmp_path, monkeypatch):
 
 @pytest.fixture
 def said():
-    """Lines of mmengine's logger."""
+    """Messages of mmengine's logger."""
     lines: list[str] = []
     handler = logging.Handler(logging.INFO)
     handler.emit = lambda record: lines.append(record.getMessage())
@@ -74,7 +74,7 @@ def test_a_model_is_downloaded_once_and_cached_converted(zoo):
     expected = weights_of('official')['sem_seg_head.predictor.query_embed.weight']
     assert torch.equal(content['state_dict'][f'decode_head.classifier.{query}'], expected)
     assert converted_file('toy') == path and len(zoo.server.requests) == 1
-    path.unlink()  # as another release finds it
+    path.unlink()  # as for a later release, which looks for another name
     assert converted_file('toy') == path and len(zoo.server.requests) == 1
 
 
@@ -167,11 +167,11 @@ def test_a_cache_that_cannot_be_used(zoo, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('place', ['toy/model_final.pkl', 'hub/config.json', 'hub/model.safetensors'])
 def test_a_page_of_the_network_is_not_kept(zoo, files, place):
-    """Hotels and companies answer with a page of their own, as if it were the file; later the true one comes."""
+    """Public networks may answer with an HTML page instead of the file; a later request gets the file."""
     zoo.add('hub', files / 'hub')
     zoo.server.faults[place] = ['page']
     name = place.partition('/')[0]
-    what = 'is no object of JSON' if place.endswith('json') else 'is a web page'
+    what = 'is not a JSON object' if place.endswith('json') else 'is a web page'
     with pytest.raises(OSError, match=rf'{zoo.server.address}{place}: .* {what}.*; nothing is kept. Fix: try again'):
         converted_file(name)
     assert not any(part.name.startswith(place.rpartition('/')[2]) for part in (zoo.cache / name).rglob('*'))
@@ -179,7 +179,7 @@ def test_a_page_of_the_network_is_not_kept(zoo, files, place):
 
 
 def test_a_file_cut_off_by_the_server_says_what_to_remove(zoo, files):
-    """Of a folder of transformers no checksum is known."""
+    """Folders of transformers have no known checksum."""
     zoo.add('hub', files / 'hub')
     zoo.server.faults['hub/model.safetensors'] = ['short']
     folder = zoo.cache / 'hub/original'
@@ -269,7 +269,7 @@ def test_a_broken_transfer_goes_on_in_the_next_process(zoo, monkeypatch):
 
 
 def test_two_processes_download_once(zoo, said):
-    """One process has begun to fetch when this one asks for the same model."""
+    """One process is downloading when another one requests the same model."""
     zoo.server.faults['toy/model_final.pkl'] = ['stall']
     environment = dict(os.environ, OMP_NUM_THREADS='1')
     child = subprocess.Popen([sys.executable, '-c', CHILD], env=environment, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Backbones of the published code, converted into the hosts': the same features."""
+"""Backbones of the published code, converted to those of the hosts, give the same features."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ SETTINGS = {
 
 
 def case_of(name: str) -> tuple[dict, dict]:
-    """The published case, and its weights as a whole model names them."""
+    """A published case, and its weights under the names of a whole model."""
     case = official.load('backbones')['cases'][name]
     return case, {f'backbone.{key}': value for key, value in case['state_dict'].items()}
 

@@ -41,7 +41,7 @@ def test_synonyms_and_different_classes():
         1,
     ]
     assert find_permutation(['a', 'b'], ['a', 'c']) is None and find_permutation(['a'], ['a', 'b']) is None
-    assert find_permutation(['a', 'a'], ['a', 'a']) is None  # which is which cannot be told
+    assert find_permutation(['a', 'a'], ['a', 'a']) is None  # the two cannot be told apart
 
 
 def test_entries_are_permuted_with_their_classes():

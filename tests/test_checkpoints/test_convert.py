@@ -1,4 +1,4 @@
-"""Round trips through every package are exact; what is missing, unknown or impossible stops them."""
+"""Round trips through every package are exact; missing, unknown or inconvertible weights are errors."""
 
 import pytest
 import torch
@@ -14,14 +14,14 @@ PACKAGES = ['mmmaskformer', 'mmmaskformer-panoptic', 'mmseg', 'mmdet', 'transfor
 
 
 def equal(one: dict, other: dict) -> bool:
-    """Whether two state dicts are the same, bit for bit."""
+    """Whether two state dicts are bitwise equal."""
     assert one.keys() == other.keys(), sorted(one.keys() ^ other.keys())
     return all(torch.equal(value, other[name]) and value.dtype == other[name].dtype for name, value in one.items())
 
 
 @pytest.fixture(scope='module')
 def models():
-    """Weights of hosts' models by (package, net, encoder)."""
+    """Weights of the hosts' models by (package, network, encoder)."""
     cases = [
         ('mmseg', 'resnet', False),
         ('mmdet', 'resnet', True),
@@ -52,7 +52,7 @@ def test_round_trips_are_exact(models, case, target):
         return
     there = convert(weights, source, target)
     assert equal(convert(there.weights, target, source).weights, weights)
-    # and so the other way round, from the file that was made
+    # and in the other direction, from the converted file
     again = convert(convert(there.weights, target, source).weights, source, target)
     assert equal(again.weights, there.weights)
 
@@ -150,7 +150,7 @@ def test_a_backbone_without_a_table_is_copied_between_packages_with_the_hosts_ba
 
 
 def test_a_backbone_with_the_names_of_a_resnet_and_other_shapes_is_passed_on(models):
-    """A RegNet; a ResNet with one damaged weight is none."""
+    """As for a RegNet. A ResNet with only one damaged weight is not another backbone, and is refused."""
     weights = models['mmdet', 'resnet', True]
     wide = {}
     for name, value in weights.items():

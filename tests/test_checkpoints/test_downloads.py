@@ -1,4 +1,4 @@
-"""Files from a server on loopback that breaks off, refuses or has another file: whole or absent, and told why."""
+"""Downloads from a local server that fails in many ways are complete or absent, and the error is reported."""
 
 import hashlib
 import resource
@@ -27,7 +27,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def fetch(server, tmp_path):
-    """Fetches the file and returns what was reported."""
+    """Download the file; returns the reported messages."""
     lines: list[str] = []
 
     def fetch_file(name: str = 'weights.pkl', checksum: str = CHECKSUM, check=None):
@@ -67,10 +67,10 @@ def test_a_partial_file_is_used(server, fetch, tmp_path):
 @pytest.mark.parametrize(
     'part, requests, fault',
     [
-        (CONTENT[:1000], ['bytes=1000-'], 'whole'),  # a server that knows no ranges
+        (CONTENT[:1000], ['bytes=1000-'], 'whole'),  # a server without support for ranges
         (CONTENT, [f'bytes={len(CONTENT)}-'], ''),
         (CONTENT + b'x', [f'bytes={len(CONTENT) + 1}-', None], ''),
-        (b'y' * 1000, ['bytes=1000-', None], ''),  # of another file, which the checksum shows
+        (b'y' * 1000, ['bytes=1000-', None], ''),  # part of another file, which the checksum reveals
     ],
     ids=['no ranges', 'whole', 'too long', 'another file'],
 )
@@ -109,7 +109,7 @@ def test_a_server_that_always_breaks_ends_with_a_message_and_keeps_the_part(serv
     server.faults['weights.pkl'] = ['break', *['busy'] * 9]
     with pytest.raises(DownloadError, match='HTTP 503 .* Fix: download it by hand'):
         fetch()
-    assert len(server.requests) == 3  # two in a row bring nothing
+    assert len(server.requests) == 3  # two attempts in a row make no progress
     assert (tmp_path / 'weights.pkl.part').read_bytes() == CONTENT[: len(CONTENT) // 2]
 
 
@@ -122,7 +122,7 @@ def test_a_disk_without_room(fetch, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('fault', ['gzip', 'chunks', '/elsewhere/weights.pkl', 'chunks break', 'gzip break'])
 def test_answers_of_other_forms_give_the_same_file(server, fetch, tmp_path, fault):
-    """Compressed, without a length, or from elsewhere; also if such a transfer breaks, which no length would show."""
+    """Compressed, without a length, or redirected; also if such a transfer breaks, which no length would reveal."""
     server.files['elsewhere/weights.pkl'] = CONTENT
     server.faults['weights.pkl'] = [fault]
     fetch(checksum='')
@@ -139,7 +139,7 @@ def test_a_part_that_begins_elsewhere_is_not_added(server, fetch, tmp_path):
 
 @pytest.mark.parametrize('changed', [False, True])
 def test_the_rest_of_another_version_is_not_added(server, fetch, tmp_path, changed):
-    """Without a checksum nothing else would show it."""
+    """Without a checksum, nothing else would reveal it."""
     server.versions['weights.pkl'] = 'one'
     server.faults['weights.pkl'] = ['break', *['busy'] * 3]
     with pytest.raises(DownloadError, match='503'):
@@ -190,9 +190,7 @@ def test_a_disk_that_fills_up_on_the_way_names_the_file_and_keeps_what_came(fetc
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 3, hard))
     try:
-        with pytest.raises(
-            OSError, match=r'weights.pkl: could not be written \(File too large\); there is no such file'
-        ):
+        with pytest.raises(OSError, match=r'weights.pkl: could not be written \(File too large\); no file exists'):
             fetch()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

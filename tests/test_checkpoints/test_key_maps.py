@@ -1,4 +1,4 @@
-"""The tables against the names that the packages' own models have, at full size and without values."""
+"""The tables of names match the packages' own models, at full size and on the meta device."""
 
 import functools
 import json
@@ -35,7 +35,7 @@ def published_weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def on_cpu(function):
-    """A function whose tensors have values, whatever the default device."""
+    """A function whose tensors have values, regardless of the default device."""
 
     def call(*args):
         with torch.device('cpu'):
@@ -77,7 +77,7 @@ def test_every_published_model_maps_without_remainder(name):
     ],
 )
 def test_a_published_model_fills_the_model_of_our_config(config, name, monkeypatch):
-    # These read values, which have to exist: mmseg's Swin those of a range, our head which classes are things.
+    # These read values, which must exist: mmseg's Swin those of a range, our head the things among the classes.
     monkeypatch.setattr(torch, 'linspace', functools.partial(torch.linspace, device='cpu'))
     monkeypatch.setattr(panoptic_head, 'thing_mask', on_cpu(panoptic_head.thing_mask))
     cfg = Config.fromfile(ROOT / 'configs' / config)
@@ -128,7 +128,7 @@ FOLDERS = {
     'panoptic-coco': 'coco-panoptic',
     'panoptic-ade20k': 'ade20k-150-panoptic',
 }
-"""Folders of the published configs, by the beginning of the names in the published zoo."""
+"""Folders of the published configs, by the prefix of their names in the published zoo."""
 
 
 @functools.cache
@@ -138,7 +138,7 @@ def facts_of_config(path: str) -> dict:
 
 @pytest.mark.parametrize('model', ZOO.values(), ids=ZOO)
 def test_every_released_file_fits_the_config_that_the_zoo_names(model):
-    """Names, shapes and types, of the published key lists and of the hosts' own models."""
+    """Names, shapes and dtypes from the published key lists and from the hosts' models."""
     group, name = model.released_as.split('/')
     if model.package == 'official':
         (key,) = [k for k in PUBLISHED['configs'] if k.startswith(f'{FOLDERS[group]}/') and k.endswith(f'/{name}.yaml')]

@@ -1,4 +1,4 @@
-"""What a checkpoint looks like, told from the names that real models of each kind have."""
+"""The kind of a checkpoint is recognised from the names in real models of each kind."""
 
 import pytest
 import timm

@@ -1,4 +1,4 @@
-"""Files of every kind are read without running code; what cannot be read is named."""
+"""Files of every format are read without running code; unreadable ones are named."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path, place, protocol):
     with pytest.raises(ValueError, match=r'a\.pkl: it is damaged or would execute code.*mkdir.*Fix'):
         read_safely(path, name=str(path))
     assert not (tmp_path / 'executed').exists()
-    pickle.loads(path.read_bytes())  # which would have run it
+    pickle.loads(path.read_bytes())  # this would have run it
     assert (tmp_path / 'executed').is_dir()
 
 

@@ -1,4 +1,4 @@
-"""Names with indices in them."""
+"""Name templates with indices."""
 
 import pytest
 

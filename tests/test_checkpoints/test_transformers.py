@@ -1,7 +1,7 @@
-"""Models of transformers, both ways, with the library itself as the oracle.
+"""Models of transformers, converted in both directions, with the library itself as the oracle.
 
-Known defect of the library, which does not touch this: with use_auxiliary_loss, the logits of its earlier layers come
-from states without the final norm.
+A known defect of the library does not affect these tests: with use_auxiliary_loss, the logits of its earlier layers
+come from states without the final norm.
 """
 
 import json
@@ -28,7 +28,7 @@ LIMIT = 1e-5
 
 @pytest.fixture(scope='module', params=['resnet', 'swin'])
 def folder(request, tmp_path_factory):
-    """A model that the library has built and saved, with random values in every parameter and statistic."""
+    """A model that the library built and saved, with random values in all parameters and statistics."""
     path = tmp_path_factory.mktemp('hub') / request.param
     config = hub_config(architecture(request.param), SETTINGS)
     model = transformers.MaskFormerForInstanceSegmentation(transformers.MaskFormerConfig.from_dict(config))
@@ -69,7 +69,7 @@ def test_from_pretrained_and_its_image_processor_reproduce_our_semantic_map(tmp_
     image = np.random.default_rng(0).integers(0, 256, (75, 107, 3), np.uint8)
     processor = transformers.MaskFormerImageProcessor(**hub_preprocessor(settings))
     values = processor(image, return_tensors='pt').pixel_values
-    assert values.shape[2:] == (96, 160)  # multiples of 32 by resizing, as the library does
+    assert values.shape[2:] == (96, 160)  # resized to multiples of 32, as the library does
     ours, class_logits, mask_logits, expected = decided_model(own_config(shape, settings, 'semantic'), values)
     weights = ours.state_dict()
     hub = convert(weights, 'mmmaskformer', 'transformers').weights
@@ -89,7 +89,7 @@ def test_from_pretrained_and_its_image_processor_reproduce_our_semantic_map(tmp_
 
 @torch.no_grad()
 def decided_model(cfg, values):
-    """A model of ours whose labels differ within the image, its logits, and its label map on their grid."""
+    """A model of ours with several labels in the image, its logits, and its label map on their grid."""
     for seed in range(20):
         torch.manual_seed(seed)
         model = build(cfg)

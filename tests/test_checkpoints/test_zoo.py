@@ -1,4 +1,4 @@
-"""The list of public weights: whole, true to the published names and numbers, and readable without torch."""
+"""The list of public weights is complete, agrees with the published names and values, and can be read without torch."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def test_every_public_model_is_listed():
 
 @pytest.mark.parametrize('model', MODELS.values(), ids=MODELS)
 def test_an_entry_of_the_list(model):
-    """Config, class list and checksum; the digits of the checksum are those of the file name."""
+    """Config, class list and checksum; the checksum begins with the digits in the file name."""
     assert (ROOT / 'configs' / model.config).is_file() and model.address.startswith('https://')
     assert model.classes is None or model.classes in class_lists()
     assert (model.classes is not None) == (model.package == 'official')
@@ -42,7 +42,7 @@ def test_an_entry_of_the_list(model):
 
 @pytest.mark.parametrize('model', [m for m in MODELS.values() if m.package == 'official'], ids=lambda m: m.name)
 def test_configs_and_results_are_those_of_the_metafiles(model):
-    """Which were typed from the paper; the test-server run of the paper has the weights of another entry."""
+    """The results were typed from the paper; its test-server run uses the weights of another entry."""
     entries = [entry for entry in METAFILES if entry['Metadata'].get('Zoo Name') == model.released_as]
     (entry,) = [entry for entry in entries if entry['Config'] == f'configs/{model.config}']
     metrics = entry['Results'][0]['Metrics']
@@ -99,8 +99,8 @@ def test_lists_of_your_own(monkeypatch, tmp_path):
         "checksum='md5:', expected md5": ENTRY | dict(checksum='md5:'),
         "checksum='md5:D8DBEB', .* with lower-case": ENTRY | dict(checksum='md5:D8DBEB'),
         "address='http://a/..', expected": ENTRY | dict(address='http://a/..'),
-        'address=3, expected a text': ENTRY | dict(address=3),
-        'config=7, expected a text': ENTRY | dict(config=7),
+        'address=3, expected a string': ENTRY | dict(address=3),
+        'config=7, expected a string': ENTRY | dict(config=7),
         'result=3, expected an object of metrics': ENTRY | dict(result=3),
         "result={'mIoU': 'high'}, expected an object": ENTRY | dict(result={'mIoU': 'high'}),
         'ours is a list, expected an object': [ENTRY],
@@ -145,7 +145,7 @@ def test_the_page_counts_what_the_list_has():
 
 
 def test_licences_that_nobody_has_stated_are_called_so():
-    """The pages of the ResNets of transformers have no model card; no page states one for ResNet-101c."""
+    """The ResNets of transformers have no model card, and no page states a licence for ResNet-101c."""
     unstated = {model.name for model in MODELS.values() if model.licence.startswith(('none stated', 'unverified'))}
     resnets = {model.name for model in MODELS.values() if 'facebook/maskformer-resnet' in model.released_as}
     assert unstated == resnets | {'deeplab_r103'}

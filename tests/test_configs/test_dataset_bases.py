@@ -1,4 +1,4 @@
-"""The dataset bases: each builds, and its pipelines and loaders run on generated files."""
+"""The dataset bases build, and their pipelines and loaders run on generated files."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from mmmaskformer.formats.label_maps import write_label_map
 from mmmaskformer.heads.data_samples import targets_from_det_samples
 
 BASES = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
-# image size, what images and label maps end in, and the first and last class and the ignored label in a file
+# image size, suffixes of images and label maps, and the first class, last class and ignored label in a file
 SETS = {
     'ade20k': ((72, 96), '.jpg', '.png', (1, 150, 0)),
     'ade20k_640': ((72, 96), '.jpg', '.png', (1, 150, 0)),
@@ -30,7 +30,7 @@ SETS = {
     'mapillary': ((24, 32), '.jpg', '.png', (0, 64, 65)),
     'scenes': ((80, 112), '.png', '.png', (0, 8, 255)),
 }
-# short edges of the published views; Mapillary's are long ones
+# short edges of the published views; long edges for Mapillary
 VIEWS = {
     'ade20k': [256, 384, 512, 640, 768, 896],
     'ade20k_640': [320, 480, 640, 800, 960, 1120],
@@ -71,7 +71,7 @@ def under_mmdet(under_mmseg):
 
 @pytest.fixture(params=sorted(SETS))
 def base(request, tmp_path) -> tuple[str, Config]:
-    """Name and content of a base, its data_root moved to a folder with two images in each split."""
+    """Name and contents of a base whose data_root is a folder with two images per split."""
     (height, width), image_suffix, label_suffix, labels = SETS[request.param]
     config = Config.fromfile(BASES / f'{request.param}.py')
     rng = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def test_every_type_has_a_prefix(path):
     config = Config.fromfile(path)
     found = set(types(config._cfg_dict.to_dict()))
     hosts = HOSTS | {'mmdet'} if path.stem == 'coco_instance' else HOSTS
-    # The hosts' inference functions look for this name as it stands here.
+    # The hosts' inference functions look for exactly this name.
     found.remove('LoadImageFromFile')
     assert found and all(name.split('.')[0] in hosts for name in found)
     assert 'default_scope' not in config
@@ -125,7 +125,7 @@ def test_training_samples(base):
 
 
 def require_test_size(config: Config, sample: dict) -> None:
-    """Short and long side of a test image are those of the base."""
+    """Short and long side of a test image agree with the base."""
     short, long = sorted(sample['inputs'].shape[1:])
     if 'test_long_edge' in config:
         assert long == config.test_long_edge
@@ -182,7 +182,7 @@ def test_config_survives_a_dump(base):
 
 @pytest.fixture(params=sorted(PANOPTIC))
 def panoptic(request, tmp_path, under_mmdet) -> tuple[str, Config]:
-    """Name and content of a panoptic base, its data_root moved to a folder with two images in each split."""
+    """Name and contents of a panoptic base whose data_root is a folder with two images per split."""
     size, suffix, _ = PANOPTIC[request.param]
     config = Config.fromfile(BASES / f'{request.param}.py')
     stuff = next(label for label in range(config.num_classes) if label not in config.things)
@@ -228,7 +228,7 @@ def test_panoptic_training_samples(panoptic):
         assert meta.img_shape == size and meta.img_id in (1, 2) and 'flip' in meta
         seen = set(truth.segment_map.unique().tolist()) - {-1}
         if name in KEEPS_EMPTY:
-            # as published, segments outside the crop stay
+            # as published, segments outside the crop are kept
             assert truth.labels == expected and seen <= {0, 1, 2}
         else:
             assert set(truth.labels) <= set(expected) and seen == set(range(len(truth.labels)))
@@ -267,7 +267,7 @@ def test_panoptic_config_survives_a_dump(panoptic):
 
 
 def test_listed_segments_without_pixels_are_learnt_as_empty_ones(panoptic, tmp_path):
-    """As published, from the file to the targets."""
+    """As published; checked from the file to the targets."""
     name, config = panoptic
     file = tmp_path / config.train_dataloader.dataset.ann_file
     content = json.loads(file.read_text())
@@ -284,12 +284,12 @@ def test_listed_segments_without_pixels_are_learnt_as_empty_ones(panoptic, tmp_p
         assert len(truth.labels) == len(set(truth.segment_map.unique().tolist()) - {-1}) <= 3
 
 
-# --- instances, with the host's data set and transforms ---
+# --- instances, with the host's dataset and transforms ---
 
 
 @pytest.fixture
 def instance(tmp_path, under_mmdet) -> Config:
-    """The instance base, its data_root moved to a folder with one image in each split."""
+    """The instance base with a data_root of one image per split."""
     from mmdet.datasets import CocoDataset
 
     config = Config.fromfile(BASES / 'coco_instance.py')
@@ -314,7 +314,7 @@ def test_instance_training_samples(instance):
         (target,) = targets_from_det_samples(
             [sample['data_samples']], is_thing=torch.ones(80, dtype=bool), input_size=size, device=torch.device('cpu')
         )
-        # the crowd is dropped, the rectangles overlap, padding belongs to none
+        # the crowd is dropped, the rectangles overlap, padding belongs to no instance
         assert target.labels.tolist() == [0, 79]
         assert (target.masks.sum(0) == 2).float().mean() > 0.1
         shown = sample['inputs'].flip(0)[:2] > 127
@@ -325,7 +325,7 @@ def test_instance_training_samples(instance):
 
 
 def test_instance_scores(instance):
-    """Ground truth as prediction scores 1 in the host's metric, at the size of the file."""
+    """Using the ground truth as prediction scores 1 in the host's metric, at the size of the file."""
     dataset = DATASETS.build(instance.val_dataloader.dataset)
     sample = dataset[0]
     meta = sample['data_samples']

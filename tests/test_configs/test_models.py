@@ -1,4 +1,4 @@
-"""The shipped configs: they build, their parts are ours, and they are short."""
+"""The shipped configs build, use our parts, and are short."""
 
 import pickle
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_config_builds_from_parts_of_this_package(path):
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
 def test_the_config_file_sets_the_class_count_once(path):
-    text = path.read_text().replace('num_queries=_base_.num_classes', '')  # of fixed matching: as many as classes
+    text = path.read_text().replace('num_queries=_base_.num_classes', '')  # of fixed matching: one query per class
     lines = [line.strip() for line in text.splitlines() if 'num_classes' in line]
     semantic = ('model = dict(decode_head=dict(num_classes=_base_.num_classes))',
                 'decode_head=dict(num_classes=_base_.num_classes, ignore_index=_base_.ignore_index),')  # fmt: skip
@@ -59,12 +59,12 @@ def test_the_config_is_short_and_does_not_repeat_sizes_of_its_dataset(path):
     lines = path.read_text().splitlines()
     assert len(lines) < 40
     bases = {line.strip().strip("',").rpartition('/')[2] for line in lines if '_base_/datasets/' in line}
-    if 'camvid' not in path.stem:  # small runs with crops of their own
+    if 'camvid' not in path.stem:  # small runs with their own crops
         assert not any('crop_size' in line for line in lines) and len(bases) <= 1
 
 
 def test_each_backbone_starts_from_its_own_weights():
-    """Depth, window and ImageNet set of the checkpoint are those that the name of the config says."""
+    """Depth, window and ImageNet checkpoint agree with the name of the config."""
     marks = {'r50-': 'resnet50', 'r101-': 'resnet101', 'r101c-': 'deeplab_r103', 'swin-t': 'tiny_patch4_window7_224',
              'swin-s': 'small_patch4_window7_224', 'swin-b': 'base_patch4_window12_384',
              'swin-l': 'large_patch4_window12_384_22k'}  # fmt: skip
@@ -81,7 +81,7 @@ def test_each_backbone_starts_from_its_own_weights():
 
 
 def test_each_base_sets_the_crop_size_once():
-    """Everything else is computed from it; the sizes of the synthetic scenes are chosen one by one."""
+    """Everything else is derived; the sizes of the synthetic scenes are chosen individually."""
     for path in BASES:
         code = [line.partition('#')[0] for line in path.read_text().splitlines()]
         stated = [line for line in code if line.startswith('crop_size = (')]
@@ -100,7 +100,7 @@ model = dict(backbone=dict(depth=50, base_channels=4, stem_channels=16))
 def test_r101c_is_the_published_backbone(tmp_path, capsys):
     """The backbone of the config, narrower and less deep, with the weights and features of the published code.
 
-    The weights come as detectron2 stores those that training starts from, through the command.
+    The weights are stored as in detectron2's initial weights, and converted by the command.
     """
     case = official.load('backbones')['cases']['resnet50_deeplab_multigrid']
     path = CONFIGS / 'ade20k/maskformer_r101c-d32_8xb2-160k_ade20k-512x512.py'

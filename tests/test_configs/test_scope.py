@@ -1,4 +1,7 @@
-"""Configs inherited by name, ``_base_ = 'mmmaskformer::…'``, mean the same as configs inherited by path.
+"""Configs inherited by name, ``_base_ = 'mmmaskformer::…'``, are equivalent to configs inherited by path.
+
+mmengine builds parts of another package in the scope of that package, where the hosts' names are not found without a
+prefix.
 
 mmengine builds what comes from another package in the scope of that package, where names of the hosts without a prefix
 are not found.

@@ -1,4 +1,4 @@
-"""Arguments that no public function of the core can work with: each is named, and nothing is computed from it."""
+"""Invalid arguments of every public function of the core are named in an error, and nothing is computed from them."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from mmmaskformer.core.masks import Folded, Plain, Product
 SIZES = ((8, 12), (8, 12), (16, 24))
 THINGS = torch.tensor([True, False, True, False, False])
 CLASS_LOGITS, MASK_LOGITS = torch.randn(2, 7, 6), torch.randn(2, 7, 4, 6)
-"""Of a batch; one image is taken from them."""
+"""Predictions and targets of a batch; tests of inference take one image."""
 
 RESULTS = {
     core.semantic_labels: {},
@@ -79,7 +79,7 @@ def test_results_of_an_image(function, wrong):
 @pytest.mark.parametrize('function', RESULTS)
 @pytest.mark.parametrize('masks', [product(), folded(), queries()], ids=['Product', 'Folded', 'Plain'])
 def test_memory_layouts_do_not_matter(function, masks):
-    """Transposed and strided logits give what contiguous ones give, and stay as they are."""
+    """Transposed and strided logits give the same result as contiguous ones and are not modified."""
     class_logits = CLASS_LOGITS[0].T.contiguous().T
     assert not class_logits.is_contiguous()
     expected = function(CLASS_LOGITS[0], masks, **RESULTS[function])
@@ -183,7 +183,7 @@ def test_a_batch_of_targets(changes, message):
 
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
 def test_maps_of_any_integer_give_the_same_losses(dtype):
-    """Whatever holds the indices; a map without a sign cannot say that a pixel is in no segment."""
+    """All pixels belong to a segment here, since an unsigned map cannot mark pixels without one."""
     targets = [toy.make_target(3), toy.make_target(1, seed=1)]
     targets = [target._replace(segment_map=target.segment_map.clamp(min=0)) for target in targets]
     expected = toy.make_criterion()(toy.make_predictions(), targets)
@@ -286,7 +286,7 @@ def test_features(wrong, message, encoder_layers):
 
 
 def test_features_of_several_dtypes_under_autocast():
-    """A backbone under autocast may give float32 at one level and bfloat16 at another."""
+    """Under autocast, a backbone may return float32 at one level and bfloat16 at another."""
     model, given = toy.make_classifier(), features()
     expected = model(given, all_layers=False)[0].class_logits
     given[1] = given[1].bfloat16()

@@ -1,4 +1,4 @@
-"""The declared values of settings."""
+"""Declarations of settings."""
 
 import pytest
 
@@ -99,7 +99,7 @@ def test_a_decorated_class_checks_arguments_however_they_are_given():
 
 
 class Taking(Derived):
-    """Takes a name of its own out of what it hands on."""
+    """Removes one of its own arguments before it passes the others on."""
 
     def __init__(self, **settings):
         self.colour = settings.pop('colour', None)

@@ -1,4 +1,4 @@
-"""What parts of another project hand to the core is used as meant or refused, never taken for something else."""
+"""Output of user-defined parts is used as intended or refused, and never misinterpreted."""
 
 import numpy as np
 import pytest

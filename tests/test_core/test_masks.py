@@ -1,4 +1,4 @@
-"""The three forms of masks against the product written out, values and gradients."""
+"""The three representations of masks equal the multiplied-out product, in values and gradients."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ KINDS = ['plain', 'product', 'product made by a convolution', 'folded']
 
 
 def make(kind: str, num_queries: int = 5, dtype: torch.dtype = torch.float64, seed: int = 0):
-    """Masks, their logits (2, n, 7, 9) by the equations, and the leaves that both depend on."""
+    """Masks, their logits (2, n, 7, 9) from the equations, and the leaf tensors of both."""
     torch.manual_seed(seed)
     conv = torch.nn.Conv2d(4, 6, 3, padding=1).to(dtype)
     x, embed = (torch.randn(*s, dtype=dtype, requires_grad=True) for s in ((2, 4, 7, 9), (2, num_queries, 6)))

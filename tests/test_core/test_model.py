@@ -1,4 +1,4 @@
-"""The core as a library of its own."""
+"""The core as a standalone library."""
 
 import re
 
@@ -85,5 +85,5 @@ def test_inputs_that_do_not_fit_are_named(encoder_layers):
      ('class_weight', [1.0, float('inf')]), ('loss_weights', {'cls': -1}), ('ignore_in_loss', 1)],
 )  # fmt: skip
 def test_settings_of_a_model_are_named(key, value):
-    with pytest.raises(ValueError, match=rf'\.{key}(\.cls)?: found '):  # of a dict, the wrong value
+    with pytest.raises(ValueError, match=rf'\.{key}(\.cls)?: found '):  # for a dict, the invalid value
         core.build_maskformer(**dict(backbone=torch.nn.Identity(), in_channels=(8, 8), num_classes=2) | {key: value})

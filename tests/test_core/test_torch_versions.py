@@ -14,7 +14,7 @@ def test_answers_of_torch():
 
 
 def test_names_of_older_torch(monkeypatch):
-    """torch 2.1 asks for compilation elsewhere, and autocast without a device."""
+    """torch 2.1 has another name for the compilation check, and its autocast check takes no device."""
     monkeypatch.delattr(torch.compiler, 'is_compiling', raising=False)
     monkeypatch.setattr(torch._utils, 'is_compiling', lambda: 'asked', raising=False)
     monkeypatch.setattr(torch, 'is_autocast_enabled', lambda: False)

@@ -1,4 +1,4 @@
-"""Data sets of published benchmarks: their class lists beside those of the hosts."""
+"""Datasets of published benchmarks: their class lists agree with those of the hosts."""
 
 import pytest
 from mmdet.datasets import CocoPanopticDataset as HostCocoPanopticDataset
@@ -9,7 +9,7 @@ from mmseg.datasets import MapillaryDataset_v1 as HostMapillaryDataset
 import mmmaskformer.registry  # noqa: F401  makes the hosts importable with mmcv-lite
 from mmmaskformer.datasets.metainfo import load_metainfo
 
-# their palettes give some classes one colour, which a class list must not
+# their palettes give some classes the same colour, which a class list must not do
 SHARED_COLOURS = {'cocostuff10k': 9}
 
 

@@ -1,4 +1,4 @@
-"""What a sample of a data set's files tells, through the wrappers of the hosts."""
+"""Findings from a sample of a dataset's files, also through the hosts' wrappers."""
 
 import json
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ BLOCK[2:6, 2:6] = 1
 
 @pytest.fixture(autouse=True)
 def under_mmseg(monkeypatch):
-    """The default scope of the configs, and a process that has reported nothing yet."""
+    """The default scope of the configs, and a process that has not reported anything yet."""
     monkeypatch.setattr(loading, '_reported', set())
     with DefaultScope.overwrite_default_scope('mmseg'):
         yield
@@ -87,7 +87,7 @@ def test_much_ignored_is_a_warning(tmp_path):
 
 
 def test_masks_of_0_and_255_with_one_class(tmp_path):
-    """Whatever the model says is right then: 0 is the only class, the object is ignored."""
+    """Any prediction is then correct: 0 is the only class, the object is ignored."""
     write(tmp_path, BLOCK * 255)
     [found] = inspect_data(build(tmp_path, classes=('object',)))
     assert found.is_warning and 'all 1 classes occur, 20.0%' in found.text and 'masks of 0 and 255' in found.text
@@ -116,7 +116,7 @@ def test_sample_is_bounded_by_number_and_time(tmp_path, monkeypatch):
 
 
 def test_wrappers(tmp_path):
-    """A class that one part lacks and the other has is not absent."""
+    """A class that is missing in one part but present in another is not reported."""
     write(tmp_path / 'one', BLOCK * 0)
     write(tmp_path / 'two', BLOCK, name='b')
     first, second = (config_of(tmp_path / name) for name in ('one', 'two'))
@@ -180,7 +180,7 @@ def test_orientation_that_changes_the_size(tmp_path, orientation):
 
 @pytest.mark.parametrize('key', ['instances', 'segments_info'])
 def test_orientation_of_coco_files(tmp_path, key):
-    """Polygons and panoptic PNG files: the JSON tells the size of what was annotated."""
+    """Polygons and panoptic PNG files: the JSON gives the size of the annotated image."""
     write(tmp_path, BLOCK, exif=exif(6))
     info = {'img_path': str(tmp_path / 'images/a.jpg'), 'height': 8, 'width': 10, key: []}
 
@@ -225,7 +225,7 @@ def test_images_that_opencv_cannot_read_with_8_bits_end_the_run(tmp_path):
 
 @pytest.mark.parametrize('orientation, is_open', [(1, False), (3, True), (6, False)])
 def test_orientation_of_tiff_files(tmp_path, orientation, is_open):
-    """OpenCV applies it always; a quarter of a turn shows in the size."""
+    """OpenCV always applies it; a rotation by 90 degrees changes the size."""
     write(tmp_path, np.zeros((10, 6) if orientation == 6 else (6, 10), np.uint8))
     (tmp_path / 'images/a.jpg').unlink()
     write_tiff(tmp_path / 'images/a.tif', 1, 1, orientation=orientation)
@@ -234,7 +234,7 @@ def test_orientation_of_tiff_files(tmp_path, orientation, is_open):
 
 
 def panoptic(root, area: float | None, count: int = 3, **options):
-    """Panoptic pictures of two segments of 40 pixels, of which one of every second picture has another area listed."""
+    """Panoptic images with two segments of 40 pixels; every second image lists one of them with another area."""
     for folder in ('images', 'panoptic'):
         (root / folder).mkdir(exist_ok=True, parents=True)
     ids = np.repeat([7, 9], 40).reshape(8, 10)
@@ -268,7 +268,7 @@ def test_areas_that_the_png_contradicts_are_reported_once(tmp_path, monkeypatch,
     dataset = panoptic(tmp_path, 55, test_mode=test_mode)
     (found,) = inspect_data(dataset)
     assert found.is_warning and found.text.startswith(
-        'of 3 panoptic PNG files looked at (3 in all), 2 contradict areas'
+        'of 3 checked panoptic PNG files (3 in total), 2 contradict areas'
     )
     assert '1 of 2 areas that segments_info lists are wrong, those of the ids 9: 55 (the PNG has 40 px)' in found.text
     told = []

@@ -1,4 +1,4 @@
-"""CocoInstanceDataset: MMDetection's entries, and what MMDetection's own class gets wrong or stops at."""
+"""CocoInstanceDataset: MMDetection's entries, and files that MMDetection's own class misreads or rejects."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ def under_mmdet():
 
 @pytest.fixture
 def content(tmp_path) -> dict:
-    """Three images with a cat and a dog each, the images on disk."""
+    """Three images with a cat and a dog each, and their files."""
     (tmp_path / 'img').mkdir()
     images, rows = [], []
     for number in range(3):
@@ -74,7 +74,7 @@ def test_unusable_annotations_are_skipped(tmp_path, content, outline):
     for position in (0, 2, 3):
         content['annotations'][position]['segmentation'] = outline
     dataset, lines = build_logged(tmp_path, content, filter_cfg=dict(filter_empty_gt=True))
-    # The second image has nothing left.
+    # The second image has no annotations left.
     assert [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))] == [0, 2]
     assert dataset[0]['data_samples'].gt_instances.labels.tolist() == [1]
     assert len(dataset[1]['data_samples'].gt_instances.masks) == 2

@@ -1,4 +1,4 @@
-"""Loading of label maps: exact values, widths, and one clear error for each kind of bad file."""
+"""Loading of label maps: exact values, bit depths, and one clear error for each kind of bad file."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_eight_bit_labels_are_exact(tmp_path, suffix):
 
 
 def test_big_endian_tiff(tmp_path):
-    """The byte order of a TIFF file is no part of its values."""
+    """The byte order of a TIFF file does not affect its values."""
     header = b'MM\x00*\x00\x00\x00\x08'
     entries = [(256, 3, 2), (257, 3, 1), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 122), (277, 3, 1),
                (278, 3, 1), (279, 4, 4)]  # fmt: skip

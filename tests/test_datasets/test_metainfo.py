@@ -1,4 +1,4 @@
-"""Class lists: what is read, and one clear error for each defect."""
+"""Class lists: what is accepted, and one clear error for each defect."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which files are images and which label maps: rules on names alone."""
+"""Which files are images and which are label maps: rules that use only file names."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from mmmaskformer.datasets.pairing import Listed, candidates, decode_list, parse
 
 
 def sorted_files(files, image_suffixes=('.png',), label_suffix='_mask.png'):
-    """What is found if images and label maps lie in one folder."""
+    """The files found if images and label maps share a folder."""
     return sort_files('d', files, image_suffixes, 'd', files, label_suffix)
 
 

@@ -34,7 +34,7 @@ def under_mmdet():
 
 @pytest.fixture
 def content(tmp_path) -> dict:
-    """Two images with three segments and a crowd each, written to disk; the content of the JSON file."""
+    """Two images with three segments and a crowd each, as files, and the contents of the JSON file."""
     return write_panoptic(tmp_path, METAINFO)
 
 
@@ -48,7 +48,7 @@ def build(root, kind: str = 'PanopticDataset', content: dict | None = None, **op
 
 
 def changed(content: dict, *keys, **values) -> dict:
-    """A copy of the JSON with values set in the dict that ``keys`` lead to; None removes a key."""
+    """A copy of the JSON with changed values in the dict at ``keys``; None removes a key."""
     copied = copy.deepcopy(content)
     place = copied
     for key in keys:
@@ -65,7 +65,7 @@ def first_segment(content: dict, **values) -> dict:
     return changed(content, 'annotations', 0, 'segments_info', 0, **values)
 
 
-# --- what is read ---
+# --- accepted input ---
 
 
 @pytest.mark.parametrize('metainfo', [METAINFO, NAMES_ONLY], ids=['by category_ids', 'by name'])
@@ -224,7 +224,7 @@ def test_two_categories_of_one_name(tmp_path, content):
         ValueError, match=r"2 categories have the name 'ball', ids \[3, 77\], .*metainfo\['category_ids'\]"
     ):
         build(tmp_path, metainfo=NAMES_ONLY, content=content)
-    # The ids say which is meant.
+    # The ids determine the class.
     content['annotations'][0]['segments_info'][1]['category_id'] = 77
     with mock.patch('mmmaskformer.datasets.panoptic.print_log') as log:
         found = build(tmp_path, content=content).get_data_info(0)
@@ -232,7 +232,7 @@ def test_two_categories_of_one_name(tmp_path, content):
     assert '1 categories' in log.call_args.args[0] and 'become void:  ball (77)' in log.call_args.args[0]
 
 
-# --- the data sets with a name ---
+# --- named datasets ---
 
 COUNTS = {'CocoPanopticDataset': (133, 80), 'ADE20KPanopticDataset': (150, 100), 'CamVidPanopticDataset': (11, 3),
           'ScenesPanopticDataset': (9, 5)}  # fmt: skip
@@ -267,7 +267,7 @@ def test_ade20k_is_the_semantic_list_with_the_hosts_things():
     metainfo = DATASETS.get('mmmaskformer.ADE20KPanopticDataset').METAINFO
     assert list(metainfo['classes']) == [name.strip() for name in ADE20KDataset.METAINFO['classes']]
     assert metainfo['category_ids'] == tuple(range(150))
-    # MMDetection spells many names out, and knows some by another; things and stuff are each in the same order
+    # MMDetection writes many names in full, and uses different names for some; things and stuff have the same order
     others = {'thing_classes': ['streetlight', 'television receiver', 'apparel', 'ashcan'],
               'stuff_classes': ['waterfall']}  # fmt: skip
     for key, renamed in others.items():
@@ -416,7 +416,7 @@ def test_class_list_that_does_not_fit(tmp_path, content):
         build(tmp_path, metainfo=METAINFO | dict(category_ids=(7, 4, 5)))
     with pytest.raises(ValueError, match="expected class 'grass' with category id 5, where 'grass' has id 7"):
         build(tmp_path, metainfo=METAINFO | dict(category_ids=(5, 3, 7)))
-    # with ids, a name may be spelt differently, as in ADE20K's files
+    # if ids are given, names may be spelt differently, as in ADE20K's files
     assert len(build(tmp_path, metainfo=METAINFO | dict(classes=('lawn', 'ball', 'sky')))) == 2
     with pytest.raises(
         ValueError, match="do not fit the class list: expected class 'person' with category id 1, found"
@@ -439,7 +439,7 @@ def test_semantic_label_maps_beside_the_segments(content, tmp_path):
 
 
 def test_semantic_label_maps_follow_the_chosen_classes(tmp_path):
-    """Label files are in the order of the whole class list, the model's classes are a part of it."""
+    """Label files use the order of the whole class list; the model has a subset of the classes."""
     write_scenes(tmp_path, 1, 1)
     folders = dict(img='images/val', seg='panoptic_val', labels='annotations/val')
     every = scenes.METAINFO['classes']

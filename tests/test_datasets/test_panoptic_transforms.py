@@ -1,4 +1,4 @@
-"""The panoptic transforms against MMDetection's, the official code's numbers, Pillow and brute force."""
+"""The panoptic transforms, compared with MMDetection's, the official code, Pillow and brute force."""
 
 import copy
 from pathlib import Path
@@ -48,7 +48,7 @@ def build(name: str, **options):
 
 
 def entry(path: Path, ids: np.ndarray, **changes) -> dict:
-    """Write a PNG with the ids and make the entry of a dataset with a segment of label i for 300 * (i + 1)."""
+    """Write a PNG with the ids, and return a dataset entry with a segment of label i for each id 300 * (i + 1)."""
     write_ids(path, ids)
     segments = [
         dict(id=int(number), category=int(number) // 300 - 1, is_thing=True, iscrowd=bool(number == CROWD), area=1)
@@ -59,7 +59,7 @@ def entry(path: Path, ids: np.ndarray, **changes) -> dict:
 
 
 def moved_results(height: int, width: int, count: int = 4, seed: int = 0) -> dict:
-    """An image, a map of segments and a label map that show the same: blue is the segment's index, 255 for none."""
+    """An image, a segment map and a label map with the same contents: blue is the segment index, 255 for no segment."""
     coarse = np.random.default_rng(seed).integers(-1, count, (height // 6 + 1, width // 6 + 1))
     segments = coarse.repeat(6, 0).repeat(6, 1)[:height, :width].astype(np.int16)
     image = np.zeros((height, width, 3), np.uint8)
@@ -77,7 +77,7 @@ def moved_results(height: int, width: int, count: int = 4, seed: int = 0) -> dic
 
 
 def assert_moved_together(results: dict) -> None:
-    """The map shows what the image shows, where the image is not padding (128)."""
+    """The map agrees with the image where the image is not padding (128)."""
     blue, segments = results['img'][..., 0], segment_indices(results)
     shown = np.where(blue == 128, -1, blue.astype(np.int8))
     assert np.array_equal(shown, segments)
@@ -181,7 +181,7 @@ def test_listed_segment_without_pixels(tmp_path):
 
 @pytest.mark.parametrize('area, is_wrong', [(None, False), (23.5, False), (24, False), (25, True), (0.5, True)])
 def test_differences_from_the_png_are_counted_and_logged_at_intervals(tmp_path, monkeypatch, area, is_wrong):
-    monkeypatch.setattr(loading, '_reported', set())  # whatever tests before have reported
+    monkeypatch.setattr(loading, '_reported', set())  # regardless of what earlier tests have reported
     hidden = dict(id=7, category=5, is_thing=True, iscrowd=False, area=3)
     info = entry(tmp_path / 'a.png', striped_ids(8, 12, 3))
     for segment in info['segments_info']:
@@ -256,7 +256,7 @@ def test_resize_equals_official_panoptic_mapper(size):
     source = torch.load(data / 'pipeline.pt', weights_only=True)
     expected = torch.load(data / 'pipeline_panoptic.pt', weights_only=True)['labels_panoptic_mapper'][size].numpy()
     results = {'img': source['image'].numpy(), 'gt_seg_map': source['labels'].numpy().astype(np.int16)}
-    # other maps go the other way, through torch
+    # other maps take another path, through torch
     results |= {'gt_label_map': source['labels'].numpy(), 'seg_fields': ['gt_seg_map', 'gt_label_map']}
     results['gt_segment_labels'] = np.arange(4)
     out = build('ResizeShortestEdge', short_edge=int(size.split('x')[0]), max_size=2048)(results)
@@ -372,7 +372,7 @@ def test_packed_sample():
 
 
 def loaded_results(tmp_path, ids: np.ndarray | None = None, **changes) -> dict:
-    """Results of our loaders: an image and its segments, by default four stripes."""
+    """Output of our loaders: an image and its segments, by default four stripes."""
     ids = striped_ids(12, 8, 4) if ids is None else ids
     write_ids(tmp_path / 'image.png', ids)
     results = entry(tmp_path / 'segments.png', ids) | dict(img_path=str(tmp_path / 'image.png')) | changes
@@ -428,7 +428,7 @@ def test_any_number_of_segments_leaves_the_fill_values_free(tmp_path):
     truth = build('PackPanopticInputs', keep_vanished=True)(rotated)['data_samples'].gt_panoptic_seg
     segments = truth.segment_map[0].numpy()
     assert segments.max() > 590 and (segments == -1).sum() > 100 and len(truth.labels) == 600
-    # What the rotation uncovered is void, not one segment of many pixels.
+    # The area uncovered by the rotation is void, not a large segment.
     assert np.bincount(segments[segments >= 0]).max() <= 16
 
 
@@ -449,7 +449,7 @@ def test_two_loaders_are_refused(tmp_path):
 
 
 def of_mmdetection(info: dict, *, flags: tuple) -> dict:
-    """An entry as MMDetection's dataset writes it: no 'iscrowd', False for a crowd; ``flags`` are stuff and things."""
+    """An entry in MMDetection's format: no 'iscrowd', False for a crowd; ``flags`` are stuff and things."""
     segments = [
         dict(
             id=segment['id'],

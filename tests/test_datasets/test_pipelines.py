@@ -1,4 +1,7 @@
-"""Every transform that mmcv, MMSegmentation and MMDetection register keeps segments with their image, or is refused.
+"""Every registered transform of mmcv, MMSegmentation and MMDetection moves segments with the image, or is refused.
+
+The images of these tests encode the segment index at each pixel, so the position of the segments can be read from a
+transformed image.
 
 The images of these tests encode the number of the segment at each pixel, so a moved image tells where its segments are.
 """
@@ -42,7 +45,7 @@ REGISTERED = {
 }
 SIZE, COUNT, IGNORED_16 = (43, 57), 5, 65535
 
-# What does not move the image, or moves no image of two dimensions.
+# Transforms that do not move the image, or not a two-dimensional one.
 STILL = {
     'loads or packs': """
         mmcv.ImageToTensor mmcv.LoadAnnotations mmcv.LoadImageFromFile mmcv.ToTensor
@@ -70,7 +73,7 @@ STILL = {
     'makes a map of its own': 'mmseg.GenerateEdge',
     'a base class': 'mmdet.GeomTransform',
 }
-# Needs a package that no requirement names; read, not run.
+# Requires a package that is not a dependency; read, not run.
 NOT_INSTALLED = ('mmdet.Albu', 'mmdet.InstaBoost', 'mmseg.Albu')
 
 OPTIONS = {
@@ -100,7 +103,7 @@ OPTIONS = {
     'mmdet.RandomShift': dict(prob=1.0),
     'mmdet.RandomAffine': dict(),
     'mmdet.Mosaic': dict(img_scale=(60, 40)),
-    # Not square, it confuses height and width of the masks, which then have another size than the image.
+    # It confuses height and width of masks that are not square, so that they differ in size from the image.
     'mmdet.CachedMosaic': dict(img_scale=(48, 48), random_pop=False, max_cached_images=9),
     'mmdet.MixUp': dict(img_scale=(60, 40)),
     'mmdet.CachedMixUp': dict(img_scale=(60, 40), random_pop=False, max_cached_images=9, prob=1.0),
@@ -117,7 +120,7 @@ OPTIONS = {
 
 
 def build(name: str, **options):
-    """A transform, built under its own scope."""
+    """A transform, built in its own scope."""
     scope = name.partition('.')[0]
     with DefaultScope.overwrite_default_scope(
         'mmseg' if scope == 'mmmaskformer' else scope.replace('mmcv', 'mmengine')
@@ -130,13 +133,13 @@ def colour(segment):
 
 
 def sample(seed: int, kind: str, *, boxes: bool, first: int = 0) -> dict:
-    """An image whose colours are its segments, with what ``kind`` names.
+    """An image whose colours encode its segments, with the annotations of ``kind``.
 
     Args:
-        seed: of the picture.
+        seed: of the image.
         kind: of the annotations.
-        boxes: add boxes and masks, which some transforms ask for whatever else there is.
-        first: which segment, by colour, is number 0.
+        boxes: add boxes and masks, which some transforms require in addition to other annotations.
+        first: the colour of the segment with index 0.
     """
     coarse = np.random.default_rng(seed).integers(-1, COUNT, (4, 5))
     segments = coarse.repeat(12, 0).repeat(12, 1)[: SIZE[0], : SIZE[1]]
@@ -176,7 +179,7 @@ def moved(transform, name: str, kind: str, seed: int) -> dict:
 
 
 def shows(image: np.ndarray, segments: np.ndarray) -> bool:
-    """Whether the image has the colour of each segment, apart from two pixels at borders, which interpolation mixes."""
+    """Whether the image has the colour of each segment, except for two pixels at borders, which interpolation mixes."""
     if image.shape[:2] != segments.shape:
         return False
     low, high = (
@@ -194,7 +197,7 @@ def stays_together(results: dict, kind: str) -> bool:
         masks = results['gt_masks'].masks
         if masks.shape[1:] != image.shape[:2] or len(masks) != len(results['gt_bboxes_labels']):
             return False
-        if results.get('blended'):  # the sum of two images shows neither's colours
+        if results.get('blended'):  # the sum of two images shows the colours of neither
             return True
         pairs = zip(results['gt_bboxes_labels'].tolist(), masks, strict=True)
         return all(shows(image, np.where(mask > 0, label, -1)) for label, mask in pairs if mask.sum() > 500)
@@ -268,7 +271,7 @@ def test_erased_pixels_become_void(name):
     assert stays_together(results, SEGMENTS)
 
 
-# --- what a pipeline is refused for ---
+# --- refused pipelines ---
 
 
 LOADERS = {
@@ -369,7 +372,7 @@ def test_uncovered_pixels_never_get_a_segment():
 
 
 class Albumentation:
-    """Has the attributes of a transform of albumentations, whose package no requirement names."""
+    """Has the attributes of a transform of albumentations, which is not a dependency."""
 
     __module__ = 'albumentations.augmentations'
 
@@ -406,7 +409,7 @@ def test_pixels_filled_by_albumentations_have_no_class(attributes, message):
         return check_pipeline(steps, where='train', ignore_index=255)
     with pytest.raises(ValueError, match=f'train: albumentations.Albumentation fills the label map with {message}'):
         check_pipeline(steps, where='train', ignore_index=255)
-    # 0 is no segment.
+    # 0 is not a segment.
     check_pipeline([*pipeline(LOADERS[SEGMENTS]), step], where='train')
 
 

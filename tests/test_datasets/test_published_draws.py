@@ -1,4 +1,8 @@
-"""What the training pipelines of the shipped data set bases draw, against the published distributions.
+"""The random draws of the shipped training pipelines follow the published distributions.
+
+The published rules are written here from the description of the official mappers: edges from a list, one crop, colours,
+flip. No pixels are resized or padded, which other tests compare; maps of rows and columns record how an image is
+transformed.
 
 The published rules are written out here, from the description of the official mappers: edges from a list, one crop,
 colours, flip. Pixels are neither resized nor padded, which other tests compare; maps of rows and columns show what
@@ -21,10 +25,10 @@ from mmmaskformer.registry import TRANSFORMS
 BASES = Path(__file__).parents[2] / 'configs/_base_/datasets'
 DRAWS = 150
 SURE = 1e-4
-"""Below this probability a distribution is another one; draws are seeded, so that the test gives one result."""
+"""Below this p-value, the distributions differ; the draws are seeded, so that the test is deterministic."""
 ADE = [256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024]
 BY_64 = list(range(320, 1281, 64))
-# short edges, the longest side, the crop (height, width), and to what it is padded
+# short edges, longest side, crop (height, width), and padded size
 PUBLISHED = {
     'ade20k': (ADE, 2048, (512, 512), (512, 512)),
     'ade20k_full': (ADE, 2048, (512, 512), (512, 512)),
@@ -41,7 +45,7 @@ OTHER_SIZES = [(512, 683), (700, 512), (300, 1500)]
 
 
 def published_size(size: tuple[int, int], short: int, longest: int | None) -> tuple[int, int]:
-    """The rule of section 8.1 for an image of this (height, width)."""
+    """The published rule for an image of this (height, width)."""
     scale = short / min(size)
     new = [short, scale * size[1]] if size[0] < size[1] else [scale * size[0], short]
     if longest is not None and max(new) > longest:
@@ -51,7 +55,7 @@ def published_size(size: tuple[int, int], short: int, longest: int | None) -> tu
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """In the place of resizing: int32 becomes a map of rows, int64 one of columns, images black; without memory."""
+    """Replaces resizing, without allocating memory: int32 becomes a map of rows, int64 of columns, images are black."""
     if pixels.dtype == np.int32:
         return np.broadcast_to(np.arange(size[0], dtype=np.int32)[:, None], size)
     if pixels.dtype == np.int64:
@@ -61,7 +65,7 @@ def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Draws samples from the pipeline of a base: sizes after each resize, colours, and the maps at the end."""
+    """Draws samples from the pipeline of a base: sizes after each resize, colours, and the final maps."""
     log = SimpleNamespace(sizes=[], colours=[], padded=[])
 
     def resize_image(image, size):
@@ -106,7 +110,7 @@ def drawn(monkeypatch):
 
 
 def require_uniform(values: list, cells: list) -> None:
-    """Every cell is as likely, and nothing else occurs."""
+    """All cells are equally likely, and no other values occur."""
     counts = [values.count(cell) for cell in cells]
     assert sum(counts) == len(values), set(values) - set(cells)
     assert stats.chisquare(counts).pvalue > SURE, dict(zip(cells, counts, strict=True))
@@ -117,7 +121,7 @@ def require_half(number: int, count: int) -> None:
 
 
 def require_places(places: list[tuple[int, int]]) -> None:
-    """Each place is uniform between 0 and its margin, both included."""
+    """Each offset is uniform between 0 and its margin, inclusive."""
     assert all(0 <= place <= margin for place, margin in places)
     free = [(place + np.random.uniform()) / (margin + 1) for place, margin in places if margin]
     if free:
@@ -125,7 +129,7 @@ def require_places(places: list[tuple[int, int]]) -> None:
 
 
 def flipped_start(line: np.ndarray, count: int) -> tuple[int, bool]:
-    """First column of a crop and whether it was flipped."""
+    """First column of a crop, and whether it was flipped."""
     first, last = int(line[0]), int(line[count - 1])
     assert abs(last - first) == count - 1
     return min(first, last), last < first
@@ -142,7 +146,7 @@ def test_sizes_crops_flips_and_colours(drawn, base):
         for results, log in drawn(base, size, DRAWS):
             [scaled] = log.sizes
             same = edge_of[scaled]
-            # the limit may make one size of several edges: any of them
+            # because of the limit, several edges may give the same size: any of these
             found_edges.append(same[np.random.randint(len(same))])
             height, width = (min(side, limit) for side, limit in zip(scaled, crop, strict=True))
             assert results['img'].shape[:2] == (height, width) == results['gt_seg_map'].shape
@@ -164,7 +168,7 @@ def test_sizes_crops_flips_and_colours(drawn, base):
 
 
 def require_colours(changes: list) -> None:
-    """Each operation half of the time, in one of two orders, its strength uniform; independent of each other."""
+    """Each operation is applied half of the time, in one of two orders, with uniform strength, all independent."""
     ranges = dict(brightness=(-32, 32), contrast=(0.5, 1.5), saturation=(0.5, 1.5))
     used = {name: [getattr(change, name) is not None for change in changes] for name in (*ranges, 'hue')}
     for name, (low, high) in ranges.items():
@@ -180,7 +184,7 @@ def require_colours(changes: list) -> None:
 
 
 def test_coco_panoptic(drawn, monkeypatch):
-    """As for DETR: flip; half of the time another size and a crop of free shape; then the size."""
+    """As for DETR: flip; half of the time a resize and a crop of free shape; then the final resize."""
     crops = []
     method = vars(RandomCropRange)['_draw']
     draw = method.func

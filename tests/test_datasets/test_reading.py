@@ -1,4 +1,4 @@
-"""An image file that cannot be decoded is named, by every data set of ours and before the first step."""
+"""An image file that cannot be decoded is named in the error, by all our datasets and before the first step."""
 
 import re
 from pathlib import Path

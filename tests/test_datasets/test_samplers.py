@@ -1,4 +1,4 @@
-"""Order and augmentation of the training samples depend on seed and position alone."""
+"""Order and augmentation of the training samples depend only on seed and position."""
 
 import itertools
 import pickle
@@ -20,7 +20,7 @@ def first(sampler, count: int) -> list[int]:
 
 @pytest.fixture
 def ranks(monkeypatch):
-    """Set rank and number of processes as mmengine's sampler sees them."""
+    """Set the rank and the number of processes that mmengine's sampler sees."""
     return lambda rank, world: monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (rank, world))
 
 
@@ -53,13 +53,13 @@ def test_by_epoch_the_order_is_that_of_mmengine(ranks, rank, world, shuffle):
         sampler.start_at(2 * world)
         assert [draw.position for draw in sampler] == positions[-len(draws) :][2:]
     assert positions == [rank + world * step for step in range(len(positions))]
-    assert list(sampler) == list(theirs)  # only the first pass after `start_at` is cut
+    assert list(sampler) == list(theirs)  # only the first pass after `start_at` is shortened
 
 
 @pytest.mark.parametrize('by_epoch', [False, True])
 @pytest.mark.parametrize('start', [0, 1, 3, 4, 5, 7])
 def test_any_number_of_ranks_goes_on_after_any_number_of_samples(ranks, start, by_epoch):
-    """A run of one process that saw an odd number of samples goes on in two: none is left out, and none comes twice."""
+    """A run in one process, stopped after an odd number of samples, continues in two; none is skipped or repeated."""
     order = first(ResumableSampler(Points(), seed=3), 7)
     of_ranks = []
     for rank in (0, 1):
@@ -98,7 +98,7 @@ def batches(dataset, workers: int, start: int, count: int) -> list[torch.Tensor]
     sampler = ResumableSampler(dataset, seed=3)
     sampler.start_at(start)
     loader = DataLoader(dataset, 2, sampler=sampler, num_workers=workers, collate_fn=list)
-    torch.rand(start), np.random.rand(start)  # what came before must not matter
+    torch.rand(start), np.random.rand(start)  # earlier random numbers must not matter
     return [torch.stack([sample['inputs'] for sample in batch]) for batch in itertools.islice(loader, count)]
 
 
@@ -113,7 +113,7 @@ def test_images_are_the_same_with_any_number_of_workers_and_after_any_start(wrap
 
 
 class Mix:
-    """A wrapper that chooses a second sample by chance, as MMDetection's and MMSegmentation's MultiImageMixDataset."""
+    """A wrapper that chooses a second sample at random, like the hosts' MultiImageMixDataset."""
 
     def __init__(self, dataset):
         self.dataset = dataset

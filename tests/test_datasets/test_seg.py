@@ -24,7 +24,7 @@ def under_mmseg():
 
 @pytest.fixture
 def root(tmp_path):
-    """images/{p,q,drive/r}.jpg with labels of the same names."""
+    """images/{p,q,drive/r}.jpg with label maps of the same names."""
     for name in ('q', 'p', 'drive/r'):
         write(tmp_path / 'images' / f'{name}.jpg', np.zeros((4, 6, 3), np.uint8))
         write(tmp_path / 'labels' / f'{name}.png', np.array([[0, 1, 2, 255, 0, 0]] * 4, np.uint8))
@@ -187,7 +187,7 @@ def test_every_class_list_of_the_package_is_valid():
 
 
 def paths_of(dataset, key: str = 'img_path') -> list[str]:
-    """Paths of a data set's entries, relative to its root."""
+    """Paths of a dataset's entries, relative to its root."""
     return [
         str(Path(dataset.get_data_info(index)[key]).relative_to(dataset.data_root)) for index in range(len(dataset))
     ]
@@ -195,7 +195,7 @@ def paths_of(dataset, key: str = 'img_path') -> list[str]:
 
 @pytest.fixture
 def warnings(monkeypatch):
-    """What the data sets log."""
+    """Log messages of the datasets."""
     said = []
     monkeypatch.setattr('mmmaskformer.datasets.seg.print_log', lambda text, **_: said.append(text))
     return said
@@ -253,7 +253,7 @@ def test_list_with_empty_lines(root, warnings):
     '/images/q.jpg /labels/other/q_labels.png\nimages/p.jpg labels/p.png',
 ])  # fmt: skip
 def test_list_of_pairs(root, lines):
-    """Relative to the folders, or, as in PASCAL VOC's lists, to the root."""
+    """Relative to the folders, or to the root as in PASCAL VOC's lists."""
     (root / 'labels' / 'other').mkdir()
     (root / 'labels' / 'q.png').rename(root / 'labels' / 'other' / 'q_labels.png')
     (root / 'pairs.txt').write_text(lines)

@@ -1,4 +1,4 @@
-"""The data transforms against the official code's numbers, the stock transforms and hand-worked cases."""
+"""The data transforms, compared with the official code, the stock transforms and hand-computed cases."""
 
 import copy
 from pathlib import Path
@@ -26,7 +26,7 @@ def under_mmseg():
 
 @pytest.fixture(scope='module')
 def official() -> dict:
-    """Results of the official data pipeline; resized labels are those of its semantic mapper."""
+    """Results of the official data pipeline; resized labels come from its semantic mapper."""
     path = Path(__file__).parents[1] / 'data' / 'pipeline.pt'
     return torch.load(path, weights_only=True)
 
@@ -36,7 +36,7 @@ def build(name: str, **options):
 
 
 def results_with(height: int, width: int, dtype: type = np.uint8) -> dict:
-    """An image of noise with a label map and one more map, as after loading."""
+    """A noise image with a label map and one more map, as after loading."""
     rng = np.random.default_rng(0)
     return {
         'img': rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
@@ -62,7 +62,7 @@ def test_sizes_are_the_official_ones(official):
 
 @pytest.mark.parametrize('short, longest', [(800, 1333), (512, 2048), (2048, 2048)])
 def test_sizes_are_the_official_ones_for_every_image_up_to_640(short, longest):
-    """detectron2's get_output_shape, written out for all sizes at once: the same operations in double precision."""
+    """detectron2's get_output_shape for all sizes at once: the same operations in double precision."""
     from mmmaskformer.datasets.transforms.geometry import shortest_edge_size
 
     height, width = np.meshgrid(np.arange(1.0, 641), np.arange(1.0, 641), indexing='ij')
@@ -71,7 +71,7 @@ def test_sizes_are_the_official_ones_for_every_image_up_to_640(short, longest):
     new_height, new_width = np.where(wide, short, scale * height), np.where(wide, scale * width, short)
     shrink = np.minimum(longest / np.maximum(new_height, new_width), 1.0)
     official = [np.maximum((side * shrink + 0.5).astype(int), 1) for side in (new_height, new_width)]
-    known = {800: (666, 1333), 512: (512, 1024), 2048: (1024, 2048)}  # of 176 x 352
+    known = {800: (666, 1333), 512: (512, 1024), 2048: (1024, 2048)}  # for 176 x 352
     assert (official[0][175, 351], official[1][175, 351]) == known[short]
     ours = [[shortest_edge_size(h, w, short, longest) for w in range(1, 641)] for h in range(1, 641)]
     np.testing.assert_array_equal(np.array(ours), np.stack(official, -1))
@@ -137,7 +137,7 @@ def test_resize_draws_every_edge_about_equally_often():
 
 
 def test_published_short_edges(official):
-    """Those of the audit, which compares them with the configs."""
+    """The settings of the audit, which compares them with the configs."""
     models = published()['models']
     for config, edges in official['min_size_train'].items():
         (name, *_) = [name for name, model in models.items() if model['config'] == config]
@@ -319,7 +319,7 @@ def test_jitter_refuses_images_that_are_not_uint8():
 
 
 def test_test_time_views_of_a_resized_image(tmp_path):
-    """Two resizes in a row: the original size stays that of the file, the maps are at that size."""
+    """After two consecutive resizes, the original size is still that of the file, and the maps have that size."""
     rng = np.random.default_rng(1)
     Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(tmp_path / 'a.png')
     Image.fromarray(rng.integers(0, 9, (40, 60), dtype=np.uint8)).save(tmp_path / 'b.png')
@@ -339,14 +339,14 @@ def test_test_time_views_of_a_resized_image(tmp_path):
     assert torch.equal(out['inputs'][0].flip(-1), out['inputs'][1])
 
 
-# --- images of other bands, bits and shapes ---
+# --- images with other bands, bit depths and shapes ---
 
 
 @pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32, np.float64])
 @pytest.mark.parametrize('bands', [None, 1, 3, 4, 7])
 @pytest.mark.parametrize('size', [(15, 23), (90, 138)])
 def test_resize_of_deep_images_equals_torch(dtype, bands, size):
-    """The same averaging filter; torch works in float64, where 12 bits are exact."""
+    """The same averaging filter; torch uses float64, in which 12 bits are exact."""
     from mmmaskformer.datasets.transforms.geometry import resize_image
 
     image = np.random.default_rng(0).integers(0, 4096, (30, 46) if bands is None else (30, 46, bands)).astype(dtype)
@@ -359,7 +359,7 @@ def test_resize_of_deep_images_equals_torch(dtype, bands, size):
 
 @pytest.mark.parametrize('bands', [1, 2, 4, 6])
 def test_resize_of_8_bits_treats_every_band_alike(bands):
-    """A fourth band is no opacity."""
+    """A fourth band is not opacity."""
     from mmmaskformer.datasets.transforms.geometry import resize_image
 
     image = np.random.default_rng(0).integers(0, 256, (30, 46, bands), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Images of other bands, bits, shapes and orientations from file to prediction, in the pipelines of both hosts."""
+"""Images with other bands, bit depths, shapes and orientations, from file to prediction, in both hosts."""
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def under_mmseg():
 
 
 def semantic_samples(root, image, *, train: bool, suffix: str = '.png', load=UNCHANGED) -> list[dict]:
-    """Two samples of one image as the pipelines of our configs make them, without jitter."""
+    """Two samples of one image from the pipelines of our configs, without colour jitter."""
     for folder in ('images', 'labels'):
         (root / folder).mkdir(exist_ok=True)
     for name in 'ab':
@@ -55,7 +55,7 @@ def semantic_samples(root, image, *, train: bool, suffix: str = '.png', load=UNC
 
 
 def segmentor(bands: int):
-    """A toy model for images of some bands of 12 bits."""
+    """A toy model for images with some bands of 12 bits."""
     model = hosts.make_segmentor(dict(hosts.TINY_RESNET, in_channels=bands), segmentor='mmmaskformer.EncoderDecoder')
     statistics = dict(mean=[2048.0 + band for band in range(bands)], std=[1000.0] * bands)
     model.data_preprocessor = MODELS.build(dict(hosts.PREPROCESSOR, **statistics))
@@ -110,7 +110,7 @@ def test_very_thin_images_train_and_predict(tmp_path, shape):
 
 
 def photo(folder, orientation: int) -> np.ndarray:
-    """A file of 8 x 12 stored pixels whose right upper corner is white, and the labels of the white pixels."""
+    """A file of 8 x 12 stored pixels with a white top right corner, and the labels of the white pixels."""
     stored = np.zeros((8, 12, 3), np.uint8)
     stored[:4, 6:] = 255
     tags = Image.Exif()
@@ -120,7 +120,7 @@ def photo(folder, orientation: int) -> np.ndarray:
 
 
 def turned(labels: np.ndarray, orientation: int) -> np.ndarray:
-    """What a viewer shows, by the table of the EXIF standard."""
+    """The image as a viewer shows it, by the table of the EXIF standard."""
     tables = {1: labels, 2: labels[:, ::-1], 3: labels[::-1, ::-1], 4: labels[::-1], 5: labels.T,
               6: labels[::-1].T, 7: labels[::-1, ::-1].T, 8: labels[:, ::-1].T}  # fmt: skip
     return np.ascontiguousarray(tables[orientation])
@@ -130,7 +130,7 @@ def turned(labels: np.ndarray, orientation: int) -> np.ndarray:
 @pytest.mark.parametrize('first', ['labels', 'resize'])
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_annotations_agree_with_the_image_in_every_orientation(tmp_path, kind, first, orientation):
-    """Upright annotations with the default loader, stored ones with the one that ignores the tag; training and test."""
+    """Upright annotations with the default loader, stored ones with a loader that ignores the tag."""
     labels = photo(tmp_path, orientation)
     resize = TRANSFORMS.build(dict(type='mmmaskformer.ResizeShortestEdge', short_edge=16, max_size=99))
     for color_type, drawn in (('color', turned(labels, orientation)), ('color_ignore_orientation', labels)):
@@ -147,7 +147,7 @@ def test_annotations_agree_with_the_image_in_every_orientation(tmp_path, kind, f
 
 
 def write_annotation(folder, labels: np.ndarray, kind: str) -> tuple[dict, object]:
-    """The entry of an image with its annotation, and the loader of it."""
+    """The entry of an image with its annotation, and its loader."""
     results = dict(img_path=str(folder / 'a.png'), seg_map_path=str(folder / 'labels.png'))
     if kind == 'semantic':
         cv2.imwrite(results['seg_map_path'], labels)
@@ -185,7 +185,7 @@ def test_nothing_is_reported_twice_by_the_workers(monkeypatch):
 
 @pytest.mark.parametrize('bands', [1, 3, 4, 6])
 def test_panoptic_images_of_any_bands_are_normalised(bands):
-    """As MMDetection's data preprocessor does with three, and as computed by hand."""
+    """Like MMDetection's data preprocessor with three bands; also compared with manual values."""
     images = [torch.from_numpy(np.random.default_rng(seed).random((bands, 20, 30))) * 4096 for seed in range(2)]
     settings = dict(mean=[2000.0 + band for band in range(bands)], std=[900.0 - band for band in range(bands)],
                     bgr_to_rgb=True, pad_size_divisor=32)  # fmt: skip

@@ -1,65 +1,15 @@
-"""Panoptic PNGs and result files: written, read back, damaged, interrupted."""
+"""Panoptic PNG files and result files: written, read back, damaged, interrupted."""
 
 import json
 
 import numpy as np
 import pytest
-from helpers.pq_pairs import categories, counts_by_definition, describe, random_pair
 
-from mmmaskformer.core.quality.panoptic_quality import SegmentCounts
 from mmmaskformer.core.segments import Segments
-from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter, count_files
-from mmmaskformer.formats.panoptic_png import read_ids, write_ids
+from mmmaskformer.evaluation.coco_panoptic_files import PanopticResultWriter
+from mmmaskformer.formats.panoptic_png import read_ids
 
 IDS = np.array([[0, 1, 255, 256], [65535, 65536, 2**24 - 1, 77]])
-
-
-def write_pairs(folder, pairs, num_classes):
-    """Ground truth and results of `random_pair` in COCO's format."""
-    for part, maps in (('truth', [truth for truth, _ in pairs]), ('result', [result for _, result in pairs])):
-        (folder / part).mkdir()
-        entries = []
-        for index, panoptic in enumerate(maps):
-            write_ids(folder / part / f'{index}.png', panoptic.ids)
-            entries.append({'image_id': index, 'file_name': f'{index}.png', 'segments_info': describe(panoptic)})
-        content = {'annotations': entries, 'categories': list(categories(num_classes).values())}
-        (folder / f'{part}.json').write_text(json.dumps(content))
-    return folder / 'truth.json', folder / 'result.json'
-
-
-def test_count_files(tmp_path):
-    pairs = [random_pair(np.random.default_rng(seed), 5, size=(8, 9)) for seed in range(4)]
-    files = write_pairs(tmp_path, pairs, 5)
-    counts, listed = count_files(*files)
-    found = np.stack([counts.tp, counts.fp, counts.fn, counts.iou_sum], axis=1)
-    expected = sum(counts_by_definition(*pair, 5) for pair in pairs)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
-    assert listed == list(categories(5).values())
-    (tmp_path / 'result').rename(tmp_path / 'moved')
-    again, _ = count_files(*files, pred_folder=tmp_path / 'moved')
-    assert isinstance(again, SegmentCounts) and np.array_equal(again.tp, counts.tp)
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (lambda entries: entries.pop(1), r'result\.json: no prediction for image 1 \(1\.png\)'),
-        (lambda entries: entries[1]['segments_info'][0].update(category_id=99), r'result/1\.png: .* unknown'),
-        (lambda entries: entries[1]['segments_info'].pop(0), r'truth/1\.png: prediction has pixels of segment ids'),
-        (
-            lambda entries: entries[1]['segments_info'].append({'id': 5, 'category_id': 1}),
-            r'truth/1\.png: prediction lists segment ids \[5\]',
-        ),
-    ],
-)
-def test_results_that_do_not_fit(tmp_path, change, message):
-    pairs = [random_pair(np.random.default_rng(seed), 5, size=(8, 9)) for seed in range(2)]
-    truth, result = write_pairs(tmp_path, pairs, 5)
-    content = json.loads(result.read_text())
-    change(content['annotations'])
-    result.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=message):
-        count_files(truth, result)
 
 
 def write(prefix, names):

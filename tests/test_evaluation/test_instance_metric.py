@@ -1,4 +1,4 @@
-"""The COCO metric for instance files with defects, against predictions that are the true masks."""
+"""The COCO metric with defective instance files; the predictions are the true masks."""
 
 import json
 
@@ -15,7 +15,7 @@ SQUARES = [[10, 10, 40, 10, 40, 40, 10, 40], [50, 20, 90, 20, 90, 50, 50, 50]]
 
 
 def write(folder, *changes: dict) -> str:
-    """A file of one image for each change of its annotation; '-' removes a key."""
+    """A file with one image per changed annotation; '-' removes a key."""
     images = [dict(id=n, file_name=f'{n}.png', height=SIZE[0], width=SIZE[1]) for n in range(len(changes))]
     rows = []
     for number, change in enumerate(changes):

@@ -1,4 +1,4 @@
-"""The metric in mmengine's evaluator: equal to MMSegmentation's, and the same under both hosts."""
+"""The metric in mmengine's evaluator equals MMSegmentation's, and is the same in both hosts."""
 
 import copy
 import os
@@ -38,7 +38,7 @@ def seg_samples(truths, predictions, **meta) -> list[SegDataSample]:
 
 
 def random_samples(seed: int = 0, count: int = 5, num_classes: int = 8, **meta) -> list[SegDataSample]:
-    """Maps of odd and unequal sizes; the last class is never there, the one before is only predicted."""
+    """Maps of different odd sizes; the last class never occurs, the one before it occurs only in predictions."""
     rng = np.random.default_rng(seed)
     pairs = []
     for _ in range(count):
@@ -51,7 +51,7 @@ def random_samples(seed: int = 0, count: int = 5, num_classes: int = 8, **meta) 
 
 
 def evaluate(samples: list, metric: dict, *, scope: str = 'mmseg', **meta) -> dict:
-    """What the hosts' loops do, two samples at a time."""
+    """Evaluate as the hosts' loops do, two samples at a time."""
     init_default_scope(scope)
     evaluator = Evaluator(metric)
     evaluator.dataset_meta = {'classes': NAMES} | meta
@@ -68,7 +68,7 @@ def test_equal_to_mmseg(seed):
     theirs = evaluate(samples, dict(type='IoUMetric'))
     assert list(ours) == KEYS
     for key in ('mIoU', 'mAcc', 'aAcc'):
-        assert ours[key] == pytest.approx(float(theirs[key]), rel=0, abs=0.0051)  # theirs is rounded to 0.01
+        assert ours[key] == pytest.approx(float(theirs[key]), rel=0, abs=0.0051)  # MMSegmentation rounds to 0.01
 
 
 def test_pq_st_of_the_official_tool():
@@ -90,9 +90,9 @@ def scenes(tmp_path_factory):
 
 @pytest.mark.parametrize('ignore_index', [255, 65535])
 def test_same_numbers_under_both_hosts(scenes, ignore_index):
-    """MMDetection's samples, whose truth is in the panoptic PNG, against label maps made of it pixel by pixel."""
+    """MMDetection's samples, with the truth in the panoptic PNG, against label maps built from it pixel by pixel."""
     samples = scenes.samples()
-    assert any((sample.pred_sem_seg.sem_seg == 9).any() for sample in samples)  # no class
+    assert any((sample.pred_sem_seg.sem_seg == 9).any() for sample in samples)  # 9 is no class
     truths = []
     for index in range(len(samples)):
         ids, segments = scenes.truth(index)
@@ -109,14 +109,14 @@ def test_same_numbers_under_both_hosts(scenes, ignore_index):
 
 
 def test_label_files_win_over_the_panoptic_ground_truth(scenes, tmp_path):
-    """As published for ADE20K panoptic: things without instances are void in the PNG, not in the label files."""
+    """As published for ADE20K panoptic: things without instances are void in the PNG, but not in the label files."""
     samples, truths = scenes.samples(), []
     rng = np.random.default_rng(0)
     for index, sample in enumerate(samples):
         truths.append(rng.integers(0, 9, sample.pred_sem_seg.sem_seg[0].shape).astype(np.uint8))
         truths[-1][:3] = 255
         path = tmp_path / f'{index}.png'
-        write_label_map(path, truths[-1] + np.uint8(1))  # 255 + 1 is 0, the ignored label of such files
+        write_label_map(path, truths[-1] + np.uint8(1))  # 255 + 1 wraps to 0, the ignored label of such files
         sample.set_metainfo(dict(semantic_label_path=str(path), reduce_zero_label=True, label_map=None))
     as_mmseg = seg_samples(truths, [sample.pred_sem_seg.sem_seg[0].numpy() for sample in samples])
     expected = evaluate(as_mmseg, dict(type='mmmaskformer.SemanticMetric'), **scenes.meta)
@@ -125,7 +125,7 @@ def test_label_files_win_over_the_panoptic_ground_truth(scenes, tmp_path):
 
 
 def test_a_class_that_is_only_predicted_counts_as_0():
-    """The formula of the paper's time: 2 classes are there, 3 are there or predicted."""
+    """The formula at the time of the paper: 2 classes occur in the ground truth, 3 there or in predictions."""
     truth = np.array([[0, 0, 0, 1]])
     found = evaluate(seg_samples([truth], [np.array([[0, 0, 2, 1]])]), dict(type='mmmaskformer.SemanticMetric'))
     assert found['mIoU'] == pytest.approx(100 * (2 / 3 + 1 + 0) / 3)

@@ -1,4 +1,4 @@
-"""Exported files, run by other means than PyTorch's eager mode, against the model they came from."""
+"""Exported files, run without PyTorch's eager mode, equal the models they were exported from."""
 
 import json
 import re
@@ -24,7 +24,7 @@ FACTS = dict(classes=list('abcde'), palette=[], isthing=[False, True, False, Tru
 
 @pytest.fixture(scope='module')
 def onnx_file(tmp_path_factory):
-    """A panoptic ONNX file; made once, for it takes seconds."""
+    """A panoptic ONNX file, exported once because it takes seconds."""
     file = tmp_path_factory.mktemp('onnx') / 'model.onnx'
     write_file(export_module(small_detector(), 'panoptic'), 'panoptic', FACTS, 'onnx', file)
     return file
@@ -48,7 +48,7 @@ def test_onnx_keeps_the_metadata(onnx_file):
 
 
 def test_onnx_returns_several_segments(onnx_file):
-    """Otherwise the comparison of the maps would say little."""
+    """Otherwise the comparison of the maps would not be meaningful."""
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
     outputs = run_file(onnx_file, 'onnx')(images)
     assert (outputs['segment_valid'].sum(1) > 1).all()
@@ -76,7 +76,7 @@ def test_torch_export(tmp_path):
 
 
 def test_demo(onnx_file, tmp_path):
-    """Without torch: the demo needs onnxruntime, numpy and pillow only."""
+    """Hides torch: the demo needs only onnxruntime, numpy and pillow."""
     rng = np.random.default_rng(0)
     (tmp_path / 'in/deep').mkdir(parents=True)
     for name in ('a.png', 'in/a.png', 'in/a.jpg', 'in/deep/b.JPG'):
@@ -109,7 +109,7 @@ def test_segments_are_compared_by_overlap_and_class_not_by_number():
     ids = np.repeat([[0], [1], [2]], 4, axis=1)
     labels = np.array([5, 3])
     renumbered = np.where(ids > 0, ids + 1, 0)
-    renumbered[0, :3] = 1  # a segment of three pixels that the other result does not have
+    renumbered[0, :3] = 1  # a segment of three pixels that the other result lacks
     differing = differing_segments(ids, labels, renumbered, np.array([7, 5, 3]))
     assert differing.tolist() == [[True, True, True, False], [False] * 4, [False] * 4]
     assert not differing_segments(ids, labels, ids, labels).any()

@@ -1,4 +1,4 @@
-"""Modules to export against the models of both hosts, run as the hosts run them."""
+"""Modules for export, compared with the models of both hosts, run as the hosts run them."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_panoptic_equals_mmdetection(size):
     expected = decode_panoptic(found, 5)
     assert valid.sum() == len(expected.labels) > 1
     pairs = np.unique(np.stack([ids[0].numpy(), expected.ids]).reshape(2, -1), axis=1)
-    assert len(pairs[0]) == len(set(pairs[0])) == len(set(pairs[1]))  # the same segments, whatever their numbers
+    assert len(pairs[0]) == len(set(pairs[0])) == len(set(pairs[1]))  # the same segments, regardless of their ids
     names = labels_of('panoptic', dict(segment_ids=ids.numpy(), segment_labels=labels.numpy()))[0]
     assert np.array_equal(names, np.concatenate([[-1], expected.labels])[expected.ids])
 

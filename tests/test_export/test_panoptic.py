@@ -1,4 +1,4 @@
-"""Panoptic inference with fixed sizes against that of the core, which has a truth of its own."""
+"""Panoptic inference with fixed sizes equals that of the core, which has independent tests."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_stuff_of_one_class_is_joined_and_things_are_not():
 
 
 def test_no_mask_anywhere_still_chooses_a_confident_query():
-    """Every mask probability underflows to 0; the first query is not confident and may not win the tie."""
+    """Every mask probability underflows to 0; the first query is not confident and must not win the tie."""
     class_logits, mask_logits = random_logits(3)
     class_logits[:, 0, -1] = 50.0
     mask_logits[:] = -200.0

@@ -1,4 +1,4 @@
-"""Shifted windows against MMSegmentation's own Swin Transformer."""
+"""Shifted windows, compared with MMSegmentation's Swin Transformer."""
 
 import pytest
 import torch

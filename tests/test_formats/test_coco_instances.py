@@ -1,4 +1,4 @@
-"""COCO instance JSON: what is read, completed, left out with a count, and refused."""
+"""COCO instance JSON: what is accepted, completed, left out with a count, and refused."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ ROW = dict(id=1, image_id=7, category_id=5, bbox=[10, 10, 30, 30], area=900, isc
 
 
 def read(tmp_path, *rows: dict, **parts):
-    """Content of a file with one image of 90 x 120 pixels and annotations that differ from `ROW`; '-' removes a key."""
+    """Contents of a file with one image of 90 x 120 pixels and annotations changed from `ROW`; '-' removes a key."""
     annotations = []
     for number, changes in enumerate(rows, 1):
         row = copy.deepcopy(ROW) | dict(id=number) | changes

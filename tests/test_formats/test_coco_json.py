@@ -1,4 +1,4 @@
-"""COCO panoptic JSON: round trip, what is read although it is written differently, and what is refused."""
+"""COCO panoptic JSON: round trip, accepted variants, and refused files."""
 
 import copy
 import json
@@ -34,7 +34,7 @@ def read(tmp_path, change=lambda content: None, **options):
 
 
 def setting(*path, **values):
-    """A change of the content: values of the dict at ``path``."""
+    """A change of the contents: values of the dict at ``path``."""
 
     def change(content):
         for key in path:

@@ -1,4 +1,4 @@
-"""Pictures as files: headers, decoding without loss, writing whole."""
+"""Image files: headers, lossless decoding, atomic writes."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ PHOTO = np.arange(6 * 10 * 3, dtype=np.uint8).reshape(6, 10, 3)
 
 
 def save(path, pixels=PHOTO, orientation: int | None = None, **options) -> str:
-    """Write a picture with Pillow and return its path."""
+    """Write an image with Pillow and return its path."""
     if orientation is not None:
         options['exif'] = Image.Exif()
         options['exif'][0x0112] = orientation
@@ -52,7 +52,7 @@ def test_content_is_complete_or_unchanged(tmp_path, monkeypatch):
 @pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp'])
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_orientation(tmp_path, suffix, orientation):
-    """OpenCV, with which the hosts read images, turns them as the header says, and so do our pictures."""
+    """OpenCV, with which the hosts read images, rotates them as the header says, and so do our figures."""
     path = save(tmp_path / f'a.{suffix}', orientation=orientation)
     header = read_header(path)
     assert (header.orientation, header.stored_size) == (orientation, (6, 10))
@@ -189,7 +189,7 @@ def test_header_of_a_damaged_tiff_file(tmp_path):
 
 
 def test_opencv_keeps_one_of_four_bands_that_are_no_colours(tmp_path):
-    """Why `ImageHeader.is_colour` exists."""
+    """The reason for `ImageHeader.is_colour`."""
     path = write_tiff(tmp_path / 'a.tif', 4, 1)
     for flag in (cv2.IMREAD_COLOR, cv2.IMREAD_UNCHANGED):
         decoded = cv2.imdecode(np.fromfile(path, np.uint8), flag)

@@ -1,4 +1,4 @@
-"""Label maps as files: round trip, refusals, and what the ignored label may be."""
+"""Label maps as files: round trip, refusals, and valid values of the ignored label."""
 
 import struct
 import zlib
@@ -52,7 +52,7 @@ def test_a_map_that_viewers_show_rotated_is_refused(tmp_path):
 
 
 def png(labels: np.ndarray, bits: int) -> bytes:
-    """A grey PNG file with 2, 4 or 8 bits per pixel, which Pillow does not write."""
+    """A grey PNG file with 2, 4 or 8 bits per pixel, which Pillow cannot write."""
     per_byte = 8 // bits
     padded = np.pad(labels, ((0, 0), (0, -labels.shape[1] % per_byte))).reshape(len(labels), -1, per_byte)
     rows = (padded << np.arange(8 - bits, -1, -bits)).sum(axis=2).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""MMDetection's panoptic codes: encoded and decoded, counted like maps of segments, and refused where unknown."""
+"""MMDetection's panoptic codes: encoding, decoding, the same counts as segment maps, refusal of unknown codes."""
 
 from types import SimpleNamespace
 
@@ -74,7 +74,7 @@ def test_round_trip():
     encoded, again = encode_panoptic(segments, torch.tensor([False, True, True, False, True, False]))
     assert torch.equal(again, codes) and encoded.tolist() == [[K, 1002, 1002], [1000, 2002, 5]]
     found = decode_panoptic(encoded.numpy(), K)
-    # Numbered in the order of the codes: 5, 1000, 1002, 2002.
+    # Ids in the order of the codes: 5, 1000, 1002, 2002.
     assert found.ids.tolist() == [[0, 3, 3], [2, 4, 1]] and found.labels.tolist() == [5, 0, 2, 2]
 
 
@@ -84,7 +84,7 @@ def test_void_that_mmdetections_metric_wrote_over_is_restored():
     found = decode_panoptic(encoded, K, listed=[3, 1000])
     assert found.ids.tolist() == [[0, 1, 0], [2, 1, 0]] and found.labels.tolist() == [3, 0]
     assert np.array_equal(encoded, given)
-    # Without a list, and for a head that lists a code of 0, class 0 it is.
+    # Without a list, or for a head that lists the code 0, it is class 0.
     for listed in (None, [0, 3, 1000]):
         assert decode_panoptic(encoded, K, listed).labels.tolist() == [0, 3, 0]
 
@@ -94,7 +94,7 @@ def test_void_that_mmdetections_metric_wrote_over_is_restored():
 def test_predictions_in_mmdetections_form_give_equal_counts(seed, dtype):
     truth, prediction = random_pair(np.random.default_rng(seed), K)
     encoded = np.full(prediction.ids.shape, K, dtype)
-    encoded[0] = K + 3 * INSTANCE_OFFSET  # void, whatever the instance
+    encoded[0] = K + 3 * INSTANCE_OFFSET  # void, for any instance
     for i, (segment, label) in enumerate(zip(prediction.listed_ids, prediction.labels, strict=True)):
         encoded[prediction.ids == segment] = label + INSTANCE_OFFSET * i
     ids = np.where(encoded % INSTANCE_OFFSET < K, prediction.ids, 0)
@@ -128,7 +128,7 @@ def test_codes_of_many_classes_lead_back(num_classes, offset):
     for things, wanted in (([], [0, last]), (range(num_classes), [0, last, last])):
         if num_classes == 1:
             wanted = wanted[1:]
-        # void at the right: the last query is no object there
+        # void at the right: the last query predicts no object there
         class_logits = torch.full((1, len(wanted) + 1, num_classes + 1), -20.0)
         class_logits[0, torch.arange(len(wanted) + 1), torch.tensor([*wanted, num_classes])] = 20
         mask_logits = torch.full((1, len(wanted) + 1, 4, len(wanted)), -9.0)

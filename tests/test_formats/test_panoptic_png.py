@@ -1,4 +1,4 @@
-"""Panoptic PNGs: written and read back, as others write them, and damaged in every byte."""
+"""Panoptic PNG files: written and read back, in other tools' variants, and damaged in every byte."""
 
 import time
 import zlib
@@ -64,7 +64,7 @@ def test_ids_use_all_three_channels(name, is_old_opencv, tmp_path, monkeypatch):
 
 def test_ids_are_not_rotated_by_a_tag_of_the_file(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
+    exif[0x0112] = 6  # rotate by 90 degrees
     Image.fromarray(np.array([[[1, 0, 0], [2, 0, 0]]], np.uint8)).save(tmp_path / 'a.png', exif=exif)
     assert panoptic_png.read_ids(str(tmp_path / 'a.png')).tolist() == [[1, 2]]
 

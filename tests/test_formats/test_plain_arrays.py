@@ -1,4 +1,4 @@
-"""Arrays in pickles: those of numpy are read, those that would reach into memory are refused."""
+"""Arrays in pickles: numpy's are read, those that would access other memory are refused."""
 
 import copy
 import io
@@ -100,7 +100,7 @@ def test_arrays_of_numpy_are_read_bit_for_bit(tmp_path, array, protocol):
         found.append(read_safely(tmp_path / 'a.pth', name='a')['x'])
     for other in found:
         np.testing.assert_array_equal(other, array)
-        # numpy swaps the bytes of another machine when it reads them
+        # numpy swaps bytes of another byte order when it reads them
         assert other.dtype.newbyteorder('=') == array.dtype.newbyteorder('=') and np.isfortran(other) == np.isfortran(
             array
         )

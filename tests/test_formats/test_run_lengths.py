@@ -1,4 +1,4 @@
-"""Run lengths of COCO add up to the pixels of their mask, in both forms that COCO has."""
+"""COCO's run lengths add up to the pixels of their mask, in both of COCO's encodings."""
 
 import numpy as np
 import pytest

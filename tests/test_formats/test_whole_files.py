@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all."""
+"""Files and folders are written atomically."""
 
 import errno
 import os
@@ -101,9 +101,9 @@ def test_a_name_as_long_as_disks_allow(tmp_path):
 
 @pytest.fixture
 def odd(tmp_path, monkeypatch):
-    """What is no regular file, by its name in messages."""
+    """Paths that are not regular files, by their name in messages."""
     listener = socket.socket(socket.AF_UNIX)
-    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    monkeypatch.chdir(tmp_path)  # socket paths must be short
     listener.bind('socket')
     os.mkfifo('pipe')
     (tmp_path / 'folder').mkdir()
@@ -112,7 +112,7 @@ def odd(tmp_path, monkeypatch):
         'a folder': tmp_path / 'folder',
         'a socket': tmp_path / 'socket',
         'a pipe': tmp_path / 'pipe',
-        'a symbolic link to nothing': tmp_path / 'dangling',
+        'a broken symbolic link': tmp_path / 'dangling',
     }
     listener.close()
 
@@ -154,7 +154,7 @@ def test_a_full_disk(tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, 'fsync', full)
-    for name, remains in (('file', 'the older file stays as it was'), ('new', 'there is no such file now')):
+    for name, remains in (('file', 'the older file is unchanged'), ('new', 'no file exists now')):
         with pytest.raises(OSError, match=rf'{name}: could not be written \({os.strerror(code)}\); {remains}. Fix'):
             write_whole(tmp_path / name, 'new')
     assert listing(tmp_path) == {'file': 'old'}
@@ -171,12 +171,12 @@ def test_a_folder_whose_writer_was_killed_is_restored(tmp_path):
         folder.mkdir()
         (folder / 'a').write_text(text)
 
-    left('old', 'old')  # killed between the two changes of name
+    left('old', 'old')  # killed between the two renames
     left('new', 'half')
     with pytest.raises(RuntimeError), whole_folder(tmp_path / 'set'):
         raise RuntimeError
     assert listing(tmp_path) == {'set/a': 'old'}
-    left('old', 'older')  # killed while the older folder was removed
+    left('old', 'older')  # killed while the old folder was removed
     with whole_folder(tmp_path / 'set') as fresh:
         (fresh / 'a').write_text('new')
     assert listing(tmp_path) == {'set/a': 'new'} and len(list(tmp_path.iterdir())) == 1
@@ -196,7 +196,7 @@ def test_long_names_written_at_the_same_time_do_not_collide(tmp_path):
         one.write_bytes(b'first')
         other.write_bytes(b'second')
     assert (first.read_bytes(), second.read_bytes()) == (b'first', b'second')
-    with whole_file(first) as one:  # two threads write one file: the last wins, whole
+    with whole_file(first) as one:  # two threads write one file: the last one wins, with a complete file
         write_whole(first, b'other')
         one.write_bytes(b'last')
     assert first.read_bytes() == b'last'
@@ -215,5 +215,5 @@ def test_a_write_protected_file_is_not_replaced(tmp_path, monkeypatch):
 
 def test_a_link_to_itself(tmp_path):
     (tmp_path / 'loop').symlink_to('loop')
-    with pytest.raises(FileExistsError, match='loop: found a symbolic link to nothing'):
+    with pytest.raises(FileExistsError, match='loop: found a broken symbolic link'):
         write_whole(tmp_path / 'loop', 'new')

@@ -1,4 +1,4 @@
-"""Every ablation of the paper is a switch of the config: a training step and a prediction of each."""
+"""Every ablation of the paper is a config switch; each runs a training step and a prediction."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ LOSSES = ('loss_cls', 'loss_mask', 'loss_dice')
 
 
 def trained(host='mmseg', **head):
-    """A model after the backward pass of a training step, and the losses; it predicts afterwards."""
+    """A model after the backward pass of a training step, and the losses; then predicts with it."""
     if host == 'mmseg':
         model, samples = hosts.make_segmentor(**head), [hosts.make_sample((64, 96), seed=i) for i in range(2)]
     else:
@@ -61,7 +61,7 @@ def test_no_self_attention(host):
     head, _ = trained(host, transformer_decoder=dict(DECODER, self_attention=False))
     names = [name for name, _ in head.classifier.transformer_decoder.named_parameters()]
     assert not any('self_attn' in name or 'norm1' in name for name in names)
-    # Without it, no query depends on another.
+    # Without it, queries do not interact.
     decoder = head.classifier.transformer_decoder.eval()
     memory = torch.randn(1, decoder.memory_proj.in_channels if host == 'mmseg' else decoder.channels, 2, 3)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_fixed_matching():
 
 
 def test_fixed_matching_names_the_image_with_two_segments_of_a_class():
-    """6 segments of 5 classes: every image has a class twice."""
+    """6 segments of 5 classes, so that every image has one class twice."""
     message = (
         r"image 0 of the batch has \d segments of class \d; fixed matching .*HungarianMatcher'\. "
         r'Images of the batch: 0: panoptic/a.png, 1: panoptic/a.png'
@@ -95,7 +95,7 @@ def test_fixed_matching_names_the_image_with_two_segments_of_a_class():
 
 
 def test_a_box_head_takes_no_part_in_predictions():
-    """A model matched by boxes gives the results of the same weights without boxes."""
+    """A model matched by boxes gives the same results as one with the same weights without boxes."""
     torch.manual_seed(0)
     plain = hosts.make_segmentor().eval()
     boxed = hosts.make_segmentor(matcher=dict(type='mmmaskformer.BoxMatcher')).eval()

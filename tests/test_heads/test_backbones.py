@@ -1,4 +1,4 @@
-"""What a head finds out about the backbone and neck in front of it."""
+"""What a head derives from the backbone and neck."""
 
 import copy
 import gc
@@ -29,7 +29,7 @@ SWIN = dict(FLOOR, model_name='swin_tiny_patch4_window7_224', depths=(1, 1, 1, 1
 
 @pytest.fixture
 def logged(monkeypatch):
-    """What the head logs."""
+    """Log messages of the head."""
     messages = []
     monkeypatch.setattr('mmmaskformer.heads.feature_input.print_log', lambda text, **_: messages.append(text))
     return messages
@@ -58,7 +58,7 @@ def train_and_predict(model, train_size=(64, 96), test_size=(65, 97)):
 
 
 def test_a_model_is_measured_once(logged):
-    """mmengine assigns every part to its own place again when it looks for synchronised norms."""
+    """mmengine reassigns every module when it searches for synchronised norms."""
     revert_sync_batchnorm(segmentor())
     assert [text for text in logged if 'measured' in text] == logged and len(logged) == 1
 
@@ -244,7 +244,7 @@ def test_features_that_are_no_maps_are_named():
 
 
 class FailingBackbone(nn.Module):
-    """Takes no image at all."""
+    """Accepts no image at all."""
 
     def __init__(self):
         super().__init__()

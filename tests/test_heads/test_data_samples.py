@@ -101,7 +101,7 @@ def test_segments_are_preserved_by_mmdetections_form(seed):
     labels = torch.cat([torch.tensor([0, 2, 4]), torch.randint(0, 2, (40,), generator=generator) * 2 + 1])
     labels = labels[torch.randperm(43, generator=generator)]
     segment_ids = torch.randint(0, 44, (30, 40), generator=generator, dtype=torch.int32)
-    # Rows of dropped queries stand between those of the segments.
+    # Rows of dropped queries are between those of the segments.
     starts = torch.zeros(60, dtype=torch.bool)
     starts[torch.randperm(60, generator=generator)[:43]] = True
     rows = torch.randint(0, 5, (60,), generator=generator).masked_scatter_(starts, labels)

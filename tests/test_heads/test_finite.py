@@ -1,4 +1,4 @@
-"""Predictions from inf, NaN or a part of the weights are refused, with image and file; gradients do no harm."""
+"""Predictions from inf, NaN or incomplete weights are refused, naming image and file, with or without gradients."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ EVERY_RESULT = dict(panoptic=dict(), detr=dict(), semantic=dict(), general=dict(
 
 
 def batch(make_sample, *, bad: int | None = None) -> dict:
-    """Two float images with files; one pixel of image ``bad`` is NaN."""
+    """Two float images with file names; one pixel of image ``bad`` is NaN."""
     pairs = [make_sample((64, 96), seed=seed, img_path=f'images/{seed}.jpg') for seed in range(2)]
     images, samples = zip(*pairs, strict=True)
     images = [image.float() for image in images]
@@ -54,7 +54,7 @@ def test_weights_that_are_nan_are_found(kind, weight):
     model, make_sample = MODELS[kind]()
     head = model.decode_head if kind == 'ours' else model.panoptic_head
     with torch.no_grad():
-        # the last one is the convolution that makes the mask features
+        # the last one is the convolution that computes the mask features
         [value for name, value in head.classifier.named_parameters() if weight in name][-1].view(-1)[0] = float('nan')
     with torch.no_grad(), pytest.raises(NonFiniteLogitsError, match=r'image 0 .*images/0.jpg.*image 1 .*images/1.jpg'):
         model.test_step(batch(make_sample))
@@ -100,7 +100,7 @@ def test_a_model_that_was_loaded_in_part_does_not_predict_but_trains(kind):
     model.load_state_dict(part, strict=False)
     with torch.no_grad(), pytest.raises(ValueError, match=r'_head: the checkpoint .* lacks \d+ of the \d+ weights'):
         model.test_step(batch(make_sample))
-    # the rest may come from a second file
+    # the remaining weights may come from a second file
     model.load_state_dict({name: value for name, value in whole.items() if name not in part}, strict=False)
     with torch.no_grad():
         model.test_step(batch(make_sample))
@@ -115,7 +115,7 @@ def test_a_model_that_was_loaded_in_part_does_not_predict_but_trains(kind):
 
 @pytest.mark.parametrize('output', ['panoptic', 'general'])
 def test_the_check_adds_no_wait_for_a_gpu(monkeypatch, output):
-    """The flag is copied during the work on the first image, whose result needs a synchronisation anyway."""
+    """The flag is copied while the first image is processed, whose result needs a synchronisation anyway."""
     order = []
 
     class Event:

@@ -26,7 +26,7 @@ def make_fusion(test_cfg=None, things=hosts.THINGS):
 
 
 def confident_outputs(seed=0, batch=2, num_queries=7):
-    """Outputs of a network that is sure of itself: every kind of result has something in it."""
+    """Confident network outputs for which every kind of result is non-empty."""
     generator = torch.Generator().manual_seed(seed)
     class_logits = torch.randn(batch, num_queries, 6, generator=generator)
     class_logits += 6 * torch.eye(6)[torch.randint(0, 6, (batch, num_queries), generator=generator)]
@@ -187,7 +187,7 @@ def test_classes_that_contradict_the_panoptic_head_are_refused(given, message):
 
 def test_the_classes_of_mmdetections_head_are_counted_from_the_first():
     class Detector(torch.nn.Module):
-        """A detector with one of MMDetection's heads, which count their classes."""
+        """A detector with one of MMDetection's heads, which define their class counts."""
 
     model = Detector()
     model.panoptic_head = torch.nn.Identity()
@@ -287,8 +287,8 @@ def test_pixels_without_a_class_are_not_drawn_by_the_host():
     [
         (dict(panoptic_on=True), TypeError, "'panoptic_on'"),
         (dict(panoptic=dict(object_mask_thr=0.5)), TypeError, "'object_mask_thr'"),
-        (dict(panoptic=None), ValueError, 'asks for nothing; expected one or more of'),
-        (dict(), ValueError, 'asks for nothing'),
+        (dict(panoptic=None), ValueError, 'requests no result; expected one or more of'),
+        (dict(), ValueError, 'requests no result'),
     ],
 )
 def test_wrong_settings_are_named(test_cfg, error, message):

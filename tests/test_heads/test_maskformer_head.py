@@ -1,4 +1,4 @@
-"""The head inside MMSegmentation's stock `EncoderDecoder`."""
+"""The head in MMSegmentation's stock `EncoderDecoder`."""
 
 import copy
 
@@ -18,7 +18,7 @@ from mmmaskformer.heads.data_samples import targets_from_seg_samples
 
 
 def scores_of(prediction, input_size, image_size=None, out_size=None):
-    """Scores of the first image by the core alone."""
+    """Scores of the first image, computed by the core alone."""
     image_size = image_size or input_size
     masks = QueryMasks.of_logits(prediction.mask_logits(0), tuple(input_size), image_size, out_size or image_size)
     return semantic_inference(prediction.class_logits[0], masks)

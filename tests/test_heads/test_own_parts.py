@@ -1,4 +1,4 @@
-"""Parts that a user writes: each is one class, one registration and one entry of a config, in both hosts."""
+"""User-defined parts: each takes one class, one registration and one config entry, in both hosts."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from mmmaskformer.registry import MODELS
 
 @MODELS.register_module()
 class FinishedPixelDecoder(nn.Module):
-    """Makes its mask features by up-sampling the sum of all levels."""
+    """Computes its mask features by up-sampling the sum of all levels."""
 
     def __init__(self, in_channels, mask_channels):
         super().__init__()
@@ -33,7 +33,7 @@ class FinishedPixelDecoder(nn.Module):
 
 @MODELS.register_module()
 class MatcherInOrder(nn.Module):
-    """Assigns segment i to query i; gets the number of queries."""
+    """Assigns segment i to query i; receives the number of queries."""
 
     def __init__(self, num_queries):
         super().__init__()
@@ -46,7 +46,7 @@ class MatcherInOrder(nn.Module):
 
 @MODELS.register_module()
 class AssignmentByClass:
-    """Assigns a segment to the query of its class; gets the number of queries, and needs no costs."""
+    """Assigns a segment to the query of its class; receives the number of queries and needs no costs."""
 
     uses_costs = False
 
@@ -65,7 +65,7 @@ class AssignmentByClass:
 
 @MODELS.register_module()
 class GreedyAssignment:
-    """Each segment in turn takes the cheapest query that is left."""
+    """Assigns to each segment in turn the cheapest remaining query."""
 
     uses_costs = True
 
@@ -110,7 +110,7 @@ class AbsoluteLoss(MaskLoss):
 
 @MODELS.register_module()
 class OwnFeaturesNetwork(nn.Module):
-    """A network whose layers have mask features of their own, one per level of the backbone."""
+    """A network whose layers have their own mask features, one per level of the backbone."""
 
     def __init__(self, in_channels, num_classes, num_queries, channels):
         super().__init__()
@@ -129,7 +129,7 @@ class OwnFeaturesNetwork(nn.Module):
 
 
 def losses_of(host: str, **head):
-    """A model of a host, the losses of a training step of it after their gradients are taken, and a prediction."""
+    """A host's model, the losses of a training step after their backward pass, and a prediction."""
     if host == 'mmseg':
         model, samples = hosts.make_segmentor(**head), [hosts.make_sample((64, 96), seed=i) for i in range(2)]
     else:
@@ -288,7 +288,7 @@ def test_parts_that_extend_ours_by_keyword_arguments_get_the_same_values(host):
 
 @MODELS.register_module()
 class PlainNetwork(nn.Module):
-    """Makes mask logits itself; those of its last query may be broken."""
+    """Computes mask logits itself; those of its last query may be broken."""
 
     def __init__(self, in_channels, num_classes, num_queries):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Results that a user writes: each is a function, one registration and one entry of ``test_cfg``."""
+"""User-defined results: each takes a function, one registration and one entry of ``test_cfg``."""
 
 import numpy as np
 import pytest
@@ -18,12 +18,12 @@ CLASSES = ClassList('abcde', [[40 * label] * 3 for label in range(5)], [False, T
 
 @pytest.fixture(autouse=True)
 def table(monkeypatch):
-    """A table of results that is forgotten after the test."""
+    """A table of results that is restored after the test."""
     monkeypatch.setattr(results, '_KINDS', dict(result_kinds()))
 
 
 def thing_labels(class_logits, masks, *, is_thing, object_threshold=0.5):
-    """Labels (H, W) of the things alone, K elsewhere."""
+    """Labels (H, W) of things only, K elsewhere."""
     labels = general_inference(class_logits, masks, object_threshold=object_threshold)
     return torch.where(torch.cat([is_thing, is_thing[:1] & False])[labels], labels, len(is_thing))
 
@@ -34,7 +34,7 @@ def presence(class_logits, masks, *, power=1.0):
 
 
 class MostPresent:
-    """The highest presence in all views."""
+    """The maximum over all views."""
 
     def __init__(self, **settings):
         self.settings, self.found = settings, []
@@ -58,7 +58,7 @@ def register_presence():
 def predict(test_cfg, **meta):
     model = hosts.make_detector(test_cfg)
     classifier = model.panoptic_head.classifier
-    # Every query has a class of its own and a mask of its own.
+    # Every query has its own class and mask.
     favourite = 3 * torch.eye(6)[torch.arange(7) % 5]
     classifier.class_embed.register_forward_hook(lambda module, inputs, logits: logits + favourite)
     classifier.transformer_decoder.query_embed.weight.mul_(10)

@@ -1,4 +1,4 @@
-"""The head inside MMDetection's stock `MaskFormer` detector."""
+"""The head in MMDetection's stock `MaskFormer` detector."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def batch(*sizes):
 
 
 def det_samples(size, labels_and_stuff, num_things=2):
-    """Samples as MMDetection's own loaders give them: instances with boxes and a label map of stuff."""
+    """Samples from MMDetection's loaders: instances with boxes, and a label map of stuff."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 

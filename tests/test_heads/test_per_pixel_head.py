@@ -1,4 +1,4 @@
-"""The per-pixel baselines inside MMSegmentation's `EncoderDecoder`, the stock one and ours."""
+"""The per-pixel baselines in MMSegmentation's stock `EncoderDecoder` and in ours."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ KINDS = pytest.mark.parametrize('kind', ['PerPixelHead', 'PerPixelPlusHead'])
 
 
 def make_segmentor(kind, segmentor='EncoderDecoder', test_cfg=None, **head):
-    """A toy model; ``head`` are further settings."""
+    """A toy model; ``head`` holds further settings."""
     config = dict(
         type=f'mmmaskformer.{kind}',
         in_channels=[4, 8, 16, 32],
@@ -34,7 +34,7 @@ def batch(*sizes, **meta):
 
 
 def assert_best(labels, logits):
-    """Each label has the largest logit; to rounding, where two agree."""
+    """Each label has the largest logit, up to rounding."""
     chosen = logits.gather(0, labels[None].long())[0]
     torch.testing.assert_close(chosen, logits.amax(0), rtol=0, atol=1e-5)
     assert (labels == logits.argmax(0)).float().mean() > 0.999
@@ -80,7 +80,7 @@ def test_the_mask_losses_take_the_place_of_the_cross_entropy(mask_loss):
 @pytest.mark.parametrize('size, original', [((64, 96), (64, 96)), ((75, 107), (113, 160))])
 @torch.no_grad()
 def test_both_segmentors_give_the_published_labels(kind, divisor, size, original):
-    """Logits are up-sampled by 4, cropped to the image and resized to its file."""
+    """Logits are up-sampled by 4, cropped to the image and resized to the size of its file."""
     results = []
     for segmentor in ('EncoderDecoder', 'mmmaskformer.EncoderDecoder'):
         model = make_segmentor(kind, segmentor)

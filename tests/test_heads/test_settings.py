@@ -1,4 +1,4 @@
-"""Wrong values in configs of models end with the key as it was written, when the model is built."""
+"""Invalid values in model configs raise an error that names the key as written, when the model is built."""
 
 import inspect
 from types import SimpleNamespace
@@ -169,7 +169,7 @@ def test_a_filled_train_cfg_of_our_segmentor_is_refused():
 
 @checked(reach=whole(1))
 class OwnPixelDecoder(torch.nn.Module):
-    """A part of another project that declares its own settings."""
+    """A user-defined part that declares its own settings."""
 
     def __init__(self, *, in_channels, reach: int = 1, num_layers: str = 'many'):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Checkpoints of other packages, loaded into a model whose settings differ where no weight tells."""
+"""Checkpoints of other packages, loaded into a model with different settings that no weight reveals."""
 
 import logging
 from dataclasses import replace
@@ -91,7 +91,7 @@ def test_equal_settings_are_not_reported(tmp_path, log):
 
 @pytest.mark.parametrize('named', [True, False])
 def test_mmdetections_order_is_undone_for_a_semantic_head(tmp_path, named):
-    """Its ADE20K has the things first; the config of a semantic model has them where the data set has them."""
+    """MMDetection lists the things of ADE20K first; semantic configs list classes in the order of the dataset."""
     shape = architecture(classes=150)
     ade = orders.read_class_list('ade20k_panoptic')
     first = orders.permuted(ade, orders.things_first(ade['isthing']))
@@ -108,7 +108,7 @@ def test_mmdetections_order_is_undone_for_a_semantic_head(tmp_path, named):
 
 
 def test_other_classes_are_left_to_the_head(tmp_path):
-    """A permutation of the model's classes must not pick rows of a classifier that has others."""
+    """A permutation of the model's classes must not select rows of a classifier with other classes."""
     settings = replace(SETTINGS, classes=CLASSES[:4], dataset_meta={'isthing': THINGS[:4]})
     model = build(own_config(architecture(classes=4), settings, 'panoptic'))
     path = host_file(tmp_path / 'a.pth', 'mmdet', weights_of('mmdet'))

@@ -1,4 +1,4 @@
-"""What the tests of the hosts' scripts and tools share."""
+"""Fixtures shared by the tests of the hosts' scripts and tools."""
 
 import pytest
 from helpers.host_tools import write_kinds

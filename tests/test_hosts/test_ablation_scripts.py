@@ -1,4 +1,4 @@
-"""The host's own scripts with the shipped configs of the paper's baselines and matchings, made small."""
+"""The hosts' scripts with small versions of the shipped configs of the paper's baselines and matchings."""
 
 import pytest
 import torch

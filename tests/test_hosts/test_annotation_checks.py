@@ -15,7 +15,7 @@ from mmmaskformer.registry import DATASETS, METRICS
 
 
 def instances(root, kind: str, outline, with_mask: bool = True):
-    """A data set of two images, one with ``outline``."""
+    """A dataset of two images, one with ``outline``."""
     (root / 'img').mkdir(exist_ok=True)
     images, rows = [], []
     for number, segmentation in enumerate(([[10, 10, 40, 10, 40, 40]], outline)):
@@ -61,7 +61,7 @@ def test_valid_annotations_pass(tmp_path, kind, outline, with_mask):
 
 
 def host_metric(root, **changes):
-    """MMDetection's CocoMetric on the file of `instances`, whose second annotation is changed."""
+    """MMDetection's CocoMetric on the file of `instances` with a changed second annotation."""
     instances(root, 'mmmaskformer.CocoInstanceDataset', [[10, 10, 40, 10, 40, 40]])
     content = json.loads((root / 'instances.json').read_text())
     content['annotations'][0]['id'] = 5
@@ -98,7 +98,7 @@ def test_a_whole_file_is_measured_by_the_hosts_metric(tmp_path):
 
 
 class Images(BaseDataset):
-    """A data set of ids and paths."""
+    """A dataset of ids and paths."""
 
     def __init__(self, *images: tuple[int, str]) -> None:
         self.images = images

@@ -1,6 +1,6 @@
-"""The head behind the backbones of MMSegmentation's config families, of MMDetection and of timm.
+"""The head with the backbones of MMSegmentation's config families, of MMDetection and of timm.
 
-Each model trains a step and validates an image of odd size, and the outcome is the one that the documentation prints.
+Each model trains for one step and validates an image of odd size; the result must be the documented one.
 """
 
 import importlib.util
@@ -52,7 +52,7 @@ def load_tool():
 
 tool = load_tool()
 RESULTS = {}
-"""By backbone and neck: many families share both."""
+"""Cases by backbone and neck, since many families share both."""
 
 
 def check(case):
@@ -64,14 +64,14 @@ def check(case):
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """The hosts announce every backbone without weights."""
+    """Hides the hosts' warnings about backbones without weights."""
     logging.disable(logging.WARNING)
     yield
     logging.disable(logging.NOTSET)
 
 
 def printed_rows(group: str) -> dict[str, list[list[str]]]:
-    """Cells of the rows of a table, by each name in their first column."""
+    """Cells of the rows of a table, by each name in the first column."""
     lines = PAGE.split(f'<!-- {group} -->\n')[1].split(f'<!-- end of {group} -->')[0].splitlines()[2:]
     rows = {}
     for line in lines:

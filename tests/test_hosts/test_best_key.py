@@ -1,4 +1,4 @@
-"""The hook that checks `save_best`, with metrics of the hosts and with a runner that has nothing else."""
+"""The hook that checks `save_best`, with the hosts' metrics and a minimal runner."""
 
 from types import SimpleNamespace
 
@@ -59,7 +59,7 @@ def test_a_key_of_no_metric_ends_the_run_before_it_starts(metrics, save_best, fo
 
 def test_the_monitor_of_early_stopping_is_checked_too():
     hook = EarlyStoppingHook(monitor='panoptic/PQ', rule='greater')
-    with pytest.raises(ValueError, match=r"EarlyStoppingHook.monitor='panoptic/PQ' is a result of no metric"):
+    with pytest.raises(ValueError, match=r"EarlyStoppingHook.monitor='panoptic/PQ' is not a result of any metric"):
         CheckBestKeyHook().before_train(runner(SEMANTIC, None, hook))
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint that fits the model in part or not at all, in mmengine's runner."""
+"""Checkpoints that fit the model only in part or not at all, in mmengine's runner."""
 
 import re
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ def test_numbers():
 
 @pytest.fixture
 def log(monkeypatch) -> list[str]:
-    """What is logged."""
+    """Log messages."""
     texts = []
     monkeypatch.setattr('mmmaskformer.hosts.checkpoint_checks.print_log', lambda text, **_: texts.append(text))
     return texts
@@ -90,9 +90,18 @@ def test_parameters_that_fsdp_has_joined_are_not_compared(log):
     assert log == []
 
 
+def test_parameters_that_fsdp_has_divided_are_not_compared(log):
+    """With their own names, but shapes of parts."""
+    model, hook = torch.nn.Module(), CheckCheckpointHook()
+    model.decode_head = type('MMFullyShardedDataParallel', (torch.nn.Linear,), {})(1, 2)
+    hook.after_load_checkpoint(toy_runner(model), dict(state_dict={'decode_head.weight': torch.zeros(5, 3)}))
+    hook.before_test(toy_runner(model))
+    assert log == []
+
+
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
-    """A config of a toy model on two scenes, and the weights of that model."""
+    """A config of a toy model on two scenes, and its weights."""
     root = tmp_path_factory.mktemp('checkpoints')
     write_scenes(root / 'data', 2, 1)
     file = runs.write_config(root / 'a.py', root / 'data', iters=1)
@@ -104,7 +113,7 @@ def scenes(tmp_path_factory):
 
 
 def start(scenes, tmp_path, weights: dict, task: str) -> None:
-    """What the hosts' scripts do with ``load_from`` and with a checkpoint to test."""
+    """Load as the hosts' scripts do, for ``load_from`` and for a checkpoint to test."""
     cfg, _ = scenes
     torch.save(dict(state_dict=weights, meta=dict()), tmp_path / 'given.pth')
     cfg = cfg.copy()
@@ -164,7 +173,7 @@ def test_a_part_is_refused_in_a_test(scenes, tmp_path, task):
 
 
 def test_the_hosts_test_script_refuses_nan_and_code(scenes, tmp_path, monkeypatch):
-    """MMSegmentation's own script, also where torch loads code by default."""
+    """MMSegmentation's own script, also if torch loads code by default."""
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     cfg, model = scenes
     weights = dict(model.state_dict())

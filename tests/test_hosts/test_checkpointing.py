@@ -1,13 +1,17 @@
-"""Checkpoints are whole at every moment, and a run that is killed at any of them ends as if it had not been."""
+"""Checkpoints are complete at every moment, and a run that is killed at any moment ends like an uninterrupted one."""
 
+import contextlib
 import errno
 import os
 import random
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 from helpers import toy_runs
+from helpers.runs import ROOT
 from helpers.toy_runs import make_runner
 from mmengine.hooks import Hook
 
@@ -15,7 +19,7 @@ from mmmaskformer.hosts.checkpoint_files import is_whole
 
 SAVE_ALL = dict(max_keep_ckpts=-1)
 KILLS = 12
-"""As many as a test may take; tools/benchmark/interruptions.py does more, with a host's script."""
+"""As many kills as a test can afford; tools/benchmark/interruptions.py runs more, with a host's script."""
 
 
 def names(folder) -> list[str]:
@@ -29,7 +33,7 @@ def weights(path) -> list[float]:
 
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
-    """A work dir of 8 iterations."""
+    """The work directory of a run of 8 iterations."""
     work_dir = tmp_path_factory.mktemp('run') / 'whole'
     make_runner(work_dir).train()
     return work_dir
@@ -73,7 +77,7 @@ def test_a_full_disk_keeps_the_last_complete_checkpoint(tmp_path, monkeypatch, c
     monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(OSError, match=r'iteration 5 could not.*newest complete one is .*iter_4.pth. Fix: free space'):
         runner.train()
-    # mmengine saved iteration 3 as well, because its validation gave a new best
+    # mmengine also saved iteration 3, since its validation was a new best
     assert names(tmp_path) == ['best_mIoU_iter_3.pth', 'iter_3.pth', 'iter_4.pth']
     assert not list(tmp_path.glob('.*')) and all(is_whole(path) for path in tmp_path.glob('*.pth'))
 
@@ -86,10 +90,45 @@ def test_only_temporary_files_of_a_killed_run_are_removed(tmp_path):
     assert not (tmp_path / '.iter_2.pth.999999999.part').exists()
 
 
+def test_a_second_run_in_the_same_work_dir_is_refused(tmp_path):
+    """As soon as the first one ends, the second one may begin."""
+    runner = make_runner(tmp_path, iters=1)
+    with other_process_holds(tmp_path), pytest.raises(BlockingIOError, match='another training run is using this fol'):
+        runner.train()
+    runner.train()
+    assert (tmp_path / 'iter_1.pth').is_file()
+    with other_process_holds(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize('key', ['save_optimizer', 'save_param_scheduler'])
+def test_a_run_that_cannot_be_resumed_says_so_at_its_start(tmp_path, monkeypatch, key):
+    told = []
+    monkeypatch.setattr('mmmaskformer.hosts.checkpointing.print_log', lambda text, **_: told.append(text))
+    make_runner(tmp_path, iters=1, checkpoint={key: False}).train()
+    assert told == [f'default_hooks.checkpoint.{key}=False: this run cannot be resumed. Fix: {key}=True.']
+
+
+@contextlib.contextmanager
+def other_process_holds(folder):
+    code = (
+        f'from mmmaskformer.formats.folder_lock import hold_folder; hold_folder({str(folder)!r}, "training run");'
+        'print(); input()'
+    )
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    process = subprocess.Popen(
+        [sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    assert process.stdout.readline()
+    yield
+    process.kill()
+    process.communicate()
+
+
 def test_checkpoints_are_written_at_the_end_of_an_accumulation_cycle(tmp_path):
     whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
     make_runner(whole, iters=11, accumulate=4, checkpoint=SAVE_ALL).train()
-    # the last cycle is short
+    # the last cycle is shorter
     assert [name for name in names(whole) if name.startswith('iter')] == ['iter_11.pth', 'iter_4.pth', 'iter_8.pth']
     resumed.mkdir()
     (resumed / 'iter_4.pth').write_bytes((whole / 'iter_4.pth').read_bytes())

@@ -1,14 +1,16 @@
-"""Misspelt keys are reported, and a training run of nothing is refused."""
+"""Misspelt keys are reported, and a training run without iterations is refused."""
 
 import ast
 from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers.runs import ROOT
 from mmengine.config import ConfigDict
+from mmengine.optim.scheduler import ConstantLR, PolyLR
 
 from mmmaskformer.hosts import config_check
-from mmmaskformer.hosts.config_check import CheckConfigHook, other_batch, unread_keys
+from mmmaskformer.hosts.config_check import CheckConfigHook, idle_end, other_batch, unread_keys
 
 
 @pytest.mark.parametrize(
@@ -52,10 +54,10 @@ def test_a_training_run_without_data_is_refused(key):
 
 
 BATCHES = [
-    # GPUs, images of each, config, whether that is worth a warning
+    # GPUs, images per GPU, config, whether a warning is expected
     (8, 8, {}, False),
     (8, 1, {}, True),
-    # the batch of a config that accumulates is that of one pass
+    # with accumulation, the batch of a config is that of one pass
     (8, 8, dict(optim_wrapper=dict(accumulative_counts=8)), False),
     (8, 1, dict(auto_scale_lr=dict(base_batch_size=8), optim_wrapper=dict(accumulative_counts=8)), False),
     (1, 1, dict(auto_scale_lr=dict(base_batch_size=8), optim_wrapper=dict(accumulative_counts=8)), True),
@@ -83,3 +85,32 @@ def test_the_batch_is_that_of_the_loader(monkeypatch):
         CheckConfigHook().before_train(SimpleNamespace(cfg=cfg, train_loop=loop))
     [text] = printed
     assert 'found 1 processes x 2 images' in text and 'scale the rate by 0.125' in text
+
+
+@pytest.mark.parametrize(
+    'end, by_epoch, eta_min, is_reported',
+    [
+        (9, False, 0.0, True),
+        (12, False, 0.0, False),  # the last iteration only, as in the configs of MMSegmentation
+        (13, False, 0.0, False),
+        (9, False, 1e-6, False),
+        (2, True, 0.0, True),
+        (3, True, 0.0, False),
+    ],
+)
+def test_a_learning_rate_that_is_zero_before_the_end_is_reported(end, by_epoch, eta_min, is_reported):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+    schedulers = [
+        ConstantLR(optimizer, 0.1, end=5, by_epoch=False),
+        PolyLR(optimizer, end=end, by_epoch=by_epoch, eta_min=eta_min),
+    ]
+    text = idle_end(schedulers, SimpleNamespace(max_iters=12, max_epochs=3))
+    assert (text is not None) == is_reported
+    if is_reported:
+        for _ in range(end - 1):
+            optimizer.step()
+            schedulers[1].step()
+        assert optimizer.param_groups[0]['lr'] == 0
+        length, unit = (3, 'epoch') if by_epoch else (12, 'iteration')
+        assert f'PolyLR is 0 from {unit} {end} on' in text and f'param_scheduler.1.end={length + 1},' in text
+    assert idle_end(None, SimpleNamespace()) is None

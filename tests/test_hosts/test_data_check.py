@@ -1,4 +1,4 @@
-"""The hook that looks at the data: in a run of a shipped config, and its names of results."""
+"""The hook that checks the data in a run of a shipped config, and its names of result files."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ CLASSES = ('ground', 'object')
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """Scenes, and masks of 0 and 255 in two folders of which files have the same names."""
+    """Synthetic scenes, and masks of 0 and 255 in two folders with the same file names."""
     root = tmp_path_factory.mktemp('data')
     write_scenes(root / 'scenes', num_train=2, num_val=1)
     mask = np.zeros((64, 64), np.uint8)
@@ -35,7 +35,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def config(root, tmp_path):
-    """The toy version of a shipped config on the masks."""
+    """A toy version of a shipped config for the masks."""
     config = Config.fromfile(write_config(tmp_path / 'config.py', root / 'scenes', iters=1))
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         config[key].dataset.update(
@@ -83,7 +83,7 @@ def test_windows_with_gaps_end_the_run_at_the_start(config, stage):
 
 
 class Images:
-    """A data set of paths."""
+    """A dataset of paths."""
 
     data_prefix = dict(img='data')
 
@@ -114,7 +114,7 @@ def test_metrics_that_write_the_same_files_are_refused_before_the_test(tmp_path)
     with pytest.raises(ValueError, match=r'to the same file, 0\.png\. Fix: .*mmmaskformer\.PanopticMetric keep'):
         name_results(images, [host_panoptic])
     name_results(images, [SimpleNamespace(tmp_dir=tmp_path, seg_out_dir=str(tmp_path))])  # compares at once
-    name_results(images, [PanopticMetric(outfile_prefix=str(tmp_path / 'result'))])  # keeps the folders by itself
+    name_results(images, [PanopticMetric(outfile_prefix=str(tmp_path / 'result'))])  # keeps the folders itself
     name_results(Images('data/a/0.jpg', 'data/b/1.jpg'), [host])
 
 
@@ -122,7 +122,7 @@ def test_results_that_would_replace_files_of_the_data_are_refused(root, config, 
     for folder in ('labels', 'images'):
         config.test_evaluator.output_dir = f'{root}/{folder}/'
         with pytest.raises(
-            ValueError, match=rf'to {root}/{folder}/north/0\.png, which is a file of the data set. Fix: '
+            ValueError, match=rf'to {root}/{folder}/north/0\.png, which is a file of the dataset. Fix: '
         ):
             Runner.from_cfg(config).test()
         config.experiment_name = tmp_path.name + folder

@@ -1,4 +1,4 @@
-"""Weights of other packages, given wherever a checkpoint is given: the predictions of the model that they came from."""
+"""Weights of other packages, wherever a checkpoint is accepted, give the predictions of their original model."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ from mmmaskformer.datasets.scenes.files import write_scenes
 from mmdet.apis import DetInferencer, inference_detector, init_detector  # isort: skip
 from mmseg.apis import MMSegInferencer, inference_model, init_model  # isort: skip
 
-# A backbone and widths that every package has.
+# A backbone and widths that every package supports.
 MODEL = """
 model['backbone'] = dict(
     _delete_=True, type='mmseg.ResNet', depth=18, base_channels=4, stem_channels=8, norm_eval=True,
@@ -105,7 +105,7 @@ def codes_of(sample) -> np.ndarray:
 
 @pytest.fixture(scope='module')
 def labels(semantic):
-    """What our own checkpoint predicts."""
+    """The predictions with our own checkpoint."""
     found = labels_of(inference_model(init_model(str(semantic.config), str(semantic.own), 'cpu'), semantic.image))
     assert len(np.unique(found)) > 1
     return found
@@ -113,7 +113,7 @@ def labels(semantic):
 
 @pytest.fixture(scope='module')
 def codes(panoptic):
-    """What our own checkpoint predicts."""
+    """The predictions with our own checkpoint."""
     model = init_detector(str(panoptic.config), str(panoptic.own), device='cpu')
     found = codes_of(inference_detector(model, panoptic.image))
     assert len(np.unique(found)) > 1
@@ -146,7 +146,7 @@ def test_init_detector(panoptic, codes, log, name):
 
 
 def test_mmdetection_has_the_things_first(panoptic, log):
-    """Otherwise the tests above would not show that classes are put in the order of the model."""
+    """Otherwise the tests above would not show that classes are reordered."""
     assert list(range(len(THINGS))) != THINGS
     own, theirs = (torch.load(file, weights_only=True) for file in (panoptic.own, panoptic.foreign['host.pth']))
     assert theirs['meta']['dataset_meta']['classes'] != list(scenes.METAINFO['classes'])
@@ -199,13 +199,13 @@ def config_in(file: Path) -> Config:
 
 
 def test_a_converted_checkpoint_alone_is_enough(semantic, panoptic, tmp_path):
-    """Its config resizes as published, so that its predictions are compared with those of our own weights under it."""
+    """transformers' config resizes as published, so our weights predict with that config as well."""
     convert_checkpoint(semantic.foreign['host.pth'], tmp_path / 'a.pth', 'mmmaskformer', num_heads=2)
     inferencer = MMSegInferencer(None, str(tmp_path / 'a.pth'), device='cpu')
     assert list(inferencer.model.dataset_meta['classes']) == list(META['classes'])
     own = inference_model(init_model(config_in(tmp_path / 'a.pth'), str(semantic.own), 'cpu'), semantic.image)
     np.testing.assert_array_equal(inferencer(semantic.image)['predictions'], labels_of(own))
-    # No class list of the package: without a list, the result would have the things first too.
+    # This package has no class list; without one, the result would also have things first.
     (tmp_path / 'list.json').write_text(json.dumps(META))
     settings = dict(num_heads=2, classes=str(tmp_path / 'list.json'))
     convert_checkpoint(panoptic.foreign['host.pth'], tmp_path / 'b.pth', 'mmmaskformer', **settings)
@@ -229,7 +229,7 @@ def test_another_backbone_and_other_classes_are_refused(semantic, tmp_path):
 
 
 def test_models_of_the_hosts_keep_their_own_checkpoints(semantic):
-    """A stock MaskFormer in the same process loads its file as if this package were not there."""
+    """A stock MaskFormer in the same process loads its file as if this package were not installed."""
     cfg = Config.fromstring(torch.load(semantic.foreign['host.pth'], weights_only=True)['meta']['cfg'], '.py')
     model = init_model(cfg, str(semantic.foreign['host.pth']), 'cpu')
     state = torch.load(semantic.foreign['host.pth'], weights_only=True)['state_dict']
@@ -253,7 +253,7 @@ def test_names_of_the_zoo_in_the_functions_of_mmseg(semantic, labels, zoo, tmp_p
     np.testing.assert_array_equal(labels_of(inference_model(model, semantic.image)), labels)
     inferencer = MMSegInferencer(str(semantic.config), 'zoo://toy', device='cpu')
     np.testing.assert_array_equal(inferencer(semantic.image)['predictions'], labels)
-    alone = MMSegInferencer(None, 'zoo://toy', device='cpu')  # with the config that the converted file holds
+    alone = MMSegInferencer(None, 'zoo://toy', device='cpu')  # with the config stored in the converted file
     np.testing.assert_array_equal(alone(semantic.image)['predictions'], labels)
     for name, checkpoint in (('own', str(semantic.own)), ('zoo', 'zoo://toy')):
         arguments = ['draw', str(semantic.config), checkpoint, '--out', str(tmp_path / name), '--num', '1']
@@ -275,7 +275,7 @@ def test_names_of_the_zoo_in_the_functions_of_mmdet(panoptic, codes, zoo):
 
 
 def test_names_of_the_zoo_in_the_scripts_of_the_hosts(semantic, panoptic, zoo, tmp_path, monkeypatch):
-    """Test and training scripts of both; one of them first has no network."""
+    """Test and training scripts of both hosts; at first one of them has no network."""
     out = run_tool('mmseg', 'test.py', semantic.config, 'zoo://toy', '--work-dir', 'a', '--out', 'png', cwd=tmp_path)
     assert out.count('licence of the weights: a licence for tests') == 1
     (file,) = (tmp_path / 'png').iterdir()

@@ -12,7 +12,7 @@ from mmmaskformer.hosts.hooks import CheckClassesHook, RepeatableRunHook, ShareW
 
 
 def draw_at(iteration, seed=3):
-    torch.rand(iteration + 5)  # whatever came before must not matter
+    torch.rand(iteration + 5)  # earlier random numbers must not matter
     RepeatableRunHook().before_train_iter(SimpleNamespace(seed=seed, iter=iteration), iteration)
     return torch.rand(4)
 
@@ -142,7 +142,7 @@ def test_a_checkpoint_with_the_same_classes_in_another_order_is_refused(tmp_path
         ValueError, match=r"class 1 is 'car', but 'sky' in checkpoint a.pth.*classes=\('road', 'sky', 'car'"
     ):
         check('test', make_runner('test'), hook)
-    # A resumed run names no checkpoint: it takes the newest of its folder.
+    # A resumed run names no checkpoint: it uses the newest one in its folder.
     (tmp_path / 'last_checkpoint').write_text('iter_9.pth')
     checkpoint = dict(meta=dict(dataset_meta=dict(classes=('sky', 'road', 'car'))))
     hook.after_load_checkpoint(SimpleNamespace(cfg=dict(), work_dir=str(tmp_path)), checkpoint)

@@ -1,4 +1,4 @@
-"""The hosts' own analysis tools, unmodified, with our configs; docs/host-tools.md lists them all."""
+"""The hosts' own analysis tools, unmodified, with our configs; docs/host-tools.md lists all of them."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_complexity_info(kinds, kind):
 
 
 class Head(torch.nn.Module):
-    """A head alone, for the counter."""
+    """A head without backbone, for the FLOP counter."""
 
     def __init__(self, head, *more):
         super().__init__()
@@ -63,12 +63,12 @@ def test_flops_are_those_of_mmdetections_own_head():
     expected = operations(theirs, [DetDataSample(metainfo=size)], features=features)
     layers, queries, channels, outputs = 2, 7, 16, 6
     assert found['conv'] == expected['conv'] and found['group_norm'] == expected['group_norm']
-    # MMDetection gives the outputs of all layers, here of the last alone.
+    # MMDetection computes the outputs of all layers, here those of the last one only.
     assert found['matmul'] == queries * channels * 16 * 24
     assert expected['einsum'] == pytest.approx(layers * found['matmul'], rel=0.01)  # numpy prints three digits
     per_layer = queries * channels * (outputs + 3 * channels)
     assert expected['linear'] - found['linear'] == (layers - 1) * per_layer
-    # Of attention mmengine counts one of the two products in MMDetection's layers, none in ours: docs/host-tools.md.
+    # mmengine counts one of the two attention products in MMDetection's layers, none in ours: docs/host-tools.md.
     assert set(expected) - set(found) == {'bmm', 'einsum'}
 
 
@@ -82,13 +82,13 @@ def test_flops_are_those_of_mmdetections_own_head():
 )
 def test_browse_dataset_draws_the_ground_truth(kinds, folder, kind, tool, pictures):
     host, out = 'mmseg' if kind == 'semantic' else 'mmdet', f'browse_{kind}_{tool[0]}'
-    # No augmentation but a crop of the whole image.
+    # The only augmentation is a crop of the whole image.
     small = 'train_dataloader.dataset.pipeline.2.short_edge=72'
     run_tool(host, tool, kinds[kind].config, '--output-dir', out, '--not-show', '--cfg-options', small, cwd=folder)
     for number in range(2):
         picture = np.array(Image.open(folder / pictures.format(out=out, name=f'{number:06}.png')))
         labels = np.array(Image.open(kinds[kind].config.parent / f'scenes/annotations/train/{number:06}.png'))
-        # Each large class of the scene covers a part of the picture in its own colour, whatever the crop.
+        # Each large class of the scene covers a part of the picture in its own colour, wherever the crop is.
         for label in np.unique(labels[labels != 255]):
             share = (labels == label).mean()
             near = (abs(picture - PALETTE[label]).max(-1) < 45).mean()
@@ -135,7 +135,7 @@ def test_print_config_and_publish_model(kinds, folder, kind):
 
 @pytest.fixture(scope='module')
 def log(kinds, folder):
-    """Log of a semantic training run of two iterations, with a validation at its end."""
+    """Log of a semantic training run of two iterations with a validation at its end."""
     short = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
     arguments = [kinds['semantic'].config, '--work-dir', 'logged', '--cfg-options', *short]
     run_tool('mmseg', 'train.py', *arguments, cwd=folder)

@@ -1,4 +1,4 @@
-"""A training image that holds NaN: named with its file, and the run stops or leaves the step out."""
+"""A training image with NaN is named with its file, and the run stops or skips the step."""
 
 from types import SimpleNamespace
 
@@ -47,7 +47,7 @@ def test_the_run_stops_by_default():
 
 
 def test_a_skipped_step_changes_nothing_and_the_next_one_trains(monkeypatch):
-    """Weights and statistics of batch norms after bad and good steps equal those after the good ones alone."""
+    """Weights and batch norm statistics after bad and good steps equal those after the good steps alone."""
     log = []
     monkeypatch.setattr('mmmaskformer.hosts.image_check.print_log', lambda text, **_: log.append(text))
 
@@ -75,7 +75,7 @@ def test_a_skipped_step_changes_nothing_and_the_next_one_trains(monkeypatch):
 
 
 def test_all_processes_skip_together(monkeypatch):
-    """Another process has found something: this one, whose images are fine, leaves the step out as well."""
+    """Another process has found a bad image; this one, whose images are valid, skips the step as well."""
     monkeypatch.setattr('mmmaskformer.hosts.image_check.get_world_size', lambda: 2)
     monkeypatch.setattr('mmmaskformer.hosts.image_check.all_reduce', lambda counts: counts.add_(1))
     runner, check = SimpleNamespace(model=hosts.make_segmentor(), iter=0), hook(on_non_finite='skip')

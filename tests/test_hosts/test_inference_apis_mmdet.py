@@ -1,4 +1,4 @@
-"""MMDetection's functions for single images, unmodified and without panopticapi, give what the test loop gives."""
+"""MMDetection's functions for single images, unmodified and without panopticapi, give the results of the test loop."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ FAMILIES = {
     'coco_panoptic': (800, 900),
     'scenes_panoptic': (128, 144),
 }
-"""Dataset bases for MMDetection, and the size at which they test an image of 64 x 72 pixels."""
+"""Dataset bases for MMDetection, and the test size of an image of 64 x 72 pixels."""
 INSTANCES = """
 model['test_cfg'] = dict(_delete_=True, instance=dict(max_per_image=5))
 test_dataloader = dict(
@@ -54,7 +54,7 @@ test_dataloader = dict(
 
 @pytest.fixture(scope='module')
 def without_panopticapi():
-    """The module of `DetInferencer` as it is where panopticapi is not installed."""
+    """The module of `DetInferencer` as if panopticapi were not installed."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in sys.modules if name.partition('.')[0] == 'panopticapi']:
             patch.delitem(sys.modules, name)
@@ -66,7 +66,7 @@ def without_panopticapi():
 
 
 def codes_of(sample) -> np.ndarray:
-    """Panoptic map (H, W) of a sample, or of one that became a dict, in MMDetection's encoding."""
+    """Panoptic map (H, W) of a sample, or of one converted to a dict, in MMDetection's encoding."""
     found = sample['pred_panoptic_seg'] if isinstance(sample, dict) else sample.pred_panoptic_seg
     return np.asarray(found['sem_seg'] if isinstance(found, dict) else found.sem_seg)[0]
 
@@ -76,7 +76,7 @@ def ids_of(colours: np.ndarray) -> np.ndarray:
 
 
 def varied(results: list[dict]) -> bool:
-    """Two images or more with at least two segments, one with void, and none without a segment."""
+    """At least two images with at least two segments, one with void, and all with a segment."""
     found = [np.unique(codes_of(result)) for result in results]
     return (
         sum(len(codes[codes != 9]) > 1 for codes in found) >= 2
@@ -94,7 +94,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def model(saved):
-    """A fresh one: with an array, the host changes the pipeline of its model."""
+    """A new one for each test, since the host modifies the model's pipeline if the input is an array."""
     return init_detector(str(saved.config), str(saved.checkpoint), device='cpu')
 
 
@@ -115,7 +115,7 @@ def require_equal(found: list, saved: SavedModel) -> None:
 
 
 def require_colours(found: list[dict], results: list[dict]) -> None:
-    """Compare what `DetInferencer` returns, where void is 0, with the results of the test loop."""
+    """Compare the output of `DetInferencer`, where void is 0, with the results of the test loop."""
     for one, other in zip(found, results, strict=True):
         codes = codes_of(other)
         np.testing.assert_array_equal(ids_of(one['panoptic_seg']), np.where(codes == 9, 0, codes))
@@ -194,7 +194,7 @@ def instances(tmp_path_factory):
     write_instances(folder / 'coco', classes, ann_file='instances.json', img='images', size=(64, 96))
     more = INSTANCES.format(root=str(folder / 'coco'), classes=classes)
     config = runs.write_config(folder / 'toy.py', folder / 'coco', panoptic=True, more=more)
-    # Only the test set is of instances; the runner asks the training set for the classes of the checkpoint.
+    # Only the test set has instances; the runner takes the classes of the checkpoint from the training set.
     config.write_text(config.read_text() + 'train_dataloader = test_dataloader\n')
     return save_model(config, lambda results: len(results[0]['pred_instances']['masks'].unique()) == 2)
 
@@ -219,7 +219,7 @@ def test_instances(instances, without_panopticapi, tmp_path):
 
 @pytest.fixture(scope='module', params=sorted(FAMILIES))
 def family(request, tmp_path_factory) -> tuple[Path, Path, tuple[int, int]]:
-    """Config and checkpoint of the small model on the classes of a dataset base, and the size of its network input."""
+    """Config and checkpoint of the small model with the classes of a dataset base, and its network input size."""
     result = 'instance' if 'instance' in request.param else 'panoptic'
     return *save_family(tmp_path_factory.mktemp(request.param), request.param, result), FAMILIES[request.param]
 
@@ -258,7 +258,7 @@ def test_classes_are_those_of_the_config_if_the_checkpoint_has_none(
     assert inferencer.visualizer.dataset_meta['classes'] == scenes.METAINFO['classes']
     found = inferencer(paths, out_dir=str(tmp_path))['predictions']
     assert len(list((tmp_path / 'vis').iterdir())) == len(paths)
-    if weights is None:  # the usual weights give at least one segment; these need not
+    if weights is None:  # the usual weights give at least one segment, these may not
         assert 9 not in {int(code) for one in found for code in np.unique(ids_of(one['panoptic_seg']))}
     else:
         require_colours(found, saved.results)

@@ -1,4 +1,4 @@
-"""MMSegmentation's functions for single images, unmodified, give what the test loop gives."""
+"""MMSegmentation's functions for single images, unmodified, give the results of the test loop."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from mmmaskformer.datasets.scenes.files import write_scenes
 from mmseg.apis import MMSegInferencer, inference_model, init_model, show_result_pyplot  # isort: skip
 
 FAMILIES = {'ade20k': (512, 768), 'camvid': (360, 540), 'scenes': (96, 144)}
-"""Semantic dataset bases, and the size at which they test an image of 64 x 96 pixels."""
+"""Semantic dataset bases, and the test size of an image of 64 x 96 pixels."""
 
 
 def labels_of(sample) -> np.ndarray:
-    """Label map (H, W) of a sample, or of one that became a dict."""
+    """Label map (H, W) of a sample, or of one converted to a dict."""
     return np.asarray(sample['pred_sem_seg']['data'] if isinstance(sample, dict) else sample.pred_sem_seg.data)[0]
 
 
@@ -36,7 +36,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def model(saved):
-    """A fresh one: with an array, the host changes the pipeline of its model."""
+    """A new one for each test, since the host modifies the model's pipeline if the input is an array."""
     return init_model(str(saved.config), str(saved.checkpoint), device='cpu')
 
 
@@ -97,7 +97,7 @@ def test_picture(model, saved, paths, tmp_path, with_labels):
     settings = dict(opacity=1, title='a scene', with_labels=with_labels, out_file=str(file))
     drawn = show_result_pyplot(model, paths[0], result, show=False, **settings)
     expected = np.array(model.dataset_meta['palette'], np.uint8)[labels_of(saved.results[0])]
-    # Names are written over the colours.
+    # Class names are drawn over the colours.
     assert (drawn == expected).all() != with_labels and (drawn == expected).mean() > 0.5
     np.testing.assert_array_equal(np.array(Image.open(file)), drawn)
 
@@ -132,7 +132,7 @@ def test_inferencer_writes_pictures_and_label_maps(inferencer, saved, paths, tmp
 
 @pytest.fixture(scope='module', params=sorted(FAMILIES))
 def family(request, tmp_path_factory) -> tuple[Path, Path, tuple[int, int]]:
-    """Config and checkpoint of the small model on the classes of a dataset base, and the size of its network input."""
+    """Config and checkpoint of the small model with the classes of a dataset base, and its network input size."""
     return *save_family(tmp_path_factory.mktemp(request.param), request.param), FAMILIES[request.param]
 
 

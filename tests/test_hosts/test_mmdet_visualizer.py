@@ -1,4 +1,4 @@
-"""What our subclass of MMDetection's visualizer paints, and what it leaves to the host."""
+"""What our subclass of MMDetection's visualizer draws, and what it leaves to the host."""
 
 import numpy as np
 import pytest
@@ -36,12 +36,12 @@ def drawn(visualizer, sample) -> np.ndarray:
     return visualizer.get_image()
 
 
-# A pixel of each quarter, away from outlines and from the name in its middle.
+# A pixel in each quarter, away from outlines and from the name in its centre.
 QUARTERS = {(12, 14): 0, (12, 140): 1, (105, 14): 2, (105, 140): 3}
 
 
 def quarters(values, dtype=torch.int32) -> torch.Tensor:
-    """(1, 120, 160): one value for each quarter."""
+    """(1, 120, 160): one value per quarter."""
     return torch.tensor(values, dtype=dtype).reshape(2, 2).repeat_interleave(60, 0).repeat_interleave(80, 1)[None]
 
 

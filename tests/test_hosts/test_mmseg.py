@@ -1,4 +1,4 @@
-"""Our segmentor finds the labels of MMSegmentation's stock segmentor, and no scores."""
+"""Our segmentor gives the labels of MMSegmentation's stock segmentor, without scores."""
 
 import pickle
 
@@ -13,7 +13,7 @@ SLIDE = dict(mode='slide', crop_size=(64, 64), stride=(40, 48))
 
 
 def make_pair(test_cfg=None, num_classes=5):
-    """The stock segmentor and ours with the same weights, and with queries that differ from each other."""
+    """The stock segmentor and ours with the same weights; the queries differ from each other."""
     stock, ours = (hosts.make_segmentor(None, test_cfg, segmentor=name, num_classes=num_classes) for name in NAMES)
     ours.load_state_dict(stock.state_dict())
     for model in (stock, ours):
@@ -219,7 +219,7 @@ def test_inputs_padded_at_the_left_use_the_hosts_code():
 @pytest.mark.parametrize('with_samples', [True, False])
 @pytest.mark.parametrize('name', ['channel_conversion', '_channel_conversion'])
 def test_images_of_different_sizes_are_normalised_alike_in_both_stacks(name, with_samples):
-    """The maintained fork of MMSegmentation calls the attribute as mmengine's `ImgDataPreprocessor` does."""
+    """The maintained fork of MMSegmentation uses the attribute name of mmengine's `ImgDataPreprocessor`."""
     preprocessor = make_fcn(NAMES[1], dict(mode='whole')).data_preprocessor
     for found in ('channel_conversion', '_channel_conversion'):
         vars(preprocessor).pop(found, None)
@@ -244,7 +244,7 @@ def test_a_label_map_of_another_size_than_its_image_is_named():
     data = dict(inputs=[image[:, :40]], data_samples=[sample])
     with pytest.raises(ValueError, match=r'image images/a.jpg is \(40, 70\) .*, but its label map is \(50, 70\)'):
         preprocessor(data, training=True)
-    # For testing, labels keep the size of the file.
+    # In tests, labels keep the size of the file.
     assert preprocessor(data, training=False)['inputs'].shape == (1, 3, 64, 96)
 
 

@@ -1,4 +1,4 @@
-"""NaN in weights, optimiser, images and logits through the hosts' own training and test scripts."""
+"""NaN in weights, optimiser, images and logits, in the hosts' own training and test scripts."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +50,7 @@ def files(kind, tmp_path_factory) -> Files:
 
 
 def with_fault(files: Files, name: str, change) -> Path:
-    """A work dir with the checkpoint of the run after a change."""
+    """A work directory with the run's checkpoint after a change."""
     folder = files.folder / name
     folder.mkdir()
     checkpoint = torch.load(files.run / 'iter_2.pth', weights_only=False)
@@ -69,7 +69,7 @@ def test_weights_optimisers_images_and_logits(kind, files):
     def spoil_optimiser(checkpoint):
         checkpoint['optimizer']['state'][0]['exp_avg'].view(-1)[0] = torch.inf
 
-    def enlarge(checkpoint):  # finite, and their products are not
+    def enlarge(checkpoint):  # finite values whose products are not
         checkpoint['state_dict'][weight] = torch.full_like(checkpoint['state_dict'][weight], 3e38)
 
     weights, optimiser, large = (
@@ -77,7 +77,7 @@ def test_weights_optimisers_images_and_logits(kind, files):
         for name, change in (('weights', spoil_weights), ('optimiser', spoil_optimiser), ('large', enlarge))
     )
     longer = ('--cfg-options', 'train_cfg.max_iters=4', 'train_cfg.val_interval=4')
-    skip = 'custom_hooks.8.on_non_finite=skip'  # the place of CheckImagesHook
+    skip = 'custom_hooks.8.on_non_finite=skip'  # the index of CheckImagesHook
     ended = run_in_turn(
         [test, files.config, weights, '--work-dir', 'out'],
         [train, files.config, '--work-dir', weights.parent, '--resume', *longer],

@@ -1,4 +1,4 @@
-"""Optimiser groups of the shipped configs against the published ones."""
+"""Optimiser groups of the shipped configs, compared with the published ones."""
 
 import json
 from importlib import import_module
@@ -75,7 +75,7 @@ def test_schedule_equals_the_published_one(name, published):
     assert config.train_cfg.max_iters == expected['max_iter']
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedulers = [PARAM_SCHEDULERS.build(dict(cfg, optimizer=optimizer)) for cfg in config.param_scheduler]
-    optimizer.step()  # once, or the schedulers warn
+    optimizer.step()  # otherwise the schedulers warn
     factors = {int(iteration): factor for iteration, factor in expected['lr_factor_at_iteration'].items()}
     for iteration in range(expected['max_iter']):
         if iteration in factors:

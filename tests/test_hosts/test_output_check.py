@@ -1,4 +1,4 @@
-"""Results that cannot be written end a run before it starts, in the hosts' own scripts too."""
+"""Results that cannot be written stop a run before it starts, also in the hosts' own scripts."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ METRICS_AND_FAULTS = {
     ),
     'PanopticMetric.image_table': (
         lambda at: METRICS.build(dict(type='mmmaskformer.PanopticMetric', image_table=f'{at}/dangling.csv')),
-        'found a symbolic link to nothing, expected a file',
+        'found a broken symbolic link, expected a file',
     ),
     'PanopticMetric.outfile_prefix': (
         lambda at: METRICS.build(dict(type='mmmaskformer.PanopticMetric', outfile_prefix=f'{at}/file/below')),
@@ -63,7 +63,7 @@ def test_outputs_that_cannot_be_written(folder, key, beside):
     init_default_scope('mmdet')
     build, fault = METRICS_AND_FAULTS[key]
     metric = build(folder)
-    if beside:  # brought along by another metric
+    if beside:  # of another metric
         metric = METRICS.build(dict(type='mmmaskformer.SemanticMetric', also=[metric]))
     with pytest.raises(OSError, match=f'{key}: .*{fault}'):
         CheckOutputsHook().before_run(runner(metric))

@@ -1,4 +1,4 @@
-"""Pictures of images of one name get names of their own, whatever the hosts' hooks and inferencers call them."""
+"""Pictures of images with the same name get different names, whatever the hosts' hooks and inferencers call them."""
 
 import pytest
 
@@ -10,7 +10,7 @@ OWN = ('x.png', 'b_x.png', 'c_b_x.png', '2_b_x.png', '2_x.png', '3_x.png')
 
 def test_names_for_the_backends_and_files_are_distinguished():
     backend, files = PictureFiles(), PictureFiles()
-    for _ in range(2):  # the same image gets the same file again
+    for _ in range(2):  # the same image gets the same file name again
         for step, (image, own) in enumerate(zip(IMAGES, OWN, strict=True)):
             assert backend.distinct('test_x.png', None, 0, dict(img_path=image)) == (f'test_{own}', None)
             name, file = files.distinct('test_img', 'out/x.png', step, dict(img_path=image))

@@ -1,4 +1,4 @@
-"""Several processes through the hosts' own scripts and model wrapper: they train and test as one process does."""
+"""Several processes, with the hosts' own scripts and model wrapper, train and test like one process."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from mmmaskformer.datasets.scenes.files import write_scenes
 
 HEADS = {'semantic': 'decode_head', 'panoptic': 'panoptic_head'}
 HOSTS = {'semantic': 'mmseg', 'panoptic': 'mmdet'}
-# Norm layers that take statistics of the batch would see another batch.
+# Norm layers with batch statistics would see a different batch.
 SAME_BATCH = """
 model['backbone'] = dict(
     _delete_=True, type='mmseg.ResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(0, 1, 2, 3),
@@ -26,7 +26,7 @@ model[{head!r}]['transformer_decoder']['dropout'] = 0.0
 model[{head!r}]['in_channels'] = [8, 16, 32, 64]
 optim_wrapper = dict(clip_grad=None)
 """
-# Three images in the order of the files: two on the first rank and one, without any target, on the second.
+# Three images in the order of the files: two on the first rank, and one without any target on the second.
 UNEVEN = """
 model[{head!r}]['criterion'] = dict(class_mean_over_ranks={over_ranks})
 train_dataloader['batch_size'] = {batch_size}
@@ -45,7 +45,7 @@ LOAD = {
 
 
 class Trained(NamedTuple):
-    """Losses and gradients of the first step of each rank, and where the run is."""
+    """Losses and gradients of the first step of each rank, and the path of the run."""
 
     losses: list[dict[str, float]]
     gradients: list[dict[str, torch.Tensor]]
@@ -63,7 +63,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def data(scenes):
-    """The same; the second training scene has no annotated pixel."""
+    """The same; the second training scene has no annotated pixels."""
     root = shutil.copytree(scenes, scenes.with_name('one_empty'))
     labels = sorted((root / 'annotations/train').glob('*.png'))[1]
     Image.fromarray(np.full_like(np.array(Image.open(labels)), 255)).save(labels)
@@ -77,7 +77,7 @@ def data(scenes):
 
 
 def train_uneven(kind, data, folder, *, count, over_ranks=True, launcher='pytorch') -> Trained:
-    """One step on three images, in one process with all of them or in two."""
+    """One step on three images, in one process or distributed over two."""
     name = f'{kind}_{count}_{over_ranks}'
     words = dict(host=HOSTS[kind], head=HEADS[kind], load=LOAD[kind], over_ranks=over_ranks, batch_size=4 - count)
     config = runs.write_config(
@@ -106,7 +106,7 @@ def mean_losses(trained: Trained) -> dict[str, float]:
 
 
 def scores(work_dir: Path) -> dict[str, float]:
-    """The last scores that a run logged."""
+    """The last scores logged by a run."""
     file = sorted(work_dir.glob('*/vis_data/scalars.json')) or sorted(work_dir.glob('*/*.json'))
     rows = [json.loads(line) for line in file[-1].read_text().splitlines()]
     return {key: value for key, value in rows[-1].items() if 'time' not in key and key != 'step'}
@@ -123,7 +123,7 @@ def test_two_processes_train_and_validate_as_one_with_the_joined_batch(kind, lau
     for name, gradient in expected.items():
         assert torch.equal(two.gradients[0][name], two.gradients[1][name])
         torch.testing.assert_close(two.gradients[0][name], gradient, rtol=1e-3, atol=1e-6, msg=name)
-    # The three validated images, too, are two on one rank and one on the other, which repeats one.
+    # The three validation images are distributed as well: two on one rank and one on the other, which repeats one.
     expected = scores(two.work_dir)
     assert max(expected.values()) > 0
     test = [host_tools.script(HOSTS[kind], 'test.py'), str(two.config), str(next(two.work_dir.glob('best_*.pth')))]
@@ -136,7 +136,7 @@ def test_two_processes_train_and_validate_as_one_with_the_joined_batch(kind, lau
 
 
 def compare_with_the_published_class_loss(joined, data, folder):
-    """As published, each process takes the mean over its own queries; the other losses do not change."""
+    """As published, each process averages over its own queries; the other losses do not change."""
     published = mean_losses(train_uneven('panoptic', data, folder, count=2, over_ranks=False))
     for key, loss in joined.items():
         if 'mask' in key or 'dice' in key:
@@ -164,7 +164,7 @@ def test_two_resumed_processes_without_a_gpu_equal_uninterrupted_ones(scenes, tm
     whole, parts = (torch.load(tmp_path / name / 'iter_4.pth')['state_dict'] for name in ('whole', 'parts'))
     assert whole.keys() == parts.keys() and all(torch.equal(parts[key], value) for key, value in whole.items())
     resume = [*start, 'changed', '--resume', '--cfg-options']
-    # the joined batch in one process, then in two again, of other batches
+    # the joined batch in one process, then other batches in two
     one = runs.run_script(*resume, 'train_dataloader.batch_size=4', cwd=tmp_path)
     two = ranks.run_ranks(*resume, 'train_cfg.max_iters=6', 'train_dataloader.batch_size=1', cwd=tmp_path)
     assert '2 the run had 2 processes; from here on it has 1 process. Its losses differ from' in output_of(one)
@@ -187,7 +187,7 @@ def test_a_sharded_model_trains_as_a_replicated_one(scenes, tmp_path):
         log = next((tmp_path / strategy).glob('*/vis_data/scalars.json'))
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         weights = torch.load(tmp_path / strategy / 'iter_2.pth')['state_dict']
-        # mmengine's DDPStrategy writes the names of the wrapper
+        # mmengine's DDPStrategy stores the wrapper's names
         weights = {name.removeprefix('module.'): value for name, value in weights.items()}
         found[strategy] = ([(row['loss'], row['grad_norm']) for row in rows if 'loss' in row], weights)
     (replicated, expected), (sharded, weights) = found.values()

@@ -1,4 +1,4 @@
-"""What `--resume` takes, what it refuses, and that the resumed run equals the uninterrupted one."""
+"""What `--resume` accepts and refuses, and that a resumed run equals an uninterrupted one."""
 
 import json
 import os
@@ -9,15 +9,17 @@ import pytest
 import torch
 from helpers import runs
 from helpers.toy_runs import make_runner
+from mmengine.config import Config
 from mmengine.dataset import RepeatDataset
 
 from mmmaskformer.datasets.scenes.files import write_scenes
+from mmmaskformer.hosts.checkpoint_files import CheckpointFolder, is_whole
 from mmmaskformer.hosts.resuming import _AfterSkipping
 
 
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
-    """A run of 8 iterations with all its checkpoints, and the images that it saw."""
+    """A run of 8 iterations with all its checkpoints, and the images that it used."""
     work_dir = tmp_path_factory.mktemp('run') / 'whole'
     runner = make_runner(work_dir, checkpoint=dict(max_keep_ckpts=-1))
     runner.train()
@@ -30,7 +32,7 @@ def final_weights(runner):
 
 @pytest.fixture
 def copy(tmp_path, uninterrupted):
-    """Copies chosen checkpoints into a work dir."""
+    """Copies selected checkpoints into a work directory."""
 
     def copy_checkpoints(*steps: int, pointer: str | None = None):
         work_dir = tmp_path / 'work'
@@ -47,7 +49,8 @@ def copy(tmp_path, uninterrupted):
 @pytest.fixture
 def told(monkeypatch):
     lines = []
-    monkeypatch.setattr('mmmaskformer.hosts.resuming.print_log', lambda text, **_: lines.append(text))
+    for module in ('resuming', 'newest_checkpoint', 'resumed_settings'):
+        monkeypatch.setattr(f'mmmaskformer.hosts.{module}.print_log', lambda text, **_: lines.append(text))
     return lines
 
 
@@ -105,7 +108,7 @@ def test_another_batch_size_continues_with_the_unused_data(copy, uninterrupted):
 
 @pytest.mark.parametrize('before, is_told', [(None, False), (1, False), (3, True)])
 def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is_told):
-    """Also where they see as many samples together, so that the data are the same; old checkpoints do not know it."""
+    """Also if both use the same total batch and therefore the same data; old checkpoints do not record it."""
     work_dir = copy(4)
     checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
     seen = checkpoint['message_hub']['runtime_info']['seen_data']
@@ -154,6 +157,34 @@ def test_the_newest_checkpoint_of_the_folder_is_used(copy, told, pointer):
     assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(told)
 
 
+@pytest.mark.parametrize('content', [bytes(40), b'x/\0y', b'\xff\xfe\n/etc', b'z' * 9000])
+def test_a_damaged_last_checkpoint_file_is_ignored(copy, told, content):
+    work_dir = copy(2, 4)
+    (work_dir / 'last_checkpoint').write_bytes(content)
+    assert len(resume(work_dir).model.seen) == 4
+    lines = '\n'.join(told)
+    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in lines
+    named = 'names zzz' if b'z' in content else f'{work_dir}/last_checkpoint is damaged and ignored; it begins with'
+    assert named in lines and max(map(len, told)) < 600
+
+
+@pytest.mark.parametrize('kind', ['folder', 'link'])
+def test_a_last_checkpoint_file_that_cannot_be_written_is_reported_at_the_start(copy, kind):
+    work_dir = copy(2, 4)
+    pointer = work_dir / 'last_checkpoint'
+    pointer.mkdir() if kind == 'folder' else pointer.symlink_to('nowhere')
+    with pytest.raises(FileExistsError, match='last_checkpoint: found a (folder|broken symbolic link), expected'):
+        resume(work_dir)
+
+
+def test_names_with_a_format_are_found(copy):
+    work_dir = copy(2, 4)
+    for step in (2, 4):
+        (work_dir / f'iter_{step}.pth').rename(work_dir / f'iter_{step:06d}.pth')
+    assert len(resume(work_dir, checkpoint=dict(filename_tmpl='iter_{:06d}.pth')).model.seen) == 4
+    assert {path.name for path in work_dir.glob('iter_*')} >= {'iter_000006.pth', 'iter_000008.pth'}
+
+
 @pytest.mark.parametrize('length', [0.5, 0.999, 0])
 def test_a_damaged_newest_checkpoint_is_skipped(copy, told, length):
     work_dir = copy(2, 4, pointer='iter_4.pth')
@@ -170,6 +201,34 @@ def test_a_flipped_bit_is_found(copy):
     (work_dir / 'iter_4.pth').write_bytes(content)
     with pytest.raises(ValueError, match=r'none of the checkpoints iter_4.pth is complete.* Fix: remove them'):
         resume(work_dir)
+
+
+def test_any_flipped_bit_that_torch_notices_is_found(tmp_path):
+    """Most of the file is names and sizes, of which zipfile and torch each check some."""
+    path, weights = tmp_path / 'iter_1.pth', dict(a=torch.arange(5.0), b=torch.ones(2))
+    torch.save(weights, path)
+    content, broken = path.read_bytes(), 0
+    for position in range(0, len(content), 3):
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        if is_whole(path):
+            found = torch.load(path, weights_only=True)
+            assert all(torch.equal(found[key], value) for key, value in weights.items()), position
+        else:
+            broken += 1
+    assert broken > 150
+
+
+def test_a_folder_with_the_parts_of_several_processes(tmp_path):
+    folder = tmp_path / 'iter_2.pth'
+    folder.mkdir()
+    assert not is_whole(folder)
+    for rank in range(2):
+        torch.save(torch.ones(3), folder / f'rank{rank}.pth')
+    assert is_whole(folder) and CheckpointFolder(tmp_path, 'iter_{}.pth').checkpoints() == {2: folder}
+    (folder / 'rank1.pth').write_bytes(b'half')
+    assert not is_whole(folder)
 
 
 def test_a_chosen_older_checkpoint_of_the_folder_is_used(copy, told):
@@ -221,6 +280,13 @@ def test_a_load_from_inside_the_work_dir_is_resumed(copy):
     assert len(resume(work_dir, load_from=str(work_dir / 'iter_2.pth')).model.seen) == 6
 
 
+def test_a_new_run_beside_files_of_an_earlier_one_reports_them(copy, told):
+    work_dir = copy(2, 4)
+    make_runner(work_dir, iters=1).train()
+    (line,) = told
+    assert line.startswith(f'{work_dir} holds checkpoints of an earlier run, the newest of them iter_4.pth: this run')
+
+
 def test_a_run_without_a_checkpoint_to_resume_reports_it(copy, told):
     work_dir = copy()
     assert len(resume(work_dir, iters=1).model.seen) == 1
@@ -243,6 +309,17 @@ def test_files_without_the_state_of_a_run_are_refused(copy, drop, message):
         resume(work_dir)
 
 
+def test_code_in_a_stored_config_is_not_run(copy, tmp_path):
+    work_dir, executed = copy(4), tmp_path / 'executed'
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    checkpoint['meta']['config'] = f"x = __import__('os').mkdir({str(executed)!r})"  # which mmengine reads on resume
+    torch.save(checkpoint, work_dir / 'iter_4.pth')
+    assert len(resume(work_dir).model.seen) == 4
+    assert not executed.exists()
+    Config.fromstring(checkpoint['meta']['config'], '.py')
+    assert executed.exists()
+
+
 def test_files_of_weights_only_are_refused(copy):
     work_dir = copy()
     torch.save(dict(weight=torch.ones(2)), work_dir / 'iter_4.pth')
@@ -261,7 +338,7 @@ def test_safetensors_are_named(copy, tmp_path, how):
 
 @pytest.mark.parametrize('step', [3, 6, 8])
 def test_an_interrupted_validation_is_run_first(tmp_path, told, uninterrupted, step):
-    """Killed in the validation after an iteration, the last one included, or before the result was saved."""
+    """Killed during the validation after an iteration, including the last one, or before its result was saved."""
     work_dir = tmp_path / 'work'
 
     class Killed(BaseException):
@@ -302,7 +379,7 @@ def scenes(tmp_path_factory):
 
 @pytest.mark.parametrize('panoptic', [False, True], ids=['mmseg', 'mmdet'])
 def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, panoptic):
-    """First there is no checkpoint and load_from counts, then the run's own wins; the other run stays as it was."""
+    """Without a checkpoint, load_from is used; later the run's own checkpoint. The other run does not change."""
     train = str(runs.ROOT / 'tools/train.py')
     other = runs.write_config(tmp_path / 'other.py', scenes, panoptic=not panoptic, iters=2)
     runs.run_script(train, str(other), '--work-dir', 'other', cwd=tmp_path)
@@ -313,11 +390,33 @@ def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, pan
     out = first.stdout + first.stderr
     assert 'it starts from the weights of load_from=other/iter_2.pth' in out
     assert 'its weights are loaded into the' in out and 'Iter(train) [1/2]' in out
-    second = runs.run_script(*arguments, cwd=tmp_path)
+    second = runs.run_script(*arguments, 'optim_wrapper.optimizer.lr=0.5', cwd=tmp_path)
     out = second.stdout + second.stderr
+    assert 'continued: optim_wrapper.optimizer.lr 0.001 -> 0.5. Fix: to train with the new values' in out
+    assert 'checkpoint was saved: train_cfg.max_iters 2 -> 4. The run follows them' in out
     assert 'mine/iter_2.pth. load_from=other/iter_2.pth is ignored' in out
     assert 'resumed epoch: 0, iter: 2' in out and 'Iter(train) [3/4]' in out
     assert {path.name: path.read_bytes() for path in (tmp_path / 'other').glob('*.pth')} == before
+
+
+def test_a_flexible_runner_is_resumed_exactly_by_the_hosts_script(tmp_path, scenes):
+    """mmengine would skip the iteration after a validation, and would load `load_from` or a damaged file."""
+    more = (
+        "runner_type = 'FlexibleRunner'\nstrategy = dict(type='SingleDeviceStrategy')\ntrain_cfg['val_interval'] = 2\n"
+    )
+    config = runs.write_config(tmp_path / 'config.py', scenes, iters=4, more=more)
+    start = [str(runs.ROOT / 'tools/train.py'), str(config), '--work-dir']
+    runs.run_script(*start, 'whole', cwd=tmp_path)
+    (tmp_path / 'parts').mkdir()
+    shutil.copy(tmp_path / 'whole/iter_2.pth', tmp_path / 'parts')
+    (tmp_path / 'parts/iter_3.pth').write_bytes(b'half')
+    (tmp_path / 'parts/last_checkpoint').write_text('iter_3.pth')
+    done = runs.run_script(*start, 'parts', '--resume', '--cfg-options', 'load_from=absent.pth', cwd=tmp_path)
+    out = done.stdout + done.stderr
+    assert 'newest complete checkpoint of this run (iter_3.pth broken)' in out and 'resumed epoch: 0, iter: 2' in out
+    found, expected = (torch.load(tmp_path / name / 'iter_4.pth') for name in ('parts', 'whole'))
+    assert found['meta']['iter'] == expected['meta']['iter'] == 4
+    assert all(torch.equal(found['state_dict'][key], value) for key, value in expected['state_dict'].items())
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Wrong values in configs of data, metrics, hooks and optimisers are named when the part is built."""
+"""Invalid values in configs of data, metrics, hooks and optimisers are named when the part is built."""
 
 import inspect
 
@@ -20,7 +20,7 @@ CHECKED_ELSEWHERE = {
     'SemanticMetric': {'also', 'destination'},
     'PanopticMetric': {'also', 'destination'},
 }
-"""Settings that the class checks together with others; the destination is one of its own settings."""
+"""Settings that the class checks together with others; the destination is one of its settings."""
 
 
 @pytest.mark.parametrize('registry, name', [(registry, name) for registry, names in PARTS.items() for name in names])
@@ -60,7 +60,7 @@ def test_every_setting_is_declared(registry, name):
             dict(type='SemanticMetric', collect_device='cuda'),
             r"collect_device: found 'cuda', expected 'cpu' or",
         ),
-        (METRICS, dict(type='PanopticMetric', field=None), r'PanopticMetric.field: found None, expected a text'),
+        (METRICS, dict(type='PanopticMetric', field=None), r'PanopticMetric.field: found None, expected a string'),
         (METRICS, dict(type='PanopticMetric', classwise='no'), r"PanopticMetric.classwise: found 'no'"),
         (HOOKS, dict(type='DrawPredictionsHook', num=2.5), r'DrawPredictionsHook.num: found 2.5, expected a whole'),
         (DATASETS, dict(type='PanopticDataset', ann_file=7), r'PanopticDataset.ann_file: found 7, expected a path'),

@@ -1,6 +1,6 @@
-"""The hosts' train.py and test.py with shipped configs: files for test servers, label maps beside segments, 16 bits.
+"""The hosts' train.py and test.py with shipped configs: files for test servers, label maps with segments, 16 bits.
 
-Only the model is smaller, and one iteration long: data, pipelines, loaders and metrics are those of the config.
+The model is smaller and trains for one iteration; data, pipelines, loaders and metrics are those of the config.
 """
 
 import json
@@ -55,7 +55,7 @@ def write_images(folder, names, size=(60, 80)):
 
 
 def accuracies(printed: str) -> dict[str, str]:
-    """The column Acc of the last table of classes in a log, '-' for a class that is not in the ground truth."""
+    """The column Acc of the last class table in a log, '-' for a class that does not occur in the ground truth."""
     rows = [line.rsplit(maxsplit=5) for line in printed.rpartition('RQ-St\n')[2].partition('mIoU ')[0].splitlines()]
     return {row[0].strip(): row[2] for row in rows if len(row) == 6 and all(map(CELL.fullmatch, row[1:]))}
 
@@ -94,7 +94,7 @@ def test_coco_test_dev(tmp_path, small):
     listed = 'annotations/panoptic_image_info_test-dev2017.json'
     write_json(root / listed, dict(images=images, categories=categories_of(metainfo)))
     name = 'coco_panoptic/maskformer_swin-l-in22k-384x384-pre_64xb1-554k_coco-panoptic-test-dev.py'
-    # An untrained model is sure of nothing; thresholds of 0 keep its segments.
+    # An untrained model is not confident; thresholds of 0 keep its segments.
     more = "model['test_cfg'] = dict(panoptic=dict(object_threshold=0.0, overlap_threshold=0.0))"
     config = small(name, 'panoptic_head', more)
     printed = run_tool('mmdet', 'train.py', config, '--work-dir', 'out', cwd=tmp_path)
@@ -110,7 +110,7 @@ def test_coco_test_dev(tmp_path, small):
 
 
 def test_ade20k_panoptic_measures_miou_against_the_label_maps(tmp_path, small):
-    """The panoptic PNG files and the label maps disagree on purpose; only the latter hold the only true class."""
+    """The panoptic PNG files and the label maps differ on purpose; only the latter contain the only true class."""
     root = tmp_path / 'data/ade/ADEChallengeData2016'
     metainfo = load_panoptic_metainfo('ade20k_panoptic')
     for split, seg in {'training': 'ade20k_panoptic_train', 'validation': 'ade20k_panoptic_val'}.items():
@@ -121,7 +121,7 @@ def test_ade20k_panoptic_measures_miou_against_the_label_maps(tmp_path, small):
     printed = run_tool('mmdet', 'train.py', config, '--work-dir', 'out', cwd=tmp_path)
     assert 'panoptic/PQ' in printed and 'mIoU' in printed
     accuracy = accuracies(printed)
-    assert accuracy['flag'] != '-' and accuracy['bed'] == '-', 'class 149 is there, class 7 is not'
+    assert accuracy['flag'] != '-' and accuracy['bed'] == '-', 'class 149 occurs, class 7 does not'
 
 
 IGNORED = {
@@ -140,7 +140,7 @@ IGNORED = {
 
 @pytest.mark.parametrize('name', IGNORED)
 def test_ignored_labels_other_than_255(tmp_path, small, name):
-    """16-bit labels with 65535, and 8-bit ones with 65: data, preprocessor, head and metric agree, or the run stops."""
+    """16-bit labels with 65535, 8-bit labels with 65: data, preprocessor, head and metric agree, or the run stops."""
     images, maps, labels = IGNORED[name]
     for split in ('training', 'validation'):
         write_images(tmp_path / images.format(split), ['a'], size=(24, 32))

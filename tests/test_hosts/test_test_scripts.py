@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def predictions(trained):
-    """Data samples of the model for every test image, by file name without its ending."""
+    """The model's data samples of all test images, by file name without suffix."""
     cfg = Config.fromfile(trained.config)
     init_default_scope(cfg.default_scope)
     dataset, model = DATASETS.build(cfg.test_dataloader.dataset), built(trained.config)
@@ -47,7 +47,7 @@ def metrics_of(work_dir):
 def test_mmseg_out_and_show_dir(kinds, folder):
     config, checkpoint = kinds['semantic']
     arguments = [checkpoint, '--work-dir', 'semantic', '--out', 'labels', '--show-dir', 'drawn']
-    # our own script, which hands everything on to the host's
+    # our own script, which passes all arguments to the host's
     runs.run_script(str(runs.ROOT / 'tools/test.py'), str(config), *map(str, arguments), cwd=folder)
     expected = predictions(kinds['semantic'])
     assert len(expected) == 3 and len({label for s in expected.values() for label in s.pred_sem_seg.data.unique()}) > 2
@@ -60,7 +60,7 @@ def test_mmseg_out_and_show_dir(kinds, folder):
         for side, classes in zip(np.split(drawn, 2, axis=1), (sample.gt_sem_seg.data[0].numpy(), labels), strict=True):
             blended = 0.2 * image + 0.8 * PALETTE[classes]
             agree = (abs(side - blended) <= 1).all(-1)
-            assert agree.mean() > 0.75  # names of classes cover the rest
+            assert agree.mean() > 0.75  # class names cover the rest
 
 
 def test_mmseg_out_counts_from_1_where_the_files_do(kinds, folder):
@@ -98,7 +98,7 @@ def test_mmdet_out_show_dir_and_offline_evaluation(kinds, folder):
         assert result['pred_panoptic_seg']['segments'] == list(sample.pred_panoptic_seg.segments)
         drawn, image = read(next((folder / 'panoptic').glob(f'*/drawn/{name}'))), read(result['img_path'])
         labels = read(result['img_path'].replace('/images/', '/annotations/'))
-        truth, found = np.split(drawn, 2, axis=1)  # test_mmdet_visualizer.py compares the right half
+        truth, found = np.split(drawn, 2, axis=1)  # test_mmdet_visualizer.py checks the right half
         agree = (abs(truth - (0.2 * image + 0.8 * PALETTE[labels])) <= 2).all(-1)
         assert agree.mean() > 0.5  # names and white outlines cover the rest
         assert (found != image).any(-1).mean() > 0.5
@@ -157,7 +157,7 @@ def test_the_hosts_hooks_draw_in_validation(kinds, folder, kind):
                    '--cfg-options', *options, cwd=folder)  # fmt: skip
     pictures = list((folder / work_dir).glob('*/vis_data/vis_image/*.png'))
     assert pictures
-    if kind == 'panoptic':  # nothing found: the plain image beside the ground truth
+    if kind == 'panoptic':  # no segments: the plain image beside the ground truth
         assert 'object_threshold=1.0' in out
         drawn = read(sorted(pictures)[0])
         images = [read(file) for file in (folder.parent.glob('kinds*/scenes/images/val/*.png'))]
@@ -167,7 +167,7 @@ def test_the_hosts_hooks_draw_in_validation(kinds, folder, kind):
 
 @pytest.fixture(scope='module')
 def twins(kinds, folder):
-    """Scenes whose images have one name in several folders; the options that test them, by kind."""
+    """Scenes with images of the same name in several folders, and the options to test them, by kind."""
     scenes_root, root = Path(Config.fromfile(kinds['semantic'].config).data_root), folder / 'twins'
     content = json.loads((scenes_root / 'panoptic_val.json').read_text())
     for row in (*content['images'], *content['annotations']):
@@ -213,7 +213,7 @@ def test_images_of_one_name_are_kept_apart_in_mmdet(kinds, twins, folder):
     assert names_in(drawn) == PICTURES
     over = [config, checkpoint, '--work-dir', 'twins_o', '--show-dir', folder / 'twins/images/000001', '--cfg-options']
     out = run_tool('mmdet', 'test.py', *over, *options, cwd=folder, check=False)
-    assert 'could replace files of the data set' in out.splitlines()[-1]
+    assert 'could replace files of the dataset' in out.splitlines()[-1]
 
 
 def test_instance_files_with_defects_are_trained_on_and_measured(kinds, folder):

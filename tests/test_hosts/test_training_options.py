@@ -1,4 +1,4 @@
-"""Options of a training run as the hosts document them: flags of their scripts, hooks, dataset wrappers, metrics.
+"""Options of a training run, as documented by the hosts: script flags, hooks, dataset wrappers, metrics.
 
 The hosts' own train.py runs in this process, unmodified, on toy versions of shipped configs.
 """
@@ -34,7 +34,7 @@ HOSTS = {'semantic': 'mmseg', 'panoptic': 'mmdet', 'instance': 'mmdet'}
 KINDS = list(HOSTS)
 SCORES = {'semantic': 'mIoU', 'panoptic': 'panoptic/PQ', 'instance': 'coco/segm_mAP'}
 
-# The shipped instance config, made as small as the others.
+# A small version of the shipped instance config.
 INSTANCE = """
 _base_ = {base!r}
 model = dict(
@@ -72,7 +72,7 @@ custom_hooks = _base_.custom_hooks + {hooks!r}
 
 @HOOKS.register_module()
 class KeepRunnerHook(Hook):
-    """Lets a test look at the runner that a host's script builds."""
+    """Gives a test access to the runner that a host's script builds."""
 
     runners: list = []
 
@@ -90,22 +90,22 @@ def data(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def train(data, tmp_path, monkeypatch):
-    """Runs the host's training script on a toy version of a shipped config; gives the runner."""
+    """Runs the host's training script on a toy version of a shipped config; returns the runner."""
     monkeypatch.chdir(tmp_path)
-    # These take most of the time of so short a run: the line breaks of dumped configs, a description of the machine.
+    # These take most of the time of such a short run: formatting of dumped configs, description of the machine.
     monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
 
     def run(kind: str, *flags: str, name: str = 'toy', iters: int = 2, hooks=(), more: str = ''):
         path, hooks = tmp_path / f'{kind}_{name}.py', [*hooks, dict(type='KeepRunnerHook')]
-        # mmengine names runs by the second and keeps the default scope of each name for the whole process.
+        # mmengine names runs by the second and keeps the default scope of each name for the lifetime of the process.
         more += f"\nexperiment_name = '{uuid.uuid4().hex}'\n"
         if kind == 'instance':
             base = str(CONFIGS / 'coco_instance/maskformer_r50-6enc_64xb1-554k_coco-instance.py')
             path.write_text(INSTANCE.format(base=base, data=str(data[kind]), iters=iters, hooks=hooks) + more)
         else:
             runs.write_config(path, data[kind], panoptic=kind == 'panoptic', iters=iters, hooks=hooks, more=more)
-        for host in (SegLocalVisualizer, DetLocalVisualizer):  # a process has one of each class and name
+        for host in (SegLocalVisualizer, DetLocalVisualizer):  # a process has one instance per class and name
             for visualizer in (host, *host.__subclasses__()):
                 visualizer._instance_dict.clear()
         script = str(host_script(HOSTS[kind], 'train.py'))
@@ -204,7 +204,7 @@ def test_gradients_are_accumulated(train, kind):
 
 
 def wrapped(kind: str, template: str, root: Path) -> str:
-    """Config lines that put the training dataset of the config into wrappers; ``DATA`` stands for it."""
+    """Config lines that put the config's training dataset into wrappers; ``DATA`` stands for it."""
     inner = {
         'semantic': 'dict(_base_.train_dataloader.dataset, data_root={root!r})',
         'panoptic': 'dict(_base_.train_dataloader.dataset, data_root={root!r})',
@@ -283,7 +283,7 @@ def test_ignored_and_left_out_labels_are_no_classes(data):
 
 
 def renumbered(root: Path) -> str:
-    """A second annotation file of the same classes, with other category ids in another order."""
+    """A second annotation file with the same classes, with other category ids in another order."""
     content = json.loads((root / 'panoptic_train.json').read_text())
     for segment in (segment for entry in content['annotations'] for segment in entry['segments_info']):
         segment['category_id'] = 900 - 7 * segment['category_id']
@@ -316,7 +316,7 @@ def test_concatenated_datasets_of_other_classes_are_refused(data, train):
         train('panoptic', iters=1, more=wrapped('panoptic', parts, root))
     swapped = {'classes': scenes.METAINFO['classes'][::-1]}
     parts = f"dict(type='ConcatDataset', datasets=[DATA, dict(DATA, metainfo={swapped!r})])"
-    # mmengine compares all of the meta information, in no fixed order; what it overlooks is found by our hook.
+    # mmengine compares all meta information, in no fixed order; our hook finds what it misses.
     with pytest.raises((ValueError, TypeError), match='the 2-th dataset|the concatenated datasets disagree'):
         train('semantic', iters=1, more=wrapped('semantic', parts, root))
 
@@ -365,7 +365,7 @@ def test_mixing_that_does_not_transform_annotations_is_named(train, data, kind):
         train(kind, iters=1, more=wrapped(kind, template, data[kind]))
 
 
-# --- several metrics, and parts of MMDetection ---
+# --- several metrics, and components of MMDetection ---
 
 
 def test_several_metrics_of_both_sides(train):

@@ -9,7 +9,7 @@ from mmmaskformer.core.inference.semantic import semantic_inference
 
 
 def views_of(model, image, sample, flips):
-    """The inputs of `BaseTTAModel`: per view the image, flipped or not, and its sample."""
+    """The inputs of `BaseTTAModel`: for each view, the image, flipped or not, and its sample."""
     samples = []
     for flip in flips:
         view = sample.clone()

@@ -1,4 +1,4 @@
-"""Settings of sliding windows: all pixels must be covered."""
+"""Settings of sliding windows must cover all pixels."""
 
 import pytest
 import torch

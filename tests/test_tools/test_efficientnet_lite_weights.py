@@ -24,7 +24,7 @@ def network():
 
 
 def foreign(network):
-    """The network's weights under names of another project, leaves alike."""
+    """The network's weights under the names of another project, with the same last parts."""
     return {f'_layer{i}.{name.rsplit(".", 1)[1]}': x for i, (name, x) in enumerate(network.state_dict().items())}
 
 

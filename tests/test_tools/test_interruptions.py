@@ -1,4 +1,4 @@
-"""The tool that kills training runs kills them, and says what the resumed ones are."""
+"""The tool that kills training runs, and its report on the resumed runs."""
 
 import re
 
@@ -11,5 +11,5 @@ def test_killed_runs_of_mmsegmentations_script_equal_the_uninterrupted_one(tmp_p
     out = runs.run_script(tool, *arguments, cwd=tmp_path).stdout
     assert re.search(r'1 kills of \d+ runs: weights, best checkpoint and files equal', out)
     fresh, late = re.findall(r'start at iteration \d+: first step after ([\d.]+) s', out)
-    # reading the data of 50,000 iterations again takes minutes
+    # skipping the data of 50,000 iterations takes minutes
     assert float(late) < 3 * float(fresh) + 20

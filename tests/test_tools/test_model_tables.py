@@ -1,4 +1,4 @@
-"""Metafiles and the tables made of them: complete, up to date, and in agreement with the configs."""
+"""Metafiles and the tables generated from them are complete, up to date, and agree with the configs."""
 
 import importlib.util
 import re
@@ -52,7 +52,7 @@ def test_tables_are_up_to_date(capsys):
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_readme_prepares_trains_and_tests(name):
-    """The commands of a family: its data by their name, and a config that is there and reads them."""
+    """The commands of a family name its dataset and an existing config that reads it."""
     [text] = [text for text in READMES if f'mmmaskformer data prepare {name}\n' in text]
     assert f'docs/datasets.md#{name})' in text
     for action in ('train', 'test'):

@@ -1,4 +1,4 @@
-"""Where the ONNX demo writes the names of segments."""
+"""Where the ONNX demo draws the names of segments."""
 
 import importlib.util
 from pathlib import Path
@@ -20,7 +20,7 @@ def demo():
 
 
 def written(demo, segment: np.ndarray) -> np.ndarray:
-    """Pixels that change when the name of a segment is written, (height, width) bool."""
+    """Pixels that change when the name of a segment is drawn, (height, width) bool."""
     picture = Image.new('RGB', segment.shape[::-1], (90, 90, 90))
     demo.write_names(picture, segment.astype(int), np.array([-1, 0]), ['sky'])
     return (np.asarray(picture) != 90).any(2)

@@ -1,4 +1,4 @@
-"""Whole models, large images, other precisions: the commands run and say what they should."""
+"""Benchmarks of whole models, large images and precisions: the commands run and print their results."""
 
 import json
 import re
@@ -62,3 +62,9 @@ def test_the_loss_of_pixels_is_measured_both_ways(tmp_path):
     arguments = ['--classes', '3', '9', '--size', '64', '96', '--rounds', '1', '--threads', '1']
     out = runs.run_script(str(TOOLS / 'pixel_loss.py'), *arguments, cwd=tmp_path).stdout
     assert re.findall(r'^\| (\d+) \| \S+ s, -?\d+ MiB \| \S+ s, -?\d+ MiB \|$', out, re.M) == ['3', '9']
+
+
+def test_ways_of_waiting_are_timed(tmp_path):
+    arguments = ['--steps', '1', '--settings', 'OMP_NUM_THREADS=1']
+    out = runs.run_script(str(TOOLS / 'thread_waiting.py'), *arguments, cwd=tmp_path).stdout
+    assert float(re.search(r'^OMP_NUM_THREADS=1: median ([\d.]+) s, fastest [\d.]+ s of 1 steps$', out, re.M)[1]) > 0

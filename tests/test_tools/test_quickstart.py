@@ -1,5 +1,6 @@
-"""What the first command prints: progress from logs of pip and mmengine, the table and the next commands."""
+"""The output of the first command: progress from logs of pip and mmengine, the table and the next commands."""
 
+import importlib
 import json
 import runpy
 import subprocess
@@ -12,7 +13,10 @@ from mmengine.config import Config
 from mmmaskformer.datasets.scenes.files import write_scenes
 
 PROGRESS = ROOT / 'tools/quickstart/progress.py'
+sys.path.insert(0, str(PROGRESS.parent))  # as when it is run as a script
 progress = runpy.run_path(str(PROGRESS))
+thread_waiting = importlib.import_module('thread_waiting')
+thread_settings = thread_waiting.thread_settings
 summary = runpy.run_path(str(ROOT / 'tools/quickstart/summary.py'))
 
 
@@ -55,9 +59,37 @@ def test_a_failed_command_ends_with_its_message_and_its_status(tmp_path):
     assert (tmp_path / 'logs/x.log').read_text().splitlines()[1:] == ['before', 'a clear message']
 
 
+@pytest.mark.parametrize(
+    ('passed', 'expected'),
+    [
+        ([5, 0, 3, 92, 0, 0, 0, 0], {'GOMP_SPINCOUNT': '10000'}),
+        ([5, 0, 3, 2, 90, 0, 0, 0], {'GOMP_SPINCOUNT': '10000'}),
+        ([50, 0, 0, 50, 0, 0, 0, 0], {'OMP_WAIT_POLICY': 'PASSIVE'}),
+        ([0, 50, 0, 50, 0, 0, 0, 0], {'OMP_WAIT_POLICY': 'PASSIVE'}),
+        ([0, 0, 0, 70, 0, 0, 0, 30], {'OMP_WAIT_POLICY': 'PASSIVE'}),
+    ],
+    ids=['idle', 'disk', 'busy', 'nice', 'stolen'],
+)
+def test_threads_spin_on_an_idle_machine_only(passed, expected, tmp_path, monkeypatch):
+    stat, start = tmp_path / 'stat', [1000, 20, 300, 40000, 50, 6, 7, 8]
+
+    def write(times):
+        stat.write_text(f'cpu  {" ".join(map(str, times))} 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n')
+
+    write(start)
+    after = [a + b for a, b in zip(start, passed, strict=True)]
+    monkeypatch.setattr(thread_waiting.time, 'sleep', lambda seconds: write(after))
+    assert thread_settings({}, stat) == expected
+
+
+def test_the_choice_of_the_user_is_kept(tmp_path):
+    assert thread_settings({'OMP_WAIT_POLICY': 'ACTIVE'}) == thread_settings({'GOMP_SPINCOUNT': '5'}) == {}
+    assert thread_settings({}, tmp_path / 'absent') == {}
+
+
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """A folder as the first command leaves it, with made-up scores."""
+    """A folder as the first command leaves it, with invented scores."""
     monkeypatch.chdir(tmp_path)
     write_scenes(tmp_path / 'data/scenes', 1, 1)
     scores = dict(semantic=dict(mIoU=82.51), panoptic={'panoptic/PQ': 60.77, 'mIoU': 87.4})

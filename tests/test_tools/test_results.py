@@ -1,4 +1,4 @@
-"""The comparison of docs/results.md: its command, and models that differ in nothing but what is compared."""
+"""The comparison of docs/results.md: its command, and models that differ only in what is compared."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ from mmmaskformer.apis.sweep_plan import cases_of, plan
 FAMILIES = ('scenes', 'camvid')
 SCRIPT = ROOT / 'tools/results.sh'
 PAGE = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
-# Stands in the place of python in the script and writes down how it was called.
+# Replaces python in the script and records how it was called.
 PYTHON = """#!/bin/sh
 for word in "$@"; do printf '%s\\n' "$word"; done >> calls
 """
@@ -27,7 +27,7 @@ SAME = ('train_dataloader', 'test_dataloader', 'test_evaluator', 'optim_wrapper'
 
 
 def called(folder, *arguments, **environment) -> tuple[list[str], subprocess.CompletedProcess]:
-    """The words with which the script calls Python, in a folder with the data that it looks for."""
+    """The arguments with which the script calls Python, in a folder with the data that it expects."""
     (folder / 'bin').mkdir()
     (folder / 'bin/python').write_text(PYTHON)
     (folder / 'bin/python').chmod(0o755)
@@ -48,7 +48,7 @@ def folder_with_data(folder):
 
 @pytest.fixture(scope='module', params=FAMILIES)
 def rows(request, tmp_path_factory) -> dict[str, tuple[str, Config]]:
-    """Rows of a table: name, config file, and the config as it is trained."""
+    """Rows of a table: name, config file, and the config as trained."""
     folder = tmp_path_factory.mktemp('results')
     words, done = called(folder_with_data(folder), request.param)
     assert done.returncode == 0, done.stderr
@@ -98,9 +98,9 @@ def test_the_page_has_every_row_with_its_config(rows):
 
 @pytest.mark.parametrize('number', range(6))
 def test_every_row_trains(rows, number):
-    """One step of the optimiser on two small images: finite losses, and a gradient for every weight that is trained."""
+    """One optimiser step on two small images: finite losses, and a gradient for every trained weight."""
     config = list(rows.values())[number][1].model
-    config.backbone.pop('init_cfg', None)  # weights in a file
+    config.backbone.pop('init_cfg', None)  # weights from a file
     torch.manual_seed(0)
     pairs = [hosts.make_sample((64, 96), seed=seed) for seed in range(2)]
     batch = dict(inputs=[image for image, _ in pairs], data_samples=[sample for _, sample in pairs])

@@ -71,7 +71,7 @@ def test_panoptic_training_with_mim_prints_pq_and_starts_from_a_semantic_checkpo
     assert 'missing keys' not in out and 'panoptic/PQ' in out and 'mIoU' in out
     checkpoint = str(tmp_path / 'work_dirs/toy/iter_2.pth')
     options = ['--cfg-options', 'test_evaluator.classwise=True', f'test_evaluator.outfile_prefix={tmp_path}/result']
-    # with nothing forked: mim as users start it, and the script as mim starts it
+    # without forks: mim as users start it, and the script as mim starts it
     out = runs.run('-m', 'mim', 'test', 'mmdet', str(config), '--checkpoint', checkpoint, *options, cwd=tmp_path).stdout
     assert 'panoptic/PQ' in out and 'ring' in out
     written = json.loads((tmp_path / 'result.panoptic.json').read_text())

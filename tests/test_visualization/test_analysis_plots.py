@@ -1,4 +1,4 @@
-"""Plots of the analyses: what is written is inside the picture, and no two names touch."""
+"""Plots of the analyses: all text is inside the figure, and no two names overlap."""
 
 import itertools
 
@@ -36,7 +36,7 @@ PARTS = [f"dict(type='mmmaskformer.VeryLongPartName{i}', some_setting={i})" for 
 
 @pytest.fixture
 def figure(monkeypatch, tmp_path):
-    """The figure of the plot that is written, drawn."""
+    """The figure of the saved plot, drawn."""
     found = []
 
     def save(figure, file):
@@ -48,7 +48,7 @@ def figure(monkeypatch, tmp_path):
 
 
 def texts_of(figure):
-    """What can be read, with the box of each text that is not turned."""
+    """The visible texts that are not rotated, with their boxes."""
     shown = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
@@ -58,7 +58,7 @@ def texts_of(figure):
 
 
 def require_readable(figure):
-    """Every text lies inside the figure, and no two overlap."""
+    """All texts are inside the figure, and none overlap."""
     texts, (width, height) = texts_of(figure), figure.bbox.size
     assert texts
     for text, box in texts:

@@ -109,7 +109,7 @@ def test_out_file_must_be_png(tmp_path):
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures that are drawn, to look at their lines."""
+    """The drawn figures, to inspect their lines."""
     drawn = []
 
     class Recorder(curve.Figure):

@@ -1,4 +1,4 @@
-"""Segments over an image, checked at known pixels."""
+"""Segments drawn over an image, checked at known pixels."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_segments_of_a_class_differ_in_shade_the_largest_is_pure():
     red = segment_colours(Segments(ids, np.array([0, 0, 0, 1])), PALETTE)
     np.testing.assert_array_equal(red[2], PALETTE[0])
     np.testing.assert_array_equal(red[3], PALETTE[1])
-    # Red is dark: shades of it go towards white, so red grows and green equals blue.
+    # Red is dark: its shades go towards white, so red grows and green equals blue.
     np.testing.assert_array_equal(red[1], [round(200 + 55 * SHADES[1]), *[round(255 * SHADES[1])] * 2])
     np.testing.assert_array_equal(red[0], [round(200 + 55 * SHADES[2]), *[round(255 * SHADES[2])] * 2])
     blue = segment_colours(Segments(blocks(1, 1, 2), np.array([2, 2])), PALETTE)
@@ -117,7 +117,7 @@ def test_blend():
 
 
 def drawn(ids, labels, void='void', value=100, palette=PALETTE):
-    """Pixels of segments drawn at their own size, which leaves no room for names if they are small."""
+    """Pixels of segments drawn at their own size, which leaves no room for names if the segments are small."""
     ids = np.asarray(ids)
     picture = draw_segments(
         grey(*ids.shape, value), Overlay(ids, np.array(labels), void=void), CLASSES, palette, ids.shape[0]

@@ -1,4 +1,4 @@
-"""The hook in short runs of both hosts, and its choice of images with a stand-in runner."""
+"""The hook in short runs of both hosts, and its choice of images in a stand-in runner."""
 
 from types import SimpleNamespace
 
@@ -42,7 +42,7 @@ HOSTS = {'mmdet': ('scenes_panoptic.py', panoptic_model), 'mmseg': ('scenes.py',
 
 
 def make_runner(host, scenes, work_dir, **hook):
-    """Two iterations of training with a validation after each, and a test."""
+    """Two training iterations with a validation after each, and a test."""
     base, model = HOSTS[host]
     data = Config.fromfile(ROOT / 'configs/_base_/datasets' / base)
     loaders = {key: data[key] for key in ('train_dataloader', 'val_dataloader', 'test_dataloader')}
@@ -110,7 +110,7 @@ def test_bad_arguments_raise_when_the_hook_is_built(settings, message):
 
 
 class Pictures:
-    """Seven images, of one size and name."""
+    """Seven images with the same size and name."""
 
     metainfo = dict(classes=('sky', 'sea'), palette=[[0, 0, 200], [0, 200, 0]])
 
@@ -129,7 +129,7 @@ class Pictures:
 
 
 def validate(hook, dataset, batch_size, tmp_path, sampler=None):
-    """Call the hook as a validation loop does; returns the indices of the images that it kept."""
+    """Call the hook as a validation loop does; returns the indices of the images that it stored."""
     loader = SimpleNamespace(dataset=dataset, sampler=sampler or DefaultSampler(dataset, shuffle=False))
     sent = []
     runner = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""Places of names: boxes inside their segments, checked against all positions tried one by one."""
+"""Positions of names: boxes inside their segments, compared with an exhaustive search."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ CLASSES = ('sky', 'a thing with a very long name')
 
 
 def room_around(mask, top, left, size):
-    """By how many pixels the box can grow on all sides and still lie in the mask; -1 if it does not lie in it."""
+    """By how many pixels the box can grow on all sides within the mask; -1 if it is not inside the mask."""
     room = -1
     while True:
         grown = room + 1
@@ -23,7 +23,7 @@ def room_around(mask, top, left, size):
 
 
 def most_room(mask, size):
-    """The most room of any position."""
+    """The largest margin of all positions."""
     positions = np.ndindex(*mask.shape)
     return max(room_around(mask, top, left, size) for top, left in positions)
 

@@ -1,4 +1,4 @@
-"""Masks of queries over their image: columns and captions that do not touch."""
+"""Masks of queries over their image: columns and captions do not overlap."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def make_row(size, num_masks, title='a model'):
 
 @pytest.fixture
 def texts(monkeypatch):
-    """What is written, and where: left, top and right."""
+    """The texts and their left, top and right positions."""
     found, write = [], ImageDraw.ImageDraw.text
 
     def noting(brush, place, text, *args, font, **kwargs):

@@ -1,4 +1,4 @@
-"""Reading what to draw from data samples of both hosts' forms, built by hand."""
+"""Reading what to draw from hand-built data samples of both hosts."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from mmdet.structures.mask import BitmapMasks  # isort: skip
 
 NAMES = ('wall', 'person', 'sky', 'dog')
 CLASSES = ClassList(NAMES, [[200, 0, 0], [0, 200, 0], [0, 0, 200], [90, 90, 0]], [False, True, False, True], 255)
-# Two persons (class 1), a wall, void (4) in the upper right corner.
+# Two persons (class 1), a wall, void (4) in the top right corner.
 PANOPTIC = [[1001, 2001, 4], [0, 2001, 0]]
 IDS = np.array([[7, 70000, 0], [300, 70000, 9]])
 SEGMENTS_INFO = [
@@ -120,7 +120,7 @@ def test_unknown_field():
 )
 def test_ground_truth_of_a_panoptic_file(image_path, tmp_path, field, expected, void):
     prediction = map_field(PANOPTIC if field == 'pred_panoptic_seg' else [[0] * 3] * 2)
-    # The file comes before the sample, whose map may have been resized.
+    # The file takes precedence over the sample, whose map may have been resized.
     truth = PixelData(metainfo=dict(labels=(0,)), segment_map=torch.zeros(1, 5, 5, dtype=torch.int16))
     sample = make_sample(image_path, gt_panoptic_seg=truth)
     if field == 'pred_instances':
@@ -148,7 +148,7 @@ def instance_sample(image_path, **fields):
     return make_sample(image_path, pred_instances=found, **fields)
 
 
-# A person of columns 0 and 1, as polygon; dogs of one pixel each as run lengths, down the columns: plain and packed.
+# A person of columns 0 and 1, as a polygon; dogs of one pixel each as run lengths, column by column: plain and packed.
 INSTANCES = [
     dict(bbox_label=3, mask=dict(size=[2, 3], counts=[0, 1, 5]), ignore_flag=0),
     dict(bbox_label=1, mask=[[0, 0, 2, 0, 2, 2, 0, 2]], ignore_flag=0),

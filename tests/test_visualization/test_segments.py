@@ -14,7 +14,7 @@ from mmmaskformer.visualization.segments import (
 
 
 def classes_of_pixels(segments):
-    """(H, W) class, -1 for void, by a loop over all pixels."""
+    """(H, W) class, -1 for void, with a loop over all pixels."""
     rows = [[-1 if number == 0 else int(segments.labels[number - 1]) for number in row] for row in segments.ids]
     return np.array(rows)
 

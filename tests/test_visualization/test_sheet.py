@@ -23,7 +23,7 @@ def grey(height=10, width=20, value=100):
 
 
 def panel_point(column, row, fraction, size=(10, 20), columns_wide=None):
-    """Pixel (x, y) of the page at a fraction of the width of a panel, in its upper part, where no name stands."""
+    """Pixel (x, y) of the page at a fraction of a panel's width, in its upper part, which contains no name."""
     wide = size[1] * PANEL_HEIGHT // size[0]
     left = GAP + column * ((columns_wide or wide) + GAP) + ((columns_wide or wide) - wide) // 2
     return left + int(wide * fraction), TOP + row * (PANEL_HEIGHT + GAP) + PANEL_HEIGHT // 8

@@ -140,7 +140,7 @@ def evaluation_seconds(result: np.ndarray, case: Case, clock) -> float:
 
 
 def memory_of(name: str, args: argparse.Namespace) -> float:
-    """Peak memory in MiB of one head, measured in a process of its own."""
+    """Peak memory in MiB of one head, measured in a separate process."""
     return printed_memory([*sys.argv, f'--only-memory={name}', f'--threads={args.threads}'])
 
 

@@ -92,7 +92,7 @@ def wait_for_moment(process: int, work_dir: Path, chance: random.Random, duratio
 
 
 def start(work_dir: Path | str, args: argparse.Namespace, *more: str, iters: int | None = None) -> int:
-    """Start a training run in a process of its own; returns its id. The output is written to WORK_DIR.txt."""
+    """Start a training run in a separate process; returns its id. The output is written to WORK_DIR.txt."""
     iters = iters or args.iters
     settings = [
         *(f'{part}_dataloader.dataset.data_root=scenes' for part in ('train', 'val')),

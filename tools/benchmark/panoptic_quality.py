@@ -3,11 +3,9 @@
 The maps are synthetic, of COCO's size and with rough outlines. There are four cases:
 
     metric      a test of a model: our metric and MMDetection's, which wraps panopticapi; the prediction is in memory,
-    the
-                ground truth in a PNG file
+                the ground truth in a PNG file
     evaluator   the same without the metric classes; panopticapi reads only files, so the prediction is first written
-    for
-                it, as fast as possible
+                for it, as fast as possible
     files       both are PNG files
     memory      both are decoded colours in memory
 
@@ -41,8 +39,7 @@ from PIL import Image
 
 from mmmaskformer.core.quality.panoptic_map import joint_runs
 from mmmaskformer.core.quality.panoptic_quality import SegmentCounts, count_segments
-from mmmaskformer.core.segments import VOID
-from mmmaskformer.evaluation.coco_panoptic_files import segments_of_entry
+from mmmaskformer.core.segments import VOID, Segments
 from mmmaskformer.formats.mmdet_codes import segments_of_codes
 from mmmaskformer.formats.panoptic_png import ids_of_colours, read_ids, write_ids
 from mmmaskformer.formats.whole_files import write_whole
@@ -57,12 +54,22 @@ def theirs(pair: Pair, folder: Path) -> official.PQStat:
         return official.pq_compute_single_core(0, [pair], folder / 'truth', folder / 'result', CATEGORIES)
 
 
+def segments_of_entry(ids: np.ndarray, entry: dict) -> Segments:
+    """Combine the ids (H, W) of a PNG file with its entry in the JSON file."""
+    rows = entry['segments_info']
+    areas = [row.get('area') for row in rows]
+    return Segments(
+        ids,
+        np.array([LABEL_OF[row['category_id']] for row in rows], np.int64),
+        listed_ids=np.array([row['id'] for row in rows], np.int64),
+        is_crowd=np.array([row.get('iscrowd', 0) for row in rows], bool),
+        areas=None if None in areas else np.array(areas, np.int64),
+    )
+
+
 def ours(pair: Pair, truth: np.ndarray, result: np.ndarray) -> SegmentCounts:
     """Counts of one image by mmmaskformer, from two maps of ids."""
-    maps = [
-        segments_of_entry(ids, entry['segments_info'], LABEL_OF, entry['file_name'])
-        for ids, entry in zip((truth, result), pair, strict=True)
-    ]
+    maps = [segments_of_entry(ids, entry) for ids, entry in zip((truth, result), pair, strict=True)]
     return count_segments(*maps, num_classes=NUM_CLASSES, name=pair[0]['file_name'])
 
 
@@ -113,7 +120,7 @@ def time_evaluator(pairs: list[Pair], folder: Path, rounds: int) -> dict:
 
     def read_and_count(pair: Pair) -> SegmentCounts:
         truth = read_ids(str(folder / 'truth' / pair[0]['file_name']))
-        truth = segments_of_entry(truth, pair[0]['segments_info'], LABEL_OF, pair[0]['file_name'])
+        truth = segments_of_entry(truth, pair[0])
         prediction = segments_of_codes(encoded[pair[1]['file_name']], NUM_CLASSES)
         return count_segments(truth, prediction, num_classes=NUM_CLASSES)
 

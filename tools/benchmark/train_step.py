@@ -147,7 +147,7 @@ def losses_and_gradients(
 
 
 def memory_of(name: str, case: Case, args: argparse.Namespace) -> float:
-    """Peak memory in MiB of one head, measured in a process of its own."""
+    """Peak memory in MiB of one head, measured in a separate process."""
     fields = [f'--{field}={value}' for field, value in case._asdict().items()]
     arguments = [__file__, f'--only-memory={name}', f'--device={args.device}', f'--threads={args.threads}']
     return printed_memory([*arguments, *fields])

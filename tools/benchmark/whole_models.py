@@ -208,7 +208,7 @@ def seconds(step: Callable[[], object], device: str) -> float:
 
 
 def memory_of(name: str, backbone: str, case: Case, args: argparse.Namespace) -> float:
-    """Peak memory in MiB of one model, measured in a process of its own."""
+    """Peak memory in MiB of one model, measured in a separate process."""
     arguments = [__file__, case.task, f'--only-memory={name}', f'--threads={args.threads}', f'--device={args.device}']
     arguments += [f'--classes={case.classes}', f'--batches={case.batch}', f'--backbones={backbone}']
     return printed_memory([*arguments, '--size', *map(str, case.size)])

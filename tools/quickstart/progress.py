@@ -13,6 +13,8 @@ import time
 from collections import deque
 from pathlib import Path
 
+from thread_waiting import thread_settings
+
 EVERY = 15.0
 """Seconds between two lines of progress."""
 SHOWN_ON_ERROR = 15
@@ -100,7 +102,7 @@ def run(command: list[str], log: Path, readers: list) -> int:
         file.write(f'$ {" ".join(command)}\n')
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         # Without buffering: progress would come late, and after the output on standard error.
-        environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+        environment = {**os.environ, 'PYTHONUNBUFFERED': '1', **thread_settings(os.environ)}
         process = subprocess.Popen(command, text=True, encoding='utf-8', errors='replace', env=environment, **pipes)
         for line in process.stdout:
             file.write(line)

@@ -1,4 +1,4 @@
-# COCO instance segmentation, 80 classes, all things. Not in the paper. The data set and metric extend MMDetection's and
+# COCO instance segmentation, 80 classes, all things. Not in the paper. The dataset and metric extend MMDetection's and
 # report faults of the annotation file.
 # The augmentation of coco_panoptic.py with MMDetection's transforms, which also transform boxes and masks.
 # Configs that inherit this file must override its pipelines: overriding crop_size alone has no effect.

@@ -1,4 +1,4 @@
-# Loaders of every dataset base, which adds the data sets: training reads images in random order without end.
+# Loaders of every dataset base, which adds the datasets: training reads images in random order without end.
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,

@@ -82,7 +82,7 @@ def draw_class_masks(
 
 
 def _titles(models: Sequence[tuple[str | Path, str | Path]]) -> list[str]:
-    """What to call each model: as little of config and checkpoint as tells it from the others."""
+    """Names of the models: the shortest parts of config and checkpoint that distinguish each from the others."""
     ways = (
         [Path(config).stem for config, _ in models],
         [f'{Path(config).stem}, {Path(checkpoint).name}' for config, checkpoint in models],
@@ -155,4 +155,4 @@ def _mask_row(trained: Trained, index: int, label: int, title: str, object_thres
 
 
 def _file_name(name: str) -> str:
-    return ''.join(letter if letter.isalnum() else '_' for letter in name)[:60]  # systems allow 255 bytes
+    return ''.join(letter if letter.isalnum() else '_' for letter in name)[:60]  # file names are limited to 255 bytes

@@ -26,11 +26,11 @@ def output_files(out: str | Path, *names: str) -> list[Path]:
 
 
 def require_no_input(files: Sequence[Path], dataset: Any) -> None:
-    """Check that no output file is a file of the data set.
+    """Check that no output file is a file of the dataset.
 
     Args:
         files: files to write.
-        dataset: data set of the analysis, with or without wrappers.
+        dataset: dataset of the analysis, with or without wrappers.
 
     Raises:
         ValueError: if an image or annotation would be replaced; the message names it.
@@ -38,4 +38,4 @@ def require_no_input(files: Sequence[Path], dataset: Any) -> None:
     inputs = {Path(path).resolve() for path in input_paths(dataset)}
     for file in files:
         if file.resolve() in inputs:
-            raise ValueError(f'out: {file} is a file of the data set. Fix: give another folder')
+            raise ValueError(f'out: {file} is a file of the dataset. Fix: give another folder')

@@ -1,4 +1,4 @@
-"""Analyses of the classes that queries predict and of the classes per image of a data set."""
+"""Analyses of the classes that queries predict and of the classes per image of a dataset."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,17 +83,17 @@ def analyze_queries(
 def analyze_classes(
     config: str | Path, out: str | Path, loader: str = 'train_dataloader', cfg_options: dict | None = None
 ) -> Report:
-    """Count how many classes the images of a config's data set have.
+    """Count how many classes the images of a config's dataset have.
 
     Args:
         config: mmengine config file.
         out: folder for classes.csv (a row for each class), classes_per_image.csv and classes_per_image.png.
-        loader: key of the data loader whose data set is analysed.
+        loader: key of the data loader whose dataset is analysed.
         cfg_options: entries to replace in the config.
 
     Raises:
-        FileNotFoundError: if the config or files of the data set do not exist.
-        ValueError: if the config has no such loader, or the data set no image, no class list or no annotations.
+        FileNotFoundError: if the config or files of the dataset do not exist.
+        ValueError: if the config has no such loader, or the dataset no image, no class list or no annotations.
         OSError: if ``out`` cannot be written.
     """
     if not Path(config).is_file():
@@ -119,7 +119,7 @@ def analyze_classes(
 
 
 def labels_of_images(dataset: Any) -> Iterator[tuple[str, list[int]]]:
-    """Name and classes of each image of a data set of either host, through wrappers."""
+    """Name and classes of each image of a dataset of either host, through wrappers."""
     for leaf in data_sets_of(dataset):
         for index in range(len(leaf)):
             info = leaf.get_data_info(index)
@@ -130,7 +130,7 @@ def labels_of_entry(dataset: Any, info: dict) -> list[int]:
     """The classes in one image, without crowds and ignored pixels.
 
     Args:
-        dataset: data set of the entry.
+        dataset: dataset of the entry.
         info: the entry.
 
     Raises:
@@ -141,7 +141,7 @@ def labels_of_entry(dataset: Any, info: dict) -> list[int]:
     if info.get('instances') is not None and info.get('seg_map_path') is None:
         return sorted({row['bbox_label'] for row in info['instances'] if not row.get('ignore_flag')})
     if info.get('seg_map_path') is None:
-        raise ValueError(f'{info.get("img_path")}: found no annotation, expected a data set with ground truth')
+        raise ValueError(f'{info.get("img_path")}: found no annotation, expected a dataset with ground truth')
     ignore_index = getattr(dataset, 'ignore_index', 255)
     present = set(load_labels(info, ignore_index).ravel().tolist())
     return sorted(present - {ignore_index})

@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: name of the command and its arguments; None takes those of the process.
 
     Returns:
-        The exit status: 2 for invalid input, which is reported as one line on standard error; 141 if nobody reads the
-        output any more, as shells report it.
+        The exit status: 2 for invalid input, which is reported as one line on standard error; 141 if the reader of the
+            output has closed it, as shells report it.
     """
     try:
         with _pipes.errors_of_logging():

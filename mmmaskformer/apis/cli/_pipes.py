@@ -1,4 +1,4 @@
-"""What happens when nobody reads the output any more, as in ``mmmaskformer models | head``."""
+"""Handling of a closed output, as in ``mmmaskformer models | head``."""
 
 import logging
 import os
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STATUS = 141
-"""Of a process that a shell sees end by SIGPIPE."""
+"""Exit status that shells report for a process killed by SIGPIPE."""
 
 
 @contextmanager
 def errors_of_logging() -> Iterator[None]:
-    """Inside, a log line that nobody reads ends the command; `logging` would print a traceback and go on."""
+    """Context in which logging to a closed output ends the command; `logging` would print a traceback and go on."""
     handle = logging.Handler.handleError
 
     def handle_error(self: logging.Handler, record: logging.LogRecord) -> None:
@@ -29,8 +29,8 @@ def errors_of_logging() -> Iterator[None]:
 
 
 def reader_is_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads."""
-    if not hasattr(select, 'poll'):  # on Windows a broken pipe of another kind is not told apart
+    """Whether standard output is a pipe whose reader has closed it."""
+    if not hasattr(select, 'poll'):  # on Windows other kinds of broken pipes cannot be distinguished
         return True
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
@@ -38,7 +38,7 @@ def reader_is_gone() -> bool:
 
 
 def close_output() -> None:
-    """Let what is still to be written go nowhere, so that the interpreter does not complain when it ends."""
+    """Discard pending output, so that the interpreter does not report an error when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -2,7 +2,7 @@
 
 ``inference``   all inference modes of one checkpoint, in one pass: mIoU, PQ-St, SQ-St, RQ-St, PQ
 ``queries``     number and names of the classes that each query predicts
-``classes``     number of classes per image of a data set
+``classes``     number of classes per image of a dataset
 ``masks``       the masks of the queries that predict a class, side by side for several models
 ``thresholds``  panoptic quality over object and overlap thresholds, in one pass; why panoptic maps are empty
 
@@ -42,7 +42,7 @@ def add_arguments(parser):
         metavar='P',
         help='count predictions with a class probability above it (default 0)',
     )
-    classes = _action(actions, 'classes', 'number of classes per image of a data set')
+    classes = _action(actions, 'classes', 'number of classes per image of a dataset')
     classes.add_argument('config', help='config file')
     classes.add_argument(
         '--loader', default='train_dataloader', help='data loader to use: train_dataloader (default), val_dataloader, …'

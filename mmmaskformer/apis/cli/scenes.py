@@ -1,4 +1,4 @@
-"""Generate a small data set of synthetic scenes, with perfect labels; needs no download."""
+"""Generate a small dataset of synthetic scenes, with perfect labels; needs no download."""
 
 EXAMPLE = 'mmmaskformer scenes work_dirs/few_scenes --num-train 8 --num-val 2'
 
@@ -13,7 +13,7 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    """Generate the data set, or keep an equal one that exists."""
+    """Generate the dataset, or keep an equal one that exists."""
     from mmmaskformer.datasets.scenes.files import write_scenes
 
     written = write_scenes(args.root, args.num_train, args.num_val, args.seed, args.overwrite)

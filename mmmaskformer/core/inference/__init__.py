@@ -1,1 +1,1 @@
-"""Predictions to results: pure functions of one image."""
+"""Pure functions that turn the predictions for one image into results."""

@@ -1,4 +1,4 @@
-"""What the results of an image can be computed from; anything else is refused, never answered with some labels."""
+"""Checks of the arguments of inference: invalid input raises an error instead of giving an arbitrary result."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -24,20 +24,20 @@ SETTINGS: Mapping[str, Check] = {
     'max_per_image': whole(1),
     'resize_masks_first': BOOLEAN,
 }
-"""Of the functions of this package, whichever has them."""
+"""Declarations of the settings of the functions in this package, by name."""
 
 
 def checked_inference(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Decorator: the function checks ``class_logits``, ``masks`` and its settings before it computes anything.
 
-    It synchronises with a GPU once. The heads for MMSegmentation and MMDetection, which check the logits of a whole
-    batch by themselves, call the function as it is written (`inspect.unwrap`).
+    It synchronises with a GPU once. The heads for MMSegmentation and MMDetection check the logits of a whole batch
+    themselves and call the undecorated function (`inspect.unwrap`).
 
     Args:
         function: of class logits (Q, K + 1), masks of the same queries, and settings by name.
 
     Returns:
-        The same, which raises a `ValueError` for what does not fit together or is out of range, and a
+        The decorated function, which raises a `ValueError` for inconsistent arguments and values out of range, and a
         `NonFiniteLogitsError` for logits that are inf or NaN.
     """
 
@@ -65,7 +65,7 @@ def check_inputs(
         settings: see `SETTINGS`.
 
     Raises:
-        ValueError: if they do not fit together, or a setting is out of range.
+        ValueError: if they are inconsistent, or a setting is out of range.
         NonFiniteLogitsError: if logits are inf or NaN.
     """
     check_settings(where, settings, SETTINGS)
@@ -81,7 +81,7 @@ def check_inputs(
 
 
 def check_logits(where: str, class_logits: Tensor, mask_logits: Tensor) -> None:
-    """Check the logits of one image on one grid, for functions that are called often: values are not looked at.
+    """Check the logits of one image on one grid, but not their values; for functions that are called often.
 
     Args:
         where: name of the function, for messages.
@@ -89,7 +89,7 @@ def check_logits(where: str, class_logits: Tensor, mask_logits: Tensor) -> None:
         mask_logits: (Q, h, w) float, of the same Q queries.
 
     Raises:
-        ValueError: if they do not fit together.
+        ValueError: if they are inconsistent.
     """
     if is_recorded():
         return
@@ -139,7 +139,7 @@ def _check_masks(where: str, masks: QueryMasks, class_logits: Tensor) -> None:
 
 
 def _require_finite(where: str, class_logits: Tensor, masks: QueryMasks) -> None:
-    # -inf is a probability of 0, and right unless a query has nothing else
+    # -inf is a probability of 0, which is valid unless a query has no other value
     parts = {'class logits': at_least_float32(class_logits).softmax(-1), **masks.masks.parts(0)}
     # a sum is several times faster than `isfinite` of all
     sums = [part.sum(dtype=torch.promote_types(part.dtype, torch.float32)).double() for part in parts.values()]
@@ -147,6 +147,6 @@ def _require_finite(where: str, class_logits: Tensor, masks: QueryMasks) -> None
     wrong = [name for name, good in zip(parts, finite, strict=True) if not good]
     if wrong:
         raise NonFiniteLogitsError(
-            f'{where}: inf or NaN in {" and ".join(wrong)}: any result would be chance. Fix: look for inf or NaN in '
+            f'{where}: inf or NaN in {" and ".join(wrong)}: any result would be random. Fix: look for inf or NaN in '
             'the image and in the weights; with float16, predict with bfloat16 or float32'
         )

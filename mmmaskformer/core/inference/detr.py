@@ -18,7 +18,7 @@ def detr_inference(
 
     Every pixel is assigned to the confident query with the largest mask logit, regardless of class probabilities, and
     nothing is void. Stuff queries of one class are joined. Queries with too few pixels are removed and their pixels
-    reassigned, until none is left.
+    reassigned, until all are large enough.
 
     Differs from DETR's code: the masks are compared at the output size, not sampled from the input size; without a
     confident query the result is void, not one segment of class 1.
@@ -34,7 +34,7 @@ def detr_inference(
         Segments in query order, ids int32.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 4.3 (comparison of inference); Carion et al., DETR, PostProcessPanoptic.
     """

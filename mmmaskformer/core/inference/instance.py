@@ -30,7 +30,8 @@ class InstanceResult(NamedTuple):
 def instance_inference(
     class_logits: Tensor, masks: QueryMasks, *, is_thing: Tensor, max_per_image: int = 100, score_threshold: float = 0.0
 ) -> InstanceResult:
-    """Instance segmentation of one image. The published system has none; this is the method of its successors.
+    """Instance segmentation of one image. The published system has no instance inference; this is the method of its
+    successors.
 
     The ``max_per_image`` best pairs of query and class are selected, those of stuff classes are dropped, and each score
     is multiplied by the confidence of the mask. A query may occur with several classes; its mask is computed once.
@@ -46,7 +47,7 @@ def instance_inference(
         Instances in descending order of class probability.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: Cheng et al., Mask2Former, instance inference; MMDetection's MaskFormerFusionHead gives the same.
     """
@@ -82,7 +83,7 @@ def boxes_of(masks: Tensor) -> Tensor:
         (n, 4) float32 as x1, y1, x2, y2 in pixels, with x2 and y2 just outside; zeros for an empty mask.
     """
     sides = []
-    for axis in (1, 2):  # over rows, for columns; over columns, for rows
+    for axis in (1, 2):  # over rows to find the columns, over columns to find the rows
         seen = masks.any(axis)
         length = seen.shape[1]
         start = seen.to(torch.uint8).argmax(1)

@@ -1,4 +1,4 @@
-"""Panoptic inference: every pixel to one confident query, queries to segments."""
+"""Panoptic inference: assigns every pixel to one confident query, and queries to segments."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class QuerySegments(NamedTuple):
         return cls(segments.ids, segments.labels, segments.scores, starts)
 
     def compact(self) -> Segments[Tensor]:
-        """Only the segments; synchronises with a GPU."""
+        """The rows that became segments; synchronises with a GPU."""
         return Segments(self.ids, self.labels[self.starts], self.scores[self.starts])
 
     def painted(self, values: Tensor, void: int) -> Tensor:
@@ -75,7 +75,7 @@ def panoptic_inference(
         Segments in query order, ids int32. Only confident queries are multiplied out, a few at a time.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3 (general inference); official code, MaskFormer.panoptic_inference.
     """
@@ -174,7 +174,7 @@ def general_inference(
         (H, W) int64 labels; K ("no object") for pixels without a segment.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3 and appendix (semantic against general inference).
     """

@@ -1,4 +1,4 @@
-"""Mask logits with the sizes for post-processing: of one image, and of a batch between the heads of a host."""
+"""Mask logits with the sizes for post-processing: for one image, and for a batch passed between the heads of a host."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, overload

@@ -29,7 +29,7 @@ def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
         (K, h, w) float32 or float64, at least 0.
 
     Raises:
-        ValueError: if the logits do not fit together, such as those of a batch; what they hold is not looked at.
+        ValueError: if the logits are inconsistent, such as those of a batch; values are not checked.
 
     Source: paper, section 3.3 (semantic inference); official code, MaskFormer.semantic_inference.
     """
@@ -50,14 +50,14 @@ def scores_at_input(class_logits: Tensor, mask_logits: Tensor, input_size: tuple
         (K, H, W) float.
 
     Raises:
-        ValueError: if the logits do not fit together.
+        ValueError: if the logits are inconsistent.
     """
     check_logits('scores_at_input', class_logits, mask_logits)
     return semantic_scores(class_logits, resize(mask_logits, input_size))
 
 
 def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: float = 0.3) -> Tensor:
-    """Scores whose arg-max is general inference: of each class its best query's class times mask probability.
+    """Scores whose arg-max is general inference: for each class, class times mask probability of its best query.
 
     Every query votes only for its most probable class, and only if it is confident. As maps of scores the result can be
     cropped, resized and averaged like that of semantic inference; the segments of `general_inference` cannot.
@@ -71,7 +71,7 @@ def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: 
         (K, h, w) float, 0 for classes without a confident query.
 
     Raises:
-        ValueError: if the logits do not fit together.
+        ValueError: if the logits are inconsistent.
 
     Source: paper, section 3.3 (general inference) and appendix.
     """
@@ -85,7 +85,7 @@ def general_scores(class_logits: Tensor, mask_logits: Tensor, object_threshold: 
 
 @checked_inference
 def semantic_inference(class_logits: Tensor, masks: QueryMasks, *, resize_masks_first: bool = False) -> Tensor:
-    """Class scores of one image at the size wanted.
+    """Class scores of one image at the output size.
 
     Args:
         class_logits: (Q, K + 1) float.
@@ -96,7 +96,7 @@ def semantic_inference(class_logits: Tensor, masks: QueryMasks, *, resize_masks_
         (K, H, W) float at the output size; the label map is its arg-max over K.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3; official code, MaskFormer.forward.
     """

@@ -8,14 +8,14 @@ from mmmaskformer.core.modeling.fuse import Fusable, is_input_watched
 from mmmaskformer.core.torch_versions import is_compiling, is_cpu_autocast
 
 SUM_PIXELS = 1024
-"""Pixels whose mean and variance are taken in float32; those of all such sums are combined in float64."""
+"""Number of pixels whose mean and variance are computed in float32; these results are combined in float64."""
 
 SUMS_PER_PASS = 32
-"""Sums of `SUM_PIXELS` that one call of torch takes side by side, in alternate pixels."""
+"""Number of sets of `SUM_PIXELS` that one call of torch sums side by side, in alternate pixels."""
 
 
 class PointwiseConv(Fusable, nn.Conv2d):
-    """1x1 convolution without bias; fused, where `prefers_channels_last`, a matrix product from either layout.
+    """1x1 convolution without bias; fused, where `prefers_channels_last`, a matrix product for either layout.
 
     Args:
         in_channels: channels of the input.
@@ -34,8 +34,7 @@ class PointwiseConv(Fusable, nn.Conv2d):
 
 
 class OverwritingGroupNorm(Fusable, nn.GroupNorm):
-    """GroupNorm with weight and bias; fused, where `prefers_channels_last`, it overwrites a channels-last input
-    that no hook sees.
+    """GroupNorm with weight and bias; fused, where `prefers_channels_last`, it may overwrite a channels-last input.
 
     Args:
         num_groups: groups; must divide ``num_channels``.
@@ -56,7 +55,7 @@ class OverwritingGroupNorm(Fusable, nn.GroupNorm):
         return x
 
     def _scale_and_shift(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """What each channel (C,) is multiplied by and what is added, for one image (1, C, h, w)."""
+        """Factor and offset of each channel (C,), for one image (1, C, h, w)."""
         pixels = image.permute(0, 2, 3, 1).flatten(0, 2)
         counts, means, variances = _moments(pixels)
         means, variances = (values.view(len(counts), self.num_groups, -1) for values in (means, variances))
@@ -71,7 +70,7 @@ class OverwritingGroupNorm(Fusable, nn.GroupNorm):
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Number (S,), mean and variance (S, C) float64 of S disjoint parts of the pixels (P, C).
 
-    torch adds the pixels of a channel up one by one, in a pass that is fast for channels last. Short sums keep the
+    torch sums the pixels of a channel one by one, in a pass that is fast for channels last. Short sums keep the
     rounding small, whatever the number of threads. They are taken side by side because a call for each of them costs
     more than its pass: neighbouring pixels become further channels, for as many pixels as divide evenly.
     """

@@ -28,7 +28,7 @@ class SimpleFeaturePyramid(nn.Module):
         scales: powers of two, the ratios of the sides of the results to those of the map, finest first. The default
             gives strides 4, 8, 16 and 32 from a stride of 16.
         in_index: index of the map if the backbone returns several; None for the last one with ``in_channels``. A single
-            tensor is used directly, so that backbones work that return several maps only in training.
+            tensor is used directly, for backbones that return several maps only in training.
 
     Raises:
         ValueError: if ``scales`` are not powers of two.

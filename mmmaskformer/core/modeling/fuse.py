@@ -9,10 +9,10 @@ from mmmaskformer.core.torch_versions import is_compiling
 
 
 class Fusable(nn.Module):
-    """A layer with a faster way for inference, which is off until `fuse_for_inference` and after ``train()``.
+    """A layer with a faster mode for inference, which `fuse_for_inference` switches on and ``train()`` switches off.
 
     Attributes:
-        fused: whether it is on.
+        fused: whether the faster mode is on.
     """
 
     fused = False
@@ -25,21 +25,21 @@ class Fusable(nn.Module):
 
     @property
     def is_fused(self) -> bool:
-        """Whether the faster way is on and not switched off by `set_fast_paths`."""
+        """Whether the faster mode is on and not disabled by `set_fast_paths`."""
         return self.fused and is_fast('fused_inference')
 
 
 def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
-    """Let a model in evaluation mode infer faster; ``module.train()`` and ``enabled=False`` restore the plain layers.
+    """Speed up a model in evaluation mode; ``module.train()`` and ``enabled=False`` restore the plain layers.
 
     What changes, beyond time and memory:
 
     - The mask features are not computed: masks come from the folded last convolution (`Folded`), which is then not
       called, unless a hook is registered on it.
     - On a CPU, in float32 and without gradients, maps are channels last, 1x1 convolutions are matrix products and
-      GroupNorm works in place. Outputs differ by rounding. What a hook sees stays as it was.
+      GroupNorm works in place. Outputs differ by rounding. Tensors that hooks receive are not overwritten.
 
-    Nothing is computed here: layers look at the switch when they run. The heads for MMSegmentation and MMDetection call
+    Nothing is computed here: layers check the switch when they run. The heads for MMSegmentation and MMDetection call
     this when they predict in evaluation mode.
 
     Args:
@@ -50,7 +50,7 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
         ``module``.
 
     Raises:
-        ValueError: if it is in training mode, or an argument is of another kind.
+        ValueError: if it is in training mode, or an argument has the wrong type.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f'fuse_for_inference: module is a {type(module).__name__}; expected a torch.nn.Module')

@@ -85,11 +85,11 @@ class MLP(nn.Module):
 
 
 def sine_position_encoding(size: tuple[int, int], channels: int, device: torch.device | None = None) -> Tensor:
-    """Sine and cosine codes of the rows (first half of the channels) and the columns (second half).
+    """Sine and cosine encoding of the rows (first half of the channels) and the columns (second half).
 
     Args:
         size: (h, w) of the grid.
-        channels: width of the code, divisible by 4.
+        channels: width of the encoding, divisible by 4.
         device: device of the result.
 
     Returns:
@@ -112,7 +112,7 @@ def sine_position_encoding(size: tuple[int, int], channels: int, device: torch.d
 
 
 def _sine_code(length: int, frequency: Tensor) -> Tensor:
-    """Code (half, length) of the positions 1 … length, scaled to at most 2 pi."""
+    """Encoding (half, length) of the positions 1 … length, scaled to at most 2 pi."""
     position = torch.arange(1, length + 1, dtype=torch.float32, device=frequency.device)
     position = position / (length + 1e-6) * (2 * math.pi)
     angle = position / frequency[:, None]

@@ -9,7 +9,7 @@ from mmmaskformer.core.segments import VOID, Segments
 HASH_BITS = 12
 """The hash table has 2 ** HASH_BITS cells: some hundred pairs rarely collide, and the table fits into the L1 cache."""
 LARGEST_TABLE = 1 << 20
-"""Values below it are marked in a table of this size instead of sorted."""
+"""Values below it are marked in a table of this size instead of being sorted."""
 
 
 class CheckedMap(NamedTuple):

@@ -155,7 +155,7 @@ def mean_quality(counts: SegmentCounts, chosen: np.ndarray | None = None) -> Mea
 
     Args:
         counts: of all images.
-        chosen: (K,) bool, the classes to take, such as the things; None for all.
+        chosen: (K,) bool, the classes to include, such as the things; None for all.
     """
     per_class = np.stack(quality(counts))
     present = ~np.isnan(per_class[0])

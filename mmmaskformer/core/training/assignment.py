@@ -11,7 +11,7 @@ from mmmaskformer.core.structures import Matches, Targets
 
 
 class HungarianAssignment:
-    """The pairs of the smallest sum of costs; as published.
+    """The pairs with the smallest sum of costs, as published.
 
     With more segments than queries, the Q best pairs are chosen and a warning is logged once.
 

@@ -38,7 +38,7 @@ class SetCriterion(nn.Module):
         matcher: maps predictions and targets to `Matches`.
         mask_loss: losses of the matched masks; `FocalDiceLoss`, as published, if None.
         loss_weights: weights of the losses, by name: 'cls' for the classification loss and the names of the mask loss.
-            Where none is given, 1 for 'cls', 20 for 'mask' and 1 for 'dice', as published, and 1 for others.
+            The defaults are 1 for 'cls', 20 for 'mask' and 1 for 'dice', as published, and 1 for others.
         class_weight: weights of the classes in the classification loss: a list of K, or by class name those that are
             not 1, for which `name_classes` must be called. 1 each if None.
         no_object_weight: weight of "no object" in the classification loss.
@@ -47,13 +47,13 @@ class SetCriterion(nn.Module):
         class_mean_over_ranks: divide the classification loss by the sum of class weights of all queries, averaged over
             ranks, so that losses and gradients of several processes, averaged, equal those of one process with the
             joined batch. As published each rank divides by the sum of its own queries. One small exchange per step.
-        box_loss: losses of the boxes of matched queries; None for `BoxLoss` if the matcher uses boxes, else for none.
+        box_loss: losses of the boxes of matched queries. If None, `BoxLoss` if the matcher uses boxes, otherwise none.
 
     Attributes:
         uses_boxes: whether the network has to predict boxes.
 
     Raises:
-        ValueError: if a weight is given for a loss that there is not, or ``class_weight`` has not K entries.
+        ValueError: if a weight is given for an unknown loss, or ``class_weight`` does not have K entries.
 
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
@@ -109,8 +109,8 @@ class SetCriterion(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if predictions and targets do not fit together, a label is not in [0, K), or the matcher gives a
-                pair that there is not.
+            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), or the matcher returns an
+                invalid pair.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets).leaving_out_ignored(self.ignore_in_loss)
         self._check(layers, targets)
@@ -133,7 +133,7 @@ class SetCriterion(nn.Module):
         }
 
     def _check(self, layers: Layers, targets: Targets) -> None:
-        """Refuse targets that do not fit; labels are looked at only where that costs no synchronisation."""
+        """Refuse inconsistent targets; labels are checked only where that needs no synchronisation."""
         self.class_weights.require_names()
         batch = layers.class_logits.shape[1]
         if len(targets) != batch:
@@ -147,7 +147,7 @@ class SetCriterion(nn.Module):
         check_segments(targets, self.num_classes)
 
     def _class_losses(self, layers: Layers, targets: Targets, matches: Matches) -> Tensor:
-        """Classification loss (L,) of the layers; queries that are not matched have to learn "no object"."""
+        """Classification loss (L,) of the layers; unmatched queries are trained to predict "no object"."""
         logits = at_least_float32(layers.class_logits).flatten(1, 2)
         num_queries, batch = layers.class_logits.shape[2], len(targets)
         query, label = _to_device(
@@ -165,7 +165,7 @@ class SetCriterion(nn.Module):
         return equations.class_loss(logits, classes, weight, total)
 
     def _mask_losses(self, layers: Layers, targets: Targets, matches: Matches) -> list[Tensor]:
-        """Mask losses (L,) of the layers, one per name, summed over matched pairs; only matched masks are made."""
+        """Mask losses (L,) of the layers, one per name, summed over matched pairs; only matched masks are computed."""
         num_queries = layers.class_logits.shape[2]
         zero = at_least_float32(layers.class_logits).new_zeros(len(layers.class_logits))
         sums = [zero for _ in self.mask_loss.names]
@@ -174,8 +174,8 @@ class SetCriterion(nn.Module):
             query = of_run.image * masks.num_queries + (of_run.layer - run.start) * num_queries + of_run.query
             query, layer, segment = _to_device([query, of_run.layer, of_run.segment], zero.device)
             counts = of_run.counts(len(targets))
-            # An image without pairs makes an empty product: the mask branch still gets a gradient, of zeros, without
-            # which distributed training would stop at unused parameters.
+            # An image without pairs gives an empty product, so that the mask branch still receives a gradient, of
+            # zeros. Without it, distributed training would stop because of unused parameters.
             logits = masks.matched(query, counts)
             losses = self.mask_loss(logits, targets, Pairs(counts, segment))
             sums = [total.index_add(0, layer, loss) for total, loss in zip(sums, losses, strict=True)]

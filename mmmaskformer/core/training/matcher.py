@@ -26,15 +26,15 @@ class SetMatcher(nn.Module):
 
     Args:
         assignment: chooses the pairs.
-        costs: the parts of the cost; None for the classification cost and what belongs to the mask loss, or no cost
-            at all where the assignment uses none.
-        weights: of the costs that should differ from ``loss_weights``, by name.
-        loss_weights: of the losses, by name; a head derives them from the criterion. Published ones where none is
-            given.
+        costs: the parts of the cost; None for the classification cost and the costs that correspond to the mask loss,
+            or for no costs if the assignment uses none.
+        weights: weights of costs that differ from ``loss_weights``, by name.
+        loss_weights: weights of the losses, by name; a head derives them from the criterion. The published ones by
+            default.
         mask_loss: the mask loss of the criterion, likewise; `FocalDiceLoss` if None.
 
     Raises:
-        ValueError: if ``weights`` has a name that no cost has, or costs are given to an assignment that uses none.
+        ValueError: if ``weights`` names an unknown cost, or costs are given to an assignment that uses none.
 
     Source: paper, section 3.2 (matching) and the ablation of matchings, table 4.
     """
@@ -77,7 +77,7 @@ class SetMatcher(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
-            ValueError: if predictions and targets do not fit together, a label is not in [0, K), or a cost is inf or
+            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), or a cost is inf or
                 NaN though logits are not.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets)
@@ -89,10 +89,10 @@ class SetMatcher(nn.Module):
         unknown = (targets.labels < 0) | (targets.labels >= outputs - 1)
         known = replace(targets, labels=targets.labels.clamp(0, outputs - 2))
         with torch.autocast(layers.device.type, enabled=False):
-            # labels of a GPU are judged on the host, in the one copy of the costs
+            # labels on a GPU are checked on the host, in the same copy as the costs
             costs = self._costs(layers, known).masked_fill_(unknown.any(), torch.nan).cpu()
         for image, count in enumerate(targets.counts):
-            costs[:, image, :, count:-1] = 0  # what has no meaning may be inf or NaN
+            costs[:, image, :, count:-1] = 0  # undefined values may be inf or NaN
         try:
             _check_finite(costs, layers, targets)
         except NonFiniteLogitsError:
@@ -101,12 +101,12 @@ class SetMatcher(nn.Module):
         return self.assignment(costs[..., :-1], targets)
 
     def _costs(self, layers: Layers, targets: Targets) -> Tensor:
-        """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64, M being the most segments of an image.
+        """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64; M is the largest number of segments.
 
-        The last column belongs to no segment: it shows what is not finite and in no cost, such as class logits where
-        there is no segment, and boxes that are trained but not matched.
+        The last column belongs to no segment. It reveals non-finite values that enter no cost, such as class logits of
+        an image without segments, and boxes that are trained but not matched.
         """
-        costs = cast('Iterable[Cost]', self.costs)  # to torch, what a ModuleList holds is any module
+        costs = cast('Iterable[Cost]', self.costs)  # a ModuleList is typed as a list of any modules
         weighted = [
             self.weights[name] * values
             for cost in costs
@@ -147,7 +147,7 @@ class SetMatcher(nn.Module):
 
 @checked(weights=mapping_of(WEIGHT).or_none(), loss_weights=mapping_of(WEIGHT).or_none())
 class HungarianMatcher(SetMatcher):
-    """Bipartite matching as published: the pairs of the smallest sum of class, focal and dice costs.
+    """Bipartite matching as published: the pairs with the smallest sum of class, focal and dice costs.
 
     Args:
         costs: see `SetMatcher`.
@@ -220,7 +220,7 @@ class BoxMatcher(SetMatcher):
 
 
 def _mask_sums(layers: Layers) -> Tensor:
-    """Sums (1, B, 1, 1) of all that the masks of an image are made of: inf or NaN if one of them is."""
+    """Sums (1, B, 1, 1) of all tensors from which the masks of an image are computed: inf or NaN if any value is."""
     batch = range(layers.class_logits.shape[1])
     sums = [
         torch.stack(

@@ -1,6 +1,6 @@
 """The parts of criterion and matcher: losses of matched masks, and costs of all pairs.
 
-A part of your own is a class like these, registered under a name for use in configs.
+A custom part is a class like these, registered under a name for use in configs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from mmmaskformer.core.training.one_pass import batch_mask_losses
 from mmmaskformer.core.training.pairwise import pairwise_mask_costs
 
 LOSS_WEIGHTS = {'cls': 1.0, 'mask': 20.0, 'dice': 1.0, 'box': 5.0, 'giou': 2.0}
-"""Published weights of classification loss, focal loss and dice loss, and of the matching costs; DETR's of boxes."""
+"""Published weights of the losses and of the matching costs of the same names; for boxes, those of DETR."""
 
 
 class Pairs(NamedTuple):
@@ -115,7 +115,7 @@ class FocalDiceLoss(MaskLoss):
 
 
 class CrossEntropyDiceLoss(FocalDiceLoss):
-    """Binary cross-entropy per pixel, averaged over pixels, and dice loss; in the place of `FocalDiceLoss`."""
+    """Binary cross-entropy per pixel, averaged over pixels, and dice loss; a replacement for `FocalDiceLoss`."""
 
     kind = 'bce'
 
@@ -151,7 +151,7 @@ class FocalDiceCost(Cost):
 
 
 class CrossEntropyDiceCost(FocalDiceCost):
-    """Binary cross-entropy per pixel in the place of the focal loss."""
+    """Binary cross-entropy per pixel instead of the focal loss."""
 
     kind = 'bce'
 
@@ -170,7 +170,7 @@ def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], w
     """The weight of every name: the given one, else the published one, else 1.
 
     Raises:
-        ValueError: if a weight is given for a name that there is not.
+        ValueError: if a weight is given for an unknown name.
     """
     given = dict(given or {})
     for name in given:
@@ -180,7 +180,7 @@ def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], w
 
 
 def padded_index(targets: Targets) -> Tensor:
-    """Positions (B, M) int64 of each image's segments among those of the batch; beyond its own, those of others."""
+    """Positions (B, M) int64 of each image's segments in the batch; arbitrary beyond the image's own number."""
     index = torch.tensor(targets.starts)[:, None] + torch.arange(max(targets.counts))
     index = index.clamp(max=max(0, len(targets.labels) - 1))
     return index.to(targets.labels.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Ground truth to `Targets`."""
+"""Conversion of ground truth to `Targets`."""
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ def instance_targets(
         masks: (N, H, W) bool.
         label_map: (H, W) integer class ids; None if there is no stuff to learn. Pixels of things and of ids outside
             [0, K) give no segment.
-        is_thing: (K,) bool, wanted with ``label_map``.
+        is_thing: (K,) bool, required with ``label_map``.
         ignored: (H, W) bool, pixels that are not labelled; None if there are none.
 
     Returns:
@@ -110,8 +110,8 @@ def instance_targets(
         ascending.
 
     Raises:
-        ValueError: if labels and masks differ in number or are of another kind, or the label map has another size or no
-            ``is_thing``.
+        ValueError: if labels and masks differ in number or have the wrong dtype, or the label map has another size or
+            comes without ``is_thing``.
 
     Source: paper, section 3.2; the same targets as MMDetection's preprocess_panoptic_gt.
     """
@@ -146,15 +146,15 @@ def instance_targets(
 def check_segments(targets: Targets, num_classes: int) -> None:
     """Check that labels are classes, and that maps hold no index without a label.
 
-    Looks at targets on the host only: a GPU would have to synchronise. There the matcher looks at the labels, in the
-    copy of its costs.
+    Only targets on the host are checked, since a GPU would have to synchronise. For targets on a GPU, the matcher
+    checks the labels in the copy of its costs.
 
     Args:
         targets: of a batch.
         num_classes: K.
 
     Raises:
-        ValueError: if there is another label or index.
+        ValueError: if a label or index is invalid.
     """
     maps = targets.segment_maps
     if targets.labels.device.type == 'cpu':
@@ -171,7 +171,7 @@ def check_segments(targets: Targets, num_classes: int) -> None:
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Check that labels (N,) are classes; waits for a GPU.
+    """Check that labels (N,) are classes; synchronises with a GPU.
 
     Raises:
         ValueError: if one is not in [0, K).

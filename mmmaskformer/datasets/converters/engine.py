@@ -1,4 +1,4 @@
-"""Prepares a data set: checks all inputs first, works in parallel, and moves files into place when all are done."""
+"""Prepares a dataset: checks all inputs first, works in parallel, and moves files into place when all are done."""
 
 import os
 from collections import Counter
@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
     """The result of `prepare`.
 
     Attributes:
-        record: counts of the complete data set.
+        record: counts of the complete dataset.
         root: its folder.
         kept: whether it was already prepared.
     """
@@ -46,11 +46,11 @@ def prepare(
     partial_set: bool = False,
     overwrite: bool = False,
 ) -> Prepared:
-    """Prepare a data set; resume an interrupted preparation, and keep a complete one.
+    """Prepare a dataset; resume an interrupted preparation, and keep a complete one.
 
     Args:
-        recipe: recipe of the data set.
-        root: folder of the prepared data set; None for the one of the configs, below the working directory.
+        recipe: recipe of the dataset.
+        root: folder of the prepared dataset; None for the one of the configs, below the working directory.
         source: folder in which the files of its publishers are unpacked, if it is not the root; None for the default.
         workers: number of processes; None for one per core.
         partial_set: accept other numbers of images than the published ones.
@@ -76,7 +76,7 @@ def prepare(
     record = None if overwrite else read_record(root, recipe.name, VERSION)
     if record is not None and record.targets:
         record.require_targets(root)
-        # of files that lie elsewhere nothing is needed any more; to a part of the data, the rest may have been added
+        # files elsewhere are no longer needed; the rest of a partial dataset may have been added
         if recipe.source is not None and (record.images == recipe.images or not source.is_dir()):
             return Prepared(record, root, kept=True)
     items = recipe.find(source, root)
@@ -94,7 +94,7 @@ def prepare(
     with staging.locked():
         newer = None if overwrite else read_record(root, recipe.name, VERSION)
         if newer is not None and newer != record and newer.images == Counter(item.split for item in items):
-            staging.remove()  # another process has done it since this one looked
+            staging.remove()  # another process has completed it since this one checked
             return Prepared(newer, root, kept=True)
         unpack(recipe, root, staging.folder)
         notes = _convert_all(recipe, items, staging, workers or number_of_cores(), overwrite)
@@ -104,11 +104,11 @@ def prepare(
 
 
 def require_complete(recipe: Recipe, record: Record, root: Path) -> None:
-    """Check that the files of a prepared data set still exist, both written and original ones.
+    """Check that the files of a prepared dataset still exist, both written and original ones.
 
     Args:
-        recipe: recipe of the data set.
-        record: record of the complete data set.
+        recipe: recipe of the dataset.
+        record: record of the complete dataset.
         root: its folder.
 
     Raises:
@@ -123,7 +123,7 @@ def require_complete(recipe: Recipe, record: Record, root: Path) -> None:
         what = f'{packed[0]} is not unpacked' if packed else f'found these numbers of images: {dict(found)}'
         raise ValueError(
             f'{recipe.title}: {what} in {root}, expected {dict(record.images)}, as when it was prepared. Fix: '
-            f'mmmaskformer data prepare {recipe.name}, which updates the data set.'
+            f'mmmaskformer data prepare {recipe.name}, which updates the dataset.'
         )
 
 
@@ -186,7 +186,7 @@ def _require_writable(recipe: Recipe, items: Sequence[Item], root: Path, overwri
         there = next(each for each in (folder, *folder.parents) if each.exists())
         if not os.access(there, os.W_OK | os.X_OK):
             raise ValueError(
-                f'{recipe.title}: the folder {there} is not writable, but files of the data set must be added to it. '
+                f'{recipe.title}: the folder {there} is not writable, but files of the dataset must be added to it. '
                 'Fix: make it writable; or give another folder with --root that has links to the files of the '
                 'publishers.'
             )

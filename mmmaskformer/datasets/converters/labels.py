@@ -61,7 +61,7 @@ def require_known_ids(ids: np.ndarray, known: Iterable[int], path: Path, expecte
         named = ', '.join(f'{number} ({count} px)' for number, count in rows)
         raise ValueError(
             f'{path}: found the ids {named}, expected {expected}. Fix: the file is damaged or belongs to another '
-            'release of the data set; unpack the archive again.'
+            'release of the dataset; unpack the archive again.'
         )
 
 

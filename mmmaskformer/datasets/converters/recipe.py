@@ -1,4 +1,4 @@
-"""The description of a data set from which the engine prepares it."""
+"""The description of a dataset from which the engine prepares it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 
 class Item(NamedTuple):
-    """One image of a data set with its files.
+    """One image of a dataset with its files.
 
     Attributes:
         split: split, such as 'train'.
         name: name of the image, unique in its split.
         sources: absolute paths of the files to read.
-        targets: names of the files to write, relative to the root of the data set; empty if files are only checked.
+        targets: names of the files to write, relative to the root of the dataset; empty if files are only checked.
         facts: further data for the conversion, such as the image's row of a JSON file.
     """
 
@@ -38,10 +38,10 @@ class Outcome(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """A zip file inside the data set that must be unpacked.
+    """A zip file inside the dataset that must be unpacked.
 
     Attributes:
-        path: path of the zip file, relative to the root of the data set.
+        path: path of the zip file, relative to the root of the dataset.
         folder: the folder that it creates and that contains all its files, relative to the folder of the zip file.
     """
 
@@ -52,21 +52,21 @@ class Archive(NamedTuple):
         """Whether the folder exists, or the archive does not.
 
         Args:
-            root: of the data set.
+            root: of the dataset.
         """
         path = root / self.path
         return (path.parent / self.folder).exists() or not path.is_file()
 
 
 class Recipe(NamedTuple):
-    """The description of how a data set is prepared.
+    """The description of how a dataset is prepared.
 
     Attributes:
         name: name on the command line.
         title: name in messages.
         address: where to download it.
         files: names of the files to download, for messages.
-        root: folder of the prepared data set, as in the configs.
+        root: folder of the prepared dataset, as in the configs.
         source: folder in which the files of its publishers are unpacked; None if that is the root.
         classes: class names, in the order of the labels.
         images: published number of images by split.

@@ -1,4 +1,4 @@
-"""All data sets that can be prepared."""
+"""All datasets that can be prepared."""
 
 from mmmaskformer.datasets.converters import ade20k, ade20k_full, cityscapes, coco, coco_stuff, mapillary
 from mmmaskformer.datasets.converters.recipe import Recipe
@@ -20,11 +20,11 @@ RECIPES = {
 
 
 def recipe_of(name: str) -> Recipe:
-    """The recipe of a data set.
+    """The recipe of a dataset.
 
     Raises:
         ValueError: if the name is unknown.
     """
     if name not in RECIPES:
-        raise ValueError(f'data set {name!r}: unknown. Expected one of {", ".join(RECIPES)}. Fix: correct the name.')
+        raise ValueError(f'dataset {name!r}: unknown. Expected one of {", ".join(RECIPES)}. Fix: correct the name.')
     return RECIPES[name]

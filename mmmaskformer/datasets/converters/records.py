@@ -1,4 +1,4 @@
-"""The record of a complete data set, ``NAME.prepared.json``, which is written last and read first."""
+"""The record of a complete dataset, ``NAME.prepared.json``, which is written last and read first."""
 
 import json
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from mmmaskformer.formats.whole_files import write_whole
 
 
 class Record(NamedTuple):
-    """The content of a complete data set.
+    """The content of a complete dataset.
 
     Attributes:
-        name: name of the data set.
+        name: name of the dataset.
         version: version of the preparation.
         images: number of images by split.
         counts: number of pixels or segments by split and label.
@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
 
 def record_path(root: Path, name: str) -> Path:
-    """Path of the record of a data set."""
+    """Path of the record of a dataset."""
     return root / f'{name}.prepared.json'
 
 
@@ -52,7 +52,7 @@ def write_record(root: Path, record: Record) -> None:
 
 
 def read_record(root: Path, name: str, version: int | None = None) -> Record | None:
-    """Read the record of a data set; None if it was not prepared, or was prepared by another version.
+    """Read the record of a dataset; None if it was not prepared, or was prepared by another version.
 
     Raises:
         ValueError: if the file was not written by `write_record`.

@@ -1,4 +1,4 @@
-"""The report at the end of a preparation, and for a data set that is already prepared."""
+"""The report at the end of a preparation, and for a dataset that is already prepared."""
 
 from mmmaskformer.datasets.converters.recipe import Recipe
 from mmmaskformer.datasets.converters.records import Record
@@ -10,8 +10,8 @@ def report(recipe: Recipe, record: Record, root: object) -> str:
     """Format the numbers of images beside the published ones, and the pixels or segments of each class.
 
     Args:
-        recipe: recipe of the data set.
-        record: record of the complete data set.
+        recipe: recipe of the dataset.
+        record: record of the complete dataset.
         root: its folder.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Search for the files of a data set, with messages on what is missing, where it should be and how to get it."""
+"""Search for the files of a dataset, with messages on what is missing, where it should be and how to get it."""
 
 import os
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ def require_folder(folder: Path, what: str, fix: str) -> None:
 
     Args:
         folder: absolute path.
-        what: data set, for the message.
+        what: dataset, for the message.
         fix: what to download or unpack, with the names of archives.
 
     Raises:
@@ -79,7 +79,7 @@ def list_files(folder: Path, ending: str) -> Listing:
     """List the files below a folder with a suffix, except hidden ones, such as those that macOS creates.
 
     Args:
-        folder: absolute path; subfolders and links to folders are followed, as in the data sets of a training run.
+        folder: absolute path; subfolders and links to folders are followed, as in the datasets of a training run.
         ending: suffix, such as '.png'.
     """
     walk = os.walk(folder, followlinks=True)
@@ -98,7 +98,7 @@ def require_pairs(images: Listing, labels: Listing, what: str, fix: str) -> None
     Args:
         images: images of a split.
         labels: annotations of the same split.
-        what: data set, for the message.
+        what: dataset, for the message.
         fix: the fix, for the message.
 
     Raises:

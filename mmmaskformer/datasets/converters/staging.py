@@ -16,14 +16,14 @@ JOURNAL, LOCK, PUBLISHING, FILES = 'journal.jsonl', 'lock', 'publishing', 'files
 
 
 class Staging:
-    """A hidden folder in the data set, ``.NAME.preparing``, with finished files and a journal with a line per image.
+    """A hidden folder in the dataset, ``.NAME.preparing``, with finished files and a journal with a line per image.
 
     If the process is killed, the next one continues from this folder. Nothing outside of it is changed before
     `publish`, which renames the files, or copies them if the destination is on another disk.
 
     Args:
-        root: root of the data set; created when the first file is written.
-        name: name of the data set.
+        root: root of the dataset; created when the first file is written.
+        name: name of the dataset.
         version: work of another version is discarded.
     """
 
@@ -45,7 +45,7 @@ class Staging:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
-                f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a writable data set '
+                f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a writable dataset '
                 'folder. Fix: make it writable, or give another folder with --root.'
             ) from error
         lock = self.folder / LOCK
@@ -109,7 +109,7 @@ class Staging:
         """Move all finished files to their final places; a new folder is renamed as a whole.
 
         Args:
-            last: files whose existence shows that the data set is complete; moved last.
+            last: files whose existence shows that the dataset is complete; moved last.
         """
         for part in self.files.rglob('.*.part'):  # left by processes that were killed while writing
             part.unlink()

@@ -1,4 +1,4 @@
-"""Unpacks archives inside a data set; a folder gets its final name when it is complete."""
+"""Unpacks archives inside a dataset; a folder gets its final name when it is complete."""
 
 import zipfile
 from pathlib import Path
@@ -9,11 +9,11 @@ from mmmaskformer.datasets.converters.staging import rename_or_copy
 
 
 def unpack(recipe: Recipe, root: Path, staging: Path) -> None:
-    """Unpack the archives of a data set that are not unpacked yet.
+    """Unpack the archives of a dataset that are not unpacked yet.
 
     Args:
-        recipe: of the data set.
-        root: of the data set.
+        recipe: of the dataset.
+        root: of the dataset.
         staging: folder for incomplete work; complete files in it are not unpacked again.
 
     Raises:

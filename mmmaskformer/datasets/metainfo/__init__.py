@@ -208,10 +208,10 @@ def _is_colour(colour: Sequence) -> bool:
 def chosen_metainfo(
     owner: str, metainfo_file: str | None, metainfo: Mapping | None, load: Callable[[str], dict]
 ) -> Mapping | None:
-    """The class list of a data set, given as a file or directly.
+    """The class list of a dataset, given as a file or directly.
 
     Args:
-        owner: class of the data set, for the message.
+        owner: class of the dataset, for the message.
         metainfo_file: name or path of the list.
         metainfo: the list.
         load: reads ``metainfo_file``.

@@ -21,7 +21,7 @@ from mmmaskformer.formats.coco_json import segment_row, write_panoptic
 from mmmaskformer.formats.panoptic_png import write_ids
 from mmmaskformer.formats.whole_files import whole_folder
 
-# Incremented whenever the same arguments give other images, so that an old data set is not mistaken for a new one.
+# Incremented whenever the same arguments give other images, so that an old dataset is not mistaken for a new one.
 VERSION = 1
 RECORD = 'scenes.json'
 SPLITS = ('train', 'val')
@@ -39,9 +39,9 @@ def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
 
 
 def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, overwrite: bool = False) -> bool:
-    """Write a data set of scenes, or keep an existing one with the same arguments.
+    """Write a dataset of scenes, or keep an existing one with the same arguments.
 
-    The data set is written to a hidden folder beside ``root``, which is renamed at the end, so ``root`` is always
+    The dataset is written to a hidden folder beside ``root``, which is renamed at the end, so ``root`` is always
     complete or absent.
 
     Args:
@@ -49,15 +49,15 @@ def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, 
         num_train: number of training images, at least 1.
         num_val: number of validation images, at least 1.
         seed: non-negative; image i of a split does not depend on the number of images.
-        overwrite: replace a different data set of scenes; nothing else is ever replaced.
+        overwrite: replace a different dataset of scenes; nothing else is ever replaced.
 
     Returns:
-        True if a data set was written, False if an existing one was kept.
+        True if a dataset was written, False if an existing one was kept.
 
     Raises:
         ValueError: if a number or the seed is out of range.
         FileExistsError: if ``root`` contains something else, or is no folder.
-        OSError: if the data set cannot be written.
+        OSError: if the dataset cannot be written.
     """
     for key, value, least in (('num_train', num_train, 1), ('num_val', num_val, 1), ('seed', seed, 0)):
         if value < least:
@@ -74,13 +74,13 @@ def write_scenes(root: str | Path, num_train: int, num_val: int, seed: int = 0, 
 
 
 def _keep_existing(root: Path, record: dict, overwrite: bool) -> bool:
-    """Whether ``root`` is already the requested data set; raises if it must not be replaced."""
+    """Whether ``root`` is already the requested dataset; raises if it must not be replaced."""
     if root.is_dir() and not any(root.iterdir()):
         return False
     if not root.exists():
         return False
     if not (root / RECORD).is_file():
-        raise FileExistsError(f'{root}: is not empty and not a data set of scenes; expected no such folder, or an '
+        raise FileExistsError(f'{root}: is not empty and not a dataset of scenes; expected no such folder, or an '
                               'empty one. Fix: choose another folder')  # fmt: skip
     found = json.loads((root / RECORD).read_text())
     complete = all(

@@ -1,4 +1,4 @@
-"""Small synthetic scenes with perfect labels: a data set for experiments that needs no download.
+"""Small synthetic scenes with perfect labels: a dataset for experiments that needs no download.
 
 Landscapes of four stuff classes with things of five classes, which overlap, repeat, float and are cut off by the
 border; a third of the images have an ignored region. Colour alone does not distinguish the classes (a third of the

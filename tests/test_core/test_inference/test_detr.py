@@ -6,7 +6,7 @@ from mmmaskformer.core.inference.query_masks import QueryMasks
 
 
 def plain_detr(class_logits, logits, is_thing, object_threshold, min_area):
-    """DETR's rule step by step: soft-max over masks, join stuff, take small segments out until none is left."""
+    """DETR's rule step by step: softmax over masks, join stuff, remove small segments until all are large enough."""
     probs = class_logits.softmax(-1)
     no_object = class_logits.shape[1] - 1
     kept = [q for q in range(len(probs)) if probs[q].argmax() != no_object and probs[q].max() > object_threshold]

@@ -10,7 +10,7 @@ SIZE = (8, 12)
 
 
 def view(*segments, strength=6.0):
-    """Outputs of a view from (label, score, top, left, bottom, right) of each segment; later ones hide earlier ones."""
+    """Predictions of a view from (label, score, top, left, bottom, right) of segments; later ones are on top."""
     class_logits = torch.full((len(segments), 4), -20.0)
     logits = torch.full((len(segments), *SIZE), -strength)
     for query, (label, score, top, left, bottom, right) in enumerate(segments):
@@ -37,7 +37,7 @@ def test_equal_views_give_the_result_of_one(times, seed):
     generator = torch.Generator().manual_seed(seed)
     class_logits = 6 * torch.eye(4)[torch.randint(0, 4, (9,), generator=generator)]
     class_logits += torch.randn(9, 4, generator=generator)
-    # Every query has a place of its own: a view leaves queries without one out, which would change the competition.
+    # Every query has a fixed position; views do not drop queries without a segment, which would change the competition.
     owner = torch.cat([torch.arange(9), torch.randint(0, 9, (15,), generator=generator)])
     owner = owner[torch.randperm(24, generator=generator)].view(4, 6)
     coarse = 8.0 * (owner == torch.arange(9)[:, None, None]) - 4 + torch.randn(9, 4, 6, generator=generator)
@@ -103,7 +103,7 @@ def test_a_first_view_without_segments_does_not_matter():
 
 @pytest.mark.parametrize('right, num_things', [(4, 2), (5, 1)])
 def test_things_that_overlap_by_more_than_half_are_one(right, num_things):
-    # Areas of 8 x 4 or 8 x 5 within 8 x 8: the IoU is 0.5 or 0.625.
+    # Areas of 8 x 4 and 8 x 5 within 8 x 8 give IoUs of 0.5 and 0.625.
     pool = SegmentPool(is_thing=IS_THING)
     for one in (view((1, 0.96, 0, 0, 8, 8)), view((1, 0.96, 0, 0, 8, right))):
         pool.add(*one)

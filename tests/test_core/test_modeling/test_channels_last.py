@@ -1,4 +1,4 @@
-"""Layers as they are inferred on a CPU, against torch's own."""
+"""Inference layers on a CPU, compared with torch's layers."""
 
 import pytest
 import torch
@@ -114,7 +114,7 @@ def test_only_plain_inference_in_full_precision_prefers_channels_last():
 
 @pytest.fixture
 def threads():
-    """Sets the number of threads for one test."""
+    """Set the number of threads for one test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)

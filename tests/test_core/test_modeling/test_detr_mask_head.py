@@ -25,7 +25,7 @@ def make_head():
 
 
 def literal(head, state, projected, memory, features):
-    """Mask of one query of one image, written out."""
+    """Mask of one query of one image, computed step by step."""
     query = head.attention.query_proj(state).view(HEADS, -1)
     keys = torch.einsum('oc,chw->ohw', head.attention.key_proj.weight, memory)
     keys = (keys + head.attention.key_proj.bias[:, None, None]).unflatten(0, (HEADS, -1))
@@ -52,7 +52,7 @@ def test_every_query_is_up_sampled_by_itself():
 
 
 def test_it_has_the_parameters_of_detr():
-    """As counted from the layers of DETR's code: MHAttentionMap(256, 256, 8), MaskHeadSmallConv(264, …, 256)."""
+    """Counted from the layers in DETR's code: MHAttentionMap(256, 256, 8), MaskHeadSmallConv(264, …, 256)."""
     head = DetrMaskHead(in_channels=[1024, 512, 256])
     of_attention = sum(parameter.numel() for parameter in head.attention.parameters())
     assert of_attention == 2 * (256 * 256 + 256)

@@ -1,4 +1,4 @@
-"""What `fuse_for_inference` changes, and that hooks, sharding and replaced layers are respected with and without it."""
+"""What `fuse_for_inference` changes; hooks, sharding and replaced layers are respected with and without it."""
 
 import copy
 
@@ -81,9 +81,9 @@ def test_a_fused_model_still_gives_gradients():
 def test_every_module_is_called_and_tensors_of_hooks_are_kept(fused, gradients):
     model, features = make(encoder_layers=1), toy.make_features()
     seen, calls = {}, set()
-    # What `nn.MultiheadAttention` does with its projections is torch's matter.
+    # How `nn.MultiheadAttention` uses its projections is up to torch.
     modules = {name: m for name, m in model.named_modules() if list(m.parameters(recurse=False)) and 'attn' not in name}
-    modules.pop('transformer_decoder.query_embed')  # a table that is read whole
+    modules.pop('transformer_decoder.query_embed')  # a table that is read as a whole
 
     def hook(module, inputs, output, name):
         calls.add(name)

@@ -1,4 +1,4 @@
-"""The model against the outputs, losses and gradients of the published system."""
+"""The model equals the published system in outputs, losses and gradients."""
 
 import math
 
@@ -48,7 +48,7 @@ def assert_same_matches(found, expected):
 
 
 def assert_close_to_max(found, expected, tolerance):
-    """Equal to a fraction of the largest entry, the way rounding errors of sums spread."""
+    """Equal to a fraction of the largest entry, which is how rounding errors of sums scale."""
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
 
 
@@ -101,7 +101,7 @@ def test_float64_equals_the_published_run_in_float64(either):
     logits = torch.stack([prediction.class_logits for prediction in predictions])
     assert_close_to_max(logits, expected['pred_logits'], 1e-7)
     assert_close_to_max(predictions[-1].mask_logits(0), expected['pred_masks_last'][0], 1e-7)
-    # The published criterion makes its float32 position encoding and class weights in float32: 1e-7, not 1e-12.
+    # The published criterion computes position encoding and class weights in float32, hence 1e-7, not 1e-12.
     for key, value in official.our_losses(expected['losses'], len(predictions)).items():
         weight = 20 if key.endswith('loss_mask') else 1
         torch.testing.assert_close(losses[key], weight * value, rtol=1e-7, atol=0)

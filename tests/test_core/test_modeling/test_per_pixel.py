@@ -1,4 +1,4 @@
-"""The per-pixel baselines against tensors of the published code."""
+"""The per-pixel baselines, compared with tensors of the published code."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ KINDS = pytest.mark.parametrize('kind', ['per_pixel', 'per_pixel_plus'])
 
 
 def make_network(*, num_classes, in_channels, width, norm_groups, decoder=None):
-    """A toy network; with settings of a transformer decoder, PerPixelBaseline+."""
+    """A toy network; PerPixelBaseline+ if settings of a transformer decoder are given."""
     pixels = FPNPixelDecoder(in_channels=in_channels, channels=width, mask_channels=width, norm_groups=norm_groups)
     if decoder is None:
         return PerPixelClassifier(pixel_decoder=pixels, num_classes=num_classes, mask_channels=width)
@@ -29,7 +29,7 @@ def make_network(*, num_classes, in_channels, width, norm_groups, decoder=None):
 
 
 def published(kind):
-    """The reference tensors, and our network with their weights."""
+    """The reference tensors, and our network with the same weights."""
     reference = official.load(kind)
     config = reference['config']
     decoder = None

@@ -1,4 +1,4 @@
-"""Counts against the official tool, a count by definition, and cases small enough to work out by hand."""
+"""Counts are compared with the official tool, a count by definition, and hand-computed cases."""
 
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +16,7 @@ IS_THING = np.arange(K) % 2 == 1
 
 
 def strips(*runs: tuple[int, int]) -> np.ndarray:
-    """A map of one row of 20 pixels from pairs (id, length), the rest void."""
+    """A map of one row of 20 pixels from pairs (id, length); the rest is void."""
     row = np.concatenate([np.full(length, segment, np.int32) for segment, length in runs])
     return np.pad(row, (0, 20 - len(row)))[None]
 
@@ -71,9 +71,9 @@ def test_random_pairs_have_all_the_cases():
 @pytest.mark.parametrize(
     ('truth', 'prediction', 'expected', 'iou'),
     [
-        (strips((1, 20)), strips((1, 10)), (0, 1, 1), 0),  # IoU 0.5 is no match
+        (strips((1, 20)), strips((1, 10)), (0, 1, 1), 0),  # an IoU of 0.5 is not a match
         (strips((1, 20)), strips((1, 11)), (1, 0, 0), 0.55),
-        (strips((1, 8)), strips((1, 20)), (1, 0, 0), 1),  # 12 predicted pixels on void leave the union
+        (strips((1, 8)), strips((1, 20)), (1, 0, 0), 1),  # 12 predicted pixels on void are excluded from the union
         (strips((1, 8)), strips((1, 3), (0, 14), (1, 3)), (0, 1, 1), 0),  # half on void: still a false positive
         (strips((1, 8)), strips((1, 3), (0, 13), (1, 4)), (0, 0, 1), 0),  # more than half: ignored
         (strips((1, 20)), strips((0, 0)), (0, 0, 1), 0),
@@ -159,7 +159,7 @@ def test_order_of_the_lists_does_not_matter():
 
 
 def pixels_of_pairs(pairs) -> Counter:
-    """Pixels of each pair of values, given pairs with numbers of pixels."""
+    """Number of pixels of each pair of values, from a list of pairs with pixel counts."""
     pixels = Counter()
     for one, two, number in pairs:
         pixels[int(one), int(two)] += int(number)

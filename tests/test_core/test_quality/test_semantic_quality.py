@@ -1,4 +1,4 @@
-"""PQ-St against the official tool's numbers and against PQ itself; IoU and accuracy by definition."""
+"""PQ-St is compared with the official tool and with PQ; IoU and accuracy with their definitions."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def count_all(truths, predictions) -> LabelCounts:
 
 
 def random_labels(seed: int, size: tuple[int, int] = (9, 13)) -> tuple[np.ndarray, np.ndarray]:
-    """True labels of 6 classes, some ignored; predictions of 7 and of none, mostly right."""
+    """True labels of 6 classes, some ignored; mostly correct predictions of 7 classes and of unlabelled pixels."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, K - 2, (size[0] // 3 + 1, size[1] // 4 + 1)).repeat(3, 0).repeat(4, 1)[: size[0], : size[1]]
     prediction = np.where(rng.random(size) < 0.7, truth, rng.choice([0, 3, K - 2, K, 200], size))
@@ -40,7 +40,7 @@ def test_equal_to_the_official_numbers(official):
     assert mean[:3] == pytest.approx([official[key] for key in ('pq', 'sq', 'rq')], rel=0, abs=1e-12)
     assert mean.n == official['n']
     pixels = pixel_quality(counts)
-    iou = np.asarray(official['iou_per_class'])  # there NaN for the class that is predicted and never there
+    iou = np.asarray(official['iou_per_class'])  # NaN there for the class that is predicted but never occurs
     there = ~np.isnan(iou)
     np.testing.assert_allclose(pixels.iou[there], iou[there], rtol=0, atol=1e-12)
     assert pixels.iou[~there].tolist() == pytest.approx([0, np.nan], nan_ok=True)
@@ -107,7 +107,7 @@ def test_ignore_index_equal_to_the_number_of_classes():
     truth, prediction = np.array([[0, 0, K, K]]), np.array([[0, 1, 2, K]])
     counts = count_labels(truth, prediction, num_classes=K, ignore_index=K)
     assert pixel_quality(counts).all_accuracy == 0.5
-    assert counts.fp.tolist() == [1, 1, *[0] * (K - 2)]  # class 2 lies on ignored pixels only
+    assert counts.fp.tolist() == [1, 1, *[0] * (K - 2)]  # class 2 occurs on ignored pixels only
 
 
 @pytest.mark.parametrize(

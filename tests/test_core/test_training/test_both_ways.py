@@ -1,4 +1,4 @@
-"""The criterion by its fast paths and by the equations, with and without the pixels that are ignored."""
+"""The criterion with fast paths and with the equations, with and without ignored pixels."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ PER_PIXEL = {'focal': oracles.focal, 'bce': oracles.bce}
 
 @pytest.fixture(params=['fast', 'plain', *FAST_PATHS])
 def way(request):
-    """All fast paths, none, or all but one."""
+    """Enable all fast paths, none, or all but one."""
     before = set_fast_paths(request.param != 'plain')
     if request.param in FAST_PATHS:
         set_fast_paths(**{request.param: False})
@@ -76,7 +76,7 @@ def test_costs_equal_the_oracle(way, kind, ignore, overlapping):
 
 @pytest.mark.parametrize('form', [lambda target: target, toy.as_masks])
 def test_ignored_pixels_have_losses_of_closed_form(way, form):
-    # 8 pixels: 2 of the segment, 2 background, 4 ignored; all logits are 0, so every probability is 1/2.
+    # 8 pixels: 2 of the segment, 2 of the background, 4 ignored; all logits are 0, so every probability is 1/2.
     segment_map = torch.tensor([[0, 0, -1, -1], [-2, -2, -2, -2]])
     target = form(MaskTarget(torch.tensor([1]), segment_map=segment_map))
     logits = torch.zeros(1, 1, 2, 4, dtype=torch.float64)

@@ -14,7 +14,7 @@ from mmmaskformer.core.training.matcher import BoxMatcher, FixedMatcher, Hungari
 
 
 def make_predictions(**settings):
-    """Predictions with boxes, which ask for gradients."""
+    """Predictions with boxes that require gradients."""
     generator = torch.Generator().manual_seed(5)
     predictions = toy.make_predictions(dtype=torch.float64, **settings)
     boxes = [
@@ -25,7 +25,7 @@ def make_predictions(**settings):
 
 
 def literal_losses(box, truth):
-    """L1 and 1 - GIoU of two boxes, in Python numbers."""
+    """L1 distance and 1 - GIoU of two boxes, with Python floats."""
     (left, top, right, bottom), (true_left, true_top, true_right, true_bottom) = (
         (x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, y, w, h in (box, truth)
     )
@@ -52,7 +52,7 @@ def make_distinct(count):
 @pytest.mark.parametrize('overlapping', [False, True])
 def test_boxes_are_those_of_the_masks(overlapping):
     targets = [toy.make_target(count, (31, 45), seed=count, ignored=True) for count in (3, 0, 4)]
-    targets[0].segment_map[targets[0].segment_map == 1] = 0  # a segment without a pixel
+    targets[0].segment_map[targets[0].segment_map == 1] = 0  # a segment without pixels
     found, present = target_boxes(Targets.of([toy.as_masks(x) for x in targets] if overlapping else targets))
     assert present.tolist() == [True, False, True, True, True, True, True]
     masks = torch.cat([target.all_masks() for target in targets])
@@ -73,8 +73,8 @@ def test_losses_in_closed_form():
     unit = torch.tensor([0.5, 0.5, 1.0, 1.0])
     cases = [
         (unit, unit, 0, 0),
-        (torch.tensor([0.25, 0.5, 0.5, 1.0]), unit, 0.75, 0.5),  # half of it: IoU 1/2, nothing between
-        (torch.tensor([0.125, 0.5, 0.25, 1.0]), torch.tensor([0.875, 0.5, 0.25, 1.0]), 0.75, 1.5),  # half between
+        (torch.tensor([0.25, 0.5, 0.5, 1.0]), unit, 0.75, 0.5),  # half of it: IoU 1/2, no gap
+        (torch.tensor([0.125, 0.5, 0.25, 1.0]), torch.tensor([0.875, 0.5, 0.25, 1.0]), 0.75, 1.5),  # gap of one half
     ]
     for box, truth, distance, giou in cases:
         found = equations.box_losses(box, truth)

@@ -178,7 +178,7 @@ def test_class_weights_weigh_the_classes():
 @pytest.mark.parametrize('over_ranks', [False, True])
 @pytest.mark.parametrize('counts', [(0, 0), (3, 2)])
 def test_queries_without_weight_give_a_loss_and_gradients_of_zero(counts, over_ranks):
-    """Neither "no object" nor any class of the batch weighs anything: 0 / 0."""
+    """The weights of "no object" and of all classes in the batch are 0, which would give 0 / 0."""
     predictions = toy.make_predictions()
     criterion = SetCriterion(
         num_classes=5, matcher=HungarianMatcher(), class_weight=[0.0] * 5, no_object_weight=0.0,
@@ -205,7 +205,7 @@ def test_targets_that_do_not_fit_the_predictions_are_refused():
 
 @pytest.mark.parametrize('batch, limit', [(2, 100), (16, 150)])
 def test_a_gpu_is_synchronised_once_and_runs_few_large_kernels(monkeypatch, batch, limit):
-    """Six layers of 100 queries and 9 segments per image, forwards, without the inside of the mask loss."""
+    """Forward pass with six layers of 100 queries and 9 segments per image, without the inside of the mask loss."""
     pairs = Matches.of([[(range(9), range(9))] * batch] * 6)
     monkeypatch.setattr(HungarianAssignment, '__call__', lambda self, costs, targets: pairs)
     monkeypatch.setattr(matcher, '_check_finite', lambda costs, predictions, targets: None)
@@ -256,7 +256,7 @@ def test_sharded_training_has_the_gradients_of_the_whole_model(part):
 
 
 def own_features(dtype=torch.float64, **settings):
-    """Predictions of layers that have mask features of their own each."""
+    """Predictions of layers with their own mask features."""
     return [toy.make_predictions(num_layers=1, seed=seed, dtype=dtype, **settings)[0] for seed in range(3)]
 
 

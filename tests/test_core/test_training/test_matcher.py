@@ -11,7 +11,7 @@ from mmmaskformer.core.upsampling import sample_nearest
 
 
 def slow_cost(prediction, target, image):
-    """The cost of the paper, pair by pair."""
+    """The cost of the paper, computed pair by pair."""
     small = sample_nearest(target.all_masks(), prediction.masks.size)
     class_probs = prediction.class_logits[image].softmax(-1)
     cost = torch.zeros(prediction.num_queries, target.num_segments, dtype=torch.float64)

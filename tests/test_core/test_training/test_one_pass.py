@@ -1,4 +1,4 @@
-"""The one-pass loss against the equations, and its gradient against automatic differentiation of them."""
+"""The one-pass loss and its gradient equal the equations and their automatic derivative."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from mmmaskformer.core.training.pairwise import pairwise_mask_costs
 
 
 def plain(logits, masks, kind='focal'):
-    """Losses of each mask by the equations, differentiable."""
+    """Losses of each mask from the equations, differentiable."""
     per_pixel = {'focal': oracles.focal, 'bce': oracles.bce}[kind]
     focal, dice = [], []
     for logit, mask in zip(logits, masks, strict=True):

@@ -22,7 +22,7 @@ def test_kernels_equal_their_twin():
 def test_an_import_error_in_the_kernels_is_not_hidden():
     code = """
 import sys
-sys.modules['mmmaskformer.core.training.one_pass_triton'] = None  # importing it raises
+sys.modules['mmmaskformer.core.training.one_pass_triton'] = None  # importing it then raises an error
 try:
     import mmmaskformer.core.training.one_pass
 except ImportError as error:

@@ -1,4 +1,4 @@
-"""The costs from the factors against the equations, pair by pair."""
+"""The costs computed from factors equal the equations, pair by pair."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from mmmaskformer.core.upsampling import sample_nearest
 
 
 def assert_equals_the_equations(found, embed, features, targets, kind='focal'):
-    """``found`` is (mask, dice); the equations are taken in float64."""
+    """Compare (mask, dice) with the equations in float64."""
     per_pixel = {'focal': oracles.focal, 'bce': oracles.bce}[kind]
     for image, target in enumerate(targets):
         small = sample_nearest(target.all_masks(), tuple(features.shape[-2:]))
@@ -25,7 +25,7 @@ def assert_equals_the_equations(found, embed, features, targets, kind='focal'):
                 mask = small[segment]
                 expected = per_pixel(probability, mask).mean(), oracles.dice(probability, mask)
                 for cost, value in zip(found, expected, strict=True):
-                    # A small cost may be the difference of two larger sums: what is right is its absolute size.
+                    # A small cost may be the difference of two large sums, so its absolute error is bounded.
                     rtol, atol = (1e-9, 1e-12) if cost.dtype == torch.float64 else (1e-5, 1e-6)
                     torch.testing.assert_close(cost[image, query, segment].double(), value, rtol=rtol, atol=atol)
 

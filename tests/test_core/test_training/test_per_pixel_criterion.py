@@ -88,7 +88,7 @@ def test_without_a_labelled_pixel_the_loss_is_finite(criterion):
 def test_mask_losses_of_all_classes(ignore, fast, kind):
     layers, leaves = make_layers(num_layers=1)
     labels = make_labels()
-    labels[0][labels[0] == 3] = 1  # a class that an image lacks
+    labels[0][labels[0] == 3] = 1  # a class that does not occur in the image
     mask_loss = CrossEntropyDiceLoss() if kind == 'bce' else None
     criterion = PixelMaskLosses(num_classes=K, mask_loss=mask_loss, loss_weights=dict(mask=5.0), ignore_in_loss=ignore)
     before = set_fast_paths(fast)
@@ -140,7 +140,7 @@ def test_an_unknown_loss_weight_is_refused():
 
 
 def test_cross_entropy_over_one_class_is_refused():
-    """It is 0 whatever the logits are."""
+    """The cross-entropy over one class is 0 for any logits."""
     targets = semantic_targets(torch.zeros(1, 32, 48, dtype=torch.long), num_classes=1)
     with pytest.raises(
         ValueError, match='num_classes=1: the softmax cross-entropy over one class is always 0.* Fix: num_'

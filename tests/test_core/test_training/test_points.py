@@ -37,7 +37,7 @@ def make_criterion(seed=None, num_points=40, **settings):
 def test_true_masks_at_points_are_those_of_bilinear_sampling(overlapping):
     targets = make_targets(overlapping=overlapping)
     points = make_points(3, 200)
-    points[:, 0], points[:, 1] = 0.0, 1.0  # corners, half of whose neighbours lie outside
+    points[:, 0], points[:, 1] = 0.0, 1.0  # corners, with half of their neighbours outside
     found = members_at_points(targets, points)
     for image, target in enumerate(targets):
         masks = target.all_masks().float()[None]
@@ -112,7 +112,7 @@ def test_the_least_certain_points_are_chosen_and_the_rest_is_random():
     loss = PointMaskLoss(num_points=100, seed=0)
     points = loss.choose(logits)
     assert points.shape == (2, 100, 2)
-    # Within half a pixel of the border, sampling mixes in zeros, as Mask2Former's does.
+    # Within half a pixel of the border, sampling mixes in zeros, as in Mask2Former.
     inner = ((points[..., 1] - 0.5).abs() < 0.46).float()
     distance = (points[..., 0] - 0.5).abs() * inner
     assert distance[:, :75].max() < 0.16 and distance[:, 75:].max() > 0.4
@@ -159,7 +159,7 @@ def test_costs_and_losses_have_points_of_their_own():
 
 
 def test_matches_and_losses_equal_those_of_mmdets_mask2former():
-    """One layer, with the same points: both draw from torch's generator in the same order."""
+    """One layer, with the same points, since both draw from torch's generator in the same order."""
     from mmengine.structures import InstanceData
 
     [prediction] = toy.make_predictions(num_layers=1, num_queries=9)
@@ -181,17 +181,17 @@ def test_matches_and_losses_equal_those_of_mmdets_mask2former():
 
 
 def test_points_of_ignored_pixels_are_not_used():
-    """Logits of ignored pixels change nothing."""
+    """Logits of ignored pixels have no effect."""
     predictions = toy.make_predictions(num_layers=1, batch=1)
     target = toy.make_target(3, (8, 12), ignored=True)  # on the grid of the logits
     target.segment_map[:, 6:] = -2
     losses = []
     for shift in (0.0, 30.0):
         logits = predictions[0].masks.multiplied_out().detach().clone()
-        logits[..., 8:] += shift  # further than bilinear sampling reaches
+        logits[..., 8:] += shift  # beyond the reach of bilinear sampling
         changed = [predictions[0]._replace(masks=Plain(logits))]
         criterion = make_criterion(seed=1, ignore_in_loss=True)
-        criterion.mask_loss.importance_ratio = 0.0  # otherwise logits decide on the points
+        criterion.mask_loss.importance_ratio = 0.0  # otherwise the logits determine the points
         losses.append(criterion(changed, [target]))
     torch.testing.assert_close(*losses)
 

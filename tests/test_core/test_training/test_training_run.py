@@ -1,4 +1,4 @@
-"""Training on generated scenes: the fast and the plain step go the same way from one seed."""
+"""Training on generated scenes with the fast and the plain step gives the same result from the same seed."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ITERATIONS = 50
 
 
 class Backbone(nn.Module):
-    """Four strided convolutions, one feature each."""
+    """Four strided convolutions with one feature map each."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ def losses_of_a_run(dtype, *, fast):
 
 @pytest.fixture
 def one_thread():
-    """With more, the order of additions differs from machine to machine, and a training amplifies rounding."""
+    """With more threads, the order of additions depends on the machine, and training amplifies rounding differences."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""The whole training step against the plain one: losses, matches, and gradients of features and every parameter."""
+"""The training step equals the plain one: losses, matches, and gradients of features and all parameters."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ LIMITS = {torch.float32: (1e-5, 2e-5), torch.float64: (1e-9, 1e-9)}
 
 
 def assert_same_step(model, size, counts, *, dtype, overlapping=False, seed=0):
-    """Losses within a relative limit, gradients within a fraction of their tensor's largest entry."""
+    """Losses agree within a relative tolerance, gradients within a fraction of their tensor's largest entry."""
     loss_limit, gradient_limit = LIMITS[dtype]
     model = model.to(dtype)
     features = [x.to(dtype).requires_grad_() for x in toy.make_features(size, batch=len(counts), seed=seed)]
-    # Segments may be too small to be seen, and then only their classes, all different, tell them apart.
+    # Segments may be too small to have pixels; then only their classes, all different, distinguish them.
     targets = [
         toy.make_target(count, size, seed=seed + i)._replace(labels=torch.randperm(7)[:count])
         for i, count in enumerate(counts)
@@ -37,14 +37,14 @@ def assert_same_step(model, size, counts, *, dtype, overlapping=False, seed=0):
     wanted = torch.autograd.grad(sum(expected.values()), list(leaves.values()), allow_unused=True)
     for name, gradient, value in zip(leaves, gradients, wanted, strict=True):
         value = torch.zeros_like(gradient) if value is None else value
-        # The smallest gradients are sums of parts that cancel: 1e-6 of what training sees is their rounding error.
+        # The smallest gradients are sums of terms that cancel; 1e-6 of the terms is their rounding error.
         atol = gradient_limit * max(float(value.abs().max()), 1e-2)
         torch.testing.assert_close(gradient, value, rtol=0, atol=atol, msg=lambda text, name=name: f'{name}: {text}')
 
 
 @settings(max_examples=20, deadline=None)
 @given(
-    # With one pixel of memory all queries would be equal and any matching as good as another.
+    # If the memory had one pixel, all queries would be equal and all matchings equally good.
     size=st.tuples(st.integers(1, 80), st.integers(33, 80)),
     counts=st.lists(st.integers(0, 6), min_size=1, max_size=3),
     num_queries=st.integers(6, 9),

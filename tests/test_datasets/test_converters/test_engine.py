@@ -1,4 +1,4 @@
-"""The engine: parallel, resumable, safe to run twice, and never a data set that looks complete and is not."""
+"""The engine runs in parallel, resumes, can run twice, and never leaves an incomplete dataset that looks complete."""
 
 import json
 import os
@@ -25,14 +25,14 @@ def tree(tmp_path):
 
 @pytest.fixture
 def finished(tmp_path):
-    """The same data, prepared without any interruption."""
+    """The same data, prepared without an interruption."""
     tree = BUILDERS['cityscapes_panoptic'](tmp_path / 'other')
     prepare_part(tree)
     return visible(tree.root)
 
 
 class Stopping:
-    """Converts some images, then stops as Ctrl-C does."""
+    """Converts some images, then raises KeyboardInterrupt."""
 
     def __init__(self, convert, after):
         self.convert, self.left, self.names = convert, after, []
@@ -53,7 +53,7 @@ def test_interrupted_work_is_marked_as_unfinished_and_continued(tree, finished, 
         prepare_part(tree, CITY._replace(convert=stopping))
     assert visible(tree.root) == before and read_record(tree.root, CITY.name) is None
     assert cli.main(['data', 'check', CITY.name, '--root', str(tree.root)]) == 2
-    assert 'the record of a complete data set. Fix: mmmaskformer data prepare' in capsys.readouterr().err
+    assert 'the record of a complete dataset. Fix: mmmaskformer data prepare' in capsys.readouterr().err
 
     # a line of the journal and a file that were being written when the power failed
     folder = tree.root / '.cityscapes_panoptic.preparing'
@@ -101,7 +101,7 @@ def test_checked_data_are_checked_again_when_images_are_added(tmp_path):
     ('coco_panoptic', 'annotations/panoptic_val2017'),
 ])  # fmt: skip
 def test_deleted_files_are_reported_later(tmp_path, monkeypatch, capsys, name, folder):
-    """Those of the publishers as well, which the preparation did not write."""
+    """Includes the publishers' files, which the preparation did not write."""
     tree = BUILDERS[name](tmp_path)
     prepare_part(tree, RECIPES[name])
     shutil.rmtree(tree.root / folder)
@@ -157,7 +157,7 @@ def test_interrupted_while_files_are_renamed(tree, finished, monkeypatch, moved)
     with pytest.raises(KeyboardInterrupt):
         prepare_part(tree)
     monkeypatch.undo()
-    # the PNG files get their names first; without the JSON files nothing reads them
+    # PNG files get their final names first; nothing reads them without the JSON files
     names = set(visible(tree.root))
     assert 'cityscapes_panoptic.prepared.json' not in names and 'gtFine/cityscapes_panoptic_val.json' not in names
     prepare_part(tree)
@@ -202,7 +202,7 @@ def test_interrupted_replacement_does_not_look_complete(tree, monkeypatch):
     first = prepare_part(tree)
     with pytest.raises(KeyboardInterrupt):
         prepare_part(tree, CITY._replace(convert=Stopping(CITY.convert, after=4)), overwrite=True)
-    assert prepare_part(tree).record == first.record  # nothing was touched
+    assert prepare_part(tree).record == first.record  # nothing was written
 
     def stop(*args):
         raise KeyboardInterrupt
@@ -228,12 +228,12 @@ def test_two_preparations_at_once(tree):
     lock.write_text(f'{os.getppid()} {staging.socket.gethostname()}')
     with pytest.raises(ValueError, match=rf'lock: another preparation is running here .*{os.getppid()}'):
         prepare_part(tree)
-    lock.write_text(f'4194304 {staging.socket.gethostname()}')  # killed
+    lock.write_text(f'4194304 {staging.socket.gethostname()}')  # of a killed process
     prepare_part(tree)
 
 
 def test_a_lock_has_its_owner_from_the_start(tree, monkeypatch):
-    """An empty lock would look like that of a killed process to another one."""
+    """To another process, an empty lock would look like that of a killed one."""
     seen = []
     link = staging.os.link
 
@@ -250,7 +250,7 @@ def test_a_lock_has_its_owner_from_the_start(tree, monkeypatch):
 
 
 def test_a_lock_that_another_process_has_taken_over(tree, monkeypatch):
-    """Between reading the lock of a killed process and removing it."""
+    """The time between reading the lock of a killed process and removing it."""
     folder = staging.Staging(tree.root, 'a', 1)
     folder.folder.mkdir()
     lock = folder.folder / 'lock'
@@ -281,7 +281,7 @@ def test_a_disk_without_hard_links(tree, monkeypatch):
 
 
 def test_what_another_process_finished_meanwhile_is_kept(tree, monkeypatch):
-    """Both looked before one had begun."""
+    """Both checked before either had begun."""
     recipe, done = CITY, []
     sample = engine._try_sample
 
@@ -305,7 +305,7 @@ def test_unfinished_work_of_another_release_is_not_used(tree, finished, monkeypa
     monkeypatch.undo()
     counting = Stopping(CITY.convert, after=-1)
     prepare_part(tree, CITY._replace(convert=counting))
-    assert len(counting.names) == 2 * 3 and visible(tree.root) == finished  # each in the sample as well
+    assert len(counting.names) == 2 * 3 and visible(tree.root) == finished  # each once more in the sample
 
 
 def test_defect_behind_the_sample_leaves_the_data_set_as_it_was(tree, monkeypatch):

@@ -1,4 +1,4 @@
-"""docs/datasets.md says what the recipes say."""
+"""docs/datasets.md agrees with the recipes."""
 
 import re
 
@@ -33,7 +33,7 @@ def test_numbers_addresses_and_places(name):
 
     text = section(name)
     assert f'mmmaskformer data prepare {name}\n' in text and f'{recipe.root}/' in text
-    if name.endswith('_panoptic') and name != 'coco_panoptic':  # starts from the section of the semantic data
+    if name.endswith('_panoptic') and name != 'coco_panoptic':  # the section begins with that of the semantic data
         text += section(name.removesuffix('_panoptic'))
     for address in re.findall(r'https?://[^\s()]+', recipe.address):
         assert address in text or address.startswith('http://images.cocodataset.org')

@@ -1,4 +1,4 @@
-"""Where data sets lie: behind links, on several disks, in folders that only others may write to."""
+"""Locations of datasets: behind links, on several disks, in folders that are not writable."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from mmmaskformer.datasets.converters.recipes import RECIPES
 
 @pytest.fixture
 def another_disk(monkeypatch):
-    """Nothing can be renamed out of the folder of a preparation, as where the data are links to another disk."""
+    """Nothing can be moved out of the preparation's folder, as if the data were links to another disk."""
     rename = os.replace
 
     def refuse(source, target):
@@ -54,7 +54,7 @@ def test_interrupted_copies_to_another_disk_do_not_look_complete(tmp_path, anoth
 
 
 def test_folders_of_a_split_that_are_links(tmp_path):
-    """The data set of a run follows them, so that the preparation must not leave them out."""
+    """The dataset of a run follows them, so the preparation must include them."""
     tree = BUILDERS['cityscapes'](tmp_path)
     for kind in ('leftImg8bit', 'gtFine'):
         elsewhere = tmp_path / 'elsewhere' / kind
@@ -77,7 +77,7 @@ def test_an_unwritable_folder_is_reported_before_the_work(tmp_path, monkeypatch)
     monkeypatch.undo()
     prepare_part(tree, recipe)
 
-    # with the files of another tool in it, nothing has to be written there
+    # it contains the files of another tool, but nothing has to be written there
     (tree.root / 'cityscapes.prepared.json').unlink()
     monkeypatch.setattr(engine.os, 'access', lambda path, mode: Path(path) != closed)
     assert not prepare_part(tree, recipe).kept

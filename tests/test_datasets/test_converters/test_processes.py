@@ -1,4 +1,4 @@
-"""Work in several processes: killed, without memory, and how far it is."""
+"""Work in several processes: killed processes, lack of memory, progress."""
 
 import io
 import json
@@ -72,7 +72,7 @@ def is_running(number: int) -> bool:
 def wait_until(condition, seconds=20):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, 'the condition did not come true'
+        assert time.monotonic() < end, 'the condition was not met in time'
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Every published data set: prepare, check, load, augment, train, evaluate and draw, from its true on-disk format."""
+"""Every published dataset: prepare, check, load, augment, train, evaluate and draw, from its on-disk format."""
 
 import json
 
@@ -45,13 +45,13 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, save_b
 val_evaluator = dict(_delete_=True, **{metric!r})
 test_evaluator = val_evaluator
 """
-# of the data sets that do not ignore 255
+# of the datasets that do not ignore 255
 IGNORE_INDEX = {'mapillary': 65, 'ade20k_full': 65535}
 
 
 @pytest.fixture(scope='module')
 def trees(tmp_path_factory):
-    """Each data set, prepared on the command line."""
+    """Each dataset, prepared on the command line."""
     prepared = {}
     for name, build in BUILDERS.items():
         tree = build(tmp_path_factory.mktemp(name))
@@ -70,7 +70,7 @@ def tree(request, trees):
 
 @pytest.fixture(autouse=True)
 def scope():
-    """The scope of one test is not that of the next."""
+    """The default scope must not leak from one test to the next."""
     before = DefaultScope.get_current_instance()
     yield
     init_default_scope(before.scope_name if before else 'mmengine')
@@ -133,7 +133,7 @@ def test_check_prints_the_report(tree, capsys):
     assert f'Not the published number: {found}' in printed
 
 
-# the shipped config of each data set that stands for all that share its base
+# the shipped config of each dataset, one for all configs that share its base
 SHIPPED = {
     'ade20k': 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py',
     'ade20k_full': 'ade20k_full/maskformer_r50-d32_8xb2-200k_ade20k-full-512x512.py',
@@ -172,7 +172,7 @@ SMALL_BACKBONE = dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None)
      {'pixel_decoder.num_layers': 1, 'pixel_decoder.num_heads': 2}),
 ])  # fmt: skip
 def test_host_script_trains_and_evaluates(trees, tmp_path, name, host, head, more):
-    """With the shipped config, augmentation and checks; only the model is small."""
+    """Uses the shipped config, augmentation and checks; only the model is smaller."""
     root = trees[name].root
     options = {f'model.backbone.{key}': value for key, value in SMALL_BACKBONE.items()}
     options |= {f'model.{head}.{key}': value for key, value in (SMALL | more).items()}
@@ -197,7 +197,7 @@ def test_folder_of_prepared_data(trees, tmp_path, capsys):
     assert cli.main(['data', 'check', root]) == 0
     assert f'panoptic: complete in {root}' in capsys.readouterr().out
     for arguments, message in (
-        ([str(tmp_path)], f'{tmp_path}: found no record of a complete data set, NAME.prepared.json'),
+        ([str(tmp_path)], f'{tmp_path}: found no record of a complete dataset, NAME.prepared.json'),
         ([root, '--root', 'a'], 'root: found a with the folder'),
         (
             ['ade20k', '--cfg-options', 'a=1'],
@@ -209,7 +209,7 @@ def test_folder_of_prepared_data(trees, tmp_path, capsys):
 
 
 def write_config(tree, folder):
-    """A toy model of the right kind on the data."""
+    """A toy model for the kind of data."""
     train, val = DATA_SETS[tree.name].splits
     classes, ignore_index = len(RECIPES[tree.name].classes), IGNORE_INDEX.get(tree.name, 255)
     values = dict(classes=classes, train=settings_of(tree, train), val=settings_of(tree, val))
@@ -238,8 +238,8 @@ def write_config(tree, folder):
 
 
 def test_check_load_augment_train_evaluate_draw(tree, tmp_path, monkeypatch):
-    """One training step and one evaluation by mmengine's runner, with the hosts' loops and all checks at start-up."""
-    # The runner writes the config into each checkpoint and log; laying it out took most of the time.
+    """One training step and one evaluation in mmengine's runner, with the hosts' loops and all checks at start-up."""
+    # The runner writes the config into each checkpoint and log; formatting it took most of the time.
     monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: cfg.text))
     config = write_config(tree, tmp_path)
     train, val = DATA_SETS[tree.name].splits
@@ -268,20 +268,20 @@ def test_check_load_augment_train_evaluate_draw(tree, tmp_path, monkeypatch):
 
 
 def test_847_classes_keep_their_16_bits(trees, tmp_path):
-    """From the file through loading, augmentation and metric to the files of results."""
+    """From the file through loading, augmentation and metric to the result files."""
     tree = trees['ade20k_full']
     config = Config.fromfile(write_config(tree, tmp_path))
     init_default_scope('mmseg')
     set_random_seed(0)
     dataset = DATASETS.build(config.train_dataloader.dataset)
     seen: set[int] = set()
-    for _ in range(8):  # the crop shows another part each time
+    for _ in range(8):  # each crop shows a different part
         for index in range(len(dataset)):
             labels = dataset[index]['data_samples'].gt_sem_seg.data
             seen |= set(torch.unique(labels).tolist())
     assert seen == {0, 300, 846, 1, 255, 256, 400, 65535}
 
-    # a prediction of every pixel, right where there is a label
+    # a prediction of every pixel, correct where there is a label
     dataset = DATASETS.build(config.val_dataloader.dataset)
     sample = dataset[0]['data_samples']
     truth = sample.gt_sem_seg.data

@@ -1,4 +1,4 @@
-"""The converters beside the published preparation scripts, on their stored inputs and outputs."""
+"""The converters are compared with the published preparation scripts, on their stored inputs and outputs."""
 
 import hashlib
 import io
@@ -57,7 +57,7 @@ def test_ade20k_panoptic(reference, tmp_path):
     outcome = ade20k.merge_semantic_and_instances(Item('training', 'b', paths, ('x.png',)))
     assert outcome.entry['image'] == stored['image'] and outcome.entry['file_name'] == 'b.png'
 
-    # ids of second and later instances are random colours there; all else is equal
+    # there, second and later instances have random colours as ids; everything else is equal
     ours, theirs = outcome.entry['segments'], stored['annotation']['segments_info']
     assert [row | {'id': 0} for row in ours] == [row | {'id': 0} for row in theirs]
     red, green, blue = stored['panoptic_rgb'].numpy().astype(np.int64).transpose(2, 0, 1)
@@ -86,7 +86,7 @@ def test_instance_colours_do_not_depend_on_other_images():
 
 
 class FirstRelease:
-    """Stands for the package h5py, which the tests do without: a file with the matrix S, stored by columns."""
+    """Replaces h5py, which the tests do not install: a file with the matrix S, stored by columns."""
 
     def __init__(self, matrix):
         self.content = {'S': matrix}

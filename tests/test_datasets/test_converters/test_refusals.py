@@ -1,4 +1,4 @@
-"""What is missing, damaged or of another release stops a preparation before anything is written."""
+"""Missing, damaged or wrong files stop a preparation before anything is written."""
 
 import json
 import pickle
@@ -91,7 +91,7 @@ def instances_instead(root: Path) -> None:
     ])  # fmt: skip
 
 
-# data set, what is wrong with the files of its publishers, and what the message says
+# dataset, defect of the published files, and part of the message
 DEFECTS = [
     ('ade20k', lambda root: (root / 'index_ade20k.mat').touch(), 'contains the full ADE20K .* prepare ade20k_full'),
     ('ade20k', lambda root: shutil.rmtree(root / 'annotations'),
@@ -216,7 +216,7 @@ def test_archive_beside_the_missing_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize('name', BUILDERS)
 def test_an_archive_unpacked_into_its_own_folder(tmp_path, name):
-    """Unpacked with a double click, all lies one folder deeper."""
+    """Some archive tools add a folder level when they unpack."""
     tree = BUILDERS[name](tmp_path / 'data')
     place = tree.source or tree.root
     place.rename(tmp_path / 'outer')
@@ -237,7 +237,7 @@ def test_folders_above_that_may_not_be_read(tmp_path, monkeypatch):
 
 def test_unknown_names_and_numbers(capsys):
     assert cli.main(['data', 'prepare', 'ade']) == 2
-    assert "data set 'ade': unknown. Expected one of ade20k, " in capsys.readouterr().err
+    assert "dataset 'ade': unknown. Expected one of ade20k, " in capsys.readouterr().err
     assert cli.main(['data', 'prepare', 'ade20k', '--workers', '0']) == 2
     assert 'workers: found 0, expected at least 1' in capsys.readouterr().err
     assert cli.main(['data', 'prepare', 'ade20k', '--source', 'a']) == 2
@@ -272,5 +272,5 @@ def test_truncated_images(tmp_path, name):
     with pytest.raises(ValueError, match=rf'{image.name}: truncated after \d+ bytes.*not fully unpacked'):
         prepare(RECIPES[name], tree.root, tree.source, workers=1, partial_set=True)
     assert files_of(tmp_path) == before
-    image.write_bytes(whole + bytes(200))  # some tools write behind the end
+    image.write_bytes(whole + bytes(200))  # some tools append data
     prepare(RECIPES[name], tree.root, tree.source, workers=1, partial_set=True)

@@ -1,4 +1,4 @@
-"""The synthetic scenes: what they look like, and what is written to disk."""
+"""The synthetic scenes: their contents, and the files written."""
 
 import json
 
@@ -130,14 +130,14 @@ def test_nothing_is_written_through_a_link_that_leads_nowhere(tmp_path):
     for target in ('nothing', 'link'):
         (tmp_path / 'link').unlink(missing_ok=True)
         (tmp_path / 'link').symlink_to(target)
-        with pytest.raises(FileExistsError, match='link: found a symbolic link to nothing, expected a folder'):
+        with pytest.raises(FileExistsError, match='link: found a broken symbolic link, expected a folder'):
             write_scenes(tmp_path / 'link', num_train=1, num_val=1)
     assert [path.name for path in tmp_path.iterdir()] == ['link']
 
 
 def test_foreign_folder_is_never_replaced(tmp_path):
     (tmp_path / 'thesis.txt').write_text('years of work')
-    with pytest.raises(FileExistsError, match='is not empty and not a data set of scenes'):
+    with pytest.raises(FileExistsError, match='is not empty and not a dataset of scenes'):
         write_scenes(tmp_path, num_train=1, num_val=1, overwrite=True)
     assert (tmp_path / 'thesis.txt').exists()
 

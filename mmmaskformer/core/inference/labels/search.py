@@ -19,7 +19,7 @@ from mmmaskformer.core.inference.labels.views import ScoreView, score_view
 from mmmaskformer.core.inference.query_masks import CHUNK_ELEMENTS, QueryMasks
 
 SLACK = 1e-5
-"""Least distance of a lower bound above the others; larger than the float32 rounding of a score."""
+"""Margin by which a lower bound must exceed the other upper bounds; larger than the float32 rounding of a score."""
 
 FAINT = 1e-3
 """A query is faint if it adds at most this much to any class at any pixel."""
@@ -38,7 +38,7 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
         (H, W) int32 at the output size; where scores are equal up to rounding, any of their classes.
 
     Raises:
-        ValueError: if arguments do not fit together; NonFiniteLogitsError, if logits are inf or NaN.
+        ValueError: if arguments are inconsistent; NonFiniteLogitsError, if logits are inf or NaN.
 
     Source: paper, section 3.3 (semantic inference). Time and memory are ours.
     """

@@ -1,4 +1,4 @@
-"""Labels of per-pixel models: the arg-max of resized logits, without making them all."""
+"""Labels of per-pixel models are the arg-max of resized logits, computed without storing all of these."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_logits_of_several_views_are_added():
 
 
 def test_windows_are_averaged_and_what_is_up_sampled_too_far_is_cut_off():
-    """Two windows of 38 x 30 pixels, whose logits have cells for 40 x 32, side by side in an image of 38 x 50."""
+    """Two windows of 38 x 30 pixels, with logits for 40 x 32, side by side in an image of 38 x 50."""
     weights = torch.ones(38), torch.ones(50)
     weights[1][20:30] = 0.5
     views, total = [], torch.zeros(9, 38, 50, dtype=torch.float64)

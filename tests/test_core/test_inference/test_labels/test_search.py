@@ -1,4 +1,4 @@
-"""The labels are the arg-max of the plain scores, whatever the bounds decide."""
+"""The labels are the arg-max of the plain scores, whatever the bounds are."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def blobs(count, generator, grid=(4, 5)):
 
 
 def outputs(kind, num_classes, seed=0):
-    """Class and mask logits in float64, where only true ties leave the arg-max open."""
+    """Class and mask logits in float64, in which only exact ties leave the arg-max undetermined."""
     generator = torch.Generator().manual_seed(seed)
     class_logits = torch.randn(QUERIES, num_classes + 1, generator=generator, dtype=torch.float64)
     mask_logits = torch.randn(QUERIES, *COARSE, generator=generator, dtype=torch.float64)
@@ -43,7 +43,7 @@ def outputs(kind, num_classes, seed=0):
 
 
 def assert_best(labels, scores):
-    """Each label has the highest score; to rounding, where two agree."""
+    """Each label has the highest score, up to rounding."""
     assert labels.dtype == torch.int32
     assert labels.shape == scores.shape[1:]
     chosen = scores.gather(0, labels[None].long())[0]
@@ -151,7 +151,7 @@ def test_weak_queries_are_skipped_where_they_cannot_win(monkeypatch):
 
 @pytest.mark.parametrize('size', [1e-5, 5e-4])
 def test_many_weak_queries_may_win_together(size):
-    """One class is ahead by less than what two hundred faint queries add to another."""
+    """The lead of one class is smaller than what two hundred faint queries add to another one."""
     probs = torch.full((201, 3), size, dtype=torch.float64)
     probs[0] = torch.tensor([0.5, 0.5 - 100 * size, 0])
     probs[1:, 0] = 0

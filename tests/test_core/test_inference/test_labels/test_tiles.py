@@ -9,7 +9,7 @@ SIZES = [((48, 64), (45, 61), (45, 61)), ((48, 64), (45, 61), (33, 90)), ((32, 3
 
 
 def make(sizes, side: int):
-    """A view in tiles, all of its tiles, and the masks (Q, H, W) at the output size, repeated at the far edges."""
+    """A view in tiles, all of its tiles, and the masks (Q, H, W) at output size, extended by their border values."""
     torch.manual_seed(0)
     input_size, image_size, out_size = sizes
     mask_logits = 3 * torch.randn(4, input_size[0] // 4, input_size[1] // 4, dtype=torch.float64)

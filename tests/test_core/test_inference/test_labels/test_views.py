@@ -8,13 +8,13 @@ from mmmaskformer.core.inference.semantic import semantic_inference
 
 
 def matrix_of(taps: Taps, inputs: int) -> torch.Tensor:
-    """(outputs, inputs) float64."""
+    """The map as a matrix (outputs, inputs) in float64."""
     matrix = torch.zeros(len(taps.inputs), inputs, dtype=torch.float64)
     return matrix.scatter_add(1, taps.inputs, taps.weight.double())
 
 
 def scores_of(view) -> torch.Tensor:
-    """(K, H, W) by whole matrices."""
+    """Scores (K, H, W) computed with full matrices."""
     height, width, _ = view.mask_logits.shape
     values = view.mask_logits.double().permute(2, 0, 1)
 
