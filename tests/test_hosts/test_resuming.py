@@ -122,6 +122,16 @@ def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is
     assert (told in log) == is_told == ('from here on it has' in log)
 
 
+def test_processes_with_different_checkpoints_are_refused(copy, monkeypatch):
+    """As on two machines whose work dirs have one name and are on different disks."""
+    monkeypatch.setattr('mmmaskformer.hosts.resuming.get_world_size', lambda: 2)
+    monkeypatch.setattr('mmmaskformer.hosts.resuming.all_gather_object', lambda iteration: [iteration, 0])
+    with pytest.raises(
+        ValueError, match=r'the 2 processes start at the iterations \[4, 0\].* Fix: a work dir on a disk'
+    ):
+        resume(copy(2, 4))
+
+
 def test_no_data_are_read_again(copy, monkeypatch):
     work_dir, read = copy(6), []
     runner = make_runner(work_dir, resume=True)
