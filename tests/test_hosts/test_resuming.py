@@ -174,7 +174,9 @@ def test_a_damaged_last_checkpoint_file_is_ignored(copy, told, content):
     assert len(resume(work_dir).model.seen) == 4
     lines = '\n'.join(told)
     assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in lines
-    named = 'names zzz' if b'z' in content else f'{work_dir}/last_checkpoint is damaged and ignored; it begins with'
+    named = (
+        'does not name it' if b'z' in content else f'{work_dir}/last_checkpoint is damaged and ignored; it begins with'
+    )
     assert named in lines and max(map(len, told)) < 600
 
 
@@ -318,6 +320,37 @@ def test_files_without_the_state_of_a_run_are_refused(copy, drop, message):
     torch.save({key: value for key, value in checkpoint.items() if key not in drop}, work_dir / 'iter_4.pth')
     with pytest.raises(ValueError, match=f'iter_4.pth {message} a run cannot be resumed from it. Fix: .*load_from='):
         resume(work_dir)
+
+
+@pytest.mark.parametrize(
+    'part, value, message',
+    [
+        ('message_hub', {}, 'no iteration'),
+        ('meta', dict(iter='x', epoch=0), 'no iteration'),
+        ('meta', dict(iter=-3, epoch=0), 'no iteration'),
+        ('meta', dict(iter=4), 'no iteration'),
+        ('optimizer', None, 'no optimizer state'),
+        ('param_schedulers', [{}], 'no learning-rate schedule'),
+    ],
+)
+def test_files_with_a_part_of_the_state_are_refused(copy, part, value, message):
+    work_dir = copy(4)
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    torch.save(checkpoint | {part: value}, work_dir / 'iter_4.pth')
+    with pytest.raises(ValueError, match=f'iter_4.pth holds {message}, so a run cannot be resumed from it. Fix'):
+        resume(work_dir)
+
+
+@pytest.mark.parametrize('kept', [0, 1])
+def test_missing_state_of_parameters_is_reported(copy, told, kept):
+    work_dir = copy(4)
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    state = checkpoint['optimizer']['state']
+    assert len(state) == 2
+    checkpoint['optimizer']['state'] = dict(list(state.items())[:kept])
+    torch.save(checkpoint, work_dir / 'iter_4.pth')
+    resume(work_dir)
+    assert any(f'holds no optimizer state of {2 - kept} of 2 parameters: for them it starts anew' in x for x in told)
 
 
 def test_code_in_a_stored_config_is_not_run(copy, tmp_path):
