@@ -12,6 +12,7 @@ import difflib
 import errno
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,18 @@ from typing import Any
 from mmengine.runner import FlexibleRunner, Runner
 
 from mmmaskformer.core import checks
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, Check, check_settings, one_of, whole
+from mmmaskformer.core.checks import (
+    BOOLEAN,
+    MAPPING,
+    PATH,
+    TEXT,
+    Check,
+    check_settings,
+    list_of,
+    number,
+    one_of,
+    whole,
+)
 from mmmaskformer.formats.whole_files import CANNOT_WRITE, require_writable
 
 PART = Check('a dict', lambda value: value is None or not isinstance(value, str | int | float | list | tuple))
@@ -63,8 +75,22 @@ SETTINGS: dict[str, dict[str, Check]] = {
         },
     ),
     'default_hooks.logger': {'interval': whole(1)},
-}
-"""By the key of a dict in the config, '' for the config itself."""
+    **dict.fromkeys(('val_cfg', 'test_cfg'), {'fp16': BOOLEAN}),
+    'log_processor': {
+        **dict.fromkeys(('by_epoch', 'log_with_hierarchy'), BOOLEAN),
+        'window_size': whole(1),
+        'num_digits': whole(0),
+    },
+    'param_scheduler': {
+        **dict.fromkeys(('by_epoch', 'convert_to_iter_based', 'verbose'), BOOLEAN),
+        **dict.fromkeys(('begin', 'T_max', 'step_size'), whole(0)),
+        'end': whole(0) | one_of(math.inf),
+        **dict.fromkeys(('power', 'gamma', 'factor', 'start_factor', 'end_factor', 'eta_min', 'eta_min_ratio'),
+                        number(0).or_none()),
+        'milestones': list_of(whole(0)),
+    },
+}  # fmt: skip
+"""By the key of a dict, or of a list of dicts, in the config; '' for the config itself."""
 
 OF_SCRIPTS = {'custom_imports', 'tta_model', 'tta_pipeline', 'runner_type', 'compile', 'strategy'}
 """Keys that the hosts' scripts and mmengine read besides the arguments of the Runner."""
@@ -172,8 +198,10 @@ def check_run(cfg: Mapping) -> None:
         part: Any = getattr(cfg, '_cfg_dict', cfg)  # mmengine's Config is no Mapping
         for key in filter(None, path.split('.')):
             part = part.get(key) if isinstance(part, Mapping) else None
-        if isinstance(part, Mapping):
-            check_settings(path, part, settings)
+        parts = {f'{path}.{index}': row for index, row in enumerate(part)} if isinstance(part, list) else {path: part}
+        for where, row in parts.items():
+            if isinstance(row, Mapping):
+                check_settings(where, row, settings)
 
 
 def keys_of_runs() -> set[str]:

@@ -42,6 +42,12 @@ def configs(tmp_path_factory):
     ('custom_hooks', 'x', "custom_hooks: found 'x', expected a list of dicts"),
     ('auto_scale_lr.base_batch_size', 0, 'auto_scale_lr.base_batch_size: found 0'),
     ('default_hooks.logger.interval', 'a', "default_hooks.logger.interval: found 'a'"),
+    ('param_scheduler.0.by_epoch', 'no', "param_scheduler.0.by_epoch: found 'no', expected True or False"),
+    ('param_scheduler.0.power', -1, 'param_scheduler.0.power: found -1, expected a number of at least 0 or None'),
+    ('param_scheduler.0.end', -5, 'param_scheduler.0.end: found -5'),
+    ('val_cfg.fp16', 'no', "val_cfg.fp16: found 'no', expected True or False"),
+    ('log_processor.window_size', 0, 'log_processor.window_size: found 0, expected a whole number of at least 1'),
+    ('log_processor.by_epoch', 'no', "log_processor.by_epoch: found 'no', expected True or False"),
 ])  # fmt: skip
 def test_values_are_named_before_anything_is_built(configs, option, value, message):
     cfg = Config.fromfile(configs['mmseg'])
@@ -114,6 +120,12 @@ SCRIPTS = {
         'default_hooks.checkpoint.interval=0': 'ValueError: default_hooks.checkpoint.interval: found 0, expected',
         'train_dataloader.sampler.shuffle=yes': "ValueError: train_dataloader.sampler.shuffle: found 'yes', expected",
         'train_dataloader.dataset.data_root=5': 'ValueError: train_dataloader.dataset.data_root: found 5, expected',
+        'default_hooks.checkpoint.max_keep_ckpts=0': (
+            'ValueError: default_hooks.checkpoint.max_keep_ckpts: found 0, expected'
+        ),
+        'model.data_preprocessor.std=[1,1]': (
+            'ValueError: model.data_preprocessor: found mean=[123.675, 116.28, 103.53] and'
+        ),
         'model.data_preprocessor.std=0': 'ValueError: model.data_preprocessor.std: found 0, expected',
         'model.decode_head.num_query=3': (
             "TypeError: model.decode_head: MaskFormerHead does not take the key 'num_query'. Did you mean 'num_queries'"

@@ -137,7 +137,11 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
             'Fix: give the config that it was trained with'
         ) from error
     require_finite_weights(model.state_dict(), checkpoint)
-    return model.eval(), content
+    model.eval()
+    for part in model.children():
+        if hasattr(part, 'require_all_weights'):  # a classifier that was re-initialised does not count as loaded
+            part.require_all_weights()
+    return model, content
 
 
 def build_model(cfg: Config) -> BaseModel:

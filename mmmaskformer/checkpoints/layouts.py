@@ -137,7 +137,7 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
             hook, whose ``state_dict`` is the average.
 
     Raises:
-        ValueError: if averaged weights are requested and there are none.
+        ValueError: if averaged weights are requested and there are none, or a weight occurs twice.
     """
     key = next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)
     if averaged and SWAPPED not in content:
@@ -159,7 +159,14 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
     rest = {str(name): _what(value) for name, value in content.items() if name not in (key, 'meta')}
     if key is None:
         rest = {str(name): _what(value) for name, value in content.items() if not isinstance(value, Tensor)}
-    weights = {name.removeprefix('module.'): value for name, value in tensors_of(nested).items()}
+    given = tensors_of(nested)
+    weights = {name.removeprefix('module.'): value for name, value in given.items()}
+    if len(weights) < len(given):
+        twice = [name for name in weights if name in given and f'module.{name}' in given]
+        raise ValueError(
+            f"{len(twice)} weights occur twice, with and without 'module.' ({', '.join(twice[:SHOWN])}), expected one "
+            'of each. Fix: remove those that do not belong to the model, and save the others again'
+        )
     return Content(weights, meta, rest)
 
 

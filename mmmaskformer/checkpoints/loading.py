@@ -1,6 +1,7 @@
 """Checkpoints of other packages in the form that mmengine and the hosts expect; names are kept."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -22,15 +23,28 @@ def in_form_of_mmengine(content: Any, origin: str) -> Any:
     Args:
         content: content of a file.
         origin: the file, for messages.
+
+    Raises:
+        ValueError: if the file holds no dict of weights, or a weight twice.
     """
-    if not isinstance(content, dict):
-        return content
-    found = take_apart(content)
+    for what, part in (('it', content), ("its 'state_dict'", _state_of(content))):
+        if not isinstance(part, Mapping):
+            raise ValueError(
+                f'checkpoint {origin}: {what} is a {type(part).__name__}, expected a dict of weights by name. Fix: '
+                'give a checkpoint of a training run, or save model.state_dict().'
+            )
+    try:
+        found = take_apart(content)
+    except ValueError as error:
+        raise ValueError(f'checkpoint {origin}: {error}.') from None
     package = package_of(found.weights)
     if package is None:
         return _backbone_of_detectron2(found.weights, origin) or content
     if package in ('official', 'transformers'):
         content = {'state_dict': OrderedDict(found.weights), 'meta': found.meta}
+    elif 'state_dict' not in content and len(found.weights) == len(content):
+        # bare weights, as torch.save(model.state_dict()) writes them
+        content = {'state_dict': content, 'meta': {}}
     elif not isinstance(content.get('state_dict'), dict):
         return content
     content.setdefault('meta', {})  # MMSegmentation reads it unconditionally
@@ -42,6 +56,10 @@ def in_form_of_mmengine(content: Any, origin: str) -> Any:
     state._metadata[''] = {**state._metadata.get('', {}), **note}  # type: ignore[attr-defined]
     content['state_dict'] = state
     return content
+
+
+def _state_of(content: Any) -> Any:
+    return content.get('state_dict', {}) if isinstance(content, Mapping) else {}
 
 
 def _backbone_of_detectron2(weights: dict[str, Tensor], origin: str) -> dict | None:

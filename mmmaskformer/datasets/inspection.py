@@ -204,7 +204,7 @@ def _area_findings(leaves: list) -> list[Finding]:
     ours = [leaf for leaf in leaves if type(leaf).__module__.startswith('mmmaskformer.')]
     files, found = 0, {}
     for leaf, info in _sample(ours, MAX_PANOPTIC_FILES, PANOPTIC_SECONDS):
-        if info.get('segments_info') and info.get('seg_map_path') is not None:
+        if info.get('segments_info') is not None and info.get('seg_map_path') is not None:
             _, pixels = replace_ids(read_ids(info['seg_map_path'], getattr(leaf, 'backend_args', None)), {})
             require_listed(pixels, info)
             files += 1
@@ -234,6 +234,7 @@ def _image_findings(leaves: list) -> list[Finding]:
         if header is None or loader is None:
             continue
         files += 1
+        _require_listed_size(header, info)
         if _orientation_is_open(header, info, loader, backend_args):
             turned.append(f'{path} (orientation {max(header.orientation, header.tiff_orientation)})')
         if loader.color_type in KEEPS_8_BITS and header.bits > 8:
@@ -246,8 +247,8 @@ def _image_findings(leaves: list) -> list[Finding]:
         advice = ORIENTATION_ADVICE.format(orientation='of the tag')
         found.append(
             f'{looked_at}, {len(turned)} have an EXIF orientation that rotates or flips them without a change of size: '
-            f'{some(turned)}. They are read upright, and their size does not show whether their annotations are '
-            f'upright as well: {advice}'
+            f"{some(turned)}. They are read upright, or as stored with color_type='unchanged', and their size does not "
+            f'show which of the two their annotations are: {advice}'
         )
     for path in (*deep[:1], *banded[:1]):
         _require_readable(path, leaves)
@@ -288,6 +289,17 @@ def _loader_of(leaf: Any) -> Any | None:
     return next((each for each in transforms if isinstance(getattr(each, 'color_type', None), str)), None)
 
 
+def _require_listed_size(header: ImageHeader, info: Mapping) -> None:
+    """Raise if outlines of instances are for an image of another size, apart from its orientation."""
+    listed = (info.get('height'), info.get('width'))
+    if info.get('instances') and listed not in (header.stored_size, header.upright_size):
+        raise ValueError(
+            f'image {info["img_path"]}: {header.stored_size[0]} x {header.stored_size[1]} pixels (height x width), but '
+            f'its annotation is for {listed[0]} x {listed[1]}. Fix: give the images that were annotated, or correct '
+            "'height', 'width' and the outlines."
+        )
+
+
 def _orientation_is_open(header: ImageHeader, info: Mapping, loader: Any, backend_args: dict | None) -> bool:
     """Whether an image is rotated or flipped on loading and its annotation may not be.
 
@@ -304,7 +316,7 @@ def _orientation_is_open(header: ImageHeader, info: Mapping, loader: Any, backen
     if not turns:
         read, other = other, read
     if read == other:
-        return turns
+        return turns or loader.color_type == 'unchanged'
     size = (info['height'], info['width']) if 'height' in info and 'width' in info else None
     if size is None and info.get('seg_map_path') is not None:
         label_header = read_header(info['seg_map_path'], backend_args)

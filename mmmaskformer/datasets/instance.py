@@ -1,7 +1,8 @@
 """COCO instance segmentation for MMDetection, with defects of the files counted; a registry location."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.logging import print_log
 
@@ -9,7 +10,7 @@ from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, one_
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import require_names
 from mmmaskformer.datasets.reading import NamesUnreadableImages
-from mmmaskformer.datasets.settings import INDICES, PIPELINE
+from mmmaskformer.datasets.settings import INDICES, PIPELINE, check_filter
 from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
 from mmmaskformer.registry import DATASETS
 
@@ -17,6 +18,8 @@ from mmmaskformer.registry import DATASETS
 from mmdet.datasets import CocoDataset  # isort: skip
 
 SHOWN = 8
+FOLDERS = {'img', 'seg'}
+"""Keys of ``data_prefix`` that MMDetection's class reads."""
 
 
 @DATASETS.register_module()
@@ -45,17 +48,30 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
     Differs from the host's class: annotations without an outline, at which its training would stop, are dropped and
     counted. A missing box is computed from the outline. Each class is found by its name; in the host's class, a class
     that is missing in the file, duplicated or in another position shifts the labels of later ones. All listed images
-    must exist. Image names may be absolute or contain './' and backslashes. With ``test_mode`` the classes must be
-    those of the file in its order, since MMDetection's CocoMetric reads the file again and numbers them in that order.
+    must exist and have the listed size. Image names may be absolute or contain './' and backslashes. With
+    ``test_mode`` the classes must be those of the file in its order, since MMDetection's CocoMetric reads the file
+    again and numbers them in that order.
 
     Args:
         **kwargs: arguments of MMDetection's CocoDataset.
 
     Raises:
-        ValueError: if the file is not a COCO instance JSON, has no images, has none of the classes or a duplicate one,
-            or an image is missing.
+        TypeError: if ``filter_cfg`` has an unknown key.
+        ValueError: if ``data_prefix`` has an unknown key, a value of ``filter_cfg`` is wrong, the file is not a COCO
+            instance JSON, has no images, has none of the classes or a duplicate one, or an image is missing or, when
+            it is loaded, has another size.
         FileNotFoundError: if the file or the folder of the images does not exist.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        name, others = type(self).__name__, set(kwargs.get('data_prefix') or ()) - FOLDERS
+        if others:
+            raise ValueError(
+                f'{name}.data_prefix: found the keys {sorted(others)}, expected only {sorted(FOLDERS)}. Fix: remove or '
+                'correct them.'
+            )
+        check_filter(name, kwargs.get('filter_cfg'))
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read the JSON and list the images in its order; see `CocoDataset.load_data_list`."""
@@ -75,6 +91,29 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
             entries.append(self.parse_data_info(raw))
         self._report(content)
         return entries
+
+    def prepare_data(self, idx: int) -> Any:
+        """Load an image and apply the pipeline.
+
+        Args:
+            idx: of the image.
+
+        Raises:
+            ValueError: if the file cannot be decoded, or its size is not that in the JSON: outlines would be drawn in
+                wrong places, and pycocotools would compare masks of different sizes.
+        """
+        prepared = super().prepare_data(idx)
+        sample = prepared.get('data_samples') if isinstance(prepared, Mapping) else None
+        if sample is not None and 'ori_shape' in sample.metainfo_keys():
+            info, found = self.get_data_info(idx), tuple(sample.ori_shape[:2])
+            if found != (info['height'], info['width']):
+                raise ValueError(
+                    f'image {info["img_path"]}: read with {found[0]} x {found[1]} pixels (height x width), but '
+                    f'{self.ann_file} lists {info["height"]} x {info["width"]}. Fix: give the images that were '
+                    "annotated, or correct 'height', 'width' and the outlines; if sides are swapped, the annotation "
+                    'or the image ignores an EXIF orientation.'
+                )
+        return prepared
 
     def _labels(self, content: InstanceFile) -> dict[int, int]:
         """Labels by category id, found by name."""

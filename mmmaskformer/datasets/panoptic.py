@@ -7,19 +7,18 @@ from os import path as osp
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, check_settings, checked, number
+from mmmaskformer.core.checks import MAPPING, PATH, checked
 from mmmaskformer.datasets.category_labels import labels_of_categories
 from mmmaskformer.datasets.files import locate_files, note_repeated
 from mmmaskformer.datasets.metainfo import check_panoptic_metainfo, chosen_metainfo, load_panoptic_metainfo
 from mmmaskformer.datasets.pipelines import check_pipelines
 from mmmaskformer.datasets.reading import NamesUnreadableImages
-from mmmaskformer.datasets.settings import DATASET_SETTINGS
+from mmmaskformer.datasets.settings import DATASET_SETTINGS, check_filter
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
 from mmmaskformer.registry import DATASETS
 
 PER_CLASS = ('isthing', 'category_ids', 'palette')
-FILTERS = {'filter_empty_gt': BOOLEAN, 'min_size': number(0)}
 FOLDERS = {'img', 'seg', 'labels'}
 
 
@@ -65,6 +64,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         ValueError: if the class list is missing or invalid, the JSON is not a panoptic one or does not match the class
             list, ids occur twice, a PNG or image is missing, the filter drops all images, or the pipeline separates
             images from segments.
+        TypeError: if ``filter_cfg`` has an unknown key.
         FileNotFoundError: if the JSON, a folder or the class list does not exist.
     """
 
@@ -86,9 +86,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
                 f'{name}: data_prefix is {data_prefix}, expected dict(img=the folder of the images, seg=the folder of '
                 'the panoptic PNG files), and optionally labels=the folder of semantic label maps. Fix: set these keys.'
             )
-        if filter_cfg is not None and set(filter_cfg) - set(FILTERS):
-            raise ValueError(f'{name}: filter_cfg is {filter_cfg}, expected only the keys {sorted(FILTERS)}.')
-        check_settings(f'{name}.filter_cfg', filter_cfg or {}, FILTERS)
+        check_filter(name, filter_cfg)
         # Not under the name of datasets with label maps, which is used to distinguish both kinds.
         self._labels_from_one = reduce_zero_label
         self.backend_args = backend_args

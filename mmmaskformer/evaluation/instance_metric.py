@@ -3,14 +3,16 @@
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, FRACTION, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
+from mmmaskformer.evaluation.common import prediction_of
 from mmmaskformer.formats.coco_instances import complete_instances
+from mmmaskformer.heads.results import INSTANCES
 from mmmaskformer.registry import METRICS
 
 # After our registry, which makes mmdet importable with mmcv-lite.
@@ -56,6 +58,20 @@ class CocoInstanceMetric(CocoMetric):
         with _usable_file(ann_file, settings.get('backend_args')) as (file, backend_args):
             super().__init__(ann_file=file, **settings | dict(backend_args=backend_args))
         self.backend_args = settings.get('backend_args')
+
+    def process(self, data_batch: Mapping, data_samples: Sequence[Mapping]) -> None:
+        """Collect the instances of a batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: data samples as dicts.
+
+        Raises:
+            KeyError: if the model gives no instances.
+        """
+        for sample in data_samples:
+            prediction_of(sample, 'pred_instances', INSTANCES)
+        super().process(data_batch, data_samples)
 
 
 @contextmanager

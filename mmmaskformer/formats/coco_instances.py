@@ -1,7 +1,7 @@
 """Reader for COCO's instance JSON, which counts defects. No images are opened here."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,9 @@ TOO_SMALL = 'annotations that are outside of their image or smaller than a pixel
 OTHER_SIZE = 'annotations with a run-length mask of another size than their image, left out'
 BROKEN_RUNS = 'annotations whose run lengths do not add up to the pixels of their image, left out'
 LOST_PARTS = 'polygons of fewer than three points, left out of outlines that have others'
+FAR_POINTS = 'annotations with points further outside of their image than ten times its longer side, left out'
+FAR = 10
+"""pycocotools walks along the edges of a polygon, several steps per pixel: points further away exhaust the memory."""
 NO_BOX = "annotations without a usable 'bbox', computed from their outline"
 IGNORED = "annotations with 'ignore' set, left out"
 OTHER_IMAGE = 'annotations of images that are not listed, left out'
@@ -57,7 +60,8 @@ def read_instances(path: str, backend_args: dict | None = None) -> InstanceFile:
             annotation has a category that is not listed.
     """
     what = f'instance file {path}'
-    content, notes = _content(path, backend_args, what), Notes(what)
+    notes = Notes(what)
+    content = _content(path, backend_args, what, notes)
     categories = _categories(content['categories'], what, notes)
     by_image: dict[int | str, list[dict]] = {image['id']: [] for image in content['images']}
     for number, _, kept in _usable_rows(content, categories, what, notes):
@@ -82,34 +86,39 @@ def complete_instances(path: str, backend_args: dict | None = None) -> dict | No
         FileNotFoundError, ValueError: see `read_instances`.
     """
     what = f'instance file {path}'
-    content, notes = _content(path, backend_args, what), Notes(what)
+    notes = Notes(what)
+    content = _content(path, backend_args, what, notes)
     categories = _categories(content['categories'], what, notes)
     images = {image['id']: image for image in content['images']}
     rows: list[dict] = []
     for number, row, kept in _usable_rows(content, categories, what, notes):
-        given = row.get('area')
-        is_area = isinstance(given, int | float) and not isinstance(given, bool) and given > 0
-        pixels = given if is_area else _area_of(kept['segmentation'], images[number])
+        pixels = row['area'] if _is_area(row.get('area')) else _area_of(kept['segmentation'], images[number])
         kept |= dict(id=len(rows) + 1, image_id=number, area=pixels, iscrowd=int(kept['iscrowd']))
         rows.append(kept)
-    ids = {row.get('id') for row in content['annotations']}
-    is_whole = all(row.get('area') and 'iscrowd' in row for row in content['annotations'])
-    if not notes.lines() and is_whole and len(ids) == len(content['annotations']) and not ids & {0, None}:
+    ids = {row['id'] for row in content['annotations'] if type(row.get('id')) is int and row['id'] != 0}
+    is_whole = all(_is_area(row.get('area')) and 'iscrowd' in row for row in content['annotations'])
+    if not notes.lines() and is_whole and len(ids) == len(content['annotations']):
         return None
     return dict(content, annotations=rows)
 
 
-def _content(path: str, backend_args: dict | None, what: str) -> dict:
+def _content(path: str, backend_args: dict | None, what: str, notes: Notes) -> dict:
+    """The content of a file, with checked images."""
     content = read_json(path, backend_args, 'a COCO instance JSON', what)
     require_lists(content, ['images', 'annotations', 'categories'], what, 'the COCO instance JSON')
+    check_images(content['images'], what, notes)
     return content
+
+
+def _is_area(value: Any) -> bool:
+    """Whether pycocotools can sort annotations by this value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _usable_rows(
     content: Mapping, categories: Mapping, what: str, notes: Notes
 ) -> Iterator[tuple[int | str, dict, dict]]:
     """Image id, annotation of the file and its completed form, for all usable annotations."""
-    check_images(content['images'], what, notes)
     images = {image['id']: image for image in content['images']}
     for position, row in enumerate(content['annotations']):
         where = f'{what}: annotation {row.get("id", f"at position {position}")}'
@@ -144,13 +153,13 @@ def _usable(row: dict, image: Mapping, categories: Mapping, where: str, notes: N
         )
     where = f'{where} of {image["file_name"]}'
     is_crowd = as_flag(row.get('iscrowd', 0), 'iscrowd', where, notes)
-    if row.get('ignore'):
+    if as_flag(row.get('ignore') or 0, 'ignore', where, notes):
         notes.add(IGNORED, where)
         return None
     outline = _usable_outline(row.get('segmentation'), image, where, notes)
     if outline is None:
         return None
-    box = _usable_box(row.get('bbox'))
+    box = _usable_box(row.get('bbox'), image)
     if box is None:
         notes.add(NO_BOX, where)
         box = _box_of(outline, image)
@@ -176,10 +185,13 @@ def _usable_outline(outline: Any, image: Mapping, where: str, notes: Notes) -> l
         return None
     parts = outline if isinstance(outline, list) else []
     # Some tools write a single polygon without the list around it.
-    parts = [parts] if parts and all(isinstance(value, int | float) for value in parts) else parts
+    parts = [parts] if parts and all(map(_is_finite, parts)) else parts
     polygons = [part for part in parts if _is_polygon(part)]
     if not polygons:
         notes.add(NO_OUTLINE, where)
+        return None
+    if not _is_near((value for polygon in polygons for value in polygon), image):
+        notes.add(FAR_POINTS, where)
         return None
     if len(polygons) < len(parts):
         notes.add(LOST_PARTS, where)
@@ -189,16 +201,21 @@ def _usable_outline(outline: Any, image: Mapping, where: str, notes: Notes) -> l
 def _is_polygon(part: Any) -> bool:
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
         return False
-    try:
-        return math.isfinite(sum(part))
-    except TypeError:
-        return False
+    return all(_is_finite(value) for value in part)
 
 
-def _usable_box(box: Any) -> list | None:
-    if not isinstance(box, list) or len(box) != 4:
-        return None
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in box):
+def _is_finite(value: Any) -> bool:
+    # not math.isfinite, which fails for whole numbers beyond the range of floats
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _is_near(values: Iterable[float], image: Mapping) -> bool:
+    limit = FAR * max(image['height'], image['width'])
+    return all(abs(value) <= limit for value in values)
+
+
+def _usable_box(box: Any, image: Mapping) -> list | None:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)) or not _is_near(box, image):
         return None
     return box if box[2] >= 1 and box[3] >= 1 else None
 

@@ -137,13 +137,40 @@ def encode_index_map(segment_map: np.ndarray, labels: Sequence[int], num_classes
         num_classes: K.
 
     Returns:
-        int32 of the same shape: label + 1000 * (index + 1), K for void.
+        int64 of the same shape: label + offset * (index + 1), see `instance_offset`; K for void.
     """
     classes = np.array(labels, np.int64)
-    codes = np.append(classes + INSTANCE_OFFSET * np.arange(1, len(classes) + 1), num_classes)
-    return codes[np.where(segment_map < 0, -1, segment_map)].astype(np.int32)
+    codes = np.append(classes + instance_offset(num_classes) * np.arange(1, len(classes) + 1), num_classes)
+    return codes[np.where(segment_map < 0, -1, segment_map)]
 
 
 def has_segments(encoded: np.ndarray, num_classes: int) -> bool:
-    """Whether a map of codes with the factor 1000 is not void everywhere."""
-    return bool((encoded % INSTANCE_OFFSET < num_classes).any())
+    """Whether a map of codes is not void everywhere."""
+    return bool((encoded % instance_offset(num_classes) < num_classes).any())
+
+
+def with_present_classes(encoded: np.ndarray, num_classes: int) -> tuple[np.ndarray, list[int]]:
+    """A map with the factor 1000, which MMDetection's drawing can read, of a map with any number of classes.
+
+    Args:
+        encoded: integer, of any shape: label + offset * instance, see `instance_offset`; label K is void.
+        num_classes: K.
+
+    Returns:
+        int64 of the same shape: n + 1000 * instance, where n is the position of the label in the list of those that
+        occur, and the length of the list for void; and that list.
+
+    Raises:
+        ValueError: if more than `MOST_CLASSES` classes occur.
+    """
+    codes, position = np.unique(encoded, return_inverse=True)
+    labels = codes % instance_offset(num_classes)
+    is_segment = labels < num_classes
+    present = np.unique(labels[is_segment])
+    if len(present) > MOST_CLASSES:
+        raise ValueError(
+            f"panoptic map: found {len(present)} classes, expected at most {MOST_CLASSES} for MMDetection's drawing. "
+            'Fix: draw with mmmaskformer draw.'
+        )
+    numbers = np.searchsorted(present, labels) + INSTANCE_OFFSET * np.arange(1, len(codes) + 1)
+    return np.where(is_segment, numbers, len(present))[position].reshape(encoded.shape), present.tolist()

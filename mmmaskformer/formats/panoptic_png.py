@@ -154,17 +154,18 @@ def replace_ids(
 
     Args:
         ids: (H, W) int32 segment ids.
-        numbers: number by id, in the range of int16.
-        missing: number for ids that are not in ``numbers``.
+        numbers: number by id, in the range of int32.
+        missing: number for ids that are not in ``numbers``, in the range of int16.
 
     Returns:
-        (H, W) int16 numbers; and the number of pixels of each id that occurs.
+        (H, W) int16 numbers, int32 if one is too large for it; and the number of pixels of each id that occurs.
     """
     pixels = ids.ravel()
     starts = np.concatenate(([0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1))
     lengths = np.diff(starts, append=pixels.size)
     found, id_of_run = np.unique(pixels[starts], return_inverse=True)
     areas = np.bincount(id_of_run, weights=lengths).astype(np.int64)
-    number_of_id = np.array([numbers.get(number, missing) for number in found.tolist()], np.int16)
+    dtype = np.int16 if max(numbers.values(), default=0) <= np.iinfo(np.int16).max else np.int32
+    number_of_id = np.array([numbers.get(number, missing) for number in found.tolist()], dtype)
     replaced = np.repeat(number_of_id[id_of_run], lengths).reshape(ids.shape)
     return replaced, dict(zip(found.tolist(), areas.tolist(), strict=True))

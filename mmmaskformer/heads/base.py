@@ -20,6 +20,7 @@ from mmmaskformer.heads.conversion import convert_on_loading
 from mmmaskformer.heads.feature_input import FeatureInput
 from mmmaskformer.heads.features import watch_registration
 from mmmaskformer.heads.finite import begin_finite_check, file_of
+from mmmaskformer.heads.loaded_weights import check_on_loading
 
 
 @checked(
@@ -82,6 +83,7 @@ class FeatureHead(BaseModule):
         self.on_class_mismatch = on_class_mismatch
         self.classifier: nn.Module | None = None
         self._absent: set[str] | None = None
+        self._absent_in_model: set[str] | None = None
         watch_registration(FeatureHead)
         compat.complete_function_registries()  # a host whose inferencer is running has been imported by now
 
@@ -98,7 +100,8 @@ class FeatureHead(BaseModule):
     def attach_to(self, model: nn.Module, name: str) -> None:
         """Measure the features of the model to which this head was added; see `watch_registration`.
 
-        From then on the model also accepts checkpoints of other packages, see `heads.conversion`.
+        From then on the model also accepts checkpoints of other packages, see `heads.conversion`, and checks all of
+        them, see `heads.loaded_weights`.
 
         Args:
             model: the model.
@@ -110,6 +113,7 @@ class FeatureHead(BaseModule):
         if hasattr(model, 'backbone') and hasattr(model, 'extract_feat'):
             self.feature_input.fit(model, f'model.{name}')
         convert_on_loading(model)
+        check_on_loading(model)
         if self.classifier is None:
             self._require_channels(f'{type(model).__name__} has no backbone with features')
             self._build_classifier()
@@ -142,7 +146,7 @@ class FeatureHead(BaseModule):
                 segments; names the files of the batch.
             NonFiniteLogitsError: if logits are inf or NaN; names layer, iteration and files.
         """
-        self._absent = None
+        self._absent = self._absent_in_model = None
         features = self.prepare(features)
         predictions = self.classifier(features, all_layers=self.deep_supervision)
         targets = self._targets(features, data_samples)
@@ -172,7 +176,7 @@ class FeatureHead(BaseModule):
         On a CPU, the check is already complete; see `MaskFormerHead.predict_masks` for errors. Layers in evaluation
         mode are fused for this call, see `run_fused`.
         """
-        self._require_all_weights()
+        self.require_all_weights()
         features = self.prepare(features)
         prediction = run_fused(self.classifier, features, all_layers=False)[-1]
         check = begin_finite_check(prediction, metas)
@@ -191,37 +195,52 @@ class FeatureHead(BaseModule):
                 'the channels and strides of the features, in their order'
             )
 
-    def _require_all_weights(self) -> None:
-        """Raise if only some of the weights were loaded, since the others would be untrained."""
-        absent = sorted(self._absent or ())
-        if absent and not self.training:
-            shown = ', '.join(absent[:3])
-            raise ValueError(
-                f'{self.config_key}: the checkpoint that was loaded lacks {len(absent)} of the '
-                f'{len(list(self.parameters()))} weights of the head, or has them in another shape: {shown}, … Fix: '
-                'give the config and the checkpoint of one training run'
-            )
+    def require_all_weights(self) -> None:
+        """Raise if only some of the weights were loaded, since the others would be untrained.
+
+        Raises:
+            ValueError: in evaluation mode, naming such weights.
+        """
+        if self.training:
+            return
+        of_head = f'{len(list(self.parameters()))} weights of the head'
+        for absent, total in ((self._absent, of_head), (self._absent_in_model, 'weights of the model')):
+            if absent:
+                shown = ', '.join(sorted(absent)[:3])
+                raise ValueError(
+                    f'{self.config_key}: the checkpoint that was loaded lacks {len(absent)} of the {total}, or has '
+                    f'them in another shape: {shown}, … Fix: give the config and the checkpoint of one training run'
+                )
+
+    def note_absent(self, names: set[str]) -> None:
+        """Remember the weights of the model, by their names in it, that a checkpoint lacks; until the head is trained.
+
+        Args:
+            names: of one checkpoint; what an earlier one had is not absent.
+        """
+        self._absent_in_model = names if self._absent_in_model is None else self._absent_in_model & names
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Check the head of a checkpoint; mmengine would only log a mismatch and continue."""
         own = [f'{prefix}{name}' for name, _ in self.named_parameters()]
         require_own_weights(own, state_dict, self.config_key, state_dict)
-        self._check_class_layer(state_dict, f'{prefix}{self.class_layer}')
+        is_new = self._check_class_layer(state_dict, f'{prefix}{self.class_layer}')
         absent = {
             name
             for name, weight in self.named_parameters()
             if getattr(state_dict.get(f'{prefix}{name}'), 'shape', None) != weight.shape
+            or (is_new and name.startswith(f'{self.class_layer}.'))
         }
         self._absent = absent if self._absent is None else self._absent & absent
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _check_class_layer(self, state_dict: dict, key: str) -> None:
-        """Refuse a classifier with another number of classes, or replace it by the initial one."""
+    def _check_class_layer(self, state_dict: dict, key: str) -> bool:
+        """Refuse a classifier with another number of classes, or replace it by the initial one and return True."""
         if f'{key}.weight' not in state_dict:
-            return
+            return False
         found = len(state_dict[f'{key}.weight']) - self.other_rows
         if found == self.num_classes:
-            return
+            return False
         if self.on_class_mismatch == 'error':
             raise ValueError(
                 f"the checkpoint's {key}.weight is for {found} classes, but the model has "
@@ -236,6 +255,7 @@ class FeatureHead(BaseModule):
         )
         for name, parameter in self.get_submodule(self.class_layer).named_parameters():
             state_dict[f'{key}.{name}'] = parameter.detach()
+        return True
 
 
 def _files_of(data_samples: Sequence) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
 
 from mmmaskformer.checkpoints.layouts import SHOWN, describe_layout
@@ -19,11 +20,50 @@ def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:
     """
     wrong = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if wrong:
-        more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
         raise ValueError(
             f'checkpoint {origin}: {len(wrong)} of its {len(weights)} weights hold inf or NaN '
-            f'({", ".join(wrong[:SHOWN])}{more}). Fix: give an earlier checkpoint of that run.'
+            f'({_some(wrong)}). Fix: give an earlier checkpoint of that run.'
         )
+
+
+def require_usable_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], origin: str) -> None:
+    """Check that the weights of a checkpoint are numbers that the model can hold.
+
+    torch converts every type silently: whole numbers of a quantised file, the real part of complex numbers, and
+    float64 beyond float32 as inf.
+
+    Args:
+        own: weights of the model by name.
+        weights: weights of the checkpoint by name; those that the model lacks are not checked.
+        origin: origin of the checkpoint, for the message.
+
+    Raises:
+        ValueError: if weights are inf or NaN, or of another kind than those of the model; names them.
+    """
+    shared = {name: value for name, value in weights.items() if name in own and isinstance(value, Tensor)}
+    floats = {name: value for name, value in shared.items() if own[name].is_floating_point()}
+    wrong = [name for name, value in floats.items() if not _is_plain_float(value)]
+    if wrong:
+        kinds = sorted({_kind_of(shared[name]) for name in wrong})
+        raise ValueError(
+            f'checkpoint {origin}: {len(wrong)} of its {len(shared)} weights are {" and ".join(kinds)} '
+            f'({_some(wrong)}), expected dense floating-point numbers, which are not quantised. Fix: save them as '
+            'float32.'
+        )
+    # the range of the model's type counts
+    require_finite_weights(shared | {name: value.to(own[name].dtype) for name, value in floats.items()}, origin)
+
+
+def _is_plain_float(value: Tensor) -> bool:
+    return value.is_floating_point() and value.layout == torch.strided and not value.is_quantized
+
+
+def _kind_of(value: Tensor) -> str:
+    return ' '.join(str(part).removeprefix('torch.') for part in (value.layout, value.dtype))
+
+
+def _some(names: list[str]) -> str:
+    return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
 
 
 def require_own_weights(own: Collection[str], found: Collection[str], head: str, everything: Collection[str]) -> None:

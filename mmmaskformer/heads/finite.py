@@ -30,7 +30,7 @@ def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mappi
     """Begin the check of `require_finite`; on a GPU it runs in parallel with the caller.
 
     The check reads all class logits, and all tensors from which the mask logits are computed, once. In float16, where
-    finite factors may have an infinite product, it also reads the mask logits of one query per image.
+    finite factors may have an infinite product, the mask logits are multiplied out, image by image.
 
     On a GPU the result is copied to the host asynchronously. When the caller waits for the results of an image, it has
     arrived, so the check adds no synchronisation.
@@ -82,9 +82,8 @@ def _sums(prediction: MaskPrediction) -> list[Tensor]:
     if not isinstance(masks, Plain) and masks.like.dtype != torch.float16:
         of_masks = _sums_of_masks(masks)
     else:
-        # in float16, the product of finite factors may be infinite; one query reveals this
-        query = None if isinstance(masks, Plain) else torch.zeros(1, dtype=torch.long, device=class_logits.device)
-        of_masks = [masks.logits(image, query).sum(dtype=torch.float32) for image in range(len(class_logits))]
+        # in float16 factors may be finite and their product not, for some queries only
+        of_masks = [masks.logits(image).sum(dtype=torch.float32) for image in range(len(class_logits))]
     return [logits.sum(dtype=torch.float32) + of_mask for logits, of_mask in zip(class_logits, of_masks, strict=True)]
 
 

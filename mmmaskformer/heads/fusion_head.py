@@ -118,8 +118,9 @@ class MaskFormerFusionHead(BaseModule):
             self._warned_many_classes = True
             print_log(
                 f'num_classes={self.num_classes}: panoptic maps hold label + {instance_offset(self.num_classes)} * '
-                "instance, since MMDetection's factor 1000 is too small. Its own metric, drawing and inferencer cannot "
-                "read them; those of mmmaskformer can (type='mmmaskformer.PanopticMetric', mmmaskformer draw).",
+                "instance, since MMDetection's factor 1000 is too small. Its own metric and visualizer and the saved "
+                "predictions of its inferencer cannot read them. Fix: use type='mmmaskformer.PanopticMetric', "
+                "type='mmmaskformer.DetLocalVisualizer', and return_datasamples=True or mmmaskformer draw.",
                 logger='current',
                 level=logging.WARNING,
             )

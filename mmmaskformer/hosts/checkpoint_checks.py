@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmmaskformer.checkpoints.layouts import NESTED, SHOWN
 from mmmaskformer.checkpoints.readers import is_transformers_folder
 from mmmaskformer.core.checks import checked
-from mmmaskformer.heads.checkpoint_layouts import require_finite_weights, require_own_weights
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.hooks import HEADS, bare_model, is_sharded
@@ -103,8 +103,7 @@ class CheckCheckpointHook(Hook):
             except ValueError as error:
                 raise ValueError(f'{self._origin}: {error}') from None
         self._fit = compare_weights(model, weights)
-        own = model.state_dict()
-        require_finite_weights({key: weights[key] for key in weights if key in own}, self._origin)
+        require_usable_weights(model.state_dict(), weights, self._origin)
         if getattr(runner, '_resume', False):  # before the optimiser is restored, whose error names nothing
             self._require_parameters(runner, RESUMED)
 

@@ -8,7 +8,13 @@ from mmengine.logging import print_log
 from mmengine.structures import PixelData
 
 from mmmaskformer.core.checks import FRACTION, PATH, POSITIVE, TEXT, checked
-from mmmaskformer.formats.mmdet_codes import encode_index_map, has_segments, with_void_restored
+from mmmaskformer.formats.mmdet_codes import (
+    MOST_CLASSES,
+    encode_index_map,
+    has_segments,
+    with_present_classes,
+    with_void_restored,
+)
 from mmmaskformer.hosts.file_backend import write_host_files_whole
 from mmmaskformer.hosts.picture_files import PictureFiles
 from mmmaskformer.hosts.vis_backends import writable_backends
@@ -93,6 +99,14 @@ class DetLocalVisualizer(HostVisualizer):
             classes = [f'class {label}' for label in range(len(palette))]
         return tuple(classes), [tuple(colour) for colour in palette]
 
+    def _draw_panoptic_seg(self, image, panoptic_seg, classes, palette) -> np.ndarray:
+        """Draw a panoptic map; the host reads labels modulo 1000, so of more classes it gets those that occur."""
+        if len(classes) > MOST_CLASSES:
+            codes, present = with_present_classes(np.asarray(panoptic_seg.sem_seg), len(classes))
+            panoptic_seg = PixelData(sem_seg=codes)
+            classes, palette = ([values[label] for label in present] for values in (classes, palette))
+        return super()._draw_panoptic_seg(image, panoptic_seg, classes, palette)
+
     def _drawable(self, sample, num_classes: int):
         """Convert a sample in place to the form that the host can draw."""
         if 'pred_panoptic_seg' in sample and 'pred_sem_seg' in sample:
@@ -127,9 +141,9 @@ def panoptic_map(panoptic: PixelData, num_classes: int) -> np.ndarray:
         num_classes: K.
 
     Returns:
-        (1, H, W) int32 numpy array, label + 1000 * instance, K for void.
+        (1, H, W) integer numpy array, label + offset * instance, K for void; see `instance_offset`.
     """
     if 'segment_map' in panoptic:
         return encode_index_map(np.asarray(panoptic.segment_map), panoptic.labels, num_classes)
     listed = [segment['id'] for segment in panoptic.segments] if 'segments' in panoptic else None
-    return with_void_restored(np.asarray(torch.as_tensor(panoptic.sem_seg).cpu()), listed, num_classes).astype(np.int32)
+    return with_void_restored(np.asarray(torch.as_tensor(panoptic.sem_seg).cpu()), listed, num_classes)

@@ -32,9 +32,16 @@ class SegDataPreProcessor(HostDataPreProcessor):
         mean: one value for each band, or a single value; None disables normalisation.
         std: likewise.
         settings: all other arguments of the host's class.
+
+    Raises:
+        ValueError: if mean and std have different lengths.
     """
 
     def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **settings) -> None:
+        if mean is not None and std is not None and len(mean) != len(std):
+            raise ValueError(
+                f'model.data_preprocessor: found mean={list(mean)} and std={list(std)}, expected equally many values.'
+            )
         super().__init__(mean, std, **settings)
         self._statistics = statistics_of(mean, std)
 

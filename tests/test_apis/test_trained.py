@@ -40,6 +40,15 @@ def test_weights_that_are_nan_are_refused(trained):
         load_trained(*trained)
 
 
+def test_a_classifier_that_is_reinitialised_is_not_trained(trained):
+    """A config for fine-tuning with the checkpoint that it starts from: draw and export would show random classes."""
+    options = {'model.decode_head.num_classes': 4, 'model.decode_head.on_class_mismatch': 'reinit'}
+    with pytest.raises(
+        ValueError, match=r'lacks 2 of the \d+ weights of the head.*class_embed\.bias, classifier.class'
+    ):
+        load_trained(*trained, options)
+
+
 def test_weights_and_facts(trained):
     model, facts = load_trained(*trained)
     expected = make_segmentor().state_dict()

@@ -158,6 +158,9 @@ def test_orientation_that_does_not_change_the_size(tmp_path, orientation):
     assert found.is_warning and f'a.jpg (orientation {orientation})' in found.text
     assert 'of 1 checked images (1 in total), 1 have an EXIF orientation' in found.text
     assert len(inspect_data(build(tmp_path, loader=dict(color_type='color_ignore_orientation')))) == 1
+    # chosen for other reasons, such as 16 bits
+    _, found = inspect_data(build(tmp_path, loader=dict(color_type='unchanged')))
+    assert f'a.jpg (orientation {orientation})' in found.text
 
 
 @pytest.mark.parametrize('orientation', [5, 6, 7, 8])
@@ -286,4 +289,16 @@ def test_ids_of_a_panoptic_png_that_its_json_does_not_list_end_the_run(tmp_path)
     dataset = panoptic(tmp_path, 40)
     write_ids(tmp_path / 'panoptic/2.png', np.repeat([7, 8], 40).reshape(8, 10))
     with pytest.raises(ValueError, match=r'2.png: found 8 \(40 px\), ids that segments_info of image 3 does not list'):
+        inspect_data(dataset)
+
+
+def test_an_image_whose_listed_segments_are_missing_ends_the_run(tmp_path):
+    dataset = panoptic(tmp_path, 40)
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['annotations'][2]['segments_info'] = []
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    dataset.full_init()
+    dataset._fully_initialized = False
+    dataset.full_init()
+    with pytest.raises(ValueError, match=r'2.png: found 7 \(40 px\), 9 \(40 px\), ids that segments_info of image 3'):
         inspect_data(dataset)

@@ -131,3 +131,37 @@ def test_invalid_files(tmp_path, content):
         ValueError, match=r"CocoInstanceDataset: 1 of 3 files that '.*' lists are missing in .*: 1\.png"
     ):
         build(tmp_path, content)
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+@pytest.mark.parametrize('size', [(45, 60), (120, 90)])
+def test_images_of_another_size_than_listed(tmp_path, content, size, test_mode):
+    """Outlines would be drawn in wrong places."""
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / 'img/1.png')
+    dataset = build(tmp_path, content, test_mode=test_mode)
+    height, width = size
+    message = rf'image .*1\.png: {height} x {width} pixels .*, but its annotation is for 90 x 120'
+    with pytest.raises(ValueError, match=message):
+        inspect_data(dataset)
+    assert dataset[0] is not None
+    message = rf'1\.png: read with {height} x {width} pixels .*, but .*instances.json lists 90 x 120. Fix: '
+    with pytest.raises(ValueError, match=message):
+        dataset[1]
+
+
+@pytest.mark.parametrize(
+    ('option', 'error', 'message'),
+    [
+        (
+            dict(filter_cfg=dict(min_sze=3)),
+            TypeError,
+            "filter_cfg does not take the key 'min_sze'. Did you mean 'min_s",
+        ),
+        (dict(filter_cfg=dict(min_size='a')), ValueError, "filter_cfg.min_size: found 'a', expected a number of at le"),
+        (dict(data_prefix=dict(img='img', sg='x')), ValueError, r"data_prefix: found the keys \['sg'\], expected only"),
+        (dict(indices=0), ValueError, 'CocoInstanceDataset.indices: found 0, expected a whole number of at least 1'),
+    ],
+)
+def test_keys_that_nothing_would_read(tmp_path, content, option, error, message):
+    with pytest.raises(error, match=message):
+        build(tmp_path, content, **option)

@@ -71,3 +71,10 @@ def test_a_misspelt_argument_is_refused(tmp_path):
         pytest.raises(TypeError, match="CocoInstanceMetric does not take the key 'metrics'. Did you mean 'metric'"),
     ):
         METRICS.build(dict(type='mmmaskformer.CocoInstanceMetric', metrics=['segm']))
+
+
+def test_a_model_without_instances_is_named():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        metric = METRICS.build(dict(type='mmmaskformer.CocoInstanceMetric', metric='segm'))
+    with pytest.raises(KeyError, match=r"no 'pred_instances'. Fix: .*test_cfg=dict\(instance=dict"):
+        metric.process({}, [dict(img_id=1, pred_panoptic_seg=dict())])

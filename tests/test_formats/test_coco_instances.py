@@ -69,8 +69,10 @@ def test_a_file_without_defects_is_measured_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'changes', [dict(id=0), dict(id='-'), dict(id=1), dict(area='-'), dict(iscrowd='-'), dict(area=0), dict(bbox=[])]
-)
+    'changes',
+    [dict(id=0), dict(id='-'), dict(id=1), dict(id=[]), dict(area='-'), dict(iscrowd='-'), dict(bbox=[]),
+     *(dict(area=area) for area in (0, -5, math.nan, math.inf, '900', True, [900]))],
+)  # fmt: skip
 def test_a_file_is_completed_for_the_metric(tmp_path, changes):
     read(tmp_path, dict(area=7, iscrowd=1), changes, dict(segmentation=[[1, 2, 3, 4]]))
     content = complete_instances(str(tmp_path / 'instances.json'))
@@ -134,6 +136,7 @@ def test_left_out(tmp_path, changes, note):
         (dict(category_id='-'), "annotation 1 .* has no 'category_id'"),
         (dict(image_id='-'), "annotation 1 .* has no 'image_id'"),
         (dict(image_id=[]), r"annotation 1: 'image_id' is \[\], expected a whole number or text"),
+        (dict(ignore='false'), r"annotation 1 of a\.jpg: 'ignore' is 'false', expected 0 or 1"),
         (dict(iscrowd='no'), r"annotation 1 of a\.jpg: 'iscrowd' is 'no', expected 0 or 1"),
     ],
 )
@@ -142,13 +145,42 @@ def test_refused(tmp_path, changes, message):
         read(tmp_path, changes)
 
 
+VALUES = (None, True, -1, 0, 2, 1.5, math.nan, math.inf, 2**70, 10**400, '', 'x', '1', [], [[]], {}, {'id': 1}, [[[1]]],
+          [True] * 6, [[10**400] * 6], [0, 0, 2**70, 5])  # fmt: skip
+
+
 def test_any_value_anywhere_is_read_or_refused_with_the_file(tmp_path):
-    for key in ROW:
-        for value in (None, True, -1, 0, 2, 1.5, math.nan, '', 'x', '1', [], [[]], {}, {'id': 1}, [[[1]]], [True] * 6):
-            try:
-                read(tmp_path, {key: value})
-            except ValueError as error:
-                assert str(error).startswith(f'instance file {tmp_path / "instances.json"}: ') and 'Fix: ' in str(error)
+    image, category = dict(id=7, file_name='a.jpg', height=90, width=120), dict(id=5, name='thing')
+    changes = [(ROW, lambda row: ({}, row, {}))]
+    changes += [(part, lambda row, name=name: ({}, {}, {name: [row]}))
+                for name, part in (('images', image), ('categories', category))]  # fmt: skip
+    for part, arranged in changes:
+        for key, value in ((key, value) for key in part for value in VALUES):
+            for function in (read_instances, complete_instances):
+                first, second, more = arranged(part | {key: value})
+                try:
+                    read(tmp_path, first, second, **more)
+                    function(str(tmp_path / 'instances.json'))
+                except ValueError as error:
+                    assert str(error).startswith(f'instance file {tmp_path / "instances.json"}: ') and 'Fix: ' in str(
+                        error
+                    )
+    for name, row in (('images', {}), ('images', dict(file_name='a.jpg')), ('categories', {})):
+        with pytest.raises(ValueError, match=r"instances\.json: (image|category) .* has no 'id'"):
+            read(tmp_path, {}, **{name: [row]})
+
+
+@pytest.mark.parametrize('far', [1e7, -1e7, 1e12, 2**70])
+def test_points_far_outside_of_their_image_are_left_out(tmp_path, far):
+    """pycocotools walks along the edges: a point at 1e9 exhausts the memory of the machine."""
+    found = read(
+        tmp_path, dict(segmentation=[[-1200, 10, 1200, 10, 40, 40]]), dict(segmentation=[[1, 1, far, 1, 9, 9]])
+    )
+    assert [row['id'] for row in found.annotations[7]] == [1]
+    (line,) = found.notes.lines()
+    assert ': 1 annotations with points further outside of their image than ten times its longer side, left out' in line
+    (row,) = read(tmp_path, dict(bbox=[0, 0, abs(far), 5])).annotations[7]
+    assert row['bbox'] == [10, 10, 30, 30]
 
 
 def test_ids_as_text_and_names(tmp_path):

@@ -17,8 +17,10 @@ from mmmaskformer.formats.mmdet_codes import (
     decode_panoptic,
     encode_index_map,
     encode_panoptic,
+    has_segments,
     instance_offset,
     panoptic_codes,
+    with_present_classes,
 )
 
 K = 6
@@ -156,3 +158,17 @@ def test_codes_beyond_32_bits_do_not_wrap():
 def test_every_negative_index_is_void():
     segment_map = np.array([[0, 1, NO_SEGMENT, IGNORED]])
     assert encode_index_map(segment_map, [3, 4], 5).tolist() == [[1003, 2004, 5, 5]]
+    assert encode_index_map(segment_map, [3, 1004], 1203).tolist() == [[10_003, 21_004, 1203, 1203]]
+    many = encode_index_map(np.array([[32_766]]), [0] * 32_766 + [199_999], 200_000)
+    assert many.tolist() == [[199_999 + 32_767 * 1_000_000]]
+
+
+def test_a_map_with_the_classes_that_occur():
+    encoded = np.array([[11_100, 21_100, 1203, 10_003, 5]])
+    assert has_segments(encoded, 1203) and not has_segments(np.array([[1203]]), 1203)
+    found, present = with_present_classes(encoded, 1203)
+    assert present == [3, 5, 1100] and found.dtype == np.int64
+    assert [value % 1000 for value in found[0].tolist()] == [2, 2, 3, 0, 1]
+    assert found[0, 2] == 3 and len(set(found[0].tolist())) == 5
+    with pytest.raises(ValueError, match='found 1000 classes, expected at most 999'):
+        with_present_classes(10_000 + np.arange(1000)[None], 1203)

@@ -153,3 +153,10 @@ def test_arrays_that_are_no_integer_maps_are_refused(ids, tmp_path):
     with pytest.raises(ValueError, match=r'found an array of shape .*, expected a map \(H, W\) of whole numbers'):
         write_label_map(tmp_path / 'a.png', ids)
     assert not list(tmp_path.iterdir())
+
+
+def test_more_segments_than_int16_holds_are_replaced():
+    ids = np.arange(40_000, dtype=np.int32).reshape(200, 200)
+    replaced, areas = panoptic_png.replace_ids(ids, {number: number - 1 for number in range(1, 40_000)})
+    np.testing.assert_array_equal(replaced, ids - 1)
+    assert len(areas) == 40_000 and set(areas.values()) == {1}

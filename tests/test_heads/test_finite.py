@@ -5,7 +5,7 @@ import torch
 from helpers import hosts, waits
 
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
-from mmmaskformer.core.masks import Plain
+from mmmaskformer.core.masks import Plain, Product
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.heads import finite
@@ -58,6 +58,16 @@ def test_weights_that_are_nan_are_found(kind, weight):
         [value for name, value in head.classifier.named_parameters() if weight in name][-1].view(-1)[0] = float('nan')
     with torch.no_grad(), pytest.raises(NonFiniteLogitsError, match=r'image 0 .*images/0.jpg.*image 1 .*images/1.jpg'):
         model.test_step(batch(make_sample))
+
+
+def test_finite_factors_whose_product_overflows_for_one_query():
+    embed, features = torch.ones(2, 6, 4, dtype=torch.float16), torch.full((2, 4, 3, 5), 0.5, dtype=torch.float16)
+    prediction = MaskPrediction(torch.zeros(2, 6, 3, dtype=torch.float16), Product(embed, features))
+    begin_finite_check(prediction, [])()
+    embed[1, 5] = 60_000
+    assert embed.isfinite().all() and not (embed[1] @ features[1].flatten(1)).isfinite().all()
+    with pytest.raises(NonFiniteLogitsError, match=r'^the logits of image 1 of the batch \(b.jpg\) are inf or NaN'):
+        begin_finite_check(prediction, [dict(img_path='a.jpg'), dict(img_path='b.jpg')])()
 
 
 @pytest.mark.parametrize('kind', MODELS)

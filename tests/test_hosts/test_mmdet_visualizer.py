@@ -45,6 +45,28 @@ def quarters(values, dtype=torch.int32) -> torch.Tensor:
     return torch.tensor(values, dtype=dtype).reshape(2, 2).repeat_interleave(60, 0).repeat_interleave(80, 1)[None]
 
 
+@pytest.mark.parametrize(('num_classes', 'offset'), [(999, 1000), (1203, 10_000), (200_000, 1_000_000)])
+def test_any_number_of_classes(visualizer, num_classes, offset, monkeypatch):
+    """The host reads labels modulo 1000, so class 1102 would be drawn as class 102."""
+    written = []
+    monkeypatch.setattr(visualizer, 'draw_texts', lambda text, *_, **__: written.append(text))
+    labels = [num_classes - 1, 102, num_classes - 101]
+    palette = np.random.default_rng(0).integers(0, 80, (num_classes, 3)).tolist()
+    for label, colour in zip(labels, PALETTE, strict=True):
+        palette[label] = colour
+    visualizer.dataset_meta = dict(classes=tuple(f'class {label}' for label in range(num_classes)), palette=palette)
+    truth = PixelData(metainfo=dict(labels=labels), segment_map=quarters([2, 1, 0, -1], torch.int16))
+    # the last code of 200,000 classes is beyond int32
+    codes = [labels[0] + offset, labels[1] + 2 * offset, labels[2] + 3000 * offset, num_classes]
+    found = PixelData(sem_seg=quarters(codes, torch.int64))
+    left, right = np.split(drawn(visualizer, sample_of(gt_panoptic_seg=truth, pred_panoptic_seg=found)), 2, axis=1)
+    for side, order in ((left, [2, 1, 0]), (right, [0, 1, 2])):
+        for (row, column), quarter in list(QUARTERS.items())[:3]:
+            assert side[row, column].tolist() == PALETTE[order[quarter]]
+        assert side[105, 140].tolist() == [90, 90, 90]
+    assert sorted(written) == sorted(2 * [f'class {label}' for label in labels])
+
+
 def test_ground_truth_and_prediction_have_the_colours_of_their_classes(visualizer):
     truth = PixelData(metainfo=dict(labels=(2, 0, 1)), segment_map=quarters([0, 1, 2, -1], torch.int16))
     found = PixelData(sem_seg=quarters([1001, 2001, 1000, 3]))
