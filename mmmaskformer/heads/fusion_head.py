@@ -188,7 +188,7 @@ class MaskFormerFusionHead(BaseModule):
         """
         kinds, classes, fields = result_kinds(), Classes(self.num_classes, self.is_thing), {}
         for output, result in found.items():
-            require_form(kinds[output], result, size, self.num_classes)
+            require_form(kinds[output], result, size, classes)
             packed = kinds[output].pack(result, classes)
             reason = self._why_empty(output, result, class_logits)
             if reason is not None and isinstance(packed, BaseDataElement):

@@ -8,10 +8,10 @@ from torch import Tensor
 from mmmaskformer.core.inference.panoptic import QuerySegments
 from mmmaskformer.core.segments import Segments
 from mmmaskformer.core.shapes import form_of, is_float, is_integer
-from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, ResultKind
+from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, Classes, ResultKind
 
 
-def require_form(kind: ResultKind, found: Any, size: tuple[int, int], num_classes: int) -> None:
+def require_form(kind: ResultKind, found: Any, size: tuple[int, int], classes: Classes) -> None:
     """Check what the function of a result gave for one image.
 
     Values are looked at on a CPU only; a GPU would have to synchronise.
@@ -20,21 +20,21 @@ def require_form(kind: ResultKind, found: Any, size: tuple[int, int], num_classe
         kind: of the result; without a form, nothing is checked.
         found: what its function gave.
         size: (H, W) of the output.
-        num_classes: K.
+        classes: of the model.
 
     Raises:
         ValueError: if it is not what the form says, see `PACKERS`.
     """
     if kind.form is not None:
-        REQUIRE[kind.form](f"result '{kind.name}' (form {kind.form!r})", found, size, num_classes)
+        REQUIRE[kind.form](f"result '{kind.name}' (form {kind.form!r})", found, size, classes)
 
 
-def _require_labels(where: str, found: Any, size: tuple[int, int], num_classes: int) -> None:
-    _require_map(where, 'the result', found, size, f'labels, {num_classes} for no class')
+def _require_labels(where: str, found: Any, size: tuple[int, int], classes: Classes) -> None:
+    _require_map(where, 'the result', found, size, f'labels, {classes.num_classes} for no class')
     _require_range(where, 'labels', found, 0, None)
 
 
-def _require_segments(where: str, found: Any, size: tuple[int, int], num_classes: int) -> None:
+def _require_segments(where: str, found: Any, size: tuple[int, int], classes: Classes) -> None:
     if not isinstance(found, Segments | QuerySegments):
         raise ValueError(f'{where}: found {_kind_of(found)}, expected Segments of mmmaskformer.core')
     _require_map(where, 'ids', found.ids, size, 'ids of segments, 0 for void')
@@ -47,11 +47,25 @@ def _require_segments(where: str, found: Any, size: tuple[int, int], num_classes
     ):
         if not isinstance(values, Tensor) or tuple(values.shape) != (count,) or not good(values):
             raise ValueError(f'{where}: {name} are {form_of(values)}, expected ({count},) {what}, one per segment')
-    _require_range(where, 'labels', found.labels, 0, num_classes - 1)
+    _require_range(where, 'labels', found.labels, 0, classes.num_classes - 1)
     _require_range(where, 'ids', found.ids, 0, count)
+    if isinstance(found, Segments) and found.labels.device.type == 'cpu':
+        seen = found.ids.flatten().long().bincount(minlength=count + 1)[1:] > 0
+        _require_one_of_each_stuff(where, found.labels[seen & ~classes.is_thing[found.labels]])
 
 
-def _require_instances(where: str, found: Any, size: tuple[int, int], num_classes: int) -> None:
+def _require_one_of_each_stuff(where: str, stuff: Tensor) -> None:
+    """Check labels (S,) of stuff segments with pixels: the host's encoding would join those of a class silently."""
+    labels, counts = stuff.unique(return_counts=True)
+    if (counts > 1).any():
+        label = int(labels[counts.argmax()])
+        raise ValueError(
+            f'{where}: class {label} is stuff and has {int(counts.max())} segments, expected one for each class of '
+            'stuff. Fix: join them'
+        )
+
+
+def _require_instances(where: str, found: Any, size: tuple[int, int], classes: Classes) -> None:
     if not isinstance(found, tuple) or len(found) != 4 or not all(isinstance(part, Tensor) for part in found):
         raise ValueError(f'{where}: found {_kind_of(found)}, expected labels, scores, masks and boxes of the instances')
     labels, scores, masks, boxes = found
@@ -64,7 +78,7 @@ def _require_instances(where: str, found: Any, size: tuple[int, int], num_classe
     ):
         if tuple(values.shape) != shape or not good(values):
             raise ValueError(f'{where}: {name} are {form_of(values)}, expected {shape} {what}')
-    _require_range(where, 'labels', labels, 0, num_classes - 1)
+    _require_range(where, 'labels', labels, 0, classes.num_classes - 1)
 
 
 def _require_map(where: str, name: str, found: Any, size: tuple[int, int], what: str) -> None:

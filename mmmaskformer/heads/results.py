@@ -259,7 +259,7 @@ PACKERS: dict[str, Callable[[Any, Classes], Any]] = {
     SEMANTIC: pack_labels,
     INSTANCES: pack_instances,
 }
-"""The forms of results: `Segments` or `QuerySegments`, labels (H, W), `InstanceResult`."""
+"""The forms of results: `Segments` or `QuerySegments`, one per class of stuff; labels (H, W); `InstanceResult`."""
 
 # Unwrapped, since the heads check the logits of the whole batch, with a single synchronisation.
 for built_in in (

@@ -141,6 +141,11 @@ def segments(ids, labels=None, count=7, **table):
             'labels from 5 to 5, .* 0 to 4',
         ),
         (PANOPTIC, lambda masks: segments(masks.logits().argmax(0) + 3, count=2), 'expected 0 to 2'),
+        (
+            PANOPTIC,
+            lambda masks: segments(masks.logits().argmax(0)),
+            'class 0 is stuff and has [2-7] segments, expected one',
+        ),
         (PANOPTIC, lambda masks: Segments(masks.logits().argmax(0), torch.zeros(7).long()), 'scores are a NoneType'),
         (PANOPTIC, lambda masks: segments(masks.logits().argmax(0), listed_ids=torch.arange(7)), 'found listed_ids'),
         (INSTANCES, lambda masks: masks.logits() > 0, r'found \(7, 64, 96\) bool, expected labels, scores, masks'),
@@ -194,3 +199,8 @@ def test_metrics_refuse_results_of_a_form_that_they_cannot_read():
     metric.dataset_meta = dict(classes=tuple('abcde'))
     with pytest.raises(KeyError, match=r'such as test_cfg=dict\(detr=dict\(\)\)'):
         metric.process(None, [dict(img_path='a.png')])
+
+
+def test_stuff_segments_without_pixels_are_no_second_segment():
+    _, sample = predict(dict(detr=dict(object_threshold=0.0, min_area=0)))
+    assert sample.pred_detr_seg.sem_seg.shape == (1, 64, 96)
