@@ -32,6 +32,22 @@ def has_host(name: str) -> bool:
 
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope=SCOPE, locations=['mmmaskformer.catalog'])
+
+
+def part_named(name: str):
+    """The class or function that is registered under a name; None if there is none.
+
+    Args:
+        name: with or without a prefix such as 'mmseg.'. Without, it is looked up in this package, in mmengine and then,
+            as in configs of the hosts, in the registry of the default scope.
+    """
+    found = MODELS.get(name)
+    if found is None:
+        with MODELS.switch_scope_and_registry(None) as registry:
+            found = registry.get(name)
+    return found
+
+
 DATASETS = Registry(
     'dataset',
     parent=ROOT_DATASETS,

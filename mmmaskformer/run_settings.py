@@ -1,18 +1,20 @@
 """Valid values of the run settings that mmengine does not check, and the location of the parts of a run in its config.
 
 mmengine converts some values, fails at others without the name of the key, and reads text as True. With this module
-installed, `Runner.from_cfg` checks the settings before anything is built, if the config imports this package. Messages
+installed, `Runner.from_cfg` checks the settings before anything is built, if the config uses this package. Messages
 of our own classes then name settings by their config key, such as ``default_hooks.checkpoint.interval``.
 
 A work dir that cannot be written is refused before anything is built; errors of a disk that fills up later name it.
 """
 
 import contextlib
+import difflib
 import errno
 import functools
+import inspect
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +92,13 @@ SETTINGS: dict[str, dict[str, Check]] = {
 }  # fmt: skip
 """By the key of a dict, or of a list of dicts, in the config; '' for the config itself."""
 
+OF_SCRIPTS = {'custom_imports', 'tta_model', 'tta_pipeline', 'runner_type', 'compile', 'strategy'}
+"""Keys that the hosts' scripts and mmengine read besides the arguments of the Runner."""
+SHOWN_PLACES = 3
+"""Places of a key that a message names."""
+
 _config: list[Mapping] = []
-"""The config of the last run of this process that imports this package."""
+"""The config of the last run of this process that uses this package."""
 
 
 def install() -> None:
@@ -112,7 +119,7 @@ def _checking(build: Callable) -> Callable:
     @functools.wraps(build)
     def from_cfg(cls, cfg):
         _config.clear()
-        if not imports_this_package(cfg):
+        if not uses_this_package(cfg):
             return build(cls, cfg)
         check_run(cfg)
         _config.append(cfg)
@@ -123,6 +130,17 @@ def _checking(build: Callable) -> Callable:
 
     from_cfg.checks_settings = True  # type: ignore[attr-defined]
     return from_cfg
+
+
+def uses_this_package(cfg: Mapping) -> bool:
+    """Whether a config imports this package, as every shipped config does, or names one of its classes.
+
+    A config that inherits from ours and imports a file of its own replaces our list of imports.
+    """
+    if 'mmmaskformer' in str((cfg.get('custom_imports') or {}).get('imports', '')):
+        return True
+    parts = {name: cfg[name] for name in PARTS if cfg.get(name) is not None}
+    return any(str(part.get('type', '')).startswith('mmmaskformer.') for _, part in _dicts(parts))
 
 
 def _explaining(work: Callable) -> Callable:
@@ -167,11 +185,6 @@ def _is_below(path: str | bytes, folder: str) -> bool:
     return Path(os.fsdecode(path)).absolute().is_relative_to(Path(folder).absolute())
 
 
-def imports_this_package(cfg: Mapping) -> bool:
-    """Whether a config imports this package, as every shipped config does."""
-    return 'mmmaskformer' in str((cfg.get('custom_imports') or {}).get('imports', ''))
-
-
 def check_run(cfg: Mapping) -> None:
     """Check the settings that mmengine does not check.
 
@@ -189,6 +202,37 @@ def check_run(cfg: Mapping) -> None:
         for where, row in parts.items():
             if isinstance(row, Mapping):
                 check_settings(where, row, settings)
+
+
+def keys_of_runs() -> set[str]:
+    """The top-level keys of a config that mmengine and the hosts' scripts read; others are variables of the config."""
+    return set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | OF_SCRIPTS
+
+
+def unread_options(cfg: Mapping, options: Iterable[str]) -> list[str]:
+    """Messages about entries of ``--cfg-options`` that change nothing, since nothing reads their top-level key.
+
+    A variable such as ``max_iters`` or ``data_root`` is used when the config file is read, before options replace it.
+
+    Args:
+        cfg: the complete config.
+        options: keys of the entries, such as 'train_cfg.max_iters'.
+    """
+    known, messages = keys_of_runs() - {'custom_imports'}, []  # imported when the file is read
+    parts = {name: cfg[name] for name in sorted(known) if cfg.get(name) is not None}
+    for key in options:
+        name = key.partition('.')[0]
+        if name in known:
+            continue
+        last = key.rpartition('.')[2]
+        places = list(dict.fromkeys(f'{path}.{last}' for path, part in _dicts(parts) if last in part))
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        fix = ' or '.join(places[:SHOWN_PLACES]) or (f'{close[0]}{key.removeprefix(name)}' if close else '')
+        messages.append(
+            f'--cfg-options: nothing reads {key!r}; the variables of a config are used when its file is read, not '
+            f'later. Fix: {f"set {fix}" if fix else "remove it, or set it in a config file"}'
+        )
+    return messages
 
 
 def locate(cls: type, key: str, value: Any) -> str | None:

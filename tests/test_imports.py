@@ -269,6 +269,7 @@ ARROWS = {
         'mmmaskformer.heads.settings',
         'mmmaskformer.hosts',
         'mmmaskformer.registry',
+        'mmmaskformer.run_settings',
     },
     'apis/cli/__init__.py': {'mmmaskformer.__version__', 'mmmaskformer.apis.cli', 'mmmaskformer.apis.scripts'},
     'apis/cli/': {
@@ -333,6 +334,7 @@ ARROWS = {
         'mmmaskformer.export',
         'mmmaskformer.formats',
         'mmmaskformer.registry',
+        'mmmaskformer.run_settings',
         'mmmaskformer.visualization',
         'mmmaskformer.heads.checkpoint_layouts',
         'mmmaskformer.heads.source_settings',

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from mmmaskformer.core import checks
 from mmmaskformer.datasets.scenes.files import write_scenes
-from mmmaskformer.run_settings import check_run, explaining_disk, imports_this_package, locate
+from mmmaskformer.run_settings import check_run, explaining_disk, locate, unread_options, uses_this_package
 
 
 @pytest.fixture(scope='module')
@@ -92,10 +92,12 @@ def test_shipped_configs_are_right_and_those_of_others_are_not_looked_at(configs
         check_run(Config.fromfile(config))
     for config in sorted((runs.ROOT / 'configs').glob('*/*_*.py'))[::6]:
         cfg = Config.fromfile(config)
-        assert imports_this_package(cfg)
+        assert uses_this_package(cfg)
         check_run(cfg)
+        cfg.custom_imports = dict(imports=['my_parts'])
+        assert uses_this_package(cfg), 'one that inherits from it and imports parts of its own'
     for imports in ({}, {'custom_imports': None}, {'custom_imports': dict(imports=['mine'])}):
-        assert not imports_this_package(imports)
+        assert not uses_this_package(imports | dict(model=dict(type='EncoderDecoder'), val_evaluator=[]))
 
 
 def test_parts_are_found_below_the_keys_of_a_run(monkeypatch):
@@ -162,3 +164,18 @@ def test_the_last_line_of_a_hosts_script_names_the_key_as_it_was_written(configs
     assert refused.error.startswith(f'FileExistsError: work_dir: {in_the_way}: found a file, expected a folder or')
     for (option, message), found in zip(SCRIPTS[host].items(), ended, strict=True):
         assert found.error.startswith(message), (option, found.error)
+
+
+@pytest.mark.parametrize(
+    ('key', 'fix'),
+    [
+        ('data_root', 'Fix: set train_dataloader.dataset.data_root or val_dataloader.dataset.datasets.0.data_root'),
+        ('test_dataloder.dataset.data_rot', 'Fix: set test_dataloader.dataset.data_rot'),
+        ('zzz', 'Fix: remove it, or set it in a config file'),
+    ],
+)
+def test_an_option_that_changes_nothing_is_told_with_the_keys_that_do(key, fix):
+    part = dict(data_root='data')
+    cfg = dict(train_dataloader=dict(dataset=part), val_dataloader=dict(dataset=dict(datasets=[part])), data_root='b')
+    [text] = unread_options(cfg, ['train_dataloader.dataset.data_root', key, 'tta_model.type', 'model.a.b'])
+    assert f'nothing reads {key!r}' in text and text.endswith(fix)

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
+from mmmaskformer.apis.trained import building, merge_options
 from mmmaskformer.datasets.converters.engine import prepare, require_complete
 from mmmaskformer.datasets.converters.recipes import RECIPES, recipe_of
 from mmmaskformer.datasets.converters.records import read_record, record_path
@@ -135,7 +136,7 @@ def check_config(config: str | Path, cfg_options: Mapping | None = None, root: s
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(dict(cfg_options or {}))
+    merge_options(cfg, cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     loaders = {key: cfg[key] for key in LOADERS if cfg.get(key) is not None}
     if not loaders:
@@ -148,7 +149,8 @@ def check_config(config: str | Path, cfg_options: Mapping | None = None, root: s
         if loader.dataset in seen:
             continue
         seen.append(loader.dataset)
-        dataset = DATASETS.build(loader.dataset)
+        with building(f'{key}.dataset'):
+            dataset = DATASETS.build(loader.dataset)
         lines.append(f'{key}: {type(dataset).__name__}, {len(dataset):,} images')
         lines += [f'  {"warning: " if found.is_warning else ""}{found.text}' for found in inspect_data(dataset)]
     return lines

@@ -14,7 +14,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import track
 
-from mmmaskformer.apis.trained import build_trained, read_config
+from mmmaskformer.apis.trained import build_trained, building, read_config
 from mmmaskformer.datasets.inspection import input_paths
 from mmmaskformer.formats.whole_files import require_writable
 from mmmaskformer.hosts.hooks import classes_of_checkpoint, require_same_classes
@@ -98,7 +98,8 @@ def load_setup(config: str | Path, checkpoint: str | Path, cfg_options: dict | N
     """
     cfg = read_config(config, checkpoint, cfg_options, needs=('model', 'test_dataloader'))
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    with building('test_dataloader.dataset'):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
     classes = class_list_of(dataset)
     model, content = build_trained(cfg, str(checkpoint))
     trained_classes = classes_of_checkpoint(content)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmmaskformer.apis.model_size import build_on_meta
 from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.formats.whole_files import require_writable
+from mmmaskformer.run_settings import unread_options
 
 FILES = ('sweep.md', 'sweep.csv', 'sweep.png')
 """Files of a sweep, next to the folders of its runs."""
@@ -129,7 +130,8 @@ def plan(
 
     Raises:
         FileNotFoundError: if a config does not exist.
-        ValueError: if the model of a case cannot be built, or a config has no training or no validation.
+        ValueError: if the model of a case cannot be built, a config has no training or no validation, or an entry
+            changes nothing.
         OSError: if ``work_dir`` cannot be written.
     """
     for file in dict.fromkeys(case.config or str(config) for case in cases):
@@ -154,10 +156,13 @@ def _planned(config: str, case: Case, seed: int | None, folder: Path, common: Se
     seed_option = [] if seed is None else [f'randomness.seed={seed}']
     options = [_long(option, head) for option in (*common, *case.options, *seed_option)]
     try:
-        cfg.merge_from_dict(parse_options(options))
+        entries = parse_options(options)
+        cfg.merge_from_dict(entries)
         parameters = sum(parameter.numel() for parameter in build_on_meta(cfg).parameters())
     except Exception as error:  # any part of the model may raise
         raise ValueError(f'case {case.name!r}: the model cannot be built: {error}') from error
+    if unread := unread_options(cfg, entries):
+        raise ValueError(f'case {case.name!r}: {unread[0]}')
     missing = [key for key in VALIDATION if cfg.get(key) is None]
     if missing:
         raise ValueError(

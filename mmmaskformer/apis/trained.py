@@ -1,7 +1,8 @@
 """Loading of trained models outside a runner: model, weights and facts about the data."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from mmengine.runner import load_checkpoint
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer.export.modules import head_of
 from mmmaskformer.heads.checkpoint_layouts import require_finite_weights
+from mmmaskformer.run_settings import unread_options
 
 
 class TrainedModel(NamedTuple):
@@ -63,14 +65,14 @@ def read_config(
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if the config lacks a key.
+        ValueError: if the config lacks a key, or an entry of ``cfg_options`` changes nothing.
     """
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
     if '://' not in str(checkpoint) and not Path(checkpoint).exists():
         raise FileNotFoundError(f'checkpoint: {checkpoint} does not exist; expected a .pth file of a training run')
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(cfg_options or {})
+    merge_options(cfg, cfg_options)
     for key in needs:
         if cfg.get(key) is None:
             raise ValueError(f'{config}: found no {key!r}, expected the config of a training run')
@@ -90,6 +92,26 @@ def parse_options(pairs: Sequence[str] | None) -> dict:
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='*', action=DictAction, default={})
     return parser.parse_args(['--cfg-options', *pairs] if pairs else []).cfg_options
+
+
+def merge_options(cfg: Config, cfg_options: Mapping | None) -> None:
+    """Replace entries of a config, in place.
+
+    Args:
+        cfg: config of a training run.
+        cfg_options: the entries by dotted key.
+
+    Raises:
+        ValueError: if nothing reads the key of an entry.
+    """
+    options = dict(cfg_options or {})
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'--cfg-options: found {list(options)}: {error.args[0]}') from error
+    unread = unread_options(cfg, options)
+    if unread:
+        raise ValueError(unread[0])
 
 
 def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
@@ -127,13 +149,33 @@ def build_model(cfg: Config) -> BaseModel:
 
     Args:
         cfg: config of a training run.
+
+    Raises:
+        ValueError: if it cannot be built.
     """
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    model_cfg = cfg.model.copy()
-    # As in the runner, a config may define the preprocessor outside the model.
-    if cfg.get('data_preprocessor') is not None:
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(model_cfg)
+    with building('model'):
+        model_cfg = cfg.model.copy()
+        # As in the runner, a config may define the preprocessor outside the model.
+        if cfg.get('data_preprocessor') is not None:
+            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+        return MODELS.build(model_cfg)
+
+
+@contextmanager
+def building(key: str) -> Iterator[None]:
+    """Report a part of a config that cannot be built, such as one with a misspelt key or type, as a wrong value.
+
+    Args:
+        key: of the part in the config.
+
+    Raises:
+        ValueError: in the place of a TypeError, KeyError or AttributeError, with its text.
+    """
+    try:
+        yield
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f'{key} cannot be built: {error.args[0] if error.args else error}') from error
 
 
 def _class_facts(head: Any, dataset_meta: dict) -> dict:

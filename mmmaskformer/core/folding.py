@@ -12,6 +12,17 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules import module as torch_module
+
+from mmmaskformer.core.torch_versions import is_compiling
+
+HOOKS_ON_ALL = (
+    torch_module._global_forward_hooks,
+    torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
+"""torch's hooks on every module."""
 
 
 class LastConv(NamedTuple):
@@ -65,12 +76,15 @@ class LastConv(NamedTuple):
 def can_fold(conv: nn.Module) -> bool:
     """Whether a module is exactly a convolution that `LastConv` can represent.
 
-    A replaced, parametrised or sharded module is not, nor is one with hooks, which require that it is called.
+    A replaced, parametrised or sharded module is not, nor is one with hooks, its own or those of torch on every module:
+    they require that it is called, and that its output has gradients.
     """
     # A parametrised or sharded module has a derived class.
     if type(conv) is not nn.Conv2d or conv.bias is None or conv.padding_mode != 'zeros':
         return False
-    hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
+    hooks = [conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks]
+    if not is_compiling():
+        hooks += HOOKS_ON_ALL
     same_size = conv.padding == tuple(length // 2 for length in conv.kernel_size)
     return same_size and (conv.stride, conv.dilation, conv.groups) == ((1, 1), (1, 1), 1) and not any(hooks)
 

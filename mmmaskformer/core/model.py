@@ -1,15 +1,16 @@
 """The whole model without a framework: backbone, network, losses and predictions."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, list_of, whole
+from mmmaskformer.core.checks import BOOLEAN, FRACTION, SIZE, Check, check_settings, list_of, refuse_unknown_keys, whole
 from mmmaskformer.core.contracts import Matcher, PixelDecoder
 from mmmaskformer.core.inference.query_masks import QueryMasks
-from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.modeling.fuse import run_fused
 from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from mmmaskformer.core.modeling.transformer_decoder import TransformerDecoder
@@ -88,7 +89,7 @@ class MaskFormer(nn.Module):
     ) -> list[tuple[Tensor, QueryMasks]]:
         """Class logits and masks of every image, for the functions of `core.inference`.
 
-        In evaluation mode, faster layers are switched on; see `fuse_for_inference`.
+        In evaluation mode, faster layers are used; see `run_fused`.
 
         Args:
             images: (B, 3, H, W) float, normalised as the backbone expects.
@@ -102,9 +103,7 @@ class MaskFormer(nn.Module):
         Raises:
             ValueError: if the number of sizes is not that of images, a size is not (height, width), or as in `forward`.
         """
-        if not self.classifier.training:
-            fuse_for_inference(self.classifier)
-        prediction = self(images, all_layers=False)[-1]
+        prediction = run_fused(self, images, all_layers=False)[-1]
         size = (images.shape[2], images.shape[3])
         given = dict(image_sizes=image_sizes, out_sizes=out_sizes)
         check_settings('predict', given, dict.fromkeys(given, list_of(SIZE).or_none()))
@@ -170,6 +169,7 @@ def build_maskformer(
         criterion: other arguments of `SetCriterion`: class_weight, no_object_weight, ignore_in_loss and so on.
 
     Raises:
+        TypeError: if an argument is unknown.
         ValueError: if a value is out of range, see the parts.
     """
     given = dict(
@@ -178,6 +178,8 @@ def build_maskformer(
         norm_groups=norm_groups, self_attention=self_attention, deep_supervision=deep_supervision,
     )  # fmt: skip
     check_settings('build_maskformer', given, SETTINGS)
+    accepted = {name for part in (build_maskformer, SetCriterion) for name in inspect.signature(part).parameters}
+    refuse_unknown_keys('build_maskformer', criterion, accepted - {'criterion'})
     shared: dict[str, Any] = dict(mask_loss=mask_loss, loss_weights=loss_weights)
     matcher = HungarianMatcher(**shared) if matcher is None else matcher
     losses = SetCriterion(num_classes=num_classes, matcher=matcher, **shared, **criterion)

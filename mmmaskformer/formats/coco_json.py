@@ -91,7 +91,14 @@ def panoptic_text(
 ) -> str:
     """The content of a COCO panoptic JSON file; arguments as in `write_panoptic`."""
     parts = {'images': images, 'annotations': annotations, 'categories': categories}
-    return json.dumps({key: list(rows) for key, rows in parts.items() if rows is not None})
+    return json.dumps({key: list(rows) for key, rows in parts.items() if rows is not None}, default=_plain_number)
+
+
+def _plain_number(value: Any) -> int | float | bool:
+    """A number of numpy as one of Python, for JSON."""
+    if not isinstance(value, np.generic):
+        raise TypeError(f'{value!r:.80} is a {type(value).__name__}, expected a number, text, a list or a dict')
+    return value.item()
 
 
 def segment_row(mask: np.ndarray, number: int, category_id: int, iscrowd: bool = False) -> dict:

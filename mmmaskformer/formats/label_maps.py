@@ -169,7 +169,16 @@ def replace_labels(labels: np.ndarray, label_map: Mapping[int, int]) -> np.ndarr
 
     Returns:
         A new map, int32 if a new label does not fit the dtype of ``labels``.
+
+    Raises:
+        ValueError: if a label of ``label_map`` is negative.
     """
+    negative = [(old, new) for old, new in label_map.items() if old < 0 or new < 0]
+    if negative:
+        raise ValueError(
+            f'label_map: found {dict(negative)}, expected labels of at least 0. Fix: give ignored pixels the '
+            'ignore_index of the dataset, usually 255'
+        )
     highest = max([*label_map.values(), *label_map.keys(), int(labels.max())])
     table = np.arange(highest + 1, dtype=np.int32)
     table[list(label_map.keys())] = list(label_map.values())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmmaskformer import compat
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, list_of, number, one_of, refuse_unknown_keys, whole
-from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.modeling.fuse import run_fused
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
@@ -173,14 +173,12 @@ class FeatureHead(BaseModule):
     def _infer(self, features: Sequence[Tensor], metas: Sequence[dict]) -> tuple[list[Tensor], Any, Callable[[], None]]:
         """Prepared features, the prediction of the last layer, and a function that completes its check for inf and NaN.
 
-        On a CPU, the check is already complete; see `MaskFormerHead.predict_masks` for errors. In evaluation mode
-        `fuse_for_inference` is called first.
+        On a CPU, the check is already complete; see `MaskFormerHead.predict_masks` for errors. Layers in evaluation
+        mode are fused for this call, see `run_fused`.
         """
         self.require_all_weights()
         features = self.prepare(features)
-        if not self.classifier.training:
-            fuse_for_inference(self.classifier)
-        prediction = self.classifier(features, all_layers=False)[-1]
+        prediction = run_fused(self.classifier, features, all_layers=False)[-1]
         check = begin_finite_check(prediction, metas)
         if not features[0].is_cuda:
             check()

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from torch import nn
 
 from mmmaskformer.core.checks import refuse_unknown_keys
-from mmmaskformer.registry import MODELS
+from mmmaskformer.core.training.parts import MaskLoss
+from mmmaskformer.registry import part_named
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -57,11 +58,11 @@ def part_class(name: str, cfg: dict) -> type:
     """The class in the config of a part; for arguments and errors see `build_part`."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(f"{name} must be a dict with a 'type' such as 'mmmaskformer.…', got {cfg!r}")
-    cls = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+    cls = part_named(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if cls is None:
         raise KeyError(
             f"{name}: type='{cfg['type']}' is not registered in mmmaskformer; expected a part such as "
-            "'mmmaskformer.FPNPixelDecoder', or your own class registered in mmmaskformer.registry.MODELS"
+            "'mmmaskformer.FPNPixelDecoder', or your own class registered in mmmaskformer.registry.MODELS or the host's"
         )
     return cls
 
@@ -119,9 +120,20 @@ def build_classifier(
     if 'pixel_decoder' in taken:
         built['pixel_decoder'] = build_part('pixel_decoder', pixel_decoder, **derived)
     if 'transformer_decoder' in taken:
-        memory = {'in_channels': built['pixel_decoder'].memory_channels} if built else {}
+        memory = {'in_channels': _memory_channels(built['pixel_decoder'])} if built else {}
         built['transformer_decoder'] = build_part('transformer_decoder', transformer_decoder, **derived | memory)
     return build_part('classifier', classifier, **derived | built)
+
+
+def _memory_channels(pixel_decoder: nn.Module) -> int:
+    """Channels of what a pixel decoder gives to the transformer decoder."""
+    channels = getattr(pixel_decoder, 'memory_channels', None)
+    if not isinstance(channels, int):
+        raise TypeError(
+            f'pixel_decoder ({type(pixel_decoder).__name__}) has memory_channels={channels!r}, expected the number of '
+            'channels of the memory that it gives. Fix: set self.memory_channels in its constructor'
+        )
+    return channels
 
 
 def build_criterion(matcher: dict, criterion: dict, **derived) -> nn.Module:
@@ -140,6 +152,12 @@ def build_criterion(matcher: dict, criterion: dict, **derived) -> nn.Module:
     mask_loss = None
     if isinstance(settings, dict) and settings.get('mask_loss') is not None:
         mask_loss = build_part('criterion.mask_loss', settings.pop('mask_loss'), **derived)
+        if not isinstance(mask_loss, MaskLoss):
+            cls = type(mask_loss)
+            raise TypeError(
+                f'criterion.mask_loss: found {cls.__module__}.{cls.__name__}, expected a class that derives from '
+                "MaskLoss of mmmaskformer.core.training.parts, such as 'mmmaskformer.FocalDiceLoss'"
+            )
     weights = settings.get('loss_weights') if isinstance(settings, dict) else None
     built = build_part('matcher', matcher, **derived, mask_loss=mask_loss, loss_weights=weights)
     return build_part('criterion', settings, **derived, mask_loss=mask_loss, matcher=built)

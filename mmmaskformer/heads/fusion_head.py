@@ -12,13 +12,13 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmaskformer import compat
-from mmmaskformer.core.checks import MAPPING, checked, list_of, refuse_unknown_keys, whole
+from mmmaskformer.core.checks import MAPPING, check_settings, checked, list_of, refuse_unknown_keys, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits, QueryMasks
 from mmmaskformer.formats.mmdet_codes import MOST_CLASSES, instance_offset
 from mmmaskformer.heads.features import watch_registration
 from mmmaskformer.heads.panoptic_head import thing_flags, thing_mask
+from mmmaskformer.heads.result_forms import require_form
 from mmmaskformer.heads.results import Classes, ViewMerger, result_kinds
-from mmmaskformer.heads.settings import check_result_settings
 
 # The fields that MMDetection's detector writes itself, and their names before that.
 HOST_KEYS = {'pred_panoptic_seg': 'pan_results', 'pred_instances': 'ins_results'}
@@ -175,15 +175,20 @@ class MaskFormerFusionHead(BaseModule):
         """For one image, the mergers of its views for each output; every output must have one."""
         return {output: result_kinds()[output].merge(**self.settings(output)) for output in self.outputs}
 
-    def pack(self, found: Mapping[str, Any], class_logits: Tensor) -> dict[str, Any]:
+    def pack(self, found: Mapping[str, Any], class_logits: Tensor, size: tuple[int, int]) -> dict[str, Any]:
         """The outputs of one image as fields of its data sample.
 
         Args:
             found: the result of `ResultKind.infer` for each output.
             class_logits: (Q, K + 1), to explain empty results.
+            size: (H, W) of the output.
+
+        Raises:
+            ValueError: if a result does not have the form of its `ResultKind`.
         """
         kinds, classes, fields = result_kinds(), Classes(self.num_classes, self.is_thing), {}
         for output, result in found.items():
+            require_form(kinds[output], result, size, self.num_classes)
             packed = kinds[output].pack(result, classes)
             reason = self._why_empty(output, result, class_logits)
             if reason is not None and isinstance(packed, BaseDataElement):
@@ -200,7 +205,7 @@ class MaskFormerFusionHead(BaseModule):
         kinds = result_kinds()
         found = {output: kinds[output].infer(class_logits, masks, **self.settings(output)) for output in self.outputs}
         results = {}
-        for field, packed in self.pack(found, class_logits).items():
+        for field, packed in self.pack(found, class_logits, masks.out_size).items():
             if field in HOST_KEYS:
                 results[HOST_KEYS[field]] = packed
             else:
@@ -252,7 +257,8 @@ def _checked_outputs(test_cfg: dict) -> dict[str, dict]:
     kinds = result_kinds()
     refuse_unknown_keys('model.test_cfg', test_cfg, kinds)
     wanted = {key: _settings_dict(key, settings) for key, settings in test_cfg.items() if settings is not None}
-    check_result_settings(wanted)
+    for key, settings in wanted.items():
+        check_settings(f'model.test_cfg.{key}', settings, kinds[key].checks)
     if not wanted:
         raise ValueError(f'model.test_cfg={dict(test_cfg)} requests no result; expected one or more of {list(kinds)}')
     for key, settings in wanted.items():

@@ -23,6 +23,7 @@ import torch
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
+from mmmaskformer.core.checks import Check
 from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import InstanceResult, instance_inference
 from mmmaskformer.core.inference.labels.search import label_map, semantic_labels
@@ -38,6 +39,7 @@ from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.mmdet_codes import encode_panoptic
 from mmmaskformer.heads.data_samples import SegmentList
+from mmmaskformer.heads.settings import RESULT_SETTINGS
 
 PANOPTIC, SEMANTIC, INSTANCES = 'panoptic', 'semantic', 'instances'
 
@@ -81,6 +83,8 @@ class ResultKind:
         merge: creates a `ViewMerger` from the settings, for test-time augmentation; None if views cannot be merged.
         stands_in_for: a field that it fills as well if no other requested result does, for the hosts' metrics.
         defaults: settings that differ from the defaults of ``infer``.
+        checks: type and range of settings, by name. A result of another project may use the names of our settings for
+            something else.
         why_empty: explains why a result is empty, ``why_empty(found, class_logits, settings, key)`` with the full
             settings and their config key; returns None if the result is not empty. The first explanation of a run is
             logged, and each one is kept in the packed result's metainfo as ``why_empty``, which pictures show.
@@ -97,6 +101,7 @@ class ResultKind:
     merge: Callable[..., ViewMerger] | None = None
     stands_in_for: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
     why_empty: Callable[[Any, Tensor, Mapping, str], str | None] | None = None
 
     def __post_init__(self):
@@ -264,6 +269,7 @@ for built_in in (
         field='pred_panoptic_seg',
         form=PANOPTIC,
         merge=SegmentPool,
+        checks=RESULT_SETTINGS,
         why_empty=why_no_segments,
     ),
     ResultKind(
@@ -272,6 +278,7 @@ for built_in in (
         field='pred_detr_seg',
         form=PANOPTIC,
         stands_in_for='pred_panoptic_seg',
+        checks=RESULT_SETTINGS,
         why_empty=why_no_segments,
     ),
     ResultKind(
@@ -282,6 +289,7 @@ for built_in in (
         merge=ScoreViews,
         # Panoptic models resize masks before they combine them, as published.
         defaults={'resize_masks_first': True},
+        checks=RESULT_SETTINGS,
     ),
     ResultKind(
         'general',
@@ -289,7 +297,14 @@ for built_in in (
         field='pred_general_seg',
         form=SEMANTIC,
         stands_in_for='pred_sem_seg',
+        checks=RESULT_SETTINGS,
     ),
-    ResultKind('instance', inspect.unwrap(instance_inference), field='pred_instances', form=INSTANCES),
+    ResultKind(
+        'instance',
+        inspect.unwrap(instance_inference),
+        field='pred_instances',
+        form=INSTANCES,
+        checks=RESULT_SETTINGS,
+    ),
 ):
     register_result(built_in)

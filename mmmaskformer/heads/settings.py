@@ -19,7 +19,7 @@ from mmmaskformer.core.checks import (
     refuse_unknown_keys,
     whole,
 )
-from mmmaskformer.registry import MODELS
+from mmmaskformer.registry import part_named
 
 PART_TYPE = Check(
     'the name of a part or its class', lambda value: callable(value) or (isinstance(value, str) and value)
@@ -40,7 +40,7 @@ RESULT_SETTINGS: dict[str, Check] = {
     'max_per_image': whole(1),
     'score_threshold': FRACTION,
 }
-"""Settings of the entries of a panoptic model's ``test_cfg``, by name."""
+"""Settings of the entries of a panoptic model's ``test_cfg`` for our results, by name."""
 
 INFERENCE = ('semantic', 'general')
 """Values of ``test_cfg.inference`` of a semantic model."""
@@ -84,7 +84,7 @@ def check_parts(where: str, parts: Mapping[str, Any], *, channels: int) -> None:
 
 def _check_part(where: str, part: Mapping[str, Any], channels: int) -> None:
     check_settings(where, part, {'type': PART_TYPE})
-    cls = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
+    cls = part_named(part['type']) if isinstance(part['type'], str) else part['type']
     if not isinstance(cls, type):
         return
     is_own = cls.__module__.startswith('mmmaskformer.')
@@ -98,16 +98,6 @@ def _check_part(where: str, part: Mapping[str, Any], channels: int) -> None:
                     f"head's channels={channels}"
                 )
     check_parts(where, {key: value for key, value in part.items() if key != 'type'}, channels=channels)
-
-
-def check_result_settings(test_cfg: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check the values of a panoptic model's ``test_cfg``.
-
-    Raises:
-        ValueError: naming the key with a wrong value.
-    """
-    for key, settings in test_cfg.items():
-        check_settings(f'model.test_cfg.{key}', settings, RESULT_SETTINGS)
 
 
 def check_segmentor_test_cfg(

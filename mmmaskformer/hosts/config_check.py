@@ -1,8 +1,8 @@
 """Checks of a config for unused keys, an empty training run and an unexpected batch size; a location for `HOOKS`."""
 
 import difflib
-import inspect
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.dist import get_world_size
@@ -13,9 +13,8 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmmaskformer.core.checks import checked
 from mmmaskformer.registry import HOOKS
+from mmmaskformer.run_settings import keys_of_runs, unread_options
 
-OF_SCRIPTS = {'custom_imports', 'tta_model', 'tta_pipeline', 'runner_type', 'compile', 'strategy'}
-"""Keys that the hosts' scripts and mmengine read besides the arguments of the Runner."""
 OF_DICTS = {
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
@@ -31,8 +30,8 @@ Of all names in the configs of both hosts, only a leftover 'models' reaches it.
 @HOOKS.register_module()
 @checked()
 class CheckConfigHook(Hook):
-    """Warns of misspelt keys, of a batch size that does not match the learning rate and of a schedule that ends too
-    early; refuses a run without iterations.
+    """Warns of misspelt keys, of options that change nothing, of a batch size that does not match the learning rate and
+    of a schedule that ends too early; refuses a run without iterations.
 
     A config may define variables of any name, so only names that are similar to a key are reported.
     """
@@ -41,7 +40,7 @@ class CheckConfigHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Check the keys."""
-        for text in unread_keys(runner.cfg):
+        for text in [*unread_keys(runner.cfg), *unread_options(runner.cfg, options_of(sys.argv))]:
             print_log(text, logger='current', level=logging.WARNING)
 
     def before_train(self, runner: Runner) -> None:
@@ -88,6 +87,19 @@ def other_batch(cfg: Mapping, num_processes: int, batch_size: int | None) -> str
     )
 
 
+def options_of(arguments: Sequence[str]) -> list[str]:
+    """Keys of the entries that follow ``--cfg-options`` on the command line of one of the hosts' scripts."""
+    keys: list[str] = []
+    inside = False
+    for argument in arguments:
+        if argument.startswith('--'):
+            name, _, argument = argument.partition('=')
+            inside = name == '--cfg-options'
+        if inside and '=' in argument:
+            keys.append(argument.partition('=')[0])
+    return keys
+
+
 def idle_end(schedulers: Sequence | Mapping | None, loop: BaseLoop) -> str | None:
     """A message if the learning rate has fallen to 0 before the end of the training; else None.
 
@@ -114,7 +126,7 @@ def unread_keys(cfg: Mapping) -> Iterator[str]:
     Args:
         cfg: the whole config.
     """
-    known = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | OF_SCRIPTS
+    known = keys_of_runs()
     for key in cfg:
         # test_pipeline, a variable of almost every config, is as similar to tta_pipeline
         likely = known - {'tta_pipeline'}

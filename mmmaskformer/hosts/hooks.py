@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -152,6 +152,11 @@ class ShareWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Rename the weights before they are copied, if the checkpoint has the head of the other host."""
+        if not isinstance(checkpoint, Mapping):
+            raise ValueError(
+                f'checkpoint {origin_of_weights(runner)}: found a {type(checkpoint).__name__}, expected a dict of '
+                'weights, or one with state_dict. Fix: give a checkpoint of a training run'
+            )
         weights = checkpoint.get('state_dict', checkpoint)
         model = bare_model(runner.model)
         for theirs, ours in (HEADS[:2], HEADS[1::-1]):

@@ -55,7 +55,8 @@ def _newest_whole(work_dir: Path, folder: CheckpointFolder) -> Path | None:
     pointed = folder.path / named.name if named else None
     if pointed in found.values():
         pointed = _unless_outdated(pointed, work_dir / POINTER, list(found.values()))
-    if named and named.parent.resolve() != folder.path.resolve():
+    # a user may write the name alone
+    if named and named.name != str(named) and named.parent.resolve() != folder.path.resolve():
         name = str(named)[:SHOWN]
         _log(f'{work_dir / POINTER} names {name}, in another folder; only files in {folder.path} are considered.')
     candidates = sorted(found.values(), key=lambda path: path != pointed)  # stable: the newest first

@@ -90,7 +90,7 @@ def _now(loop: BaseLoop, samples: int) -> SeenData:
 
 def _noted(runner: Runner) -> SeenData | None:
     found = runner.message_hub.runtime_info.get(SEEN_DATA)
-    return SeenData(**found) if found else None
+    return SeenData(**found) if isinstance(found, dict) and found else None
 
 
 def _seen_with_these_batches(loop: BaseLoop) -> int:

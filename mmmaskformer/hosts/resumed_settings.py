@@ -15,6 +15,8 @@ COMPARED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_sc
 """Keys of a config that change the training."""
 KEPT = ('optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg.', 'param_scheduler.', 'auto_scale_lr.')
 """Beginnings of keys whose values a resumed run takes from its checkpoint: mmengine restores the whole state."""
+PARTS_OF_HUB = {'log_scalars', 'runtime_info', 'resumed_keys'}
+"""Keys of the state of mmengine's message hub."""
 SHOWN = 12
 """Settings in a message."""
 
@@ -103,10 +105,16 @@ def _some(texts: Sequence[str]) -> str:
 
 
 def _require_all_parts(runner: Runner, checkpoint: Mapping) -> None:
-    meta = checkpoint.get('meta')
-    missing = [] if isinstance(meta, dict) and 'iter' in meta and 'message_hub' in checkpoint else ['iteration']
-    missing += ['optimizer state'] * ('optimizer' not in checkpoint)
-    missing += ['learning-rate schedule'] * (bool(runner.param_schedulers) and 'param_schedulers' not in checkpoint)
+    meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
+    progress = [meta.get(key) for key in ('iter', 'epoch')] if isinstance(meta, Mapping) else [None]
+    counts = all(isinstance(value, int) and value >= 0 for value in progress)
+    missing = [] if counts and isinstance(hub, Mapping) and hub.keys() >= PARTS_OF_HUB else ['iteration']
+    missing += ['optimizer state'] * (not isinstance(checkpoint.get('optimizer'), Mapping))
+    stored = checkpoint.get('param_schedulers')
+    has_steps = isinstance(stored, Mapping) or (
+        isinstance(stored, list) and all(isinstance(state, Mapping) and 'last_step' in state for state in stored)
+    )
+    missing += ['learning-rate schedule'] * (bool(runner.param_schedulers) and not has_steps)
     if missing:
         raise ValueError(
             f'checkpoint {runner._load_from} holds no {", no ".join(missing)}, so a run cannot be resumed from it. '
@@ -167,6 +175,25 @@ def _require_same_optimizer(runner: Runner, checkpoint: Mapping, before: Mapping
             f'the state of {sum(then)} in {len(then)}: the model, its frozen layers or optim_wrapper.paramwise_cfg '
             f'have changed. {fix}'
         )
+    new = _without_state(checkpoint['optimizer'], optimizer.param_groups)
+    if new:
+        print_log(
+            f'checkpoint {runner._load_from} holds no optimizer state of {new} of {sum(here)} parameters: for them it '
+            'starts anew, so the run may differ from an uninterrupted one.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _without_state(stored: Mapping, groups: Sequence[Mapping]) -> int:
+    """Number of trained parameters of which a checkpoint holds no state, although their optimiser has one."""
+    pairs = zip(stored['param_groups'], groups, strict=True)
+    return sum(
+        parameter.requires_grad and not stored.get('state', {}).get(number)
+        for before, group in pairs
+        if group.get('momentum', 1)  # SGD without momentum has no state
+        for number, parameter in zip(before['params'], group['params'], strict=True)
+    )
 
 
 def _require_same_schedule(runner: Runner, checkpoint: Mapping, before: Mapping, now: Mapping) -> None:

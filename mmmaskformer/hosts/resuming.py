@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.dataset import DefaultSampler
-from mmengine.dist import get_world_size
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainLoop, Runner
@@ -78,6 +78,7 @@ class ResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Start the data loader where the run was interrupted."""
         loop = runner.train_loop
+        _require_equal_progress(runner)
         if runner._resume:
             _report_end(runner)
         batches = loop.dataloader.batch_sampler
@@ -137,6 +138,18 @@ def _choosing(load: Callable) -> Callable:
 
 if not hasattr(FlexibleRunner.load_or_resume, 'chooses'):
     FlexibleRunner.load_or_resume = _choosing(FlexibleRunner.load_or_resume)
+
+
+def _require_equal_progress(runner: Runner) -> None:
+    """Raise a `ValueError` if processes start at different iterations: mmengine would average their gradients."""
+    if get_world_size() == 1:
+        return
+    found = all_gather_object(runner.train_loop.iter)
+    if len(set(found)) > 1:
+        raise ValueError(
+            f'the {len(found)} processes start at the iterations {found}, since they found different checkpoints in '
+            f'{runner.work_dir}. Fix: a work dir on a disk that all machines share'
+        )
 
 
 def _report_end(runner: Runner) -> None:

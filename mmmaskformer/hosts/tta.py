@@ -155,8 +155,10 @@ class _Views:
         self.fusion = fusion
         self.mergers = fusion.view_mergers()
         self.class_logits = []
+        self.size = None
 
     def add(self, class_logits: Tensor, masks: QueryMasks) -> None:
+        self.size = masks.out_size
         for merger in self.mergers.values():
             merger.add(class_logits, masks)
         # of all views, to explain a result without segments
@@ -164,5 +166,5 @@ class _Views:
 
     def write(self, sample) -> None:
         found = {output: merger.result() for output, merger in self.mergers.items()}
-        for field, packed in self.fusion.pack(found, torch.cat(self.class_logits)).items():
+        for field, packed in self.fusion.pack(found, torch.cat(self.class_logits), self.size).items():
             setattr(sample, field, packed)

@@ -33,8 +33,8 @@ FILES_OF = {
     """,
     'heads/': """
         __init__ base build checkpoint_layouts conversion data_samples feature_input features finite fusion_head
-        loaded_weights mask_classification_head maskformer_head panoptic_head per_pixel_head results settings
-        source_settings
+        loaded_weights mask_classification_head maskformer_head panoptic_head per_pixel_head result_forms results
+        settings source_settings
     """,
     'datasets/transforms/': '__init__ color common framing geometry loading panoptic_loading',
     'datasets/converters/': """

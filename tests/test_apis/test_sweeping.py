@@ -66,10 +66,10 @@ def test_cases_are_values_and_named_combinations():
 
 def test_a_case_may_have_another_config(config, tmp_path):
     plain = str(runs.ROOT / 'configs/scenes/per-pixel-baseline_tiny_1xb8-800_scenes.py')
-    cases = cases_of(None, [], [['toy'], ['plain', f'config={plain}', 'a=1']])
+    cases = cases_of(None, [], [['toy'], ['plain', f'config={plain}', 'log_level=ERROR']])
     (toy, other) = plan(config, cases, tmp_path)
     assert arguments_of(config, toy)[0] == str(config) and toy.parameters != other.parameters
-    expected = [plain, '--work-dir', str(tmp_path / 'plain'), '--resume', '--cfg-options', 'a=1']
+    expected = [plain, '--work-dir', str(tmp_path / 'plain'), '--resume', '--cfg-options', 'log_level=ERROR']
     assert arguments_of(config, other) == expected
     with pytest.raises(ValueError, match=r"case 'x': found the configs \['a.py', 'b.py'\], expected at most one"):
         cases_of(None, [], [['x', 'config=a.py', 'config=b.py']])
@@ -91,8 +91,8 @@ def test_a_model_that_cannot_be_measured_is_a_failed_run(config, tmp_path):
 
 
 def test_short_names_are_keys_of_the_head_and_seeds_are_runs(config, tmp_path):
-    (first, second) = plan(config, cases_of('queries', ['5']), tmp_path, [0, 1], ['a=1'])
-    assert first.options == ('a=1', 'model.decode_head.num_queries=5', 'randomness.seed=0')
+    (first, second) = plan(config, cases_of('queries', ['5']), tmp_path, [0, 1], ['log_level=ERROR'])
+    assert first.options == ('log_level=ERROR', 'model.decode_head.num_queries=5', 'randomness.seed=0')
     assert [first.folder.name, second.folder.name] == ['5-seed0', '5-seed1']
     assert arguments_of(config, first)[:4] == [str(config), '--work-dir', str(tmp_path / '5-seed0'), '--resume']
     more = plan(config, cases_of('layers', ['1', '2']), tmp_path)
@@ -103,6 +103,12 @@ def test_zero_decoder_layers_are_refused_before_anything_is_trained(config, tmp_
     with pytest.raises(ValueError, match="case '0': the model cannot be built: .*num_layers: found 0"):
         plan(config, cases_of('layers', ['1', '0']), tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_key_that_changes_nothing_is_refused(config, tmp_path):
+    """All rows of such a table would be equal."""
+    with pytest.raises(ValueError, match="case '10': .*nothing reads 'max_iters'.*Fix: set train_cfg.max_iters"):
+        plan(config, cases_of('max_iters', ['10', '20']), tmp_path)
 
 
 def test_table_of_several_seeds_has_means_and_deviations(config, tmp_path):

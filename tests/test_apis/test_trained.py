@@ -83,3 +83,32 @@ def test_config_must_have_a_model(trained):
     trained[0].write_text('x = 1')
     with pytest.raises(ValueError, match="found no 'model', expected the config of a training run"):
         load_trained(*trained)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            {'model.decode_head.num_querys': 3},
+            "model cannot be built: MaskFormerHead does not take the key 'num_querys'",
+        ),
+        (
+            {'model.decode_head.matcher.type': 'Mine'},
+            "model cannot be built: model.decode_head.matcher: type='Mine' is",
+        ),
+        ({'model.backbone.type': 'Mine'}, 'model cannot be built: Mine is not in the'),
+        ({'model.backbone.deepth': 3}, 'model cannot be built: .*deepth'),
+        (
+            {'resize.short_edge': 48},
+            "nothing reads 'resize.short_edge'.*Fix: set test_dataloader.dataset.pipeline.1.sh",
+        ),
+        ({'modl.test_cfg': 3}, "nothing reads 'modl.test_cfg'.*Fix: set model.test_cfg"),
+        (
+            {'test_dataloader.dataset.pipeline.7.scale': 3},
+            "found .'test_dataloader.dataset.pipeline.7.scale'.: Index 7",
+        ),
+    ],
+)
+def test_wrong_options_are_wrong_values(trained, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_trained(*trained, options)

@@ -11,7 +11,8 @@ from mmmaskformer.core.structures import MaskPrediction, Matches
 from mmmaskformer.core.training.assignment import HungarianAssignment
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import HungarianMatcher, SetMatcher
-from mmmaskformer.core.training.parts import ClassCost, Cost
+from mmmaskformer.core.training.parts import ClassCost, Cost, MaskLoss
+from mmmaskformer.core.training.per_pixel_criterion import PixelMaskLosses
 
 
 def batch():
@@ -104,6 +105,83 @@ def test_a_cost_that_is_not_finite_is_named(value):
         ValueError, match=r"cost 'chosen' of ChosenCost is inf or NaN for 6 of 42 pairs of image 0 .* such as 1e6"
     ):
         matched_with(ChosenCost(value, padding=False))
+
+
+class GivenCost(Cost):
+    names = ('given',)
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def forward(self, layers, targets):
+        return self.values
+
+
+class GivenLoss(MaskLoss):
+    names = ('given',)
+
+    def __init__(self, give):
+        super().__init__()
+        self.give = give
+
+    def forward(self, mask_logits, targets, pairs):
+        return self.give(mask_logits)
+
+
+@pytest.mark.parametrize(
+    'values, message',
+    [
+        (torch.zeros(2, 2, 7, 3), r'GivenCost gave \(2, 2, 7, 3\) float32; expected a tuple with a tensor for each'),
+        ((torch.zeros(2, 7, 3),), r"GivenCost gave \(2, 7, 3\) float32 as 'given'; expected \(2, 2, 7, 3\)"),
+        ((torch.zeros(2, 2, 3, 7),), r'expected \(2, 2, 7, 3\)'),
+        ((torch.zeros(2, 2, 7, 3),) * 2, 'GivenCost gave a tuple of 2; expected'),
+    ],
+)
+def test_costs_of_another_shape_or_number_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        matched_with(GivenCost(values))
+
+
+def test_a_cost_may_be_one_value_for_all_layers_images_queries_or_segments():
+    cost = torch.rand(2, 2, 7, 1, dtype=torch.float64)
+    found, expected = (matched_with(GivenCost((x,))) for x in (cost, cost.expand(2, 2, 7, 3)))
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    'give, message',
+    [
+        (lambda x: (x.mean(),), r"GivenLoss gave \(\) float64 as 'given'; expected \(10,\)"),
+        (lambda x: (x,), r"GivenLoss gave \(10, 8, 12\) float64 as 'given'; expected \(10,\)"),
+        (lambda x: x.mean((1, 2)), 'expected a tuple with a tensor for each of its names'),
+        (lambda x: dict(given=x.mean((1, 2))), 'GivenLoss gave a dict; expected a tuple'),
+    ],
+)
+def test_losses_of_another_shape_or_number_are_refused(give, message):
+    criterion = toy.make_criterion(mask_loss=GivenLoss(give))
+    with pytest.raises(ValueError, match=message):
+        criterion(*batch())
+    with pytest.raises(ValueError, match=message):
+        PixelMaskLosses(num_classes=5, mask_loss=GivenLoss(give))([Plain(torch.rand(2, 5, 8, 12).double())], batch()[1])
+
+
+@pytest.mark.parametrize('names', ['mask', ('a', 'a'), ('cls',)])
+def test_names_of_losses_are_different(names, monkeypatch):
+    monkeypatch.setattr(GivenLoss, 'names', names)
+    with pytest.raises(
+        ValueError, match=r"GivenLoss.names: found .*, expected a tuple of different names, none .*'cls'"
+    ):
+        toy.make_criterion(mask_loss=GivenLoss(None))
+
+
+def test_a_pixel_decoder_that_gives_a_plain_tuple_is_refused():
+    model = toy.make_classifier()
+    model.pixel_decoder.register_forward_hook(lambda module, inputs, output: tuple(output[:2]))
+    with pytest.raises(
+        TypeError, match=r'FPNPixelDecoder gave a tuple; expected PixelDecoderOutput\(memory, mask_feat'
+    ):
+        model(toy.make_features(), all_layers=True)
 
 
 def test_weights_that_are_all_zero_give_no_loss_instead_of_nan():

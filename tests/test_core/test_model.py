@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import toy
 from helpers.fresh import ROOT, run_python_before_hosts
+from torch import nn
 
 from mmmaskformer import core
 from mmmaskformer.core.fast_paths import FAST_PATHS
@@ -45,7 +46,11 @@ def test_a_built_model_equals_its_parts(encoder_layers):
     expected = toy.make_criterion()(classifier(toy.make_features(), all_layers=True), targets)
     for key, value in expected.items():
         torch.testing.assert_close(losses[key], value)
-    results = model.eval().predict(images, image_sizes=[(64, 96), (50, 70)], out_sizes=[(64, 96), (75, 105)])
+    with torch.no_grad():
+        before = model.eval()(images, all_layers=False)[-1].masks.features
+    results = model.predict(images, image_sizes=[(64, 96), (50, 70)], out_sizes=[(64, 96), (75, 105)])
+    with torch.no_grad():
+        assert torch.equal(model(images, all_layers=False)[-1].masks.features, before)
     prediction = classifier.eval()(toy.make_features(), all_layers=False)[0]
     class_logits, masks = results[1]
     torch.testing.assert_close(class_logits, prediction.class_logits[1], rtol=1e-4, atol=1e-5)
@@ -87,3 +92,12 @@ def test_inputs_that_do_not_fit_are_named(encoder_layers):
 def test_settings_of_a_model_are_named(key, value):
     with pytest.raises(ValueError, match=rf'\.{key}(\.cls)?: found '):  # for a dict, the invalid value
         core.build_maskformer(**dict(backbone=torch.nn.Identity(), in_channels=(8, 8), num_classes=2) | {key: value})
+
+
+def test_a_misspelt_argument_is_named_with_the_closest_one():
+    with pytest.raises(
+        TypeError, match="build_maskformer does not take the key 'num_querys'. Did you mean 'num_queries'"
+    ):
+        core.build_maskformer(backbone=nn.Identity(), in_channels=(32, 64), num_classes=2, num_querys=3)
+    with pytest.raises(TypeError, match="'ignore_in_los'. Did you mean 'ignore_in_loss'"):
+        core.build_maskformer(backbone=nn.Identity(), in_channels=(32, 64), num_classes=2, ignore_in_los=True)

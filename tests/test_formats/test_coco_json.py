@@ -4,6 +4,7 @@ import copy
 import json
 import math
 
+import numpy as np
 import pytest
 
 from mmmaskformer.formats.coco_json import read_panoptic, write_panoptic
@@ -225,3 +226,13 @@ def test_notes_count_each_kind():
         notes.add('things', where)
     notes.add('others', 'z')
     assert notes.lines() == ['file a: 2 things; the first: x', 'file a: 1 others; the first: z']
+
+
+def test_numbers_of_numpy_are_written(tmp_path):
+    segment = dict(id=np.int32(7), category_id=np.int64(3), area=np.float32(2.5), iscrowd=np.bool_(False))
+    path = tmp_path / 'panoptic.json'
+    write_panoptic(path, [dict(image_id=np.uint8(1), file_name='a.png', segments_info=[segment])])
+    expected = [dict(id=7, category_id=3, area=2.5, iscrowd=False)]
+    assert json.loads(path.read_text())['annotations'][0] == dict(image_id=1, file_name='a.png', segments_info=expected)
+    with pytest.raises(TypeError, match="b'a' is a bytes, expected a number"):
+        write_panoptic(path, [dict(image_id=b'a')])

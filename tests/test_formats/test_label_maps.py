@@ -12,6 +12,7 @@ from mmmaskformer.formats.label_maps import (
     decode_label_map,
     encode_label_map,
     read_label_map,
+    replace_labels,
     require_ignore_index,
     result_name,
     write_label_map,
@@ -126,3 +127,11 @@ def test_ignored_label_that_is_none(value, num_classes):
 ])  # fmt: skip
 def test_result_name(image, root, name):
     assert result_name(image, root) == name
+
+
+def test_replaced_labels_are_not_replaced_again_and_never_negative():
+    labels = np.array([[0, 1, 2]], np.uint8)
+    assert replace_labels(labels, {0: 1, 1: 300}).tolist() == [[1, 300, 2]]
+    for negative in ({0: -1}, {-1: 5}):
+        with pytest.raises(ValueError, match=r'label_map: found {.*-1.*}, expected labels of at least 0. Fix: .* 255'):
+            replace_labels(labels, negative)

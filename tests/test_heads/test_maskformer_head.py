@@ -361,17 +361,18 @@ def test_autocast_trains_and_predicts(dtype):
     torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.05)
 
 
-def test_prediction_in_evaluation_mode_fuses_and_training_undoes_it():
+@torch.no_grad()
+def test_prediction_in_evaluation_mode_fuses_and_leaves_the_model_as_it_was():
     model = hosts.make_segmentor()
-    pixel_decoder = model.decode_head.classifier.pixel_decoder
-    assert not pixel_decoder.fused
-    with torch.no_grad():
-        fused = model.test_step(batch((64, 96)))[0].seg_logits.data
-    assert pixel_decoder.fused
-    model.train()
-    assert not pixel_decoder.fused
-    model.eval().decode_head.classifier.train()  # as for dropout at test time
-    with torch.no_grad():
-        plain = model.test_step(batch((64, 96)))[0].seg_logits.data
-    assert not pixel_decoder.fused
+    head, seen = model.decode_head, []
+    pixel_decoder = head.classifier.pixel_decoder
+    pixel_decoder.register_forward_hook(lambda module, *_: seen.append(module.fused))
+    features = model.extract_feat(torch.rand(1, 3, 64, 96))
+    before = head(features)
+    fused = model.test_step(batch((64, 96)))[0].seg_logits.data
+    assert seen == [False, True] and not pixel_decoder.fused
+    assert all(torch.equal(a, b) for a, b in zip(head(features), before, strict=True))
+    head.classifier.train()  # as for dropout at test time
+    plain = model.test_step(batch((64, 96)))[0].seg_logits.data
+    assert seen == [False, True, False, False]
     torch.testing.assert_close(fused, plain)

@@ -1,5 +1,7 @@
 """User-defined parts: each takes one class, one registration and one config entry, in both hosts."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from helpers import hosts, oracles, toy
@@ -217,6 +219,24 @@ def test_a_mask_loss(host):
 
 
 @BOTH
+@pytest.mark.parametrize('prefix', ['', 'host.'])
+def test_a_part_may_be_in_the_registry_of_the_host(host, prefix):
+    registry = import_module(f'{host}.registry').MODELS
+    part = type(f'Loss{host}', (AbsoluteLoss,), {})
+    registry.register_module(module=part, force=True)
+    name = prefix.replace('host', host) + part.__name__
+    _, head, _ = losses_of(host, criterion=dict(type='SetCriterion', mask_loss=dict(type=name)))
+    assert type(head.criterion.mask_loss) is part
+
+
+def test_a_loss_of_the_host_is_no_mask_loss():
+    with pytest.raises(
+        TypeError, match='criterion.mask_loss: found mmseg.*DiceLoss, expected a class that derives from'
+    ):
+        hosts.make_segmentor(criterion=dict(type='SetCriterion', mask_loss=dict(type='DiceLoss')))
+
+
+@BOTH
 def test_a_network_with_mask_features_per_layer(host):
     network = dict(classifier=dict(type='OwnFeaturesNetwork'), pixel_decoder=None, transformer_decoder=None)
     _, head, losses = losses_of(host, **network)
@@ -242,6 +262,13 @@ def test_decoders_that_a_network_does_not_take_are_refused():
         TypeError, match=r'classifier \(OwnFeaturesNetwork\) does not take a pixel_decoder. Fix: pixel_'
     ):
         hosts.make_segmentor(classifier=dict(type='OwnFeaturesNetwork'))
+
+
+def test_a_pixel_decoder_that_does_not_tell_its_memory_is_named():
+    MODELS.register_module(name='SilentPixelDecoder', module=type('SilentPixelDecoder', (nn.Module,), {}), force=True)
+    message = r'model.decode_head.pixel_decoder \(SilentPixelDecoder\) has memory_channels=None, expected the number'
+    with pytest.raises(TypeError, match=message):
+        hosts.make_segmentor(pixel_decoder=dict(type='SilentPixelDecoder'))
 
 
 @MODELS.register_module()

@@ -1,5 +1,7 @@
 """User-defined results: each takes a function, one registration and one entry of ``test_cfg``."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,12 @@ from helpers import hosts
 from mmengine.registry import MODELS
 from PIL import Image
 
+from mmmaskformer.core.checks import FRACTION
 from mmmaskformer.core.inference.panoptic import general_inference
+from mmmaskformer.core.segments import Segments
 from mmmaskformer.evaluation import PanopticMetric, SemanticMetric
 from mmmaskformer.heads import results
-from mmmaskformer.heads.results import SEMANTIC, ResultKind, register_result, result_kinds
+from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, ResultKind, register_result, result_kinds
 from mmmaskformer.visualization.samples import ClassList, read_example, require_field
 
 CLASSES = ClassList('abcde', [[40 * label] * 3 for label in range(5)], [False, True, False, True, False], 255)
@@ -100,6 +104,57 @@ def test_a_custom_result():
         predict(dict(presence=dict(powr=1)))
     with pytest.raises(ValueError, match="field: found 'pred_presence', expected None or one of"):
         require_field('pred_presence')
+
+
+def test_a_custom_result_gives_its_own_meaning_to_the_names_of_our_settings():
+    def large_labels(class_logits, masks, *, min_area=0.1):
+        return (masks.logits() > 0).double().mean((1, 2)).gt(min_area).expand(*masks.out_size, -1).any(-1).int()
+
+    kind = ResultKind('large_labels', large_labels, field='pred_large_labels', form=SEMANTIC)
+    register_result(replace(kind, name='checked', field='pred_checked', checks={'min_area': FRACTION}))
+    register_result(kind)
+    _, sample = predict(dict(large_labels=dict(min_area=0.05)))
+    assert sample.pred_large_labels.sem_seg.shape == (1, 64, 96)
+    with pytest.raises(ValueError, match='test_cfg.checked.min_area: found 5, expected a number in'):
+        predict(dict(checked=dict(min_area=5)))
+    with pytest.raises(ValueError, match='test_cfg.detr.min_area: found 0.05, expected a whole number'):
+        predict(dict(detr=dict(min_area=0.05)))
+
+
+def segments(ids, labels=None, count=7, **table):
+    labels = torch.zeros(count, dtype=torch.long) if labels is None else labels
+    return Segments(ids, labels, torch.ones(len(labels)), **table)
+
+
+@pytest.mark.parametrize(
+    'form, infer, message',
+    [
+        (SEMANTIC, lambda masks: masks.coarse_logits().argmax(0), r'is \(16, 24\) int64, expected \(64, 96\) integer'),
+        (SEMANTIC, lambda masks: masks.logits().amax(0), r'\(64, 96\) float32, expected .* labels, 5 for no class'),
+        (SEMANTIC, lambda masks: masks.logits().argmax(0).numpy(), 'the result is a ndarray'),
+        (SEMANTIC, lambda masks: masks.logits().argmax(0) - 9, 'labels from -9 to -[0-9], expected at least 0'),
+        (PANOPTIC, lambda masks: masks.logits().argmax(0), r'found \(64, 96\) int64, expected Segments'),
+        (PANOPTIC, lambda masks: segments(masks.coarse_logits().argmax(0)), r'ids is \(16, 24\) int64'),
+        (
+            PANOPTIC,
+            lambda masks: segments(masks.logits().argmax(0), torch.full((7,), 5)),
+            'labels from 5 to 5, .* 0 to 4',
+        ),
+        (PANOPTIC, lambda masks: segments(masks.logits().argmax(0) + 3, count=2), 'expected 0 to 2'),
+        (PANOPTIC, lambda masks: Segments(masks.logits().argmax(0), torch.zeros(7).long()), 'scores are a NoneType'),
+        (PANOPTIC, lambda masks: segments(masks.logits().argmax(0), listed_ids=torch.arange(7)), 'found listed_ids'),
+        (INSTANCES, lambda masks: masks.logits() > 0, r'found \(7, 64, 96\) bool, expected labels, scores, masks'),
+        (
+            INSTANCES,
+            lambda masks: (torch.zeros(7).long(), torch.ones(7), masks.coarse_logits() > 0, torch.zeros(7, 4)),
+            r'masks are \(7, 16, 24\) bool, expected \(7, 64, 96\) bool at the size of the output',
+        ),
+    ],
+)
+def test_a_custom_result_that_is_not_of_its_form_is_refused(form, infer, message):
+    register_result(ResultKind('mine', lambda class_logits, masks: infer(masks), field='pred_mine', form=form))
+    with pytest.raises(ValueError, match=f"result 'mine' \\(form '{form}'\\).*{message}"):
+        predict(dict(mine=dict()))
 
 
 @torch.no_grad()

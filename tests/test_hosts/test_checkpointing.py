@@ -101,6 +101,14 @@ def test_a_second_run_in_the_same_work_dir_is_refused(tmp_path):
         pass
 
 
+def test_an_out_dir_that_cannot_be_written_is_refused_at_the_start(tmp_path):
+    (tmp_path / 'file').write_text('')
+    runner = make_runner(tmp_path / 'run', checkpoint=dict(out_dir=str(tmp_path / 'file')))
+    with pytest.raises(NotADirectoryError, match='^default_hooks.checkpoint.out_dir: .*/file is a file, expected'):
+        runner.train()
+    assert runner.iter == 0
+
+
 @pytest.mark.parametrize('key', ['save_optimizer', 'save_param_scheduler'])
 def test_a_run_that_cannot_be_resumed_says_so_at_its_start(tmp_path, monkeypatch, key):
     told = []

@@ -1,12 +1,13 @@
 """Misspelt keys are reported, and a training run without iterations is refused."""
 
 import ast
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.runs import ROOT
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.optim.scheduler import ConstantLR, PolyLR
 
 from mmmaskformer.hosts import config_check
@@ -33,6 +34,18 @@ def test_unused_keys_of_dicts_are_reported():
     cfg = dict(auto_scale_lr=dict(enabled=True, base_batch_size=8), env_cfg=dict(cudnn_benchmark=True))
     [text] = unread_keys(cfg)
     assert "'auto_scale_lr.enabled'; expected one of ['base_batch_size', 'enable']" in text
+
+
+def test_options_that_change_nothing_are_reported(monkeypatch):
+    printed = []
+    monkeypatch.setattr(config_check, 'print_log', lambda text, **_: printed.append(text))
+    options = ['--cfg-options', 'max_iters=10', 'train_cfg.val_interval=5', '--launcher', 'none', '--work-dir', 'a=b']
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'config.py', *options])
+    cfg = Config(dict(train_cfg=dict(max_iters=800, val_interval=5), max_iters=10))
+    CheckConfigHook().before_run(SimpleNamespace(cfg=cfg))
+    [text] = printed
+    assert text.startswith("--cfg-options: nothing reads 'max_iters'; the variables of a config are used when its file")
+    assert text.endswith('not later. Fix: set train_cfg.max_iters')
 
 
 def test_no_variable_of_a_shipped_config_is_reported():

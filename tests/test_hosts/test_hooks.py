@@ -232,6 +232,12 @@ def test_a_semantic_checkpoint_starts_a_panoptic_model(tmp_path):
         assert torch.equal(ours, theirs)
 
 
+def test_a_checkpoint_that_holds_no_weights_is_named():
+    runner = SimpleNamespace(_load_from='a.pth')
+    with pytest.raises(ValueError, match='^checkpoint a.pth: found a list, expected a dict of weights, or one with'):
+        ShareWeightsHook().after_load_checkpoint(runner, [1, 2])
+
+
 def test_parts_of_mmdetection_that_cannot_read_a_thousand_classes_are_refused():
     import mmdet.engine.hooks
     import mmdet.evaluation

@@ -122,6 +122,16 @@ def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is
     assert (told in log) == is_told == ('from here on it has' in log)
 
 
+def test_processes_with_different_checkpoints_are_refused(copy, monkeypatch):
+    """As on two machines whose work dirs have one name and are on different disks."""
+    monkeypatch.setattr('mmmaskformer.hosts.resuming.get_world_size', lambda: 2)
+    monkeypatch.setattr('mmmaskformer.hosts.resuming.all_gather_object', lambda iteration: [iteration, 0])
+    with pytest.raises(
+        ValueError, match=r'the 2 processes start at the iterations \[4, 0\].* Fix: a work dir on a disk'
+    ):
+        resume(copy(2, 4))
+
+
 def test_no_data_are_read_again(copy, monkeypatch):
     work_dir, read = copy(6), []
     runner = make_runner(work_dir, resume=True)
@@ -164,7 +174,9 @@ def test_a_damaged_last_checkpoint_file_is_ignored(copy, told, content):
     assert len(resume(work_dir).model.seen) == 4
     lines = '\n'.join(told)
     assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in lines
-    named = 'names zzz' if b'z' in content else f'{work_dir}/last_checkpoint is damaged and ignored; it begins with'
+    named = (
+        'does not name it' if b'z' in content else f'{work_dir}/last_checkpoint is damaged and ignored; it begins with'
+    )
     assert named in lines and max(map(len, told)) < 600
 
 
@@ -234,6 +246,7 @@ def test_a_folder_with_the_parts_of_several_processes(tmp_path):
 def test_a_chosen_older_checkpoint_of_the_folder_is_used(copy, told):
     assert len(resume(copy(2, 4, pointer='iter_2.pth')).model.seen) == 6
     assert any('names iter_2.pth, although iter_4.pth exist and are older' in line for line in told)
+    assert not any('in another folder' in line for line in told)
 
 
 def test_an_outdated_last_checkpoint_file_is_ignored(copy, told):
@@ -307,6 +320,37 @@ def test_files_without_the_state_of_a_run_are_refused(copy, drop, message):
     torch.save({key: value for key, value in checkpoint.items() if key not in drop}, work_dir / 'iter_4.pth')
     with pytest.raises(ValueError, match=f'iter_4.pth {message} a run cannot be resumed from it. Fix: .*load_from='):
         resume(work_dir)
+
+
+@pytest.mark.parametrize(
+    'part, value, message',
+    [
+        ('message_hub', {}, 'no iteration'),
+        ('meta', dict(iter='x', epoch=0), 'no iteration'),
+        ('meta', dict(iter=-3, epoch=0), 'no iteration'),
+        ('meta', dict(iter=4), 'no iteration'),
+        ('optimizer', None, 'no optimizer state'),
+        ('param_schedulers', [{}], 'no learning-rate schedule'),
+    ],
+)
+def test_files_with_a_part_of_the_state_are_refused(copy, part, value, message):
+    work_dir = copy(4)
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    torch.save(checkpoint | {part: value}, work_dir / 'iter_4.pth')
+    with pytest.raises(ValueError, match=f'iter_4.pth holds {message}, so a run cannot be resumed from it. Fix'):
+        resume(work_dir)
+
+
+@pytest.mark.parametrize('kept', [0, 1])
+def test_missing_state_of_parameters_is_reported(copy, told, kept):
+    work_dir = copy(4)
+    checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    state = checkpoint['optimizer']['state']
+    assert len(state) == 2
+    checkpoint['optimizer']['state'] = dict(list(state.items())[:kept])
+    torch.save(checkpoint, work_dir / 'iter_4.pth')
+    resume(work_dir)
+    assert any(f'holds no optimizer state of {2 - kept} of 2 parameters: for them it starts anew' in x for x in told)
 
 
 def test_code_in_a_stored_config_is_not_run(copy, tmp_path):

@@ -14,7 +14,7 @@ from mmengine.runner import Runner, autocast
 from rich.progress import track
 from torch import Tensor
 
-from mmmaskformer.apis.trained import build_trained, read_config
+from mmmaskformer.apis.trained import build_trained, building, read_config
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.export.modules import head_of
 from mmmaskformer.heads.fusion_head import masks_of_image
@@ -98,7 +98,8 @@ def load_config(cfg: Config, checkpoint: str | Path) -> Trained:
     head_of(model)
     # Masks are multiplied out lazily, possibly outside `testing`; that must never need gradients.
     model = model.requires_grad_(False).to(get_device())
-    loader = Runner.build_dataloader(cfg.test_dataloader)
+    with building('test_dataloader'):
+        loader = Runner.build_dataloader(cfg.test_dataloader)
     if not len(loader.dataset):
         raise ValueError(f'{cfg.filename}: the test set has no image, expected at least one. Fix: check its data_root')
     trained_classes = classes_of_checkpoint(content)

@@ -11,6 +11,7 @@ from mmmaskformer.analysis.query_classes import ClassesPerImage, QueryClasses
 from mmmaskformer.analysis.tables import csv_table
 from mmmaskformer.apis.analysis.one_pass import load, predictions, require_queries
 from mmmaskformer.apis.analysis.outputs import output_files
+from mmmaskformer.apis.trained import building, merge_options
 from mmmaskformer.datasets.inspection import data_sets_of
 from mmmaskformer.evaluation.common import name_of
 from mmmaskformer.formats.label_maps import load_labels
@@ -99,12 +100,13 @@ def analyze_classes(
     if not Path(config).is_file():
         raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(cfg_options or {})
+    merge_options(cfg, cfg_options)
     if cfg.get(loader) is None:
         raise ValueError(f'{config}: found no {loader!r}, expected the config of a training run')
     files = output_files(out, 'classes.csv', 'classes_per_image.csv', 'classes_per_image.png')
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    dataset = DATASETS.build(cfg[loader].dataset)
+    with building(f'{loader}.dataset'):
+        dataset = DATASETS.build(cfg[loader].dataset)
     if not len(dataset):
         raise ValueError(f'{config}: {loader} has no image, expected at least one. Fix: check its data_root')
     classes = class_list_of(dataset).names

@@ -62,7 +62,10 @@ class SegmentPool:
             masks: of the same Q queries; ``out_size`` must be equal in all views.
         """
         labels, scores, probs = self._segments_of_view(class_logits, masks)
-        pool = probs.new_zeros(0, *masks.out_size) if self.masks is None else self.masks
+        pool = self.masks
+        if pool is None:
+            pool = probs.new_zeros(0, *masks.out_size)
+            self.scores = self.counts = scores.new_zeros(0)
         pooled = self._correspond(labels, probs, pool)
         known, new = pooled >= 0, pooled < 0
         self.scores = torch.cat([self.scores.index_add(0, pooled[known], scores[known]), scores[new]])

@@ -1,4 +1,6 @@
-"""Faster inference, switched on by name: `fuse_for_inference`."""
+"""Faster inference, switched on by name: `fuse_for_inference`; or for one call: `run_fused`."""
+
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -6,6 +8,16 @@ from torch.nn.modules import module as torch_module
 
 from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.torch_versions import is_compiling
+
+GLOBAL_HOOKS_OF_OUTPUTS = (
+    torch_module._global_forward_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
+"""torch's hooks on every module that see its outputs."""
+
+NEW_TENSORS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
+"""Layers whose output is a new tensor, unlike that of a replacement such as `nn.Identity`."""
 
 
 class Fusable(nn.Module):
@@ -39,8 +51,8 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
     - On a CPU, in float32 and without gradients, maps are channels last, 1x1 convolutions are matrix products and
       GroupNorm works in place. Outputs differ by rounding. Tensors that hooks receive are not overwritten.
 
-    Nothing is computed here: layers check the switch when they run. The heads for MMSegmentation and MMDetection call
-    this when they predict in evaluation mode.
+    Nothing is computed here: layers check the switch when they run. `MaskFormer.predict` and the heads for
+    MMSegmentation and MMDetection use the faster layers in evaluation mode without it, see `run_fused`.
 
     Args:
         module: a model or a part of one, which is changed.
@@ -64,11 +76,34 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
     return module
 
 
+def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Call a network with the layers that are in evaluation mode fused; afterwards they are as they were before.
+
+    What a later call of the network returns does therefore not depend on whether it has predicted.
+
+    Args:
+        network: to call.
+        args: its arguments.
+        kwargs: likewise.
+    """
+    switched = [m for m in network.modules() if isinstance(m, Fusable) and not (m.training or m.fused)]
+    for layer in switched:
+        layer.fused = True
+    try:
+        return network(*args, **kwargs)
+    finally:
+        for layer in switched:
+            layer.fused = False
+
+
 def is_watched(*modules: nn.Module) -> bool:
-    """Whether a forward hook sees the outputs of one of the modules, so that they must not be overwritten."""
-    if any(module._forward_hooks for module in modules):
+    """Whether a forward or backward hook sees the outputs of one of the modules, so that they must not be overwritten.
+
+    With a backward hook, torch makes the outputs views that refuse to be overwritten.
+    """
+    if any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules):
         return True
-    return not is_compiling() and bool(torch_module._global_forward_hooks)
+    return not is_compiling() and any(map(len, GLOBAL_HOOKS_OF_OUTPUTS))
 
 
 def is_input_watched(module: nn.Module) -> bool:
@@ -79,5 +114,5 @@ def is_input_watched(module: nn.Module) -> bool:
 
 
 def relu_after(module: nn.Module, x: Tensor) -> Tensor:
-    """ReLU of the output of a module, in place unless a hook watches it."""
-    return F.relu(x) if is_watched(module) else F.relu_(x)
+    """ReLU of the output of a module, in place unless a hook watches it or it may not be a new tensor."""
+    return F.relu_(x) if isinstance(module, NEW_TENSORS) and not is_watched(module) else F.relu(x)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmaskformer.core.modeling.channels_last import OverwritingGroupNorm, PointwiseConv
-from mmmaskformer.core.modeling.fuse import is_watched, relu_after
+from mmmaskformer.core.modeling.fuse import NEW_TENSORS, is_watched, relu_after
 
 
 def caffe2_xavier_(module: nn.Conv2d) -> None:
@@ -54,7 +54,8 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, h, w) to (B, out_channels, h, w); in fused inference on a CPU, channels last."""
         x = self.conv(x)
-        if is_watched(self.conv):
+        is_new = isinstance(self.conv, NEW_TENSORS) or torch.is_grad_enabled()
+        if is_watched(self.conv) or not is_new:
             x = x.clone()  # since a fused norm overwrites it
         x = self.norm(x)
         return relu_after(self.norm, x) if self.relu else x  # in place: the norm does not need its result

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmmaskformer.core.checks import BOOLEAN, checked, whole
-from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
+from mmmaskformer.core.contracts import PixelDecoder, PixelDecoderOutput, TransformerDecoder
 from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.structures import MaskPrediction
 
@@ -53,8 +53,16 @@ class MaskClassifier(nn.Module):
 
         Returns:
             Predictions, the last one final. They share the tensor of mask features.
+
+        Raises:
+            TypeError: if the pixel decoder gives something else than a `PixelDecoderOutput`.
         """
         pixels = self.pixel_decoder(features)
+        if not isinstance(pixels, PixelDecoderOutput):
+            raise TypeError(
+                f'{type(self.pixel_decoder).__name__} gave a {type(pixels).__name__}; expected '
+                'PixelDecoderOutput(memory, mask_features) of mmmaskformer.core.contracts'
+            )
         states = self.transformer_decoder(pixels.memory)
         if not all_layers:
             states = states[-1:]

@@ -72,16 +72,17 @@ class FPNPixelDecoder(Fusable):
         x = self.top_conv(features[-1])
         levels = zip(features[:-1], self.lateral_convs, self.output_convs, strict=True)
         for feature, lateral, output in reversed(list(levels)):
-            if (
-                self.is_fused
-                and prefers_channels_last(feature)
-                and not is_watched(lateral, lateral.get_submodule('norm'))
-            ):
+            watched = is_watched(*lateral.modules())
+            if self.is_fused and prefers_channels_last(feature) and isinstance(lateral, ConvNorm) and not watched:
                 x = add_nearest_(lateral(feature), x)
             else:
                 x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
-                # A 1x1 convolution is cheap and its output is large, so the backward pass recomputes it.
-                x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
+                # A 1x1 convolution is cheap and its output is large, so the backward pass recomputes it, unless a hook
+                # would be called a second time.
+                if watched:
+                    x += lateral(feature)
+                else:
+                    x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
             x = output(x)
         return self._with_mask_features(features[-1], x)
 

@@ -25,35 +25,44 @@ class ClassWeights(nn.Module):
 
     def __init__(self, given: Sequence[float] | Mapping[str, float] | None, num_classes: int):
         super().__init__()
-        self._named = dict(given) if isinstance(given, Mapping) else {}
+        self._by_name = dict(given) if isinstance(given, Mapping) else {}
+        self._are_known = not self._by_name
         weights = [1.0] * num_classes if given is None or isinstance(given, Mapping) else list(given)
         if len(weights) != num_classes:
             raise ValueError(
                 f'criterion.class_weight has {len(weights)} entries; expected {num_classes}, one per class. The '
                 'weight of "no object" is no_object_weight'
             )
-        self.are_equal = not self._named and all(weight == 1 for weight in weights)
         self.register_buffer('values', torch.tensor(weights, dtype=torch.float32), persistent=False)
 
     def name_classes(self, names: Sequence[str]) -> None:
-        """Look up the weights that are given by class name.
+        """Look up the weights that are given by class name, also for another class list than before.
 
         Args:
             names: K class names, in the order of the labels.
 
         Raises:
-            ValueError: if a class with a weight is unknown, or there are not K names.
+            ValueError: if a class with a weight is unknown or occurs twice, or there are not K names.
         """
+        names = list(names)
         if len(names) != len(self.values):
             raise ValueError(f'{len(names)} class names were given for num_classes={len(self.values)}')
-        for name, weight in self._named.items():
+        if not self._by_name:
+            return
+        for name in self._by_name:
             if name not in names:
                 raise ValueError(
-                    f'criterion.class_weight names the class {name!r}; expected one of {list(names)}. The weight of '
+                    f'criterion.class_weight names the class {name!r}; expected one of {names}. The weight of '
                     '"no object" is no_object_weight'
                 )
-            self.values[list(names).index(name)] = weight
-        self._named = {}
+            if names.count(name) > 1:
+                raise ValueError(
+                    f'criterion.class_weight names the class {name!r}, which the class list has {names.count(name)} '
+                    'times; expected once. Fix: give class_weight as a list'
+                )
+        weights = [self._by_name.get(name, 1.0) for name in names]
+        self.values.copy_(torch.tensor(weights, dtype=torch.float32))
+        self._are_known = True
 
     def require_names(self) -> None:
         """Check that the weights that are given by name were looked up.
@@ -61,8 +70,9 @@ class ClassWeights(nn.Module):
         Raises:
             ValueError: if they were not.
         """
-        if self._named:
+        if not self._are_known:
             raise ValueError(
-                f'criterion.class_weight names {list(self._named)}, but the class list is unknown. '
-                'Fix: keep CheckClassesHook in custom_hooks, which provides it, or give class_weight as a list'
+                f'criterion.class_weight names {list(self._by_name)}, but the class list is unknown. Fix: keep '
+                'CheckClassesHook in custom_hooks, which provides it (outside of a runner, call '
+                'criterion.name_classes), or give class_weight as a list'
             )

@@ -15,7 +15,14 @@ from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Mat
 from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.boxes import BoxLoss, predicted_boxes
 from mmmaskformer.core.training.class_weights import ClassWeights
-from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, checked_weights
+from mmmaskformer.core.training.parts import (
+    FocalDiceLoss,
+    MaskLoss,
+    Pairs,
+    checked_weights,
+    named_values,
+    require_names,
+)
 from mmmaskformer.core.training.targets import check_segments
 
 
@@ -53,7 +60,8 @@ class SetCriterion(nn.Module):
         uses_boxes: whether the network has to predict boxes.
 
     Raises:
-        ValueError: if a weight is given for an unknown loss, or ``class_weight`` does not have K entries.
+        ValueError: if a weight is given for an unknown loss, ``class_weight`` does not have K entries, or two losses
+            have the same name.
 
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
@@ -77,7 +85,9 @@ class SetCriterion(nn.Module):
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss
         self.box_loss = BoxLoss() if box_loss is None and getattr(matcher, 'uses_boxes', False) else box_loss
         self.uses_boxes = self.box_loss is not None
-        names = ('cls', *self.mask_loss.names, *(self.box_loss.names if self.box_loss else ()))
+        others = ('cls', *(self.box_loss.names if self.box_loss else ()))
+        require_names(self.mask_loss, others)
+        names = ('cls', *self.mask_loss.names, *others[1:])
         self.loss_weights = checked_weights(loss_weights, names, 'criterion.loss_weights')
         self.ignore_in_loss = ignore_in_loss
         self.class_weights = ClassWeights(class_weight, num_classes)
@@ -177,8 +187,8 @@ class SetCriterion(nn.Module):
             # An image without pairs gives an empty product, so that the mask branch still receives a gradient, of
             # zeros. Without it, distributed training would stop because of unused parameters.
             logits = masks.matched(query, counts)
-            losses = self.mask_loss(logits, targets, Pairs(counts, segment))
-            sums = [total.index_add(0, layer, loss) for total, loss in zip(sums, losses, strict=True)]
+            losses = named_values(self.mask_loss, self.mask_loss(logits, targets, Pairs(counts, segment)), layer.shape)
+            sums = [a.index_add(0, layer, loss.to(a.dtype)) for a, (_, loss) in zip(sums, losses, strict=True)]
         return sums
 
     def _box_losses(self, layers: Layers, targets: Targets, matches: Matches) -> list[Tensor]:

@@ -16,7 +16,15 @@ from mmmaskformer.core.shapes import check_same_device
 from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
 from mmmaskformer.core.training.assignment import FixedAssignment, HungarianAssignment
 from mmmaskformer.core.training.boxes import BoxCost
-from mmmaskformer.core.training.parts import ClassCost, Cost, FocalDiceLoss, MaskLoss, checked_weights
+from mmmaskformer.core.training.parts import (
+    ClassCost,
+    Cost,
+    FocalDiceLoss,
+    MaskLoss,
+    checked_weights,
+    named_values,
+    require_names,
+)
 from mmmaskformer.core.training.targets import check_labels, check_segments
 
 
@@ -58,6 +66,8 @@ class SetMatcher(nn.Module):
                 f'{"costs" if assignment.uses_costs else "none"}. Fix: leave costs out'
             )
         self.costs = nn.ModuleList(costs)
+        for cost in costs:
+            require_names(cost)
         names = tuple(name for cost in costs for name in cost.names)
         shared = {name: weight for name, weight in (loss_weights or {}).items() if name in names}
         self.weights = checked_weights(shared | dict(weights or {}), names, 'matcher.weights')
@@ -107,10 +117,11 @@ class SetMatcher(nn.Module):
         an image without segments, and boxes that are trained but not matched.
         """
         costs = cast('Iterable[Cost]', self.costs)  # a ModuleList is typed as a list of any modules
+        shape = (*layers.class_logits.shape[:3], max(targets.counts))
         weighted = [
             self.weights[name] * values
             for cost in costs
-            for name, values in zip(cost.names, cost(layers, targets), strict=True)
+            for name, values in named_values(cost, cost(layers, targets), shape)
         ]
         of_no_segment = at_least_float32(layers.class_logits).sum(-1, keepdim=True)
         if not any(cost.uses_masks for cost in costs):
@@ -119,7 +130,7 @@ class SetMatcher(nn.Module):
             of_no_segment = of_no_segment + at_least_float32(layers.boxes_cxcywh).sum(-1, keepdim=True)
         if not weighted:
             weighted = [of_no_segment.new_zeros(()).expand(*of_no_segment.shape[:3], max(targets.counts))]
-        return torch.cat([reduce(operator.add, weighted), of_no_segment], -1)
+        return torch.cat([reduce(operator.add, weighted).expand(shape), of_no_segment], -1)
 
     def _refuse_costs(self, layers: Layers, targets: Targets) -> None:
         """Raise a ValueError that names a cost which is inf or NaN where all predictions are finite."""

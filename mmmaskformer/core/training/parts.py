@@ -4,13 +4,14 @@ A custom part is a class like these, registered under a name for use in configs.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.shapes import form_of
 from mmmaskformer.core.structures import Layers, Targets
 from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.one_pass import batch_mask_losses
@@ -177,6 +178,49 @@ def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], w
         if name not in names:
             raise ValueError(f'{where} has a weight for {name!r}; expected {", ".join(map(repr, names))}')
     return {name: float(given.get(name, LOSS_WEIGHTS.get(name, 1.0))) for name in names}
+
+
+def named_values(part: MaskLoss | Cost, values: Any, shape: Sequence[int]) -> list[tuple[str, Tensor]]:
+    """What a mask loss or a cost gave, by its names; the part may be of another project.
+
+    Args:
+        part: the loss or the cost.
+        values: what it gave.
+        shape: of each value. A cost may have a size of 1 in the place of another.
+
+    Raises:
+        ValueError: if there is not one tensor of that shape for each name.
+    """
+    name, shape = type(part).__name__, tuple(shape)
+    if not isinstance(values, tuple | list) or len(values) != len(part.names):
+        number = f' of {len(values)}' if isinstance(values, tuple | list) else ''
+        raise ValueError(
+            f'{name} gave {form_of(values)}{number}; expected a tuple with a tensor for each of its names {part.names}'
+        )
+    for key, value in zip(part.names, values, strict=True):
+        found = tuple(value.shape) if isinstance(value, Tensor) else ()
+        fits = len(found) == len(shape) and all(
+            a == b or (a == 1 and isinstance(part, Cost)) for a, b in zip(found, shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f'{name} gave {form_of(value)} as {key!r}; expected {shape}')
+    return list(zip(part.names, values, strict=True))
+
+
+def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
+    """Check the names of the values of a mask loss or a cost.
+
+    Args:
+        part: the loss or the cost.
+        taken: names of others.
+
+    Raises:
+        ValueError: if they are not different texts in a tuple, or one is taken.
+    """
+    names: Any = getattr(part, 'names', None)  # a loss of another kind has none
+    if not isinstance(names, tuple | list) or len({*names, *taken}) < len(names) + len(taken):
+        others = f', none of them one of {tuple(taken)}' if taken else ''
+        raise ValueError(f'{type(part).__name__}.names: found {names!r}, expected a tuple of different names{others}')
 
 
 def padded_index(targets: Targets) -> Tensor:

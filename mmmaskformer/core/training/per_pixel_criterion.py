@@ -11,7 +11,14 @@ from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.structures import IGNORED, MaskTarget, Targets
 from mmmaskformer.core.training.class_weights import ClassWeights
 from mmmaskformer.core.training.criterion import mean_num_segments
-from mmmaskformer.core.training.parts import FocalDiceLoss, MaskLoss, Pairs, checked_weights
+from mmmaskformer.core.training.parts import (
+    FocalDiceLoss,
+    MaskLoss,
+    Pairs,
+    checked_weights,
+    named_values,
+    require_names,
+)
 from mmmaskformer.core.training.pixel_cross_entropy import pixel_cross_entropy
 
 
@@ -104,6 +111,7 @@ class PixelMaskLosses(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss
+        require_names(self.mask_loss)
         self.loss_weights = checked_weights(loss_weights, self.mask_loss.names, 'criterion.loss_weights')
         self.ignore_in_loss = ignore_in_loss
 
@@ -126,7 +134,7 @@ class PixelMaskLosses(nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             for masks in predictions:
                 losses = self.mask_loss(_all_logits(masks, batch), of_classes, Pairs(counts, segment))
-                for name, values in zip(self.mask_loss.names, losses, strict=True):
+                for name, values in named_values(self.mask_loss, losses, segment.shape):
                     found[name].append(self.loss_weights[name] * values.sum() / normaliser)
         by_name = {name: _by_layer(f'loss_{name}', losses) for name, losses in found.items()}
         return {key: loss for losses in by_name.values() for key, loss in losses.items()}

@@ -115,3 +115,11 @@ def test_a_pooled_segment_must_have_more_than_half_of_the_threshold(threshold, l
     nothing, (class_logits, masks) = view((1, 0.1, 0, 0, 4, 4)), view(STUFF)
     class_logits = torch.tensor([[0.0, -200, -200, 0]])  # probability 1 / 2, in one of four views
     assert pooled((class_logits, masks), *[nothing] * 3, object_threshold=threshold).labels.tolist() == labels
+
+
+def test_views_may_be_of_double_precision():
+    views = [view(STUFF, (1, 0.96, 2, 2, 6, 6)), view(STUFF)]
+    wide = [(x.double(), QueryMasks.of_logits(masks.logits().double(), SIZE, SIZE, SIZE)) for x, masks in views]
+    found, expected = pooled(*wide), pooled(*views)
+    assert found.scores.dtype == torch.float64 and torch.equal(found.ids, expected.ids)
+    torch.testing.assert_close(found.scores.float(), expected.scores)

@@ -1,6 +1,7 @@
 """What `fuse_for_inference` changes; hooks, sharding and replaced layers are respected with and without it."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 
 from mmmaskformer.core.fast_paths import set_fast_paths
 from mmmaskformer.core.masks import Folded, Product
-from mmmaskformer.core.modeling.fuse import fuse_for_inference
+from mmmaskformer.core.modeling.fuse import fuse_for_inference, run_fused
+from mmmaskformer.core.modeling.layers import MLP
 
 TARGETS = [toy.make_target(3, (64, 96)), toy.make_target(2, (64, 96))]
 
@@ -17,6 +19,14 @@ TARGETS = [toy.make_target(3, (64, 96)), toy.make_target(2, (64, 96))]
 def make(**settings):
     torch.manual_seed(0)
     return toy.make_classifier(**settings).eval()
+
+
+def own_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules with weights that are called once in a training step with one layer of predictions."""
+    # What `nn.MultiheadAttention` does with its projections is torch's matter; the queries are a table, read whole.
+    others = ('attn', 'query_embed')
+    weighted = {name: m for name, m in model.named_modules() if list(m.parameters(recurse=False))}
+    return {name: module for name, module in weighted.items() if not any(part in name for part in others)}
 
 
 @pytest.mark.parametrize('all_layers', [True, False])
@@ -47,6 +57,58 @@ def test_fusing_changes_only_time_and_rounding_and_training_undoes_it():
     assert torch.equal(model(features, all_layers=False)[0].masks.features, plain.masks.features)
     with pytest.raises(ValueError, match='in training mode. Fix: call module.eval'):
         fuse_for_inference(model.train())
+
+
+def test_a_fused_call_leaves_layers_as_they_were():
+    model, features = make(), toy.make_features()
+    with torch.no_grad():
+        before = model(features, all_layers=False)[0]
+        fused = run_fused(model, features, all_layers=False)[0]
+        after = model(features, all_layers=False)[0]
+        assert isinstance(fused.masks, Folded) and isinstance(after.masks, Product)
+        assert torch.equal(before.masks.features, after.masks.features)
+        fuse_for_inference(model)
+        run_fused(model, features, all_layers=False)
+        assert isinstance(model(features, all_layers=False)[0].masks, Folded), 'what was fused stays so'
+        model.train()
+        assert isinstance(run_fused(model, features, all_layers=False)[0].masks, Product)
+        with pytest.raises(ValueError, match='features have the shapes'):
+            run_fused(model.eval(), features[:2], all_layers=False)
+    assert not model.pixel_decoder.fused
+
+
+@pytest.mark.parametrize(
+    'name, layer',
+    [
+        ('top_conv', nn.Identity()),
+        ('top_conv.conv', nn.Identity()),
+        ('lateral_convs.0', nn.Identity()),
+        ('lateral_convs.0', nn.Conv2d(8, 8, 1)),
+        ('lateral_convs.0.conv', nn.Identity()),
+        ('output_convs.0.norm', nn.Identity()),
+        ('output_convs.1.conv', nn.Sequential(nn.Conv2d(8, 8, 1))),
+    ],
+)
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_replaced_layers_are_used_and_features_are_not_overwritten(name, layer, memory_format):
+    model = make(in_channels=(8, 8, 8, 8), channels=8)
+    features = [x.contiguous(memory_format=memory_format) for x in toy.make_features(in_channels=(8, 8, 8, 8))]
+    copies = [x.clone() for x in features]
+    parent, _, last = name.rpartition('.')
+    setattr(model.pixel_decoder.get_submodule(parent), last, layer)
+    with torch.no_grad():
+        plain, fused = (call(features, all_layers=False)[0] for call in (model, partial(run_fused, model)))
+    assert all(torch.equal(a, b) for a, b in zip(features, copies, strict=True))
+    torch.testing.assert_close(fused.mask_logits(1), plain.mask_logits(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused.class_logits, plain.class_logits, rtol=1e-4, atol=1e-5)
+
+
+def test_an_identity_in_the_place_of_a_linear_layer_keeps_its_input():
+    mlp = MLP(4, 4, 4, 2)
+    mlp.layers[0] = nn.Identity()
+    x = torch.randn(3, 4)
+    expected = mlp.layers[1](x.relu())
+    assert torch.equal(mlp(x), expected) and (x < 0).any()
 
 
 def test_fusing_is_undone_by_name_and_by_switch():
@@ -81,9 +143,7 @@ def test_a_fused_model_still_gives_gradients():
 def test_every_module_is_called_and_tensors_of_hooks_are_kept(fused, gradients):
     model, features = make(encoder_layers=1), toy.make_features()
     seen, calls = {}, set()
-    # How `nn.MultiheadAttention` uses its projections is up to torch.
-    modules = {name: m for name, m in model.named_modules() if list(m.parameters(recurse=False)) and 'attn' not in name}
-    modules.pop('transformer_decoder.query_embed')  # a table that is read as a whole
+    modules = own_modules(model)
 
     def hook(module, inputs, output, name):
         calls.add(name)
@@ -110,6 +170,31 @@ def test_hooks_on_the_last_convolution_take_part_in_training(kind):
     losses = toy.make_criterion()(model(features, all_layers=True), TARGETS)
     sum(losses.values()).backward()
     assert calls == [kind]
+
+
+@pytest.mark.parametrize('on_all', [False, True])
+@pytest.mark.parametrize('kind', ['forward', 'full_backward_pre', 'full_backward'])
+def test_hooks_on_any_module_are_called_once_in_a_training_step(kind, on_all):
+    model, features = make(encoder_layers=1, num_layers=1), toy.make_features()
+    modules, called = own_modules(model), []
+    names = {module: name for name, module in modules.items()}
+
+    def hook(module, *rest):
+        if module in names:
+            assert kind == 'forward' or rest[-1][0].any(), f'the output of {names[module]} has no gradient'
+            called.append(names[module])
+
+    if on_all:
+        handles = [getattr(nn.modules.module, f'register_module_{kind}_hook')(hook)]
+    else:
+        handles = [getattr(module, f'register_{kind}_hook')(hook) for module in modules.values()]
+    try:
+        losses = toy.make_criterion()(model(features, all_layers=True), TARGETS)
+        sum(losses.values()).backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert sorted(called) == sorted(modules)
 
 
 def test_hooks_and_parametrisations_of_the_last_convolution_are_trained():

@@ -1,0 +1,92 @@
+"""What a function of a result may give, by its form: a result of another project is checked before it is packed."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmmaskformer.core.inference.panoptic import QuerySegments
+from mmmaskformer.core.segments import Segments
+from mmmaskformer.core.shapes import form_of, is_float, is_integer
+from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, ResultKind
+
+
+def require_form(kind: ResultKind, found: Any, size: tuple[int, int], num_classes: int) -> None:
+    """Check what the function of a result gave for one image.
+
+    Values are looked at on a CPU only; a GPU would have to synchronise.
+
+    Args:
+        kind: of the result; without a form, nothing is checked.
+        found: what its function gave.
+        size: (H, W) of the output.
+        num_classes: K.
+
+    Raises:
+        ValueError: if it is not what the form says, see `PACKERS`.
+    """
+    if kind.form is not None:
+        REQUIRE[kind.form](f"result '{kind.name}' (form {kind.form!r})", found, size, num_classes)
+
+
+def _require_labels(where: str, found: Any, size: tuple[int, int], num_classes: int) -> None:
+    _require_map(where, 'the result', found, size, f'labels, {num_classes} for no class')
+    _require_range(where, 'labels', found, 0, None)
+
+
+def _require_segments(where: str, found: Any, size: tuple[int, int], num_classes: int) -> None:
+    if not isinstance(found, Segments | QuerySegments):
+        raise ValueError(f'{where}: found {_kind_of(found)}, expected Segments of mmmaskformer.core')
+    _require_map(where, 'ids', found.ids, size, 'ids of segments, 0 for void')
+    if isinstance(found, Segments) and found.listed_ids is not None:
+        raise ValueError(f'{where}: found listed_ids, expected ids from 1 to S in the order of the table and no list')
+    count = len(found.labels)
+    for name, values, good, what in (
+        ('labels', found.labels, is_integer, 'integer'),
+        ('scores', found.scores, is_float, 'float'),
+    ):
+        if not isinstance(values, Tensor) or tuple(values.shape) != (count,) or not good(values):
+            raise ValueError(f'{where}: {name} are {form_of(values)}, expected ({count},) {what}, one per segment')
+    _require_range(where, 'labels', found.labels, 0, num_classes - 1)
+    _require_range(where, 'ids', found.ids, 0, count)
+
+
+def _require_instances(where: str, found: Any, size: tuple[int, int], num_classes: int) -> None:
+    if not isinstance(found, tuple) or len(found) != 4 or not all(isinstance(part, Tensor) for part in found):
+        raise ValueError(f'{where}: found {_kind_of(found)}, expected labels, scores, masks and boxes of the instances')
+    labels, scores, masks, boxes = found
+    count = len(labels)
+    for name, values, shape, good, what in (
+        ('labels', labels, (count,), is_integer, 'integer'),
+        ('scores', scores, (count,), is_float, 'float'),
+        ('masks', masks, (count, *size), lambda x: x.dtype == torch.bool, 'bool at the size of the output'),
+        ('boxes', boxes, (count, 4), is_float, 'float'),
+    ):
+        if tuple(values.shape) != shape or not good(values):
+            raise ValueError(f'{where}: {name} are {form_of(values)}, expected {shape} {what}')
+    _require_range(where, 'labels', labels, 0, num_classes - 1)
+
+
+def _require_map(where: str, name: str, found: Any, size: tuple[int, int], what: str) -> None:
+    if not isinstance(found, Tensor) or tuple(found.shape) != tuple(size) or not is_integer(found):
+        raise ValueError(
+            f'{where}: {name} is {_kind_of(found)}, expected {tuple(size)} integer {what}. Fix: compute it from '
+            '`masks.logits()`, which has the size of the output'
+        )
+
+
+def _require_range(where: str, name: str, values: Tensor, low: int, high: int | None) -> None:
+    if values.device.type != 'cpu' or not values.numel():
+        return
+    least, most = (int(value) for value in values.aminmax())
+    if least < low or (high is not None and most > high):
+        limit = f'at least {low}' if high is None else f'{low} to {high}'
+        raise ValueError(f'{where}: found {name} from {least} to {most}, expected {limit}')
+
+
+def _kind_of(found: Any) -> str:
+    return form_of(found) if isinstance(found, Tensor) else f'a {type(found).__name__}'
+
+
+REQUIRE = {SEMANTIC: _require_labels, PANOPTIC: _require_segments, INSTANCES: _require_instances}
+"""The check of each form."""
