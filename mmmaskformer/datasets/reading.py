@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from mmengine import fileio
+
+from mmmaskformer.formats.png_chunks import find_damage, is_png
 from mmmaskformer.formats.unreadable import describe_unreadable, is_decoding_error
 
 
@@ -18,8 +21,9 @@ class NamesUnreadableImages:
             idx: of the image.
 
         Raises:
-            ValueError: if the file cannot be decoded.
+            ValueError: if the file cannot be decoded, or is a PNG with a wrong checksum.
         """
+        self._require_whole_png(idx)
         try:
             return super().prepare_data(idx)
         except Exception as error:
@@ -27,3 +31,13 @@ class NamesUnreadableImages:
                 raise
             path = self.get_data_info(idx)['img_path']
             raise ValueError(describe_unreadable(path, getattr(self, 'backend_args', None))) from error
+
+    def _require_whole_png(self, idx: int) -> None:
+        """Check the checksums of a PNG that Pillow will decode; OpenCV refuses it, Pillow gives some other pixels."""
+        transforms = getattr(getattr(self, 'pipeline', None), 'transforms', [])
+        if not any(getattr(transform, 'imdecode_backend', None) == 'pillow' for transform in transforms):
+            return
+        path, backend_args = self.get_data_info(idx)['img_path'], getattr(self, 'backend_args', None)
+        content = fileio.get(path, backend_args=backend_args)
+        if is_png(content) and find_damage(content) is not None:
+            raise ValueError(describe_unreadable(path, backend_args))

@@ -14,7 +14,7 @@ from mmmaskformer.core.checks import (
     whole,
 )
 
-INDICES = (whole(1) | list_of(whole(0))).or_none()
+INDICES = (whole(0) | list_of(whole(0))).or_none()
 FILTERS = {'filter_empty_gt': BOOLEAN, 'min_size': number(0)}
 """Keys of ``filter_cfg``."""
 PIPELINE = Check(

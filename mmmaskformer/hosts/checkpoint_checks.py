@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmmaskformer.checkpoints.layouts import NESTED, SHOWN
+from mmmaskformer.checkpoints.layouts import NESTED, SHOWN, SWAPPED
 from mmmaskformer.checkpoints.readers import is_transformers_folder
 from mmmaskformer.core.checks import checked
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights
@@ -106,6 +106,7 @@ class CheckCheckpointHook(Hook):
         require_usable_weights(model.state_dict(), weights, self._origin)
         if getattr(runner, '_resume', False):  # before the optimiser is restored, whose error names nothing
             self._require_parameters(runner, RESUMED)
+            self._require_swapped(model, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Report a partial load, and refuse to resume from it."""
@@ -123,6 +124,23 @@ class CheckCheckpointHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Refuse a partial load."""
         self._require_parameters(runner, MEASURES_CHANCE)
+
+    def _require_swapped(self, model: nn.Module, checkpoint: Mapping) -> None:
+        """Check the weights of the run in a checkpoint of EMAHook, which swaps them with their average on resume.
+
+        The hook would train on with the average of a weight that is missing there.
+        """
+        swapped = checkpoint.get(SWAPPED)
+        if not isinstance(swapped, Mapping):
+            return
+        named = {key.partition('module.')[2]: value for key, value in swapped.items() if key.startswith('module.')}
+        weights = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+        fit, origin = compare_weights(model, weights), f"{self._origin}, its '{SWAPPED}'"
+        if fit.missing or fit.reshaped:
+            raise ValueError(
+                f'{fit.describe(origin)}. {RESUMED} Fix: give the config and the checkpoint of one training run.'
+            )
+        require_usable_weights(model.state_dict(), weights, origin)
 
     def _is_partial(self) -> bool:
         return self._fit is not None and bool(self._fit.missing or self._fit.reshaped or self._fit.unused)

@@ -1,5 +1,6 @@
 """An image file that cannot be decoded is named in the error, by all our datasets and before the first step."""
 
+import io
 import re
 from pathlib import Path
 
@@ -78,3 +79,30 @@ def test_other_errors_are_not_changed(root):
     found.pipeline.transforms.append(lambda results: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         found[0]
+
+
+def flipped(content: bytes):
+    """The file with a bit of its last compressed pixels changed, from the end."""
+    for at in range(len(content) - 21, 60, -1):
+        yield content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def is_read_by_pillow(content: bytes) -> bool:
+    try:
+        Image.open(io.BytesIO(content)).load()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_flipped_bit_of_a_png_is_found_with_pillow_as_well(root, kind, request):
+    file = root / 'images/train/000000.png'
+    content = file.read_bytes()
+    request.addfinalizer(lambda: file.write_bytes(content))
+    data = dataset(kind, root)
+    data.pipeline.transforms[0].imdecode_backend = 'pillow'
+    assert data[0]['img'].ndim == 3
+    file.write_bytes(next(each for each in flipped(content) if is_read_by_pillow(each)))
+    with pytest.raises(ValueError, match=rf"^image {re.escape(str(file))}: .*checksum of its chunk 'IDAT'.* is wrong"):
+        data[0]

@@ -158,6 +158,33 @@ def test_a_part_is_refused_when_a_run_is_resumed():
         hook.before_train(runner)
 
 
+EMBED = 'decode_head.classifier.class_embed.weight'
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (None, r'1 are not in it \(decode_head.*class_embed.weight\). A run resumed from it would differ'),
+        (
+            lambda weight: weight[:1],
+            r'1 have another shape in it \(.*class_embed.weight \(1, 16\) instead of \(6, 16\)',
+        ),
+        (lambda weight: weight / 0, r'1 of its \d+ weights hold inf or NaN \(decode_head.*class_embed.weight\)'),
+        (lambda weight: weight.to(torch.int8), r'1 of its \d+ weights are strided int8 \(decode_head.*class_embed'),
+    ],
+)
+def test_the_weights_that_the_ema_hook_swaps_are_checked_on_resume(change, message):
+    model, runner = hosts.make_segmentor(), toy_runner(hosts.make_segmentor())
+    whole = dict(steps=torch.tensor(2)) | {f'module.{name}': value for name, value in model.state_dict().items()}
+    weight = whole[f'module.{EMBED}']
+    part = {name: value for name, value in whole.items() if name != f'module.{EMBED}'}
+    part |= {} if change is None else {f'module.{EMBED}': change(weight)}
+    runner._resume = True
+    CheckCheckpointHook().after_load_checkpoint(runner, dict(state_dict=model.state_dict(), ema_state_dict=whole))
+    with pytest.raises(ValueError, match=rf"a.pth, its 'ema_state_dict': .*{message}"):
+        CheckCheckpointHook().after_load_checkpoint(runner, dict(state_dict=model.state_dict(), ema_state_dict=part))
+
+
 def test_missing_statistics_of_batch_norms_are_refused_in_a_test():
     model, hook = hosts.make_segmentor(), CheckCheckpointHook()
     weights = {key: value for key, value in model.state_dict().items() if 'running_var' not in key}
