@@ -92,8 +92,10 @@ SETTINGS: dict[str, dict[str, Check]] = {
 }  # fmt: skip
 """By the key of a dict, or of a list of dicts, in the config; '' for the config itself."""
 
-OF_SCRIPTS = {'custom_imports', 'tta_model', 'tta_pipeline', 'runner_type', 'compile', 'strategy'}
-"""Keys that the hosts' scripts and mmengine read besides the arguments of the Runner."""
+OF_SCRIPTS = {'custom_imports', 'tta_model', 'tta_pipeline', 'runner_type', 'compile', 'strategy', 'sync_bn',
+              'find_unused_parameters', 'model_wrapper_cfg', 'activation_checkpointing',
+              'efficient_conv_bn_eval'}  # fmt: skip
+"""Keys that the hosts' scripts and mmengine read from the config besides the arguments of the Runner."""
 SHOWN_PLACES = 3
 """Places of a key that a message names."""
 

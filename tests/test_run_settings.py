@@ -1,6 +1,8 @@
 """Run settings that mmengine does not check, in the hosts' own training scripts and in this process."""
 
 import errno
+import inspect
+import re
 
 import pytest
 from helpers import runs
@@ -179,3 +181,9 @@ def test_an_option_that_changes_nothing_is_told_with_the_keys_that_do(key, fix):
     cfg = dict(train_dataloader=dict(dataset=part), val_dataloader=dict(dataset=dict(datasets=[part])), data_root='b')
     [text] = unread_options(cfg, ['train_dataloader.dataset.data_root', key, 'tta_model.type', 'model.a.b'])
     assert f'nothing reads {key!r}' in text and text.endswith(fix)
+
+
+def test_keys_that_mmengine_reads_from_the_config_are_options():
+    read = set(re.findall(r"\.cfg\.get\(\s*'(\w+)'", inspect.getsource(Runner)))
+    assert {'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'compile', 'efficient_conv_bn_eval'} <= read
+    assert not unread_options({}, sorted(read))
