@@ -84,6 +84,7 @@ class FeatureHead(BaseModule):
         self.classifier: nn.Module | None = None
         self._absent: set[str] | None = None
         self._absent_in_model: set[str] | None = None
+        self._loaded_apart: set[str] = set()
         watch_registration(FeatureHead)
         compat.complete_function_registries()  # a host whose inferencer is running has been imported by now
 
@@ -204,7 +205,8 @@ class FeatureHead(BaseModule):
         if self.training:
             return
         of_head = f'{len(list(self.parameters()))} weights of the head'
-        for absent, total in ((self._absent, of_head), (self._absent_in_model, 'weights of the model')):
+        of_model = (self._absent_in_model or set()) - self._loaded_apart
+        for absent, total in ((self._absent, of_head), (of_model, 'weights of the model')):
             if absent:
                 shown = ', '.join(sorted(absent)[:3])
                 raise ValueError(
@@ -212,12 +214,14 @@ class FeatureHead(BaseModule):
                     f'them in another shape: {shown}, … Fix: give the config and the checkpoint of one training run'
                 )
 
-    def note_absent(self, names: set[str]) -> None:
+    def note_absent(self, names: set[str], loaded_apart: set[str]) -> None:
         """Remember the weights of the model, by their names in it, that a checkpoint lacks; until the head is trained.
 
         Args:
             names: of one checkpoint; what an earlier one had is not absent.
+            loaded_apart: those loaded into a part of the model, such as its backbone; later ones are added to the set.
         """
+        self._loaded_apart = loaded_apart
         self._absent_in_model = names if self._absent_in_model is None else self._absent_in_model & names
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:

@@ -6,6 +6,7 @@ mismatch. A model whose backbone is random, or which has a NaN that an attention
 
 import weakref
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ def check_on_loading(model: nn.Module) -> None:
     """Register hooks that check the weights whenever this model loads a state dict.
 
     Weights that are inf, NaN or no floating-point numbers are refused at once. Names of parameters and statistics of
-    batch norms that are not loaded are passed to the ``note_absent`` of our heads, which refuse to predict.
+    batch norms that are not loaded are passed to the ``note_absent`` of our heads, which refuse to predict. A part of
+    the model, such as the backbone, may be loaded apart, before or after the rest.
 
     Args:
         model: a model with one of our heads.
@@ -35,6 +37,8 @@ def check_on_loading(model: nn.Module) -> None:
         watch = _LoadWatch()
         model._register_load_state_dict_pre_hook(watch.before, with_module=True)
         model.register_load_state_dict_post_hook(watch.after)
+        for name, part in model.named_children():
+            part._register_load_state_dict_pre_hook(partial(watch.before_part, name), with_module=True)
 
 
 class _LoadWatch:
@@ -42,6 +46,15 @@ class _LoadWatch:
 
     def __init__(self) -> None:
         self._reshaped: dict[str, Tensor] | None = None
+        self._loaded_apart: set[str] = set()
+
+    def before_part(self, name: str, part: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+        """Note what a part of the model, such as its backbone, loads by itself."""
+        if prefix:
+            return
+        for key, value in _necessary(part):
+            if getattr(state.get(key), 'shape', None) == value.shape:
+                self._loaded_apart.add(f'{name}.{key}')
 
     def before(self, model: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping, *_: Any) -> None:
         """Check the values."""
@@ -63,7 +76,7 @@ class _LoadWatch:
         absent |= {name for name, before in reshaped.items() if torch.equal(own[name], before)}
         for part in model.children():
             if hasattr(part, 'note_absent'):
-                part.note_absent(absent)
+                part.note_absent(absent, self._loaded_apart)
 
 
 def _necessary(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,5 +1,7 @@
 """Predictions from inf, NaN or incomplete weights are refused, naming image and file, with or without gradients."""
 
+import copy
+
 import pytest
 import torch
 from helpers import hosts, waits
@@ -111,6 +113,28 @@ def test_a_model_that_was_loaded_in_part_does_not_predict_but_trains(kind):
     model.eval()
     with torch.no_grad():
         model.test_step(batch(make_sample))
+
+
+@pytest.mark.parametrize('is_backbone_first', [True, False])
+@pytest.mark.parametrize('kind', ['stock', 'panoptic'])
+def test_the_backbone_may_be_loaded_by_itself(kind, is_backbone_first):
+    model, make_sample = MODELS[kind]()
+    rest = {name: value for name, value in model.state_dict().items() if not name.startswith('backbone.')}
+    loads = [
+        lambda part: part.backbone.load_state_dict(model.backbone.state_dict()),
+        lambda part: part.load_state_dict(rest, strict=False),
+    ]
+    first, second = loads if is_backbone_first else loads[::-1]
+    other = MODELS[kind]()[0]
+    first(other)
+    other = copy.deepcopy(other)
+    second(other)
+    with torch.no_grad():
+        other.test_step(batch(make_sample))
+    other = MODELS[kind]()[0]
+    loads[1](other)
+    with torch.no_grad(), pytest.raises(ValueError, match=r'lacks \d+ of the weights of the model.*backbone'):
+        other.test_step(batch(make_sample))
 
 
 @pytest.mark.parametrize('output', ['panoptic', 'general'])
