@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.optim import Optimizer
 
 from mmmaskformer.checkpoints.config_text import UNKNOWN, lookup, read_config_text
 from mmmaskformer.hosts.hooks import is_sharded
@@ -175,25 +176,34 @@ def _require_same_optimizer(runner: Runner, checkpoint: Mapping, before: Mapping
             f'the state of {sum(then)} in {len(then)}: the model, its frozen layers or optim_wrapper.paramwise_cfg '
             f'have changed. {fix}'
         )
-    new = _without_state(checkpoint['optimizer'], optimizer.param_groups)
-    if new:
-        print_log(
-            f'checkpoint {runner._load_from} holds no optimizer state of {new} of {sum(here)} parameters: for them it '
-            'starts anew, so the run may differ from an uninterrupted one.',
-            logger='current',
-            level=logging.WARNING,
-        )
+    _report_new_state(optimizer, checkpoint['optimizer'], runner._load_from)
 
 
-def _without_state(stored: Mapping, groups: Sequence[Mapping]) -> int:
-    """Number of trained parameters of which a checkpoint holds no state, although their optimiser has one."""
-    pairs = zip(stored['param_groups'], groups, strict=True)
-    return sum(
-        parameter.requires_grad and not stored.get('state', {}).get(number)
+def _report_new_state(optimizer: Optimizer, stored: Mapping, path: str) -> None:
+    """Report, after the first step, parameters whose state is new; unused ones, without a gradient, never have one."""
+    pairs = zip(stored['param_groups'], optimizer.param_groups, strict=True)
+    lacking = [
+        parameter
         for before, group in pairs
         if group.get('momentum', 1)  # SGD without momentum has no state
         for number, parameter in zip(before['params'], group['params'], strict=True)
-    )
+        if not stored.get('state', {}).get(number)
+    ]
+
+    def report(stepped: Optimizer, *_: Any) -> None:
+        handle.remove()
+        new = sum(bool(stepped.state.get(parameter)) for parameter in lacking)
+        if new:
+            total = sum(len(group['params']) for group in stepped.param_groups)
+            print_log(
+                f'checkpoint {path} holds no optimizer state of {new} of {total} parameters: for them it starts anew, '
+                'so the run may differ from an uninterrupted one.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    if lacking:
+        handle = optimizer.register_step_post_hook(report)
 
 
 def _require_same_schedule(runner: Runner, checkpoint: Mapping, before: Mapping, now: Mapping) -> None:

@@ -14,6 +14,7 @@ from mmengine.dataset import RepeatDataset
 
 from mmmaskformer.datasets.scenes.files import write_scenes
 from mmmaskformer.hosts.checkpoint_files import CheckpointFolder, is_whole
+from mmmaskformer.hosts.resumed_settings import _report_new_state
 from mmmaskformer.hosts.resuming import _AfterSkipping
 
 
@@ -351,6 +352,21 @@ def test_missing_state_of_parameters_is_reported(copy, told, kept):
     torch.save(checkpoint, work_dir / 'iter_4.pth')
     resume(work_dir)
     assert any(f'holds no optimizer state of {2 - kept} of 2 parameters: for them it starts anew' in x for x in told)
+
+
+@pytest.mark.parametrize('gradient', [True, False])
+def test_state_of_parameters_without_a_gradient_is_not_missed(told, gradient):
+    used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = torch.optim.AdamW([used, unused])
+    used.grad = torch.ones(2)
+    optimizer.step()
+    stored = optimizer.state_dict()
+    _report_new_state(optimizer, stored, 'iter_4.pth')
+    optimizer.load_state_dict(stored)
+    unused.grad = torch.ones(2) if gradient else None
+    for _ in range(2):
+        optimizer.step()
+    assert sum('holds no optimizer state of 1 of 2 parameters' in text for text in told) == gradient
 
 
 def test_code_in_a_stored_config_is_not_run(copy, tmp_path):
