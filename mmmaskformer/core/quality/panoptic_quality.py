@@ -113,29 +113,31 @@ def count_segments(
     true = checked_map(truth, num_classes, f'{name}: ground truth')
     predicted = checked_map(prediction, num_classes, f'{name}: prediction')
     true_ids, pred_ids, areas = _areas(true.ids, predicted.ids, name)
+    rows = segment_positions(true_ids, true, f'{name}: ground truth')
     columns = segment_positions(pred_ids, predicted, f'{name}: prediction')
-    overlaps = _overlaps(true, true_ids, columns, areas, len(predicted.labels), name)
+    overlaps = _Overlaps.of(rows, columns, areas, len(true.labels), len(predicted.labels))
     _require_pixels(predicted, overlaps, name)
     return _count(true, predicted.labels, overlaps, num_classes, name)
 
 
 def _count(
-    truth: CheckedMap, pred_labels: np.ndarray, overlaps: np.ndarray, num_classes: int, name: str
+    truth: CheckedMap, pred_labels: np.ndarray, overlaps: '_Overlaps', num_classes: int, name: str
 ) -> SegmentCounts:
-    """Match and count, given the pixels that segments share; see `_overlaps`."""
-    inside, on_void = overlaps[1:, 1:], overlaps[0, 1:]
-    pred_areas = overlaps.sum(axis=0)[1:]
-    true_areas = overlaps.sum(axis=1)[1:] if truth.areas is None else truth.areas
-    iou = segment_iou(inside, pred_areas, true_areas[:, None], on_void)
-    _require_iou(iou, truth.listed_ids, true_areas, name)
-    match = (iou > 0.5) & (truth.labels[:, None] == pred_labels) & ~truth.is_crowd[:, None]
-    found, used = match.any(axis=1), match.any(axis=0)
-    ignored = (on_void + _pixels_on_crowd(truth, inside, pred_labels, num_classes)) / pred_areas > 0.5
-    matched_labels = truth.labels[np.nonzero(match)[0]]
+    """Match and count, given the pixels that segments share."""
+    true_idx, pred_idx, pixels = overlaps.true_idx, overlaps.pred_idx, overlaps.pixels
+    true_areas = overlaps.true_areas if truth.areas is None else truth.areas
+    iou = segment_iou(pixels, overlaps.pred_areas[pred_idx], true_areas[true_idx], overlaps.on_void[pred_idx])
+    _require_iou(np.unique(true_idx[iou > 1]), truth.listed_ids, true_areas, name)
+    match = (iou > 0.5) & (truth.labels[true_idx] == pred_labels[pred_idx]) & ~truth.is_crowd[true_idx]
+    missed, unused = ~truth.is_crowd, np.ones(len(pred_labels), bool)
+    missed[true_idx[match]] = unused[pred_idx[match]] = False
+    on_crowd = _pixels_on_crowd(truth, overlaps, pred_labels, num_classes)
+    ignored = (overlaps.on_void + on_crowd) / overlaps.pred_areas > 0.5
+    matched_labels = truth.labels[true_idx[match]]
     return SegmentCounts(
         tp=np.bincount(matched_labels, minlength=num_classes),
-        fp=np.bincount(pred_labels[~used & ~ignored], minlength=num_classes),
-        fn=np.bincount(truth.labels[~found & ~truth.is_crowd], minlength=num_classes),
+        fp=np.bincount(pred_labels[unused & ~ignored], minlength=num_classes),
+        fn=np.bincount(truth.labels[missed], minlength=num_classes),
         iou_sum=np.bincount(matched_labels, weights=iou[match], minlength=num_classes),
     )
 
@@ -198,38 +200,66 @@ def _areas(truth: np.ndarray, prediction: np.ndarray, name: str) -> tuple[np.nda
     return joint_areas(truth, prediction)
 
 
-def _overlaps(
-    truth: CheckedMap, true_ids: np.ndarray, columns: np.ndarray, areas: np.ndarray, num_predicted: int, name: str
-) -> np.ndarray:
-    """Pixels that each true segment (row) shares with each predicted one (column), (1 + M, 1 + S); void comes first.
+class _Overlaps(NamedTuple):
+    """The pairs of a true and a predicted segment that share pixels; of M x S pairs, few do.
 
-    Args:
-        truth: the ground truth.
-        true_ids: (P,) of groups of pixels, as in `joint_areas`.
-        columns: (P,) number of the predicted segment, 0 for void.
-        areas: (P,) of the groups, in pixels.
-        num_predicted: S.
-        name: of the image or file, for messages.
+    Attributes:
+        true_idx: (N,) int64 in [0, M), ascending.
+        pred_idx: (N,) int64 in [0, S), ascending for each true segment.
+        pixels: (N,) float64, shared by the pair.
+        on_void: (S,) float64, pixels of the predicted segments on void.
+        true_areas: (M,) float64, pixels of the true segments.
+        pred_areas: (S,) float64, pixels of the predicted segments, void included.
     """
-    rows = segment_positions(true_ids, truth, f'{name}: ground truth')
-    shape = (1 + len(truth.listed_ids), 1 + num_predicted)
-    pixels = np.bincount(rows * shape[1] + columns, weights=areas, minlength=shape[0] * shape[1])
-    return pixels.reshape(shape)
+
+    true_idx: np.ndarray
+    pred_idx: np.ndarray
+    pixels: np.ndarray
+    on_void: np.ndarray
+    true_areas: np.ndarray
+    pred_areas: np.ndarray
+
+    @classmethod
+    def of(
+        cls, rows: np.ndarray, columns: np.ndarray, areas: np.ndarray, num_true: int, num_predicted: int
+    ) -> '_Overlaps':
+        """Add up groups of pixels, of which a pair may have several.
+
+        Args:
+            rows: (P,) int64, number of the true segment, 0 for void.
+            columns: (P,) int64, number of the predicted segment, 0 for void.
+            areas: (P,) int64, in pixels.
+            num_true: M.
+            num_predicted: S.
+        """
+        pairs, group = np.unique(rows * (1 + num_predicted) + columns, return_inverse=True)
+        pixels = np.bincount(group, weights=areas, minlength=len(pairs))
+        rows, columns = np.divmod(pairs, 1 + num_predicted)
+        inside, void = (rows > 0) & (columns > 0), rows == 0
+        return cls(
+            rows[inside] - 1,
+            columns[inside] - 1,
+            pixels[inside],
+            np.bincount(columns[void], weights=pixels[void], minlength=1 + num_predicted)[1:],
+            np.bincount(rows, weights=pixels, minlength=1 + num_true)[1:],
+            np.bincount(columns, weights=pixels, minlength=1 + num_predicted)[1:],
+        )
 
 
-def _pixels_on_crowd(truth: CheckedMap, inside: np.ndarray, pred_labels: np.ndarray, num_classes: int) -> np.ndarray:
+def _pixels_on_crowd(truth: CheckedMap, overlaps: _Overlaps, pred_labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Pixels of each predicted segment on the crowd of its own class, (S,)."""
     crowds = np.flatnonzero(truth.is_crowd)
     if not crowds.size:
         return np.zeros(len(pred_labels))
     crowd_of_class = np.full(num_classes, -1)
     crowd_of_class[truth.labels[crowds]] = crowds  # of several crowds of a class, the last one counts
-    crowd = crowd_of_class[pred_labels]
-    return np.where(crowd >= 0, inside[crowd, np.arange(len(crowd))], 0)
+    on_crowd = overlaps.true_idx == crowd_of_class[pred_labels[overlaps.pred_idx]]
+    pred_idx, pixels = overlaps.pred_idx[on_crowd], overlaps.pixels[on_crowd]
+    return np.bincount(pred_idx, weights=pixels, minlength=len(pred_labels))
 
 
-def _require_pixels(prediction: CheckedMap, overlaps: np.ndarray, name: str) -> None:
-    seen = overlaps[:, 1:].any(axis=0)
+def _require_pixels(prediction: CheckedMap, overlaps: _Overlaps, name: str) -> None:
+    seen = overlaps.pred_areas > 0
     if not seen.all():
         missing = prediction.listed_ids[~seen]
         raise ValueError(
@@ -238,10 +268,16 @@ def _require_pixels(prediction: CheckedMap, overlaps: np.ndarray, name: str) -> 
         )
 
 
-def _require_iou(iou: np.ndarray, listed_ids: np.ndarray, true_areas: np.ndarray, name: str) -> None:
-    """Raise if an IoU exceeds 1, which happens only if a listed area is smaller than the segment in the map."""
-    wrong = (iou > 1).any(axis=1)
-    if wrong.any():
+def _require_iou(wrong: np.ndarray, listed_ids: np.ndarray, true_areas: np.ndarray, name: str) -> None:
+    """Raise if an IoU exceeds 1, which happens only if a listed area is smaller than the segment in the map.
+
+    Args:
+        wrong: positions of the true segments with such an IoU.
+        listed_ids: (M,) int64.
+        true_areas: (M,) in pixels.
+        name: of the image or file, for messages.
+    """
+    if wrong.size:
         ids, areas = listed_ids[wrong], true_areas[wrong]
         raise ValueError(
             f'{name}: ground truth segments {shorten(ids)} have the areas {shorten(areas)} in segments_info, fewer '

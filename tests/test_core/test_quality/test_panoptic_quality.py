@@ -263,3 +263,19 @@ def test_long_lists_are_shortened():
     truth = Segments(np.arange(1, 31)[None], [0])
     with pytest.raises(ValueError, match=r'\[2, 3, 4, 5, 6, 7, 8, 9, … 21 more\]'):
         count_segments(truth, truth, num_classes=K)
+
+
+def test_a_segment_in_each_of_40000_pixels_is_matched():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 7, 40_000)
+    ids = np.arange(1, 40_001).reshape(200, 200)
+    new_id = rng.permutation(40_000) + 1
+    wrong = rng.choice(40_000, 1000, replace=False)
+    pred_labels = np.empty(40_000, np.int64)
+    pred_labels[new_id - 1] = labels
+    pred_labels[new_id[wrong] - 1] = (labels[wrong] + 1) % 7
+    counts = count_segments(Segments(ids, labels), Segments(new_id[ids - 1], pred_labels), num_classes=7)
+    right = np.bincount(np.delete(labels, wrong), minlength=7)
+    assert np.array_equal(counts.tp, right) and np.array_equal(counts.iou_sum, right)
+    assert np.array_equal(counts.fn, np.bincount(labels[wrong], minlength=7))
+    assert np.array_equal(counts.fp, np.bincount((labels[wrong] + 1) % 7, minlength=7))
