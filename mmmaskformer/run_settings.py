@@ -231,8 +231,8 @@ def unread_options(cfg: Mapping, options: Iterable[str]) -> list[str]:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
         fix = ' or '.join(places[:SHOWN_PLACES]) or (f'{close[0]}{key.removeprefix(name)}' if close else '')
         messages.append(
-            f'--cfg-options: nothing reads {key!r}; the variables of a config are used when its file is read, not '
-            f'later. Fix: {f"set {fix}" if fix else "remove it, or set it in a config file"}'
+            f'--cfg-options: neither mmengine nor the hosts read {key!r}; the variables of a config are used when its '
+            f'file is read, not later. Fix: {f"set {fix}" if fix else "remove it, or set it in a config file"}'
         )
     return messages
 

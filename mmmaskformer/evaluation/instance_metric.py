@@ -82,8 +82,8 @@ def _usable_file(ann_file: str | None, backend_args: dict | None) -> Iterator[tu
         yield ann_file, backend_args
         return
     print_log(
-        f'CocoInstanceMetric: {ann_file} is used without the annotations that the dataset drops; missing values of '
-        "'area' and 'iscrowd' are filled in, and annotations are numbered from 1.",
+        f'CocoInstanceMetric: {ann_file} is completed before it is used: annotations that the dataset drops are left '
+        "out, missing values of 'area' and 'iscrowd' are filled in, and annotations are numbered from 1.",
         logger='current',
         level=logging.WARNING,
     )

@@ -86,7 +86,7 @@ def _unless_outdated(pointed: Path, pointer: Path, checkpoints: list[Path]) -> P
     if any(path.stat().st_mtime > pointer.stat().st_mtime for path in newer):
         return None
     if newer:
-        _log(f'{pointer} names {pointed.name}, although {_names(newer)} exist and are older than {pointer.name}.')
+        _log(f'{pointer} names {pointed.name} and was written later than {_names(newer)}; the named file is used.')
     return pointed
 
 

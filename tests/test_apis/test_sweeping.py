@@ -107,7 +107,7 @@ def test_zero_decoder_layers_are_refused_before_anything_is_trained(config, tmp_
 
 def test_a_key_that_changes_nothing_is_refused(config, tmp_path):
     """All rows of such a table would be equal."""
-    with pytest.raises(ValueError, match="case '10': .*nothing reads 'max_iters'.*Fix: set train_cfg.max_iters"):
+    with pytest.raises(ValueError, match="case '10': .*hosts read 'max_iters'.*Fix: set train_cfg.max_iters"):
         plan(config, cases_of('max_iters', ['10', '20']), tmp_path)
 
 

@@ -100,9 +100,9 @@ def test_config_must_have_a_model(trained):
         ({'model.backbone.deepth': 3}, 'model cannot be built: .*deepth'),
         (
             {'resize.short_edge': 48},
-            "nothing reads 'resize.short_edge'.*Fix: set test_dataloader.dataset.pipeline.1.sh",
+            "hosts read 'resize.short_edge'.*Fix: set test_dataloader.dataset.pipeline.1.sh",
         ),
-        ({'modl.test_cfg': 3}, "nothing reads 'modl.test_cfg'.*Fix: set model.test_cfg"),
+        ({'modl.test_cfg': 3}, "hosts read 'modl.test_cfg'.*Fix: set model.test_cfg"),
         (
             {'test_dataloader.dataset.pipeline.7.scale': 3},
             "found .'test_dataloader.dataset.pipeline.7.scale'.: Index 7",

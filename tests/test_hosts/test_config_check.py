@@ -44,7 +44,7 @@ def test_options_that_change_nothing_are_reported(monkeypatch):
     cfg = Config(dict(train_cfg=dict(max_iters=800, val_interval=5), max_iters=10))
     CheckConfigHook().before_run(SimpleNamespace(cfg=cfg))
     [text] = printed
-    assert text.startswith("--cfg-options: nothing reads 'max_iters'; the variables of a config are used when its file")
+    assert text.startswith("--cfg-options: neither mmengine nor the hosts read 'max_iters'; the variables of a config")
     assert text.endswith('not later. Fix: set train_cfg.max_iters')
 
 

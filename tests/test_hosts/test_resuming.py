@@ -246,7 +246,7 @@ def test_a_folder_with_the_parts_of_several_processes(tmp_path):
 
 def test_a_chosen_older_checkpoint_of_the_folder_is_used(copy, told):
     assert len(resume(copy(2, 4, pointer='iter_2.pth')).model.seen) == 6
-    assert any('names iter_2.pth, although iter_4.pth exist and are older' in line for line in told)
+    assert any('names iter_2.pth and was written later than iter_4.pth; the named file' in line for line in told)
     assert not any('in another folder' in line for line in told)
 
 
