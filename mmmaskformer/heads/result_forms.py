@@ -1,4 +1,4 @@
-"""What a function of a result may give, by its form: a result of another project is checked before it is packed."""
+"""Checks of the return value of a result's function, which may be user-defined, before it is packed."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from mmmaskformer.heads.results import INSTANCES, PANOPTIC, SEMANTIC, Classes, R
 
 
 def require_form(kind: ResultKind, found: Any, size: tuple[int, int], classes: Classes) -> None:
-    """Check what the function of a result gave for one image.
+    """Check the return value of a result's function for one image.
 
-    Values are looked at on a CPU only; a GPU would have to synchronise.
+    Values are checked on a CPU only, since a GPU would have to synchronise.
 
     Args:
-        kind: of the result; without a form, nothing is checked.
-        found: what its function gave.
+        kind: kind of the result; without a form, nothing is checked.
+        found: return value of its function.
         size: (H, W) of the output.
-        classes: of the model.
+        classes: classes of the model.
 
     Raises:
-        ValueError: if it is not what the form says, see `PACKERS`.
+        ValueError: if it does not have the type, shapes and values of the form, see `PACKERS`.
     """
     if kind.form is not None:
         REQUIRE[kind.form](f"result '{kind.name}' (form {kind.form!r})", found, size, classes)

@@ -83,7 +83,7 @@ class ResultKind:
         merge: creates a `ViewMerger` from the settings, for test-time augmentation; None if views cannot be merged.
         stands_in_for: a field that it fills as well if no other requested result does, for the hosts' metrics.
         defaults: settings that differ from the defaults of ``infer``.
-        checks: type and range of settings, by name. A result of another project may use the names of our settings for
+        checks: type and range of settings, by name. A user-defined result may use the names of our settings for
             something else.
         why_empty: explains why a result is empty, ``why_empty(found, class_logits, settings, key)`` with the full
             settings and their config key; returns None if the result is not empty. The first explanation of a run is

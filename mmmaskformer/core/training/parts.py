@@ -181,12 +181,12 @@ def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], w
 
 
 def named_values(part: MaskLoss | Cost, values: Any, shape: Sequence[int]) -> list[tuple[str, Tensor]]:
-    """What a mask loss or a cost gave, by its names; the part may be of another project.
+    """The return value of a mask loss or a cost by name; checked, since the part may be user-defined.
 
     Args:
         part: the loss or the cost.
-        values: what it gave.
-        shape: of each value. A cost may have a size of 1 in the place of another.
+        values: its return value.
+        shape: shape of each tensor. In those of a cost, any size may be 1, which is broadcast.
 
     Raises:
         ValueError: if there is not one tensor of that shape for each name.
