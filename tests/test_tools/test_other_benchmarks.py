@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -68,3 +69,30 @@ def test_ways_of_waiting_are_timed(tmp_path):
     arguments = ['--steps', '1', '--settings', 'OMP_NUM_THREADS=1']
     out = runs.run_script(str(TOOLS / 'thread_waiting.py'), *arguments, cwd=tmp_path).stdout
     assert float(re.search(r'^OMP_NUM_THREADS=1: median ([\d.]+) s, fastest [\d.]+ s of 1 steps$', out, re.M)[1]) > 0
+
+
+def test_a_slower_checkout_is_noticed(tmp_path):
+    for part in ('mmmaskformer', 'tools/benchmark'):
+        shutil.copytree(runs.ROOT / part, tmp_path / 'slow' / part, ignore=shutil.ignore_patterns('__pycache__'))
+    heads = tmp_path / 'slow/tools/benchmark/inference_heads.py'
+    text = heads.read_text()
+    assert text.count('        class_logits, masks = ours.predict_masks(') == 1
+    text = text.replace('        class_logits, masks = ours.', '        sleep(1)\n        class_logits, masks = ours.')
+    heads.write_text(text.replace('import inspect\n', 'import inspect\nfrom time import sleep\n'))
+    command = [str(TOOLS / 'checkouts.py'), str(runs.ROOT), 'slow', '--cases', 'inference-150', '--rounds', '1']
+    out = runs.run_script(*command, '--threads', '1', cwd=tmp_path).stdout
+    (first,), (slow,) = (re.findall(rf'^{name} +(\d+) +([\d.]+) ', out, re.M) for name in (runs.ROOT, 'slow'))
+    assert first[1] == '1.000'
+    assert int(slow[0]) > 1000 and int(slow[0]) > int(first[0])
+    assert float(slow[1]) == pytest.approx(int(slow[0]) / int(first[0]), rel=0.02)
+
+
+def test_checkouts_that_cannot_be_timed_are_named(tmp_path):
+    alone = runs.run_script(str(TOOLS / 'checkouts.py'), '.', cwd=tmp_path, check=False)
+    assert "expected two or more checkouts, found ['.']" in alone.stderr
+    other = runs.run_script(str(TOOLS / 'checkouts.py'), str(runs.ROOT), 'absent', cwd=tmp_path, check=False)
+    assert 'absent: expected a checkout of this repository' in other.stderr
+    (tmp_path / 'broken/tools/benchmark').mkdir(parents=True)
+    (tmp_path / 'broken/tools/benchmark/heads.py').write_text('raise RuntimeError("of this checkout")\n')
+    broken = runs.run_script(str(TOOLS / 'checkouts.py'), 'broken', str(runs.ROOT), cwd=tmp_path, check=False)
+    assert 'broken: its process ended, see above' in broken.stderr
