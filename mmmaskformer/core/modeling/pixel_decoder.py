@@ -20,7 +20,6 @@ from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_pos
 from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, same_start_layers
 from mmmaskformer.core.shapes import check_features
 
-
 REPEATABLE = (ConvNorm, PointwiseConv, OverwritingGroupNorm, nn.Conv2d, nn.GroupNorm, nn.Identity)
 """Layers without random numbers and without statistics that every call updates."""
 
