@@ -83,6 +83,23 @@ class GreedyAssignment:
 
 
 @MODELS.register_module()
+class CheapestTwo:
+    """Assigns each segment in turn to the two cheapest remaining queries: one-to-many matching."""
+
+    uses_costs = True
+
+    def __call__(self, costs, targets):
+        def pairs(cost, count):
+            taken = []
+            for segment in range(count):
+                order = cost[:, segment].argsort().tolist()
+                taken += [query for query in order if query not in taken][:2]
+            return taken, torch.arange(count).repeat_interleave(2)[: len(taken)]
+
+        return Matches.of([[pairs(*of_image) for of_image in zip(x, targets.counts, strict=True)] for x in costs])
+
+
+@MODELS.register_module()
 class FavouriteQuery(Cost):
     """Query q is cheap for segment (favourite + m) modulo Q."""
 
@@ -182,7 +199,9 @@ def test_a_matching_cost(host):
 
 
 @BOTH
-@pytest.mark.parametrize('assignment, num_costs', [('AssignmentByClass', 0), ('GreedyAssignment', 2)])
+@pytest.mark.parametrize(
+    'assignment, num_costs', [('AssignmentByClass', 0), ('GreedyAssignment', 2), ('CheapestTwo', 2)]
+)
 def test_an_assignment(host, assignment, num_costs):
     _, head, losses = losses_of(host, matcher=dict(type='SetMatcher', assignment=dict(type=assignment)))
     assert type(head.criterion.matcher.assignment).__name__ == assignment
