@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.folding import LastConv
-from mmmaskformer.core.shapes import check_masks, form_of, is_float
+from mmmaskformer.core.shapes import check_layers, check_masks, form_of, is_float
 from mmmaskformer.core.torch_versions import is_autocast, is_recorded
 
 
@@ -86,6 +86,31 @@ def checked_states(decoder: Any, states: Any, batch: int, reader: nn.Module) -> 
                 f'{name} gave {form_of(state)} for decoder layer {layer + 1} of {len(states)}; expected {expected}'
             )
     return states
+
+
+def check_network(network: Any, predictions: Any, batch: int, num_classes: int) -> None:
+    """Check the predictions of a network for mask classification.
+
+    Args:
+        network: the network.
+        predictions: its output.
+        batch: B.
+        num_classes: K.
+
+    Raises:
+        ValueError: if they are not a list of `MaskPrediction` of B images and K classes.
+    """
+    name = type(network).__name__
+    try:
+        check_layers(predictions)
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from None
+    found = predictions[0].class_logits
+    if (len(found), found.shape[2]) != (batch, num_classes + 1):
+        raise ValueError(
+            f'{name}: class_logits are {form_of(found)}; expected ({batch}, Q, {num_classes + 1}): num_classes + 1 '
+            'columns, the last one "no object"'
+        )
 
 
 def check_pixel_layers(predictions: Any, batch: int, num_classes: int) -> None:

@@ -263,6 +263,42 @@ def test_a_network_with_mask_features_per_layer(host):
     assert_trained(head.classifier)
 
 
+@MODELS.register_module()
+class WrongNetwork(OwnFeaturesNetwork):
+    """Returns something else than a list of predictions that fit the head."""
+
+    def __init__(self, wrong, **settings):
+        super().__init__(**settings)
+        self.wrong = wrong
+
+    def forward(self, features, *, all_layers):
+        predictions = super().forward(features, all_layers=all_layers)
+        changes = {
+            'one': lambda: predictions[-1],
+            'nothing': lambda: None,
+            'pairs': lambda: [(x.class_logits, x.masks) for x in predictions],
+            'tensor': lambda: [x._replace(masks=x.masks.multiplied_out()) for x in predictions],
+            'classes': lambda: [x._replace(class_logits=x.class_logits[..., 1:]) for x in predictions],
+            'batch': lambda: [MaskPrediction(x.class_logits[:1], x.masks.of_image(0)) for x in predictions],
+        }
+        return changes[self.wrong]()
+
+
+@BOTH
+@pytest.mark.parametrize('wrong', ['one', 'nothing', 'pairs', 'tensor', 'classes', 'batch'])
+def test_a_network_that_returns_something_else_is_named_in_training_and_prediction(host, wrong):
+    network = dict(type='WrongNetwork', wrong=wrong)
+    parts = dict(classifier=network, pixel_decoder=None, transformer_decoder=None)
+    model = hosts.make_segmentor(**parts) if host == 'mmseg' else hosts.make_detector(**parts)
+    make = hosts.make_sample if host == 'mmseg' else hosts.make_panoptic_sample
+    samples = [make((64, 96), seed=i) for i in range(2)]
+    data = dict(inputs=[image for image, _ in samples], data_samples=[sample for _, sample in samples])
+    with pytest.raises(ValueError, match='WrongNetwork: .*expected'):
+        model.train()(**model.data_preprocessor(data, training=True), mode='loss')
+    with pytest.raises(ValueError, match='WrongNetwork: .*expected'):
+        model.eval().test_step(data)
+
+
 def test_the_loss_of_that_network_is_that_of_the_equations():
     torch.manual_seed(0)
     network = OwnFeaturesNetwork([3, 5], 4, 6, 8).double()
