@@ -34,7 +34,7 @@ from mmmaskformer.core.inference.panoptic import (
     panoptic_query_segments,
 )
 from mmmaskformer.core.inference.pooling import SegmentPool
-from mmmaskformer.core.inference.queries import best_query, confident_queries
+from mmmaskformer.core.inference.queries import confident_queries, highest_class_probability
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.mmdet_codes import encode_panoptic
@@ -235,7 +235,7 @@ def why_no_segments(
     starts = QuerySegments.of(result).starts
     if len(starts) and (starts.device.type != 'cpu' or starts.any()):
         return None
-    highest, threshold = float(best_query(class_logits)), settings['object_threshold']
+    highest, threshold = float(highest_class_probability(class_logits)), settings['object_threshold']
     if highest <= threshold:
         return (
             f'0 of {len(class_logits)} queries are above {key}.object_threshold={threshold}; the highest class '

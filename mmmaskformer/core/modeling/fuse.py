@@ -14,7 +14,7 @@ GLOBAL_HOOKS_OF_OUTPUTS = (
     torch_module._global_backward_hooks,
     torch_module._global_backward_pre_hooks,
 )
-"""torch's hooks on every module that see its outputs."""
+"""torch's global hooks for which the outputs of modules must not be overwritten."""
 
 NEW_TENSORS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 """Layers whose output is a new tensor, unlike that of a replacement such as `nn.Identity`."""
@@ -69,7 +69,7 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
     if not isinstance(enabled, bool):
         raise ValueError(f'fuse_for_inference: found enabled={enabled!r}, expected True or False')
     if enabled and module.training:
-        raise ValueError('fuse_for_inference: the module is in training mode. Fix: call module.eval() before')
+        raise ValueError('fuse_for_inference: the module is in training mode. Fix: call module.eval() first')
     for part in module.modules():
         if isinstance(part, Fusable):
             part.fused = enabled
@@ -77,9 +77,9 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
 
 
 def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Call a network with the layers that are in evaluation mode fused; afterwards they are as they were before.
+    """Call a network with its layers in evaluation mode fused, and restore them afterwards.
 
-    What a later call of the network returns does therefore not depend on whether it has predicted.
+    The outputs of later calls therefore do not depend on earlier predictions.
 
     Args:
         network: to call.
@@ -99,7 +99,7 @@ def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
 def is_watched(*modules: nn.Module) -> bool:
     """Whether a forward or backward hook sees the outputs of one of the modules, so that they must not be overwritten.
 
-    With a backward hook, torch makes the outputs views that refuse to be overwritten.
+    With a backward hook, torch makes the outputs views, which cannot be modified in place.
     """
     if any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules):
         return True
