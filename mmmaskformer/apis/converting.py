@@ -293,7 +293,7 @@ def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, 
         )
     head: Any = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
     if hasattr(head, 'classifier'):  # a host's head has different modules
-        require_same_settings(model, head, known)
+        require_same_settings(head, known)
     notes += differing_settings(model, known)
     return cfg
 
