@@ -138,7 +138,7 @@ class CheckCheckpointHook(Hook):
         fit, origin = compare_weights(model, weights), f"{self._origin}, its '{SWAPPED}'"
         if fit.missing or fit.reshaped:
             raise ValueError(
-                f'{fit.describe(origin)}. {RESUMED} Fix: give the config and the checkpoint of one training run.'
+                f'{fit.describe(origin)}. {RESUMED} Fix: use the config and checkpoint of the same training run.'
             )
         require_usable_weights(model.state_dict(), weights, origin)
 
@@ -153,7 +153,7 @@ class CheckCheckpointHook(Hook):
         absent = [name for name in names if name in learnt or name.endswith(('running_mean', 'running_var'))]
         text = self._fit.describe(self._origin)
         if absent:
-            raise ValueError(f'{text}. {why} Fix: give the config and the checkpoint of one training run.')
+            raise ValueError(f'{text}. {why} Fix: use the config and the checkpoint of the same training run.')
         print_log(f'{text}.', logger='current', level=logging.WARNING)
         self._fit = None
 

@@ -204,7 +204,7 @@ def test_a_damaged_newest_checkpoint_is_skipped(copy, told, length):
     content = (work_dir / 'iter_4.pth').read_bytes()
     (work_dir / 'iter_4.pth').write_bytes(content[: int(length * len(content))])
     assert len(resume(work_dir).model.seen) == 6
-    assert f'{work_dir}/iter_2.pth is the newest complete checkpoint of this run (iter_4.pth broken).' in told
+    assert f'{work_dir}/iter_2.pth is the newest complete checkpoint of this run (damaged: iter_4.pth).' in told
 
 
 def test_a_flipped_bit_is_found(copy):
@@ -304,7 +304,7 @@ def test_a_new_run_beside_files_of_an_earlier_one_reports_them(copy, told):
 def test_a_run_without_a_checkpoint_to_resume_reports_it(copy, told):
     work_dir = copy()
     assert len(resume(work_dir, iters=1).model.seen) == 1
-    assert told == [f'There is no checkpoint of this run in {work_dir} to resume from; it starts at iteration 0.']
+    assert told == [f'There is no checkpoint of this run in {work_dir} to resume from; the run starts at iteration 0.']
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,9 @@ def test_missing_state_of_parameters_is_reported(copy, told, kept):
     checkpoint['optimizer']['state'] = dict(list(state.items())[:kept])
     torch.save(checkpoint, work_dir / 'iter_4.pth')
     resume(work_dir)
-    assert any(f'holds no optimizer state of {2 - kept} of 2 parameters: for them it starts anew' in x for x in told)
+    assert any(
+        f'holds no optimizer state of {2 - kept} of 2 parameters: it is re-initialised for them' in x for x in told
+    )
 
 
 @pytest.mark.parametrize('gradient', [True, False])
@@ -473,7 +475,7 @@ def test_a_flexible_runner_is_resumed_exactly_by_the_hosts_script(tmp_path, scen
     (tmp_path / 'parts/last_checkpoint').write_text('iter_3.pth')
     done = runs.run_script(*start, 'parts', '--resume', '--cfg-options', 'load_from=absent.pth', cwd=tmp_path)
     out = done.stdout + done.stderr
-    assert 'newest complete checkpoint of this run (iter_3.pth broken)' in out and 'resumed epoch: 0, iter: 2' in out
+    assert 'newest complete checkpoint of this run (damaged: iter_3.pth)' in out and 'resumed epoch: 0, iter: 2' in out
     found, expected = (torch.load(tmp_path / name / 'iter_4.pth') for name in ('parts', 'whole'))
     assert found['meta']['iter'] == expected['meta']['iter'] == 4
     assert all(torch.equal(found['state_dict'][key], value) for key, value in expected['state_dict'].items())
