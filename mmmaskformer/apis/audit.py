@@ -83,16 +83,16 @@ def audit(path: str | Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the name of the file contradicts its batch size.
+        ValueError: if the name of the file contradicts its batch size, or a published setting is missing in the config.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f'config {path}: no such file. Fix: give the path of a config, a .py file')
+        raise FileNotFoundError(f'config {path}: no such file. Fix: pass the path of a config, a .py file')
     config, name = Config.fromfile(path), Path(path).stem
     found = settings_of(config) | _size_of_model(config)
     expected = published_settings(name) or {}
     lost = sorted(set(expected) - set(found))
     if lost:
-        raise ValueError(f'{name}: the config lacks these settings, which are published: {lost}')
+        raise ValueError(f'{name}: the config lacks the published settings {lost}. Fix: add them, or rename the config')
     return [_row(name, key, value, expected.get(key)) for key, value in found.items()]
 
 

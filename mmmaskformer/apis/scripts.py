@@ -37,10 +37,10 @@ def find_script(name: str, arguments: Sequence[str]) -> Path:
         )
     config = next((argument for argument in arguments if argument.endswith('.py')), None)
     if config is None:
-        raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: give the path of a config, a .py file')
+        raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: pass the path of a config, a .py file')
     if not Path(config).is_file():
         own = next(SHIPPED.resolve().rglob(Path(config).name), 'configs/….py')
-        raise FileNotFoundError(f'config {config}: no such file. Fix: give the path of a config: {own}')
+        raise FileNotFoundError(f'config {config}: no such file. Fix: pass the path of a config: {own}')
     compat.apply()  # first, since the config's imports would wrap an error in a misleading message
     return host_script(_read(config).get('default_scope'), name)
 

@@ -100,7 +100,7 @@ NOT_A_CHECKPOINT = {
     'empty': ('has no bytes', 'download or copy it again'),
     'page': ('is a web page, not a checkpoint', 'download the file itself; the address may have led to an error page'),
     'pointer': ('is a pointer of Git LFS, not the file', "fetch the file with 'git lfs pull'"),
-    'text': ('is a text file, not a checkpoint', 'give a file of weights'),
+    'text': ('is a text file, not a checkpoint', 'use a file of weights'),
 }
 """Kinds that hold no weights: what is wrong and the fix."""
 
@@ -145,7 +145,7 @@ def read_pickle(stream: IO[bytes], name: str) -> dict:
         ) from None
     if not isinstance(content, Mapping):
         raise UnreadableError(
-            f'checkpoint {name}: it holds a {type(content).__name__}, expected a dict of weights. Fix: give a '
+            f'checkpoint {name}: it holds a {type(content).__name__}, expected a dict of weights. Fix: use a '
             "checkpoint, such as detectron2's model_final_….pkl."
         )
     return as_tensors(content)
