@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mmmaskformer.checkpoints.backbone_maps import BACKBONES, kind_of_backbone
 from mmmaskformer.checkpoints.layouts import describe_layout, package_of
-from mmmaskformer.checkpoints.names import Names
 from mmmaskformer.checkpoints.neutral import ConversionError, read_backbone
 from mmmaskformer.checkpoints.sizes import ResNet
 from mmmaskformer.checkpoints.vit import read_vit
@@ -61,7 +60,7 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
     if kind == 'vit':
         found, dropped, backbone = read_vit(bare, names)
     else:
-        added = _output_norms(bare, names) if 'swin' in kind else {}
+        added = _output_norms(bare) if 'swin' in kind else {}
         made = dict.fromkeys(added, NORM_REASON)
         found, dropped, measured = read_backbone(bare | added, names)
         if isinstance(measured, ResNet) and measured.inner and measured.groups == 1:
@@ -83,8 +82,8 @@ def is_unreadable_for_hosts(weights: Mapping[str, Tensor]) -> bool:
     return kind_of_backbone(bare) == 'detectron2' and all(re.match(r'(stem|res\d|linear)\.', name) for name in bare)
 
 
-def _output_norms(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """The output norms, under the names of the table, which the hosts' Swin has and a classifier does not have."""
+def _output_norms(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The output norms, by their names in the source, which the hosts' Swin has and a classifier does not have."""
     width = next(
         value.shape[0]
         for name, value in weights.items()

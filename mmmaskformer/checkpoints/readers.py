@@ -1,6 +1,5 @@
 """Readers of the weight files of every package; none executes code from a file."""
 
-import io
 import json
 import pickle
 import struct
@@ -239,13 +238,6 @@ def read_json(path: Path) -> dict:
             f'{path}: found a {type(content).__name__}, expected an object with settings. Fix: download it again'
         )
     return content
-
-
-def stream_of(file: Any) -> IO[bytes]:
-    """Open a path or bytes as a binary stream; a stream is returned unchanged."""
-    if isinstance(file, bytes):
-        return io.BytesIO(file)
-    return open(file, 'rb') if isinstance(file, str | Path) else file
 
 
 def tensors_of(content: Mapping) -> dict[str, Tensor]:
