@@ -128,7 +128,7 @@ def test_processes_with_different_checkpoints_are_refused(copy, monkeypatch):
     monkeypatch.setattr('mmmaskformer.hosts.resuming.get_world_size', lambda: 2)
     monkeypatch.setattr('mmmaskformer.hosts.resuming.all_gather_object', lambda iteration: [iteration, 0])
     with pytest.raises(
-        ValueError, match=r'the 2 processes start at the iterations \[4, 0\].* Fix: a work dir on a disk'
+        ValueError, match=r'the 2 processes start at the iterations \[4, 0\].* Fix: put the work dir on a disk'
     ):
         resume(copy(2, 4))
 
@@ -280,7 +280,7 @@ def test_without_a_checkpoint_the_run_starts_from_load_from(copy, told, uninterr
     runner = make_runner(copy(), iters=2, resume=True, load_from=start)
     runner.train()
     assert runner.iter == 2 and len(runner.model.seen) == 2
-    assert any(f'it starts from the weights of load_from={start}' in line for line in told)
+    assert any(f'the run starts from the weights of load_from={start}' in line for line in told)
 
 
 def test_the_checkpoint_of_the_run_has_precedence_over_load_from(copy, told, uninterrupted):
@@ -450,7 +450,7 @@ def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, pan
     arguments = [train, str(config), '--work-dir', 'mine', '--resume', '--cfg-options', 'load_from=other/iter_2.pth']
     first = runs.run_script(*arguments, 'train_cfg.max_iters=2', cwd=tmp_path)
     out = first.stdout + first.stderr
-    assert 'it starts from the weights of load_from=other/iter_2.pth' in out
+    assert 'the run starts from the weights of load_from=other/iter_2.pth' in out
     assert 'its weights are loaded into the' in out and 'Iter(train) [1/2]' in out
     second = runs.run_script(*arguments, 'optim_wrapper.optimizer.lr=0.5', cwd=tmp_path)
     out = second.stdout + second.stderr
