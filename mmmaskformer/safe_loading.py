@@ -148,7 +148,7 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(
             f'checkpoint {name}: it cannot be read ({type(error).__name__}: {_first_lines(error)}). Fix: the file is '
-            'damaged, cut off or not a checkpoint of torch; copy it again or take an earlier one.'
+            'damaged, truncated or not a checkpoint of torch; copy it again or use an earlier one.'
         ) from error
 
 
@@ -253,5 +253,5 @@ def _first_lines(error: Exception) -> str:
     """The first 200 characters of the reason, without torch's advice to disable the check."""
     _, _, reason = str(error).partition('WeightsUnpickler error: ')
     lines = [line.strip() for line in (reason or str(error)).splitlines()]
-    told = [line for line in lines if line and not line.startswith(('Weights only load failed', 'Check the doc'))]
-    return ' '.join(told)[:200]
+    kept = [line for line in lines if line and not line.startswith(('Weights only load failed', 'Check the doc'))]
+    return ' '.join(kept)[:200]

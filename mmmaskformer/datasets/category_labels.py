@@ -65,5 +65,5 @@ def _describe_missing_class(
         wanted, fix = f'class {name!r}', "metainfo['classes']"
     return (
         f"panoptic file {path}: its 'categories' do not fit the class list: expected {wanted}, found {shown}{more} "
-        f'(name and id). Fix: correct {fix}, or take the dataset class that belongs to the file.'
+        f'(name and id). Fix: correct {fix}, or use the dataset class that belongs to the file.'
     )

@@ -109,7 +109,7 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
             if found != (info['height'], info['width']):
                 raise ValueError(
                     f'image {info["img_path"]}: read with {found[0]} x {found[1]} pixels (height x width), but '
-                    f'{self.ann_file} lists {info["height"]} x {info["width"]}. Fix: give the images that were '
+                    f'{self.ann_file} lists {info["height"]} x {info["width"]}. Fix: use the images that were '
                     "annotated, or correct 'height', 'width' and the outlines; if sides are swapped, the annotation "
                     'or the image ignores an EXIF orientation.'
                 )

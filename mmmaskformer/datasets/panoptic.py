@@ -233,16 +233,16 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         least = self.filter_cfg.get('min_size', 0)
         large = [entry for entry in self.data_list if min(entry['height'], entry['width']) >= least]
         kept = [entry for entry in large if not empty or _labels_of(entry)]
-        told = (
+        count = (
             f'{len(self.data_list)} images, {len(kept)} of which are kept: {len(self.data_list) - len(large)} are '
             f'smaller than min_size={least}, {len(large) - len(kept)} have no trainable segment'
         )
         if not kept:
             raise ValueError(
-                f'{type(self).__name__}: {self.ann_file} lists {told}. Fix: correct filter_cfg, the class list or the '
+                f'{type(self).__name__}: {self.ann_file} lists {count}. Fix: correct filter_cfg, the class list or the '
                 'data.'
             )
-        print_log(f'{type(self).__name__}: {self.ann_file} lists {told}.', logger='current')
+        print_log(f'{type(self).__name__}: {self.ann_file} lists {count}.', logger='current')
         return kept
 
     def get_cat_ids(self, idx: int) -> list[int]:

@@ -32,9 +32,8 @@ def read_json(path: str | Path, backend_args: dict | None, expected: str, what: 
             'relative paths start at the working directory.'
         ) from None
     try:
-        return json.loads(
-            content
-        )  # from bytes, which supports UTF-16, and UTF-8 with a byte order mark, as written by Windows programs
+        # bytes, which may be UTF-16, or UTF-8 with a byte order mark, as written by Windows programs
+        return json.loads(content)
     except UnicodeDecodeError as error:
         raise ValueError(f'{what}: not UTF-8 text ({error}). Fix: copy or write the file again.') from error
     except ValueError as error:

@@ -26,7 +26,7 @@ LABEL_OF_ID = {number: label for label, number in enumerate(IDS)}
 TABLE = lookup_table(LABEL_OF_ID, IGNORE_INDEX_16BIT)
 SHORT_SIDE = 512
 KNOWN_SHARE = 0.9
-"""Number of the 847 names that must match in the index of the right release; spelling may differ slightly."""
+"""Share of the 847 names that must match in the index of the right release; spelling may differ slightly."""
 IMAGES = {'training': 25574, 'validation': 2000}
 FIX = f'download {FILES} from {ADDRESS} and unpack it; give the folder {RELEASE} with --source'
 

@@ -42,7 +42,7 @@ def _remarks(recipe: Recipe, record: Record, seen: dict[str, set[int]]) -> list[
     for split, published in recipe.images.items():
         found = record.images.get(split, 0)
         if found != published:
-            remarks.append(f'Not the published number: {split} has {found:,} images, published were {published:,}.')
+            remarks.append(f'{split} has {found:,} images; the published number is {published:,}.')
     first = next(iter(recipe.images))
     absent = [name for label, name in enumerate(recipe.classes) if label not in seen[first]]
     if absent:

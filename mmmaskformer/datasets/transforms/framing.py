@@ -80,8 +80,8 @@ class PadToSize(BaseTransform):
     Writes ``img``, the maps, ``img_shape`` and ``pad_shape``, as mmcv's ``Pad`` does. Padding is applied before
     normalisation, so 128 is close to the mean colour, but not equal to it.
 
-    Source: official code, mask_former_semantic mapper (SIZE_DIVISIBILITY). Differs: a larger image is an error; there
-    it is cropped silently, and mmcv's ``Pad`` keeps its size, so that images of a batch differ in size.
+    Source: the official mask_former_semantic mapper (SIZE_DIVISIBILITY). Differs: a larger image is an error; there it
+    is cropped silently, and mmcv's ``Pad`` keeps its size, so that images of a batch differ in size.
 
     Args:
         size: (height, width) in pixels.
@@ -112,7 +112,7 @@ class PadToSize(BaseTransform):
         if height > self.size[0] or width > self.size[1]:
             raise ValueError(
                 f'PadToSize: image {results.get("img_path")} has {height} x {width} pixels (height x width), more than '
-                f'size={self.size}. Fix: put mmseg.RandomCrop with crop_size={self.size} before, or raise size.'
+                f'size={self.size}. Fix: put mmseg.RandomCrop with crop_size={self.size} before it, or increase size.'
             )
         for key in keys:
             no_label = FILL if key == PANOPTIC_MAP and is_panoptic(results) else ignore_index
