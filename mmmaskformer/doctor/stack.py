@@ -143,7 +143,7 @@ def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, s
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=time_limit)
         output, ending = done.stdout, f'the process ended with status {done.returncode} during this import'
     except subprocess.TimeoutExpired as expired:
-        output, ending = expired.stdout or b'', f'the import was not done after {time_limit:g} s'
+        output, ending = expired.stdout or b'', f'the import did not finish within {time_limit:g} s'
     device, errors = '', {}
     for line in output.decode(errors='replace').splitlines():
         if not line.startswith('doctor: '):
