@@ -9,7 +9,6 @@ import numpy as np
 
 from mmmaskformer.datasets.areas import ADVICE as AREA_ADVICE
 from mmmaskformer.datasets.areas import AreaCheck, require_listed
-from mmmaskformer.datasets.pairing import some
 from mmmaskformer.datasets.transforms.loading import DEPTH_ADVICE, ORIENTATION_ADVICE, mark_reported
 from mmmaskformer.formats.images import ImageHeader, grey_levels, read_header
 from mmmaskformer.formats.label_maps import (
@@ -17,6 +16,7 @@ from mmmaskformer.formats.label_maps import (
     load_labels,
     require_known_labels,
 )
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
 from mmmaskformer.formats.unreadable import describe_unreadable
 
@@ -175,8 +175,7 @@ def _describe_counts(counts: np.ndarray, classes: tuple, checked: str, ignore_in
 def _describe_absent(counts: np.ndarray, classes: Sequence[str], what: str = 'pixel') -> str:
     """Describe the classes with a count of 0; empty if there are none."""
     absent = [f"{label} '{classes[label]}'" for label in np.flatnonzero(counts == 0)]
-    more = f' and {len(absent) - NAMED_CLASSES} more' if len(absent) > NAMED_CLASSES else ''
-    named = f'{len(absent)} of {len(classes)} classes have no {what}: {", ".join(absent[:NAMED_CLASSES])}{more}'
+    named = f'{len(absent)} of {len(classes)} classes have no {what}: {some(absent, NAMED_CLASSES)}'
     return named if absent else ''
 
 

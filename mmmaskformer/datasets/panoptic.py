@@ -16,8 +16,11 @@ from mmmaskformer.datasets.reading import NamesUnreadableImages
 from mmmaskformer.datasets.settings import DATASET_SETTINGS, check_filter
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
+from mmmaskformer.formats.messages import some
 from mmmaskformer.registry import DATASETS
 
+SHOWN = 8
+"""Number of items that a message names."""
 PER_CLASS = ('isthing', 'category_ids', 'palette')
 FOLDERS = {'img', 'seg', 'labels'}
 
@@ -175,7 +178,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         if others:
             self._warn(
                 f'{len(others)} categories of {self.ann_file} are not in the class list and become void: '
-                f'{", ".join(others[:8])}{", ..." if len(others) > 8 else ""}'
+                f'{some(others, SHOWN)}'
             )
         for line in content.notes.lines():
             self._warn(line)

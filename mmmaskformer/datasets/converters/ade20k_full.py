@@ -10,10 +10,11 @@ from PIL import Image
 from mmmaskformer.datasets.converters.labels import count_labels, lookup_table
 from mmmaskformer.datasets.converters.plain_pickle import read_plain_pickle
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
-from mmmaskformer.datasets.converters.searching import require_file, require_folder, some
+from mmmaskformer.datasets.converters.searching import require_file, require_folder
 from mmmaskformer.datasets.metainfo import load_metainfo, load_source_ids
 from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_16BIT, encode_label_map
+from mmmaskformer.formats.messages import some
 
 TITLE = 'ADE20K-Full, 847 classes'
 RELEASE = 'ADE20K_2021_17_01'

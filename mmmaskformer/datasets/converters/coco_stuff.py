@@ -13,9 +13,10 @@ from mmmaskformer.datasets.converters.labels import (
     require_same_size,
 )
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
-from mmmaskformer.datasets.converters.searching import list_files, require_file, require_folder, some
+from mmmaskformer.datasets.converters.searching import list_files, require_file, require_folder
 from mmmaskformer.datasets.metainfo import load_metainfo, load_source_ids
 from mmmaskformer.formats.label_maps import encode_label_map
+from mmmaskformer.formats.messages import some
 
 TITLE = 'COCO-Stuff-10K'
 FILES = 'cocostuff-10k-v1.1.zip'

@@ -11,10 +11,10 @@ from mmmaskformer.datasets.converters.processes import number_of_cores, work_on
 from mmmaskformer.datasets.converters.progress import show_progress
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
 from mmmaskformer.datasets.converters.records import Record, read_record, record_path, write_record
-from mmmaskformer.datasets.converters.searching import some
 from mmmaskformer.datasets.converters.staging import Staging, write_target
 from mmmaskformer.datasets.converters.unpacking import unpack
 from mmmaskformer.formats.images import decode_picture
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.whole_files import write_whole
 
 VERSION = 1
