@@ -261,8 +261,8 @@ def _image_findings(leaves: list) -> list[Finding]:
     if banded:
         found.append(
             f'{checked}, {len(banded)} have bands that the loader drops: {some(banded)}. Unless these are opacity, '
-            "load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), give mean and std "
-            "of the data preprocessor one value for each band, and set the backbone's in_channels"
+            "load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), set mean and std "
+            "of the data preprocessor to one value for each band, and set the backbone's in_channels"
         )
     return [Finding(text, True) for text in found]
 

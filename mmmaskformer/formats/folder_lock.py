@@ -94,7 +94,7 @@ def _lock(number: int, folder: Path, holder: str) -> None:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BlockingIOError(
-            f'{folder}: {holder} is using this folder. Fix: wait for it, stop it, or give another folder'
+            f'{folder}: {holder} is using this folder. Fix: wait for it, stop it, or use another folder'
         ) from error
     except OSError:
         pass  # the disk does not support locks, such as some network disks

@@ -50,7 +50,7 @@ def require_lists(content: Any, keys: Sequence[str], what: str, wanted: str) -> 
         if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
             found = f'the keys {sorted(content)}' if isinstance(content, Mapping) else type(content).__name__
             raise ValueError(
-                f'{what}: found {found}, expected an object with the lists {list(keys)}. Fix: give ann_file {wanted}.'
+                f'{what}: found {found}, expected an object with the lists {list(keys)}. Fix: set ann_file to {wanted}.'
             )
         for position, row in enumerate(content[key]):
             if not isinstance(row, dict):

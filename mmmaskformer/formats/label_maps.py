@@ -179,7 +179,7 @@ def replace_labels(labels: np.ndarray, label_map: Mapping[int, int]) -> np.ndarr
     negative = [(old, new) for old, new in label_map.items() if old < 0 or new < 0]
     if negative:
         raise ValueError(
-            f'label_map: found {dict(negative)}, expected labels of at least 0. Fix: give ignored pixels the '
+            f'label_map: found {dict(negative)}, expected labels of at least 0. Fix: map ignored pixels to the '
             'ignore_index of the dataset, usually 255'
         )
     highest = max([*label_map.values(), *label_map.keys(), int(labels.max())])

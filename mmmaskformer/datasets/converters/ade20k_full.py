@@ -29,7 +29,7 @@ SHORT_SIDE = 512
 KNOWN_SHARE = 0.9
 """Share of the 847 names that must match in the index of the right release; spelling may differ slightly."""
 IMAGES = {'training': 25574, 'validation': 2000}
-FIX = f'download {FILES} from {ADDRESS} and unpack it; give the folder {RELEASE} with --source'
+FIX = f'download {FILES} from {ADDRESS} and unpack it; pass the folder {RELEASE} with --source'
 
 
 def find(source: Path, root: Path) -> list[Item]:

@@ -22,8 +22,8 @@ TITLE = 'COCO-Stuff-10K'
 FILES = 'cocostuff-10k-v1.1.zip'
 ADDRESS = 'http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/cocostuff-10k-v1.1.zip'
 FIX = (
-    f'download {FILES} from {ADDRESS} and unpack it; give the folder with images, annotations and imageLists as '
-    '--source'
+    f'download {FILES} from {ADDRESS} and unpack it; pass the folder with images, annotations and imageLists '
+    'with --source'
 )
 CLASSES = load_metainfo('cocostuff10k')['classes']
 LABEL_OF_ID = {number: label for label, number in enumerate(load_source_ids('cocostuff10k'))}

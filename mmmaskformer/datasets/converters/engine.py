@@ -69,7 +69,7 @@ def prepare(
     if source is not None and recipe.source is None:
         raise ValueError(
             f'source: found {source}, but {recipe.title} is prepared in the folder in which it is unpacked. Expected '
-            'no source. Fix: give that folder as the root (--root).'
+            'no source. Fix: pass that folder as the root (--root).'
         )
     root = Path(root or recipe.root).expanduser().resolve()
     source = Path(source or recipe.source or root).expanduser().resolve()
@@ -187,7 +187,7 @@ def _require_writable(recipe: Recipe, items: Sequence[Item], root: Path, overwri
         if not os.access(there, os.W_OK | os.X_OK):
             raise ValueError(
                 f'{recipe.title}: the folder {there} is not writable, but files of the dataset must be added to it. '
-                'Fix: make it writable; or give another folder with --root that has links to the files of the '
+                'Fix: make it writable; or pass another folder with --root that has links to the files of the '
                 'publishers.'
             )
 

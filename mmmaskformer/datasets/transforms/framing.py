@@ -127,14 +127,14 @@ class PadToSize(BaseTransform):
         if values.size not in (1, image.shape[2] if image.ndim == 3 else 1):
             raise ValueError(
                 f'PadToSize: image_value has {values.size} values, but image {results.get("img_path")} has shape '
-                f'{image.shape}. Fix: give one value, or one for each band.'
+                f'{image.shape}. Fix: set one value, or one for each band.'
             )
         if np.issubdtype(image.dtype, np.integer):
             limits = np.iinfo(image.dtype)
             if values.min() < limits.min or values.max() > limits.max:
                 raise ValueError(
                     f'PadToSize: image_value={self.image_value}, but image {results.get("img_path")} is {image.dtype}, '
-                    f'{limits.min} to {limits.max}. Fix: give a value in that range.'
+                    f'{limits.min} to {limits.max}. Fix: set a value in that range.'
                 )
         return self.image_value
 
