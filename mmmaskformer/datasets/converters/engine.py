@@ -277,7 +277,7 @@ def _finish(recipe: Recipe, items: Sequence[Item], notes: dict[tuple[str, str], 
             entries = [notes[item[:2]]['entry'] for item in items if item.split == split]
             path = staging.files / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, recipe.describe(split, entries))
+            write_whole(path, recipe.describe(entries))
     json_files = list(recipe.json_files.values()) if recipe.describe is not None else []
     targets = [target for item in items for target in item.targets]
     record_path(staging.root, recipe.name).unlink(missing_ok=True)
