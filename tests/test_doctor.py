@@ -359,7 +359,7 @@ def test_failed_crashed_and_slow_imports_are_reported(tmp_path, monkeypatch):
             'dies': 'the process ended with status 3 during this import',
         },
     )
-    assert try_imports(['json', 'sleeps'], time_limit=2)[1] == {'sleeps': 'the import was not done after 2 s'}
+    assert try_imports(['json', 'sleeps'], time_limit=2)[1] == {'sleeps': 'the import did not finish within 2 s'}
 
 
 def test_runs_for_real():
