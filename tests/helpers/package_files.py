@@ -55,7 +55,7 @@ FILES_OF = {
     'apis/cli/': '_pipes analyze audit convert curve data doctor draw export models scenes sweep test train',
     'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',
     'apis/': """
-        __init__ audit backbones class_orders converting data_sets exporting model_configs scripts
+        __init__ audit backbones class_orders config_files converting data_sets exporting model_configs scripts
         settings_of_config sources sweep_plan sweep_records trained verifying zoo_files
     """,
     'doctor/': '__init__ __main__ rules stack versions',
