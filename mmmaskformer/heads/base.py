@@ -165,7 +165,8 @@ class FeatureHead(BaseModule):
     def name_classes(self, names: Sequence[str]) -> None:
         """Pass the K class names to the criterion, for class weights that are given by name; see `SetCriterion`."""
         if hasattr(self.criterion, 'name_classes'):
-            self.criterion.name_classes(names)
+            with naming(self.config_key):
+                self.criterion.name_classes(names)
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         """The segments of the samples, at the padded input size."""
