@@ -37,7 +37,7 @@ def read_json(path: str | Path, backend_args: dict | None, expected: str, what: 
         )  # from bytes, which supports UTF-16, and UTF-8 with a byte order mark, as written by Windows programs
     except UnicodeDecodeError as error:
         raise ValueError(f'{what}: not UTF-8 text ({error}). Fix: copy or write the file again.') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{what}: not valid JSON ({error}). Fix: copy or write the file again.') from error
 
 

@@ -15,6 +15,7 @@ from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, list_of, number,
 from mmmaskformer.core.modeling.fuse import run_fused
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import Targets
+from mmmaskformer.heads.build import naming
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.conversion import convert_on_loading
 from mmmaskformer.heads.feature_input import FeatureInput
