@@ -1,6 +1,6 @@
 """Faster inference, switched on by name: `fuse_for_inference`; or for one call: `run_fused`."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +18,8 @@ GLOBAL_HOOKS_OF_OUTPUTS = (
 
 NEW_TENSORS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 """Layers whose output is a new tensor, unlike that of a replacement such as `nn.Identity`."""
+
+Module = TypeVar('Module', bound=nn.Module)
 
 
 class Fusable(nn.Module):
@@ -41,7 +43,7 @@ class Fusable(nn.Module):
         return self.fused and is_fast('fused_inference')
 
 
-def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
+def fuse_for_inference(module: Module, enabled: bool = True) -> Module:
     """Speed up a model in evaluation mode; ``module.train()`` and ``enabled=False`` restore the plain layers.
 
     What changes, beyond time and memory:
