@@ -65,7 +65,7 @@ def describe_missing(config: str) -> str:
     near = difflib.get_close_matches(Path(config).name, own, n=1, cutoff=0.7)
     hint = f' such as {own[near[0]]}' if near else ''
     where = 'relative paths start at the working directory'
-    return f'config {config}: no such file. Fix: give the path of a config{hint}; {where}'
+    return f'config {config}: no such file. Fix: pass the path of a config{hint}; {where}'
 
 
 def warn_of_a_config_with_the_same_name() -> None:

@@ -44,7 +44,7 @@ def test_a_missing_config_is_reported_in_one_line(monkeypatch, capsys):
     error = ValueError("The path nope.py doesn't exist and we can not find the config file in codebase mmdet.")
     sys.excepthook(ValueError, error, None)
     output = capsys.readouterr()
-    assert output.err.startswith('error: config config/maskformer_swin_ade20.py: no such file. Fix: give the path of a')
+    assert output.err.startswith('error: config config/maskformer_swin_ade20.py: no such file. Fix: pass the path of a')
     assert 'mmmaskformer/.mim/configs/maskformer_swin_ade20k.py; relative' in output.err and not output.out
     sys.excepthook(ValueError, ValueError('another'), None)
     assert capsys.readouterr().out == 'traceback\n'

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -112,7 +113,12 @@ def read_stack(time_limit: float = 300) -> Stack:
 
     Returns:
         Versions from the metadata of the installed distributions, and the results of trial imports.
+
+    Raises:
+        ValueError: if the limit is not a finite number above 0.
     """
+    if not 0 < time_limit < math.inf:
+        raise ValueError(f'--time-limit: found {time_limit:g}, expected a number of seconds above 0')
     versions = {name: version for name in SHOWN if (version := _version(name)) is not None}
     modules = ['torch', 'torchvision', 'mmmaskformer.registry']
     modules += [f'{host}.models' for host in ('mmseg', 'mmdet') if util.find_spec(host) is not None]
@@ -136,7 +142,8 @@ def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, s
 
     Returns:
         The device that torch found, and module → last line of the traceback for those that failed. A module that
-        killed the process or exceeded the time limit is reported as such; later ones are not tried.
+        killed the process or exceeded the time limit is reported as such, as is the first one if the process ended
+        before it; later ones are not tried.
     """
     command = [sys.executable, '-c', _PROBE, *modules]
     try:
@@ -144,11 +151,12 @@ def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, s
         output, ending = done.stdout, f'the process ended with status {done.returncode} during this import'
     except subprocess.TimeoutExpired as expired:
         output, ending = expired.stdout or b'', f'the import did not finish within {time_limit:g} s'
-    device, errors = '', {}
+    device, errors, tried = '', {}, []
     for line in output.decode(errors='replace').splitlines():
         if not line.startswith('doctor: '):
             continue
         name, *result = json.loads(line[len('doctor: ') :])
+        tried.append(name)
         if result[0] is None:
             errors[name] = ending
         elif result[0]:
@@ -156,6 +164,9 @@ def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, s
             device = result[1] or device
         else:
             errors[name] = result[1]
+    untried = [name for name in modules if name not in tried]
+    if untried and ending not in errors.values():
+        errors[untried[0]] = ending
     return device, errors
 
 

@@ -109,7 +109,12 @@ def segment_row(mask: np.ndarray, number: int, category_id: int, iscrowd: bool =
         number: id of the segment.
         category_id: of its class in the file.
         iscrowd: whether it stands for several instances.
+
+    Raises:
+        ValueError: if it has no pixels.
     """
+    if not mask.any():
+        raise ValueError(f'segment {number}: found no pixels, expected at least one. Fix: leave it out')
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left = int(rows[0]), int(columns[0])
     return {

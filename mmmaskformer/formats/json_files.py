@@ -36,7 +36,7 @@ def read_json(path: str | Path, backend_args: dict | None, expected: str, what: 
         return json.loads(content)
     except UnicodeDecodeError as error:
         raise ValueError(f'{what}: not UTF-8 text ({error}). Fix: copy or write the file again.') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{what}: not valid JSON ({error}). Fix: copy or write the file again.') from error
 
 

@@ -73,7 +73,7 @@ def test_a_case_may_have_another_config(config, tmp_path):
     assert arguments_of(config, other) == expected
     with pytest.raises(ValueError, match=r"case 'x': found the configs \['a.py', 'b.py'\], expected at most one"):
         cases_of(None, [], [['x', 'config=a.py', 'config=b.py']])
-    with pytest.raises(FileNotFoundError, match='config: missing.py does not exist'):
+    with pytest.raises(FileNotFoundError, match='config missing.py: no such file'):
         plan(config, cases_of(None, [], [['toy'], ['x', 'config=missing.py']]), tmp_path)
 
 

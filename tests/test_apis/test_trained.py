@@ -68,7 +68,7 @@ def test_other_class_lists_are_not_used(trained):
 
 def test_weights_must_fit(trained):
     torch.save(dict(state_dict=small_segmentor().state_dict()), trained[1])
-    with pytest.raises(ValueError, match='does not fit the model of the config: .* Fix: give the config'):
+    with pytest.raises(ValueError, match='does not fit the model of the config: .* Fix: use the config'):
         load_trained(*trained)
 
 

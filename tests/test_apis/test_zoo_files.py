@@ -153,7 +153,9 @@ def test_incomplete_conversions_are_removed(zoo, monkeypatch):
 def test_a_model_that_differs_from_the_config(zoo, files):
     config = 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
     zoo.add('wrong', files / 'model_final.pkl', config=config)
-    with pytest.raises(ValueError, match='weights do not fit the model of .*maskformer_r50-d32.* Fix: the config of'):
+    with pytest.raises(
+        ValueError, match='weights do not match the model of .*maskformer_r50-d32.* Fix: use the config of'
+    ):
         converted_file('wrong')
     assert names_in(zoo.cache / 'wrong') == {'model_final.pkl'}
 

@@ -173,7 +173,7 @@ def test_the_classes_are_those_of_the_panoptic_head(given):
 @pytest.mark.parametrize(
     'given, message',
     [
-        (dict(num_classes=4), r'num_classes: found 4, expected 5 as in model.panoptic_head. Fix: leave it out of the'),
+        (dict(num_classes=4), r'num_classes: found 4, expected 5 as in model.panoptic_head. Fix: remove it from '),
         (dict(things=[1, 2]), r'things: found \[1, 2\], expected \[1, 3\] as in model.panoptic_head'),
         (dict(things=[9]), r'things=\[9\] must be different labels from 0 to 4'),
         (dict(num_classes=5, things=[]), r'things: found \[\], expected \[1, 3\]'),

@@ -219,7 +219,7 @@ def test_a_converted_checkpoint_needs_no_other_file(semantic, panoptic, tmp_path
 def test_another_backbone_and_other_classes_are_refused(semantic, tmp_path):
     text = semantic.config.read_text()
     (tmp_path / 'deeper.py').write_text(text.replace('depth=18', 'depth=34'))
-    message = r'official\.pkl: it is .*its backbone is ResNet-18, but the model has a ResNet of .* Fix: give a config'
+    message = r'official\.pkl: it is .*its backbone is ResNet-18, but the model has a ResNet of .* Fix: use a config'
     with pytest.raises(ValueError, match=message):
         init_model(str(tmp_path / 'deeper.py'), str(semantic.foreign['official.pkl']), 'cpu')
     (tmp_path / 'more.py').write_text(text + "\nmodel['decode_head'].update(num_classes=7)\n")

@@ -279,5 +279,8 @@ def test_weights_by_class_name_are_looked_up_before_training():
     assert torch.isfinite(model.loss(**data)['decode.loss_cls'])
     model = hosts.make_segmentor(num_classes=3, criterion=dict(type='SetCriterion', class_weight=dict(cat=3.0)))
     runner.model = model
-    with pytest.raises(ValueError, match=r"class_weight names the class 'cat'; expected one of \['road', 'car'"):
+    with pytest.raises(
+        ValueError,
+        match=r"^model.decode_head.criterion.class_weight names the class 'cat'; expected one of \['road', 'car'",
+    ):
         check('train', runner)

@@ -128,7 +128,7 @@ def test_processes_with_different_checkpoints_are_refused(copy, monkeypatch):
     monkeypatch.setattr('mmmaskformer.hosts.resuming.get_world_size', lambda: 2)
     monkeypatch.setattr('mmmaskformer.hosts.resuming.all_gather_object', lambda iteration: [iteration, 0])
     with pytest.raises(
-        ValueError, match=r'the 2 processes start at the iterations \[4, 0\].* Fix: a work dir on a disk'
+        ValueError, match=r'the 2 processes start at the iterations \[4, 0\].* Fix: put the work dir on a disk'
     ):
         resume(copy(2, 4))
 
@@ -204,7 +204,7 @@ def test_a_damaged_newest_checkpoint_is_skipped(copy, messages, length):
     content = (work_dir / 'iter_4.pth').read_bytes()
     (work_dir / 'iter_4.pth').write_bytes(content[: int(length * len(content))])
     assert len(resume(work_dir).model.seen) == 6
-    assert f'{work_dir}/iter_2.pth is the newest complete checkpoint of this run (iter_4.pth broken).' in messages
+    assert f'{work_dir}/iter_2.pth is the newest complete checkpoint of this run (damaged: iter_4.pth).' in messages
 
 
 def test_a_flipped_bit_is_found(copy):
@@ -280,7 +280,7 @@ def test_without_a_checkpoint_the_run_starts_from_load_from(copy, messages, unin
     runner = make_runner(copy(), iters=2, resume=True, load_from=start)
     runner.train()
     assert runner.iter == 2 and len(runner.model.seen) == 2
-    assert any(f'it starts from the weights of load_from={start}' in line for line in messages)
+    assert any(f'the run starts from the weights of load_from={start}' in line for line in messages)
 
 
 def test_the_checkpoint_of_the_run_has_precedence_over_load_from(copy, messages, uninterrupted):
@@ -304,7 +304,9 @@ def test_a_new_run_beside_files_of_an_earlier_one_reports_them(copy, messages):
 def test_a_run_without_a_checkpoint_to_resume_reports_it(copy, messages):
     work_dir = copy()
     assert len(resume(work_dir, iters=1).model.seen) == 1
-    assert messages == [f'There is no checkpoint of this run in {work_dir} to resume from; it starts at iteration 0.']
+    assert messages == [
+        f'There is no checkpoint of this run in {work_dir} to resume from; the run starts at iteration 0.'
+    ]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_missing_state_of_parameters_is_reported(copy, messages, kept):
     torch.save(checkpoint, work_dir / 'iter_4.pth')
     resume(work_dir)
     assert any(
-        f'holds no optimizer state of {2 - kept} of 2 parameters: for them it starts anew' in x for x in messages
+        f'holds no optimizer state of {2 - kept} of 2 parameters: it is re-initialised for them' in x for x in messages
     )
 
 
@@ -450,7 +452,7 @@ def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, pan
     arguments = [train, str(config), '--work-dir', 'mine', '--resume', '--cfg-options', 'load_from=other/iter_2.pth']
     first = runs.run_script(*arguments, 'train_cfg.max_iters=2', cwd=tmp_path)
     out = first.stdout + first.stderr
-    assert 'it starts from the weights of load_from=other/iter_2.pth' in out
+    assert 'the run starts from the weights of load_from=other/iter_2.pth' in out
     assert 'its weights are loaded into the' in out and 'Iter(train) [1/2]' in out
     second = runs.run_script(*arguments, 'optim_wrapper.optimizer.lr=0.5', cwd=tmp_path)
     out = second.stdout + second.stderr
@@ -475,7 +477,7 @@ def test_a_flexible_runner_is_resumed_exactly_by_the_hosts_script(tmp_path, scen
     (tmp_path / 'parts/last_checkpoint').write_text('iter_3.pth')
     done = runs.run_script(*start, 'parts', '--resume', '--cfg-options', 'load_from=absent.pth', cwd=tmp_path)
     out = done.stdout + done.stderr
-    assert 'newest complete checkpoint of this run (iter_3.pth broken)' in out and 'resumed epoch: 0, iter: 2' in out
+    assert 'newest complete checkpoint of this run (damaged: iter_3.pth)' in out and 'resumed epoch: 0, iter: 2' in out
     found, expected = (torch.load(tmp_path / name / 'iter_4.pth') for name in ('parts', 'whole'))
     assert found['meta']['iter'] == expected['meta']['iter'] == 4
     assert all(torch.equal(found['state_dict'][key], value) for key, value in expected['state_dict'].items())

@@ -91,7 +91,7 @@ def prepare(
             _require_free_names(recipe, items, root)
         _require_writable(recipe, items, root, overwrite)
         _try_sample(recipe, items, root, overwrite)
-    with staging.locked():
+    with staging.explaining_full_disk(), staging.locked():
         newer = None if overwrite else read_record(root, recipe.name, VERSION)
         if newer is not None and newer != record and newer.images == Counter(item.split for item in items):
             staging.remove()  # another process has completed it since this one checked

@@ -65,9 +65,9 @@ def test_the_norm_is_a_layer_norm_over_channels():
 
 def test_a_map_of_other_channels_is_named():
     neck = SimpleFeaturePyramid(in_channels=8)
-    with pytest.raises(FeatureMapError, match=r'\(B, 8, h, w\) with in_index=None, .* gives \[\(1, 9, 4, 6\)\]. Fix'):
+    with pytest.raises(FeatureMapError, match=r'\(B, 8, h, w\) with in_index=None, .* returns \[\(1, 9, 4, 6\)\]. Fix'):
         neck([torch.randn(1, 9, 4, 6)])
-    with pytest.raises(FeatureMapError, match=r"but the backbone gives \['list'\]. Fix"):
+    with pytest.raises(FeatureMapError, match=r"but the backbone returns \['list'\]. Fix"):
         neck([[torch.randn(1, 8, 4, 6), torch.randn(1, 8)]])
 
 

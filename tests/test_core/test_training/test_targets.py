@@ -76,7 +76,7 @@ def test_targets_that_do_not_fit_are_named():
         instance_targets(
             torch.tensor([0, 0]), masks, label_map=torch.zeros(3, 5, dtype=torch.long), is_thing=torch.tensor([True])
         )
-    with pytest.raises(ValueError, match='is_thing is None beside a label_map'):
+    with pytest.raises(ValueError, match='is_thing is None, but there is a label_map'):
         instance_targets(torch.tensor([0, 0]), masks, label_map=torch.zeros(3, 4, dtype=torch.long))
 
 
