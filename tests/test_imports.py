@@ -234,6 +234,7 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.checkpoints',
+        'mmmaskformer.formats.messages',
         'mmmaskformer.heads.checkpoint_layouts',
         'mmmaskformer.heads.conversion',
         'mmmaskformer.hosts',
@@ -257,6 +258,7 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.checkpoints.config_text',
+        'mmmaskformer.formats.messages',
         'mmmaskformer.hosts',
     },
     'hosts/': {
