@@ -360,12 +360,12 @@ def test_failed_crashed_and_slow_imports_are_reported(tmp_path, monkeypatch):
             'dies': 'the process ended with status 3 during this import',
         },
     )
-    assert try_imports(['json', 'sleeps'], time_limit=2)[1] == {'sleeps': 'the import was not done after 2 s'}
+    assert try_imports(['json', 'sleeps'], time_limit=2)[1] == {'sleeps': 'the import did not finish within 2 s'}
 
 
 def test_imports_that_never_started_are_reported(monkeypatch):
     """Otherwise a report without any trial import would say that training can start."""
-    assert try_imports(['json', 'ast'], time_limit=1e-9)[1] == {'json': 'the import was not done after 1e-09 s'}
+    assert try_imports(['json', 'ast'], time_limit=1e-9)[1] == {'json': 'the import did not finish within 1e-09 s'}
     monkeypatch.setattr(sys, 'executable', '/bin/false')
     assert try_imports(['json'], 60)[1] == {'json': 'the process ended with status 1 during this import'}
 

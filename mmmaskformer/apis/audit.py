@@ -83,7 +83,7 @@ def audit(path: str | Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the name of the file contradicts its batch size.
+        ValueError: if the name of the file contradicts its batch size, or a published setting is missing in the config.
     """
     config, name = read_config_file(path), Path(path).stem
     try:
@@ -95,7 +95,7 @@ def audit(path: str | Path) -> list[Row]:
     expected = published_settings(name) or {}
     lost = sorted(set(expected) - set(found))
     if lost:
-        raise ValueError(f'{name}: the config lacks these settings, which are published: {lost}')
+        raise ValueError(f'{name}: the config lacks the published settings {lost}. Fix: add them, or rename the config')
     return [_row(name, key, value, expected.get(key)) for key, value in found.items()]
 
 

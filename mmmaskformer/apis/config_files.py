@@ -26,7 +26,7 @@ def read_config_file(path: str | Path) -> Config:
     """
     if not Path(path).is_file():
         own = next(SHIPPED.resolve().rglob(Path(path).name or '.py'), 'configs/….py')
-        raise FileNotFoundError(f'config {path}: no such file. Fix: give the path of a config: {own}')
+        raise FileNotFoundError(f'config {path}: no such file. Fix: pass the path of a config: {own}')
     if Path(path).suffix not in SUFFIXES:
         raise ValueError(f'config {path}: found the suffix {Path(path).suffix!r}, expected a config, a .py file')
     try:

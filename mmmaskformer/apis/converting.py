@@ -128,7 +128,7 @@ def convert_checkpoint(
         source = original_file(str(source))
     source = Path(source)
     if out.exists() and out.resolve() == source.resolve():
-        raise FileExistsError(f'{out} is the input, and is not replaced. Fix: another name')
+        raise FileExistsError(f'{out} is the input, and is not replaced. Fix: choose another name')
     read = read_source(source, averaged)
     if licence is not None:
         read = read._replace(meta={'licence': licence, **read.meta})
@@ -167,7 +167,7 @@ def _convert(
     target = 'mmmaskformer-panoptic' if to == 'mmmaskformer' and task == 'panoptic' else to
     neutral = read_neutral(read.weights, read.package)
     if not any(name.startswith('backbone.') for name in neutral.weights):
-        raise ConversionError('it has no backbone. Fix: give the checkpoint of a whole model')
+        raise ConversionError('it has no backbone. Fix: use the checkpoint of a whole model')
     _require_heads(settings.num_heads, neutral.architecture.head)
     settings, order, more = order_classes(settings, neutral.architecture.head.num_classes, read.package, to, classes)
     conversion = convert(
@@ -191,7 +191,7 @@ def _require_heads(num_heads: int, head: Head) -> None:
     if not isinstance(num_heads, int) or num_heads < 1 or head.channels % num_heads:
         raise ConversionError(
             f'found {num_heads!r} attention heads for {head.channels} channels, expected a number that divides them. '
-            'Fix: --num-heads'
+            'Fix: set --num-heads'
         )
 
 
@@ -210,7 +210,7 @@ def _compared(read: Source, done: _Converted) -> list[Difference]:
     if not all(difference.is_rounding for difference in differences):
         raise ValueError(
             f'{read.path}: {"; ".join(difference.describe() for difference in differences)}. That is more than '
-            'rounding: nothing is written. Fix: give the settings that no weight determines, such as --num-heads'
+            'rounding: nothing is written. Fix: set the options that no weight determines, such as --num-heads'
         )
     return differences
 
@@ -262,7 +262,7 @@ def _config_of(
     notes: list[str],
     known: Mapping,
 ) -> Config | None:
-    """Config of the result, checked against its weights if the user gives it; None if there is none."""
+    """Config of the result: the user's, checked against the weights, or a generated one; None if there is none."""
     if config is not None:
         return _checked_config(config, conversion, known, notes)
     if to not in ('mmmaskformer', 'mmseg', 'mmdet'):
@@ -286,13 +286,13 @@ def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, 
     if wrong:
         name = wrong[0]
         raise ConversionError(
-            f'{len(wrong)} weights do not fit the model of {config}: {name} is {found.get(name, "absent")}, expected '
+            f'{len(wrong)} weights do not match the model of {config}: {name} is {found.get(name, "absent")}, expected '
             f'{wanted.get(name, "no such weight")}; the checkpoint is {conversion.architecture.describe()}. Fix: '
-            'the config of that model'
+            'use the config of that model'
         )
     head: Any = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
     if hasattr(head, 'classifier'):  # a host's head has different modules
-        require_same_settings(model, head, known)
+        require_same_settings(head, known)
     notes += differing_settings(model, known)
     return cfg
 

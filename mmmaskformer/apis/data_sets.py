@@ -112,8 +112,8 @@ def check_folder(folder: str | Path) -> str:
     if not names:
         raise FileNotFoundError(
             f'{folder}: found no record of a complete dataset, NAME.prepared.json. Expected at least one. Fix: '
-            'mmmaskformer data prepare NAME, which also completes an interrupted preparation; or give the folder that '
-            'it made.'
+            'mmmaskformer data prepare NAME, which also completes an interrupted preparation; or pass the folder that '
+            'it created.'
         )
     return '\n\n'.join(check_prepared(name, folder) for name in names)
 

@@ -34,7 +34,7 @@ def find_script(name: str, arguments: Sequence[str]) -> Path:
         )
     config = next((argument for argument in arguments if argument.endswith('.py')), None)
     if config is None:
-        raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: give the path of a config, a .py file')
+        raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: pass the path of a config, a .py file')
     compat.apply()  # first, since the config's imports would wrap an error in a misleading message
     return host_script(read_config_file(config).get('default_scope'), name)
 

@@ -33,7 +33,7 @@ def model_settings(config: Config) -> dict[str, Any]:
         found_head = f'{key} of type {model[key].get("type")}' if key in model else 'no head'
         raise ValueError(
             f'{config.filename}: found {found_head}, expected model.decode_head or model.panoptic_head of '
-            'mmmaskformer. Fix: give a config of a MaskFormer model.'
+            'mmmaskformer. Fix: use a config of a MaskFormer model.'
         )
     found: dict[str, Any] = {
         'classes': head.num_classes,

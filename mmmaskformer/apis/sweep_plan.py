@@ -167,7 +167,7 @@ def _planned(config: str, case: Case, seed: int | None, folder: Path, common: Se
     if missing:
         raise ValueError(
             f'{config}: found no {" and no ".join(map(repr, missing))}, expected a config with a validation, whose '
-            'results are the table'
+            'results fill the table'
         )
     content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()

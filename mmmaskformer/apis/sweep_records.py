@@ -84,7 +84,7 @@ def require_same_settings(folder: Path, config: Config) -> None:
     if changed:
         more = f' and {len(changed) - 3} more' if len(changed) > 3 else ''
         raise ValueError(
-            f'{copy}: found a run with other settings: {"; ".join(changed[:3])}{more}. Fix: give another --work-dir, '
+            f'{copy}: found a run with other settings: {"; ".join(changed[:3])}{more}. Fix: use another --work-dir, '
             'or remove that folder to train again'
         )
 

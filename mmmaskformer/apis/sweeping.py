@@ -47,7 +47,7 @@ class Sweep(NamedTuple):
 
 Trainer = Callable[[list[str]], int]
 MEASURED = 'semantic/mIoU'
-"""A metric that only the measurement of the inference modes gives; every model has it."""
+"""A metric that only the measurement of the inference modes returns; every model has it."""
 
 
 def train(arguments: list[str]) -> int:
@@ -75,7 +75,7 @@ def finished(run: Run) -> dict[str, float] | None:
     if record.fingerprint != run.fingerprint:
         raise ValueError(
             f'{run.folder / RESULT_FILE}: found a run with other settings ({" ".join(record.options)}), or of another '
-            'version of the config. Fix: give another --work-dir, or remove that folder to train again'
+            'version of the config. Fix: use another --work-dir, or remove that folder to train again'
         )
     return record.metrics
 

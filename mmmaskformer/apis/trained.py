@@ -133,7 +133,7 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
         problem = ' '.join(str(error).split())
         raise ValueError(
             f'checkpoint: {checkpoint} does not fit the model of the config: {problem[:300]} … '
-            'Fix: give the config that it was trained with'
+            'Fix: use the config that it was trained with'
         ) from error
     require_finite_weights(model.state_dict(), checkpoint)
     model.eval()

@@ -65,7 +65,7 @@ def fetch(model: ZooModel) -> None:
 
 @contextmanager
 def alone(model: ZooModel) -> Iterator[None]:
-    """Lock the folder of a model against other processes.
+    """Context in which this process holds the lock of a model's folder.
 
     Args:
         model: entry; its folder is created.

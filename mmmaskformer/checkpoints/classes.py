@@ -150,7 +150,7 @@ def facts_of(dataset_meta: Mapping) -> dict:
         ``classes`` and what else is known, as plain lists.
 
     Raises:
-        ValueError: if it, or one of its values, is something else.
+        ValueError: if ``dataset_meta`` is not a dict, or one of its values has the wrong type.
     """
     if not isinstance(dataset_meta, Mapping):
         raise ValueError(

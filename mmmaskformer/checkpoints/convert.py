@@ -157,7 +157,7 @@ def write_neutral(
     for row in names.made:
         for name, value in make(row, neutral.architecture, no_object_weight).items():
             written[name], made[name] = value, row.reason
-    # Views of one tensor would be stored whole for each of them.
+    # torch.save would store the whole base tensor with a view of it.
     return {name: value.contiguous().clone() for name, value in written.items()}, unwritten, made
 
 

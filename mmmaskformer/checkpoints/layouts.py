@@ -15,9 +15,9 @@ class Layout(NamedTuple):
     """A kind of checkpoint.
 
     Attributes:
-        key: pattern of a weight name that identifies the kind; the first match in the list counts.
+        key: pattern of a weight name that identifies the kind; the first match in the list applies.
         name: the kind in words.
-        fix: what to do if such a checkpoint is given where another kind is expected.
+        fix: what to do with such a checkpoint where another kind is expected.
         package: key of `key_maps.NAMES` if it can be converted.
     """
 
@@ -27,12 +27,12 @@ class Layout(NamedTuple):
     package: str | None = None
 
 
-OTHER_MODEL = 'give a checkpoint of MaskFormer; this one has another architecture and cannot be converted'
-CONVERT = "give the config of that model, or inspect the file with 'mmmaskformer convert'"
+OTHER_MODEL = 'use a MaskFormer checkpoint; this one has another architecture and cannot be converted'
+CONVERT = "use the config of that model, or inspect the file with 'mmmaskformer convert'"
 SHARE = "add dict(type='mmmaskformer.ShareWeightsHook') to custom_hooks, which renames its head"
 BACKBONE = (
     "load it as the backbone's weights, model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...), "
-    "for a whole model's checkpoint with prefix='backbone.', and leave load_from alone"
+    "for a whole model's checkpoint with prefix='backbone.', and do not set load_from"
 )
 LAYOUTS = (
     Layout(r'decode_head\.classifier\.', 'a MaskFormer of mmmaskformer for the other host', SHARE, 'mmmaskformer'),
@@ -120,12 +120,12 @@ def describe_layout(keys: Iterable[str]) -> tuple[str, str]:
     """
     keys = sorted(map(bare_name, keys))
     if not keys:
-        return 'it holds no weights', 'give a checkpoint that was saved completely'
+        return 'it holds no weights', 'use a checkpoint that was saved completely'
     shown = f'{", ".join(keys[:SHOWN])}{f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""}'
     layout = find_layout(keys)
     if layout is not None:
         return f'it looks like {layout.name} ({shown})', layout.fix
-    return f'its weights are {shown}', 'give a checkpoint of this model'
+    return f'its weights are {shown}', 'use a checkpoint of this model'
 
 
 def take_apart(content: Mapping, averaged: bool = False) -> Content:

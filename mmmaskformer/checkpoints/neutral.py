@@ -120,7 +120,7 @@ def _take(weights: Mapping[str, Tensor], names: Names) -> _Taken:
     if unknown:
         raise ConversionError(
             f'{len(unknown)} of its {len(weights)} weights are not part of {names.title}: {some_of(unknown)}. '
-            'Fix: give the checkpoint of an unmodified MaskFormer'
+            'Fix: use the checkpoint of an unmodified MaskFormer'
         )
     return _Taken({name: _joined(name, found, used.get(name)) for name, found in parts.items()}, used, dropped)
 
@@ -197,7 +197,7 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
     except SizesError as error:
         raise ConversionError(
             f'{theirs(str(error))} is missing or has too few dimensions; expected {names.title}, complete. Fix: copy '
-            'the file again, or give one of a complete model'
+            'the file again, or use one of a complete model'
         ) from None
     others = any(name not in taken.rows and not name.endswith(COUNTER) for name in weights)
     compared = weights
@@ -210,7 +210,7 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
     problems = _problems(compared, expected, architecture.describe(), theirs) + _width_problems(architecture)
     if problems:
         raise ConversionError(
-            f'the weights do not make up {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, or give '
+            f'the weights are not those of {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, or use '
             'one of an unmodified model'
         )
     return architecture

@@ -14,7 +14,7 @@ COUNTER = '.num_batches_tracked'
 
 
 class SizesError(ValueError):
-    """The weights do not belong to a model that the tables describe."""
+    """A weight that determines the architecture is missing or has too few dimensions; the message is its name."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def measure(weights: Mapping[str, Tensor], kinds: tuple[str, ...] = KINDS) -> Ar
         kinds: which of `KINDS` the package supports.
 
     Raises:
-        SizesError: if a weight that determines it is missing.
+        SizesError: if a weight that determines it is missing or has too few dimensions.
     """
     return Architecture(_head(weights, kinds), measure_backbone(weights))
 
@@ -172,7 +172,7 @@ def measure_backbone(weights: Mapping[str, Tensor]) -> Backbone | None:
         weights: by neutral name.
 
     Raises:
-        SizesError: if a weight that determines it is missing.
+        SizesError: if a weight that determines it is missing or has too few dimensions.
     """
     names = [name for name in weights if name.startswith(('backbone.', 'neck.'))]
     if not names:

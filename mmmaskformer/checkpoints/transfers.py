@@ -62,8 +62,8 @@ def ask(address: str, part: Path) -> Answer | None:
         None if nothing is missing.
 
     Raises:
-        BrokenError: if the server does not answer.
-        DownloadError: if the server refuses.
+        BrokenError: if the server does not answer; `BusyError` if it is busy.
+        DownloadError: if the server refuses the request, or its answer cannot be used.
         AbsentError: if it has no such file.
     """
     start = part.stat().st_size if part.exists() else 0
@@ -134,7 +134,8 @@ def blocks(answer: Answer) -> Iterator[bytes]:
         answer: from `ask`.
 
     Raises:
-        BrokenError: after the last block of a transfer that ended early.
+        BrokenError: if the connection breaks, the transfer ends early (after the last block) or its compression is
+            damaged.
     """
     while True:
         broken = ''

@@ -60,7 +60,7 @@ def _without_scales(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
         for part in ('weight', 'bias'):
             value = folded.get(f'{layer}.{part}')
             if value is None or value.shape[0] != gamma.shape[0]:
-                raise ConversionError(f'{layer}.{part} is missing or does not fit {name}. Fix: copy the file again')
+                raise ConversionError(f'{layer}.{part} is missing or does not match {name}. Fix: copy the file again')
             folded[f'{layer}.{part}'] = (value.T * gamma).T
         del folded[name]
         dropped[name] = SCALE_REASON

@@ -101,7 +101,8 @@ class MaskFormer(nn.Module):
             Per image class logits (Q, K + 1) and masks of the same Q queries.
 
         Raises:
-            ValueError: if the number of sizes is not that of images, a size is not (height, width), or as in `forward`.
+            ValueError: if the number of sizes is not that of images, a size is not (height, width) or an image exceeds
+                the input; or as in `forward`.
         """
         prediction = run_fused(self, images, all_layers=False)[-1]
         size = (images.shape[2], images.shape[3])

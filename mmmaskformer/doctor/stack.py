@@ -59,24 +59,24 @@ _PROBE = """
 import importlib, json, sys, traceback
 
 
-def tell(*result):
+def report(*result):
     print('\\ndoctor:', json.dumps(result), flush=True)  # marked, as packages print things when they are imported
 
 
 for name in sys.argv[1:]:
-    tell(name, None)
+    report(name, None)
     try:
         importlib.import_module(name)
-        said = ''
+        text = ''
         if name == 'torch':
             cuda = sys.modules['torch'].cuda
-            said = f'CUDA: {cuda.get_device_name(0)}' if cuda.is_available() else 'no CUDA device'
-        tell(name, True, said)
+            text = f'CUDA: {cuda.get_device_name(0)}' if cuda.is_available() else 'no CUDA device'
+        report(name, True, text)
     except BaseException as error:
-        said = ' '.join(traceback.format_exception_only(type(error), error)[-1].split())
+        text = ' '.join(traceback.format_exception_only(type(error), error)[-1].split())
         frames = [frame.f_globals.get('__name__', '') for frame, _ in traceback.walk_tb(error.__traceback__)]
-        said += f' [in {frames[-1]}]' if len(frames) > 1 and not frames[-1].startswith('importlib') else ''
-        tell(name, False, said)
+        text += f' [in {frames[-1]}]' if len(frames) > 1 and not frames[-1].startswith('importlib') else ''
+        report(name, False, text)
 """
 
 
@@ -150,7 +150,7 @@ def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, s
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=time_limit)
         output, ending = done.stdout, f'the process ended with status {done.returncode} during this import'
     except subprocess.TimeoutExpired as expired:
-        output, ending = expired.stdout or b'', f'the import was not done after {time_limit:g} s'
+        output, ending = expired.stdout or b'', f'the import did not finish within {time_limit:g} s'
     device, errors, tried = '', {}, []
     for line in output.decode(errors='replace').splitlines():
         if not line.startswith('doctor: '):

@@ -17,7 +17,6 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from mmmaskformer.formats.png_chunks import find_damage, is_png
 from mmmaskformer.formats.whole_files import write_whole
 
-PNG_START = b'\x89PNG'
 PNG_DEPTH = 24
 """Position of the bits per band in a PNG file."""
 TIFF_STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')

@@ -91,11 +91,11 @@ class MaskFormerFusionHead(BaseModule):
         """Take the classes from the panoptic head of the detector to which this head was added.
 
         Args:
-            model: what the head was assigned to.
-            name: as which attribute.
+            model: the detector.
+            name: attribute of the detector that holds this head.
 
         Raises:
-            ValueError: if this head was given other classes.
+            ValueError: if the config sets other classes for this head.
         """
         is_thing = thing_flags(getattr(model, 'panoptic_head', None))
         if is_thing is None:
@@ -152,7 +152,7 @@ class MaskFormerFusionHead(BaseModule):
         results = []
         for image, sample in enumerate(data_samples):
             masks = masks_of_image(mask_logits, image, sample.metainfo, rescale=rescale)
-            results.append(self._answer(class_logits[image], masks, sample))
+            results.append(self._results_of_image(class_logits[image], masks, sample))
         if isinstance(mask_logits, DeferredMaskLogits):
             mask_logits.check()
         return results
@@ -200,7 +200,7 @@ class MaskFormerFusionHead(BaseModule):
                 fields.setdefault(kind.stands_in_for, fields[kind.field])
         return fields
 
-    def _answer(self, class_logits: Tensor, masks: QueryMasks, sample) -> dict:
+    def _results_of_image(self, class_logits: Tensor, masks: QueryMasks, sample) -> dict:
         """All results of one image; those that the host does not write into the sample are written here."""
         kinds = result_kinds()
         found = {output: kinds[output].infer(class_logits, masks, **self.settings(output)) for output in self.outputs}
@@ -231,7 +231,7 @@ class MaskFormerFusionHead(BaseModule):
 
 def _contradiction(name: str, key: str, found, expected) -> str:
     return (
-        f'model.{name}.{key}: found {found}, expected {expected} as in model.panoptic_head. Fix: leave it out of the '
+        f'model.{name}.{key}: found {found}, expected {expected} as in model.panoptic_head. Fix: remove it from '
         f'{name}, which takes it from there'
     )
 

@@ -24,6 +24,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmmaskformer.core.checks import Check
+from mmmaskformer.core.inference.checks import SETTINGS
 from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import InstanceResult, instance_inference
 from mmmaskformer.core.inference.labels.search import label_map, semantic_labels
@@ -34,12 +35,11 @@ from mmmaskformer.core.inference.panoptic import (
     panoptic_query_segments,
 )
 from mmmaskformer.core.inference.pooling import SegmentPool
-from mmmaskformer.core.inference.queries import best_query, confident_queries
+from mmmaskformer.core.inference.queries import confident_queries, highest_class_probability
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.mmdet_codes import encode_panoptic
 from mmmaskformer.heads.data_samples import SegmentList
-from mmmaskformer.heads.settings import RESULT_SETTINGS
 
 PANOPTIC, SEMANTIC, INSTANCES = 'panoptic', 'semantic', 'instances'
 
@@ -235,7 +235,7 @@ def why_no_segments(
     starts = QuerySegments.of(result).starts
     if len(starts) and (starts.device.type != 'cpu' or starts.any()):
         return None
-    highest, threshold = float(best_query(class_logits)), settings['object_threshold']
+    highest, threshold = float(highest_class_probability(class_logits)), settings['object_threshold']
     if highest <= threshold:
         return (
             f'0 of {len(class_logits)} queries are above {key}.object_threshold={threshold}; the highest class '
@@ -269,7 +269,7 @@ for built_in in (
         field='pred_panoptic_seg',
         form=PANOPTIC,
         merge=SegmentPool,
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
         why_empty=why_no_segments,
     ),
     ResultKind(
@@ -278,7 +278,7 @@ for built_in in (
         field='pred_detr_seg',
         form=PANOPTIC,
         stands_in_for='pred_panoptic_seg',
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
         why_empty=why_no_segments,
     ),
     ResultKind(
@@ -289,7 +289,7 @@ for built_in in (
         merge=ScoreViews,
         # Panoptic models resize masks before they combine them, as published.
         defaults={'resize_masks_first': True},
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
     ),
     ResultKind(
         'general',
@@ -297,14 +297,14 @@ for built_in in (
         field='pred_general_seg',
         form=SEMANTIC,
         stands_in_for='pred_sem_seg',
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
     ),
     ResultKind(
         'instance',
         inspect.unwrap(instance_inference),
         field='pred_instances',
         form=INSTANCES,
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
     ),
 ):
     register_result(built_in)

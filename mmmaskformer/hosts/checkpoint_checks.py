@@ -1,7 +1,7 @@
 """Comparison of a checkpoint with the model: a partial match is reported, a checkpoint without the head is an error."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +10,10 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmmaskformer.checkpoints.layouts import NESTED, SHOWN, SWAPPED
+from mmmaskformer.checkpoints.layouts import NESTED, SWAPPED
 from mmmaskformer.checkpoints.readers import is_transformers_folder
 from mmmaskformer.core.checks import checked
-from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights, some_of
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.hooks import HEADS, bare_model, is_sharded
@@ -47,7 +47,7 @@ class Fit(NamedTuple):
             (self.reshaped, 'have another shape in it'),
             (self.unused, 'of its weights are not in the model'),
         )
-        parts += [f'{len(names)} {what} ({_some(names)})' for names, what in kinds if names]
+        parts += [f'{len(names)} {what} ({some_of(names)})' for names, what in kinds if names]
         return '; '.join(parts)
 
 
@@ -138,7 +138,7 @@ class CheckCheckpointHook(Hook):
         fit, origin = compare_weights(model, weights), f"{self._origin}, its '{SWAPPED}'"
         if fit.missing or fit.reshaped:
             raise ValueError(
-                f'{fit.describe(origin)}. {RESUMED} Fix: give the config and the checkpoint of one training run.'
+                f'{fit.describe(origin)}. {RESUMED} Fix: use the config and checkpoint of the same training run.'
             )
         require_usable_weights(model.state_dict(), weights, origin)
 
@@ -153,7 +153,7 @@ class CheckCheckpointHook(Hook):
         absent = [name for name in names if name in learnt or name.endswith(('running_mean', 'running_var'))]
         text = self._fit.describe(self._origin)
         if absent:
-            raise ValueError(f'{text}. {why} Fix: give the config and the checkpoint of one training run.')
+            raise ValueError(f'{text}. {why} Fix: use the config and the checkpoint of the same training run.')
         print_log(f'{text}.', logger='current', level=logging.WARNING)
         self._fit = None
 
@@ -189,7 +189,3 @@ def _all_names(checkpoint: Mapping) -> list[str]:
     """Names of weights wherever programs put them."""
     nested = next((checkpoint[key] for key in NESTED if isinstance(checkpoint.get(key), Mapping)), checkpoint)
     return [str(key) for key, value in nested.items() if hasattr(value, 'shape')]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')

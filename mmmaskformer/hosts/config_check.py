@@ -1,4 +1,4 @@
-"""Checks of a config for unused keys, an empty training run and an unexpected batch size; a location for `HOOKS`."""
+"""Checks of a config for unused keys, an empty training run and an unexpected batch size; a registry location."""
 
 import difflib
 import logging
@@ -116,8 +116,8 @@ def idle_end(schedulers: Sequence | Mapping | None, loop: BaseLoop) -> str | Non
             return (
                 f'param_scheduler.{index}: the learning rate of PolyLR is 0 from '
                 f'{"epoch" if scheduler.by_epoch else "iteration"} {scheduler.end} on, but train_cfg.max_{unit} is '
-                f'{length}: the rest trains nothing. Fix: param_scheduler.{index}.end={length + 1}, before the run is '
-                'started, since a resumed run keeps its schedule'
+                f'{length}: the remaining {unit} train nothing. Fix: param_scheduler.{index}.end={length + 1}, before '
+                'the run is started, since a resumed run keeps its schedule'
             )
     return None
 

@@ -44,7 +44,7 @@ def choose_checkpoint(runner: Runner, folder: CheckpointFolder) -> tuple[str | N
         _log(f'The run is resumed from {own}.{beside}', logging.INFO)
         return str(own), True
     how = f'starts from the weights of load_from={start}' if start else 'starts at iteration 0'
-    _log(f'There is no checkpoint of this run in {folder.path} to resume from; it {how}.')
+    _log(f'There is no checkpoint of this run in {folder.path} to resume from; the run {how}.')
     return start, False
 
 
@@ -64,7 +64,7 @@ def _newest_whole(work_dir: Path, folder: CheckpointFolder) -> Path | None:
     for path in candidates:
         if is_whole(path):
             if broken or path != pointed:
-                reason = f'{_names(broken)} broken' if broken else f'{work_dir / POINTER} does not name it'
+                reason = f'damaged: {_names(broken)}' if broken else f'{work_dir / POINTER} does not name it'
                 _log(f'{path} is the newest complete checkpoint of this run ({reason}).')
             return path
         broken.append(path)

@@ -30,8 +30,8 @@ def require_training_state(runner: Runner, checkpoint: Mapping) -> None:
         checkpoint: content of the file.
 
     Raises:
-        ValueError: if the checkpoint lacks state that mmengine would silently initialise again, has inf or NaN in it,
-            or belongs to another optimiser, schedule or set of hooks; if the model is sharded.
+        ValueError: if the checkpoint lacks state that mmengine would silently re-initialise, has inf or NaN in it, or
+            belongs to another optimiser, schedule or set of hooks; if the model is sharded.
     """
     _require_all_parts(runner, checkpoint)
     if is_sharded(runner.model):
@@ -79,7 +79,7 @@ def changes(before: Any, now: Any, key: str) -> Iterator[tuple[str, str]]:
     """Yield the keys below which two values differ, each with both values as text.
 
     Args:
-        before: literal value; `UNKNOWN` where it could not be read, which is equal to anything that is no literal.
+        before: literal value, or `UNKNOWN` for anything that is not a literal.
         now: likewise.
         key: of the values.
     """
@@ -130,7 +130,7 @@ def _require_finite(runner: Runner, state: Any) -> None:
     if wrong:
         raise ValueError(
             f'checkpoint {runner._load_from}: {wrong} of the {len(tensors)} tensors of its optimizer state hold inf or '
-            'NaN, which the first step would bring into the weights. Fix: resume from an earlier checkpoint of that '
+            'NaN, which the first step would propagate to the weights. Fix: resume from an earlier checkpoint of that '
             f'run, or start a new run from these weights: load_from={runner._load_from} without --resume.'
         )
 
@@ -196,8 +196,8 @@ def _report_new_state(optimizer: Optimizer, stored: Mapping, path: str) -> None:
         if new:
             total = sum(len(group['params']) for group in stepped.param_groups)
             print_log(
-                f'checkpoint {path} holds no optimizer state of {new} of {total} parameters: for them it starts anew, '
-                'so the run may differ from an uninterrupted one.',
+                f'checkpoint {path} holds no optimizer state of {new} of {total} parameters: it is re-initialised '
+                'for them, so the run may differ from an uninterrupted one.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -207,7 +207,7 @@ def _report_new_state(optimizer: Optimizer, stored: Mapping, path: str) -> None:
 
 
 def _require_same_schedule(runner: Runner, checkpoint: Mapping, before: Mapping, now: Mapping) -> None:
-    """Refuse other schedulers than those of the checkpoint, whose state mmengine would give to the wrong ones."""
+    """Refuse other schedulers than those of the checkpoint, whose state mmengine would load into the wrong ones."""
     stored, built = checkpoint.get('param_schedulers') or [], runner.param_schedulers or []
     if isinstance(stored, Mapping) or isinstance(built, Mapping):
         return  # of several optimisers, compared by name

@@ -24,8 +24,8 @@ FILES_OF = {
     """,
     'analysis/': '__init__ nested query_classes stored sweep_table tables threshold_sweep',
     'formats/': """
-        __init__ coco_json coco_values folder_lock images json_files label_maps panoptic_png photos plain_arrays
-        png_chunks result_names run_lengths unreadable whole_files
+        __init__ coco_json coco_values folder_lock images json_files label_maps messages panoptic_png photos
+        plain_arrays png_chunks result_names run_lengths unreadable whole_files
     """,
     'checkpoints/': """
         __init__ backbone_maps backbones classes config_text convert key_maps layouts loading made names neutral

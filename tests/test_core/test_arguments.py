@@ -134,7 +134,7 @@ WRONG_TARGETS = {
     ),
     'ignored pixels beside a map': (
         [toy.make_target(2)._replace(ignored=torch.zeros(32, 48, dtype=torch.bool))] * 2,
-        'target 0 of the batch has ignored beside a segment_map',
+        'target 0 of the batch has ignored in addition to a segment_map',
     ),
     'ignored pixels of another size': (
         [as_masks(ignored=torch.zeros(31, 48, dtype=torch.bool))] * 2,
@@ -205,7 +205,7 @@ def prediction(**changes) -> core.MaskPrediction:
 WRONG_PREDICTIONS = {
     'one prediction': (prediction(), 'predictions are a MaskPrediction; expected a list of MaskPrediction'),
     'a tensor': (torch.zeros(2, 7, 6), 'predictions are a Tensor'),
-    'dicts': ([dict(pred_logits=CLASS_LOGITS)], 'decoder layer 1 of 1: predictions has a dict'),
+    'dicts': ([dict(pred_logits=CLASS_LOGITS)], 'decoder layer 1 of 1: found a dict'),
     'an array': ([prediction(class_logits=CLASS_LOGITS.numpy())], 'decoder layer 1 of 1: class_logits are a ndarray'),
     'bare logits': ([prediction(masks=MASK_LOGITS)], 'masks are a Tensor; expected'),
     'masks of one image': ([prediction(masks=Plain(MASK_LOGITS[0]))], 'masks.all_logits .* is .7, 4, 6.'),

@@ -132,10 +132,13 @@ class GivenLoss(MaskLoss):
 @pytest.mark.parametrize(
     'values, message',
     [
-        (torch.zeros(2, 2, 7, 3), r'GivenCost gave \(2, 2, 7, 3\) float32; expected a tuple with a tensor for each'),
-        ((torch.zeros(2, 7, 3),), r"GivenCost gave \(2, 7, 3\) float32 as 'given'; expected \(2, 2, 7, 3\)"),
+        (
+            torch.zeros(2, 2, 7, 3),
+            r'GivenCost returned \(2, 2, 7, 3\) float32; expected a tuple with a tensor for each',
+        ),
+        ((torch.zeros(2, 7, 3),), r"GivenCost returned \(2, 7, 3\) float32 as 'given'; expected \(2, 2, 7, 3\)"),
         ((torch.zeros(2, 2, 3, 7),), r'expected \(2, 2, 7, 3\)'),
-        ((torch.zeros(2, 2, 7, 3),) * 2, 'GivenCost gave a tuple of 2; expected'),
+        ((torch.zeros(2, 2, 7, 3),) * 2, 'GivenCost returned a tuple of 2; expected'),
     ],
 )
 def test_costs_of_another_shape_or_number_are_refused(values, message):
@@ -152,10 +155,10 @@ def test_a_cost_may_be_one_value_for_all_layers_images_queries_or_segments():
 @pytest.mark.parametrize(
     'give, message',
     [
-        (lambda x: (x.mean(),), r"GivenLoss gave \(\) float64 as 'given'; expected \(10,\)"),
-        (lambda x: (x,), r"GivenLoss gave \(10, 8, 12\) float64 as 'given'; expected \(10,\)"),
+        (lambda x: (x.mean(),), r"GivenLoss returned \(\) float64 as 'given'; expected \(10,\)"),
+        (lambda x: (x,), r"GivenLoss returned \(10, 8, 12\) float64 as 'given'; expected \(10,\)"),
         (lambda x: x.mean((1, 2)), 'expected a tuple with a tensor for each of its names'),
-        (lambda x: dict(given=x.mean((1, 2))), 'GivenLoss gave a dict; expected a tuple'),
+        (lambda x: dict(given=x.mean((1, 2))), 'GivenLoss returned a dict; expected a tuple'),
     ],
 )
 def test_losses_of_another_shape_or_number_are_refused(give, message):
@@ -179,7 +182,7 @@ def test_a_pixel_decoder_that_gives_a_plain_tuple_is_refused():
     model = toy.make_classifier()
     model.pixel_decoder.register_forward_hook(lambda module, inputs, output: tuple(output[:2]))
     with pytest.raises(
-        TypeError, match=r'FPNPixelDecoder gave a tuple; expected PixelDecoderOutput\(memory, mask_feat'
+        TypeError, match=r'FPNPixelDecoder returned a tuple; expected PixelDecoderOutput\(memory, mask_feat'
     ):
         model(toy.make_features(), all_layers=True)
 

@@ -196,7 +196,7 @@ def test_header_of_a_damaged_tiff_file(tmp_path):
     assert read_header(str(path)) is None
 
 
-def test_opencv_keeps_one_of_four_bands_that_are_no_colours(tmp_path):
+def test_opencv_keeps_one_of_four_bands_that_are_not_colours(tmp_path):
     """The reason for `ImageHeader.is_colour`."""
     path = write_tiff(tmp_path / 'a.tif', 4, 1)
     for flag in (cv2.IMREAD_COLOR, cv2.IMREAD_UNCHANGED):

@@ -116,7 +116,7 @@ def test_ignored_label_that_is_a_class(value, num_classes, advice):
 
 
 @pytest.mark.parametrize('value, num_classes', [(255, 255), (3, 3), (65535, 847), (255, None)])
-def test_ignored_label_that_is_none(value, num_classes):
+def test_ignored_label_outside_the_classes_is_accepted(value, num_classes):
     require_ignore_index(value, num_classes)
 
 

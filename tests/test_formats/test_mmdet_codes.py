@@ -80,7 +80,7 @@ def test_round_trip():
     assert found.ids.tolist() == [[0, 3, 3], [2, 4, 1]] and found.labels.tolist() == [5, 0, 2, 2]
 
 
-def test_void_that_mmdetections_metric_wrote_over_is_restored():
+def test_void_that_mmdetections_metric_overwrote_is_restored():
     encoded = np.array([[0, 3, 0], [1000, 3, K]])
     given = encoded.copy()
     found = decode_panoptic(encoded, K, listed=[3, 1000])
@@ -121,7 +121,7 @@ def test_wrong_predictions_in_mmdetections_form_are_named():
     'num_classes, offset',
     [(1, 1000), (999, 1000), (1000, 10_000), (1203, 10_000), (9999, 10_000), (10_000, 100_000), (40_000, 100_000)],
 )
-def test_codes_of_many_classes_lead_back(num_classes, offset):
+def test_codes_of_many_classes_are_decoded(num_classes, offset):
     """The first and the last class, as stuff and as things, and void, from the fusion head to segments."""
     from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
 

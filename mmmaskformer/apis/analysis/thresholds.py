@@ -70,7 +70,7 @@ def sweep_thresholds(
     trained = load(config, checkpoint, cfg_options)
     if not trained.is_panoptic:
         raise ValueError(
-            f'{config}: found a semantic model, expected a panoptic one. Fix: give the config of a panoptic model; '
+            f'{config}: found a semantic model, expected a panoptic one. Fix: use the config of a panoptic model; '
             'mmmaskformer analyze inference compares the inference modes of a semantic one'
         )
     sweep = ThresholdSweep(object_thresholds, overlap_thresholds, trained.is_thing)

@@ -27,7 +27,7 @@ def add_arguments(parser):
     """Describe the arguments."""
     actions = parser.add_subparsers(dest='action', metavar='prepare|check', required=True)
     prepare = _action(
-        actions, 'prepare', 'prepare a published dataset', 'docs/datasets.md says what to download before.'
+        actions, 'prepare', 'prepare a published dataset', 'docs/datasets.md says what to download first.'
     )
     prepare.add_argument('name', help='name of the dataset, see mmmaskformer data --help')
     prepare.add_argument('--root', help='folder of the prepared dataset (default: the data_root of the configs)')

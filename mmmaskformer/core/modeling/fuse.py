@@ -1,5 +1,6 @@
 """Faster inference, switched on by name: `fuse_for_inference`; or for one call: `run_fused`."""
 
+import threading
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ GLOBAL_HOOKS_OF_OUTPUTS = (
     torch_module._global_backward_hooks,
     torch_module._global_backward_pre_hooks,
 )
-"""torch's hooks on every module that see its outputs."""
+"""torch's global hooks for which the outputs of modules must not be overwritten."""
 
 NEW_TENSORS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 """Layers whose output is a new tensor, unlike that of a replacement such as `nn.Identity`."""
@@ -22,11 +23,25 @@ NEW_TENSORS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 Module = TypeVar('Module', bound=nn.Module)
 
 
+class _Calls(threading.local):
+    """What applies to the calls of this thread.
+
+    Attributes:
+        are_fused: whether layers in evaluation mode are fused, see `run_fused`.
+    """
+
+    def __init__(self) -> None:  # called in every thread
+        self.are_fused = False
+
+
+_calls = _Calls()
+
+
 class Fusable(nn.Module):
     """A layer with a faster mode for inference, which `fuse_for_inference` switches on and ``train()`` switches off.
 
     Attributes:
-        fused: whether the faster mode is on.
+        fused: whether the faster mode is on for every call.
     """
 
     fused = False
@@ -39,8 +54,9 @@ class Fusable(nn.Module):
 
     @property
     def is_fused(self) -> bool:
-        """Whether the faster mode is on and not disabled by `set_fast_paths`."""
-        return self.fused and is_fast('fused_inference')
+        """Whether the faster mode is on, for every call or for this one, and not disabled by `set_fast_paths`."""
+        is_on = self.fused or (not self.training and _calls.are_fused)
+        return is_on and is_fast('fused_inference')
 
 
 def fuse_for_inference(module: Module, enabled: bool = True) -> Module:
@@ -71,7 +87,7 @@ def fuse_for_inference(module: Module, enabled: bool = True) -> Module:
     if not isinstance(enabled, bool):
         raise ValueError(f'fuse_for_inference: found enabled={enabled!r}, expected True or False')
     if enabled and module.training:
-        raise ValueError('fuse_for_inference: the module is in training mode. Fix: call module.eval() before')
+        raise ValueError('fuse_for_inference: the module is in training mode. Fix: call module.eval() first')
     for part in module.modules():
         if isinstance(part, Fusable):
             part.fused = enabled
@@ -79,29 +95,27 @@ def fuse_for_inference(module: Module, enabled: bool = True) -> Module:
 
 
 def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Call a network with the layers that are in evaluation mode fused; afterwards they are as they were before.
+    """Call a network with the layers that are in evaluation mode fused, for this call only.
 
-    What a later call of the network returns does therefore not depend on whether it has predicted.
+    No module is changed, so what other calls of the network return does not depend on predictions, neither on earlier
+    ones nor on those of other threads. Compiled graphs use the plain layers.
 
     Args:
         network: to call.
         args: its arguments.
         kwargs: likewise.
     """
-    switched = [m for m in network.modules() if isinstance(m, Fusable) and not (m.training or m.fused)]
-    for layer in switched:
-        layer.fused = True
+    before, _calls.are_fused = _calls.are_fused, True
     try:
         return network(*args, **kwargs)
     finally:
-        for layer in switched:
-            layer.fused = False
+        _calls.are_fused = before
 
 
 def is_watched(*modules: nn.Module) -> bool:
     """Whether a forward or backward hook sees the outputs of one of the modules, so that they must not be overwritten.
 
-    With a backward hook, torch makes the outputs views that refuse to be overwritten.
+    With a backward hook, torch makes the outputs views, which cannot be modified in place.
     """
     if any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules):
         return True

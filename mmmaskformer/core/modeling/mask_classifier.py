@@ -55,12 +55,12 @@ class MaskClassifier(nn.Module):
             Predictions, the last one final. They share the tensor of mask features.
 
         Raises:
-            TypeError: if the pixel decoder gives something else than a `PixelDecoderOutput`.
+            TypeError: if the pixel decoder returns anything other than a `PixelDecoderOutput`.
         """
         pixels = self.pixel_decoder(features)
         if not isinstance(pixels, PixelDecoderOutput):
             raise TypeError(
-                f'{type(self.pixel_decoder).__name__} gave a {type(pixels).__name__}; expected '
+                f'{type(self.pixel_decoder).__name__} returned a {type(pixels).__name__}; expected '
                 'PixelDecoderOutput(memory, mask_features) of mmmaskformer.core.contracts'
             )
         states = self.transformer_decoder(pixels.memory)

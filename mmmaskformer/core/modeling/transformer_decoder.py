@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.checks import BOOLEAN, FRACTION, checked, whole
 from mmmaskformer.core.modeling.layers import caffe2_xavier_, sine_position_encoding
-from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, same_start_layers
+from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, clone_layers
 
 
 @checked(
@@ -69,7 +69,7 @@ class TransformerDecoder(nn.Module):
             dropout=dropout,
             self_attention=self_attention,
         )
-        self.layers = same_start_layers(layer, num_layers)
+        self.layers = clone_layers(layer, num_layers)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, memory: Tensor) -> list[Tensor]:

@@ -93,7 +93,7 @@ def count_segments(
     class does not count. If a class has several crowds, the last one in the list counts, as in the official tool. A
     true segment without pixels counts as missed.
 
-    Differs from the official tool: a true id that is not listed and an id of 0 are errors.
+    Differs from the official tool: a true id that is not listed and a listed id of 0 are errors.
 
     Source: Kirillov et al., Panoptic Segmentation, section 4; the rules of COCO's panoptic evaluation.
 
@@ -107,8 +107,9 @@ def count_segments(
         The counts, with one match at most for each segment.
 
     Raises:
-        ValueError: if the sizes differ; if an id of a map is not listed, or listed twice, or 0; if a label is outside
-            the class list; if a predicted segment has no pixel; if a true area is smaller than an intersection.
+        ValueError: if the sizes differ; if an id in a map is not listed; if a listed id is repeated or not positive; if
+            a label is outside the class list; if a predicted segment has no pixel; if a true area is smaller than an
+            intersection.
     """
     true = checked_map(truth, num_classes, f'{name}: ground truth')
     predicted = checked_map(prediction, num_classes, f'{name}: prediction')

@@ -118,9 +118,10 @@ class SetCriterion(nn.Module):
             is the training loss.
 
         Raises:
+            TypeError: if the matcher does not return `Matches`.
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), or the matcher returns an
-                invalid pair.
+            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), the matcher returns an
+                invalid pair, or a loss returns tensors of another number or shape.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets).leaving_out_ignored(self.ignore_in_loss)
         self._check(layers, targets)
@@ -184,8 +185,8 @@ class SetCriterion(nn.Module):
             query = of_run.image * masks.num_queries + (of_run.layer - run.start) * num_queries + of_run.query
             query, layer, segment = _to_device([query, of_run.layer, of_run.segment], zero.device)
             counts = of_run.counts(len(targets))
-            # An image without pairs gives an empty product, so that the mask branch still receives a gradient, of
-            # zeros. Without it, distributed training would stop because of unused parameters.
+            # An image without pairs has an empty product, so that the mask branch still receives a gradient of zeros.
+            # Without it, distributed training would fail because of unused parameters.
             logits = masks.matched(query, counts)
             losses = named_values(self.mask_loss, self.mask_loss(logits, targets, Pairs(counts, segment)), layer.shape)
             sums = [a.index_add(0, layer, loss.to(a.dtype)) for a, (_, loss) in zip(sums, losses, strict=True)]

@@ -22,9 +22,9 @@ from mmmaskformer.core.training.equations import FOCAL_ALPHA, dice_from_sums
 from mmmaskformer.core.upsampling import Upsampler
 
 HAS_TRITON = find_spec('triton') is not None
-"""triton is installed with builds of torch for GPUs."""
+"""Whether triton is installed; builds of torch for GPUs include it."""
 
-if HAS_TRITON:  # so that an error inside the module is not hidden
+if HAS_TRITON:  # instead of catching an ImportError, which would hide errors inside the module
     from mmmaskformer.core.training import one_pass_triton
 
 LARGEST_PLAIN_LOGIT = 80

@@ -195,7 +195,8 @@ def named_values(part: MaskLoss | Cost, values: Any, shape: Sequence[int]) -> li
     if not isinstance(values, tuple | list) or len(values) != len(part.names):
         number = f' of {len(values)}' if isinstance(values, tuple | list) else ''
         raise ValueError(
-            f'{name} gave {form_of(values)}{number}; expected a tuple with a tensor for each of its names {part.names}'
+            f'{name} returned {form_of(values)}{number}; expected a tuple with a tensor for each of its names '
+            f'{part.names}'
         )
     for key, value in zip(part.names, values, strict=True):
         found = tuple(value.shape) if isinstance(value, Tensor) else ()
@@ -203,7 +204,7 @@ def named_values(part: MaskLoss | Cost, values: Any, shape: Sequence[int]) -> li
             a == b or (a == 1 and isinstance(part, Cost)) for a, b in zip(found, shape, strict=True)
         )
         if not fits:
-            raise ValueError(f'{name} gave {form_of(value)} as {key!r}; expected {shape}')
+            raise ValueError(f'{name} returned {form_of(value)} as {key!r}; expected {shape}')
     return list(zip(part.names, values, strict=True))
 
 
@@ -215,7 +216,7 @@ def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
         taken: names of others.
 
     Raises:
-        ValueError: if they are not different texts in a tuple, or one is taken.
+        ValueError: if they are not a tuple or list of different names, or one is taken.
     """
     names: Any = getattr(part, 'names', None)  # a loss of another kind has none
     if not isinstance(names, tuple | list) or len({*names, *taken}) < len(names) + len(taken):

@@ -63,7 +63,8 @@ class PixelCrossEntropy(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if the targets are masks that may overlap, or there is only one class.
+            ValueError: if the targets are masks that may overlap, there is only one class, or class weights are given
+                by name and `name_classes` was not called.
         """
         self.class_weights.require_names()
         if len(self.class_weights.values) < 2:
@@ -116,11 +117,16 @@ class PixelMaskLosses(nn.Module):
         self.ignore_in_loss = ignore_in_loss
 
     def forward(self, predictions: Sequence[Masks], targets: Targets | Sequence[MaskTarget]) -> dict[str, Tensor]:
-        """Compute the weighted losses; arguments and errors as `PixelCrossEntropy.forward`.
+        """Compute the weighted losses; arguments as in `PixelCrossEntropy.forward`.
 
         Returns:
             ``loss_mask`` and ``loss_dice`` (by the names of the mask loss) of the final layer and ``d0.loss_mask`` … of
             the earlier ones.
+
+        Raises:
+            NonFiniteLogitsError: if logits are inf or NaN.
+            ValueError: if the targets are masks that may overlap, or the mask loss returns tensors of another number or
+                shape.
         """
         targets = Targets.of(targets)
         maps, batch = class_maps(targets), len(targets)

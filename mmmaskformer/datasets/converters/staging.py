@@ -64,7 +64,7 @@ class Staging:
         except OSError as error:
             raise ValueError(
                 f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a writable dataset '
-                'folder. Fix: make it writable, or give another folder with --root.'
+                'folder. Fix: make it writable, or pass another folder with --root.'
             ) from error
         lock = self.folder / LOCK
         owner = f'{os.getpid()} {socket.gethostname()}'
