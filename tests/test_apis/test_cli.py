@@ -167,6 +167,16 @@ def test_the_example_of_the_sweep_works_as_printed(root, monkeypatch, capsys):
     assert '| 20 | 50.00 |' in capsys.readouterr().out and (root / 'work_dirs/sweep/sweep.png').is_file()
 
 
+@pytest.mark.parametrize(
+    'arguments', [['draw', 'a.py', 'b.pth', '--out', 'c'], ['train', 'a.py'], ['test', 'a.py', 'b']]
+)
+def test_a_missing_package_is_named_with_a_way_to_install_it(arguments):
+    done = run_python(f'import sys\nfrom mmmaskformer.apis.cli import main\nsys.exit(main({arguments}))', hide=HEAVY)
+    assert done.returncode == 2
+    expected = r"error: No module named '\w+'\. Fix: install it; mmmaskformer doctor lists the commands"
+    assert re.search(f'{expected}$', done.stderr.splitlines()[-1]) and 'Traceback' not in done.stderr, done.stderr
+
+
 BROKEN = """
 import os, sys
 reading, writing = os.pipe()

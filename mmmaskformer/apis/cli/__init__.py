@@ -130,17 +130,22 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {_message(error)}', file=sys.stderr)
         return 2
+
+
+def _message(error: Exception) -> str:
+    is_missing = isinstance(error, ModuleNotFoundError) and 'Fix:' not in str(error)
+    return f'{error}{". Fix: install it; mmmaskformer doctor lists the commands" if is_missing else ""}'
 
 
 def _run_host_script(parser: argparse.ArgumentParser, script: str, arguments: list[str]) -> int:
     """Pass all arguments to a script of the host; its errors keep their traceback."""
-    from mmmaskformer.apis.scripts import find_script, run_script
-
     try:
+        from mmmaskformer.apis.scripts import find_script, run_script
+
         path = find_script(script, arguments)
     except (ImportError, ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(_message(error))
     run_script(path, arguments)
     return 0
