@@ -47,7 +47,7 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
     """
     if package_of(weights) is not None:
         raise ConversionError(
-            f'{describe_layout(weights)[0]}, which is a whole model; expected a backbone alone. Fix: '
+            f'{describe_layout(weights)[0]}, which is a whole model; expected only a backbone. Fix: '
             "init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.') reads it from a file of the hosts or "
             'of this package; mmmaskformer convert converts other files'
         )

@@ -72,7 +72,7 @@ SWAPPED = 'ema_state_dict'
 
 
 class Content(NamedTuple):
-    """A checkpoint taken apart.
+    """The parts of a checkpoint file.
 
     Attributes:
         weights: by name; the ones that the package that wrote the file would use for inference.

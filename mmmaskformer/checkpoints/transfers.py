@@ -16,7 +16,7 @@ BUSY = (408, 429, 500, 502, 503, 504)
 """HTTP status codes of servers that may serve the file a moment later."""
 
 COMPRESSED = {'gzip': 16 + zlib.MAX_WBITS, 'x-gzip': 16 + zlib.MAX_WBITS, 'deflate': zlib.MAX_WBITS}
-"""Encodings that some servers use without being asked, with the argument of `zlib` that decodes them."""
+"""Encodings that some servers use without a request, with the argument of `zlib` that decodes them."""
 
 
 class DownloadError(OSError):

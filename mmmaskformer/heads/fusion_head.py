@@ -45,8 +45,9 @@ class MaskFormerFusionHead(BaseModule):
         num_classes: K. If None, it is taken from the detector's ``panoptic_head`` when this head is added to the
             detector.
         things: labels of the thing classes; None takes them from the ``panoptic_head`` as well.
-        test_cfg: of the detector, see above; panoptic alone if None.
+        test_cfg: of the detector, see above; only panoptic if None.
         init_cfg: not used; part of the host's signature.
+        unknown: unknown keys, which are refused.
 
     Attributes:
         num_classes: K; None until it is known.

@@ -89,7 +89,12 @@ class CheckCheckpointHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Rename the weights of another package's MaskFormer, then compare names and shapes."""
+        """Rename the weights of another package's MaskFormer, then compare names and shapes.
+
+        Raises:
+            ValueError: if the checkpoint lacks weights of the head, cannot be converted, holds inf or NaN, or does not
+                match the model of a resumed run.
+        """
         model = bare_model(runner.model)
         convert_checkpoint(model, checkpoint)
         if is_sharded(runner.model):

@@ -216,5 +216,5 @@ def _report(sweep: ThresholdSweep, files: list[Path], name: str, current: float 
         f'model.test_cfg.panoptic.overlap_threshold={best.overlap_threshold:g}',
         f'images without a segment there: {best.empty_images} of {sweep.num_images}',
     ]
-    asked = {best.object_threshold, *([] if current is None else [current])}
-    return Report([*lines, *(line for threshold in sorted(asked) for line in sweep.explain_empty(threshold))], files)
+    shown = {best.object_threshold, *([] if current is None else [current])}
+    return Report([*lines, *(line for threshold in sorted(shown) for line in sweep.explain_empty(threshold))], files)

@@ -13,6 +13,12 @@ SETTINGS = {'num_classes': whole(1), 'ignore_index': whole()}
 class LabelRangeError(ValueError):
     """A label map holds ids that are neither a class nor the ignore label.
 
+    Args:
+        image: position of the image in the batch.
+        found: the offending ids, ascending.
+        num_classes: K.
+        ignore_index: id of ignored pixels.
+
     Attributes:
         image: position of the image in the batch.
         found: the offending ids, ascending.
