@@ -40,7 +40,7 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
     """Rename the weights of a backbone of detectron2, torchvision, timm, Swin's authors or DINOv2.
 
     Args:
-        weights: by name in the source, with or without the prefix ``backbone.``.
+        weights: weights by name in the source, with or without the prefix ``backbone.``.
 
     Raises:
         ConversionError: if it is none of these, or incomplete.

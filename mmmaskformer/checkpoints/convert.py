@@ -34,7 +34,7 @@ class Conversion(NamedTuple):
     """The weights of a model in another package.
 
     Attributes:
-        weights: by name in the target.
+        weights: weights by name in the target.
         dropped: names in the source that were not used, each with the reason.
         made: names in the target that have no weight in the source, each with the reason.
         architecture: architecture of the model.
@@ -57,7 +57,7 @@ def convert(
     """Convert all weights of a model.
 
     Args:
-        weights: by name in the source.
+        weights: weights by name in the source.
         source: package, a key of `key_maps.NAMES`.
         target: likewise.
         permutation: for each class of the target, its label in the source; see `classes`.
@@ -165,7 +165,7 @@ def permute_classes(weights: Weights, permutation: list[int], kind: str = KINDS[
     """Reorder the classes; "no object" stays last.
 
     Args:
-        weights: by neutral name.
+        weights: weights by neutral name.
         permutation: for each class, its label in ``weights``.
         kind: kind of head, one of `names.KINDS`.
 

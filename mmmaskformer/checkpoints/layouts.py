@@ -75,7 +75,7 @@ class Content(NamedTuple):
     """The parts of a checkpoint file.
 
     Attributes:
-        weights: by name; the ones that the package that wrote the file would use for inference.
+        weights: weights by name, those that the package that wrote the file would use for inference.
         meta: meta information, such as ``dataset_meta``.
         rest: description of everything else in the file, by key.
     """
@@ -132,7 +132,7 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
     """Find the weights in the content of a file.
 
     Args:
-        content: of the file.
+        content: content of the file.
         averaged: take the averaged weights where the file holds both. This is not needed for files of mmengine's EMA
             hook, whose ``state_dict`` is the average.
 

@@ -34,7 +34,7 @@ class Neutral(NamedTuple):
     """Weights under neutral names.
 
     Attributes:
-        weights: by neutral name, in the neutral layout.
+        weights: weights by neutral name, in the neutral layout.
         dropped: reason for each weight that was not read, by name in the package.
         architecture: architecture of the model.
     """
@@ -48,7 +48,7 @@ def read_neutral(weights: Mapping[str, Tensor], source: str) -> Neutral:
     """Rename the weights of a package to neutral names and check that they are complete and consistent.
 
     Args:
-        weights: by name in the package.
+        weights: weights by name in the package.
         source: the package, a key of `key_maps.NAMES`.
 
     Raises:
@@ -67,7 +67,7 @@ def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights,
     """Rename the weights of a bare backbone to neutral names and check that they are complete and consistent.
 
     Args:
-        weights: by name in the package, with its prefix of backbones.
+        weights: weights by name in the package, with its prefix of backbones.
         names: table of the package, from `key_maps.NAMES` or with rows of backbones only.
 
     Returns:
@@ -129,7 +129,7 @@ def spelt_as_in_table(weights: Mapping[str, Tensor], names: Names) -> Weights:
     """Rename weights to the spelling of the table, without the prefixes of wrappers.
 
     Args:
-        weights: by name in a file.
+        weights: weights by name in a file.
         names: the table.
 
     Raises:
@@ -156,8 +156,8 @@ def count_levels(names: Iterable[str], rows: tuple[Row, ...], neutral: bool) -> 
     """Number of lateral levels of a model.
 
     Args:
-        names: of its weights.
-        rows: of its package.
+        names: names of its weights.
+        rows: rows of the table of its package.
         neutral: whether they are neutral names.
     """
     for row in rows:

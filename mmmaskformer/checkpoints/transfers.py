@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     """The response of a server.
 
     Attributes:
-        response: to be read and closed.
+        response: the response, to be read and closed.
         start: position in the file at which it begins.
         total: size of the file in bytes; None if the server does not state it.
         decoder: object of `zlib` if the response is compressed, else None.
@@ -131,7 +131,7 @@ def blocks(answer: Answer) -> Iterator[bytes]:
     """Yield what arrives, decompressed.
 
     Args:
-        answer: from `ask`.
+        answer: result of `ask`.
 
     Raises:
         BrokenError: if the connection breaks, the transfer ends early (after the last block) or its compression is
@@ -174,7 +174,7 @@ def keep_version(part: Path, answer: Answer) -> None:
 
     Args:
         part: file to which the answer is written.
-        answer: from `ask`.
+        answer: result of `ask`.
     """
     tag = str(answer.response.headers.get('ETag') or '').strip()
     version = tag if tag.startswith('"') else str(answer.response.headers.get('Last-Modified') or '').strip()

@@ -23,7 +23,7 @@ def read_vit(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Ten
     of that layer, since MMSegmentation's blocks have no LayerScale.
 
     Args:
-        weights: by name in the released file.
+        weights: weights by name in the released file.
         names: the table of ViTs.
 
     Returns:

@@ -167,8 +167,8 @@ def compare_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     """Compare names and shapes.
 
     Args:
-        model: bare, without wrappers.
-        weights: of a checkpoint.
+        model: model without wrappers.
+        weights: weights of a checkpoint.
     """
     own = {
         name: value

@@ -20,7 +20,7 @@ def choose_checkpoint(runner: Runner, folder: CheckpointFolder) -> tuple[str | N
 
     Args:
         runner: runner whose training has not started.
-        folder: of the checkpoints of this run.
+        folder: folder of the checkpoints of this run.
 
     Returns:
         The file to load, or None, and whether the run is resumed from it.
@@ -118,7 +118,7 @@ def require_torch_file(path: Path) -> None:
     """Raise a `ValueError` if a checkpoint is a safetensors file.
 
     Args:
-        path: of the checkpoint; need not exist.
+        path: path of the checkpoint; need not exist.
     """
     if path.is_file() and is_safetensors(path):
         raise ValueError(

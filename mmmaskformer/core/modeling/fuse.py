@@ -82,7 +82,7 @@ def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
     The outputs of later calls therefore do not depend on earlier predictions.
 
     Args:
-        network: to call.
+        network: module to call.
         args: its arguments.
         kwargs: likewise.
     """

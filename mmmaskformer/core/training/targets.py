@@ -156,7 +156,7 @@ def check_segments(targets: Targets, num_classes: int) -> None:
     checks the labels in the copy of its costs.
 
     Args:
-        targets: of a batch.
+        targets: targets of a batch.
         num_classes: K.
 
     Raises:
