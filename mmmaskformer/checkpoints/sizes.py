@@ -61,7 +61,7 @@ class ResNet:
 
     Attributes:
         blocks: number of blocks of each stage.
-        planes: base width of the first stage; its features have as many channels, or four times as many with bottlenecks.
+        planes: base width of the first stage; its features have as many channels, four times as many with bottlenecks.
         bottleneck: whether blocks have three convolutions.
         stem: widths of the stem's convolutions; three of them make the stem of DeepLab.
         inner: channels in the middle of the bottlenecks of the first stage; 0 for as many as ``planes``.
