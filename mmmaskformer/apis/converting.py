@@ -11,6 +11,7 @@ from mmengine.config import Config
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer import __version__
 from mmmaskformer.apis.class_orders import order_classes
+from mmmaskformer.apis.config_files import read_config_file
 from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config, with_published_size
 from mmmaskformer.apis.sources import Source, read_source
 from mmmaskformer.apis.trained import build_model
@@ -277,9 +278,7 @@ def _config_of(
 
 def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, notes: list[str]) -> Config:
     """The user's config, whose model must have the names and shapes of the result."""
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'--config {config}: no such file. Fix: correct the path')
-    cfg = Config.fromfile(config)
+    cfg = read_config_file(config)
     model = build_model(cfg)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in conversion.weights.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmaskformer.apis.scripts import SHIPPED
+from mmmaskformer.apis.config_files import SHIPPED
 from mmmaskformer.checkpoints.classes import class_lists, find_permutation
 from mmmaskformer.checkpoints.settings import Settings
 from mmmaskformer.checkpoints.sizes import Architecture, ResNet, Swin

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
+from mmmaskformer.apis.config_files import read_config_file
 from mmmaskformer.apis.model_size import build_on_meta
 from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.formats.whole_files import require_writable
@@ -135,8 +136,7 @@ def plan(
         OSError: if ``work_dir`` cannot be written.
     """
     for file in dict.fromkeys(case.config or str(config) for case in cases):
-        if not Path(file).is_file():
-            raise FileNotFoundError(f'config: {file} does not exist; expected an mmengine config file')
+        read_config_file(file)
     require_writable(work_dir, 'work_dir', folder=True)
     no_seed: list[int | None] = [None]
     runs = []
@@ -148,7 +148,7 @@ def plan(
 
 
 def _planned(config: str, case: Case, seed: int | None, folder: Path, common: Sequence[str]) -> Run:
-    cfg = Config.fromfile(config)
+    cfg = read_config_file(config)
     for key in NEEDED:
         if cfg.get(key) is None:
             raise ValueError(f'{config}: found no {key!r}, expected the config of a training run')

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mmmaskformer.apis.backbones import convert_backbone
+from mmmaskformer.apis.config_files import SHIPPED
 from mmmaskformer.apis.converting import convert_checkpoint
-from mmmaskformer.apis.scripts import SHIPPED
 from mmmaskformer.apis.zoo_downloads import fetch, locked_folder, log
 from mmmaskformer.checkpoints.zoo import ZooModel, find_model
 

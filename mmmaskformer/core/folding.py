@@ -56,8 +56,8 @@ class LastConv(NamedTuple):
         return self._replace(x=self.x[image : image + 1])
 
     def mask_features(self) -> Tensor:
-        """(B, C, h, w) float."""
-        return F.conv2d(self.x, self.weight, self.bias, padding=self._padding())
+        """(B, C, h, w) float, of the dtype of the input."""
+        return self._convolved(self.weight, self.bias)
 
     def mask_logits(self, mask_embed: Tensor) -> Tensor:
         """Mask logits (n, h, w) of some queries (n, C) of the only image, without computing the mask features."""
@@ -67,20 +67,24 @@ class LastConv(NamedTuple):
         if len(mask_embed) >= len(self.weight) or not len(mask_embed):  # a convolution has at least one kernel
             return multiply_out(mask_embed, self.mask_features()[0])
         kernels = (mask_embed @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
-        return F.conv2d(self.x, kernels, mask_embed @ self.bias, padding=self._padding())[0]
+        return self._convolved(kernels, mask_embed @ self.bias)[0]
 
-    def _padding(self) -> tuple[int, int]:
-        return self.weight.shape[2] // 2, self.weight.shape[3] // 2
+    def _convolved(self, kernels: Tensor, offsets: Tensor) -> Tensor:
+        """The input convolved with kernels (n, C', k, k) and offsets (n,); (B, n, h, w)."""
+        padding = self.weight.shape[2] // 2, self.weight.shape[3] // 2
+        if kernels.dtype != self.x.dtype:  # an input that was computed under autocast, which has ended
+            kernels, offsets = kernels.to(self.x.dtype), offsets.to(self.x.dtype)
+        return F.conv2d(self.x, kernels, offsets, padding=padding)
 
 
 def can_fold(conv: nn.Module) -> bool:
     """Whether a module is exactly a convolution that `LastConv` can represent.
 
-    A replaced, parametrised or sharded module is not, nor is one with hooks, its own or those of torch on every module:
-    they require that it is called, and that its output has gradients.
+    A replaced, parametrised or sharded module is not, nor is one with a ``forward`` of its own, or with hooks, its own
+    or those of torch on every module: they require that it is called, and that its output has gradients.
     """
     # A parametrised or sharded module has a derived class.
-    if type(conv) is not nn.Conv2d or conv.bias is None or conv.padding_mode != 'zeros':
+    if type(conv) is not nn.Conv2d or conv.bias is None or conv.padding_mode != 'zeros' or 'forward' in vars(conv):
         return False
     hooks = [conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks]
     if not is_compiling():

@@ -234,8 +234,8 @@ class Folded(NamedTuple):
 
     def matched(self, query: Tensor, counts: Sequence[int]) -> Tensor:
         embed = self.embed.flatten(0, 1).index_select(0, query).split(counts)
-        logits = [self.conv.of_image(image).mask_logits(of_image) for image, of_image in enumerate(embed)]
-        return at_least_float32(torch.cat(logits))
+        images = (LastConv(*map(at_least_float32, self.conv.of_image(image))) for image in range(len(embed)))
+        return torch.cat([conv.mask_logits(of_image) for conv, of_image in zip(images, embed, strict=True)])
 
     def pixel_chunks(self, images: slice, step: int) -> Iterator[Tensor]:
         with torch.no_grad():

@@ -23,6 +23,26 @@ def is_integer(x: Tensor) -> bool:
     return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
+def index_map(segment_map: Tensor, count: int) -> Tensor:
+    """A map of segment indices in a signed type that holds every index.
+
+    Others would be read incorrectly or not at all: 255 in uint8 equals -1, index 255 in int8 too, and torch has hardly
+    any operation for integers without a sign of 16 bits or more.
+
+    Args:
+        segment_map: integer, of any shape.
+        count: number of segments.
+
+    Returns:
+        The map itself if its type is suitable, otherwise a wider copy.
+    """
+    dtype = segment_map.dtype
+    if dtype.is_signed and count <= torch.iinfo(dtype).max:
+        return segment_map
+    wider = (x for x in (torch.int16, torch.int32) if x.itemsize > dtype.itemsize and count <= torch.iinfo(x).max)
+    return segment_map.to(next(wider, torch.int64))
+
+
 def is_float(x: Any) -> bool:
     """Whether x is a tensor of floats that support arithmetic; 8-bit floats, which torch only stores, do not."""
     return isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -143,6 +163,8 @@ def check_target(image: int, target: Any) -> None:
             continue
         if not isinstance(tensor, Tensor) or tensor.ndim != dimensions or tensor.device != device:
             raise ValueError(f'{where}: {name} is {form_of(tensor)}; expected {shape}, all on one device')
+        if name in ('labels', 'segment_map') and not is_integer(tensor):
+            raise ValueError(f'{where}: {name} is {form_of(tensor)}; expected {shape} integer')
     if masks is None:
         if ignored is not None:
             raise ValueError(

@@ -12,10 +12,10 @@ from mmmaskformer.datasets.pairing import (
     decode_list,
     ending_of,
     parse_list,
-    some,
     sort_files,
     spellings,
 )
+from mmmaskformer.formats.messages import some
 
 
 @dataclass(frozen=True)

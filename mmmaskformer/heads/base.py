@@ -15,6 +15,7 @@ from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, list_of, number,
 from mmmaskformer.core.modeling.fuse import run_fused
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import Targets
+from mmmaskformer.heads.build import naming
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.conversion import convert_on_loading
 from mmmaskformer.heads.feature_input import FeatureInput
@@ -165,7 +166,8 @@ class FeatureHead(BaseModule):
     def name_classes(self, names: Sequence[str]) -> None:
         """Pass the K class names to the criterion, for class weights that are given by name; see `SetCriterion`."""
         if hasattr(self.criterion, 'name_classes'):
-            self.criterion.name_classes(names)
+            with naming(self.config_key):
+                self.criterion.name_classes(names)
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         """The segments of the samples, at the padded input size."""

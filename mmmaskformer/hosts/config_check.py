@@ -12,6 +12,7 @@ from mmengine.optim.scheduler import PolyLR
 from mmengine.runner import BaseLoop, Runner
 
 from mmmaskformer.core.checks import checked
+from mmmaskformer.hosts.unused_variables import unused_variables
 from mmmaskformer.registry import HOOKS
 from mmmaskformer.run_settings import keys_of_runs, unread_options
 
@@ -30,8 +31,8 @@ Of all names in the configs of both hosts, only a leftover 'models' reaches it.
 @HOOKS.register_module()
 @checked()
 class CheckConfigHook(Hook):
-    """Warns of misspelt keys, of options that change nothing, of a batch size that does not match the learning rate and
-    of a schedule that ends too early; refuses a run without iterations.
+    """Warns of misspelt keys, of options and variables that change nothing, of a batch size that does not match the
+    learning rate and of a schedule that ends too early; refuses a run without iterations.
 
     A config may define variables of any name, so only names that are similar to a key are reported.
     """
@@ -40,7 +41,8 @@ class CheckConfigHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Check the keys."""
-        for text in [*unread_keys(runner.cfg), *unread_options(runner.cfg, options_of(sys.argv))]:
+        unused = unused_variables(runner.cfg.filename, runner.cfg) if runner.cfg.filename else []
+        for text in [*unread_keys(runner.cfg), *unread_options(runner.cfg, options_of(sys.argv)), *unused]:
             print_log(text, logger='current', level=logging.WARNING)
 
     def before_train(self, runner: Runner) -> None:

@@ -61,7 +61,7 @@ def read_scalars(work_dir: str | Path) -> Scalars:
     if not files:
         raise FileNotFoundError(
             f'{work_dir}: found no */vis_data/scalars.json; expected the work_dir of a training run that has logged '
-            'at least once. Fix: give the folder that holds the folders named by date and time'
+            'at least once. Fix: pass the folder that contains the folders named by date and time'
         )
     joined = Scalars([], [])
     for file in files:

@@ -218,7 +218,7 @@ def test_the_command_reports_every_weight(tmp_path, capsys):
     assert cli.main([*arguments, '--force', '--verify']) == 2 and 'found --verify' in capsys.readouterr().err
 
 
-def test_nothing_is_made_or_replaced_by_what_is_refused(tmp_path):
+def test_a_refused_conversion_creates_and_replaces_nothing(tmp_path):
     path = tmp_path / 'R.pkl'
     write_detectron2(path, 'resnet50_basic')
     before = path.read_bytes()

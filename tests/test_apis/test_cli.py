@@ -167,7 +167,7 @@ sys.exit(main({arguments}))
 
 
 @pytest.mark.parametrize('arguments', [['models', '--details'], ['--help'], ['convert', '--help'], ['nothing']])
-def test_output_that_nobody_reads_ends_quietly(arguments):
+def test_a_closed_output_pipe_ends_the_command_quietly(arguments):
     """As with Unix tools; an error in the arguments keeps its exit status."""
     done = run_python(BROKEN.format(arguments=arguments))
     errors = [f"error: 'nothing' is not a command. Fix: use one of {', '.join(COMMANDS)}"]
@@ -176,7 +176,7 @@ def test_output_that_nobody_reads_ends_quietly(arguments):
     assert unbuffered or done.returncode == (2 if arguments == ['nothing'] else 141)
 
 
-def test_log_lines_that_nobody_reads_end_the_command_too(capsys):
+def test_a_closed_log_pipe_ends_the_command_too(capsys):
     """`logging` would print a traceback for each of them."""
     reading, writing = os.pipe()
     os.close(reading)

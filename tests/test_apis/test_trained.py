@@ -109,6 +109,6 @@ def test_config_must_have_a_model(trained):
         ),
     ],
 )
-def test_wrong_options_are_wrong_values(trained, options, message):
+def test_wrong_options_raise_a_value_error(trained, options, message):
     with pytest.raises(ValueError, match=message):
         load_trained(*trained, options)

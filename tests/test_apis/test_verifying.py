@@ -262,7 +262,7 @@ def test_the_size_of_images_is_that_of_the_source(tmp_path, transform, expected)
         ('cityscapes', 'semantic', (1024, 2048)),
     ],
 )
-def test_a_size_that_no_source_tells_is_that_of_the_published_models_and_reported(tmp_path, classes, task, expected):
+def test_an_unknown_image_size_is_that_of_the_published_models_and_is_reported(tmp_path, classes, task, expected):
     shape = architecture(classes=len(class_lists()[classes]['classes']))
     weights = build(host_config('mmseg', shape, replace(SETTINGS, classes=(), dataset_meta={}))).state_dict()
     source = write_official(tmp_path / 'a.pkl', convert(dict(weights), 'mmseg', 'official').weights)
@@ -284,7 +284,7 @@ def test_a_size_that_no_source_tells_is_that_of_the_published_models_and_reporte
         (dict(do_resize=False), dict(resize=False)),
     ],
 )
-def test_images_are_resized_as_the_folder_says(tmp_path, folder, change, expected):
+def test_images_are_resized_as_in_the_folders_config(tmp_path, folder, change, expected):
     """The images of the library's processor have the edges that ours have after padding."""
     shutil.copytree(folder, tmp_path / 'hub')
     path = tmp_path / 'hub/preprocessor_config.json'
@@ -325,7 +325,7 @@ def test_images_are_resized_as_the_folder_says(tmp_path, folder, change, expecte
         (dict(rescale_factor=0), 'rescale_factor is 0, expected a number above 0'),
     ],
 )
-def test_settings_of_images_that_are_none_are_refused(tmp_path, folder, change, message):
+def test_invalid_settings_of_images_are_refused(tmp_path, folder, change, message):
     shutil.copytree(folder, tmp_path / 'hub')
     path = tmp_path / 'hub/preprocessor_config.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -344,7 +344,7 @@ def test_classes_with_one_name_keep_their_order(tmp_path):
         convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'c.pth', 'mmdet')
 
 
-def test_another_filter_for_resizing_is_told(tmp_path, folder):
+def test_another_filter_for_resizing_is_reported(tmp_path, folder):
     source = changed_folder(folder, tmp_path, 'preprocessor_config.json', 'resample', value=3)
     report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer')
     assert any('images are resized with resample=3 there, here always bilinearly' in line for line in report.lines())

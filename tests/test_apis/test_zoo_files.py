@@ -168,7 +168,7 @@ def test_a_cache_that_cannot_be_used(zoo, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('place', ['toy/model_final.pkl', 'hub/config.json', 'hub/model.safetensors'])
-def test_a_page_of_the_network_is_not_kept(zoo, files, place):
+def test_a_web_page_in_place_of_the_file_is_not_kept(zoo, files, place):
     """Public networks may answer with an HTML page instead of the file; a later request gets the file."""
     zoo.add('hub', files / 'hub')
     zoo.server.faults[place] = ['page']
@@ -180,7 +180,7 @@ def test_a_page_of_the_network_is_not_kept(zoo, files, place):
     assert converted_file(name).is_file()
 
 
-def test_a_file_cut_off_by_the_server_says_what_to_remove(zoo, files):
+def test_the_error_for_a_truncated_download_names_what_to_remove(zoo, files):
     """Folders of transformers have no known checksum."""
     zoo.add('hub', files / 'hub')
     zoo.server.faults['hub/model.safetensors'] = ['short']
@@ -216,7 +216,7 @@ def test_a_disk_without_locks_is_named(zoo, monkeypatch):
         converted_file('toy')
 
 
-def test_another_entry_of_the_same_name_is_converted_anew(zoo, files):
+def test_another_entry_of_the_same_name_is_converted_again(zoo, files):
     first = converted_file('toy')
     (files / 'classes.json').write_text('{"classes": ["a", "b", "c", "d", "e"]}')
     zoo.add('toy', files / 'model_final.pkl', classes=str(files / 'classes.json'))
@@ -260,7 +260,7 @@ def test_addresses_with_more_than_a_path(zoo, files):
     assert converted_file('more').is_file() and original_file('more').name == 'model_final.pkl'
 
 
-def test_a_broken_transfer_goes_on_in_the_next_process(zoo, monkeypatch):
+def test_an_interrupted_download_continues_in_the_next_process(zoo, monkeypatch):
     monkeypatch.setattr(downloads, 'PAUSES', ())
     zoo.server.faults['toy/model_final.pkl'] = ['break']
     with pytest.raises(OSError, match='cannot be downloaded'):

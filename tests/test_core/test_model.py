@@ -1,6 +1,9 @@
 """The core as a standalone library."""
 
+import math
 import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +21,16 @@ def test_the_example_of_the_docs_runs_without_openmmlab():
     (code,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
     done = run_python_before_hosts(code, hide=('mmengine', 'mmcv', 'mmseg', 'mmdet'))
     assert re.fullmatch(r'\(128, 192\) \(128, 192\) \d+ segments\n', done.stdout), done.stderr
+
+
+def test_a_typed_program_runs():
+    """`mypy` checks the same program strictly."""
+    spec = spec_from_file_location('typed_program', Path(__file__).with_name('typed_program.py'))
+    program = module_from_spec(spec)
+    spec.loader.exec_module(program)
+    losses, shapes = program.main()
+    assert losses['pairs'] == 6 * 6 and all(math.isfinite(value) for value in losses.values())
+    assert shapes == [(40, 50), (3, 40, 50), (40, 50), (5, 4)]
 
 
 def test_the_docs_name_every_export_and_every_switch():
@@ -101,3 +114,21 @@ def test_a_misspelt_argument_is_named_with_the_closest_one():
         core.build_maskformer(backbone=nn.Identity(), in_channels=(32, 64), num_classes=2, num_querys=3)
     with pytest.raises(TypeError, match="'ignore_in_los'. Did you mean 'ignore_in_loss'"):
         core.build_maskformer(backbone=nn.Identity(), in_channels=(32, 64), num_classes=2, ignore_in_los=True)
+
+
+@pytest.mark.parametrize('dtype, limit', [(torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
+def test_what_was_predicted_under_autocast_is_used_after_it(dtype, limit):
+    backbone = nn.Module()
+    backbone.forward = lambda images: [x.to(images) for x in toy.make_features(images.shape[2:], batch=len(images))]
+    torch.manual_seed(0)
+    model = core.build_maskformer(
+        backbone=backbone, in_channels=toy.IN_CHANNELS, num_classes=5, num_queries=7, channels=32, decoder_layers=2
+    ).eval()
+    images = torch.zeros(2, 3, 64, 96)
+    exact = [core.semantic_inference(*image) for image in model.double().predict(images.double())]
+    with torch.autocast('cpu', dtype=dtype):
+        predicted = model.float().predict(images)
+    for image, scores in zip(predicted, exact, strict=True):
+        assert image[1].masks.conv.x.dtype == dtype
+        torch.testing.assert_close(core.semantic_inference(*image).double(), scores, rtol=0, atol=limit)
+        assert len(core.panoptic_inference(*image, is_thing=torch.ones(5, dtype=torch.bool)).ids) == 64

@@ -229,7 +229,7 @@ def test_a_neck_that_does_not_fit_raises_its_own_error():
         segmentor(dict(VIT, out_indices=3), neck)
 
 
-def test_features_that_are_no_maps_are_named():
+def test_features_that_are_not_maps_are_named():
     with pytest.raises(ValueError, match=r'feature 0 of VisionTransformer is a list of 2, .*output_cls_token=False'):
         segmentor(dict(VIT, out_indices=(0, 1, 2, 3), output_cls_token=True))
     with pytest.raises(ValueError, match=r'feature 0 of Logits is a tensor of shape \(1, 1000\).*features_only=True'):

@@ -198,7 +198,7 @@ def config_in(file: Path) -> Config:
     return Config.fromstring(torch.load(file, weights_only=True)['meta']['cfg'], '.py')
 
 
-def test_a_converted_checkpoint_alone_is_enough(semantic, panoptic, tmp_path):
+def test_a_converted_checkpoint_needs_no_other_file(semantic, panoptic, tmp_path):
     """transformers' config resizes as published, so our weights predict with that config as well."""
     convert_checkpoint(semantic.foreign['host.pth'], tmp_path / 'a.pth', 'mmmaskformer', num_heads=2)
     inferencer = MMSegInferencer(None, str(tmp_path / 'a.pth'), device='cpu')

@@ -1,6 +1,7 @@
 """Faster inference, switched on by name: `fuse_for_inference`; or for one call: `run_fused`."""
 
-from typing import Any
+import threading
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,12 +20,27 @@ GLOBAL_HOOKS_OF_OUTPUTS = (
 NEW_TENSORS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 """Layers whose output is a new tensor, unlike that of a replacement such as `nn.Identity`."""
 
+Module = TypeVar('Module', bound=nn.Module)
+
+
+class _Calls(threading.local):
+    """What applies to the calls of this thread.
+
+    Attributes:
+        are_fused: whether layers in evaluation mode are fused, see `run_fused`.
+    """
+
+    are_fused = False
+
+
+_calls = _Calls()
+
 
 class Fusable(nn.Module):
     """A layer with a faster mode for inference, which `fuse_for_inference` switches on and ``train()`` switches off.
 
     Attributes:
-        fused: whether the faster mode is on.
+        fused: whether the faster mode is on for every call.
     """
 
     fused = False
@@ -37,11 +53,12 @@ class Fusable(nn.Module):
 
     @property
     def is_fused(self) -> bool:
-        """Whether the faster mode is on and not disabled by `set_fast_paths`."""
-        return self.fused and is_fast('fused_inference')
+        """Whether the faster mode is on, for every call or for this one, and not disabled by `set_fast_paths`."""
+        is_on = self.fused or (not self.training and not is_compiling() and _calls.are_fused)
+        return is_on and is_fast('fused_inference')
 
 
-def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
+def fuse_for_inference(module: Module, enabled: bool = True) -> Module:
     """Speed up a model in evaluation mode; ``module.train()`` and ``enabled=False`` restore the plain layers.
 
     What changes, beyond time and memory:
@@ -77,23 +94,23 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
 
 
 def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Call a network with its layers in evaluation mode fused, and restore them afterwards.
+    """Call a network with the layers that are in evaluation mode fused, for this call only.
 
-    The outputs of later calls therefore do not depend on earlier predictions.
+    No module is changed, so what other calls of the network return does not depend on predictions, neither on earlier
+    ones nor on those of other threads. Compiled graphs use the plain layers.
 
     Args:
         network: module to call.
         args: its arguments.
         kwargs: likewise.
     """
-    switched = [m for m in network.modules() if isinstance(m, Fusable) and not (m.training or m.fused)]
-    for layer in switched:
-        layer.fused = True
+    if is_compiling():
+        return network(*args, **kwargs)
+    before, _calls.are_fused = _calls.are_fused, True
     try:
         return network(*args, **kwargs)
     finally:
-        for layer in switched:
-            layer.fused = False
+        _calls.are_fused = before
 
 
 def is_watched(*modules: nn.Module) -> bool:

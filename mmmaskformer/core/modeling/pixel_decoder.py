@@ -9,11 +9,19 @@ from torch.utils.checkpoint import checkpoint
 from mmmaskformer.core.checks import FRACTION, checked, list_of, whole
 from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.folding import LastConv, can_fold
-from mmmaskformer.core.modeling.channels_last import add_nearest_, prefers_channels_last
+from mmmaskformer.core.modeling.channels_last import (
+    OverwritingGroupNorm,
+    PointwiseConv,
+    add_nearest_,
+    prefers_channels_last,
+)
 from mmmaskformer.core.modeling.fuse import Fusable, is_watched
 from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, clone_layers
 from mmmaskformer.core.shapes import check_features
+
+REPEATABLE = (ConvNorm, PointwiseConv, OverwritingGroupNorm, nn.Conv2d, nn.GroupNorm, nn.Identity)
+"""Layers without random numbers and without statistics that every call updates."""
 
 
 @checked(in_channels=list_of(whole(1)), channels=whole(1), mask_channels=whole(1), norm_groups=whole(1))
@@ -78,9 +86,8 @@ class FPNPixelDecoder(Fusable):
                 x = add_nearest_(lateral(feature), x)
             else:
                 x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
-                # A 1x1 convolution is cheap and its output is large, so the backward pass recomputes it, unless a hook
-                # would be called a second time.
-                if watched:
+                # A 1x1 convolution is cheap and its output is large, so the backward pass recomputes it.
+                if watched or not _may_run_twice(lateral):
                     x += lateral(feature)
                 else:
                     x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)
@@ -95,6 +102,11 @@ class FPNPixelDecoder(Fusable):
         if self.is_fused:
             return PixelDecoderOutput(memory, LastConv.of(conv, x))
         return PixelDecoderOutput(memory, conv(x), LastConv.of(conv, x))
+
+
+def _may_run_twice(layer: nn.Module) -> bool:
+    """Whether a second call of a layer has the result of the first and no effect; unknown if a user replaced parts."""
+    return all(type(part) in REPEATABLE and 'forward' not in vars(part) for part in layer.modules())
 
 
 @checked(

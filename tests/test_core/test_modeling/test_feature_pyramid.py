@@ -72,6 +72,6 @@ def test_a_map_of_other_channels_is_named():
 
 
 @pytest.mark.parametrize('scales', [[], [3], [0], [-1]])
-def test_scales_that_are_no_powers_of_two_are_refused(scales):
+def test_scales_that_are_not_powers_of_two_are_refused(scales):
     with pytest.raises(ValueError, match='scales: found .* expected powers of two'):
         SimpleFeaturePyramid(in_channels=8, scales=scales)

@@ -1,6 +1,8 @@
 """What `fuse_for_inference` changes; hooks, sharding and replaced layers are respected with and without it."""
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -75,6 +77,48 @@ def test_a_fused_call_leaves_layers_as_they_were():
         with pytest.raises(ValueError, match='features have the shapes'):
             run_fused(model.eval(), features[:2], all_layers=False)
     assert not model.pixel_decoder.fused
+
+
+class Waiting(nn.Module):
+    """Calls a model while another thread is between `begin` and `end`."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.begin, self.end = threading.Event(), threading.Event()
+
+    def forward(self, features):
+        self.begin.set()
+        assert self.end.wait(60)
+        return self.model(features, all_layers=False)[0]
+
+
+@torch.no_grad()
+def test_a_fused_call_does_not_change_calls_of_other_threads():
+    model, features = make(), toy.make_features()
+    waiting = Waiting(model).eval()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(torch.no_grad()(run_fused), waiting, features)
+        assert waiting.begin.wait(60)
+        here = model(features, all_layers=False)[0]
+        fused_here = run_fused(model, features, all_layers=False)[0]
+        waiting.end.set()
+        there = other.result(60)
+    assert isinstance(here.masks, Product)
+    assert isinstance(fused_here.masks, Folded) and isinstance(there.masks, Folded)
+    assert torch.equal(fused_here.class_logits, there.class_logits)
+    assert torch.equal(fused_here.mask_logits(1), there.mask_logits(1))
+
+
+@torch.no_grad()
+def test_a_fused_call_of_a_compiled_model_is_plain():
+    model, features = make(), toy.make_features()
+    expected = model(features, all_layers=False)[0]
+    compiled = torch.compile(model, backend='eager', fullgraph=True)
+    whole = torch.compile(lambda x: run_fused(model, x, all_layers=False), backend='eager', fullgraph=True)
+    for found in (run_fused(compiled, features, all_layers=False)[0], whole(features)[0]):
+        assert isinstance(found.masks, Product)
+        torch.testing.assert_close(found.mask_logits(1), expected.mask_logits(1))
 
 
 @pytest.mark.parametrize(

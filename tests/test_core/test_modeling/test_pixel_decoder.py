@@ -1,5 +1,8 @@
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from mmmaskformer.core.masks import Folded
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
@@ -55,3 +58,59 @@ def test_images_of_a_batch_keep_the_layout_of_the_batch():
 def test_one_level_is_too_few(kind):
     with pytest.raises(ValueError, match=r'1 level\(s\); expected at least 2'):
         kind(in_channels=[16], channels=8, norm_groups=4)
+
+
+def with_norms(replacement):
+    """A decoder in training mode whose lateral norms are replaced, and features."""
+    decoder = build(FPNPixelDecoder).train()
+    for lateral in decoder.lateral_convs:
+        lateral.norm = replacement().double()
+    return decoder, [torch.randn(2, c, s, s, dtype=torch.float64) for c, s in zip(IN_CHANNELS, (16, 8, 4), strict=True)]
+
+
+def test_random_layers_draw_once_in_a_training_step():
+    decoder, features = with_norms(lambda: nn.Dropout(0.5))
+    dropped = []
+    for lateral in decoder.lateral_convs:
+        lateral.norm.register_forward_hook(lambda module, inputs, output: dropped.append(output.detach() != 0))
+    hooked = copy.deepcopy(decoder)
+    for lateral in decoder.lateral_convs:
+        lateral.norm._forward_hooks.clear()
+    gradients = []
+    for model in (decoder, hooked):
+        torch.manual_seed(1)
+        loss = model(features).mask_features.square().sum()
+        torch.rand(7)  # other draws between the forward and the backward pass
+        gradients.append(torch.autograd.grad(loss, list(model.lateral_convs.parameters())))
+    assert len(dropped) == 2 and not all(kept.all() for kept in dropped)
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_statistics_are_updated_once_in_a_training_step():
+    decoder, features = with_norms(lambda: nn.BatchNorm2d(8))
+    decoder(features).mask_features.sum().backward()
+    for lateral, feature in zip(decoder.lateral_convs, features, strict=False):
+        assert lateral.norm.num_batches_tracked == 1
+        with torch.no_grad():
+            expected = 0.1 * lateral.conv(feature).mean((0, 2, 3))  # the momentum is 0.1, the initial mean 0
+        torch.testing.assert_close(lateral.norm.running_mean, expected)
+
+
+def test_a_forward_of_its_own_is_called_once():
+    decoder, features = with_norms(nn.Identity)
+    plain = decoder(features).mask_features
+    calls = []
+
+    def counting(module, factor):
+        original = module.forward
+        module.forward = lambda x: calls.append(module) or factor * original(x)
+
+    counting(decoder.lateral_convs[0].conv, 1)
+    counting(decoder.mask_conv, 2)
+    output = decoder(features)
+    output.masks(torch.ones(2, 3, 7, dtype=torch.float64)).logits(0).sum().backward()
+    assert calls == [decoder.lateral_convs[0].conv, decoder.mask_conv]
+    fused = fuse_for_inference(decoder.eval())(features)
+    for found in (output, fused):
+        torch.testing.assert_close(found.mask_features, 2 * plain)
