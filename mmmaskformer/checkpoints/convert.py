@@ -10,15 +10,16 @@ from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.made import NO_OBJECT_WEIGHT, make
 from mmmaskformer.checkpoints.names import KINDS, Row, find_row
 from mmmaskformer.checkpoints.neutral import (
+    SHOWN,
     ConversionError,
     Neutral,
     Weights,
     count_levels,
     read_neutral,
-    some_of,
     spelt_as_in_table,
 )
 from mmmaskformer.checkpoints.sizes import COUNTER, Architecture, OtherBackbone
+from mmmaskformer.formats.messages import some
 
 CLASS_LAYERS = {
     'mask': ('class_embed.weight', 'class_embed.bias'),
@@ -146,7 +147,7 @@ def write_neutral(
             impossible.append(name)
     if impossible:
         raise ConversionError(
-            f'{names.title} has no place for {len(impossible)} of the weights: {some_of(impossible)}. The model is '
+            f'{names.title} has no place for {len(impossible)} of the weights: {some(impossible, SHOWN)}. The model is '
             f'{neutral.architecture.describe()}. Fix: convert to another package'
         )
     if isinstance(neutral.architecture.backbone, OtherBackbone) and not names.open_backbone:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mmmaskformer.checkpoints.layouts import NESTED, SWAPPED
 from mmmaskformer.checkpoints.readers import is_transformers_folder
 from mmmaskformer.core.checks import checked
-from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights, some_of
+from mmmaskformer.formats.messages import some
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.hooks import HEADS, bare_model, is_sharded
@@ -47,7 +48,7 @@ class Fit(NamedTuple):
             (self.reshaped, 'have another shape in it'),
             (self.unused, 'of its weights are not in the model'),
         )
-        parts += [f'{len(names)} {what} ({some_of(names)})' for names, what in kinds if names]
+        parts += [f'{len(names)} {what} ({some(names)})' for names, what in kinds if names]
         return '; '.join(parts)
 
 
