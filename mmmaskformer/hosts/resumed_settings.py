@@ -66,13 +66,13 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
     if ignored:
         yield (
             'Settings that have changed since the checkpoint was saved and have no effect, because its optimizer state '
-            f'and learning-rate schedule are continued: {some(ignored, SHOWN, "; ")}. Fix: to train with the new values, '
-            'start a new run from its weights, with load_from and without --resume.'
+            f'and learning-rate schedule are continued: {some(ignored, SHOWN, "; ")}. Fix: to train with the new '
+            'values, start a new run from its weights, with load_from and without --resume.'
         )
     if followed:
         yield (
-            f'Settings that have changed since the checkpoint was saved: {some(followed, SHOWN, "; ")}. The run follows '
-            'them from here on, so it may differ from an uninterrupted one.'
+            f'Settings that have changed since the checkpoint was saved: {some(followed, SHOWN, "; ")}. The run '
+            'follows them from here on, so it may differ from an uninterrupted one.'
         )
 
 
