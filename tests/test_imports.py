@@ -234,7 +234,7 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.checkpoints',
-        'mmmaskformer.formats',
+        'mmmaskformer.formats.messages',
         'mmmaskformer.heads.checkpoint_layouts',
         'mmmaskformer.heads.conversion',
         'mmmaskformer.hosts',
@@ -258,7 +258,7 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.checkpoints.config_text',
-        'mmmaskformer.formats',
+        'mmmaskformer.formats.messages',
         'mmmaskformer.hosts',
     },
     'hosts/': {

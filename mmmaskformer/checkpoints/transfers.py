@@ -1,4 +1,4 @@
-"""One request for a file or its missing part, and the answers of servers."""
+"""One request for a file or its missing part, and the responses of servers."""
 
 import http.client
 import urllib.error
@@ -97,7 +97,7 @@ def ask(address: str, part: Path) -> Answer | None:
 
 def _answer(address: str, part: Path, response: http.client.HTTPResponse, start: int) -> Answer | None:
     decoder = _decoder(address, response)
-    if response.status != 206:  # the server sends the whole file, whatever range was requested
+    if response.status != 206:  # the server sends the whole file, regardless of the requested range
         length = response.headers.get('Content-Length', '')
         return Answer(response, 0, int(length) if length.isdigit() and decoder is None else None, decoder)
     span, _, total = str(response.headers.get('Content-Range', '')).removeprefix('bytes ').partition('/')
@@ -109,7 +109,7 @@ def _answer(address: str, part: Path, response: http.client.HTTPResponse, start:
             f'{address}: the server sends only a part of the file (Content-Range: {span}/{total}), expected all of it. '
             f'Fix: download it by hand and save it as {part.with_name(part.name.removesuffix(".part"))}'
         )
-    discard(part)  # the server sends another part than requested
+    discard(part)  # the server sends a part that was not requested
     return ask(address, part)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 def some(items: Iterable[object], shown: int = 3, separator: str = ', ') -> str:
-    """The first items and the number of the others, such as 'a, b, c and 4 more'.
+    """The first items of a list and the number of the others, such as 'a, b, c and 4 more'.
 
     Args:
         items: in the order of the message.

@@ -57,7 +57,7 @@ class Fit(NamedTuple):
 class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, for load_from, resume and tests.
 
-    A MaskFormer checkpoint of another package is converted in memory and that is logged; see docs/checkpoints.md. A
+    A MaskFormer checkpoint of another package is converted in memory, which is logged; see docs/checkpoints.md. A
     checkpoint without weights of the head is an error, which describes the checkpoint. A partial match is logged in
     training, with counts and names. In a validation, a test or a resumed run it is an error, since the remaining
     weights would be random; mmengine would only log all names. Weights with inf or NaN are an error. A model with

@@ -30,7 +30,8 @@ class _Calls(threading.local):
         are_fused: whether layers in evaluation mode are fused, see `run_fused`.
     """
 
-    are_fused = False
+    def __init__(self) -> None:  # called in every thread
+        self.are_fused = False
 
 
 _calls = _Calls()
@@ -54,7 +55,7 @@ class Fusable(nn.Module):
     @property
     def is_fused(self) -> bool:
         """Whether the faster mode is on, for every call or for this one, and not disabled by `set_fast_paths`."""
-        is_on = self.fused or (not self.training and not is_compiling() and _calls.are_fused)
+        is_on = self.fused or (not self.training and _calls.are_fused)
         return is_on and is_fast('fused_inference')
 
 
@@ -104,8 +105,6 @@ def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
         args: its arguments.
         kwargs: likewise.
     """
-    if is_compiling():
-        return network(*args, **kwargs)
     before, _calls.are_fused = _calls.are_fused, True
     try:
         return network(*args, **kwargs)

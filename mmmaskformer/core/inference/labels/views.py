@@ -147,7 +147,7 @@ def window_view(
             the product of both.
         image_size: (height, width) of the image within the padded input, at the top left.
         out_size: (height, width) of the output.
-        padded_size: (height, width) to which the logits are up-sampled, if larger than the window; the rest is cut off.
+        padded_size: (height, width) to which the logits are up-sampled, if larger than the window; the rest is cropped.
     """
     if padded_size is None:
         padded_size = (rows.stop - rows.start, columns.stop - columns.start)
