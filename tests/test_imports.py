@@ -42,7 +42,7 @@ ARROWS = {
     'checkpoints/downloads.py': {'mmmaskformer.checkpoints.transfers', 'mmmaskformer.formats'},
     'checkpoints/transfers.py': set(),
     'checkpoints/readers.py': {'torch', 'numpy', 'safetensors', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
-    'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints'},
+    'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
     'heads/': {
         'torch',

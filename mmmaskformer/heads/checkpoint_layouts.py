@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from mmmaskformer.checkpoints.layouts import SHOWN, describe_layout
+from mmmaskformer.checkpoints.layouts import describe_layout
 from mmmaskformer.formats.messages import some
 
 
@@ -23,7 +23,7 @@ def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:
     if wrong:
         raise ValueError(
             f'checkpoint {origin}: {len(wrong)} of its {len(weights)} weights hold inf or NaN '
-            f'({some(wrong, SHOWN)}). Fix: use an earlier checkpoint of that run.'
+            f'({some(wrong)}). Fix: use an earlier checkpoint of that run.'
         )
 
 
@@ -48,8 +48,8 @@ def require_usable_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tens
         kinds = sorted({_kind_of(shared[name]) for name in wrong})
         raise ValueError(
             f'checkpoint {origin}: {len(wrong)} of its {len(shared)} weights are {" and ".join(kinds)} '
-            f'({some(wrong, SHOWN)}), expected dense floating-point numbers, which are not quantised. Fix: save them '
-            'as float32.'
+            f'({some(wrong)}), expected dense floating-point numbers, which are not quantised. Fix: save them as '
+            'float32.'
         )
     # the range of the model's type counts
     require_finite_weights(shared | {name: value.to(own[name].dtype) for name, value in floats.items()}, origin)

@@ -56,7 +56,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
 
     Args:
         before: literal values of the config in the checkpoint.
-        now: those of the config of this run.
+        now: literal values of the config of this run.
     """
     if not before:
         return
@@ -82,7 +82,7 @@ def changes(before: Any, now: Any, key: str) -> Iterator[tuple[str, str]]:
     Args:
         before: literal value, or `UNKNOWN` for anything that is not a literal.
         now: likewise.
-        key: of the values.
+        key: key of the values.
     """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in [*before, *(name for name in now if name not in before)]:
