@@ -1,8 +1,8 @@
-"""Everything is in setup.cfg, but for two files that setuptools has no way to install.
+"""Adds two files that setuptools cannot install; everything else is in setup.cfg.
 
-Python runs a .pth file at start-up only if it lies in site-packages itself; `mmmaskformer.startup` says what for.
-mim and mmengine look for the configs of a package in the folder that top_level.txt names, beside its metadata. An
-editable package is not there, so its top_level.txt gets the whole path. Both files are put into the wheel after
+Python runs a .pth file at start-up only if it is in site-packages itself; `mmmaskformer.startup` explains its purpose.
+mim and mmengine look for the configs of a package in the folder that top_level.txt names, next to its metadata. An
+editable package is not there, so its top_level.txt gets the absolute path. Both files are added to the wheel after
 setuptools has built it.
 """
 
@@ -16,21 +16,21 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.editable_wheel import editable_wheel
 
 STARTUP_FILE = 'mmmaskformer-startup.pth'
-# One line, as .pth files want it; harmless when the package is gone, and switched off by MMMASKFORMER_STARTUP=0.
+# One line, as .pth files require; harmless without the package, and switched off by MMMASKFORMER_STARTUP=0.
 STARTUP = b"""\
 import importlib.util, os; os.environ.get('MMMASKFORMER_STARTUP') != '0' and importlib.util.find_spec('mmmaskformer') \
 and importlib.import_module('mmmaskformer.startup')
 """
-# os.path.join(site-packages, this) is this
+# an absolute path: os.path.join(site-packages, LOCATION) is LOCATION
 LOCATION = f'{Path(__file__).resolve().parent / "mmmaskformer"}\n'.encode()
 
 
 def put_files(wheel: Path, files: dict[str, bytes]) -> None:
-    """Add or replace files of a wheel.
+    """Add files to a wheel, or replace them.
 
     Args:
-        wheel: the file, which is rewritten.
-        files: name → content; a name that starts with '/' lies in the folder of the metadata.
+        wheel: the file; it is rewritten.
+        files: name → content; a name that starts with '/' is relative to the folder of the metadata.
     """
     with ZipFile(wheel) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
@@ -46,8 +46,8 @@ def put_files(wheel: Path, files: dict[str, bytes]) -> None:
         archive.writestr(f'{metadata}/RECORD', ''.join([*lines, f'{metadata}/RECORD,,\n']))
 
 
-def putting(command: type, files: dict[str, bytes]) -> type:
-    """A setuptools command that builds wheels, followed by the above."""
+def with_files(command: type, files: dict[str, bytes]) -> type:
+    """A setuptools command that builds wheels and then adds files to them; see `put_files`."""
 
     def run(self) -> None:
         command.run(self)
@@ -60,7 +60,7 @@ def putting(command: type, files: dict[str, bytes]) -> type:
 startup = {STARTUP_FILE: STARTUP}
 setup(
     cmdclass={
-        'bdist_wheel': putting(bdist_wheel, startup),
-        'editable_wheel': putting(editable_wheel, startup | {'/top_level.txt': LOCATION}),
+        'bdist_wheel': with_files(bdist_wheel, startup),
+        'editable_wheel': with_files(editable_wheel, startup | {'/top_level.txt': LOCATION}),
     }
 )

@@ -1,6 +1,6 @@
 """Makes mmengine, mmcv-lite and the hosts work together on current torch releases.
 
-Imported first by `mmmaskformer.registry`. It makes seven changes, each only where it is needed:
+Imported first by `mmmaskformer.registry`. It makes eight changes, each only where it is needed:
 
 1. mmcv-lite has the Python part of ``mmcv.ops`` but not the compiled module ``mmcv._ext``, so importing the models of
    MMDetection or MMSegmentation fails. If it is absent, a replacement is installed, in which every op raises an error
@@ -12,8 +12,10 @@ Imported first by `mmmaskformer.registry`. It makes seven changes, each only whe
    replaced by its successor.
 5. MMDetection's inferencer refuses panoptic results without panopticapi, of which it needs two names; these are
    provided. If a checkpoint does not store its classes, the inferencer assumes those of COCO; it now uses the config's.
-6. mmengine's launchers of several processes need GPUs. On a machine without one they use the CPU; see `without_gpu`. 7.
-mmengine does not check the settings of a run. They are checked before anything is built; see `run_settings`.
+6. mmengine's inferencer looks up functions in a registry that the hosts do not have, and warns each time. Each
+   host gets one.
+7. mmengine's launchers of several processes need GPUs. On a machine without one they use the CPU; see `without_gpu`.
+8. mmengine does not check the settings of a run. They are checked before anything is built; see `run_settings`.
 """
 
 # so that an interpreter that is too old can import this file for the doctor, which reports it
@@ -107,7 +109,7 @@ def install_op_stand_in() -> bool:
     """Install the stand-in for ``mmcv._ext`` if that module does not exist.
 
     Its spec has no loader, so `mmengine.utils.mmcv_full_available` still returns False. (The onedl fork checks only the
-    spec and returns True; it then merely imports classes from ``mmcv.ops``, which works.)
+    spec and returns True; it then only imports classes from ``mmcv.ops``, which works.)
 
     Returns:
         True if the stand-in is installed, False if the real module exists.

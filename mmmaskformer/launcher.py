@@ -13,7 +13,7 @@ NO_CONFIG = "doesn't exist and we"
 """Part of mim's error for a missing config."""
 
 
-def end_with_the_message_of_the_script() -> None:
+def keep_the_error_of_the_script_last() -> None:
     """Suppress the traceback of a launcher if its script has already printed an error.
 
     `mim train`, `mim test` and `mim run` start a script of the host in a separate process and raise CalledProcessError
@@ -65,10 +65,10 @@ def describe_missing(config: str) -> str:
     near = difflib.get_close_matches(Path(config).name, own, n=1, cutoff=0.7)
     hint = f' such as {own[near[0]]}' if near else ''
     where = 'relative paths start at the working directory'
-    return f'config {config}: no such file. Fix: give the path of a config{hint}; {where}'
+    return f'config {config}: no such file. Fix: pass the path of a config{hint}; {where}'
 
 
-def warn_of_a_namesake() -> None:
+def warn_of_a_config_with_the_same_name() -> None:
     """Warn if mim uses the host's config of the same name because a path of ours is misspelt."""
     config = missing_config(sys.argv)
     host = MODULES.get(sys.argv[2].lower()) if config else None
@@ -78,6 +78,6 @@ def warn_of_a_namesake() -> None:
     folders = spec.submodule_search_locations if spec else None
     if folders and any((Path(folders[0]) / '.mim' / 'configs').rglob(Path(config).name)):
         print(
-            f'warning: {describe_missing(config)}. mim uses the config of that name of {host}, which is another one.',
+            f'warning: {describe_missing(config)}. mim uses the config of the same name in {host} instead.',
             file=sys.stderr,
         )

@@ -221,20 +221,30 @@ def unread_options(cfg: Mapping, options: Iterable[str]) -> list[str]:
         options: keys of the entries, such as 'train_cfg.max_iters'.
     """
     known, messages = keys_of_runs() - {'custom_imports'}, []  # imported when the file is read
-    parts = {name: cfg[name] for name in sorted(known) if cfg.get(name) is not None}
     for key in options:
         name = key.partition('.')[0]
         if name in known:
             continue
-        last = key.rpartition('.')[2]
-        places = list(dict.fromkeys(f'{path}.{last}' for path, part in _dicts(parts) if last in part))
+        places = places_of(cfg, key.rpartition('.')[2])
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        fix = ' or '.join(places[:SHOWN_PLACES]) or (f'{close[0]}{key.removeprefix(name)}' if close else '')
+        fix = ' or '.join(places) or (f'{close[0]}{key.removeprefix(name)}' if close else '')
         messages.append(
             f'--cfg-options: neither mmengine nor the hosts read {key!r}; the variables of a config are used when its '
             f'file is read, not later. Fix: {f"set {fix}" if fix else "remove it, or set it in a config file"}'
         )
     return messages
+
+
+def places_of(cfg: Mapping, name: str) -> list[str]:
+    """The first entries of a config with a key of this name that mmengine or the hosts read, by dotted key.
+
+    Args:
+        cfg: the complete config.
+        name: key, such as 'num_classes'.
+    """
+    known = sorted(keys_of_runs() - {'custom_imports'})
+    parts = {key: cfg[key] for key in known if cfg.get(key) is not None}
+    return list(dict.fromkeys(f'{path}.{name}' for path, part in _dicts(parts) if name in part))[:SHOWN_PLACES]
 
 
 def locate(cls: type, key: str, value: Any) -> str | None:

@@ -80,7 +80,7 @@ def _explained_download(name: str):
     except urllib.error.URLError as error:
         raise OSError(
             f'checkpoint {name}: it cannot be downloaded ({error}). Fix: check the network; or download the file '
-            f'elsewhere and save it in {torch.hub.get_dir()}/checkpoints under the name that it has there; or give '
+            f'elsewhere and save it in {torch.hub.get_dir()}/checkpoints under the name that it has there; or use '
             'another file (model.backbone.init_cfg.checkpoint for a backbone, load_from for a model); or start a '
             'backbone from random weights with --cfg-options model.backbone.init_cfg=None.'
         ) from error
@@ -142,13 +142,13 @@ def read_safely(file, map_location=None, *, name: str, load=torch.load) -> Any:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f'checkpoint {name}: it is damaged or would execute code, and is not read: {_first_lines(error)}. '
-            'Fix: give a file of a training run or one that holds tensors and plain values only. If, and only if, you '
+            'Fix: use a file of a training run or one that holds tensors and plain values only. If, and only if, you '
             'trust the file, read it with torch.load(path, weights_only=False) and save its state_dict again.'
         ) from None
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(
             f'checkpoint {name}: it cannot be read ({type(error).__name__}: {_first_lines(error)}). Fix: the file is '
-            'damaged, cut off or not a checkpoint of torch; copy it again or take an earlier one.'
+            'damaged, truncated or not a checkpoint of torch; copy it again or use an earlier one.'
         ) from error
 
 
@@ -253,5 +253,5 @@ def _first_lines(error: Exception) -> str:
     """The first 200 characters of the reason, without torch's advice to disable the check."""
     _, _, reason = str(error).partition('WeightsUnpickler error: ')
     lines = [line.strip() for line in (reason or str(error)).splitlines()]
-    told = [line for line in lines if line and not line.startswith(('Weights only load failed', 'Check the doc'))]
-    return ' '.join(told)[:200]
+    kept = [line for line in lines if line and not line.startswith(('Weights only load failed', 'Check the doc'))]
+    return ' '.join(kept)[:200]

@@ -29,11 +29,11 @@ def _announce_configs() -> None:
         utils.MODULE2PACKAGE.setdefault('mmmaskformer', 'mmmaskformer')
 
 
-def _end_with_the_message_of_the_script() -> None:
-    from mmmaskformer.launcher import end_with_the_message_of_the_script, warn_of_a_namesake
+def _keep_the_error_of_the_script_last() -> None:
+    from mmmaskformer.launcher import keep_the_error_of_the_script_last, warn_of_a_config_with_the_same_name
 
-    end_with_the_message_of_the_script()
-    warn_of_a_namesake()
+    keep_the_error_of_the_script_last()
+    warn_of_a_config_with_the_same_name()
 
 
 class ImportWatch:
@@ -44,7 +44,7 @@ class ImportWatch:
         'mmcv.ops': _repair_ops_and_checkpoints,
         # the first module that is imported after mmengine's list is defined
         'mmengine.registry.root': _announce_configs,
-        'mim.cli': _end_with_the_message_of_the_script,
+        'mim.cli': _keep_the_error_of_the_script_last,
     }
 
     @classmethod

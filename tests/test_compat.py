@@ -95,7 +95,7 @@ def test_supported_versions_pass(version):
     compat.require_versions((3, 10, 0), version)
 
 
-def test_the_message_without_mmcv_says_what_to_install():
+def test_the_message_without_mmcv_names_what_to_install():
     done = run_python_before_hosts('import mmmaskformer.registry', hide=('mmcv',))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
@@ -104,7 +104,7 @@ def test_the_message_without_mmcv_says_what_to_install():
     )
 
 
-def test_folder_left_by_an_uninstall_is_no_mmcv(monkeypatch):
+def test_a_folder_left_by_an_uninstall_is_not_mmcv(monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: ModuleSpec(name, loader=None))
     with pytest.raises(ImportError, match='found none'):
         compat.require_mmcv()

@@ -7,7 +7,8 @@ import sys
 import pytest
 from helpers.fresh import ROOT, run_python
 
-from mmmaskformer.doctor.__main__ import report, table
+from mmmaskformer.apis import cli
+from mmmaskformer.doctor.__main__ import main, report, table
 from mmmaskformer.doctor.rules import LITE, Finding, diagnose, release
 from mmmaskformer.doctor.stack import Stack, try_imports
 
@@ -359,7 +360,25 @@ def test_failed_crashed_and_slow_imports_are_reported(tmp_path, monkeypatch):
             'dies': 'the process ended with status 3 during this import',
         },
     )
-    assert try_imports(['json', 'sleeps'], time_limit=2)[1] == {'sleeps': 'the import was not done after 2 s'}
+    assert try_imports(['json', 'sleeps'], time_limit=2)[1] == {'sleeps': 'the import did not finish within 2 s'}
+
+
+def test_imports_that_never_started_are_reported(monkeypatch):
+    """Otherwise a report without any trial import would say that training can start."""
+    assert try_imports(['json', 'ast'], time_limit=1e-9)[1] == {'json': 'the import did not finish within 1e-09 s'}
+    monkeypatch.setattr(sys, 'executable', '/bin/false')
+    assert try_imports(['json'], 60)[1] == {'json': 'the process ended with status 1 during this import'}
+
+
+@pytest.mark.parametrize('limit', ['0', '-1', 'nan', 'inf'])
+def test_a_time_limit_is_a_number_above_0(limit, monkeypatch, capsys):
+    expected = rf'--time-limit: found {limit}, expected a number of seconds above 0'
+    assert cli.main(['doctor', '--time-limit', limit]) == 2
+    assert capsys.readouterr().err == f'error: {expected}\n'
+    monkeypatch.setattr(sys, 'argv', ['doctor', '--time-limit', limit])
+    with pytest.raises(SystemExit, match='2'):
+        main()
+    assert capsys.readouterr().err.endswith(f'error: {expected}\n')
 
 
 def test_runs_for_real():

@@ -42,7 +42,7 @@ ARROWS = {
     'checkpoints/downloads.py': {'mmmaskformer.checkpoints.transfers', 'mmmaskformer.formats'},
     'checkpoints/transfers.py': set(),
     'checkpoints/readers.py': {'torch', 'numpy', 'safetensors', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
-    'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints'},
+    'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
     'heads/': {
         'torch',
@@ -234,6 +234,7 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.checkpoints',
+        'mmmaskformer.formats.messages',
         'mmmaskformer.heads.checkpoint_layouts',
         'mmmaskformer.heads.conversion',
         'mmmaskformer.hosts',
@@ -257,6 +258,7 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.checkpoints.config_text',
+        'mmmaskformer.formats.messages',
         'mmmaskformer.hosts',
     },
     'hosts/': {
@@ -389,6 +391,17 @@ IMPORTS_IN_FUNCTIONS = {
     ('export/quantise.py', 'onnxruntime'): 'the same',
 }
 
+# file → why it imports a module by a name that is computed, or runs code, which the table cannot check
+IMPORTS_BY_NAME = {
+    'apis/cli/__init__.py': 'each command is a file of its folder',
+    'apis/model_size.py': "the host is that of the user's config",
+    'apis/scripts.py': "runs a script of the host of the user's config",
+    'apis/verifying.py': 'compares with the packages that are installed',
+    'core/__init__.py': 'its names are loaded from its own modules when they are used',
+}
+BY_NAME = {'import_module', '__import__', 'import_modules_from_strings', 'get_object_from_string', 'exec_module'}
+BY_NAME |= {'run_path', 'run_module', 'exec', 'eval'}
+
 
 class Import(NamedTuple):
     module: str
@@ -410,6 +423,13 @@ def imports_of(file: str) -> list[Import]:
         inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         pending += [(child, inside) for child in ast.iter_child_nodes(node)]
     return found
+
+
+def calls_by_name(source: str) -> list[int]:
+    """Lines that import a module by its name as text, or run code; methods such as `model.eval()` do neither."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    names = [(getattr(call.func, 'id', getattr(call.func, 'attr', '')), call) for call in calls]
+    return [call.lineno for name, call in names if name in BY_NAME and (call.args or call.keywords)]
 
 
 def is_within(module: str, packages: set[str]) -> bool:
@@ -485,6 +505,55 @@ def test_no_import_inside_a_function(file):
 def test_every_allowed_import_inside_a_function_is_there():
     there = {(file, found.module.split('.')[0]) for file in FILES for found in imports_of(file) if found.in_function}
     assert set(IMPORTS_IN_FUNCTIONS) <= there
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_no_import_by_name(file):
+    lines = calls_by_name((PACKAGE / file).read_text(encoding='utf-8'))
+    assert bool(lines) == (file in IMPORTS_BY_NAME), (
+        f'{file}: lines {lines} import by name or run code; expected an import statement, or a row in IMPORTS_BY_NAME'
+    )
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        "importlib.import_module('mmdet')",
+        "import_module(name=f'{host}.models')",
+        "__import__('mmseg')",
+        "exec('import mmseg')",
+        "mmengine.utils.import_modules_from_strings('mmseg')",
+    ],
+)
+def test_an_import_by_name_is_found(line):
+    assert calls_by_name(f'def f(host):\n    return {line}\n') == [2]
+    assert not calls_by_name('model.eval()')
+
+
+FORBIDDEN = {
+    'in a function': 'def f():\n    import mmdet.models',
+    'for type checkers only': 'from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mmseg.models import X',
+    'of the package itself': 'import mmmaskformer',
+    'of a whole package': 'from mmmaskformer import heads',
+    'of everything': 'from mmmaskformer import *',
+    'in an exception': 'try:\n    import mmcv\nexcept ImportError:\n    mmcv = None',
+}
+
+
+@pytest.mark.parametrize('kind', FORBIDDEN)
+def test_a_forbidden_import_is_found_wherever_it_stands(kind, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), 'PACKAGE', tmp_path)
+    (tmp_path / 'core/training').mkdir(parents=True)
+    (tmp_path / 'core/training/targets.py').write_text(FORBIDDEN[kind])
+    with pytest.raises(AssertionError, match=r"core/training/targets.py imports \['line \d: mm"):
+        test_arrows('core/training/targets.py')
+
+
+def test_a_relative_import_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), 'PACKAGE', tmp_path)
+    (tmp_path / 'new.py').write_text('from . import heads')
+    with pytest.raises(AssertionError, match='new.py:1: relative import'):
+        imports_of('new.py')
 
 
 def test_registry_repairs_the_stack_before_it_imports_anything_else():

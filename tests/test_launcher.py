@@ -6,16 +6,16 @@ import sys
 import pytest
 
 from mmmaskformer.launcher import (
-    end_with_the_message_of_the_script,
     has_explained_itself,
+    keep_the_error_of_the_script_last,
     missing_config,
-    warn_of_a_namesake,
+    warn_of_a_config_with_the_same_name,
 )
 
 SCRIPT = '/env/mmseg/.mim/tools/train.py'
 
 
-def test_the_error_of_a_script_is_enough():
+def test_the_traceback_of_a_launcher_is_hidden_after_the_error_of_its_script():
     assert has_explained_itself(subprocess.CalledProcessError(1, [sys.executable, SCRIPT, 'config.py']))
 
 
@@ -40,26 +40,26 @@ CONFIG = 'maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
 def test_a_missing_config_is_reported_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'excepthook', lambda *_: print('traceback'))
     monkeypatch.setattr(sys, 'argv', ['mim', 'train', 'mmdet', '--gpus', '0', 'config/maskformer_swin_ade20.py'])
-    end_with_the_message_of_the_script()
+    keep_the_error_of_the_script_last()
     error = ValueError("The path nope.py doesn't exist and we can not find the config file in codebase mmdet.")
     sys.excepthook(ValueError, error, None)
-    said = capsys.readouterr()
-    assert said.err.startswith('error: config config/maskformer_swin_ade20.py: no such file. Fix: give the path of a')
-    assert 'mmmaskformer/.mim/configs/maskformer_swin_ade20k.py; relative' in said.err and not said.out
+    output = capsys.readouterr()
+    assert output.err.startswith('error: config config/maskformer_swin_ade20.py: no such file. Fix: pass the path of a')
+    assert 'mmmaskformer/.mim/configs/maskformer_swin_ade20k.py; relative' in output.err and not output.out
     sys.excepthook(ValueError, ValueError('another'), None)
     assert capsys.readouterr().out == 'traceback\n'
 
 
 @pytest.mark.parametrize('package', ['mmsegmentation', 'MMSeg', 'mmdet', 'mmmaskformer', 'other'])
-def test_a_config_of_the_host_of_one_name_is_announced(monkeypatch, capsys, package):
+def test_a_config_of_the_host_with_the_same_name_is_reported(monkeypatch, capsys, package):
     monkeypatch.setattr(sys, 'argv', ['mim', 'test', package, f'config/{CONFIG}', '--checkpoint', 'x.pth'])
-    warn_of_a_namesake()
-    said = capsys.readouterr().err
+    warn_of_a_config_with_the_same_name()
+    output = capsys.readouterr().err
     if package in ('mmsegmentation', 'MMSeg'):
-        assert said.startswith(f'warning: config config/{CONFIG}: no such file. ')
-        assert f'configs/ade20k/{CONFIG}; ' in said and 'mim uses the config of that name of mmseg' in said
+        assert output.startswith(f'warning: config config/{CONFIG}: no such file. ')
+        assert f'configs/ade20k/{CONFIG}; ' in output and 'mim uses the config of the same name in mmseg' in output
     else:
-        assert not said
+        assert not output
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_other_command_lines_are_not_changed(command):
 def test_the_hook_forwards_other_errors(monkeypatch):
     printed = []
     monkeypatch.setattr(sys, 'excepthook', lambda kind, error, traceback: printed.append(error))
-    end_with_the_message_of_the_script()
+    keep_the_error_of_the_script_last()
     other = KeyError(3)
     sys.excepthook(KeyError, other, None)
     failed = subprocess.CalledProcessError(1, [sys.executable, SCRIPT])

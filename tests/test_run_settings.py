@@ -89,7 +89,7 @@ def test_training_on_a_full_disk_names_the_work_dir(tmp_path, monkeypatch):
         runner.train()
 
 
-def test_shipped_configs_are_right_and_those_of_others_are_not_looked_at(configs):
+def test_shipped_configs_are_valid_and_those_of_other_packages_are_not_checked(configs):
     for config in configs.values():
         check_run(Config.fromfile(config))
     for config in sorted((runs.ROOT / 'configs').glob('*/*_*.py'))[::6]:
@@ -176,7 +176,7 @@ def test_the_last_line_of_a_hosts_script_names_the_key_as_it_was_written(configs
         ('zzz', 'Fix: remove it, or set it in a config file'),
     ],
 )
-def test_an_option_that_changes_nothing_is_told_with_the_keys_that_do(key, fix):
+def test_an_option_without_effect_is_reported_with_the_keys_to_set(key, fix):
     part = dict(data_root='data')
     cfg = dict(train_dataloader=dict(dataset=part), val_dataloader=dict(dataset=dict(datasets=[part])), data_root='b')
     [text] = unread_options(cfg, ['train_dataloader.dataset.data_root', key, 'tta_model.type', 'model.a.b'])

@@ -54,12 +54,12 @@ def test_code_in_a_file_is_not_run(tmp_path, torch_default, key, zipped):
 
 def test_a_stored_config_with_code_is_ignored(tmp_path, monkeypatch):
     """mmengine executes the text when it resumes a run and in its inferencers."""
-    told = []
-    monkeypatch.setattr(safe_loading, 'print_log', lambda text, **_: told.append(text))
+    messages = []
+    monkeypatch.setattr(safe_loading, 'print_log', lambda text, **_: messages.append(text))
     meta = dict(cfg='a = 1', config=f'b = __import__("os").mkdir({str(tmp_path / "executed")!r})')
     torch.save(content(meta=meta), tmp_path / 'a.pth')
     assert CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'))['meta'] == dict(cfg='a = 1')
-    (line,) = told
+    (line,) = messages
     assert 'a.pth: a config in it is more than values' in line and "(meta.config, line 1: __import__('os')" in line
 
 

@@ -28,15 +28,15 @@ def launched(monkeypatch):
 @pytest.mark.parametrize('backend, used', [('nccl', 'gloo'), ('gloo', 'gloo'), ('mpi', 'mpi')])
 @pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
 def test_every_launcher_starts_without_a_device(launched, launcher, backend, used, monkeypatch):
-    told = []
-    monkeypatch.setattr(without_gpu, 'print_log', lambda text, **_: told.append(text))
+    messages = []
+    monkeypatch.setattr(without_gpu, 'print_log', lambda text, **_: messages.append(text))
     select = torch.cuda.set_device
     without_gpu.install()
     without_gpu.install()
     utils.init_dist(launcher, backend)
     assert launched == [(used, {} if launcher == 'mpi' else {'init_backend': 'torch'})]
     assert torch.cuda.set_device is select
-    assert len(told) == 1 and f'2 processes run on the CPU, with the backend {used}' in told[0]
+    assert len(messages) == 1 and f'2 processes run on the CPU, with the backend {used}' in messages[0]
 
 
 def test_a_launcher_that_fails_leaves_torch_as_it_was(launched, monkeypatch):

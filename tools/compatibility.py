@@ -63,10 +63,10 @@ def execute(run: Run, name: str) -> dict:
         except subprocess.CalledProcessError as error:
             passed, problem = False, (error.stderr or '').strip()
         except subprocess.TimeoutExpired:
-            passed, problem = False, f'not done after {TIME_LIMIT} s'
+            passed, problem = False, f'timed out after {TIME_LIMIT} s'
     lines = [*filter(str.strip, log.read_text(errors='replace').splitlines()), *problem.splitlines()[-1:]]
     if not passed:  # pip prints hints after the error
-        lines = [line for line in lines if re.search('error|failed|not done', line, re.IGNORECASE)] or lines
+        lines = [line for line in lines if re.search('error|failed|timed out', line, re.IGNORECASE)] or lines
     return dict(passed=passed, seconds=round(time.monotonic() - began), last=lines[-1].strip() if lines else '')
 
 
@@ -102,7 +102,7 @@ def is_complete(row: dict) -> bool:
 
 
 def prepare(run: Run, interpreter: str) -> dict:
-    """Make a folder with a clone of the last commit and an empty environment; return an empty row of the table."""
+    """Create a folder with a clone of the last commit and an empty environment; return an empty row of the table."""
     shutil.rmtree(run.folder, ignore_errors=True)
     run.folder.mkdir(parents=True)
     subprocess.run(['git', 'clone', '--quiet', str(ROOT), str(run.source)], check=True)

@@ -49,7 +49,7 @@ def pictures(source: Path, out: Path) -> list[tuple[Path, Path]]:
     files = sorted(path for path in source.rglob('*') if path.suffix.lower() in readable and path.is_file())
     jobs = [(file, out / file.relative_to(source).with_suffix('.png')) for file in files]
     if not jobs:
-        raise ValueError(f'{source}: no picture in this folder. Fix: give a folder of .jpg or .png files')
+        raise ValueError(f'{source}: no picture in this folder. Fix: pass a folder of .jpg or .png files')
     if len({target for _, target in jobs}) < len(jobs):
         # a.jpg and a.png: keep the whole name
         jobs = [(file, target.with_name(f'{file.name}.png')) for file, target in jobs]
@@ -61,7 +61,7 @@ def without_originals(jobs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     originals = {file.resolve() for file, _ in jobs}
     replaced = next((target for _, target in jobs if target.resolve() in originals), None)
     if replaced is not None:
-        raise ValueError(f'--out: {replaced} is an input image, which would be replaced. Fix: give another name')
+        raise ValueError(f'--out: {replaced} is an input image, which would be replaced. Fix: choose another name')
     return jobs
 
 

@@ -3,8 +3,8 @@
 # baselines, at equal budget, with several seeds. Reads data/ and checkpoints/ and writes work_dirs/results, in the
 # folder where it is started. Run it again after an interruption: it continues where it stopped.
 #
-#   bash tools/results.sh scenes     # synthetic scenes; made if they are not there
-#   bash tools/results.sh camvid     # needs data/camvid and checkpoints/efficientnet_lite0.pth; README.md says how
+#   bash tools/results.sh scenes     # synthetic scenes; created if they are missing
+#   bash tools/results.sh camvid     # needs data/camvid and checkpoints/efficientnet_lite0.pth: see README.md
 #
 # SEEDS: of the runs of each row, default '0 1 2'. Further arguments go to `mmmaskformer sweep`: --print lists the
 # training commands.

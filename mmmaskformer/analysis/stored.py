@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmmaskformer.core.inference.queries import best_query, confident_queries
+from mmmaskformer.core.inference.queries import confident_queries, highest_class_probability
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.formats.whole_files import whole_file
 
@@ -47,7 +47,7 @@ class StoredPrediction:
             masks.coarse_logits(queries).float(),
             (_pair(masks.input_size), _pair(masks.image_size), _pair(masks.out_size)),
             len(class_logits),
-            float(best_query(class_logits)),
+            float(highest_class_probability(class_logits)),
         )
 
     def query_masks(self) -> QueryMasks:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 import mmmaskformer.registry  # noqa: F401 - before a config imports a host: makes mmcv-lite and new torch releases work
+from mmmaskformer.apis.config_files import SHIPPED, read_config_file
 from mmmaskformer.apis.model_size import COCO_INPUT, COCO_OUTPUT, build_on_meta, flops_of, groups_of
-from mmmaskformer.apis.scripts import SHIPPED
 from mmmaskformer.apis.settings_of_config import settings_of
 
 PUBLISHED = Path(__file__).with_name('published.json')
@@ -83,16 +83,19 @@ def audit(path: str | Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the name of the file contradicts its batch size.
+        ValueError: if the name of the file contradicts its batch size, or a published setting is missing in the config.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'config {path}: no such file. Fix: give the path of a config, a .py file')
-    config, name = Config.fromfile(path), Path(path).stem
-    found = settings_of(config) | _size_of_model(config)
+    config, name = read_config_file(path), Path(path).stem
+    try:
+        found = settings_of(config) | _size_of_model(config)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'config {path}: {error}; expected the config of a training run with one of our heads'
+        ) from error
     expected = published_settings(name) or {}
     lost = sorted(set(expected) - set(found))
     if lost:
-        raise ValueError(f'{name}: the config lacks these settings, which are published: {lost}')
+        raise ValueError(f'{name}: the config lacks the published settings {lost}. Fix: add them, or rename the config')
     return [_row(name, key, value, expected.get(key)) for key, value in found.items()]
 
 

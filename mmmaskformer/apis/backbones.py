@@ -66,7 +66,7 @@ def convert_backbone(
         what = 'a folder, expected a file of weights' if source.is_dir() else 'no such file'
         raise FileNotFoundError(f'{source}: {what}. Fix: correct the path')
     if out.exists() and out.resolve() == source.resolve():
-        raise FileExistsError(f'{out} is the input, and is not replaced. Fix: another name')
+        raise FileExistsError(f'{out} is the input, and is not replaced. Fix: choose another name')
     content = read_safely(source, 'cpu', name=str(source))
     if not isinstance(content, Mapping):
         raise ValueError(f'{source}: it holds a {type(content).__name__}, expected a dict of weights')

@@ -17,14 +17,14 @@ def order_classes(
         num_classes: K of its weights.
         package: package of the source.
         to: package of the result.
-        wanted: class list of the result, if the user gives one.
+        wanted: class list of the result, as passed by the user; None if it was not set.
 
     Returns:
         Settings with the class list of the result; for each of its classes the label in the source, None if the order
         is the same; and notes for the report.
 
     Raises:
-        ValueError: if the requested class list does not fit.
+        ValueError: if the requested class list does not have the classes of the source.
     """
     facts, source = dict(settings.dataset_meta), list(settings.classes)
     if source and len(source) != num_classes:
@@ -51,12 +51,12 @@ def order_classes(
     if source and order is None:
         if wanted is None:
             raise ConversionError(
-                'the classes of the source have to be reordered, but two have the same name. Fix: give each class its '
-                'own name'
+                'the classes of the source have to be reordered, but two have the same name. Fix: use a '
+                'different name for each class'
             )
         raise ConversionError(
             f"the classes of the source are not those of --classes {wanted}: class 0 is '{source[0]}', expected "
-            f"'{names[0]}'. Fix: give another class list"
+            f"'{names[0]}'. Fix: use another class list"
         )
     kept = {key: facts_of_target[key] for key in ('palette', 'isthing', 'ignore_index') if key in facts_of_target}
     settings = replace(settings, classes=tuple(names), dataset_meta=facts | kept)
@@ -82,7 +82,7 @@ def _wanted_classes(wanted: str | None, source: list[str], facts: dict, num_clas
         found = orders.facts_of(orders.read_class_list(wanted))
         if len(found['classes']) != num_classes:
             raise ConversionError(
-                f'--classes {wanted} has {len(found["classes"])} classes, but the model has {num_classes}. Fix: give '
+                f'--classes {wanted} has {len(found["classes"])} classes, but the model has {num_classes}. Fix: use '
                 'the class list that it was trained with'
             )
     elif source and (known := orders.list_of_same_classes(source)) and not (to == 'mmdet' and facts.get('isthing')):

@@ -11,6 +11,7 @@ from mmengine.config import Config
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer import __version__
 from mmmaskformer.apis.class_orders import order_classes
+from mmmaskformer.apis.config_files import read_config_file
 from mmmaskformer.apis.model_configs import NoConfigError, host_config, own_config, with_published_size
 from mmmaskformer.apis.sources import Source, read_source
 from mmmaskformer.apis.trained import build_model
@@ -77,8 +78,8 @@ class Report(NamedTuple):
         found += [f'left out: {name}, a {what}' for name, what in self.source.rest.items()]
         found += self.notes
         found += [difference.describe() for difference in self.differences]
-        again = ', read back and compared bit for bit' if self.is_read_back else ''
-        return [*found, f'{self.out}: {len(self.conversion.weights)} weights written{again}']
+        verified = ', read back and compared bit for bit' if self.is_read_back else ''
+        return [*found, f'{self.out}: {len(self.conversion.weights)} weights written{verified}']
 
 
 def convert_checkpoint(
@@ -127,7 +128,7 @@ def convert_checkpoint(
         source = original_file(str(source))
     source = Path(source)
     if out.exists() and out.resolve() == source.resolve():
-        raise FileExistsError(f'{out} is the input, and is not replaced. Fix: another name')
+        raise FileExistsError(f'{out} is the input, and is not replaced. Fix: choose another name')
     read = read_source(source, averaged)
     if licence is not None:
         read = read._replace(meta={'licence': licence, **read.meta})
@@ -166,7 +167,7 @@ def _convert(
     target = 'mmmaskformer-panoptic' if to == 'mmmaskformer' and task == 'panoptic' else to
     neutral = read_neutral(read.weights, read.package)
     if not any(name.startswith('backbone.') for name in neutral.weights):
-        raise ConversionError('it has no backbone. Fix: give the checkpoint of a whole model')
+        raise ConversionError('it has no backbone. Fix: use the checkpoint of a whole model')
     _require_heads(settings.num_heads, neutral.architecture.head)
     settings, order, more = order_classes(settings, neutral.architecture.head.num_classes, read.package, to, classes)
     conversion = convert(
@@ -178,8 +179,8 @@ def _convert(
         require_published_settings(settings, 'the published code', dilations)
     known = known_settings(read.meta, read.package) | ({} if num_heads is None else {'num_heads': num_heads})
     if config is None and to != 'official':  # which cannot store it
-        settings, said = with_published_size(settings, known, task)
-        more += said
+        settings, size_notes = with_published_size(settings, known, task)
+        more += size_notes
     if to == 'transformers':
         hub_config(conversion.architecture, settings)  # raises an error if the library cannot represent the model
     cfg = _config_of(config, to, conversion, settings, task, notes, known)
@@ -190,7 +191,7 @@ def _require_heads(num_heads: int, head: Head) -> None:
     if not isinstance(num_heads, int) or num_heads < 1 or head.channels % num_heads:
         raise ConversionError(
             f'found {num_heads!r} attention heads for {head.channels} channels, expected a number that divides them. '
-            'Fix: --num-heads'
+            'Fix: set --num-heads'
         )
 
 
@@ -209,7 +210,7 @@ def _compared(read: Source, done: _Converted) -> list[Difference]:
     if not all(difference.is_rounding for difference in differences):
         raise ValueError(
             f'{read.path}: {"; ".join(difference.describe() for difference in differences)}. That is more than '
-            'rounding: nothing is written. Fix: give the settings that no weight determines, such as --num-heads'
+            'rounding: nothing is written. Fix: set the options that no weight determines, such as --num-heads'
         )
     return differences
 
@@ -261,7 +262,7 @@ def _config_of(
     notes: list[str],
     known: Mapping,
 ) -> Config | None:
-    """Config of the result, checked against its weights if the user gives it; None if there is none."""
+    """Config of the result: the user's, checked against the weights, or a generated one; None if there is none."""
     if config is not None:
         return _checked_config(config, conversion, known, notes)
     if to not in ('mmmaskformer', 'mmseg', 'mmdet'):
@@ -277,9 +278,7 @@ def _config_of(
 
 def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, notes: list[str]) -> Config:
     """The user's config, whose model must have the names and shapes of the result."""
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'--config {config}: no such file')
-    cfg = Config.fromfile(config)
+    cfg = read_config_file(config)
     model = build_model(cfg)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in conversion.weights.items()}
@@ -287,13 +286,13 @@ def _checked_config(config: str | Path, conversion: Conversion, known: Mapping, 
     if wrong:
         name = wrong[0]
         raise ConversionError(
-            f'{len(wrong)} weights do not fit the model of {config}: {name} is {found.get(name, "absent")}, expected '
+            f'{len(wrong)} weights do not match the model of {config}: {name} is {found.get(name, "absent")}, expected '
             f'{wanted.get(name, "no such weight")}; the checkpoint is {conversion.architecture.describe()}. Fix: '
-            'the config of that model'
+            'use the config of that model'
         )
     head: Any = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
     if hasattr(head, 'classifier'):  # a host's head has different modules
-        require_same_settings(model, head, known)
+        require_same_settings(head, known)
     notes += differing_settings(model, known)
     return cfg
 

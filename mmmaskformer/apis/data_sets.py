@@ -3,10 +3,10 @@
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
+from mmmaskformer.apis.config_files import read_config_file
 from mmmaskformer.apis.trained import building, merge_options
 from mmmaskformer.datasets.converters.engine import prepare, require_complete
 from mmmaskformer.datasets.converters.recipes import RECIPES, recipe_of
@@ -73,7 +73,7 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
     """Compare a prepared dataset with its record.
 
     Args:
-        name: of the dataset.
+        name: name of the dataset.
         root: its folder; None for the folder that the configs expect.
 
     Returns:
@@ -112,8 +112,8 @@ def check_folder(folder: str | Path) -> str:
     if not names:
         raise FileNotFoundError(
             f'{folder}: found no record of a complete dataset, NAME.prepared.json. Expected at least one. Fix: '
-            'mmmaskformer data prepare NAME, which also completes an interrupted preparation; or give the folder that '
-            'it made.'
+            'mmmaskformer data prepare NAME, which also completes an interrupted preparation; or pass the folder that '
+            'it created.'
         )
     return '\n\n'.join(check_prepared(name, folder) for name in names)
 
@@ -133,9 +133,7 @@ def check_config(config: str | Path, cfg_options: Mapping | None = None, root: s
         FileNotFoundError: if the config or files of a dataset are missing.
         ValueError: if a dataset cannot be used; see the datasets and `inspect_data`.
     """
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
-    cfg = Config.fromfile(config)
+    cfg = read_config_file(config)
     merge_options(cfg, cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     loaders = {key: cfg[key] for key in LOADERS if cfg.get(key) is not None}

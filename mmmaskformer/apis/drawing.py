@@ -33,7 +33,7 @@ class Setup(NamedTuple):
     """A trained model with the data to draw.
 
     Attributes:
-        model: in evaluation mode, on its device.
+        model: model in evaluation mode, on its device.
         dataset: the host's dataset, with the test pipeline.
         classes: class names of the dataset.
     """
@@ -59,16 +59,16 @@ def draw_predictions(
         out_dir: folder for NAME.png of each image and overview.png, which shows up to four of them.
         num: number of images, spread evenly over the test set; all if it has fewer.
         cfg_options: entries to replace in the config, such as {'test_dataloader.dataset.data_root': '/data'}.
-        field: field of the prediction to draw if the model gives several, see `mmmaskformer.heads.results`. None takes
-            the first available one of panoptic, semantic, instances.
+        field: field of the prediction to draw if the model returns several, see `mmmaskformer.heads.results`. None
+            takes the first available one of panoptic, semantic, instances.
 
     Returns:
         The files written, overview.png last.
 
     Raises:
         FileNotFoundError: if config or checkpoint does not exist.
-        ValueError: if they do not fit each other, ``num`` is below 1, the model does not give ``field``, the data
-            cannot be drawn, or ``out_dir`` contains files of the dataset.
+        ValueError: if they do not match, ``num`` is below 1, the model does not return ``field``, the data cannot be
+            drawn, or ``out_dir`` contains files of the dataset.
         OSError: if ``out_dir`` is not writable.
     """
     if num < 1:
@@ -122,7 +122,8 @@ def require_other_folder(out_dir: str | Path, dataset: Any) -> None:
     )
     if found is not None:
         raise ValueError(
-            f'out: pictures in {out_dir} could replace files of the dataset, such as {found}. Fix: give another folder'
+            f'out: pictures in {out_dir} could replace files of the dataset, such as {found}. Fix: choose another '
+            'folder'
         )
 
 
@@ -130,7 +131,7 @@ def predict_example(setup: Setup, index: int, field: str | None = None) -> tuple
     """Run the model on one image of the test set.
 
     Args:
-        setup: of `load_setup`.
+        setup: result of `load_setup`.
         index: index of the image.
         field: prediction to draw, see `draw_predictions`.
 

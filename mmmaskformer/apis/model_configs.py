@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmaskformer.apis.scripts import SHIPPED
+from mmmaskformer.apis.config_files import SHIPPED
 from mmmaskformer.checkpoints.classes import class_lists, find_permutation
 from mmmaskformer.checkpoints.settings import Settings
 from mmmaskformer.checkpoints.sizes import Architecture, ResNet, Swin
@@ -37,8 +37,8 @@ def with_published_size(settings: Settings, known: Mapping[str, Any], task: str)
     """Settings with the image size of the published models, if the source does not state one.
 
     Args:
-        settings: of the model, with its classes.
-        known: what the source tells, as arguments of `Settings`.
+        settings: settings of the model, with its classes.
+        known: settings that the source stores, as arguments of `Settings`.
         task: 'semantic' or 'panoptic'.
 
     Returns:
@@ -56,7 +56,7 @@ def with_published_size(settings: Settings, known: Mapping[str, Any], task: str)
             break
     return settings, [
         f'the source does not state to which size images are resized: a short edge of {settings.short_edge} and a '
-        f'long edge of at most {settings.max_size} pixels are assumed. If these are wrong: --config'
+        f'long edge of at most {settings.max_size} pixels are assumed. If these are wrong, use --config'
     ]
 
 
@@ -73,7 +73,7 @@ def own_config(architecture: Architecture, settings: Settings, task: str) -> Con
     """
     head = architecture.head
     if (head.kind, task) not in BASES:
-        raise NoConfigError(f'a {head.kind} head predicts no segments; found --task {task}. Fix: --task semantic')
+        raise NoConfigError(f'a {head.kind} head predicts no segments; found --task {task}. Fix: use --task semantic')
     lines = [f'_base_ = {[str(SHIPPED / "_base_" / base) for base in BASES[head.kind, task]]!r}']
     pixel_decoder = dict(_delete_=True, type='mmmaskformer.FPNPixelDecoder', norm_groups=settings.norm_groups)
     if head.encoder_layers:
@@ -128,7 +128,7 @@ def host_config(package: str, architecture: Architecture, settings: Settings) ->
     own.loss_cls.class_weight = [1.0] * head.num_classes + [settings.no_object_weight]
     own.positional_encoding.num_feats = head.channels // 2
     own.enforce_decoder_input_project = head.projects_memory and head.widths[-1] == head.channels
-    _resize_as_told(cfg, settings)
+    _set_image_size(cfg, settings)
     prefix = 'mmdet.' if package == 'mmseg' else ''
     norm = dict(type='GN', num_groups=settings.norm_groups)
     own.pixel_decoder = dict(type=f'{prefix}PixelDecoder', norm_cfg=norm, act_cfg=dict(type='ReLU'))
@@ -191,11 +191,11 @@ def backbone_config(architecture: Architecture, settings: Settings) -> dict:
         stem = dict(deep_stem=True) if has_groups and len(net.stem) > 1 else {}
         return config | multi_grid | groups | stem | settings.backbone
     what = 'no backbone' if net is None else net.describe()
-    raise NoConfigError(f'{what}: no config is known for it. Fix: give your own with --config')
+    raise NoConfigError(f'{what}: no config is known for it. Fix: pass your own with --config')
 
 
 def _of_mmdet(backbone: dict) -> dict:
-    """The same backbone from MMDetection, so that its users need no MMSegmentation; as it is where only that has it."""
+    """The same backbone from MMDetection, so that its users need no MMSegmentation; unchanged if only that has it."""
     if 'multi_grid' in backbone:
         return backbone
     if backbone['type'] == 'mmseg.ResNetV1c':
@@ -203,7 +203,7 @@ def _of_mmdet(backbone: dict) -> dict:
     return backbone | dict(type=backbone['type'].replace('mmseg.', 'mmdet.'))
 
 
-def _resize_as_told(cfg: Config, settings: Settings) -> None:
+def _set_image_size(cfg: Config, settings: Settings) -> None:
     """Set the image size of the settings in the test pipelines of a host's config."""
     size = dict(scale=(settings.max_size, settings.short_edge), keep_ratio=True)
     if settings.image_size is not None:

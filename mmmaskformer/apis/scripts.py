@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmengine.config import Config
-
 from mmmaskformer import compat
-
-SHIPPED = Path(__file__).resolve().parents[1] / '.mim' / 'configs'
-"""The shipped configs."""
+from mmmaskformer.apis.config_files import read_config_file
 
 
 def find_script(name: str, arguments: Sequence[str]) -> Path:
@@ -27,7 +23,8 @@ def find_script(name: str, arguments: Sequence[str]) -> Path:
 
     Raises:
         FileNotFoundError: if no argument is a config, or the config or one of its bases does not exist.
-        ValueError: if the first argument is not a config, or its host is unknown or not installed.
+        ValueError: if the first argument is not a config, or it cannot be read, or its host is unknown or not
+            installed.
         ImportError: if the installed packages are incompatible.
     """
     if arguments and not arguments[0].startswith('-') and not arguments[0].endswith('.py'):
@@ -37,22 +34,9 @@ def find_script(name: str, arguments: Sequence[str]) -> Path:
         )
     config = next((argument for argument in arguments if argument.endswith('.py')), None)
     if config is None:
-        raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: give the path of a config, a .py file')
-    if not Path(config).is_file():
-        own = next(SHIPPED.resolve().rglob(Path(config).name), 'configs/….py')
-        raise FileNotFoundError(f'config {config}: no such file. Fix: give the path of a config: {own}')
+        raise FileNotFoundError(f'found no config among {list(arguments)}. Fix: pass the path of a config, a .py file')
     compat.apply()  # first, since the config's imports would wrap an error in a misleading message
-    return host_script(_read(config).get('default_scope'), name)
-
-
-def _read(config: str) -> Config:
-    try:
-        return Config.fromfile(config)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f'config {config}: it, or a config that it inherits from, names {error.filename or error}, which does not '
-            'exist. Fix: correct _base_'
-        ) from error
+    return host_script(read_config_file(config).get('default_scope'), name)
 
 
 def run_script(script: Path, arguments: Sequence[str]) -> None:

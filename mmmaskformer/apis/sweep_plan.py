@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
+from mmmaskformer.apis.config_files import read_config_file
 from mmmaskformer.apis.model_size import build_on_meta
 from mmmaskformer.apis.trained import parse_options
 from mmmaskformer.formats.whole_files import require_writable
@@ -78,8 +79,8 @@ def cases_of(key: str | None, values: Sequence[str], named: Sequence[Sequence[st
     Args:
         key: config key, or one of `SHORT_NAMES`; None if there are only named cases.
         values: values of the key.
-        named: cases that change several entries: a name, then KEY=VALUE for each entry. A name alone stands for the
-            unchanged config, config=FILE for another config.
+        named: cases that change several entries: a name, then KEY=VALUE for each entry. A case with only a
+            name is the unchanged config; config=FILE is another config.
 
     Raises:
         ValueError: if there is no case, two cases have the same name, a case has two configs, or only one of key and
@@ -135,8 +136,7 @@ def plan(
         OSError: if ``work_dir`` cannot be written.
     """
     for file in dict.fromkeys(case.config or str(config) for case in cases):
-        if not Path(file).is_file():
-            raise FileNotFoundError(f'config: {file} does not exist; expected an mmengine config file')
+        read_config_file(file)
     require_writable(work_dir, 'work_dir', folder=True)
     no_seed: list[int | None] = [None]
     runs = []
@@ -148,7 +148,7 @@ def plan(
 
 
 def _planned(config: str, case: Case, seed: int | None, folder: Path, common: Sequence[str]) -> Run:
-    cfg = Config.fromfile(config)
+    cfg = read_config_file(config)
     for key in NEEDED:
         if cfg.get(key) is None:
             raise ValueError(f'{config}: found no {key!r}, expected the config of a training run')
@@ -167,7 +167,7 @@ def _planned(config: str, case: Case, seed: int | None, folder: Path, common: Se
     if missing:
         raise ValueError(
             f'{config}: found no {" and no ".join(map(repr, missing))}, expected a config with a validation, whose '
-            'results are the table'
+            'results fill the table'
         )
     content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()

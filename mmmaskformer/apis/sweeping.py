@@ -47,7 +47,7 @@ class Sweep(NamedTuple):
 
 Trainer = Callable[[list[str]], int]
 MEASURED = 'semantic/mIoU'
-"""A metric that only the measurement of the inference modes gives; every model has it."""
+"""A metric that only the measurement of the inference modes returns; every model has it."""
 
 
 def train(arguments: list[str]) -> int:
@@ -75,7 +75,7 @@ def finished(run: Run) -> dict[str, float] | None:
     if record.fingerprint != run.fingerprint:
         raise ValueError(
             f'{run.folder / RESULT_FILE}: found a run with other settings ({" ".join(record.options)}), or of another '
-            'version of the config. Fix: give another --work-dir, or remove that folder to train again'
+            'version of the config. Fix: use another --work-dir, or remove that folder to train again'
         )
     return record.metrics
 
@@ -209,7 +209,7 @@ class _Table:
         self.title = title
 
     def report_another(self, say: Callable[[str], None]) -> None:
-        """Report rows of an older table that are not part of this sweep: the table is replaced, their runs stay."""
+        """Report rows of an older table that are not part of this sweep: the table is replaced, their runs are kept."""
         if not self.files[1].is_file():
             return
         with open(self.files[1], encoding='utf-8', newline='') as stream:
@@ -218,7 +218,7 @@ class _Table:
         if others:
             say(
                 f'{self.files[1]} has rows of another sweep ({names[0]}: {", ".join(others)}), which are removed from '
-                'the table; their runs stay'
+                'the table; their runs are kept'
             )
 
     def write(self, *, strict: bool) -> Sweep:

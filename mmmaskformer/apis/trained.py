@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
+from mmmaskformer.apis.config_files import read_config_file
 from mmmaskformer.export.modules import head_of
 from mmmaskformer.heads.checkpoint_layouts import require_finite_weights
 from mmmaskformer.run_settings import unread_options
@@ -67,11 +68,9 @@ def read_config(
         FileNotFoundError: if config or checkpoint does not exist.
         ValueError: if the config lacks a key, or an entry of ``cfg_options`` changes nothing.
     """
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
+    cfg = read_config_file(config)
     if '://' not in str(checkpoint) and not Path(checkpoint).exists():
         raise FileNotFoundError(f'checkpoint: {checkpoint} does not exist; expected a .pth file of a training run')
-    cfg = Config.fromfile(config)
     merge_options(cfg, cfg_options)
     for key in needs:
         if cfg.get(key) is None:
@@ -134,7 +133,7 @@ def build_trained(cfg: Config, checkpoint: str) -> tuple[BaseModel, dict]:
         problem = ' '.join(str(error).split())
         raise ValueError(
             f'checkpoint: {checkpoint} does not fit the model of the config: {problem[:300]} … '
-            'Fix: give the config that it was trained with'
+            'Fix: use the config that it was trained with'
         ) from error
     require_finite_weights(model.state_dict(), checkpoint)
     model.eval()
@@ -167,7 +166,7 @@ def building(key: str) -> Iterator[None]:
     """Report a part of a config that cannot be built, such as one with a misspelt key or type, as a wrong value.
 
     Args:
-        key: of the part in the config.
+        key: key of the part in the config.
 
     Raises:
         ValueError: in the place of a TypeError, KeyError or AttributeError, with its text.

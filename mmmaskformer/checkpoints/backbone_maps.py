@@ -127,7 +127,7 @@ MARKS = (
     ('torchvision swin', 'features.1.0.attn.relative_position_bias_table'),
     ('vit', 'blocks.0.attn.qkv.weight'),
 )
-"""A pattern that identifies each kind; it is not necessarily absent in kinds further up, so the order counts."""
+"""The name of a weight that identifies each kind. An earlier kind may have it too, so the order matters."""
 
 
 def kind_of_backbone(names: Iterable[str]) -> str | None:

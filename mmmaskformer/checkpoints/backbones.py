@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mmmaskformer.checkpoints.backbone_maps import BACKBONES, kind_of_backbone
 from mmmaskformer.checkpoints.layouts import describe_layout, package_of
-from mmmaskformer.checkpoints.names import Names
 from mmmaskformer.checkpoints.neutral import ConversionError, read_backbone
 from mmmaskformer.checkpoints.sizes import ResNet
 from mmmaskformer.checkpoints.vit import read_vit
@@ -41,16 +40,16 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
     """Rename the weights of a backbone of detectron2, torchvision, timm, Swin's authors or DINOv2.
 
     Args:
-        weights: by name in the source, with or without the prefix ``backbone.``.
+        weights: weights by name in the source, with or without the prefix ``backbone.``.
 
     Raises:
         ConversionError: if it is none of these, or incomplete.
     """
     if package_of(weights) is not None:
         raise ConversionError(
-            f'{describe_layout(weights)[0]}, which is a whole model; expected a backbone alone. Fix: '
-            "init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.') takes it from a file of the hosts or "
-            'of this package, to which mmmaskformer convert brings other ones'
+            f'{describe_layout(weights)[0]}, which is a whole model; expected only a backbone. Fix: '
+            "init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.') reads it from a file of the hosts or "
+            'of this package; mmmaskformer convert converts other files'
         )
     bare = {name.removeprefix('module.').removeprefix(PREFIX): value for name, value in weights.items()}
     kind = kind_of_backbone(bare)
@@ -61,11 +60,11 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
     if kind == 'vit':
         found, dropped, backbone = read_vit(bare, names)
     else:
-        added = _output_norms(bare, names) if 'swin' in kind else {}
+        added = _output_norms(bare) if 'swin' in kind else {}
         made = dict.fromkeys(added, NORM_REASON)
         found, dropped, measured = read_backbone(bare | added, names)
         if isinstance(measured, ResNet) and measured.inner and measured.groups == 1:
-            raise ConversionError(f'it is a {measured.describe()}, which neither host has. Fix: take another backbone')
+            raise ConversionError(f'it is a {measured.describe()}, which neither host has. Fix: use another backbone')
         backbone = measured.describe()
     converted = {
         name.removeprefix(PREFIX): (value.float() if value.is_floating_point() else value).contiguous().clone()
@@ -77,14 +76,14 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
 def is_unreadable_for_hosts(weights: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of a bare ResNet of detectron2, whose names no backbone of the hosts has.
 
-    Other files are left alone: the hosts have switches of their own for some of them.
+    Other files are not changed: the hosts have switches of their own for some of them.
     """
     bare = [name.removeprefix(PREFIX) for name in weights]
     return kind_of_backbone(bare) == 'detectron2' and all(re.match(r'(stem|res\d|linear)\.', name) for name in bare)
 
 
-def _output_norms(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """The output norms, under the names of the table, which the hosts' Swin has and a classifier does not have."""
+def _output_norms(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The output norms, by their names in the source, which the hosts' Swin has and a classifier does not have."""
     width = next(
         value.shape[0]
         for name, value in weights.items()
@@ -100,10 +99,10 @@ def _output_norms(weights: Mapping[str, Tensor], names: Names) -> dict[str, Tens
 def _what_it_is(names: Mapping[str, Tensor]) -> str:
     if CAFFE2 in names:
         return (
-            'it is a ResNet with the names of Caffe2, which takes blue first with a deviation of 1, and strides '
-            "elsewhere. Fix: take the ResNet of detectron2's ImageNetPretrained/torchvision or DeepLab; for this one "
+            'it is a ResNet of Caffe2, which expects BGR images with a standard deviation of 1 and has its strides in '
+            "other layers. Fix: use the ResNet of detectron2's ImageNetPretrained/torchvision or DeepLab; for this one "
             "OpenMMLab has open-mmlab://detectron2/resnet50_caffe, with style='caffe'"
         )
     what, _ = describe_layout(names)
     kinds = ', '.join(table.title for table in BACKBONES.values())
-    return f'{what}; expected {kinds}. Fix: give such a file'
+    return f'{what}; expected {kinds}. Fix: use such a file'

@@ -61,7 +61,7 @@ def list_of_published(num_classes: int, isthing: Sequence[bool] | None = None) -
 
     Args:
         num_classes: K.
-        isthing: which classes are things, if known.
+        isthing: whether each class is a thing; None if unknown.
 
     Returns:
         Name and content; None if no list, or lists with different classes, have this number of classes.
@@ -150,7 +150,7 @@ def facts_of(dataset_meta: Mapping) -> dict:
         ``classes`` and what else is known, as plain lists.
 
     Raises:
-        ValueError: if it, or one of its values, is something else.
+        ValueError: if ``dataset_meta`` is not a dict, or one of its values has the wrong type.
     """
     if not isinstance(dataset_meta, Mapping):
         raise ValueError(

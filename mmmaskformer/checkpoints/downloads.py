@@ -66,7 +66,8 @@ def download(address: str, path: Path, checksum: str, report: Report, check: Che
         if not resumed:
             raise DownloadError(
                 f'{address}: {error}; nothing is kept. Fix: try again; if it fails again, the file on the server is '
-                f'not the published one, or something answers in its place: download it by hand and save it as {path}'
+                f'not the published one, or another server answers in its place: download it by hand and save it as '
+                f'{path}'
             ) from None
         report(f'{path.name}: the part of an earlier attempt does not match; downloading from the start')
         download(address, path, checksum, report, check)
@@ -134,8 +135,8 @@ def _fetch(address: str, part: Path, report: Report) -> None:
 
     Raises:
         BrokenError: if the transfer ends early or does not begin.
-        DownloadError: if the server refuses.
-        OSError: if the disk does.
+        DownloadError: if the server refuses the request.
+        OSError: if the file cannot be written.
     """
     answer = ask(address, part)
     if answer is None:  # the part is already complete

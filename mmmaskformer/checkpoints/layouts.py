@@ -7,17 +7,16 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from mmmaskformer.checkpoints.readers import tensors_of
-
-SHOWN = 3
+from mmmaskformer.formats.messages import some
 
 
 class Layout(NamedTuple):
     """A kind of checkpoint.
 
     Attributes:
-        key: pattern of a weight name that identifies the kind; the first match in the list counts.
+        key: pattern of a weight name that identifies the kind; the first match in the list applies.
         name: the kind in words.
-        fix: what to do if such a checkpoint is given where another kind is expected.
+        fix: what to do with such a checkpoint where another kind is expected.
         package: key of `key_maps.NAMES` if it can be converted.
     """
 
@@ -27,12 +26,12 @@ class Layout(NamedTuple):
     package: str | None = None
 
 
-OTHER_MODEL = 'give a checkpoint of MaskFormer; this one has another architecture and cannot be converted'
-CONVERT = "give the config of that model, or inspect the file with 'mmmaskformer convert'"
+OTHER_MODEL = 'use a MaskFormer checkpoint; this one has another architecture and cannot be converted'
+CONVERT = "use the config of that model, or inspect the file with 'mmmaskformer convert'"
 SHARE = "add dict(type='mmmaskformer.ShareWeightsHook') to custom_hooks, which renames its head"
 BACKBONE = (
     "load it as the backbone's weights, model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...), "
-    "for a whole model's checkpoint with prefix='backbone.', and leave load_from alone"
+    "for a whole model's checkpoint with prefix='backbone.', and do not set load_from"
 )
 LAYOUTS = (
     Layout(r'decode_head\.classifier\.', 'a MaskFormer of mmmaskformer for the other host', SHARE, 'mmmaskformer'),
@@ -72,10 +71,10 @@ SWAPPED = 'ema_state_dict'
 
 
 class Content(NamedTuple):
-    """A checkpoint taken apart.
+    """The parts of a checkpoint file.
 
     Attributes:
-        weights: by name; the ones that the package that wrote the file would use for inference.
+        weights: weights by name, those that the package that wrote the file would use for inference.
         meta: meta information, such as ``dataset_meta``.
         rest: description of everything else in the file, by key.
     """
@@ -120,19 +119,19 @@ def describe_layout(keys: Iterable[str]) -> tuple[str, str]:
     """
     keys = sorted(map(bare_name, keys))
     if not keys:
-        return 'it holds no weights', 'give a checkpoint that was saved completely'
-    shown = f'{", ".join(keys[:SHOWN])}{f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""}'
+        return 'it holds no weights', 'use a checkpoint that was saved completely'
+    shown = some(keys)
     layout = find_layout(keys)
     if layout is not None:
         return f'it looks like {layout.name} ({shown})', layout.fix
-    return f'its weights are {shown}', 'give a checkpoint of this model'
+    return f'its weights are {shown}', 'use a checkpoint of this model'
 
 
 def take_apart(content: Mapping, averaged: bool = False) -> Content:
     """Find the weights in the content of a file.
 
     Args:
-        content: of the file.
+        content: content of the file.
         averaged: take the averaged weights where the file holds both. This is not needed for files of mmengine's EMA
             hook, whose ``state_dict`` is the average.
 
@@ -164,7 +163,7 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
     if len(weights) < len(given):
         twice = [name for name in weights if name in given and f'module.{name}' in given]
         raise ValueError(
-            f"{len(twice)} weights occur twice, with and without 'module.' ({', '.join(twice[:SHOWN])}), expected one "
+            f"{len(twice)} weights occur twice, with and without 'module.' ({some(twice)}), expected one "
             'of each. Fix: remove those that do not belong to the model, and save the others again'
         )
     return Content(weights, meta, rest)

@@ -25,13 +25,14 @@ def in_form_of_mmengine(content: Any, origin: str) -> Any:
         origin: the file, for messages.
 
     Raises:
-        ValueError: if the file holds no dict of weights, or a weight twice.
+        ValueError: if the file holds no dict of weights, or a weight twice, or a ResNet of detectron2 that is not
+            complete.
     """
     for what, part in (('it', content), ("its 'state_dict'", _state_of(content))):
         if not isinstance(part, Mapping):
             raise ValueError(
                 f'checkpoint {origin}: {what} is a {type(part).__name__}, expected a dict of weights by name. Fix: '
-                'give a checkpoint of a training run, or save model.state_dict().'
+                'use a checkpoint of a training run, or save model.state_dict().'
             )
     try:
         found = take_apart(content)

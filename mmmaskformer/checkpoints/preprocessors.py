@@ -24,7 +24,7 @@ def hub_preprocessor(settings: Settings) -> dict:
     """The content of preprocessor_config.json.
 
     Args:
-        settings: of the model.
+        settings: settings of the model.
     """
     size = {'shortest_edge': settings.short_edge, 'longest_edge': settings.max_size}
     if settings.image_size is not None:
@@ -57,7 +57,7 @@ def settings_of_preprocessor(preprocessor: Mapping) -> dict:
     if not preprocessor:
         return {}
     divisor = DIVISOR if preprocessor.get('size_divisor') is None else preprocessor['size_divisor']
-    _require(isinstance(divisor, int) and divisor >= 0, 'size_divisor', divisor, 'a number from 0')
+    _require(isinstance(divisor, int) and divisor >= 0, 'size_divisor', divisor, 'a whole number of at least 0')
     found = {'size_divisor': max(1, divisor), 'resize': bool(preprocessor.get('do_resize', True))}
     found |= _size(preprocessor, max(1, divisor)) | _normalisation(preprocessor)
     resample = preprocessor.get('resample', BILINEAR)

@@ -1,6 +1,5 @@
 """Readers of the weight files of every package; none executes code from a file."""
 
-import io
 import json
 import pickle
 import struct
@@ -100,7 +99,7 @@ NOT_A_CHECKPOINT = {
     'empty': ('has no bytes', 'download or copy it again'),
     'page': ('is a web page, not a checkpoint', 'download the file itself; the address may have led to an error page'),
     'pointer': ('is a pointer of Git LFS, not the file', "fetch the file with 'git lfs pull'"),
-    'text': ('is a text file, not a checkpoint', 'give a file of weights'),
+    'text': ('is a text file, not a checkpoint', 'use a file of weights'),
 }
 """Kinds that hold no weights: what is wrong and the fix."""
 
@@ -109,8 +108,8 @@ def read_special(stream: IO[bytes], name: str) -> dict | None:
     """Read what `torch.load` cannot: pickles of numpy arrays and safetensors.
 
     Args:
-        stream: of the file, at its start.
-        name: of the file, for messages.
+        stream: stream of the file, at its start.
+        name: name of the file, for messages.
 
     Returns:
         The content as a dict, with tensors instead of arrays; None for a file of torch or of an unknown kind.
@@ -145,7 +144,7 @@ def read_pickle(stream: IO[bytes], name: str) -> dict:
         ) from None
     if not isinstance(content, Mapping):
         raise UnreadableError(
-            f'checkpoint {name}: it holds a {type(content).__name__}, expected a dict of weights. Fix: give a '
+            f'checkpoint {name}: it holds a {type(content).__name__}, expected a dict of weights. Fix: use a '
             "checkpoint, such as detectron2's model_final_….pkl."
         )
     return as_tensors(content)
@@ -239,13 +238,6 @@ def read_json(path: Path) -> dict:
             f'{path}: found a {type(content).__name__}, expected an object with settings. Fix: download it again'
         )
     return content
-
-
-def stream_of(file: Any) -> IO[bytes]:
-    """Open a path or bytes as a binary stream; a stream is returned unchanged."""
-    if isinstance(file, bytes):
-        return io.BytesIO(file)
-    return open(file, 'rb') if isinstance(file, str | Path) else file
 
 
 def tensors_of(content: Mapping) -> dict[str, Tensor]:

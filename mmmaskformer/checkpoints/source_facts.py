@@ -35,7 +35,7 @@ def settings_of(
         meta: meta information of the checkpoint.
         package: the package that wrote it.
         weights: its weights.
-        num_heads: number of attention heads, if the user gives it.
+        num_heads: number of attention heads from the command line; None if it was not set.
 
     Returns:
         The settings, with published values for unknown ones, and notes that name these.

@@ -23,8 +23,8 @@ def hub_config(architecture: Architecture, settings: Settings) -> dict:
     """The content of config.json.
 
     Args:
-        architecture: of the model.
-        settings: the rest.
+        architecture: architecture of the model.
+        settings: settings that do not show in the weights.
 
     Raises:
         ValueError: if transformers cannot represent the model.
@@ -80,7 +80,7 @@ def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
     """
     if config.get('model_type') != MODEL_TYPE:
         raise ValueError(
-            f'config.json has model_type={config.get("model_type")!r}, expected {MODEL_TYPE!r}. Fix: give the folder '
+            f'config.json has model_type={config.get("model_type")!r}, expected {MODEL_TYPE!r}. Fix: use the folder '
             'of a MaskFormerForInstanceSegmentation; other architectures cannot be converted'
         )
     decoder = _section(config, 'decoder_config')
@@ -90,7 +90,8 @@ def settings_of_hub(config: Mapping, preprocessor: Mapping) -> dict:
     num_heads = decoder.get('decoder_attention_heads', 8)
     if not isinstance(num_heads, int) or num_heads < 1:
         raise ValueError(
-            f'config.json: decoder_attention_heads is {num_heads!r}, expected a number from 1. Fix: correct it'
+            f'config.json: decoder_attention_heads is {num_heads!r}, expected a whole number of at least 1. Fix: '
+            'correct it'
         )
     weight = 0.1 if config.get('no_object_weight') is None else config['no_object_weight']
     if not isinstance(weight, int | float) or not 0 < weight < math.inf:
@@ -126,7 +127,7 @@ def _classes(config: Mapping) -> tuple[str, ...]:
         return tuple(str(labels[key]) for key in sorted(labels, key=int))
     except (TypeError, ValueError, IndexError, KeyError):
         raise ValueError(
-            "config.json: id2label must give the name of each label, {'0': 'wall', ...}. Fix: correct it, or remove it"
+            "config.json: id2label must hold the name of each label, {'0': 'wall', ...}. Fix: correct it, or remove it"
         ) from None
 
 

@@ -53,14 +53,16 @@ def require_writable(path: Path, package: str, force: bool, *, makes_folder: boo
             'Fix: change the suffix'
         )
     if not endings and path.suffix in ('.pth', '.pkl', '.safetensors', '.bin'):
-        raise ValueError(f'{path}: found the name of a file, but transformers reads folders. Fix: give a folder')
+        raise ValueError(
+            f'{path}: found the name of a file, but transformers reads folders. Fix: choose the name of a folder'
+        )
     if path.exists() and not force:
-        raise FileExistsError(f'{path} exists and is not replaced. Fix: give another name, or --force')
+        raise FileExistsError(f'{path} exists and is not replaced. Fix: choose another name, or add --force')
     if path.exists() and path.is_dir() == bool(endings):
         kinds = ('a file', 'a folder') if endings else ('a folder', 'a file')
-        raise FileExistsError(f'{path} is {kinds[1]}; expected {kinds[0]} or nothing. Fix: give another name')
+        raise FileExistsError(f'{path} is {kinds[1]}; expected {kinds[0]} or nothing. Fix: choose another name')
     if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
-        raise FileExistsError(f'{path} is a folder without {CONFIG} and is not replaced. Fix: give another name')
+        raise FileExistsError(f'{path} is a folder without {CONFIG} and is not replaced. Fix: choose another name')
     if not path.parent.is_dir() and not makes_folder:
         raise FileNotFoundError(f'{path.parent}: the folder does not exist. Fix: create it')
     whole_files.require_writable(path, folder=not endings)
@@ -86,7 +88,7 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], more: Mapping[st
     """Write a file that mmengine reads: ``.pth``, or ``.safetensors`` with everything else in its header.
 
     Args:
-        path: of the file.
+        path: path of the file.
         weights: the state dict.
         more: further content of the checkpoint, such as ``meta``; plain values only.
 
@@ -126,8 +128,8 @@ def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mappin
     """Write a folder that ``from_pretrained`` reads.
 
     Args:
-        path: of the folder.
-        weights: by their names in the files of transformers.
+        path: path of the folder.
+        weights: weights by their names in the files of transformers.
         config: content of config.json.
         preprocessor: content of preprocessor_config.json.
 

@@ -74,17 +74,6 @@ class Network(Protocol):
         """
 
 
-class PixelNetwork(Protocol):
-    """The whole model behind the backbone of a per-pixel model."""
-
-    def __call__(self, features: Sequence[Tensor], *, all_layers: bool) -> Sequence[Masks]:
-        """Classify pixels; arguments as `Network`.
-
-        Returns:
-            Logits (B, K, h, w) of each layer, as the masks of K queries, the last one final.
-        """
-
-
 class Matcher(Protocol):
     """Assignment of queries to true segments.
 

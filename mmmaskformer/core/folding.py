@@ -22,7 +22,7 @@ HOOKS_ON_ALL = (
     torch_module._global_backward_hooks,
     torch_module._global_backward_pre_hooks,
 )
-"""torch's hooks on every module."""
+"""torch's global hooks, which apply to every module."""
 
 
 class LastConv(NamedTuple):

@@ -28,7 +28,7 @@ def ordered_matches(
     )
     if not len(layer) == len(image) == len(query) == len(segment):
         raise ValueError(
-            f'{matcher} gave columns of the lengths {[len(column) for column in columns]}; expected one length'
+            f'{matcher} returned columns of the lengths {[len(column) for column in columns]}; expected one length'
         )
     known = (image >= 0) & (image < len(counts))
     limits = (

@@ -28,19 +28,19 @@ def check_pixels(decoder: Any, found: Any, batch: int, *, mask_channels: int | N
     name = type(decoder).__name__
     if not isinstance(found, PixelDecoderOutput):
         raise TypeError(
-            f'{name} gave a {type(found).__name__}; expected PixelDecoderOutput(memory, mask_features) of '
+            f'{name} returned a {type(found).__name__}; expected PixelDecoderOutput(memory, mask_features) of '
             'mmmaskformer.core.contracts'
         )
     if is_recorded():
         return
     if uses_memory:
-        _check_maps(f'{name} gave a memory', found.memory, batch, getattr(decoder, 'memory_channels', None))
+        _check_maps(f'{name} returned a memory', found.memory, batch, getattr(decoder, 'memory_channels', None))
     features = found.mask_features
     if isinstance(features, LastConv):
-        _check_maps(f'{name} gave a LastConv with the input', features.x, batch, None)
-        _check_maps(f'{name} gave a LastConv with the weight', features.weight, mask_channels, features.x.shape[1])
+        _check_maps(f'{name} returned a LastConv with the input', features.x, batch, None)
+        _check_maps(f'{name} returned a LastConv with the weight', features.weight, mask_channels, features.x.shape[1])
     else:
-        _check_maps(f'{name} gave mask_features', features, batch, mask_channels)
+        _check_maps(f'{name} returned mask_features', features, batch, mask_channels)
 
 
 def _check_maps(what: str, maps: Any, length: int | None, channels: Any) -> None:
@@ -72,18 +72,18 @@ def checked_states(decoder: Any, states: Any, batch: int, reader: nn.Module) -> 
     kind = 'float' if dtype is None else str(dtype).removeprefix('torch.')
     expected = f'({batch}, Q, {"C" if channels is None else channels}) {kind} for each layer, with one Q'
     if not isinstance(states, Sequence | Tensor):
-        raise TypeError(f'{name} gave a {type(states).__name__}; expected a list of tensors {expected}')
+        raise TypeError(f'{name} returned a {type(states).__name__}; expected a list of tensors {expected}')
     states = list(states)
     if is_recorded():
         return states
     if not states:
-        raise ValueError(f'{name} gave an empty list; expected tensors {expected}')
+        raise ValueError(f'{name} returned an empty list; expected tensors {expected}')
     queries = states[0].shape[1] if isinstance(states[0], Tensor) and states[0].ndim == 3 else None
     for layer, state in enumerate(states):
         fits = is_float(state) and state.ndim == 3 and 0 not in state.shape and dtype in (None, state.dtype)
         if not fits or state.shape[:2] != (batch, queries) or channels not in (None, state.shape[2]):
             raise ValueError(
-                f'{name} gave {form_of(state)} for decoder layer {layer + 1} of {len(states)}; expected {expected}'
+                f'{name} returned {form_of(state)} for decoder layer {layer + 1} of {len(states)}; expected {expected}'
             )
     return states
 

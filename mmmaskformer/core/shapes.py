@@ -23,6 +23,26 @@ def is_integer(x: Tensor) -> bool:
     return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
+def index_map(segment_map: Tensor, count: int) -> Tensor:
+    """A map of segment indices in a signed type that holds every index.
+
+    Others would be read incorrectly or not at all: 255 in uint8 equals -1, index 255 in int8 too, and torch has hardly
+    any operation for integers without a sign of 16 bits or more.
+
+    Args:
+        segment_map: integer, of any shape.
+        count: number of segments.
+
+    Returns:
+        The map itself if its type is suitable, otherwise a wider copy.
+    """
+    dtype = segment_map.dtype
+    if dtype.is_signed and count <= torch.iinfo(dtype).max:
+        return segment_map
+    wider = (x for x in (torch.int16, torch.int32) if x.itemsize > dtype.itemsize and count <= torch.iinfo(x).max)
+    return segment_map.to(next(wider, torch.int64))
+
+
 def is_float(x: Any) -> bool:
     """Whether x is a tensor of floats that support arithmetic; 8-bit floats, which torch only stores, do not."""
     return isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -46,7 +66,7 @@ def check_layers(predictions: Sequence[Any]) -> None:
     for layer, prediction in enumerate(predictions):
         where = f'decoder layer {layer + 1} of {len(predictions)}'
         if not hasattr(prediction, 'class_logits') or not hasattr(prediction, 'masks'):
-            raise ValueError(f'{where}: predictions has a {type(prediction).__name__}; expected a MaskPrediction')
+            raise ValueError(f'{where}: found a {type(prediction).__name__}; expected a MaskPrediction')
         class_logits, masks, first = prediction.class_logits, prediction.masks, predictions[0].class_logits
         shape = tuple(getattr(class_logits, 'shape', ()))
         if len(shape) != 3 or not is_float(class_logits) or 0 in shape or shape[2] < 2:
@@ -80,7 +100,7 @@ def check_same_device(targets: Any, device: torch.device) -> None:
 
     Args:
         targets: `Targets`.
-        device: of the predictions.
+        device: device of the predictions.
 
     Raises:
         ValueError: if they are on another device.
@@ -137,8 +157,8 @@ def check_target(image: int, target: Any) -> None:
     segment_map, masks, ignored = target.segment_map, target.masks, target.ignored
     if (segment_map is None) == (masks is None):
         raise ValueError(
-            f'{where} has {"neither" if masks is None else "both"} segment_map and masks; expected one of them. Fix: '
-            'give overlapping segments as masks, all others as a segment_map'
+            f'{where} has {"neither segment_map nor" if masks is None else "both segment_map and"} masks; expected '
+            'one of them. Fix: pass overlapping segments as masks, all others as a segment_map'
         )
     expected = ((target.labels, 1, 'labels', '(M,)'), (segment_map, 2, 'segment_map', '(H, W)'),
                 (masks, 3, 'masks', '(M, H, W)'), (ignored, 2, 'ignored', '(H, W)'))  # fmt: skip
@@ -148,11 +168,13 @@ def check_target(image: int, target: Any) -> None:
             continue
         if not isinstance(tensor, Tensor) or tensor.ndim != dimensions or tensor.device != device:
             raise ValueError(f'{where}: {name} is {form_of(tensor)}; expected {shape}, all on one device')
+        if name in ('labels', 'segment_map') and not is_integer(tensor):
+            raise ValueError(f'{where}: {name} is {form_of(tensor)}; expected {shape} integer')
     if masks is None:
         if ignored is not None:
             raise ValueError(
-                f'{where} has ignored beside a segment_map, which marks ignored pixels itself. Fix: leave it out, '
-                'and write IGNORED into the segment_map'
+                f'{where} has ignored in addition to a segment_map, which marks ignored pixels itself. Fix: omit '
+                'ignored, and write IGNORED into the segment_map'
             )
         return
     if len(masks) != len(target.labels):
@@ -178,12 +200,14 @@ def check_batch(
         ValueError: if they are inconsistent.
     """
     if isinstance(counts, Tensor) or not all(isinstance(count, int) and count >= 0 for count in counts):
-        raise ValueError(f'counts of targets are {counts!r}; expected the numbers of segments, whole, one per image')
+        raise ValueError(
+            f'counts of targets are {counts!r}; expected a whole number per image, the number of its segments'
+        )
     batch, total = len(counts), sum(counts)
     if (segment_maps is None) == (masks is None):
         raise ValueError(
-            f'targets have {"neither" if masks is None else "both"} segment_maps and masks; expected one of them. Fix: '
-            'give overlapping segments as masks, all others as segment_maps'
+            f'targets have {"neither segment_maps nor" if masks is None else "both segment_maps and"} masks; expected '
+            'one of them. Fix: pass overlapping segments as masks, all others as segment_maps'
         )
     if not isinstance(labels, Tensor) or labels.shape != (total,) or not is_integer(labels):
         raise ValueError(
@@ -223,7 +247,8 @@ def check_features(where: str, features: Sequence[Tensor], in_channels: Sequence
         in_channels: the expected channels C_i.
 
     Raises:
-        ValueError: if the number of levels or their channels differ.
+        ValueError: if the number of levels or their channels differ from ``in_channels``, they are not float maps, or
+            they differ in batch size, dtype or device.
     """
     if isinstance(features, Tensor) or not all(isinstance(x, Tensor) for x in features):
         raise ValueError(f'{where}: features are a {type(features).__name__}; expected a list of tensors (B, C, h, w)')

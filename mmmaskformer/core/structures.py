@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmmaskformer.core.masks import Masks, join_layers
 from mmmaskformer.core.match_order import ordered_matches, whole_column
-from mmmaskformer.core.shapes import check_batch, check_layers, check_target
+from mmmaskformer.core.shapes import check_batch, check_layers, check_target, index_map
 
 NO_SEGMENT = -1
 """Value of a map of segment indices where a pixel is labelled but belongs to no segment."""
@@ -196,8 +196,9 @@ class MaskTarget(NamedTuple):
         """
         if self.segment_map is None:
             return self.own_masks[target_idx] if out is None else out.copy_(self.own_masks[target_idx])
+        indices = self._indices()
         # Writing the comparison as numbers at once is many times faster than converting a bool tensor.
-        return torch.eq(self.segment_map, target_idx.to(self.segment_map.dtype)[:, None, None], out=out)
+        return torch.eq(indices, target_idx.to(indices.dtype)[:, None, None], out=out)
 
     def all_masks(self) -> Tensor:
         """Masks (M, H, W) bool of all segments; the stored masks if there are any."""
@@ -216,8 +217,13 @@ class MaskTarget(NamedTuple):
     def ignored_pixels(self) -> Tensor:
         """Pixels (H, W) bool that are not labelled."""
         if self.segment_map is not None:
-            return self.segment_map == IGNORED
+            return self._indices() == IGNORED
         return self.own_masks.new_zeros(self.size) if self.ignored is None else self.ignored
+
+    def _indices(self) -> Tensor:
+        """The segment map, in a type that holds every index."""
+        assert self.segment_map is not None, 'a target has a segment_map where it has no masks'
+        return index_map(self.segment_map, self.num_segments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +235,8 @@ class Targets:
     Attributes:
         labels: (N,) int64 class of each segment, those of one image after the other.
         counts: number of segments of each of the B images, N in all; available on the host.
-        segment_maps: (B, H, W) integer: index of the segment within its image, `NO_SEGMENT` or `IGNORED`.
+        segment_maps: (B, H, W) integer: index of the segment within its image, `NO_SEGMENT` or `IGNORED`; always of a
+            signed type.
         masks: (N, H, W) bool.
         ignored: (B, H, W) bool, pixels that are not labelled, except those of a segment. Used only with ``masks``; None
             if there are none.
@@ -252,6 +259,8 @@ class Targets:
         """
         check_batch(self.labels, self.counts, self.segment_maps, self.masks, self.ignored)
         object.__setattr__(self, 'labels', self.labels.long())  # torch's indexing takes no other integers
+        if self.segment_maps is not None:
+            object.__setattr__(self, 'segment_maps', index_map(self.segment_maps, max(self.counts, default=0)))
 
     @classmethod
     def of(cls, targets: 'Targets | Sequence[MaskTarget]') -> 'Targets':
@@ -270,8 +279,8 @@ class Targets:
         sizes = {target.size for target in targets}
         if len(sizes) > 1:
             raise ValueError(f'the targets of a batch have the sizes {sorted(sizes)}; expected one. Fix: pad them')
-        labels, counts = torch.cat([x.labels for x in targets]), tuple(x.num_segments for x in targets)
-        maps = [target.segment_map for target in targets if target.segment_map is not None]
+        labels, counts = torch.cat([x.labels.long() for x in targets]), tuple(x.num_segments for x in targets)
+        maps = [index_map(x.segment_map, max(counts)) for x in targets if x.segment_map is not None]
         if len(maps) == len(targets):
             return cls(labels, counts, segment_maps=torch.stack(maps))
         ignored = [target.ignored_pixels() for target in targets]

@@ -1,8 +1,9 @@
 """Segments and areas of a panoptic JSON file that differ from the PNG files."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.panoptic_png import VOID_ID
 
 ADVICE = (
@@ -39,9 +40,8 @@ class AreaCheck(NamedTuple):
     def describe(self) -> str:
         """The numbers, for a message."""
         rows = [f'{number}: {listed} (the PNG has {found} px)' for number, (listed, found) in self.wrong.items()]
-        more = f' and {len(rows) - SHOWN} more' if len(rows) > SHOWN else ''
-        shown = ', '.join(rows[:SHOWN])
-        return f'{len(rows)} of {self.listed} areas that segments_info lists are wrong, those of the ids {shown}{more}'
+        shown = some(rows, SHOWN)
+        return f'{len(rows)} of {self.listed} areas that segments_info lists are wrong, those of the ids {shown}'
 
 
 def require_listed(areas: Mapping[int, int], info: Mapping[str, Any]) -> None:
@@ -57,9 +57,10 @@ def require_listed(areas: Mapping[int, int], info: Mapping[str, Any]) -> None:
     listed = {VOID_ID, *(row['id'] for row in info['segments_info']), *info.get('void_ids', ())}
     unknown = [number for number in areas if number not in listed]
     if unknown:
+        named = [f'{number} ({areas[number]} px)' for number in unknown]
         raise ValueError(
-            f'panoptic PNG {info["seg_map_path"]}: found {some(f"{i} ({areas[i]} px)" for i in unknown)}, ids that '
-            f'segments_info of image {info.get("img_id")} does not list, expected {some(sorted(listed))}. Fix: '
+            f'panoptic PNG {info["seg_map_path"]}: found {some(named, SHOWN)}, ids that '
+            f'segments_info of image {info.get("img_id")} does not list, expected {some(sorted(listed), SHOWN)}. Fix: '
             f'{_advice(areas, listed)}list the segments in the JSON, paint them 0 (void), or check that JSON and PNG '
             'folder belong together.'
         )
@@ -74,10 +75,3 @@ def _advice(areas: Mapping[int, int], listed: set[int]) -> str:
         'blue is 0 everywhere and no id is listed, as in the two-channel format (red: category, green: number of the '
         "segment); such files are converted by panopticapi's converters/2channels2panoptic_coco_format.py. Otherwise "
     )
-
-
-def some(items: Iterable) -> str:
-    """The first items of a list that may be long, and the number of the others, for a message."""
-    texts = [str(item) for item in items]
-    more = f' and {len(texts) - SHOWN} more' if len(texts) > SHOWN else ''
-    return ', '.join(texts[:SHOWN]) + more

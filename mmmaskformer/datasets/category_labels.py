@@ -2,6 +2,11 @@
 
 from collections.abc import Mapping
 
+from mmmaskformer.formats.messages import some
+
+SHOWN = 8
+"""Number of items that a message names."""
+
 
 def labels_of_categories(categories: Mapping[int, Mapping], metainfo: Mapping, path: str) -> dict[int, int]:
     """Find the classes of a class list among the categories of a file.
@@ -55,8 +60,7 @@ def _only_id(name: str, names: Mapping[str, list[int]], path: str) -> int | None
 def _describe_missing_class(
     name: str, number: int | None, names: Mapping[str, list[int]], metainfo: Mapping, path: str
 ) -> str:
-    shown = ', '.join(f'{known!r} ({known_ids[0]})' for known, known_ids in list(names.items())[:8])
-    more = f' and {len(names) - 8} more' if len(names) > 8 else ''
+    shown = some((f'{known!r} ({known_ids[0]})' for known, known_ids in names.items()), SHOWN)
     if 'category_ids' in metainfo:
         elsewhere = f', where {name!r} has id {names[name.strip()][0]}' if name.strip() in names else ''
         wanted = f'class {name!r} with category id {number}{elsewhere}'
@@ -64,6 +68,6 @@ def _describe_missing_class(
     else:
         wanted, fix = f'class {name!r}', "metainfo['classes']"
     return (
-        f"panoptic file {path}: its 'categories' do not fit the class list: expected {wanted}, found {shown}{more} "
-        f'(name and id). Fix: correct {fix}, or take the dataset class that belongs to the file.'
+        f"panoptic file {path}: its 'categories' do not fit the class list: expected {wanted}, found {shown} "
+        f'(name and id). Fix: correct {fix}, or use the dataset class that belongs to the file.'
     )

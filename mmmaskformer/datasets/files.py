@@ -8,8 +8,7 @@ from os import path as osp
 from mmengine import fileio
 
 from mmmaskformer.formats.coco_values import Notes
-
-SHOWN = 3
+from mmmaskformer.formats.messages import some
 
 
 def locate_files(
@@ -49,7 +48,7 @@ def locate_files(
         dataset, key = origin.split(': ', 1)
         raise ValueError(
             f'{dataset}: {len(missing)} of {len(names)} files that {listed_in!r} lists are missing in {folder!r}: '
-            f'{", ".join(missing[:SHOWN])}{", ..." if len(missing) > SHOWN else ""}. Fix: complete the folder, or '
+            f'{some(missing)}. Fix: complete the folder, or '
             f'correct {key} or ann_file.'
         )
     return located

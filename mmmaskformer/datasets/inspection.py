@@ -9,7 +9,6 @@ import numpy as np
 
 from mmmaskformer.datasets.areas import ADVICE as AREA_ADVICE
 from mmmaskformer.datasets.areas import AreaCheck, require_listed
-from mmmaskformer.datasets.pairing import some
 from mmmaskformer.datasets.transforms.loading import DEPTH_ADVICE, ORIENTATION_ADVICE, mark_reported
 from mmmaskformer.formats.images import ImageHeader, grey_levels, read_header
 from mmmaskformer.formats.label_maps import (
@@ -17,6 +16,7 @@ from mmmaskformer.formats.label_maps import (
     load_labels,
     require_known_labels,
 )
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
 from mmmaskformer.formats.unreadable import describe_unreadable
 
@@ -134,9 +134,9 @@ def _label_findings(leaves: list) -> list[Finding]:
     if not files:
         return []
     total = sum(map(len, leaves))
-    looked_at = f'all {total} label maps' if files == total else f'{files} of {total} label maps'
+    checked = f'all {total} label maps' if files == total else f'{files} of {total} label maps'
     ignore_index = getattr(leaves[0], 'ignore_index', IGNORE_INDEX_8BIT)
-    return [_describe_counts(counts, classes, looked_at, ignore_index)]
+    return [_describe_counts(counts, classes, checked, ignore_index)]
 
 
 def _count_labels(leaf: Any, info: Mapping, num_classes: int) -> np.ndarray | None:
@@ -157,16 +157,16 @@ def _count_labels(leaf: Any, info: Mapping, num_classes: int) -> np.ndarray | No
     return np.bincount(inside.ravel(), minlength=num_classes + 1)
 
 
-def _describe_counts(counts: np.ndarray, classes: tuple, looked_at: str, ignore_index: int) -> Finding:
+def _describe_counts(counts: np.ndarray, classes: tuple, checked: str, ignore_index: int) -> Finding:
     share = counts[-1] / counts.sum()
     ignored = f'{share:.1%} of the pixels are ignored (label {ignore_index})'
     named = _describe_absent(counts[:-1], classes)
     if not named:
         # With one class, every pixel that is not ignored is correct, so the metrics are always perfect.
         is_warning = bool(share > (HIGH_SHARE if len(classes) > 1 else 0))
-        text = f'{looked_at}: all {len(classes)} classes occur, {ignored}'
+        text = f'{checked}: all {len(classes)} classes occur, {ignored}'
         return Finding(text + IGNORED_ADVICE.format(ignore_index=ignore_index) * is_warning, is_warning)
-    text = f'{looked_at}: {named}; {ignored}'
+    text = f'{checked}: {named}; {ignored}'
     if share > 0:
         text += IGNORED_ADVICE.format(ignore_index=ignore_index)
     return Finding(text, True)
@@ -175,8 +175,7 @@ def _describe_counts(counts: np.ndarray, classes: tuple, looked_at: str, ignore_
 def _describe_absent(counts: np.ndarray, classes: Sequence[str], what: str = 'pixel') -> str:
     """Describe the classes with a count of 0; empty if there are none."""
     absent = [f"{label} '{classes[label]}'" for label in np.flatnonzero(counts == 0)]
-    more = f' and {len(absent) - NAMED_CLASSES} more' if len(absent) > NAMED_CLASSES else ''
-    named = f'{len(absent)} of {len(classes)} classes have no {what}: {", ".join(absent[:NAMED_CLASSES])}{more}'
+    named = f'{len(absent)} of {len(classes)} classes have no {what}: {some(absent, NAMED_CLASSES)}'
     return named if absent else ''
 
 
@@ -195,8 +194,8 @@ def _segment_findings(leaves: list) -> list[Finding]:
     # Files without annotations, such as those for a test server, have no segments at all.
     named = _describe_absent(counts, classes, 'segment') if counts.any() else ''
     total = sum(map(len, leaves))
-    looked_at = f'all {total} images' if files == total else f'{files} of {total} images'
-    return [Finding(f'{looked_at}: {named}. Check the class list and the categories', True)] if named else []
+    checked = f'all {total} images' if files == total else f'{files} of {total} images'
+    return [Finding(f'{checked}: {named}. Check the class list and the categories', True)] if named else []
 
 
 def _area_findings(leaves: list) -> list[Finding]:
@@ -208,9 +207,9 @@ def _area_findings(leaves: list) -> list[Finding]:
             _, pixels = replace_ids(read_ids(info['seg_map_path'], getattr(leaf, 'backend_args', None)), {})
             require_listed(pixels, info)
             files += 1
-            checked = AreaCheck.of(info['segments_info'], pixels)
-            if checked.wrong:
-                found[info['seg_map_path']] = checked
+            areas = AreaCheck.of(info['segments_info'], pixels)
+            if areas.wrong:
+                found[info['seg_map_path']] = areas
     if not found:
         return []
     mark_reported('areas')
@@ -241,12 +240,12 @@ def _image_findings(leaves: list) -> list[Finding]:
             deep.append(path)
         if loader.color_type in KEEPS_8_BITS and (header.bands > 3 or not header.is_colour):
             banded.append(path)
-    looked_at = f'of {files} checked images ({sum(map(len, leaves))} in total)'
+    checked = f'of {files} checked images ({sum(map(len, leaves))} in total)'
     found = []
     if turned:
         advice = ORIENTATION_ADVICE.format(orientation='of the tag')
         found.append(
-            f'{looked_at}, {len(turned)} have an EXIF orientation that rotates or flips them without a change of size: '
+            f'{checked}, {len(turned)} have an EXIF orientation that rotates or flips them without a change of size: '
             f"{some(turned)}. They are read upright, or as stored with color_type='unchanged', and their size does not "
             f'show which of the two their annotations are: {advice}'
         )
@@ -256,14 +255,14 @@ def _image_findings(leaves: list) -> list[Finding]:
         mark_reported('bits')
         before, after = grey_levels(deep[0]) or ('all', 'fewer')
         found.append(
-            f'{looked_at}, {len(deep)} have more than 8 bits per band, but the loader keeps only the upper 8: '
+            f'{checked}, {len(deep)} have more than 8 bits per band, but the loader keeps only the upper 8: '
             f'{some(deep)}; in the first, {before} grey levels become {after}. {DEPTH_ADVICE}'
         )
     if banded:
         found.append(
-            f'{looked_at}, {len(banded)} have bands that the loader drops: {some(banded)}. Unless these are opacity, '
-            "load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), give mean and std "
-            "of the data preprocessor one value for each band, and set the backbone's in_channels"
+            f'{checked}, {len(banded)} have bands that the loader drops: {some(banded)}. Unless these are opacity, '
+            "load with color_type='unchanged' (TIFF files also with imdecode_backend='tifffile'), set mean and std "
+            "of the data preprocessor to one value for each band, and set the backbone's in_channels"
         )
     return [Finding(text, True) for text in found]
 
@@ -276,8 +275,8 @@ def _require_readable(path: str, leaves: list) -> None:
     if is_common or not uses_opencv or not osp.isfile(path) or grey_levels(path) is not None:
         return
     raise ValueError(
-        f'image {path}: {header.bands} bands of {header.bits} bits, of which OpenCV cannot make an image of 8 bits, as '
-        "LoadImageFromFile expects by default. Fix: load with LoadImageFromFile(color_type='unchanged'), TIFF files of "
+        f'image {path}: {header.bands} bands of {header.bits} bits, which OpenCV cannot convert to 8 bits, as '
+        "LoadImageFromFile does by default. Fix: load with LoadImageFromFile(color_type='unchanged'), TIFF files of "
         "more than three bands also with imdecode_backend='tifffile' (pip install tifffile imagecodecs); remove the "
         'colour jitter; set mean and std of the data preprocessor and image_value of PadToSize to their range.'
     )
@@ -295,7 +294,7 @@ def _require_listed_size(header: ImageHeader, info: Mapping) -> None:
     if info.get('instances') and listed not in (header.stored_size, header.upright_size):
         raise ValueError(
             f'image {info["img_path"]}: {header.stored_size[0]} x {header.stored_size[1]} pixels (height x width), but '
-            f'its annotation is for {listed[0]} x {listed[1]}. Fix: give the images that were annotated, or correct '
+            f'its annotation is for {listed[0]} x {listed[1]}. Fix: use the images that were annotated, or correct '
             "'height', 'width' and the outlines."
         )
 

@@ -1,7 +1,7 @@
 """COCO instance segmentation for MMDetection, with defects of the files counted; a registry location."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import print_log
@@ -12,6 +12,7 @@ from mmmaskformer.datasets.metainfo import require_names
 from mmmaskformer.datasets.reading import NamesUnreadableImages
 from mmmaskformer.datasets.settings import INDICES, PIPELINE, check_filter
 from mmmaskformer.formats.coco_instances import InstanceFile, read_instances
+from mmmaskformer.formats.messages import some
 from mmmaskformer.registry import DATASETS
 
 # After our registry, which makes mmdet importable with mmcv-lite.
@@ -77,7 +78,10 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
         """Read the JSON and list the images in its order; see `CocoDataset.load_data_list`."""
         content = read_instances(self.ann_file, self.backend_args)
         if not content.images:
-            raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
+            raise ValueError(
+                f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected at least one. Fix: "
+                'complete it, or set ann_file to another file.'
+            )
         self.cat2label = self._labels(content)
         self.cat_ids = sorted(self.cat2label, key=self.cat2label.get)
         self.cat_img_map = {number: [] for number in self.cat_ids}
@@ -109,7 +113,7 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
             if found != (info['height'], info['width']):
                 raise ValueError(
                     f'image {info["img_path"]}: read with {found[0]} x {found[1]} pixels (height x width), but '
-                    f'{self.ann_file} lists {info["height"]} x {info["width"]}. Fix: give the images that were '
+                    f'{self.ann_file} lists {info["height"]} x {info["width"]}. Fix: use the images that were '
                     "annotated, or correct 'height', 'width' and the outlines; if sides are swapped, the annotation "
                     'or the image ignores an EXIF orientation.'
                 )
@@ -164,17 +168,13 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
             )
             self._warn(
                 f'{len(others)} categories of {self.ann_file} are not in the class list; their {count} annotations are '
-                f'dropped: {_some(others)}'
+                f'dropped: {some(others, SHOWN)}'
             )
         if absent:
             names = [self.metainfo['classes'][label] for label in absent]
-            self._warn(f'{len(absent)} classes are not among the categories of {self.ann_file}: {_some(names)}')
+            self._warn(f'{len(absent)} classes are not among the categories of {self.ann_file}: {some(names, SHOWN)}')
         for line in content.notes.lines():
             self._warn(line)
 
     def _warn(self, text: str) -> None:
         print_log(f'{type(self).__name__}: {text}', logger='current', level=logging.WARNING)
-
-
-def _some(names: Sequence[str]) -> str:
-    return f'{", ".join(names[:SHOWN])}{", ..." if len(names) > SHOWN else ""}'

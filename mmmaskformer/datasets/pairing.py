@@ -170,8 +170,3 @@ def count_suffixes(paths: Iterable[str]) -> str:
     """Count the files by suffix, such as "3 x '.PNG', 1 x '.tif'"; '' for no files."""
     counts = Counter(osp.splitext(path)[1] for path in paths).most_common(SHOWN)
     return ', '.join(f'{count} x {suffix!r}' for suffix, count in counts)
-
-
-def some(items: Sequence) -> str:
-    """The first items, with a mark if there are more."""
-    return ', '.join(map(str, items[:SHOWN])) + (', ...' if len(items) > SHOWN else '')

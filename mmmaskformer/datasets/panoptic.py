@@ -16,8 +16,11 @@ from mmmaskformer.datasets.reading import NamesUnreadableImages
 from mmmaskformer.datasets.settings import DATASET_SETTINGS, check_filter
 from mmmaskformer.formats.coco_json import PanopticFile, read_panoptic
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_8BIT
+from mmmaskformer.formats.messages import some
 from mmmaskformer.registry import DATASETS
 
+SHOWN = 8
+"""Number of items that a message names."""
 PER_CLASS = ('isthing', 'category_ids', 'palette')
 FOLDERS = {'img', 'seg', 'labels'}
 
@@ -119,7 +122,10 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         with_segments = self._wants_segments()
         content = read_panoptic(self.ann_file, self.backend_args, with_annotations=with_segments)
         if not content.images:
-            raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
+            raise ValueError(
+                f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected at least one. Fix: "
+                'complete it, or set ann_file to another file.'
+            )
         labels = labels_of_categories(content.categories, self._metainfo, self.ann_file)
         if self.test_mode:
             self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))
@@ -175,7 +181,7 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         if others:
             self._warn(
                 f'{len(others)} categories of {self.ann_file} are not in the class list and become void: '
-                f'{", ".join(others[:8])}{", ..." if len(others) > 8 else ""}'
+                f'{some(others, SHOWN)}'
             )
         for line in content.notes.lines():
             self._warn(line)
@@ -233,16 +239,16 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         least = self.filter_cfg.get('min_size', 0)
         large = [entry for entry in self.data_list if min(entry['height'], entry['width']) >= least]
         kept = [entry for entry in large if not empty or _labels_of(entry)]
-        told = (
+        count = (
             f'{len(self.data_list)} images, {len(kept)} of which are kept: {len(self.data_list) - len(large)} are '
             f'smaller than min_size={least}, {len(large) - len(kept)} have no trainable segment'
         )
         if not kept:
             raise ValueError(
-                f'{type(self).__name__}: {self.ann_file} lists {told}. Fix: correct filter_cfg, the class list or the '
+                f'{type(self).__name__}: {self.ann_file} lists {count}. Fix: correct filter_cfg, the class list or the '
                 'data.'
             )
-        print_log(f'{type(self).__name__}: {self.ann_file} lists {told}.', logger='current')
+        print_log(f'{type(self).__name__}: {self.ann_file} lists {count}.', logger='current')
         return kept
 
     def get_cat_ids(self, idx: int) -> list[int]:

@@ -71,7 +71,10 @@ def main() -> int:
     parser.add_argument(
         '--time-limit', type=float, default=300, metavar='SECONDS', help='limit of the trial imports (default: 300)'
     )
-    return check(parser.parse_args().time_limit)
+    try:
+        return check(parser.parse_args().time_limit)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':

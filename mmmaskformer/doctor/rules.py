@@ -267,7 +267,7 @@ def _mmpretrain(stack: Stack) -> Iterator[Finding]:
 
 def _imports(stack: Stack) -> Iterator[Finding]:
     for module, error in stack.import_errors.items():
-        if _told_as_missing(error, stack):
+        if _is_explained(error, stack):
             continue
         meaning, repair = next(
             (hint for part, hint in IMPORT_HINTS.items() if part in error),
@@ -276,7 +276,7 @@ def _imports(stack: Stack) -> Iterator[Finding]:
         yield Finding('error', f'import {module} fails: {error} ({meaning}).', repair)
 
 
-def _told_as_missing(error: str, stack: Stack) -> bool:
+def _is_explained(error: str, stack: Stack) -> bool:
     """Whether another rule explains a failed import."""
     if not stack.providers('mmcv') and 'mmmaskformer needs mmcv' in error:
         return True

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -58,24 +59,24 @@ _PROBE = """
 import importlib, json, sys, traceback
 
 
-def tell(*result):
+def report(*result):
     print('\\ndoctor:', json.dumps(result), flush=True)  # marked, as packages print things when they are imported
 
 
 for name in sys.argv[1:]:
-    tell(name, None)
+    report(name, None)
     try:
         importlib.import_module(name)
-        said = ''
+        text = ''
         if name == 'torch':
             cuda = sys.modules['torch'].cuda
-            said = f'CUDA: {cuda.get_device_name(0)}' if cuda.is_available() else 'no CUDA device'
-        tell(name, True, said)
+            text = f'CUDA: {cuda.get_device_name(0)}' if cuda.is_available() else 'no CUDA device'
+        report(name, True, text)
     except BaseException as error:
-        said = ' '.join(traceback.format_exception_only(type(error), error)[-1].split())
+        text = ' '.join(traceback.format_exception_only(type(error), error)[-1].split())
         frames = [frame.f_globals.get('__name__', '') for frame, _ in traceback.walk_tb(error.__traceback__)]
-        said += f' [in {frames[-1]}]' if len(frames) > 1 and not frames[-1].startswith('importlib') else ''
-        tell(name, False, said)
+        text += f' [in {frames[-1]}]' if len(frames) > 1 and not frames[-1].startswith('importlib') else ''
+        report(name, False, text)
 """
 
 
@@ -112,7 +113,12 @@ def read_stack(time_limit: float = 300) -> Stack:
 
     Returns:
         Versions from the metadata of the installed distributions, and the results of trial imports.
+
+    Raises:
+        ValueError: if the limit is not a finite number above 0.
     """
+    if not 0 < time_limit < math.inf:
+        raise ValueError(f'--time-limit: found {time_limit:g}, expected a number of seconds above 0')
     versions = {name: version for name in SHOWN if (version := _version(name)) is not None}
     modules = ['torch', 'torchvision', 'mmmaskformer.registry']
     modules += [f'{host}.models' for host in ('mmseg', 'mmdet') if util.find_spec(host) is not None]
@@ -136,19 +142,21 @@ def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, s
 
     Returns:
         The device that torch found, and module → last line of the traceback for those that failed. A module that
-        killed the process or exceeded the time limit is reported as such; later ones are not tried.
+        killed the process or exceeded the time limit is reported as such, as is the first one if the process ended
+        before it; later ones are not tried.
     """
     command = [sys.executable, '-c', _PROBE, *modules]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=time_limit)
         output, ending = done.stdout, f'the process ended with status {done.returncode} during this import'
     except subprocess.TimeoutExpired as expired:
-        output, ending = expired.stdout or b'', f'the import was not done after {time_limit:g} s'
-    device, errors = '', {}
+        output, ending = expired.stdout or b'', f'the import did not finish within {time_limit:g} s'
+    device, errors, tried = '', {}, []
     for line in output.decode(errors='replace').splitlines():
         if not line.startswith('doctor: '):
             continue
         name, *result = json.loads(line[len('doctor: ') :])
+        tried.append(name)
         if result[0] is None:
             errors[name] = ending
         elif result[0]:
@@ -156,6 +164,9 @@ def try_imports(modules: list[str], time_limit: float) -> tuple[str, dict[str, s
             device = result[1] or device
         else:
             errors[name] = result[1]
+    untried = [name for name in modules if name not in tried]
+    if untried and ending not in errors.values():
+        errors[untried[0]] = ending
     return device, errors
 
 

@@ -117,8 +117,8 @@ class MetricWithOthers(BaseMetric):
             twice = sorted(found.keys() & more.keys())
             if twice:
                 raise ValueError(
-                    f'{type(self).__name__}.also: {type(metric).__name__} also gives {twice}; expected different keys. '
-                    "Fix: give one of them a prefix=..., such as prefix='second'."
+                    f'{type(self).__name__}.also: {type(metric).__name__} also reports {twice}; expected different '
+                    "keys. Fix: give one of them a prefix=..., such as prefix='second'."
                 )
             found |= more
         return found
@@ -128,9 +128,9 @@ class MetricWithOthers(BaseMetric):
         if not self.format_only:
             return self.also
         left_out = [type(metric).__name__ for metric in self.also if not getattr(metric, 'format_only', False)]
-        if left_out and not self._told_left_out:
-            self._told_left_out = True
+        if left_out and not self._logged_left_out:
+            self._logged_left_out = True
             print_log(f'{type(self).__name__}: format_only=True, so {left_out} in `also` are skipped', 'current')
         return [metric for metric in self.also if getattr(metric, 'format_only', False)]
 
-    _told_left_out = False
+    _logged_left_out = False

@@ -67,7 +67,7 @@ class CocoInstanceMetric(CocoMetric):
             data_samples: data samples as dicts.
 
         Raises:
-            KeyError: if the model gives no instances.
+            KeyError: if a data sample has no predicted instances.
         """
         for sample in data_samples:
             prediction_of(sample, 'pred_instances', INSTANCES)

@@ -52,7 +52,7 @@ class InputLayer(nn.Module):
         if self.divisor == 1:
             return x
         height, width = (side + (-side) % self.divisor for side in images.shape[-2:])
-        # Pad too much, then cut, so that no size is a special case.
+        # Pad too much, then crop, so that no size is a special case.
         return first_of(F.pad(x, (0, self.divisor, 0, self.divisor), value=self.pad_value), (height, width))
 
 
@@ -61,7 +61,7 @@ class RawModule(nn.Module):
 
     Args:
         model: a built `EncoderDecoder` or detector `MaskFormer` with one of our heads.
-        input_layer: of the model.
+        input_layer: preprocessing of the model.
         head: the head within the model.
     """
 
@@ -200,7 +200,7 @@ def _settings(model: nn.Module, task: str) -> dict:
     if fusion is None:
         if task == 'panoptic':
             raise ValueError(
-                "task='panoptic': the model is a semantic one, it cannot tell things apart. Fix: use --task semantic "
+                "task='panoptic': the model is semantic and cannot separate things. Fix: use --task semantic "
                 'or a config with a panoptic head'
             )
         if task == 'semantic':
@@ -210,7 +210,7 @@ def _settings(model: nn.Module, task: str) -> dict:
         return {}
     if 'panoptic' not in getattr(fusion, 'outputs', {}):
         raise ValueError(
-            f"task='panoptic': model.test_cfg asks for {list(getattr(fusion, 'outputs', {}))} only. Fix: add "
+            f"task='panoptic': model.test_cfg requests {list(getattr(fusion, 'outputs', {}))} only. Fix: add "
             "'panoptic' with its thresholds, such as --cfg-options model.test_cfg.panoptic.object_threshold=0.8"
         )
     return fusion.settings('panoptic')
@@ -222,7 +222,7 @@ def _require_plain_semantic(test_cfg: dict) -> None:
         if found != expected:
             raise ValueError(
                 f"task='semantic': model.test_cfg.{key}={found!r} is not in the graph; expected {expected!r}. Fix: "
-                f'use --task raw and do it outside, or --cfg-options model.test_cfg.{key}={expected}'
+                f'use --task raw and compute it outside of the file, or --cfg-options model.test_cfg.{key}={expected}'
             )
 
 

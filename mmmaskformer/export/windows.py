@@ -55,7 +55,7 @@ class PortableWindows(nn.Module):
         return grid.transpose(2, 3).reshape(-1, size * size, channels)
 
     def _mask(self, height: int, width: int, device: torch.device) -> Tensor:
-        """What to add to the scores, (windows, window_size ** 2, window_size ** 2)."""
+        """Offsets of the attention scores, (windows, window_size ** 2, window_size ** 2)."""
         rows, columns = (self._region(side, device) for side in (height, width))
         regions = self._partition((3 * rows[:, None] + columns)[None, :, :, None]).squeeze(-1)
         apart = regions[:, None, :] != regions[:, :, None]
@@ -68,7 +68,7 @@ class PortableWindows(nn.Module):
 
 
 def first_of(maps: Tensor, size: tuple[int, int], dims: tuple[int, int] = (-2, -1)) -> Tensor:
-    """Crop maps to their upper left; a slice would make exporters compare sizes.
+    """Crop maps to their upper-left corner; a slice would make exporters compare sizes.
 
     Args:
         maps: maps of any shape.

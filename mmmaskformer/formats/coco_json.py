@@ -109,7 +109,12 @@ def segment_row(mask: np.ndarray, number: int, category_id: int, iscrowd: bool =
         number: id of the segment.
         category_id: of its class in the file.
         iscrowd: whether it stands for several instances.
+
+    Raises:
+        ValueError: if it has no pixels.
     """
+    if not mask.any():
+        raise ValueError(f'segment {number}: found no pixels, expected at least one. Fix: leave it out')
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left = int(rows[0]), int(columns[0])
     return {
@@ -171,7 +176,7 @@ def _check_categories(rows: Sequence[dict], what: str, notes: Notes) -> dict[int
     if rows and all('isthing' not in row for row in rows):
         raise ValueError(
             f"{what}: its 'categories' have no 'isthing', as in instance or detection files; expected 1 "
-            '(thing) or 0 (stuff) in each. Fix: give ann_file the COCO panoptic JSON (panoptic_*.json), or add it.'
+            '(thing) or 0 (stuff) in each. Fix: set ann_file to the COCO panoptic JSON (panoptic_*.json), or add it.'
         )
     for position, row in enumerate(rows):
         require_keys(row, ('id', 'name', 'isthing'), 'category', what)
@@ -191,7 +196,7 @@ def _pair(annotations: Sequence[dict], images: Sequence[Mapping], what: str, not
         raise ValueError(
             f'{what}: the annotation of image {first.get("image_id")} has the keys {sorted(first)}, but '
             "no 'segments_info'; this is not a COCO panoptic JSON (instance files have one annotation for each "
-            'object). Fix: give ann_file the panoptic JSON.'
+            'object). Fix: set ann_file to the panoptic JSON.'
         )
     known = {image['id'] for image in images}
     for position, row in enumerate(annotations):

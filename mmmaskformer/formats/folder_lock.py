@@ -46,7 +46,7 @@ def hold_folder(folder: str | Path, work: str) -> None:
     """Lock a folder against other processes until this process ends or releases it; no file is written.
 
     The system releases the lock when the process ends, even if it is killed. Child processes do not hold it, so that
-    those of a killed process do not lock it any longer. To hold a folder again has no effect.
+    those of a killed process do not lock it any longer. Holding a folder twice has no effect.
 
     Args:
         folder: an existing folder.
@@ -68,10 +68,10 @@ def hold_folder(folder: str | Path, work: str) -> None:
 
 
 def release_folder(folder: str | Path) -> None:
-    """Release a folder that `hold_folder` has locked; others are left alone.
+    """Release a folder that `hold_folder` has locked; other folders are not changed.
 
     Args:
-        folder: likewise.
+        folder: the folder.
     """
     number = _held.pop(Path(os.path.realpath(folder)), None)
     if number is not None:
@@ -94,7 +94,7 @@ def _lock(number: int, folder: Path, holder: str) -> None:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BlockingIOError(
-            f'{folder}: {holder} is using this folder. Fix: wait for it, stop it, or give another folder'
+            f'{folder}: {holder} is using this folder. Fix: wait for it, stop it, or use another folder'
         ) from error
     except OSError:
         pass  # the disk does not support locks, such as some network disks

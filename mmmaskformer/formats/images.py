@@ -17,7 +17,6 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from mmmaskformer.formats.png_chunks import find_damage, is_png
 from mmmaskformer.formats.whole_files import write_whole
 
-PNG_START = b'\x89PNG'
 PNG_DEPTH = 24
 """Position of the bits per band in a PNG file."""
 TIFF_STARTS = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
@@ -276,6 +275,8 @@ def require_map(values: np.ndarray) -> None:
     Raises:
         ValueError: unless they are (H, W) integer or bool, with at least one pixel.
     """
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f'found a {type(values).__name__}, expected a numpy array (H, W) of whole numbers')
     if values.ndim != 2 or not values.size or values.dtype.kind not in 'iub':
         raise ValueError(
             f'found an array of shape {values.shape} and type {values.dtype}, expected a map (H, W) of whole numbers'

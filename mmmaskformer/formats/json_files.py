@@ -32,12 +32,11 @@ def read_json(path: str | Path, backend_args: dict | None, expected: str, what: 
             'relative paths start at the working directory.'
         ) from None
     try:
-        return json.loads(
-            content
-        )  # from bytes, which supports UTF-16, and UTF-8 with a byte order mark, as written by Windows programs
+        # bytes, which may be UTF-16, or UTF-8 with a byte order mark, as written by Windows programs
+        return json.loads(content)
     except UnicodeDecodeError as error:
         raise ValueError(f'{what}: not UTF-8 text ({error}). Fix: copy or write the file again.') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{what}: not valid JSON ({error}). Fix: copy or write the file again.') from error
 
 
@@ -51,7 +50,7 @@ def require_lists(content: Any, keys: Sequence[str], what: str, wanted: str) -> 
         if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
             found = f'the keys {sorted(content)}' if isinstance(content, Mapping) else type(content).__name__
             raise ValueError(
-                f'{what}: found {found}, expected an object with the lists {list(keys)}. Fix: give ann_file {wanted}.'
+                f'{what}: found {found}, expected an object with the lists {list(keys)}. Fix: set ann_file to {wanted}.'
             )
         for position, row in enumerate(content[key]):
             if not isinstance(row, dict):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mmmaskformer.core.checks import whole
 from mmmaskformer.formats.images import (
     ORIENTATION,
     decode_picture,
@@ -16,12 +17,15 @@ from mmmaskformer.formats.images import (
     stored_bits,
     write_content,
 )
+from mmmaskformer.formats.messages import some
 
 IGNORE_INDEX_8BIT = 255
 IGNORE_INDEX_16BIT = 65535
 MAX_LABEL = 65535
 BIT_MODES = {'1', 'L', 'P'}
 WIDE_MODES = {'I', 'I;16', 'I;16L', 'I;16B', 'I;16N'}
+SHOWN = 8
+"""Number of items that a message names."""
 FORM = dict(what='label file', expected='a one-channel PNG or TIFF')
 
 
@@ -148,12 +152,14 @@ def shift_labels(labels: np.ndarray, ignore_index: int) -> np.ndarray:
     """Subtract 1 from every label; 0 becomes ``ignore_index``, which is not changed (``reduce_zero_label``).
 
     Args:
-        labels: (H, W) uint8 or int32; its dtype must hold ``ignore_index``.
+        labels: (H, W) uint8 or int32.
         ignore_index: label of ignored pixels.
 
     Returns:
-        A new map of the same shape and dtype.
+        A new map, int32 if the dtype of ``labels`` does not hold ``ignore_index``.
     """
+    if ignore_index > np.iinfo(labels.dtype).max:
+        labels = labels.astype(np.int32)
     ignored = (labels == 0) | (labels == ignore_index)
     shifted = labels - np.ones((), labels.dtype)
     shifted[ignored] = ignore_index
@@ -165,18 +171,19 @@ def replace_labels(labels: np.ndarray, label_map: Mapping[int, int]) -> np.ndarr
 
     Args:
         labels: (H, W) uint8 or int32, not negative.
-        label_map: old to new label; an empty one changes nothing.
+        label_map: old to new label, both from 0 to 65535; an empty one changes nothing.
 
     Returns:
         A new map, int32 if a new label does not fit the dtype of ``labels``.
 
     Raises:
-        ValueError: if a label of ``label_map`` is negative.
+        ValueError: if a label of ``label_map`` is not a label.
     """
-    negative = [(old, new) for old, new in label_map.items() if old < 0 or new < 0]
-    if negative:
+    accepts = whole(0, MAX_LABEL).accepts
+    wrong = {old: new for old, new in label_map.items() if not (accepts(old) and accepts(new))}
+    if wrong:
         raise ValueError(
-            f'label_map: found {dict(negative)}, expected labels of at least 0. Fix: give ignored pixels the '
+            f'label_map: found {wrong}, expected whole numbers from 0 to {MAX_LABEL}. Fix: map ignored pixels to the '
             'ignore_index of the dataset, usually 255'
         )
     highest = max([*label_map.values(), *label_map.keys(), int(labels.max())])
@@ -266,12 +273,11 @@ def require_known_labels(labels: np.ndarray, num_classes: int, ignore_index: int
     if unknown.size == 0:
         return
     ids, counts = np.unique(unknown, return_counts=True)
-    found = ', '.join(f'{label} ({count} px)' for label, count in zip(ids[:8], counts[:8], strict=True))
-    more = f' and {len(ids) - 8} more' if len(ids) > 8 else ''
+    found = some((f'{label} ({count} px)' for label, count in zip(ids, counts, strict=True)), SHOWN)
     usual = next((label for label in (IGNORE_INDEX_16BIT, IGNORE_INDEX_8BIT) if label in ids), None)
     hint = '' if usual is None else f' {usual} often marks ignored pixels: if it does here, set ignore_index={usual}.'
     raise ValueError(
-        f'label file {path}: found labels {found}{more}, expected 0 to {num_classes - 1} ({num_classes} classes) or '
+        f'label file {path}: found labels {found}, expected 0 to {num_classes - 1} ({num_classes} classes) or '
         f'{ignore_index} for ignored pixels (after reduce_zero_label and label_map). Fix: convert the file, or check '
         f'the class list, reduce_zero_label and ignore_index of the dataset.{hint}'
     )

@@ -64,6 +64,17 @@ def encode_panoptic(segments: QuerySegments, is_thing: Tensor) -> tuple[Tensor, 
     return segments.painted(codes, len(is_thing)), codes
 
 
+def _wide(encoded: np.ndarray) -> np.ndarray:
+    """The same codes in a type that holds K and the factor of the instance; the map itself if its type does.
+
+    Raises:
+        ValueError: if they are not whole numbers.
+    """
+    if encoded.dtype.kind not in 'iu':
+        raise ValueError(f'panoptic map: found {encoded.dtype}, expected whole numbers, label + factor * instance')
+    return encoded if encoded.dtype in (np.int32, np.uint32, np.int64) else encoded.astype(np.int64)
+
+
 def segments_of_codes(
     encoded: np.ndarray, num_classes: int, listed: Sequence[int] | None = None, what: str = 'panoptic map'
 ) -> Segments[np.ndarray]:
@@ -81,11 +92,12 @@ def segments_of_codes(
 
     Returns:
         The segments that have pixels, in ascending order of their codes. The map is copied only if 0 is the code of a
-        segment.
+        segment, or if its type is narrower than 32 bits.
 
     Raises:
-        ValueError: if a value is negative, or its label above K.
+        ValueError: if a value is negative or not whole, or its label above K.
     """
+    encoded = _wide(encoded)
     codes = distinct_values(encoded)
     offset = instance_offset(num_classes)
     labels = codes % offset
@@ -125,7 +137,7 @@ def with_void_restored(encoded: np.ndarray, listed: Sequence[int] | None, num_cl
     """
     if listed is None or encoded.all() or 0 in listed:
         return encoded
-    return np.where(encoded == 0, num_classes, encoded)
+    return np.where(encoded == 0, num_classes, _wide(encoded))
 
 
 def encode_index_map(segment_map: np.ndarray, labels: Sequence[int], num_classes: int) -> np.ndarray:
@@ -146,7 +158,7 @@ def encode_index_map(segment_map: np.ndarray, labels: Sequence[int], num_classes
 
 def has_segments(encoded: np.ndarray, num_classes: int) -> bool:
     """Whether a map of codes is not void everywhere."""
-    return bool((encoded % instance_offset(num_classes) < num_classes).any())
+    return bool((_wide(encoded) % instance_offset(num_classes) < num_classes).any())
 
 
 def with_present_classes(encoded: np.ndarray, num_classes: int) -> tuple[np.ndarray, list[int]]:
@@ -163,7 +175,7 @@ def with_present_classes(encoded: np.ndarray, num_classes: int) -> tuple[np.ndar
     Raises:
         ValueError: if more than `MOST_CLASSES` classes occur.
     """
-    codes, position = np.unique(encoded, return_inverse=True)
+    codes, position = np.unique(_wide(encoded), return_inverse=True)
     labels = codes % instance_offset(num_classes)
     is_segment = labels < num_classes
     present = np.unique(labels[is_segment])

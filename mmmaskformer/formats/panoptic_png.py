@@ -67,8 +67,8 @@ def decode_ids(content: bytes, path: str | Path) -> np.ndarray:
     if mode != 'RGB' or header is not None:
         raise ValueError(
             f'panoptic PNG {path}: found a picture of shape {pixels.shape} (Pillow mode {mode!r}, '
-            f'{header.bits if header else 8} bits), expected RGB of 8 bits with id = R + 256 G + 65536 B. Fix: give '
-            "data_prefix['seg'] the folder of the panoptic PNG files."
+            f'{header.bits if header else 8} bits), expected RGB of 8 bits with id = R + 256 G + 65536 B. Fix: set '
+            "data_prefix['seg'] to the folder of the panoptic PNG files."
         )
     return ids_of_colours(pixels)
 

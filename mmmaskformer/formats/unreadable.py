@@ -30,12 +30,12 @@ def describe_unreadable(path: str, backend_args: Mapping | None = None) -> str:
     """
     content = fileio.get(path, backend_args=backend_args)
     if not content:
-        found, fix = 'empty (0 bytes)', 'copy it again, or take it out of the dataset'
+        found, fix = 'empty (0 bytes)', 'copy it again, or remove it from the dataset'
     elif content.lstrip()[:1] == b'<' or content.startswith(b'version https://git-lfs'):
         found = f'{len(content)} bytes of text, as when a download failed or a Git LFS file is not fetched'
         fix = 'download it again'
     else:
         damage = find_damage(content) if is_png(content) else None
         found = f'{len(content)} bytes that cannot be decoded{f" ({damage})" if damage else ""}'
-        fix = 'it is cut off, damaged or of another format; copy or convert it again, or take it out of the dataset'
+        fix = 'it is truncated, damaged or of another format; copy or convert it again, or remove it from the dataset'
     return f'image {path}: {found}, expected a picture. Fix: {fix}.'

@@ -74,7 +74,7 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         content: the whole content.
 
     Raises:
-        OSError: likewise.
+        OSError: see `whole_file`.
     """
     with whole_file(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -16,6 +16,7 @@ from mmmaskformer.core.modeling.fuse import run_fused
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.core.torch_versions import is_recorded
+from mmmaskformer.heads.build import naming
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.conversion import convert_on_loading
 from mmmaskformer.heads.feature_input import FeatureInput
@@ -85,7 +86,7 @@ class FeatureHead(BaseModule):
         self.classifier: nn.Module | None = None
         self._absent: set[str] | None = None
         self._absent_in_model: set[str] | None = None
-        self._loaded_apart: set[str] = set()
+        self._loaded_separately: set[str] = set()
         watch_registration(FeatureHead)
         compat.complete_function_registries()  # a host whose inferencer is running has been imported by now
 
@@ -136,8 +137,8 @@ class FeatureHead(BaseModule):
         """Training losses of a batch.
 
         Args:
-            features: as the model's ``extract_feat`` returns them. data_samples: B samples with ground truth at the
-                padded input size.
+            features: as the model's ``extract_feat`` returns them.
+            data_samples: B samples with ground truth at the padded input size.
             train_cfg: unused; part of the signature of MMSegmentation.
 
         Returns:
@@ -167,7 +168,8 @@ class FeatureHead(BaseModule):
     def name_classes(self, names: Sequence[str]) -> None:
         """Pass the K class names to the criterion, for class weights that are given by name; see `SetCriterion`."""
         if hasattr(self.criterion, 'name_classes'):
-            self.criterion.name_classes(names)
+            with naming(self.config_key):
+                self.criterion.name_classes(names)
 
     def _check_network(self, predictions: Any, batch: int) -> None:
         """Raise a ValueError if predictions of B images do not have the form that the head uses."""
@@ -213,23 +215,24 @@ class FeatureHead(BaseModule):
         if self.training:
             return
         of_head = f'{len(list(self.parameters()))} weights of the head'
-        of_model = (self._absent_in_model or set()) - self._loaded_apart
+        of_model = (self._absent_in_model or set()) - self._loaded_separately
         for absent, total in ((self._absent, of_head), (of_model, 'weights of the model')):
             if absent:
                 shown = ', '.join(sorted(absent)[:3])
                 raise ValueError(
                     f'{self.config_key}: the checkpoint that was loaded lacks {len(absent)} of the {total}, or has '
-                    f'them in another shape: {shown}, … Fix: give the config and the checkpoint of one training run'
+                    f'them in another shape: {shown}, … Fix: use the config and the checkpoint of the same training run'
                 )
 
-    def note_absent(self, names: set[str], loaded_apart: set[str]) -> None:
+    def note_absent(self, names: set[str], loaded_separately: set[str]) -> None:
         """Remember the weights of the model, by their names in it, that a checkpoint lacks; until the head is trained.
 
         Args:
-            names: of one checkpoint; what an earlier one had is not absent.
-            loaded_apart: those loaded into a part of the model, such as its backbone; later ones are added to the set.
+            names: weights that one checkpoint lacks; weights that an earlier one had are not absent.
+            loaded_separately: weights loaded into a part of the model, such as its backbone; later ones are added to
+                the set.
         """
-        self._loaded_apart = loaded_apart
+        self._loaded_separately = loaded_separately
         self._absent_in_model = names if self._absent_in_model is None else self._absent_in_model & names
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:

@@ -17,7 +17,7 @@ PARTS = ('classifier', 'pixel_decoder', 'transformer_decoder', 'matcher', 'crite
 
 @contextmanager
 def naming(head: str) -> Iterator[None]:
-    """Context in which messages about parts name them as the config does.
+    """Context in which error messages about parts contain their keys in the config.
 
     Args:
         head: key of the head, such as 'model.decode_head'.
@@ -126,12 +126,12 @@ def build_classifier(
 
 
 def _memory_channels(pixel_decoder: nn.Module) -> int:
-    """Channels of what a pixel decoder gives to the transformer decoder."""
+    """Channels of the memory that a pixel decoder passes to the transformer decoder."""
     channels = getattr(pixel_decoder, 'memory_channels', None)
     if not isinstance(channels, int):
         raise TypeError(
             f'pixel_decoder ({type(pixel_decoder).__name__}) has memory_channels={channels!r}, expected the number of '
-            'channels of the memory that it gives. Fix: set self.memory_channels in its constructor'
+            'channels of the memory that it returns. Fix: set self.memory_channels in its constructor'
         )
     return channels
 

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from mmmaskformer.checkpoints.layouts import SHOWN, describe_layout
+from mmmaskformer.checkpoints.layouts import describe_layout
+from mmmaskformer.formats.messages import some
 
 
 def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:
@@ -22,15 +23,15 @@ def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:
     if wrong:
         raise ValueError(
             f'checkpoint {origin}: {len(wrong)} of its {len(weights)} weights hold inf or NaN '
-            f'({_some(wrong)}). Fix: give an earlier checkpoint of that run.'
+            f'({some(wrong)}). Fix: use an earlier checkpoint of that run.'
         )
 
 
 def require_usable_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], origin: str) -> None:
     """Check that the weights of a checkpoint are numbers that the model can hold.
 
-    torch converts every type silently: whole numbers of a quantised file, the real part of complex numbers, and
-    float64 beyond float32 as inf.
+    torch converts every type silently: integers of a quantised file to floats, complex numbers to their real parts, and
+    float64 values beyond the range of float32 to inf.
 
     Args:
         own: weights of the model by name.
@@ -47,7 +48,7 @@ def require_usable_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tens
         kinds = sorted({_kind_of(shared[name]) for name in wrong})
         raise ValueError(
             f'checkpoint {origin}: {len(wrong)} of its {len(shared)} weights are {" and ".join(kinds)} '
-            f'({_some(wrong)}), expected dense floating-point numbers, which are not quantised. Fix: save them as '
+            f'({some(wrong)}), expected dense floating-point numbers, which are not quantised. Fix: save them as '
             'float32.'
         )
     # the range of the model's type counts
@@ -60,10 +61,6 @@ def _is_plain_float(value: Tensor) -> bool:
 
 def _kind_of(value: Tensor) -> str:
     return ' '.join(str(part).removeprefix('torch.') for part in (value.layout, value.dtype))
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
 
 
 def require_own_weights(own: Collection[str], found: Collection[str], head: str, everything: Collection[str]) -> None:
@@ -83,7 +80,7 @@ def require_own_weights(own: Collection[str], found: Collection[str], head: str,
     if everything:
         what, fix = describe_layout(everything)
     else:
-        what, fix = f"no name begins with '{min(own).split('.')[0]}.'", 'give a checkpoint of this model'
+        what, fix = f"no name begins with '{min(own).split('.')[0]}.'", 'use a checkpoint of this model'
     raise ValueError(
         f'checkpoint: none of the {len(own)} weights of {head} is in it, expected names such as {min(own)}; {what}. '
         f'Fix: {fix}.'

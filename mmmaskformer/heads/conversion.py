@@ -84,7 +84,7 @@ def rename_weights(model: nn.Module, state: MutableMapping[str, Tensor], metadat
     try:
         conversion = convert(state, package, OWN[key], permutation=order)
         _require_backbone(model, conversion)
-        require_same_settings(model, head, known)
+        require_same_settings(head, known)
     except ConversionError as error:
         raise ValueError(f'{origin}it is {NAMES[package].title}, and cannot be converted: {error}') from None
     state.clear()
@@ -178,6 +178,6 @@ def _require_backbone(model: nn.Module, conversion: Conversion) -> None:
         raise ConversionError(
             f'its backbone is {conversion.architecture.backbone.describe()}, but the model has a '
             f'{type(backbone).__name__} of {len(wanted)} weights, {len(wrong)} of which are absent or have another '
-            f'shape: {name} is {found.get(name, "absent")}, expected {wanted[name]}. Fix: give a config with that '
+            f'shape: {name} is {found.get(name, "absent")}, expected {wanted[name]}. Fix: use a config with that '
             'backbone'
         )

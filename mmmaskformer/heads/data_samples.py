@@ -45,10 +45,10 @@ def targets_from_seg_samples(samples: Sequence, *, num_classes: int, ignore_inde
         return semantic_targets(label_maps, num_classes=num_classes, ignore_index=ignore_index)
     except LabelRangeError as error:
         sample = samples[error.image]
-        raise ValueError(f'{_file_of(sample)}: {error}{_who_wrote(error.found, sample, ignore_index)}') from None
+        raise ValueError(f'{_file_of(sample)}: {error}{_origin_of_labels(error.found, sample, ignore_index)}') from None
 
 
-def _who_wrote(found: Sequence[int], sample, ignore_index: int) -> str:
+def _origin_of_labels(found: Sequence[int], sample, ignore_index: int) -> str:
     """Describe whether labels outside the class list come from the label file or a transform; '' if unknown."""
     try:
         labels = load_labels(sample.metainfo, ignore_index)
@@ -152,7 +152,7 @@ def _require_image_size(found: Sequence[int], sample, input_size: tuple[int, int
     if expected is not None and tuple(found) not in (tuple(expected[:2]), tuple(input_size)):
         raise ValueError(
             f'{_file_of(sample)}: the ground truth is {tuple(found)} (height, width), but the image is '
-            f'{tuple(expected[:2])}. Fix: use only transforms that move image and annotations together.'
+            f'{tuple(expected[:2])}. Fix: use only transforms that transform image and annotations together.'
         )
 
 
@@ -162,7 +162,7 @@ def _padded(maps: Tensor, size: tuple[int, int], value: int | bool, sample) -> T
     if height > size[0] or width > size[1]:
         raise ValueError(
             f'{_file_of(sample)}: the ground truth is {(height, width)}, larger than the padded input {tuple(size)}. '
-            'Fix: use only transforms that move image and annotations together.'
+            'Fix: use only transforms that transform image and annotations together.'
         )
     return F.pad(maps, (0, size[1] - width, 0, size[0] - height), value=value)
 

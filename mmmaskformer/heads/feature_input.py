@@ -101,18 +101,18 @@ class FeatureInput:
             (B, C_i, h_i, w_i), finest first.
 
         Raises:
-            ValueError: if they are not maps, or do not fit the channels or, in an unmeasured head, the strides.
+            ValueError: if they are not maps, or do not match the channels or, in an unmeasured head, the strides.
         """
         if isinstance(features, Tensor):
             raise ValueError(
-                f'the backbone gives one tensor {tuple(features.shape)}; {head} needs a list of feature maps. Fix: add '
-                "a neck such as 'mmmaskformer.SimpleFeaturePyramid'"
+                f'the backbone returns one tensor {tuple(features.shape)}; {head} needs a list of feature maps. Fix: '
+                "add a neck such as 'mmmaskformer.SimpleFeaturePyramid'"
             )
         require_maps(features, 'the backbone')
         if len(features) == len(self._order):
             features = [features[index] for index in self._order]
-            turned = self._channels_last or [None] * len(features)
-            features = [_turned(*row) for row in zip(features, self.channels, turned, strict=True)]
+            layouts = self._channels_last or [None] * len(features)
+            features = [_to_channels_first(*row) for row in zip(features, self.channels, layouts, strict=True)]
         found = [feature.shape[1] for feature in features]
         if found != self.channels:
             raise ValueError(_channels_message('the backbone', found, self.channels, head))
@@ -178,7 +178,7 @@ class FeatureInput:
     def _check(self, rows: Sequence[FeatureMap], source: str, head: str) -> None:
         channels, strides = self._given
         found_channels, found_strides = ([getattr(row, key) for row in rows] for key in ('channels', 'stride'))
-        measured = f'{source} gives {len(rows)} features of strides {found_strides} with channels {found_channels}'
+        measured = f'{source} returns {len(rows)} features of strides {found_strides} with channels {found_channels}'
         if channels is not None and channels != found_channels:
             raise ValueError(_channels_message(source, found_channels, channels, head, found_strides))
         if strides is not None and not _agree(strides, found_strides):
@@ -203,7 +203,7 @@ class FeatureInput:
                 )
 
 
-def _turned(feature: Tensor, channels: int, channels_last: bool | None) -> Tensor:
+def _to_channels_first(feature: Tensor, channels: int, channels_last: bool | None) -> Tensor:
     if channels_last is None:
         return channels_first(feature, channels)
     return feature.permute(0, 3, 1, 2) if channels_last else feature
@@ -219,7 +219,7 @@ def _channels_message(
 ) -> str:
     of_strides = '' if strides is None else f' of strides {list(strides)}'
     return (
-        f'{source} gives {len(found)} features{of_strides} with channels {list(found)}, but the head has '
+        f'{source} returns {len(found)} features{of_strides} with channels {list(found)}, but the head has '
         f'in_channels={list(given)}. Fix: set {head}.in_channels={list(found)}, or in_channels and feature_strides to '
         "None to measure them, or choose other features with the backbone's out_indices."
     )

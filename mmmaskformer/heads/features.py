@@ -59,10 +59,10 @@ class OneMapError(ValueError):
         self.neck = dict(type='mmmaskformer.SimpleFeaturePyramid', in_channels=row.channels, scales=scales)
         written = ', '.join(f'{key}={value!r}' for key, value in self.neck.items())
         super().__init__(
-            f'{source} gives one feature map{" in evaluation" if bare else ""}, of {row.channels} channels and '
+            f'{source} returns one feature map{" in evaluation" if bare else ""}, of {row.channels} channels and '
             f"stride {row.stride}; {head} needs several scales. Fix: set the backbone's out_indices if it has more "
             f"features, or compute the scales with model.neck=dict({written}) or MMSegmentation's MultiLevelNeck; "
-            'and leave out in_channels and feature_strides of the head, which are then measured'
+            'and omit in_channels and feature_strides of the head, which are then measured'
         )
 
 
@@ -105,7 +105,7 @@ def measure(model: nn.Module, head: str) -> list[FeatureMap]:
     source, found, failure = source_of(model), None, None
     for channels, size in itertools.product(_image_channels(model.backbone), _image_sizes(model.backbone)):
         if found and size not in IMAGE_SIZES[:2]:
-            break  # it is rounded at sizes that nearly every stride divides
+            break  # the strides are not exact even at sizes that nearly every stride divides
         try:
             features = _dry_run(model, channels, size)
         except FeatureMapError:
@@ -156,7 +156,7 @@ def feature_maps(features, image_size: tuple[int, int], source: str, head: str) 
         raise OneMapError(rows[0], isinstance(features, Tensor), source, head)
     if isinstance(features, dict):
         raise ValueError(
-            f'{source} gives a dict of features with the keys {list(features)}; {head} takes a list or tuple. Fix: '
+            f'{source} returns a dict of features with the keys {list(features)}; {head} takes a list or tuple. Fix: '
             'wrap the backbone in a module that returns list(features.values()), finest first'
         )
     return rows
@@ -245,12 +245,12 @@ def _no_map_message(index: int, feature, source: str) -> str:
     if isinstance(feature, Tensor):
         found = f'a tensor of shape {tuple(feature.shape)}'
         fix = (
-            "let the backbone give feature maps: features_only=True for TIMMBackbone, out_type='featmap' for backbones "
-            'of mmpretrain'
+            "let the backbone return feature maps: features_only=True for TIMMBackbone, out_type='featmap' for "
+            'backbones of mmpretrain'
         )
     elif isinstance(feature, list | tuple):
         found = f'a {type(feature).__name__} of {len(feature)}, such as a map and its class token'
-        fix = 'let the backbone give maps alone: output_cls_token=False for VisionTransformer'
+        fix = 'let the backbone return only maps: output_cls_token=False for VisionTransformer'
     else:
         found = f'a {type(feature).__name__}'
         fix = 'wrap the backbone in a module that returns a list of maps'

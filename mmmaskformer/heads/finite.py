@@ -12,35 +12,23 @@ from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.torch_versions import is_recorded
 
 
-def require_finite(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> None:
-    """Check the logits of a batch, since labels computed from NaN look valid. Synchronises with a GPU once.
-
-    Args:
-        prediction: of the last layer; of a per-pixel model, its masks.
-        metas: meta information of the B samples; may be shorter, or know no file.
-
-    Raises:
-        NonFiniteLogitsError: if logits are inf or NaN; names the images and their files.
-    """
-    begin_finite_check(prediction, metas)()
-
-
 @torch.no_grad()
 def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mapping]) -> Callable[[], None]:
-    """Begin the check of `require_finite`; on a GPU it runs in parallel with the caller.
+    """Begin to check the logits of a batch, since labels computed from NaN look valid.
 
     The check reads all class logits, and all tensors from which the mask logits are computed, once. In float16, where
     finite factors may have an infinite product, the mask logits are multiplied out, image by image.
 
-    On a GPU the result is copied to the host asynchronously. When the caller waits for the results of an image, it has
-    arrived, so the check adds no synchronisation.
+    On a GPU the check runs in parallel with the caller, and its result is copied to the host asynchronously. It has
+    arrived when the caller waits for the results of an image, so the check adds no synchronisation.
 
     Args:
-        prediction: of the last layer; of a per-pixel model, its masks.
-        metas: meta information of the B samples; may be shorter, or know no file.
+        prediction: prediction of the last layer; masks of a per-pixel model.
+        metas: meta information of the B samples; may be shorter, or lack file names.
 
     Returns:
-        A function that completes the check: it raises the error of `require_finite`, or does nothing.
+        A function that completes the check. It raises a `NonFiniteLogitsError` that names images and files if logits
+        are inf or NaN.
     """
     if is_recorded():
         return _nothing

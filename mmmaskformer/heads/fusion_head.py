@@ -45,8 +45,9 @@ class MaskFormerFusionHead(BaseModule):
         num_classes: K. If None, it is taken from the detector's ``panoptic_head`` when this head is added to the
             detector.
         things: labels of the thing classes; None takes them from the ``panoptic_head`` as well.
-        test_cfg: of the detector, see above; panoptic alone if None.
+        test_cfg: the detector's, see above; only panoptic if None.
         init_cfg: not used; part of the host's signature.
+        unknown: unknown keys, which are refused.
 
     Attributes:
         num_classes: K; None until it is known.
@@ -91,11 +92,11 @@ class MaskFormerFusionHead(BaseModule):
         """Take the classes from the panoptic head of the detector to which this head was added.
 
         Args:
-            model: what the head was assigned to.
-            name: as which attribute.
+            model: the detector.
+            name: attribute of the detector that holds this head.
 
         Raises:
-            ValueError: if this head was given other classes.
+            ValueError: if the config sets other classes for this head.
         """
         is_thing = thing_flags(getattr(model, 'panoptic_head', None))
         if is_thing is None:
@@ -137,7 +138,7 @@ class MaskFormerFusionHead(BaseModule):
 
         Args:
             class_logits: (B, Q, K + 1) float.
-            mask_logits: of `MaskFormerPanopticHead`, or (B, Q, H, W) float at the padded input size.
+            mask_logits: result of `MaskFormerPanopticHead`, or (B, Q, H, W) float at the padded input size.
             data_samples: B samples; results that the host does not know are written into them.
             rescale: return results at the size of the image file, not of the network input without padding.
 
@@ -152,7 +153,7 @@ class MaskFormerFusionHead(BaseModule):
         results = []
         for image, sample in enumerate(data_samples):
             masks = masks_of_image(mask_logits, image, sample.metainfo, rescale=rescale)
-            results.append(self._answer(class_logits[image], masks, sample))
+            results.append(self._results_of_image(class_logits[image], masks, sample))
         if isinstance(mask_logits, DeferredMaskLogits):
             mask_logits.check()
         return results
@@ -200,7 +201,7 @@ class MaskFormerFusionHead(BaseModule):
                 fields.setdefault(kind.stands_in_for, fields[kind.field])
         return fields
 
-    def _answer(self, class_logits: Tensor, masks: QueryMasks, sample) -> dict:
+    def _results_of_image(self, class_logits: Tensor, masks: QueryMasks, sample) -> dict:
         """All results of one image; those that the host does not write into the sample are written here."""
         kinds = result_kinds()
         found = {output: kinds[output].infer(class_logits, masks, **self.settings(output)) for output in self.outputs}
@@ -231,7 +232,7 @@ class MaskFormerFusionHead(BaseModule):
 
 def _contradiction(name: str, key: str, found, expected) -> str:
     return (
-        f'model.{name}.{key}: found {found}, expected {expected} as in model.panoptic_head. Fix: leave it out of the '
+        f'model.{name}.{key}: found {found}, expected {expected} as in model.panoptic_head. Fix: remove it from '
         f'{name}, which takes it from there'
     )
 
@@ -240,7 +241,7 @@ def masks_of_image(mask_logits: DeferredMaskLogits | Tensor, image: int, meta: d
     """The masks of one image of a batch, with the sizes from its sample.
 
     Args:
-        mask_logits: of the batch; a tensor (B, Q, H, W) is at the padded input size.
+        mask_logits: mask logits of the batch; a tensor (B, Q, H, W) is at the padded input size.
         image: position in the batch.
         meta: ``img_shape`` and, with ``rescale``, ``ori_shape``.
         rescale: whether the output has the size of the image file.

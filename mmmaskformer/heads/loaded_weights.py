@@ -1,7 +1,7 @@
 """Checks of the weights that a model with one of our heads loads, no matter which function loads them.
 
 The hosts' inference functions load weights without a runner, so that no hook of a run sees them, and only log a
-mismatch. A model whose backbone is random, or which has a NaN that an attention suppresses, would predict something.
+mismatch. A model with a random backbone, or with a NaN that an attention suppresses, would still return predictions.
 """
 
 import weakref
@@ -25,9 +25,9 @@ _watched: weakref.WeakSet = weakref.WeakSet()
 def check_on_loading(model: nn.Module) -> None:
     """Register hooks that check the weights whenever this model loads a state dict.
 
-    Weights that are inf, NaN or no floating-point numbers are refused at once. Names of parameters and statistics of
+    Weights that are inf, NaN or not floating-point numbers are refused at once. Names of parameters and statistics of
     batch norms that are not loaded are passed to the ``note_absent`` of our heads, which refuse to predict. A part of
-    the model, such as the backbone, may be loaded apart, before or after the rest.
+    the model, such as the backbone, may be loaded separately, before or after the rest.
 
     Args:
         model: a model with one of our heads.
@@ -46,7 +46,7 @@ class _LoadWatch:
 
     def __init__(self) -> None:
         self._reshaped: dict[str, Tensor] | None = None
-        self._loaded_apart: set[str] = set()
+        self._loaded_separately: set[str] = set()
 
     def before_part(self, name: str, part: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
         """Note what a part of the model, such as its backbone, loads by itself."""
@@ -54,7 +54,7 @@ class _LoadWatch:
             return
         for key, value in _necessary(part):
             if getattr(state.get(key), 'shape', None) == value.shape:
-                self._loaded_apart.add(f'{name}.{key}')
+                self._loaded_separately.add(f'{name}.{key}')
 
     def before(self, model: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping, *_: Any) -> None:
         """Check the values."""
@@ -76,7 +76,7 @@ class _LoadWatch:
         absent |= {name for name, before in reshaped.items() if torch.equal(own[name], before)}
         for part in model.children():
             if hasattr(part, 'note_absent'):
-                part.note_absent(absent, self._loaded_apart)
+                part.note_absent(absent, self._loaded_separately)
 
 
 def _necessary(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -44,7 +44,7 @@ class MaskFormerHead(MaskClassificationHead):
         """Class scores at the padded input size; the host crops and resizes them, as published.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
+            features: as the model's ``extract_feat`` returns them.
             metas: meta information of the samples.
             test_cfg: the host's. It reads ``mode`` and two further keys: ``inference``, 'semantic' (the default) or
                 'general', the two strategies of the paper's section 3.3, and ``object_threshold`` of the latter.
@@ -72,7 +72,7 @@ class MaskFormerHead(MaskClassificationHead):
         """Outputs of the last layer, for callers that need labels only.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
+            features: as the model's ``extract_feat`` returns them.
             metas: meta information of the samples.
             sliding: whether the batch is a window, whose size is then the first of ``metas``'s ``img_shape``.
 

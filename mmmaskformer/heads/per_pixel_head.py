@@ -76,7 +76,7 @@ class PerPixelHead(FeatureHead):
         """Logits (B, K, h, w) of the last layer, on the grid of the finest feature.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
+            features: as the model's ``extract_feat`` returns them.
 
         Raises:
             ValueError: if the features do not fit ``in_channels`` or ``feature_strides``.
@@ -87,7 +87,7 @@ class PerPixelHead(FeatureHead):
         """Logits at the padded input size; the host crops and resizes them, as published.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
+            features: as the model's ``extract_feat`` returns them.
             metas: meta information of the samples.
             test_cfg: the host's; ``mode`` is read.
 
@@ -111,7 +111,7 @@ class PerPixelHead(FeatureHead):
         """Outputs of the last layer, for callers that need labels only.
 
         Args:
-            features: as the model's ``extract_feat`` gives them.
+            features: as the model's ``extract_feat`` returns them.
             metas: meta information of the samples.
             sliding: whether the batch is a window, whose size is then the first of ``metas``'s ``img_shape``.
 

@@ -36,7 +36,7 @@ def _require_labels(where: str, found: Any, size: tuple[int, int], classes: Clas
 
 def _require_segments(where: str, found: Any, size: tuple[int, int], classes: Classes) -> None:
     if not isinstance(found, Segments | QuerySegments):
-        raise ValueError(f'{where}: found {_kind_of(found)}, expected Segments of mmmaskformer.core')
+        raise ValueError(f'{where}: found {form_of(found)}, expected Segments of mmmaskformer.core')
     _require_map(where, 'ids', found.ids, size, 'ids of segments, 0 for void')
     if isinstance(found, Segments) and found.listed_ids is not None:
         raise ValueError(f'{where}: found listed_ids, expected ids from 1 to S in the order of the table and no list')
@@ -67,7 +67,7 @@ def _require_one_of_each_stuff(where: str, stuff: Tensor) -> None:
 
 def _require_instances(where: str, found: Any, size: tuple[int, int], classes: Classes) -> None:
     if not isinstance(found, tuple) or len(found) != 4 or not all(isinstance(part, Tensor) for part in found):
-        raise ValueError(f'{where}: found {_kind_of(found)}, expected labels, scores, masks and boxes of the instances')
+        raise ValueError(f'{where}: found {form_of(found)}, expected labels, scores, masks and boxes of the instances')
     labels, scores, masks, boxes = found
     count = len(labels)
     for name, values, shape, good, what in (
@@ -84,7 +84,7 @@ def _require_instances(where: str, found: Any, size: tuple[int, int], classes: C
 def _require_map(where: str, name: str, found: Any, size: tuple[int, int], what: str) -> None:
     if not isinstance(found, Tensor) or tuple(found.shape) != tuple(size) or not is_integer(found):
         raise ValueError(
-            f'{where}: {name} is {_kind_of(found)}, expected {tuple(size)} integer {what}. Fix: compute it from '
+            f'{where}: {name} is {form_of(found)}, expected {tuple(size)} integer {what}. Fix: compute it from '
             '`masks.logits()`, which has the size of the output'
         )
 
@@ -96,10 +96,6 @@ def _require_range(where: str, name: str, values: Tensor, low: int, high: int | 
     if least < low or (high is not None and most > high):
         limit = f'at least {low}' if high is None else f'{low} to {high}'
         raise ValueError(f'{where}: found {name} from {least} to {most}, expected {limit}')
-
-
-def _kind_of(found: Any) -> str:
-    return form_of(found) if isinstance(found, Tensor) else f'a {type(found).__name__}'
 
 
 REQUIRE = {SEMANTIC: _require_labels, PANOPTIC: _require_segments, INSTANCES: _require_instances}

@@ -24,6 +24,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmmaskformer.core.checks import Check
+from mmmaskformer.core.inference.checks import SETTINGS
 from mmmaskformer.core.inference.detr import detr_inference
 from mmmaskformer.core.inference.instance import InstanceResult, instance_inference
 from mmmaskformer.core.inference.labels.search import label_map, semantic_labels
@@ -34,12 +35,11 @@ from mmmaskformer.core.inference.panoptic import (
     panoptic_query_segments,
 )
 from mmmaskformer.core.inference.pooling import SegmentPool
-from mmmaskformer.core.inference.queries import best_query, confident_queries
+from mmmaskformer.core.inference.queries import confident_queries, highest_class_probability
 from mmmaskformer.core.inference.query_masks import QueryMasks
 from mmmaskformer.core.segments import Segments
 from mmmaskformer.formats.mmdet_codes import encode_panoptic
 from mmmaskformer.heads.data_samples import SegmentList
-from mmmaskformer.heads.settings import RESULT_SETTINGS
 
 PANOPTIC, SEMANTIC, INSTANCES = 'panoptic', 'semantic', 'instances'
 
@@ -71,10 +71,10 @@ class ResultKind:
     """One kind of result.
 
     Attributes:
-        name: of the entry of ``test_cfg`` that requests it.
+        name: name of the entry of ``test_cfg`` that requests it.
         infer: computes the result of one image from class logits (Q, K + 1) and `QueryMasks`, at ``masks.out_size``.
             Its keyword-only arguments are the settings, with defaults; ``is_thing``, (K,) bool, is not a setting.
-        field: of the data sample that holds it.
+        field: field of the data sample that holds it.
         form: `PANOPTIC`, `SEMANTIC` or `INSTANCES`, see `PACKERS` for the corresponding type that ``infer`` returns;
             determines how the result is packed, drawn and measured. None for a result that is neither drawn nor
             measured by our metrics.
@@ -164,7 +164,7 @@ class ScoreViews:
     """Averages the class scores of the views of one image; returns labels (H, W) int32.
 
     Args:
-        settings: of `score_view`.
+        settings: settings of `score_view`.
     """
 
     def __init__(self, **settings):
@@ -185,7 +185,7 @@ def pack_labels(labels: Tensor, classes: Classes) -> PixelData:
 
     Args:
         labels: (H, W) integer; K and above mean no class.
-        classes: of the model.
+        classes: classes of the model.
 
     Returns:
         ``sem_seg`` (1, H, W) int32 and ``ignore_index`` K, which the host does not draw. Without it, the host would
@@ -198,8 +198,8 @@ def pack_panoptic(result: Segments | QuerySegments, classes: Classes) -> PixelDa
     """A panoptic result in the host's form: ``sem_seg`` (1, H, W) int32, see `encode_panoptic`; K for void.
 
     Args:
-        result: of one image.
-        classes: of the model.
+        result: result of one image.
+        classes: classes of the model.
 
     Returns:
         The map, with the list ``segments``: id in the map, label and score of each.
@@ -224,7 +224,7 @@ def why_no_segments(
     to synchronise.
 
     Args:
-        result: of the image.
+        result: result of the image.
         class_logits: (Q, K + 1) of the image.
         settings: ``object_threshold``, and ``min_area`` or ``overlap_threshold``.
         key: config key of the settings.
@@ -235,7 +235,7 @@ def why_no_segments(
     starts = QuerySegments.of(result).starts
     if len(starts) and (starts.device.type != 'cpu' or starts.any()):
         return None
-    highest, threshold = float(best_query(class_logits)), settings['object_threshold']
+    highest, threshold = float(highest_class_probability(class_logits)), settings['object_threshold']
     if highest <= threshold:
         return (
             f'0 of {len(class_logits)} queries are above {key}.object_threshold={threshold}; the highest class '
@@ -269,7 +269,7 @@ for built_in in (
         field='pred_panoptic_seg',
         form=PANOPTIC,
         merge=SegmentPool,
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
         why_empty=why_no_segments,
     ),
     ResultKind(
@@ -278,7 +278,7 @@ for built_in in (
         field='pred_detr_seg',
         form=PANOPTIC,
         stands_in_for='pred_panoptic_seg',
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
         why_empty=why_no_segments,
     ),
     ResultKind(
@@ -289,7 +289,7 @@ for built_in in (
         merge=ScoreViews,
         # Panoptic models resize masks before they combine them, as published.
         defaults={'resize_masks_first': True},
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
     ),
     ResultKind(
         'general',
@@ -297,14 +297,14 @@ for built_in in (
         field='pred_general_seg',
         form=SEMANTIC,
         stands_in_for='pred_sem_seg',
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
     ),
     ResultKind(
         'instance',
         inspect.unwrap(instance_inference),
         field='pred_instances',
         form=INSTANCES,
-        checks=RESULT_SETTINGS,
+        checks=SETTINGS,
     ),
 ):
     register_result(built_in)

@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import (
-    BOOLEAN,
     FRACTION,
     MAPPING,
     SIZE,
@@ -17,7 +16,6 @@ from mmmaskformer.core.checks import (
     list_of,
     one_of,
     refuse_unknown_keys,
-    whole,
 )
 from mmmaskformer.registry import part_named
 
@@ -31,16 +29,6 @@ PARTS_OF_PARTS: dict[str, Check] = {
     'assignment': MAPPING,
 }
 """An argument of our parts that is a module in Python is, in a config, the dict that describes it."""
-
-RESULT_SETTINGS: dict[str, Check] = {
-    'object_threshold': FRACTION,
-    'overlap_threshold': FRACTION,
-    'min_area': whole(0),
-    'resize_masks_first': BOOLEAN,
-    'max_per_image': whole(1),
-    'score_threshold': FRACTION,
-}
-"""Settings of the entries of a panoptic model's ``test_cfg`` for our results, by name."""
 
 INFERENCE = ('semantic', 'general')
 """Values of ``test_cfg.inference`` of a semantic model."""
@@ -106,7 +94,7 @@ def check_segmentor_test_cfg(
     """Check keys and values of a semantic model's ``test_cfg``.
 
     Args:
-        test_cfg: of the segmentor.
+        test_cfg: ``test_cfg`` of the segmentor.
         own_head: whether the head is ours. Other heads may read other keys.
         inference: kinds of inference that the head supports.
 

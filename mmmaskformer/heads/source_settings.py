@@ -9,13 +9,12 @@ from mmmaskformer.checkpoints.neutral import ConversionError
 from mmmaskformer.checkpoints.source_facts import USUAL_RESNET
 
 
-def require_same_settings(model: nn.Module, head: nn.Module, known: Mapping[str, Any]) -> None:
+def require_same_settings(head: nn.Module, known: Mapping[str, Any]) -> None:
     """Check settings that do not change the shapes of weights: numbers of attention heads and of norm groups.
 
     Args:
-        model: that loads the weights.
-        head: of it.
-        known: of the checkpoint, see `source_facts.known_settings`.
+        head: head of the model that loads the weights.
+        known: settings of the checkpoint, see `source_facts.known_settings`.
 
     Raises:
         ConversionError: if the number of attention heads or of groups of a norm differs.
@@ -37,7 +36,7 @@ def differing_settings(model: nn.Module, known: Mapping[str, Any]) -> list[str]:
     """Settings of images and backbone that differ from those of the checkpoint; fine-tuning may change them on purpose.
 
     Args:
-        model: that loads the weights.
+        model: the model that loads the weights.
         known: as in `require_same_settings`.
 
     Returns:

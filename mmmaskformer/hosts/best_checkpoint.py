@@ -22,7 +22,7 @@ def take_over_best(info: MutableMapping[str, Any], keys: Sequence[str], template
         template: names of checkpoints, such as ``iter_{}.pth``.
 
     Yields:
-        A message for a best checkpoint that counts no longer.
+        A message about a best checkpoint that no longer counts.
     """
     score, file = info.get(SCORE), info.get(FILE)
     own = [key for key in keys if file and numbered(f'best_{key}_{template}'.replace('/', '_')).fullmatch(_name(file))]
@@ -37,8 +37,8 @@ def take_over_best(info: MutableMapping[str, Any], keys: Sequence[str], template
             info.pop(SCORE, None)
             info.pop(FILE)
             yield (
-                f'The best checkpoint of the resumed run, {_name(file)}, is not of save_best={keys[0]!r}: it is kept, '
-                'and the best checkpoint of this metric is looked for from here on.'
+                f'The best checkpoint of the resumed run, {_name(file)}, was not selected by save_best={keys[0]!r}. '
+                'The file is kept; the best checkpoint by this metric is determined from here on.'
             )
 
 

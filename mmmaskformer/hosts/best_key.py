@@ -27,13 +27,13 @@ class CheckBestKeyHook(Hook):
         """Compare prefixes.
 
         Raises:
-            ValueError: if no metric can give a key.
+            ValueError: if no metric can return a key.
         """
         if runner.val_loop is None:
             return
         metrics = list(all_metrics(runner.val_evaluator.metrics))
         for where, key in wanted_keys(runner.hooks):
-            if not any(may_give(metric, key) for metric in metrics):
+            if not any(can_return(metric, key) for metric in metrics):
                 names = ', '.join(f'{type(metric).__name__} (prefix {metric.prefix!r})' for metric in metrics)
                 raise ValueError(
                     f"{where}='{key}' is not a result of any metric in val_evaluator; found {names}. Fix: {where}="
@@ -55,8 +55,8 @@ class CheckBestKeyHook(Hook):
                 )
 
 
-def may_give(metric: BaseMetric, key: str) -> bool:
-    """Whether a metric can give a result, judging by its prefix.
+def can_return(metric: BaseMetric, key: str) -> bool:
+    """Whether a metric can return a result of this name, judging by its prefix.
 
     Metrics prepend their prefix to every result. A user's metric without a prefix may use any name; metrics of the
     hosts and of this package never use a slash.

@@ -1,7 +1,7 @@
 """Comparison of a checkpoint with the model: a partial match is reported, a checkpoint without the head is an error."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +10,10 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmmaskformer.checkpoints.layouts import NESTED, SHOWN, SWAPPED
+from mmmaskformer.checkpoints.layouts import NESTED, SWAPPED
 from mmmaskformer.checkpoints.readers import is_transformers_folder
 from mmmaskformer.core.checks import checked
+from mmmaskformer.formats.messages import some
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
@@ -47,7 +48,7 @@ class Fit(NamedTuple):
             (self.reshaped, 'have another shape in it'),
             (self.unused, 'of its weights are not in the model'),
         )
-        parts += [f'{len(names)} {what} ({_some(names)})' for names, what in kinds if names]
+        parts += [f'{len(names)} {what} ({some(names)})' for names, what in kinds if names]
         return '; '.join(parts)
 
 
@@ -56,7 +57,7 @@ class Fit(NamedTuple):
 class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, for load_from, resume and tests.
 
-    A MaskFormer checkpoint of another package is converted in memory and that is logged; see docs/checkpoints.md. A
+    A MaskFormer checkpoint of another package is converted in memory, which is logged; see docs/checkpoints.md. A
     checkpoint without weights of the head is an error, which describes the checkpoint. A partial match is logged in
     training, with counts and names. In a validation, a test or a resumed run it is an error, since the remaining
     weights would be random; mmengine would only log all names. Weights with inf or NaN are an error. A model with
@@ -89,7 +90,12 @@ class CheckCheckpointHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Rename the weights of another package's MaskFormer, then compare names and shapes."""
+        """Rename the weights of another package's MaskFormer, then compare names and shapes.
+
+        Raises:
+            ValueError: if the checkpoint lacks weights of the head, cannot be converted, holds inf or NaN, or does not
+                match the model of a resumed run.
+        """
         model = bare_model(runner.model)
         convert_checkpoint(model, checkpoint)
         if is_sharded(runner.model):
@@ -138,7 +144,7 @@ class CheckCheckpointHook(Hook):
         fit, origin = compare_weights(model, weights), f"{self._origin}, its '{SWAPPED}'"
         if fit.missing or fit.reshaped:
             raise ValueError(
-                f'{fit.describe(origin)}. {RESUMED} Fix: give the config and the checkpoint of one training run.'
+                f'{fit.describe(origin)}. {RESUMED} Fix: use the config and checkpoint of the same training run.'
             )
         require_usable_weights(model.state_dict(), weights, origin)
 
@@ -153,7 +159,7 @@ class CheckCheckpointHook(Hook):
         absent = [name for name in names if name in learnt or name.endswith(('running_mean', 'running_var'))]
         text = self._fit.describe(self._origin)
         if absent:
-            raise ValueError(f'{text}. {why} Fix: give the config and the checkpoint of one training run.')
+            raise ValueError(f'{text}. {why} Fix: use the config and the checkpoint of the same training run.')
         print_log(f'{text}.', logger='current', level=logging.WARNING)
         self._fit = None
 
@@ -162,8 +168,8 @@ def compare_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     """Compare names and shapes.
 
     Args:
-        model: bare, without wrappers.
-        weights: of a checkpoint.
+        model: model without wrappers.
+        weights: weights of a checkpoint.
     """
     own = {
         name: value
@@ -189,7 +195,3 @@ def _all_names(checkpoint: Mapping) -> list[str]:
     """Names of weights wherever programs put them."""
     nested = next((checkpoint[key] for key in NESTED if isinstance(checkpoint.get(key), Mapping)), checkpoint)
     return [str(key) for key, value in nested.items() if hasattr(value, 'shape')]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')

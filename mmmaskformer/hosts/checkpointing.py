@@ -13,6 +13,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
 from mmmaskformer.formats.folder_lock import hold_folder, release_folder
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.whole_files import flush_folder, remove_parts, require_writable, write_whole
 from mmmaskformer.hosts.best_checkpoint import take_over_best
 from mmmaskformer.hosts.checkpoint_files import POINTER, VALIDATED
@@ -83,7 +84,7 @@ class WholeCheckpointHook(CheckpointHook):
         self._progress: dict[str, int] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Keep other training runs out of the work dir.
+        """Lock the work dir against other training runs.
 
         Raises:
             BlockingIOError: if another process trains in this work dir.
@@ -200,15 +201,14 @@ class WholeCheckpointHook(CheckpointHook):
         self._remove_outdated(runner)
 
     def _require_finite(self, runner: Runner, name: str) -> None:
-        """Raise a `FloatingPointError` rather than replace older checkpoints by weights that are inf or NaN."""
+        """Raise a `FloatingPointError` instead of replacing older checkpoints with weights that are inf or NaN."""
         parameters = dict(runner.model.named_parameters())
         wrong = [name for name, value in parameters.items() if not value.detach().isfinite().all()]
         if wrong:
-            more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
             raise FloatingPointError(
                 f'{self.out_dir}/{name} is not written: {len(wrong)} of {len(parameters)} parameters of the model hold '
-                f'inf or NaN ({", ".join(wrong[:SHOWN])}{more}). The newest whole checkpoint is {self.last_ckpt}. Fix: '
-                'lower the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), '
+                f'inf or NaN ({some(wrong, SHOWN)}). The newest complete checkpoint is {self.last_ckpt}. '
+                'Fix: lower the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), '
                 'train without --amp or with bfloat16; then continue with --resume.'
             )
 

@@ -1,4 +1,4 @@
-"""Checks of a config for unused keys, an empty training run and an unexpected batch size; a location for `HOOKS`."""
+"""Checks of a config for unused keys, an empty training run and an unexpected batch size; a registry location."""
 
 import difflib
 import logging
@@ -12,6 +12,7 @@ from mmengine.optim.scheduler import PolyLR
 from mmengine.runner import BaseLoop, Runner
 
 from mmmaskformer.core.checks import checked
+from mmmaskformer.hosts.unused_variables import unused_variables
 from mmmaskformer.registry import HOOKS
 from mmmaskformer.run_settings import keys_of_runs, unread_options
 
@@ -30,8 +31,8 @@ Of all names in the configs of both hosts, only a leftover 'models' reaches it.
 @HOOKS.register_module()
 @checked()
 class CheckConfigHook(Hook):
-    """Warns of misspelt keys, of options that change nothing, of a batch size that does not match the learning rate and
-    of a schedule that ends too early; refuses a run without iterations.
+    """Warns of misspelt keys, of options and variables that change nothing, of a batch size that does not match the
+    learning rate and of a schedule that ends too early; refuses a run without iterations.
 
     A config may define variables of any name, so only names that are similar to a key are reported.
     """
@@ -40,7 +41,8 @@ class CheckConfigHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Check the keys."""
-        for text in [*unread_keys(runner.cfg), *unread_options(runner.cfg, options_of(sys.argv))]:
+        unused = unused_variables(runner.cfg.filename, runner.cfg) if runner.cfg.filename else []
+        for text in [*unread_keys(runner.cfg), *unread_options(runner.cfg, options_of(sys.argv)), *unused]:
             print_log(text, logger='current', level=logging.WARNING)
 
     def before_train(self, runner: Runner) -> None:
@@ -104,7 +106,7 @@ def idle_end(schedulers: Sequence | Mapping | None, loop: BaseLoop) -> str | Non
     """A message if the learning rate has fallen to 0 before the end of the training; else None.
 
     Args:
-        schedulers: of the run, built. Those of a resumed run have the state of the checkpoint.
+        schedulers: built schedulers of the run. Those of a resumed run have the state of the checkpoint.
         loop: the training loop.
     """
     for index, scheduler in enumerate(schedulers if isinstance(schedulers, list | tuple) else ()):
@@ -114,8 +116,8 @@ def idle_end(schedulers: Sequence | Mapping | None, loop: BaseLoop) -> str | Non
             return (
                 f'param_scheduler.{index}: the learning rate of PolyLR is 0 from '
                 f'{"epoch" if scheduler.by_epoch else "iteration"} {scheduler.end} on, but train_cfg.max_{unit} is '
-                f'{length}: the rest trains nothing. Fix: param_scheduler.{index}.end={length + 1}, before the run is '
-                'started, since a resumed run keeps its schedule'
+                f'{length}: the remaining {unit} train nothing. Fix: param_scheduler.{index}.end={length + 1}, before '
+                'the run is started, since a resumed run keeps its schedule'
             )
     return None
 

@@ -86,8 +86,8 @@ def _require_other_folder(runner: Runner) -> None:
         found = next((path for path in input_paths(dataset) if osp.dirname(osp.realpath(path)) == folder), None)
         if found is not None:
             raise ValueError(
-                f'pictures in {folder} could replace files of the dataset, such as {found}. Fix: give another folder '
-                'to draw into (--show-dir).'
+                f'pictures in {folder} could replace files of the dataset, such as {found}. Fix: choose another '
+                'folder to draw into (--show-dir).'
             )
 
 
@@ -131,7 +131,7 @@ def _require_own_files(images: Sequence[str], root: str | None, metric: str, kee
             fix = 'rename one of the images'
             if not keeps_folders:
                 fix = (
-                    'give the images different names, or test each folder separately; mmmaskformer.SemanticMetric and '
+                    'rename the images, or test each folder separately; mmmaskformer.SemanticMetric and '
                     'mmmaskformer.PanopticMetric keep the folders'
                 )
             raise ValueError(
@@ -147,6 +147,6 @@ def _require_no_input(folder: str, root: str | None, dataset: Any, metric: str) 
         replaced = inputs.get(osp.realpath(file))
         if replaced is not None:
             raise ValueError(
-                f'{metric} would write the result of {image} to {file}, which is a file of the dataset. Fix: give '
+                f'{metric} would write the result of {image} to {file}, which is a file of the dataset. Fix: choose '
                 'another folder for the results (--out, test_evaluator.output_dir).'
             )

@@ -24,7 +24,7 @@ def note_monitored_scores(runner: Runner, metrics: Mapping[str, float]) -> None:
 
 
 def restore_early_stopping(runner: Runner) -> bool:
-    """Give the stored scores of a resumed run to its hooks for early stopping, in their order.
+    """Replay the stored scores of a resumed run in its early-stopping hooks, in their order.
 
     Args:
         runner: runner whose training state is loaded.

@@ -30,7 +30,7 @@ HEADS = ('decode_head', 'panoptic_head', 'panoptic_fusion_head')
 @HOOKS.register_module()
 @checked()
 class RepeatableRunHook(Hook):
-    """Makes a run resumed from a checkpoint give the losses of one that was never interrupted.
+    """Makes a run resumed from a checkpoint produce the losses of an uninterrupted run.
 
     Before training it seeds numpy and Python: without data-loading workers the augmentation draws from the generators
     of this process, whose state after start-up differs between a resumed and a fresh run. Before each iteration it
@@ -115,11 +115,11 @@ def require_same_classes(
 
     Args:
         where: key of the data loader, for messages.
-        dataset: with or without wrappers.
-        model: of either host, without wrappers.
-        metrics: that are used with them.
+        dataset: dataset with or without wrappers.
+        model: model of either host, without wrappers.
+        metrics: metrics that evaluate the model on the dataset.
         trained_classes: the class list that the checkpoint was trained with, see `classes_of_checkpoint`.
-        checkpoint: what to call it in messages.
+        checkpoint: its name, for messages.
 
     Raises:
         ValueError: naming what differs.
@@ -151,11 +151,15 @@ class ShareWeightsHook(Hook):
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Rename the weights before they are copied, if the checkpoint has the head of the other host."""
+        """Rename the weights before they are copied, if the checkpoint has the head of the other host.
+
+        Raises:
+            ValueError: if the checkpoint is not a dict.
+        """
         if not isinstance(checkpoint, Mapping):
             raise ValueError(
                 f'checkpoint {origin_of_weights(runner)}: found a {type(checkpoint).__name__}, expected a dict of '
-                'weights, or one with state_dict. Fix: give a checkpoint of a training run'
+                'weights, or one with state_dict. Fix: use a checkpoint of a training run'
             )
         weights = checkpoint.get('state_dict', checkpoint)
         model = bare_model(runner.model)
@@ -253,7 +257,7 @@ def _check_same_classes(where: str, first, other) -> None:
         if (None if expected is None else list(expected)) != (None if found is None else list(found)):
             raise ValueError(
                 f"{where}: the concatenated datasets disagree on '{key}': {type(first).__name__} has {expected}, "
-                f'{type(other).__name__} has {found}. Fix: give all of them the same class list, in the same order: '
+                f'{type(other).__name__} has {found}. Fix: set the same class list, in the same order, in all of them: '
                 'metainfo=dict(classes=...).'
             )
 

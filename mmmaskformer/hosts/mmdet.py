@@ -31,7 +31,7 @@ class DetDataPreprocessor(HostDataPreprocessor):
     The host's class takes one or three values for mean and std, and cuts images to three bands when it swaps colours.
     For images with three bands both classes give the same result.
 
-    `batch_augments` are restricted to those that support masks and segments: `BatchFixedSizePad` pads what the samples
+    ``batch_augments`` is restricted to those that support masks and segments: `BatchFixedSizePad` pads what the samples
     have (our panoptic samples have neither ``masks`` nor ``gt_sem_seg``; the head pads their segments). `BatchResize`
     and `BatchSyncRandomResize`, which resize only images and boxes, are refused.
 
@@ -79,10 +79,10 @@ class DetDataPreprocessor(HostDataPreprocessor):
         if self.channel_conversion:
             data = dict(data, inputs=[image[[2, 1, 0]] if len(image) == 3 else image for image in data['inputs']])
         if training and self.batch_augments is not None:
-            self._suit_augments(data['data_samples'][0])
+            self._adapt_augments(data['data_samples'][0])
         return super().forward(data, training)
 
-    def _suit_augments(self, sample) -> None:
+    def _adapt_augments(self, sample) -> None:
         """Adapt the batch augmentations to samples like this one, the first of its batch."""
         has_masks = 'gt_instances' in sample and 'masks' in sample.gt_instances
         resizing = [

@@ -1,4 +1,4 @@
-"""MMDetection's visualizer for our results; a location for `VISUALIZERS` where MMDetection is installed."""
+"""MMDetection's visualizer for our results; a registry location for `VISUALIZERS` if MMDetection is installed."""
 
 import logging
 
@@ -42,7 +42,7 @@ class DetLocalVisualizer(HostVisualizer):
         settings: all other arguments of the host's class.
     """
 
-    _told_one_of_two = False
+    _logged_one_of_two = False
 
     def __init__(self, name: str = 'visualizer', image=None, vis_backends=None, save_dir=None, **settings) -> None:
         write_host_files_whole()  # for the pictures of the host's inferencers, which run without a runner
@@ -91,7 +91,7 @@ class DetLocalVisualizer(HostVisualizer):
             # The palette is from the config; without names in the checkpoint, MMDetection assumes those of COCO.
             print_log(
                 f'DetLocalVisualizer: found {len(classes)} class names, {classes[0]!r} to {classes[-1]!r}, but '
-                f'{len(palette)} colours; classes are drawn as numbers. Fix: set model.dataset_meta, or give a '
+                f'{len(palette)} colours; classes are drawn as numbers. Fix: set model.dataset_meta, or use a '
                 'checkpoint that stores its classes.',
                 'current',
                 logging.WARNING,
@@ -111,7 +111,7 @@ class DetLocalVisualizer(HostVisualizer):
         """Convert a sample in place to the form that the host can draw."""
         if 'pred_panoptic_seg' in sample and 'pred_sem_seg' in sample:
             del sample.pred_sem_seg
-            self._tell_one_of_two()
+            self._log_one_of_two()
         for key in ('gt_panoptic_seg', 'pred_panoptic_seg'):
             if key not in sample:
                 continue
@@ -123,9 +123,9 @@ class DetLocalVisualizer(HostVisualizer):
                 delattr(sample, key)
         return sample
 
-    def _tell_one_of_two(self) -> None:
-        if not self._told_one_of_two:
-            self._told_one_of_two = True
+    def _log_one_of_two(self) -> None:
+        if not self._logged_one_of_two:
+            self._logged_one_of_two = True
             print_log(
                 'DetLocalVisualizer draws pred_panoptic_seg, not pred_sem_seg, of samples that have both. To draw the '
                 'other: --cfg-options model.test_cfg.panoptic=None, or mmmaskformer draw --field pred_sem_seg.',

@@ -57,7 +57,7 @@ class LabelSample(SegDataSample):
 class EncoderDecoder(HostEncoderDecoder):
     """MMSegmentation's segmentor that computes label maps without storing the class scores.
 
-    The host resizes scores (K, H, W) to the size of the image file and takes their arg-max. This class gives the same
+    The host resizes scores (K, H, W) to the size of the image file and takes their arg-max. This class finds the same
     labels with bounded memory, but the samples get no ``seg_logits``, see `LabelSample`. It uses the host's method with
     ``test_cfg.inference='general'``, with inputs padded at the top or left, and with heads of other projects.
 

@@ -1,4 +1,4 @@
-"""MMSegmentation's drawing hook; a location for `HOOKS` where MMSegmentation is installed."""
+"""MMSegmentation's drawing hook; a registry location for `HOOKS` if MMSegmentation is installed."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""MMSegmentation's visualizer; a location for `VISUALIZERS` where MMSegmentation is installed."""
+"""MMSegmentation's visualizer; a registry location for `VISUALIZERS` if MMSegmentation is installed."""
 
 import numpy as np
 

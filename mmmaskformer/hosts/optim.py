@@ -52,7 +52,7 @@ CLIPPING = {
     },
     'value': {'clip_value': POSITIVE, 'foreach': BOOLEAN.or_none()},
 }
-"""What ``optim_wrapper.clip_grad`` may hold, by its ``type``; torch looks at none of it before the first step."""
+"""What ``optim_wrapper.clip_grad`` may hold, by its ``type``; torch does not check it before the first step."""
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -84,8 +84,8 @@ class PublishedOptimWrapperConstructor:
         paramwise_cfg: ``dict(backbone_lr_mult=…)``.
 
     Raises:
-        TypeError: if ``paramwise_cfg`` has another key.
-        ValueError: if a learning rate, decay or number of accumulated steps is not a number, or out of range.
+        TypeError: if ``paramwise_cfg`` or ``clip_grad`` has an unknown key.
+        ValueError: if a setting of the optimiser, of clipping or of gradient accumulation has the wrong type or range.
 
     Source: paper, section 4.1; official code, train_net.Trainer.build_optimizer.
     """

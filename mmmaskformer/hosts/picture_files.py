@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 
 
 class PictureFiles:
-    """Gives different file names to the pictures of images with the same name in several folders.
+    """Assigns different file names to the pictures of images with the same name in several folders.
 
     The hosts' scripts and inferencers name a picture after its image file without the folder, so that a later picture
     would silently replace an earlier one.
@@ -40,7 +40,7 @@ class PictureFiles:
             return name, out_file
         if out_file is not None and osp.realpath(out_file) == osp.realpath(image):
             raise ValueError(
-                f'the picture of the result would replace the image {image}. Fix: give another folder to draw into '
+                f'the picture of the result would replace the image {image}. Fix: choose another folder to draw into '
                 '(--show-dir, out_dir).'
             )
         plain = osp.basename(image)
@@ -50,10 +50,10 @@ class PictureFiles:
             key = (_ending(name, plain, own), step) if out_file is None else _ending(out_file, plain, own)
             if self._image_of.setdefault(key, image) == image:
                 break
-        self._tell(image, plain, own)
+        self._log_renamed(image, plain, own)
         return _ending(name, plain, own), _ending(out_file, plain, own)
 
-    def _tell(self, image: str, plain: str, own: str) -> None:
+    def _log_renamed(self, image: str, plain: str, own: str) -> None:
         if own != plain and not self._logged:
             self._logged = True
             print_log(

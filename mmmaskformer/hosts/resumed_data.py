@@ -21,7 +21,7 @@ class SeenData:
         samples: samples seen by all processes; in epoch-based training, within the epoch.
         per_iteration: samples that all processes together see per iteration from here on.
         dataset_size: samples in a pass over the data.
-        processes: that train; 0 in checkpoints from before this was recorded.
+        processes: number of training processes; 0 in checkpoints that do not record it.
     """
 
     iteration: int

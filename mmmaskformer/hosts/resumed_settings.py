@@ -1,7 +1,7 @@
 """What a checkpoint must hold to resume a run from it, and settings that have changed since it was saved."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mmmaskformer.checkpoints.config_text import UNKNOWN, lookup, read_config_text
+from mmmaskformer.formats.messages import some
 from mmmaskformer.hosts.hooks import is_sharded
 
 COMPARED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
@@ -30,8 +31,8 @@ def require_training_state(runner: Runner, checkpoint: Mapping) -> None:
         checkpoint: content of the file.
 
     Raises:
-        ValueError: if the checkpoint lacks state that mmengine would silently initialise again, has inf or NaN in it,
-            or belongs to another optimiser, schedule or set of hooks; if the model is sharded.
+        ValueError: if the checkpoint lacks state that mmengine would silently re-initialise, has inf or NaN in it, or
+            belongs to another optimiser, schedule or set of hooks; if the model is sharded.
     """
     _require_all_parts(runner, checkpoint)
     if is_sharded(runner.model):
@@ -55,7 +56,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
 
     Args:
         before: literal values of the config in the checkpoint.
-        now: those of the config of this run.
+        now: literal values of the config of this run.
     """
     if not before:
         return
@@ -65,13 +66,13 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
     if ignored:
         yield (
             'Settings that have changed since the checkpoint was saved and have no effect, because its optimizer state '
-            f'and learning-rate schedule are continued: {_some(ignored)}. Fix: to train with the new values, start a '
-            'new run from its weights, with load_from and without --resume.'
+            f'and learning-rate schedule are continued: {some(ignored, SHOWN, "; ")}. Fix: to train with the new '
+            'values, start a new run from its weights, with load_from and without --resume.'
         )
     if followed:
         yield (
-            f'Settings that have changed since the checkpoint was saved: {_some(followed)}. The run follows them from '
-            'here on, so it may differ from an uninterrupted one.'
+            f'Settings that have changed since the checkpoint was saved: {some(followed, SHOWN, "; ")}. The run '
+            'follows them from here on, so it may differ from an uninterrupted one.'
         )
 
 
@@ -79,9 +80,9 @@ def changes(before: Any, now: Any, key: str) -> Iterator[tuple[str, str]]:
     """Yield the keys below which two values differ, each with both values as text.
 
     Args:
-        before: literal value; `UNKNOWN` where it could not be read, which is equal to anything that is no literal.
+        before: literal value, or `UNKNOWN` for anything that is not a literal.
         now: likewise.
-        key: of the values.
+        key: key of the values.
     """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in [*before, *(name for name in now if name not in before)]:
@@ -99,10 +100,6 @@ def changes(before: Any, now: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
-
-
-def _some(texts: Sequence[str]) -> str:
-    return '; '.join(texts[:SHOWN]) + (f' and {len(texts) - SHOWN} more' if len(texts) > SHOWN else '')
 
 
 def _require_all_parts(runner: Runner, checkpoint: Mapping) -> None:
@@ -130,7 +127,7 @@ def _require_finite(runner: Runner, state: Any) -> None:
     if wrong:
         raise ValueError(
             f'checkpoint {runner._load_from}: {wrong} of the {len(tensors)} tensors of its optimizer state hold inf or '
-            'NaN, which the first step would bring into the weights. Fix: resume from an earlier checkpoint of that '
+            'NaN, which the first step would propagate to the weights. Fix: resume from an earlier checkpoint of that '
             f'run, or start a new run from these weights: load_from={runner._load_from} without --resume.'
         )
 
@@ -196,8 +193,8 @@ def _report_new_state(optimizer: Optimizer, stored: Mapping, path: str) -> None:
         if new:
             total = sum(len(group['params']) for group in stepped.param_groups)
             print_log(
-                f'checkpoint {path} holds no optimizer state of {new} of {total} parameters: for them it starts anew, '
-                'so the run may differ from an uninterrupted one.',
+                f'checkpoint {path} holds no optimizer state of {new} of {total} parameters: it is re-initialised '
+                'for them, so the run may differ from an uninterrupted one.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -207,7 +204,7 @@ def _report_new_state(optimizer: Optimizer, stored: Mapping, path: str) -> None:
 
 
 def _require_same_schedule(runner: Runner, checkpoint: Mapping, before: Mapping, now: Mapping) -> None:
-    """Refuse other schedulers than those of the checkpoint, whose state mmengine would give to the wrong ones."""
+    """Refuse other schedulers than those of the checkpoint, whose state mmengine would load into the wrong ones."""
     stored, built = checkpoint.get('param_schedulers') or [], runner.param_schedulers or []
     if isinstance(stored, Mapping) or isinstance(built, Mapping):
         return  # of several optimisers, compared by name

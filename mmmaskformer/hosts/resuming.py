@@ -76,7 +76,12 @@ class ResumeHook(Hook):
             require_training_state(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Start the data loader where the run was interrupted."""
+        """Start the data loader where the run was interrupted.
+
+        Raises:
+            ValueError: if processes start at different iterations, the sampler does not match the loop, or a checkpoint
+                within an epoch cannot be resumed.
+        """
         loop = runner.train_loop
         _require_equal_progress(runner)
         if runner._resume:
@@ -90,7 +95,7 @@ class ResumeHook(Hook):
                 f'{"epoch" if by_epoch else "iteration"}. Fix: train_dataloader.sampler.by_epoch={by_epoch}'
             )
         if runner.seed != self._seed:
-            _take_up_seed(batches, self._seed, runner.seed)
+            _restore_seed(batches, self._seed, runner.seed)
         samples = seen_samples(runner) if loop.iter else 0
         note_seen_data(runner, samples)
         if by_epoch and loop.iter:
@@ -148,7 +153,7 @@ def _require_equal_progress(runner: Runner) -> None:
     if len(set(found)) > 1:
         raise ValueError(
             f'the {len(found)} processes start at the iterations {found}, since they found different checkpoints in '
-            f'{runner.work_dir}. Fix: a work dir on a disk that all machines share'
+            f'{runner.work_dir}. Fix: put the work dir on a disk that all machines share'
         )
 
 
@@ -165,8 +170,8 @@ def _report_end(runner: Runner) -> None:
         _log(f'The checkpoint is of {unit} {done} and train_cfg ends the run at {end}: nothing is left to train.')
 
 
-def _take_up_seed(batches, built_with: int | None, seed: int) -> None:
-    """Give the sampler the seed of the interrupted run, which mmengine restores after it has built the loader."""
+def _restore_seed(batches, built_with: int | None, seed: int) -> None:
+    """Set the sampler's seed to that of the interrupted run; mmengine restores it only after building the loader."""
     sampler = getattr(batches, 'sampler', None)
     if getattr(sampler, 'seed', None) != built_with:
         return  # the sampler has a seed of its own, which is kept

@@ -16,7 +16,7 @@ class SemanticTTAModel(BaseTTAModel):
     """Averages the class scores of all augmented views of an image, then takes the arg-max.
 
     The scores of mask classification are averaged directly. MMSegmentation's `SegTTAModel` applies another softmax
-    first, which gives other labels than published, and keeps the scores of all views in memory.
+    first, which leads to other labels than published, and keeps the scores of all views in memory.
 
     Source: paper, section 4.1 (multi-scale inference); official code, SemanticSegmentorWithTTA.
     """
@@ -62,7 +62,7 @@ class SemanticTTAModel(BaseTTAModel):
 
     @staticmethod
     def _average(batches) -> list:
-        """Mean over views; ``batches`` gives per view the samples of all images."""
+        """Mean over views; ``batches`` yields the samples of all images, view by view."""
         batches = iter(batches)
         merged, count = list(next(batches)), 1
         sums = [sample.seg_logits.data.clone() for sample in merged]
@@ -84,6 +84,7 @@ class PanopticTTAModel(BaseTTAModel):
 
     Args:
         module: MMDetection's `MaskFormer` with our heads.
+        data_preprocessor: as in the base class.
 
     Raises:
         ValueError: if ``test_cfg`` has another kind of result.
@@ -125,14 +126,16 @@ class PanopticTTAModel(BaseTTAModel):
 
     def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
         """Not supported, since final results of views cannot be merged; `test_step` merges logits instead."""
-        raise NotImplementedError('PanopticTTAModel merges in test_step, from logits')
+        raise NotImplementedError(
+            'PanopticTTAModel cannot merge final results. Fix: call test_step, which merges logits'
+        )
 
 
 def masks_of_view(masks: DeferredMaskLogits, image: int, meta: dict) -> QueryMasks:
     """Masks of one image of a batch of views, at the size of the file and with the flip undone.
 
     Args:
-        masks: of the batch.
+        masks: masks of the batch.
         image: position in the batch.
         meta: ``img_shape``, ``ori_shape``, ``flip`` and ``flip_direction`` of the view.
 

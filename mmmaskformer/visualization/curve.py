@@ -56,12 +56,14 @@ def read_scalars(work_dir: str | Path) -> Scalars:
     """
     work_dir = Path(work_dir)
     if not work_dir.is_dir():
-        raise FileNotFoundError(f'{work_dir}: no such folder; expected the work_dir of a training run')
+        raise FileNotFoundError(
+            f'{work_dir}: no such folder; expected the work_dir of a training run. Fix: correct the path'
+        )
     files = sorted(work_dir.glob('*/vis_data/scalars.json'))
     if not files:
         raise FileNotFoundError(
             f'{work_dir}: found no */vis_data/scalars.json; expected the work_dir of a training run that has logged '
-            'at least once. Fix: give the folder that holds the folders named by date and time'
+            'at least once. Fix: pass the folder that contains the folders named by date and time'
         )
     joined = Scalars([], [])
     for file in files:

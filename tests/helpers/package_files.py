@@ -24,8 +24,8 @@ FILES_OF = {
     """,
     'analysis/': '__init__ nested query_classes stored sweep_table tables threshold_sweep',
     'formats/': """
-        __init__ coco_json coco_values folder_lock images json_files label_maps panoptic_png photos plain_arrays
-        png_chunks result_names run_lengths unreadable whole_files
+        __init__ coco_json coco_values folder_lock images json_files label_maps messages panoptic_png photos
+        plain_arrays png_chunks result_names run_lengths unreadable whole_files
     """,
     'checkpoints/': """
         __init__ backbone_maps backbones classes config_text convert key_maps layouts loading made names neutral
@@ -50,12 +50,12 @@ FILES_OF = {
     'hosts/': """
         __init__ annotation_checks bands best_checkpoint best_key checkpoint_files checkpointing config_check
         early_stopping file_backend metrics newest_checkpoint optim output_check picture_files resumed_data resuming
-        windows
+        unused_variables windows
     """,
     'apis/cli/': '_pipes analyze audit convert curve data doctor draw export models scenes sweep test train',
     'apis/analysis/': '__init__ class_masks evaluators inference one_pass outputs queries thresholds',
     'apis/': """
-        __init__ audit backbones class_orders converting data_sets exporting model_configs scripts
+        __init__ audit backbones class_orders config_files converting data_sets exporting model_configs scripts
         settings_of_config sources sweep_plan sweep_records trained verifying zoo_files
     """,
     'doctor/': '__init__ __main__ rules stack versions',

@@ -328,7 +328,7 @@ ANALYSES = {
 
 
 @pytest.mark.parametrize('analysis', ANALYSES)
-def test_a_place_that_cannot_be_written_is_refused_before_the_model_runs(kinds, tmp_path, analysis, monkeypatch):
+def test_an_output_that_cannot_be_written_is_refused_before_the_model_runs(kinds, tmp_path, analysis, monkeypatch):
     def build(*args):
         raise AssertionError('a model or a dataset is built')
 
@@ -344,7 +344,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_model_runs(kinds, 
         ANALYSES[analysis](kinds, tmp_path / 'taken', {})
 
 
-def test_a_data_set_without_images_is_refused(kinds, tmp_path):
+def test_a_dataset_without_images_is_refused(kinds, tmp_path):
     none = dict(indices=0, serialize_data=False)
     for analysis in ('queries', 'classes'):
         with pytest.raises(ValueError, match=r'panoptic.py: (the test set|test_dataloader) has no image, expected'):
@@ -392,7 +392,7 @@ def test_stored_predictions_take_no_options_of_a_model(tmp_path, capsys):
     assert '--cfg-options as well, expected only --stored' in capsys.readouterr().err
 
 
-def test_checkpoints_of_one_config_are_told_apart(kinds, tmp_path):
+def test_checkpoints_of_one_config_are_distinguished(kinds, tmp_path):
     config, checkpoint = kinds['semantic']
     (tmp_path / 'last').mkdir()
     for name in ('first.pth', 'last/first.pth'):
@@ -434,7 +434,7 @@ def test_pictures_of_masks_replace_no_image(kinds, tmp_path):
         draw_class_masks('sky', [(config, checkpoint)], images, cfg_options=options)
 
 
-def test_thresholds_that_are_not_alike_are_named(kinds, tmp_path):
+def test_different_thresholds_of_two_modes_are_named(kinds, tmp_path):
     option = 'model.test_cfg.detr.object_threshold'
     options = {'model.test_cfg.panoptic.object_threshold': 0.2}
     files = compare_inference(*kinds['panoptic'], tmp_path, cfg_options=options)[2]

@@ -218,7 +218,7 @@ def test_the_command_reports_every_weight(tmp_path, capsys):
     assert cli.main([*arguments, '--force', '--verify']) == 2 and 'found --verify' in capsys.readouterr().err
 
 
-def test_nothing_is_made_or_replaced_by_what_is_refused(tmp_path):
+def test_a_refused_conversion_creates_and_replaces_nothing(tmp_path):
     path = tmp_path / 'R.pkl'
     write_detectron2(path, 'resnet50_basic')
     before = path.read_bytes()
@@ -252,12 +252,12 @@ def test_incomplete_weights_are_refused():
         'layers.0.ln1.weight: absent, expected': without(vit, 'blocks.0.norm1.weight'),
         'patches, positions or first block are missing': without(vit, 'pos_embed'),
         'not part of .*: register_tokens': vit | {'register_tokens': torch.zeros(1)},
-        'blocks.0.mlp.fc2.weight is missing or does not fit': vit | {'blocks.0.ls2.gamma': torch.zeros(3)},
-        'names of Caffe2': {'res2_0_branch2a_w': torch.zeros(1)},
+        'blocks.0.mlp.fc2.weight is missing or does not match': vit | {'blocks.0.ls2.gamma': torch.zeros(3)},
+        'ResNet of Caffe2': {'res2_0_branch2a_w': torch.zeros(1)},
         'expected detectron2.s ResNet, a ResNet of torchvision': {'conv1.weight': torch.zeros(1)},
         'ResNet-50, 128 channels inside its first blocks, which neither host has': wide,
         'has 4 positions, .* none for the class token': vit | {'pos_embed': torch.zeros(1, 4, 8)},
-        'looks like MMSeg.*, which is a whole model; expected a backbone alone': {
+        'looks like MMSeg.*, which is a whole model; expected only a backbone': {
             'decode_head.cls_embed.weight': torch.zeros(1)
         },
     }

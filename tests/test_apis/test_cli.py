@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shlex
 
 import pytest
@@ -34,6 +35,13 @@ COMMANDS = [
     'train',
 ]
 HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'matplotlib', 'PIL', 'rich')
+# part of an example → what its help names as preparation
+PREPARED = {
+    'quickstart': 'root of the clone, after: bash tools/quickstart.sh',
+    'configs/scenes': 'root of the clone, after: mmmaskformer scenes data/scenes',
+    'configs/': 'root of the clone',
+    'prepare': 'docs/datasets.md',
+}
 # a training run then ends after one iteration instead of 800
 SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2']
 
@@ -41,7 +49,10 @@ SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', '
 def example_of(*names: str) -> list[str]:
     """Arguments of the example that ``mmmaskformer NAME … --help`` prints."""
     done = run_python(f'from mmmaskformer.apis.cli import main; main({[*names, "--help"]})')
-    program, *arguments = shlex.split(done.stdout.partition('example:\n')[2])
+    before, example = re.fullmatch(r'.*\nexample(.*):\n  (.*)\n', done.stdout, re.DOTALL).groups()
+    needed = [part for part in ('quickstart', 'configs/scenes', 'configs/', 'prepare') if part in example][:1]
+    assert [part for part in PREPARED if PREPARED[part] in before][:1] == needed, done.stdout
+    program, *arguments = shlex.split(example)
     assert program == 'mmmaskformer' and arguments[: len(names)] == list(names)
     return arguments
 
@@ -156,6 +167,16 @@ def test_the_example_of_the_sweep_works_as_printed(root, monkeypatch, capsys):
     assert '| 20 | 50.00 |' in capsys.readouterr().out and (root / 'work_dirs/sweep/sweep.png').is_file()
 
 
+@pytest.mark.parametrize(
+    'arguments', [['draw', 'a.py', 'b.pth', '--out', 'c'], ['train', 'a.py'], ['test', 'a.py', 'b']]
+)
+def test_a_missing_package_is_named_with_a_way_to_install_it(arguments):
+    done = run_python(f'import sys\nfrom mmmaskformer.apis.cli import main\nsys.exit(main({arguments}))', hide=HEAVY)
+    assert done.returncode == 2
+    expected = r"error: No module named '\w+'\. Fix: install it; mmmaskformer doctor lists the commands"
+    assert re.search(f'{expected}$', done.stderr.splitlines()[-1]) and 'Traceback' not in done.stderr, done.stderr
+
+
 BROKEN = """
 import os, sys
 reading, writing = os.pipe()
@@ -167,7 +188,7 @@ sys.exit(main({arguments}))
 
 
 @pytest.mark.parametrize('arguments', [['models', '--details'], ['--help'], ['convert', '--help'], ['nothing']])
-def test_output_that_nobody_reads_ends_quietly(arguments):
+def test_a_closed_output_pipe_ends_the_command_quietly(arguments):
     """As with Unix tools; an error in the arguments keeps its exit status."""
     done = run_python(BROKEN.format(arguments=arguments))
     errors = [f"error: 'nothing' is not a command. Fix: use one of {', '.join(COMMANDS)}"]
@@ -176,7 +197,7 @@ def test_output_that_nobody_reads_ends_quietly(arguments):
     assert unbuffered or done.returncode == (2 if arguments == ['nothing'] else 141)
 
 
-def test_log_lines_that_nobody_reads_end_the_command_too(capsys):
+def test_a_closed_log_pipe_ends_the_command_too(capsys):
     """`logging` would print a traceback for each of them."""
     reading, writing = os.pipe()
     os.close(reading)

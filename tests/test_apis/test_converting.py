@@ -199,7 +199,7 @@ def test_nothing_is_replaced_without_force(files, tmp_path, capsys):
     out.write_text('mine')
     arguments = ['convert', str(files / 'official.pkl'), str(out), '--to', 'official']
     assert cli.main(arguments) == 2
-    assert 'a.pth exists and is not replaced. Fix: give another name, or --force' in capsys.readouterr().err
+    assert 'a.pth exists and is not replaced. Fix: choose another name, or add --force' in capsys.readouterr().err
     assert out.read_text() == 'mine'
     assert cli.main([*arguments, '--force']) == 0 and out.stat().st_size > 1000
 
@@ -255,7 +255,7 @@ def test_missing_weights_and_backbones_are_refused(files, tmp_path):
     write_official(tmp_path / 'a.pkl', {k: v for k, v in weights.items() if k != 'backbone.res3.0.conv1.weight'})
     refused(tmp_path / 'a.pkl', tmp_path, r'a\.pkl: it is .* cannot be converted: .*res3\.0\.conv1\.weight is missing')
     write_official(tmp_path / 'b.pkl', {k: v for k, v in weights.items() if not k.startswith('backbone')})
-    refused(tmp_path / 'b.pkl', tmp_path, 'it has no backbone. Fix: give the checkpoint of a whole model')
+    refused(tmp_path / 'b.pkl', tmp_path, 'it has no backbone. Fix: use the checkpoint of a whole model')
 
 
 def test_a_config_of_another_model_is_refused(files, tmp_path):

@@ -157,7 +157,7 @@ def test_weights_of_another_model(run, tmp_path):
 
 
 def test_missing_files_and_bad_number(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match='config: nowhere.py does not exist'):
+    with pytest.raises(FileNotFoundError, match='config nowhere.py: no such file'):
         draw_predictions('nowhere.py', run / 'good.pth', tmp_path)
     with pytest.raises(FileNotFoundError, match='checkpoint: nowhere.pth does not exist'):
         draw_predictions(run / 'config.py', 'nowhere.pth', tmp_path)

@@ -35,8 +35,8 @@ def test_a_missing_base_is_reported_with_the_config(tmp_path):
 
 def test_a_config_given_by_name_is_reported_with_its_path():
     name = 'maskformer_tiny_1xb8-800_scenes.py'
-    expected = rf'no such file. Fix: give the path of a config: /.*configs/scenes/{name}$'
+    expected = rf'no such file. Fix: pass the path of a config: /.*configs/scenes/{name}$'
     with pytest.raises(FileNotFoundError, match=expected):
         find_script('train.py', [name])
-    with pytest.raises(FileNotFoundError, match='config nowhere.py: no such file. Fix: give .*: configs/….py'):
+    with pytest.raises(FileNotFoundError, match='config nowhere.py: no such file. Fix: pass .*: configs/….py'):
         find_script('train.py', ['nowhere.py'])

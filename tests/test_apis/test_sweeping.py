@@ -73,11 +73,11 @@ def test_a_case_may_have_another_config(config, tmp_path):
     assert arguments_of(config, other) == expected
     with pytest.raises(ValueError, match=r"case 'x': found the configs \['a.py', 'b.py'\], expected at most one"):
         cases_of(None, [], [['x', 'config=a.py', 'config=b.py']])
-    with pytest.raises(FileNotFoundError, match='config: missing.py does not exist'):
+    with pytest.raises(FileNotFoundError, match='config missing.py: no such file'):
         plan(config, cases_of(None, [], [['toy'], ['x', 'config=missing.py']]), tmp_path)
 
 
-def test_all_cases_have_a_seed_before_one_has_the_next(config, tmp_path):
+def test_all_cases_run_with_one_seed_before_any_with_the_next(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20']), tmp_path, [0, 1])
     assert [run.folder.name for run in planned] == ['5-seed0', '20-seed0', '5-seed1', '20-seed1']
 
@@ -105,7 +105,7 @@ def test_zero_decoder_layers_are_refused_before_anything_is_trained(config, tmp_
     assert not any(tmp_path.iterdir())
 
 
-def test_a_key_that_changes_nothing_is_refused(config, tmp_path):
+def test_a_key_without_effect_is_refused(config, tmp_path):
     """All rows of such a table would be equal."""
     with pytest.raises(ValueError, match="case '10': .*hosts read 'max_iters'.*Fix: set train_cfg.max_iters"):
         plan(config, cases_of('max_iters', ['10', '20']), tmp_path)
@@ -241,7 +241,7 @@ def test_long_names_have_folders_of_their_own(config, tmp_path):
     assert len({run.folder for run in runs_of}) == 2 and all(len(run.folder.name.encode()) < 200 for run in runs_of)
 
 
-def test_a_case_that_is_no_entry_of_a_config_is_named(config, tmp_path):
+def test_a_case_that_is_not_an_entry_of_a_config_is_named(config, tmp_path):
     with pytest.raises(ValueError, match=r"case '6': .*found 'layers', expected KEY=VALUE"):
         plan(config, cases_of(None, [], [['6', 'layers']]), tmp_path)
 
@@ -254,7 +254,7 @@ def test_a_folder_that_holds_something_else_than_a_record_is_named(config, tmp_p
             run_sweep(config, plan(config, cases_of('queries', ['5']), tmp_path), tmp_path, say=silent)
 
 
-def test_a_folder_that_was_trained_otherwise_is_refused(config, tmp_path):
+def test_a_folder_of_a_run_with_other_settings_is_refused(config, tmp_path):
     (run,) = plan(config, cases_of('queries', ['5']), tmp_path)
     (other,) = plan(config, cases_of('queries', ['7']), tmp_path)
     run.folder.mkdir()
@@ -285,7 +285,7 @@ def test_rows_of_another_sweep_in_the_folder_are_reported(config, tmp_path):
     lines = []
     planned = plan(config, cases_of(None, [], [['no self-attention', 'self-attention=False']]), tmp_path)
     run_sweep(config, planned, tmp_path, trainer=trainer, say=lines.append)
-    assert 'rows of another sweep (case: 5), which are removed from the table; their runs stay' in lines[0]
+    assert 'rows of another sweep (case: 5), which are removed from the table; their runs are kept' in lines[0]
 
 
 def test_a_work_dir_that_cannot_be_written_is_refused_before_anything_is_trained(config, tmp_path):

@@ -68,7 +68,7 @@ def test_other_class_lists_are_not_used(trained):
 
 def test_weights_must_fit(trained):
     torch.save(dict(state_dict=small_segmentor().state_dict()), trained[1])
-    with pytest.raises(ValueError, match='does not fit the model of the config: .* Fix: give the config'):
+    with pytest.raises(ValueError, match='does not fit the model of the config: .* Fix: use the config'):
         load_trained(*trained)
 
 
@@ -109,6 +109,6 @@ def test_config_must_have_a_model(trained):
         ),
     ],
 )
-def test_wrong_options_are_wrong_values(trained, options, message):
+def test_wrong_options_raise_a_value_error(trained, options, message):
     with pytest.raises(ValueError, match=message):
         load_trained(*trained, options)

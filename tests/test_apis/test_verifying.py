@@ -87,12 +87,12 @@ def test_the_heads_that_a_folder_names_are_those_of_its_comparison(tmp_path, fol
         (('decoder_config', 'activation_function'), 'gelu', "activation_function is 'gelu', expected 'relu'"),
         (('backbone_config', 'hidden_act'), 'gelu', "hidden_act is 'gelu', expected 'relu'"),
         (('backbone_config', 'downsample_in_bottleneck'), True, 'downsample_in_bottleneck is True, expected False'),
-        (('decoder_config', 'decoder_attention_heads'), '8', "decoder_attention_heads is '8', expected a number"),
+        (('decoder_config', 'decoder_attention_heads'), '8', "decoder_attention_heads is '8', expected a whole number"),
         (('decoder_config',), [1], 'decoder_config is a list, expected an object'),
         (('no_object_weight',), float('nan'), 'no_object_weight is nan, expected a number above 0'),
         (('no_object_weight',), {'a': 1}, "no_object_weight is {'a': 1}, expected a number above 0"),
-        (('id2label',), {'x': 'y'}, 'id2label must give the name of each label'),
-        (('id2label',), [1, 2], 'id2label must give the name of each label'),
+        (('id2label',), {'x': 'y'}, 'id2label must hold the name of each label'),
+        (('id2label',), [1, 2], 'id2label must hold the name of each label'),
     ],
 )
 def test_settings_of_transformers_that_no_other_package_has_are_refused(tmp_path, folder, path, value, message):
@@ -262,7 +262,7 @@ def test_the_size_of_images_is_that_of_the_source(tmp_path, transform, expected)
         ('cityscapes', 'semantic', (1024, 2048)),
     ],
 )
-def test_a_size_that_no_source_tells_is_that_of_the_published_models_and_reported(tmp_path, classes, task, expected):
+def test_an_unknown_image_size_is_that_of_the_published_models_and_is_reported(tmp_path, classes, task, expected):
     shape = architecture(classes=len(class_lists()[classes]['classes']))
     weights = build(host_config('mmseg', shape, replace(SETTINGS, classes=(), dataset_meta={}))).state_dict()
     source = write_official(tmp_path / 'a.pkl', convert(dict(weights), 'mmseg', 'official').weights)
@@ -284,7 +284,7 @@ def test_a_size_that_no_source_tells_is_that_of_the_published_models_and_reporte
         (dict(do_resize=False), dict(resize=False)),
     ],
 )
-def test_images_are_resized_as_the_folder_says(tmp_path, folder, change, expected):
+def test_images_are_resized_as_in_the_folders_config(tmp_path, folder, change, expected):
     """The images of the library's processor have the edges that ours have after padding."""
     shutil.copytree(folder, tmp_path / 'hub')
     path = tmp_path / 'hub/preprocessor_config.json'
@@ -318,14 +318,14 @@ def test_images_are_resized_as_the_folder_says(tmp_path, folder, change, expecte
         (dict(size=dict(shortest_edge=320)), r"size is \{'shortest_edge': 320\}, expected a number, or an object with"),
         (dict(size=dict(height=0, width=5)), "size is {'height': 0"),
         (dict(size='large'), "size is 'large', expected a number"),
-        (dict(size_divisor=-1), 'size_divisor is -1, expected a number from 0'),
+        (dict(size_divisor=-1), 'size_divisor is -1, expected a whole number of at least 0'),
         (dict(image_std=[0.2, 0, 0.2]), 'image_std is .*expected a number, or a list of three'),
         (dict(image_mean='grey'), "image_mean is 'grey', expected"),
         (dict(image_mean=[0.5] * 4), 'image_mean is .*expected'),
         (dict(rescale_factor=0), 'rescale_factor is 0, expected a number above 0'),
     ],
 )
-def test_settings_of_images_that_are_none_are_refused(tmp_path, folder, change, message):
+def test_invalid_settings_of_images_are_refused(tmp_path, folder, change, message):
     shutil.copytree(folder, tmp_path / 'hub')
     path = tmp_path / 'hub/preprocessor_config.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -340,11 +340,11 @@ def test_classes_with_one_name_keep_their_order(tmp_path):
     found = convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth', 'mmmaskformer').conversion.weights
     name = 'decode_head.classifier.class_embed.bias'
     assert torch.equal(found[name], weights_of('mmseg')['decode_head.cls_embed.bias'])
-    with pytest.raises(ValueError, match='have to be reordered, but two have the same name. Fix: give each'):
+    with pytest.raises(ValueError, match='have to be reordered, but two have the same name. Fix: use a different'):
         convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'c.pth', 'mmdet')
 
 
-def test_another_filter_for_resizing_is_told(tmp_path, folder):
+def test_another_filter_for_resizing_is_reported(tmp_path, folder):
     source = changed_folder(folder, tmp_path, 'preprocessor_config.json', 'resample', value=3)
     report = convert_checkpoint(source, tmp_path / 'b.pth', 'mmmaskformer')
     assert any('images are resized with resample=3 there, here always bilinearly' in line for line in report.lines())

@@ -153,7 +153,9 @@ def test_incomplete_conversions_are_removed(zoo, monkeypatch):
 def test_a_model_that_differs_from_the_config(zoo, files):
     config = 'ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
     zoo.add('wrong', files / 'model_final.pkl', config=config)
-    with pytest.raises(ValueError, match='weights do not fit the model of .*maskformer_r50-d32.* Fix: the config of'):
+    with pytest.raises(
+        ValueError, match='weights do not match the model of .*maskformer_r50-d32.* Fix: use the config of'
+    ):
         converted_file('wrong')
     assert names_in(zoo.cache / 'wrong') == {'model_final.pkl'}
 
@@ -166,7 +168,7 @@ def test_a_cache_that_cannot_be_used(zoo, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('place', ['toy/model_final.pkl', 'hub/config.json', 'hub/model.safetensors'])
-def test_a_page_of_the_network_is_not_kept(zoo, files, place):
+def test_a_web_page_in_place_of_the_file_is_not_kept(zoo, files, place):
     """Public networks may answer with an HTML page instead of the file; a later request gets the file."""
     zoo.add('hub', files / 'hub')
     zoo.server.faults[place] = ['page']
@@ -178,7 +180,7 @@ def test_a_page_of_the_network_is_not_kept(zoo, files, place):
     assert converted_file(name).is_file()
 
 
-def test_a_file_cut_off_by_the_server_says_what_to_remove(zoo, files):
+def test_the_error_for_a_truncated_download_names_what_to_remove(zoo, files):
     """Folders of transformers have no known checksum."""
     zoo.add('hub', files / 'hub')
     zoo.server.faults['hub/model.safetensors'] = ['short']
@@ -214,7 +216,7 @@ def test_a_disk_without_locks_is_named(zoo, monkeypatch):
         converted_file('toy')
 
 
-def test_another_entry_of_the_same_name_is_converted_anew(zoo, files):
+def test_another_entry_of_the_same_name_is_converted_again(zoo, files):
     first = converted_file('toy')
     (files / 'classes.json').write_text('{"classes": ["a", "b", "c", "d", "e"]}')
     zoo.add('toy', files / 'model_final.pkl', classes=str(files / 'classes.json'))
@@ -238,7 +240,7 @@ def test_names_can_be_given_to_the_functions_and_wrong_arguments_fetch_nothing(z
     assert not zoo.server.requests and out.read_text() == 'mine'
     meta = torch.load(convert_checkpoint('zoo://toy', out, 'mmseg', force=True).out, weights_only=True)['meta']
     assert meta['licence'] == 'a licence for tests'
-    with pytest.raises(ValueError, match='which is a whole model; expected a backbone alone. Fix: init_cfg'):
+    with pytest.raises(ValueError, match='which is a whole model; expected only a backbone. Fix: init_cfg'):
         convert_backbone('zoo://toy', tmp_path / 'b.pth')
     assert not (tmp_path / 'b.pth').exists()
 
@@ -258,7 +260,7 @@ def test_addresses_with_more_than_a_path(zoo, files):
     assert converted_file('more').is_file() and original_file('more').name == 'model_final.pkl'
 
 
-def test_a_broken_transfer_goes_on_in_the_next_process(zoo, monkeypatch):
+def test_an_interrupted_download_continues_in_the_next_process(zoo, monkeypatch):
     monkeypatch.setattr(downloads, 'PAUSES', ())
     zoo.server.faults['toy/model_final.pkl'] = ['break']
     with pytest.raises(OSError, match='cannot be downloaded'):

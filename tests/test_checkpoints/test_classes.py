@@ -41,7 +41,7 @@ def test_synonyms_and_different_classes():
         1,
     ]
     assert find_permutation(['a', 'b'], ['a', 'c']) is None and find_permutation(['a'], ['a', 'b']) is None
-    assert find_permutation(['a', 'a'], ['a', 'a']) is None  # the two cannot be told apart
+    assert find_permutation(['a', 'a'], ['a', 'a']) is None  # the two cannot be distinguished
 
 
 def test_entries_are_permuted_with_their_classes():
@@ -82,6 +82,6 @@ def test_lists_are_names_or_files(tmp_path, text, message):
         (dict(ignore_index=float('nan')), 'ignore_index has .*expected 1 whole number'),
     ],
 )
-def test_facts_that_are_none_are_named(meta, message):
+def test_invalid_facts_are_named(meta, message):
     with pytest.raises(ValueError, match=message):
         facts_of(meta)

@@ -26,7 +26,7 @@ def test_code_is_not_run(tmp_path):
     assert read_config_text('no python at all (') == {} and read_config_text('(' * 10000) == {}
 
 
-def test_what_mmengine_writes_holds_no_code():
+def test_configs_written_by_mmengine_contain_no_code():
     values = dict(a=[-1.5, (1, 'x')], b=dict({'c.d': None, 'e f': {1, 2}}), low=float('-inf'), note='import os')
     assert code_in_config(Config(values).pretty_text) is None
     assert code_in_config('') is None and code_in_config("a = float('nan')") is None

@@ -41,7 +41,7 @@ def ranges(server) -> list[str | None]:
     return [span for _, span in server.requests]
 
 
-def test_a_whole_file(server, fetch, tmp_path):
+def test_a_complete_file(server, fetch, tmp_path):
     lines = fetch()
     assert [path.name for path in tmp_path.iterdir()] == ['weights.pkl']
     assert (tmp_path / 'weights.pkl').read_bytes() == CONTENT and ranges(server) == [None]
@@ -105,7 +105,7 @@ def test_no_network(tmp_path):
             download(address, tmp_path / 'w.pkl', '', print)
 
 
-def test_a_server_that_always_breaks_ends_with_a_message_and_keeps_the_part(server, fetch, tmp_path):
+def test_a_server_that_always_fails_is_reported_and_the_part_is_kept(server, fetch, tmp_path):
     server.faults['weights.pkl'] = ['break', *['busy'] * 9]
     with pytest.raises(DownloadError, match='HTTP 503 .* Fix: download it by hand'):
         fetch()
@@ -113,7 +113,7 @@ def test_a_server_that_always_breaks_ends_with_a_message_and_keeps_the_part(serv
     assert (tmp_path / 'weights.pkl.part').read_bytes() == CONTENT[: len(CONTENT) // 2]
 
 
-def test_a_disk_without_room(fetch, tmp_path, monkeypatch):
+def test_a_full_disk_is_named(fetch, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match=r'1 MB are needed for weights.pkl, 0 MB are free; nothing is .* Fix: free space'):
         fetch()
@@ -156,7 +156,7 @@ def test_the_rest_of_another_version_is_not_added(server, fetch, tmp_path, chang
     assert [path.name for path in tmp_path.iterdir()] == ['weights.pkl']
 
 
-def test_a_part_of_which_nothing_is_known_is_not_used(server, fetch, tmp_path):
+def test_a_part_of_unknown_origin_is_not_used(server, fetch, tmp_path):
     (tmp_path / 'weights.pkl.part').write_bytes(b'y' * 1000)
     fetch(checksum='')
     assert ranges(server) == [None] and (tmp_path / 'weights.pkl').read_bytes() == CONTENT
@@ -180,13 +180,13 @@ def test_answers_that_are_not_the_file(server, fetch, tmp_path, fault, message):
     assert not list(tmp_path.iterdir()) and '\n' not in str(caught.value)
 
 
-def test_an_address_that_is_none_is_named(tmp_path):
+def test_an_invalid_address_is_named(tmp_path):
     for address in ('http://[::1/w.pkl', 'nothing://a/w.pkl', 'http://a b/w.pkl'):
         with pytest.raises(DownloadError, match=r'cannot be downloaded \(.*\). Fix: download it by hand'):
             download(address, tmp_path / 'w.pkl', '', print)
 
 
-def test_a_disk_that_fills_up_on_the_way_names_the_file_and_keeps_what_came(fetch, tmp_path):
+def test_a_disk_that_fills_up_during_a_download_names_the_file_and_keeps_the_part(fetch, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 3, hard))
     try:

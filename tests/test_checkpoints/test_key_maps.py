@@ -106,7 +106,7 @@ def test_names_of_packages_are_distinguished():
     assert all(len(set(rows)) == len(rows) for rows in texts)
 
 
-def test_names_alone_are_renamed_and_parts_are_not():
+def test_names_of_whole_tensors_are_renamed_and_those_of_parts_are_omitted():
     names = ['sem_seg_head.predictor.query_embed.weight', 'sem_seg_head.layer_4.norm.bias', 'criterion.empty_weight']
     assert renamed(names, 'official', 'mmmaskformer') == {
         names[0]: 'decode_head.classifier.transformer_decoder.query_embed.weight',

@@ -60,7 +60,7 @@ def test_nothing_and_something_unknown():
     assert describe_layout([])[0] == 'it holds no weights'
     assert describe_layout(['x.a', 'x.b', 'x.c', 'x.d']) == (
         'its weights are x.a, x.b, x.c and 1 more',
-        'give a checkpoint of this model',
+        'use a checkpoint of this model',
     )
 
 

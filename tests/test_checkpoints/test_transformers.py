@@ -42,7 +42,7 @@ def folder(request, tmp_path_factory):
     return path
 
 
-def test_logits_are_those_of_the_library_and_the_way_back_is_exact(folder, tmp_path):
+def test_logits_are_those_of_the_library_and_the_reverse_conversion_is_exact(folder, tmp_path):
     for to, name in (('mmmaskformer', 'a.pth'), ('official', 'b.pkl')):
         report = convert_checkpoint(folder, tmp_path / name, to, verify=to == 'mmmaskformer')
         assert all(x.largest < LIMIT * max(1, x.scale) for x in report.differences), report.differences

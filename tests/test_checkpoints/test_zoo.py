@@ -127,7 +127,7 @@ def test_the_folder_of_the_cache(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize('value', ['1', 'true', 'yes', 'ON'])
-def test_offline_is_what_the_variable_says(monkeypatch, value):
+def test_offline_follows_the_environment_variable(monkeypatch, value):
     monkeypatch.setenv('MMMASKFORMER_OFFLINE', value)
     assert zoo.is_offline()
     for other in ('', '0', 'False', 'no', 'off'):
@@ -144,7 +144,7 @@ def test_the_page_counts_what_the_list_has():
     assert counts.format(**found) in text and found['backbone'] == 1 and 'weights of ResNet-101c.' in text
 
 
-def test_licences_that_nobody_has_stated_are_called_so():
+def test_licences_that_are_not_stated_are_marked():
     """The ResNets of transformers have no model card, and no page states a licence for ResNet-101c."""
     unstated = {model.name for model in MODELS.values() if model.licence.startswith(('none stated', 'unverified'))}
     resnets = {model.name for model in MODELS.values() if 'facebook/maskformer-resnet' in model.released_as}

@@ -134,7 +134,7 @@ WRONG_TARGETS = {
     ),
     'ignored pixels beside a map': (
         [toy.make_target(2)._replace(ignored=torch.zeros(32, 48, dtype=torch.bool))] * 2,
-        'target 0 of the batch has ignored beside a segment_map',
+        'target 0 of the batch has ignored in addition to a segment_map',
     ),
     'ignored pixels of another size': (
         [as_masks(ignored=torch.zeros(31, 48, dtype=torch.bool))] * 2,
@@ -181,15 +181,21 @@ def test_a_batch_of_targets(changes, message):
         core.Targets(**given | changes)
 
 
-@pytest.mark.parametrize('dtype', [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+INTEGERS += [getattr(torch, name) for name in ('uint16', 'uint32', 'uint64') if hasattr(torch, name)]
+
+
+@pytest.mark.parametrize('dtype', INTEGERS)
 def test_maps_of_any_integer_give_the_same_losses(dtype):
     """All pixels belong to a segment here, since an unsigned map cannot mark pixels without one."""
     targets = [toy.make_target(3), toy.make_target(1, seed=1)]
     targets = [target._replace(segment_map=target.segment_map.clamp(min=0)) for target in targets]
     expected = toy.make_criterion()(toy.make_predictions(), targets)
     changed = [target._replace(segment_map=target.segment_map.to(dtype)) for target in targets]
-    for key, value in toy.make_criterion()(toy.make_predictions(), changed).items():
-        torch.testing.assert_close(value, expected[key])
+    mixed = [changed[0]._replace(labels=changed[0].labels.to(dtype)), targets[1]]
+    for given in (changed, mixed):
+        for key, value in toy.make_criterion()(toy.make_predictions(), given).items():
+            torch.testing.assert_close(value, expected[key])
 
 
 def prediction(**changes) -> core.MaskPrediction:
@@ -199,7 +205,7 @@ def prediction(**changes) -> core.MaskPrediction:
 WRONG_PREDICTIONS = {
     'one prediction': (prediction(), 'predictions are a MaskPrediction; expected a list of MaskPrediction'),
     'a tensor': (torch.zeros(2, 7, 6), 'predictions are a Tensor'),
-    'dicts': ([dict(pred_logits=CLASS_LOGITS)], 'decoder layer 1 of 1: predictions has a dict'),
+    'dicts': ([dict(pred_logits=CLASS_LOGITS)], 'decoder layer 1 of 1: found a dict'),
     'an array': ([prediction(class_logits=CLASS_LOGITS.numpy())], 'decoder layer 1 of 1: class_logits are a ndarray'),
     'bare logits': ([prediction(masks=MASK_LOGITS)], 'masks are a Tensor; expected'),
     'masks of one image': ([prediction(masks=Plain(MASK_LOGITS[0]))], 'masks.all_logits .* is .7, 4, 6.'),

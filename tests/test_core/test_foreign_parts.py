@@ -157,10 +157,13 @@ class GivenLoss(MaskLoss):
 @pytest.mark.parametrize(
     'values, message',
     [
-        (torch.zeros(2, 2, 7, 3), r'GivenCost gave \(2, 2, 7, 3\) float32; expected a tuple with a tensor for each'),
-        ((torch.zeros(2, 7, 3),), r"GivenCost gave \(2, 7, 3\) float32 as 'given'; expected \(2, 2, 7, 3\)"),
+        (
+            torch.zeros(2, 2, 7, 3),
+            r'GivenCost returned \(2, 2, 7, 3\) float32; expected a tuple with a tensor for each',
+        ),
+        ((torch.zeros(2, 7, 3),), r"GivenCost returned \(2, 7, 3\) float32 as 'given'; expected \(2, 2, 7, 3\)"),
         ((torch.zeros(2, 2, 3, 7),), r'expected \(2, 2, 7, 3\)'),
-        ((torch.zeros(2, 2, 7, 3),) * 2, 'GivenCost gave a tuple of 2; expected'),
+        ((torch.zeros(2, 2, 7, 3),) * 2, 'GivenCost returned a tuple of 2; expected'),
     ],
 )
 def test_costs_of_another_shape_or_number_are_refused(values, message):
@@ -177,10 +180,10 @@ def test_a_cost_may_be_one_value_for_all_layers_images_queries_or_segments():
 @pytest.mark.parametrize(
     'give, message',
     [
-        (lambda x: (x.mean(),), r"GivenLoss gave \(\) float64 as 'given'; expected \(10,\)"),
-        (lambda x: (x,), r"GivenLoss gave \(10, 8, 12\) float64 as 'given'; expected \(10,\)"),
+        (lambda x: (x.mean(),), r"GivenLoss returned \(\) float64 as 'given'; expected \(10,\)"),
+        (lambda x: (x,), r"GivenLoss returned \(10, 8, 12\) float64 as 'given'; expected \(10,\)"),
         (lambda x: x.mean((1, 2)), 'expected a tuple with a tensor for each of its names'),
-        (lambda x: dict(given=x.mean((1, 2))), 'GivenLoss gave a dict; expected a tuple'),
+        (lambda x: dict(given=x.mean((1, 2))), 'GivenLoss returned a dict; expected a tuple'),
     ],
 )
 def test_losses_of_another_shape_or_number_are_refused(give, message):
@@ -204,11 +207,11 @@ def test_names_of_losses_are_different(names, monkeypatch):
 def test_losses_and_costs_are_real_numbers(dtype):
     criterion = toy.make_criterion(mask_loss=GivenLoss(lambda x: (x.sum((1, 2)).to(dtype),)))
     name = str(dtype).removeprefix('torch.')
-    with pytest.raises(ValueError, match=rf"GivenLoss gave \(10,\) {name} as 'given'; expected \(10,\) float"):
+    with pytest.raises(ValueError, match=rf"GivenLoss returned \(10,\) {name} as 'given'; expected \(10,\) float"):
         criterion(*batch())
     cost = torch.randint(2, (2, 2, 7, 3)).to(dtype)
     if dtype.is_complex:
-        with pytest.raises(ValueError, match=r"GivenCost gave .* complex64 as 'given'; expected \(2, 2, 7, 3\) float"):
+        with pytest.raises(ValueError, match=r"GivenCost returned .* complex64 as 'given'; expected \(2, 2, 7, 3\)"):
             matched_with(GivenCost((cost,)))
     else:
         found, expected = (matched_with(GivenCost((x,))) for x in (cost, cost.double()))
@@ -216,9 +219,9 @@ def test_losses_and_costs_are_real_numbers(dtype):
 
 
 def test_losses_and_costs_are_on_the_device_of_the_predictions():
-    with pytest.raises(ValueError, match=r"GivenCost gave .* float32 on meta as 'given'; expected .* float on cpu"):
+    with pytest.raises(ValueError, match=r"GivenCost returned .* float32 on meta as 'given'; expected .* float on cpu"):
         matched_with(GivenCost((torch.zeros(2, 2, 7, 3, device='meta'),)))
-    with pytest.raises(ValueError, match=r"GivenLoss gave \(10,\) float64 on meta as 'given'; expected .* on cpu"):
+    with pytest.raises(ValueError, match=r"GivenLoss returned \(10,\) float64 on meta as 'given'; expected .* on cpu"):
         toy.make_criterion(mask_loss=GivenLoss(lambda x: (x.mean((1, 2)).to('meta'),)))(*batch())
 
 
@@ -229,7 +232,7 @@ def test_a_loss_that_is_not_finite_is_named(value):
         loss[3] = value
         return (loss,)
 
-    message = "GivenLoss gave inf or NaN as 'given' for 1 of 10 masks, whose logits are finite; expected finite"
+    message = "GivenLoss returned inf or NaN as 'given' for 1 of 10 masks, whose logits are finite; expected finite"
     with pytest.raises(ValueError, match=message):
         toy.make_criterion(mask_loss=GivenLoss(give))(*batch())
     with pytest.raises(ValueError, match=f'decoder layer 1 of 1: {message}'):
@@ -239,14 +242,14 @@ def test_a_loss_that_is_not_finite_is_named(value):
 def test_a_product_of_finite_factors_that_is_not_finite_is_found_by_the_loss():
     huge = Product(torch.full((2, 5, 6), 1e30), torch.full((2, 6, 8, 12), 1e30))
     targets = [toy.make_target(n)._replace(labels=torch.arange(n)) for n in (3, 2)]
-    with pytest.raises(NonFiniteLogitsError, match="gave inf or NaN as 'mask' for 5 of 5 masks, whose logits are inf"):
+    with pytest.raises(NonFiniteLogitsError, match="returned inf or NaN as 'mask' for 5 of 5 masks, whose logits"):
         SetCriterion(num_classes=5, matcher=FixedMatcher())([MaskPrediction(torch.zeros(2, 5, 6), huge)], targets)
 
 
 def test_a_loss_without_gradients_is_reported_once():
     loss = GivenLoss(lambda x: ((x > 0).double().mean((1, 2)),))
     criterion = toy.make_criterion(mask_loss=loss)
-    with pytest.warns(UserWarning, match="GivenLoss gave values without gradients as 'given'") as caught:
+    with pytest.warns(UserWarning, match="GivenLoss returned values without gradients as 'given'") as caught:
         for _ in range(2):
             criterion(*batch())
     assert len(caught) == 1

@@ -1,6 +1,9 @@
 """The core as a standalone library."""
 
+import math
 import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +21,16 @@ def test_the_example_of_the_docs_runs_without_openmmlab():
     (code,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
     done = run_python_before_hosts(code, hide=('mmengine', 'mmcv', 'mmseg', 'mmdet'))
     assert re.fullmatch(r'\(128, 192\) \(128, 192\) \d+ segments\n', done.stdout), done.stderr
+
+
+def test_a_typed_program_runs():
+    """`mypy` checks the same program strictly."""
+    spec = spec_from_file_location('typed_program', Path(__file__).with_name('typed_program.py'))
+    program = module_from_spec(spec)
+    spec.loader.exec_module(program)
+    losses, shapes = program.main()
+    assert losses['pairs'] == 6 * 6 and all(math.isfinite(value) for value in losses.values())
+    assert shapes == [(40, 50), (3, 40, 50), (40, 50), (5, 4)]
 
 
 def test_the_docs_name_every_export_and_every_switch():

@@ -54,24 +54,27 @@ def classifiers_with(output):
 @pytest.mark.parametrize(
     'output, message',
     [
-        (PIXELS, r'GivenPixels gave a Tensor; expected PixelDecoderOutput\(memory, mask_features\)'),
-        (PixelDecoderOutput(MEMORY, PIXELS[:, :8]), r'gave mask_features: \(2, 8, 16, 24\) float32; expected \(2, 16,'),
+        (PIXELS, r'GivenPixels returned a Tensor; expected PixelDecoderOutput\(memory, mask_features\)'),
+        (
+            PixelDecoderOutput(MEMORY, PIXELS[:, :8]),
+            r'returned mask_features: \(2, 8, 16, 24\) float32; expected \(2',
+        ),
         (
             PixelDecoderOutput(MEMORY, PIXELS[:1]),
-            r'GivenPixels gave mask_features: \(1, 16, 16, 24\) float32; expected',
+            r'GivenPixels returned mask_features: \(1, 16, 16, 24\) float32; expected',
         ),
         (
             PixelDecoderOutput(MEMORY, PIXELS[0]),
-            r'gave mask_features: \(16, 16, 24\) float32; expected \(2, 16, h, w\)',
+            r'returned mask_features: \(16, 16, 24\) float32; expected \(2, 16, h, w\)',
         ),
         (PixelDecoderOutput(MEMORY, PIXELS.long()), r'mask_features: \(2, 16, 16, 24\) int64; expected .* float'),
         (
             PixelDecoderOutput(MEMORY, None),
-            r'GivenPixels gave mask_features: a NoneType; expected \(2, 16, h, w\) float',
+            r'GivenPixels returned mask_features: a NoneType; expected \(2, 16, h, w\) float',
         ),
         (
             PixelDecoderOutput(MEMORY, LastConv(PIXELS, torch.rand(8, 16, 3, 3), torch.rand(8))),
-            r'gave a LastConv with the weight: \(8, 16, 3, 3\) float32; expected \(16, 16, h, w\)',
+            r'returned a LastConv with the weight: \(8, 16, 3, 3\) float32; expected \(16, 16, h, w\)',
         ),
     ],
 )
@@ -84,10 +87,10 @@ def test_mask_features_that_do_not_fit_are_refused(output, message, all_layers):
 @pytest.mark.parametrize(
     'memory, message',
     [
-        (MEMORY[:, :8], r'GivenPixels gave a memory: \(2, 8, 2, 3\) float32; expected \(2, 16, h, w\) float'),
-        (MEMORY[:1], r'GivenPixels gave a memory: \(1, 16, 2, 3\) float32'),
-        (MEMORY.flatten(2), r'GivenPixels gave a memory: \(2, 16, 6\) float32'),
-        (None, 'GivenPixels gave a memory: a NoneType; expected'),
+        (MEMORY[:, :8], r'GivenPixels returned a memory: \(2, 8, 2, 3\) float32; expected \(2, 16, h, w\) float'),
+        (MEMORY[:1], r'GivenPixels returned a memory: \(1, 16, 2, 3\) float32'),
+        (MEMORY.flatten(2), r'GivenPixels returned a memory: \(2, 16, 6\) float32'),
+        (None, 'GivenPixels returned a memory: a NoneType; expected'),
         (
             MEMORY.double(),
             r'TransformerDecoder: the memory is \(2, 16, 2, 3\) float64; expected \(B, 16, h, w\) float32',
@@ -123,14 +126,20 @@ def test_states_may_be_any_sequence_or_one_tensor():
 @pytest.mark.parametrize(
     'states, message',
     [
-        (STATES[0], r'GivenStates gave \(7, 16\) float32 for decoder layer 1 of 2; expected \(2, Q, 16\) float32'),
-        ([STATES[0], STATES[1, :, :5]], r'gave \(2, 5, 16\) float32 for decoder layer 2 of 2; expected .* with one Q'),
-        ([STATES[0, :, :, :8]], r'gave \(2, 7, 8\) float32 for decoder layer 1 of 1; expected \(2, Q, 16\)'),
-        ([STATES[0].transpose(0, 1)], r'gave \(7, 2, 16\) float32'),
-        ([STATES[0].double()], r'gave \(2, 7, 16\) float64 for decoder layer 1 of 1; expected \(2, Q, 16\) float32'),
-        ([], 'GivenStates gave an empty list'),
-        (None, 'GivenStates gave a NoneType; expected a list'),
-        (iter(STATES), 'GivenStates gave a .*iterator; expected a list'),
+        (STATES[0], r'GivenStates returned \(7, 16\) float32 for decoder layer 1 of 2; expected \(2, Q, 16\) float32'),
+        (
+            [STATES[0], STATES[1, :, :5]],
+            r'returned \(2, 5, 16\) float32 for decoder layer 2 of 2; .* with one Q',
+        ),
+        ([STATES[0, :, :, :8]], r'returned \(2, 7, 8\) float32 for decoder layer 1 of 1; expected \(2, Q, 16\)'),
+        ([STATES[0].transpose(0, 1)], r'returned \(7, 2, 16\) float32'),
+        (
+            [STATES[0].double()],
+            r'returned \(2, 7, 16\) float64 for decoder layer 1 of 1; expected \(2, Q, 16\) fl',
+        ),
+        ([], 'GivenStates returned an empty list'),
+        (None, 'GivenStates returned a NoneType; expected a list'),
+        (iter(STATES), 'GivenStates returned a .*iterator; expected a list'),
     ],
 )
 def test_states_that_do_not_fit_are_refused(states, message):

@@ -141,7 +141,7 @@ def test_label_maps_that_cannot_be_used_end_the_run(tmp_path, labels, message):
         inspect_data(build(tmp_path))
 
 
-def test_data_sets_of_the_host(tmp_path):
+def test_datasets_of_the_host(tmp_path):
     write(tmp_path, BLOCK * 255)
     settings = dict(type='BaseSegDataset', data_root=str(tmp_path), metainfo=dict(classes=('a', 'b')))
     prefix = dict(img_path='images', seg_map_path='labels')
@@ -271,11 +271,13 @@ def test_areas_that_the_png_contradicts_are_reported_once(tmp_path, monkeypatch,
         'of 3 checked panoptic PNG files (3 in total), 2 contradict areas'
     )
     assert '1 of 2 areas that segments_info lists are wrong, those of the ids 9: 55 (the PNG has 40 px)' in found.text
-    told = []
-    monkeypatch.setattr('mmmaskformer.datasets.transforms.panoptic_loading.print_log', lambda *a, **_: told.append(a))
+    messages = []
+    monkeypatch.setattr(
+        'mmmaskformer.datasets.transforms.panoptic_loading.print_log', lambda *a, **_: messages.append(a)
+    )
     assert dataset.get_data_info(0)['segments_info'][1]['area'] == 55
     dataset.pipeline(dataset.get_data_info(0) | dict(ori_shape=(8, 10)))
-    assert not told
+    assert not messages
 
 
 def test_a_panoptic_png_that_cannot_be_used_ends_the_run(tmp_path):

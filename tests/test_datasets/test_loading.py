@@ -78,9 +78,9 @@ def test_zero_label_becomes_ignored(tmp_path):
 @pytest.mark.parametrize('label_map', [None, {0: 1, 1: 0, 2: 255, 149: 7}])
 def test_eight_bit_results_equal_the_stock_loader(tmp_path, reduce, label_map):
     path = save(tmp_path / 'a.png', NARROW)
-    told = dict(seg_map_path=str(path), reduce_zero_label=reduce, label_map=label_map, seg_fields=[])
-    expected = TRANSFORMS.build(dict(type='mmseg.LoadAnnotations'))(dict(told))['gt_seg_map']
-    assert np.array_equal(load(path, told)['gt_seg_map'], expected)
+    info = dict(seg_map_path=str(path), reduce_zero_label=reduce, label_map=label_map, seg_fields=[])
+    expected = TRANSFORMS.build(dict(type='mmseg.LoadAnnotations'))(dict(info))['gt_seg_map']
+    assert np.array_equal(load(path, info)['gt_seg_map'], expected)
 
 
 def test_label_map_swaps_all_at_once_and_widens_if_needed(tmp_path):
@@ -135,7 +135,7 @@ def test_colour_file(tmp_path):
         load(path)
 
 
-def test_values_that_are_no_labels(tmp_path):
+def test_values_that_are_not_labels(tmp_path):
     path = save(tmp_path / 'a.tif', np.array([[3, 70000]], np.int32))
     with pytest.raises(ValueError, match=r'a\.tif: found values from 3 to 70000, expected class ids from 0 to 65535'):
         load(path)
@@ -148,11 +148,11 @@ def test_size_of_the_image_file_counts(tmp_path):
         load(path, dict(ori_shape=(3, 2), img_shape=(2, 3)))
 
 
-@pytest.mark.parametrize('told, options', [({}, dict(num_classes=150)), (dict(num_classes=150), {})])
-def test_unknown_classes(tmp_path, told, options):
+@pytest.mark.parametrize('info, options', [({}, dict(num_classes=150)), (dict(num_classes=150), {})])
+def test_unknown_classes(tmp_path, info, options):
     path = save(tmp_path / 'a.png', np.array([[0, 149, 255, 150, 200, 200]] * 2, np.uint8))
     with pytest.raises(ValueError, match=r'a\.png: found labels 150 \(2 px\), 200 \(4 px\), expected 0 to 149 \(150'):
-        load(path, told, **options)
+        load(path, info, **options)
 
 
 def test_known_classes_pass_after_the_shift(tmp_path):

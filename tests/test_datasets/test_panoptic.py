@@ -98,7 +98,7 @@ def test_metainfo_is_complete(tmp_path, content):
     assert metainfo == METAINFO | dict(thing_classes=('ball',), stuff_classes=('grass', 'sky'))
 
 
-def test_crowd_of_a_thing_is_no_thing(tmp_path, content):
+def test_crowd_of_a_thing_is_not_a_thing(tmp_path, content):
     crowd = changed(content, 'annotations', 0, 'segments_info', 1, iscrowd=1)
     dataset = build(tmp_path, content=crowd)
     segment = dataset.get_data_info(0)['segments_info'][1]
@@ -106,7 +106,7 @@ def test_crowd_of_a_thing_is_no_thing(tmp_path, content):
     assert dataset.get_cat_ids(0) == [0, 1]
 
 
-def test_missing_iscrowd_is_no_crowd(tmp_path, content):
+def test_missing_iscrowd_is_not_a_crowd(tmp_path, content):
     dataset = build(tmp_path, content=first_segment(content, iscrowd=None))
     assert dataset.get_data_info(0)['segments_info'][0]['iscrowd'] is False
 
@@ -166,7 +166,7 @@ def test_class_list_from_a_file(tmp_path, content):
 
 
 @pytest.mark.parametrize('area', [None, 0.5, 'many', 10**6])
-def test_the_area_is_what_the_file_says_or_none(tmp_path, content, area):
+def test_the_area_is_that_of_the_file_or_none(tmp_path, content, area):
     dataset = build(tmp_path, content=first_segment(content, area=area))
     found = dataset.get_data_info(0)['segments_info'][0]['area']
     assert found == (area if isinstance(area, int | float) else None)
@@ -188,8 +188,8 @@ def test_names_written_on_another_machine(tmp_path, content, form, folder):
         key: expected[key] for key in ('img_path', 'seg_map_path')
     }
     texts = [call.args[0] for call in log.call_args_list]
-    told = [text for text in texts if ' 2 file names with ' in text or ' 2 paths that do not exist here' in text]
-    assert bool(told) is not form.startswith(('{root}', '../'))
+    messages = [text for text in texts if ' 2 file names with ' in text or ' 2 paths that do not exist here' in text]
+    assert bool(messages) is not form.startswith(('{root}', '../'))
 
 
 def test_an_absolute_path_outside_the_folder_is_used_if_it_exists(tmp_path, content):

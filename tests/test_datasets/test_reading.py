@@ -41,7 +41,10 @@ def dataset(kind: str, root: Path):
 
 DAMAGES = {
     'empty': (lambda content: b'', r'empty \(0 bytes\), expected a picture. Fix: copy it again'),
-    'cut off': (lambda content: content[: len(content) // 2], r'it is truncated: .*expected a picture. Fix: it is cut'),
+    'cut off': (
+        lambda content: content[: len(content) // 2],
+        r'it is truncated: .*expected a picture. Fix: it is truncated',
+    ),
     'page': (lambda content: b'<html>404</html>', '16 bytes of text, as when a download failed'),
     'pointer': (lambda content: b'version https://git-lfs.github.com/spec/v1\n', 'a Git LFS file is not fetched'),
 }

@@ -58,7 +58,7 @@ def test_by_epoch_the_order_is_that_of_mmengine(ranks, rank, world, shuffle):
 
 @pytest.mark.parametrize('by_epoch', [False, True])
 @pytest.mark.parametrize('start', [0, 1, 3, 4, 5, 7])
-def test_any_number_of_ranks_goes_on_after_any_number_of_samples(ranks, start, by_epoch):
+def test_any_number_of_ranks_continues_after_any_number_of_samples(ranks, start, by_epoch):
     """A run in one process, stopped after an odd number of samples, continues in two; none is skipped or repeated."""
     order = first(ResumableSampler(Points(), seed=3), 7)
     of_ranks = []

@@ -378,7 +378,7 @@ def test_very_thin_images_keep_a_row(shape):
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_resize_refuses_values_that_are_no_numbers(value):
+def test_resize_refuses_nan_and_infinity(value):
     results = results_with(10, 10)
     results['img'] = results['img'].astype(np.float32)
     results['img'][2, 3, 1] = value

@@ -107,7 +107,9 @@ def test_image_table_needs_ground_truth():
 
 def test_two_metrics_with_the_same_keys_are_refused(scenes):
     twice = dict(type='mmmaskformer.PanopticMetric', also=[dict(type='mmmaskformer.PanopticMetric')])
-    with pytest.raises(ValueError, match=r"PanopticMetric also gives \['panoptic/PQ'.*Fix: give one of them a prefix"):
+    with pytest.raises(
+        ValueError, match=r"PanopticMetric also reports \['panoptic/PQ'.*Fix: give one of them a prefix"
+    ):
         evaluate(scenes, scenes.samples(), twice)
 
 
@@ -348,7 +350,7 @@ def test_missing_metadata_is_reported(scenes, key, tmp_path):
         evaluate(scenes, samples, metric)
 
 
-def test_things_are_those_that_mmdetections_datasets_list(root):
+def test_things_are_those_listed_by_mmdetections_datasets(root):
     scenes = Scenes(root, OTHER_ORDER)
     samples, metric = scenes.samples(), dict(type='mmmaskformer.PanopticMetric')
     expected = evaluate(scenes, samples, metric)

@@ -108,7 +108,7 @@ def test_same_numbers_under_both_hosts(scenes, ignore_index):
     assert 20 < expected['mIoU'] < 95
 
 
-def test_label_files_win_over_the_panoptic_ground_truth(scenes, tmp_path):
+def test_label_files_take_precedence_over_the_panoptic_ground_truth(scenes, tmp_path):
     """As published for ADE20K panoptic: things without instances are void in the PNG, but not in the label files."""
     samples, truths = scenes.samples(), []
     rng = np.random.default_rng(0)

@@ -88,12 +88,12 @@ def test_unknown_task():
 
 
 def test_semantic_model_has_no_panoptic_task():
-    with pytest.raises(ValueError, match='cannot tell things apart. Fix: use --task semantic'):
+    with pytest.raises(ValueError, match='cannot separate things. Fix: use --task semantic'):
         export_module(small_segmentor(), 'panoptic')
 
 
 def test_panoptic_results_must_be_enabled():
-    with pytest.raises(ValueError, match=r"model.test_cfg asks for \['detr'\] only. Fix"):
+    with pytest.raises(ValueError, match=r"model.test_cfg requests \['detr'\] only. Fix"):
         export_module(small_detector(dict(detr=dict())), 'panoptic')
 
 

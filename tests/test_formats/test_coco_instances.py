@@ -63,7 +63,7 @@ def test_run_lengths_that_do_not_fill_the_image_are_left_out(tmp_path, counts):
     )
 
 
-def test_a_file_without_defects_is_measured_as_it_is(tmp_path):
+def test_a_file_without_defects_is_evaluated_unchanged(tmp_path):
     read(tmp_path, {}, dict(id=7, iscrowd=1))
     assert complete_instances(str(tmp_path / 'instances.json')) is None
 

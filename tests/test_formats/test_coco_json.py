@@ -63,7 +63,7 @@ def test_results_have_annotations_only(tmp_path):
 
 
 @pytest.mark.parametrize('area', [None, -3, 0, 'many', '20', math.nan, math.inf, [20], 'absent'])
-def test_an_area_that_is_none(tmp_path, area):
+def test_an_unusable_area_is_counted(tmp_path, area):
     def change(content):
         for segment in content['annotations'][0]['segments_info']:
             segment['area'] = area
@@ -85,7 +85,7 @@ def test_a_fractional_area_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize('convert', [str, float])
-def test_numbers_written_otherwise(tmp_path, convert):
+def test_numbers_in_other_notations(tmp_path, convert):
     def change(content):
         for image in content['images']:
             image.update({key: convert(image[key]) for key in ('height', 'width')})

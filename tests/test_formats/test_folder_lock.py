@@ -37,7 +37,7 @@ def is_free(folder) -> bool:
     return not done.returncode
 
 
-def test_a_held_folder_is_free_again_when_it_is_released_and_holds_no_file(tmp_path):
+def test_a_held_folder_is_free_when_it_is_released_and_contains_no_file(tmp_path):
     for _ in range(2):  # again in the same process
         hold_folder(tmp_path, 'run')
     assert not is_free(tmp_path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from helpers.tiff import write_tiff
 from PIL import Image
 
@@ -14,6 +15,7 @@ from mmmaskformer.formats.images import (
     grey_levels,
     read_content,
     read_header,
+    require_map,
     write_content,
 )
 from mmmaskformer.formats.photos import read_photo
@@ -35,6 +37,12 @@ def test_photo_round_trip(tmp_path):
     write_content(tmp_path / 'new/folder/a.png', Path(save(tmp_path / 'b.png')).read_bytes())
     assert np.array_equal(read_photo(str(tmp_path / 'new/folder/a.png')), PHOTO)
     assert [file.name for file in (tmp_path / 'new/folder').iterdir()] == ['a.png']
+
+
+@pytest.mark.parametrize('wrong', [[[1, 2]], torch.ones(2, 3, dtype=torch.int64), None, 3])
+def test_only_arrays_are_maps(wrong):
+    with pytest.raises(ValueError, match=rf'found a {type(wrong).__name__}, expected a numpy array \(H, W\) of whole'):
+        require_map(wrong)
 
 
 def test_content_is_complete_or_unchanged(tmp_path, monkeypatch):
@@ -188,7 +196,7 @@ def test_header_of_a_damaged_tiff_file(tmp_path):
     assert read_header(str(path)) is None
 
 
-def test_opencv_keeps_one_of_four_bands_that_are_no_colours(tmp_path):
+def test_opencv_keeps_one_of_four_bands_that_are_not_colours(tmp_path):
     """The reason for `ImageHeader.is_colour`."""
     path = write_tiff(tmp_path / 'a.tif', 4, 1)
     for flag in (cv2.IMREAD_COLOR, cv2.IMREAD_UNCHANGED):

@@ -15,6 +15,7 @@ from mmmaskformer.formats.label_maps import (
     replace_labels,
     require_ignore_index,
     result_name,
+    shift_labels,
     write_label_map,
 )
 
@@ -115,7 +116,7 @@ def test_ignored_label_that_is_a_class(value, num_classes, advice):
 
 
 @pytest.mark.parametrize('value, num_classes', [(255, 255), (3, 3), (65535, 847), (255, None)])
-def test_ignored_label_that_is_none(value, num_classes):
+def test_ignored_label_outside_the_classes_is_accepted(value, num_classes):
     require_ignore_index(value, num_classes)
 
 
@@ -129,9 +130,18 @@ def test_result_name(image, root, name):
     assert result_name(image, root) == name
 
 
-def test_replaced_labels_are_not_replaced_again_and_never_negative():
+@pytest.mark.parametrize('dtype', [np.uint8, np.int16, np.uint16, np.int32, np.int64])
+def test_shifted_labels_hold_any_ignored_label(dtype):
+    labels = np.array([[0, 1, 100]], dtype)
+    for ignore_index in (127, 255, 65535):
+        assert shift_labels(labels, ignore_index).tolist() == [[ignore_index, 0, 99]]
+    assert labels.tolist() == [[0, 1, 100]]
+
+
+def test_replaced_labels_are_not_replaced_again_and_always_labels():
     labels = np.array([[0, 1, 2]], np.uint8)
     assert replace_labels(labels, {0: 1, 1: 300}).tolist() == [[1, 300, 2]]
-    for negative in ({0: -1}, {-1: 5}):
-        with pytest.raises(ValueError, match=r'label_map: found {.*-1.*}, expected labels of at least 0. Fix: .* 255'):
-            replace_labels(labels, negative)
+    for wrong in ({0: -1, 3: 4}, {-1: 5}, {0: 2**31}, {65536: 0}, {'0': 1}, {0: 1.5}, {0: None}):
+        message = r'label_map: found {\S+ \S+}, expected whole numbers from 0 to 65535. Fix: .* 255'
+        with pytest.raises(ValueError, match=message):
+            replace_labels(labels, wrong)

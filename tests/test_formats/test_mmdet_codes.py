@@ -20,7 +20,9 @@ from mmmaskformer.formats.mmdet_codes import (
     has_segments,
     instance_offset,
     panoptic_codes,
+    segments_of_codes,
     with_present_classes,
+    with_void_restored,
 )
 
 K = 6
@@ -78,7 +80,7 @@ def test_round_trip():
     assert found.ids.tolist() == [[0, 3, 3], [2, 4, 1]] and found.labels.tolist() == [5, 0, 2, 2]
 
 
-def test_void_that_mmdetections_metric_wrote_over_is_restored():
+def test_void_that_mmdetections_metric_overwrote_is_restored():
     encoded = np.array([[0, 3, 0], [1000, 3, K]])
     given = encoded.copy()
     found = decode_panoptic(encoded, K, listed=[3, 1000])
@@ -119,7 +121,7 @@ def test_wrong_predictions_in_mmdetections_form_are_named():
     'num_classes, offset',
     [(1, 1000), (999, 1000), (1000, 10_000), (1203, 10_000), (9999, 10_000), (10_000, 100_000), (40_000, 100_000)],
 )
-def test_codes_of_many_classes_lead_back(num_classes, offset):
+def test_codes_of_many_classes_are_decoded(num_classes, offset):
     """The first and the last class, as stuff and as things, and void, from the fusion head to segments."""
     from mmmaskformer.heads.fusion_head import MaskFormerFusionHead
 
@@ -161,6 +163,27 @@ def test_every_negative_index_is_void():
     assert encode_index_map(segment_map, [3, 1004], 1203).tolist() == [[10_003, 21_004, 1203, 1203]]
     many = encode_index_map(np.array([[32_766]]), [0] * 32_766 + [199_999], 200_000)
     assert many.tolist() == [[199_999 + 32_767 * 1_000_000]]
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32, np.int64, np.uint64])
+@pytest.mark.parametrize('num_classes', [9, 300, 1203])
+def test_codes_of_any_integer_type(dtype, num_classes):
+    """Neither K nor the factor need to fit the type of a map, in which void would become another class."""
+    encoded = np.array([[0, 0, 3], [8, 5, 8]], dtype)
+    wide = encoded.astype(np.int64)
+    found, expected = (segments_of_codes(x, num_classes) for x in (encoded, wide))
+    assert found.listed_ids.tolist() == expected.listed_ids.tolist() and (found.ids == expected.ids).all()
+    assert (decode_panoptic(encoded, num_classes).ids == decode_panoptic(wide, num_classes).ids).all()
+    restored = with_void_restored(encoded, [3, 5, 8], num_classes)
+    assert restored.tolist() == [[num_classes, num_classes, 3], [8, 5, 8]]
+    assert has_segments(encoded, num_classes)
+    assert with_present_classes(encoded, num_classes)[0].tolist() == with_present_classes(wide, num_classes)[0].tolist()
+
+
+def test_codes_are_whole_numbers():
+    for function in (segments_of_codes, has_segments, with_present_classes):
+        with pytest.raises(ValueError, match='panoptic map: found float32, expected whole numbers'):
+            function(np.ones((2, 3), np.float32), 9)
 
 
 def test_a_map_with_the_classes_that_occur():

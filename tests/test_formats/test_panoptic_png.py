@@ -147,7 +147,7 @@ def test_checksums_cost_little(tmp_path):
 @pytest.mark.parametrize(
     'ids', [np.full((2, 3), np.nan), np.full((2, 3), 1.5), np.ones((2, 3, 3), int), np.ones((0, 3), int)], ids=str
 )
-def test_arrays_that_are_no_integer_maps_are_refused(ids, tmp_path):
+def test_arrays_that_are_not_integer_maps_are_refused(ids, tmp_path):
     with pytest.raises(ValueError, match=r'a.png: found an array of shape .*, expected a map \(H, W\)'):
         panoptic_png.write_ids(tmp_path / 'a.png', ids)
     with pytest.raises(ValueError, match=r'found an array of shape .*, expected a map \(H, W\) of whole numbers'):

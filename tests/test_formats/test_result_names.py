@@ -31,7 +31,7 @@ def test_no_name_leads_out_of_the_folder_of_results(tmp_path, monkeypatch):
     assert result_names(['s3://bucket/1.jpg', '/d/1.jpg']) == ['s3:/bucket/1.png', 'd/1.png']
 
 
-def test_names_differ_even_where_suffixes_imitate_each_other():
+def test_names_differ_even_if_a_suffix_is_part_of_another_name():
     names = result_names(['d/1.jpg', 'd/1.tif', 'd/1.jpg.bmp'])
     assert len(set(names)) == 3
 

@@ -139,7 +139,7 @@ def test_the_parts_of_a_path(tmp_path, monkeypatch):
         require_writable(tmp_path / 'new', '--out')
 
 
-def test_a_link_to_a_file_stays_a_link(tmp_path):
+def test_a_link_to_a_file_remains_a_link(tmp_path):
     (tmp_path / 'file').write_text('old')
     (tmp_path / 'link').symlink_to('file')
     write_whole(tmp_path / 'link', 'new')

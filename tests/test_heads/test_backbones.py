@@ -186,7 +186,9 @@ def test_channels_last_features_are_permuted():
 
 
 def test_a_plain_vit_is_measured_and_its_coarse_masks_are_reported(logged):
-    message = r'VisionTransformer gives .* strides \[16, 16, 16, 16\] with .*, but .* feature_strides=\[4, 8, 16, 32\]'
+    message = (
+        r'VisionTransformer returns .* strides \[16, 16, 16, 16\] with .*, but .* feature_strides=\[4, 8, 16, 32\]'
+    )
     backbone = dict(VIT, out_indices=(0, 1, 2, 3))
     with pytest.raises(ValueError, match=message):
         segmentor(backbone, in_channels=[16] * 4, feature_strides=[4, 8, 16, 32])
@@ -213,7 +215,7 @@ def test_plain_vits_work_through_necks(neck):
 
 def test_the_neck_suggested_for_one_map_works():
     for backbone, bare in ((DDRNET, True), (ERFNET, False), (dict(VIT, out_indices=3), False)):
-        with pytest.raises(OneMapError, match='gives one feature map') as error:
+        with pytest.raises(OneMapError, match='returns one feature map') as error:
             segmentor(backbone, in_channels=[4, 8], feature_strides=[4, 8])
         assert ('in evaluation' in str(error.value)) == bare
         model = segmentor(backbone, dict(error.value.neck, out_channels=12))
@@ -227,7 +229,7 @@ def test_a_neck_that_does_not_fit_raises_its_own_error():
         segmentor(dict(VIT, out_indices=3), neck)
 
 
-def test_features_that_are_no_maps_are_named():
+def test_features_that_are_not_maps_are_named():
     with pytest.raises(ValueError, match=r'feature 0 of VisionTransformer is a list of 2, .*output_cls_token=False'):
         segmentor(dict(VIT, out_indices=(0, 1, 2, 3), output_cls_token=True))
     with pytest.raises(ValueError, match=r'feature 0 of Logits is a tensor of shape \(1, 1000\).*features_only=True'):

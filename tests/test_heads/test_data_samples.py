@@ -106,7 +106,7 @@ def test_an_image_without_instances_has_an_empty_target():
     assert target.num_segments == 0 and target.size == (4, 6)
 
 
-def test_a_sample_without_ground_truth_tells_which_transforms_to_use():
+def test_a_sample_without_ground_truth_names_the_transforms_to_use():
     from mmdet.structures import DetDataSample
 
     with pytest.raises(KeyError, match="a.jpg.*neither 'gt_panoptic_seg' nor 'gt_instances'.*LoadPanopticAnnotations"):
@@ -192,17 +192,19 @@ def test_labels_out_of_range_name_the_file_only_for_its_own_labels(tmp_path, in_
     write_label_map(path, np.full((32, 32), in_file))
     _, sample = hosts.make_sample((32, 32), seg_map_path=str(path), reduce_zero_label=shift)
     sample.gt_sem_seg.data[0, :3] = 7
-    with pytest.raises(ValueError, match=rf'a\.png: label ids \[7\] are outside the class list.*{who or ""}') as told:
+    with pytest.raises(
+        ValueError, match=rf'a\.png: label ids \[7\] are outside the class list.*{who or ""}'
+    ) as messages:
         targets_from_seg_samples([sample], num_classes=5, ignore_index=255)
-    assert ('itself does not contain' in str(told.value)) == (who is not None)
+    assert ('itself does not contain' in str(messages.value)) == (who is not None)
 
 
 def test_labels_out_of_range_without_a_file_name_no_file():
     _, sample = hosts.make_sample((32, 32), seg_map_path='nowhere/a.png')
     sample.gt_sem_seg.data[0, :3] = 7
-    with pytest.raises(ValueError, match=r'nowhere/a\.png: label ids \[7\]') as told:
+    with pytest.raises(ValueError, match=r'nowhere/a\.png: label ids \[7\]') as messages:
         targets_from_seg_samples([sample], num_classes=5, ignore_index=255)
-    assert 'itself' not in str(told.value)
+    assert 'itself' not in str(messages.value)
 
 
 def test_ignored_label_that_is_a_class():

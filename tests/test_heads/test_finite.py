@@ -117,7 +117,7 @@ def test_a_model_that_was_loaded_in_part_does_not_predict_but_trains(kind):
 
 @pytest.mark.parametrize('is_backbone_first', [True, False])
 @pytest.mark.parametrize('kind', ['stock', 'panoptic'])
-def test_the_backbone_may_be_loaded_by_itself(kind, is_backbone_first):
+def test_the_backbone_may_be_loaded_separately(kind, is_backbone_first):
     model, make_sample = MODELS[kind]()
     rest = {name: value for name, value in model.state_dict().items() if not name.startswith('backbone.')}
     loads = [
@@ -138,7 +138,7 @@ def test_the_backbone_may_be_loaded_by_itself(kind, is_backbone_first):
 
 
 @pytest.mark.parametrize('output', ['panoptic', 'general'])
-def test_the_check_adds_no_wait_for_a_gpu(monkeypatch, output):
+def test_the_check_adds_no_synchronisation_with_a_gpu(monkeypatch, output):
     """The flag is copied while the first image is processed, whose result needs a synchronisation anyway."""
     order = []
 

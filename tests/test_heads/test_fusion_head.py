@@ -173,7 +173,7 @@ def test_the_classes_are_those_of_the_panoptic_head(given):
 @pytest.mark.parametrize(
     'given, message',
     [
-        (dict(num_classes=4), r'num_classes: found 4, expected 5 as in model.panoptic_head. Fix: leave it out of the'),
+        (dict(num_classes=4), r'num_classes: found 4, expected 5 as in model.panoptic_head. Fix: remove it from '),
         (dict(things=[1, 2]), r'things: found \[1, 2\], expected \[1, 3\] as in model.panoptic_head'),
         (dict(things=[9]), r'things=\[9\] must be different labels from 0 to 4'),
         (dict(num_classes=5, things=[]), r'things: found \[\], expected \[1, 3\]'),
@@ -197,7 +197,7 @@ def test_the_classes_of_mmdetections_head_are_counted_from_the_first():
 
 
 @pytest.mark.parametrize('given', [dict(), dict(num_classes=5), dict(things=[1])])
-def test_a_fusion_head_without_classes_says_so(given):
+def test_a_fusion_head_without_classes_is_refused(given):
     fusion = MODELS.build(dict(type='mmmaskformer.MaskFormerFusionHead', **given))
     with pytest.raises(ValueError, match='no panoptic_head to take them from. Fix: set both, or assign the head to'):
         fusion.predict(*confident_outputs(), samples())
@@ -272,7 +272,7 @@ def test_settings_arrive_as_text_from_a_command_line():
 
 
 @pytest.mark.parametrize('text', ['yes', '{', 'True', '[1]'])
-def test_settings_that_are_no_dict_are_refused(text):
+def test_settings_that_are_not_a_dict_are_refused(text):
     with pytest.raises(TypeError, match=r'model.test_cfg.semantic: found .* Fix: model.test_cfg.semantic=\{\}'):
         make_fusion(dict(semantic=text))
 

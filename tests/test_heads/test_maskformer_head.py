@@ -191,7 +191,7 @@ def test_other_strides_are_allowed_if_set():
     message = r'feature 2 .*strides of about \[4, 8, 8, 8\].*feature_strides=\[4, 8, 16, 32\]. Fix'
     with pytest.raises(ValueError, match=message):
         head(features)
-    message = r'ResNet gives .* strides \[4, 8, 8, 8\] .*=\[4, 8, 16, 32\]. Fix: set .*feature_strides=\[4, 8, 8, 8\]'
+    message = r'ResNet returns .* strides \[4, 8, 8, 8\] .*=\[4, 8, 16, 32\]. Fix: set .*feature_strides=\[4, 8, 8, 8\]'
     with pytest.raises(ValueError, match=message):
         hosts.make_segmentor(dilated, feature_strides=[4, 8, 16, 32])
 
@@ -235,7 +235,7 @@ def test_wrong_in_channels_are_named_with_the_right_ones():
     with pytest.raises(ValueError, match=r'channels \[4, 8, 16, 32\], but the head has in_channels=\[4, 8, 16, 64\]'):
         head(features)
     message = (
-        r'ResNet gives 4 features of strides \[4, 8, 16, 32\] with channels \[4, 8, 16, 32\], but the head has '
+        r'ResNet returns 4 features of strides \[4, 8, 16, 32\] with channels \[4, 8, 16, 32\], but the head has '
         r'in_channels=\[4, 8, 16, 64\]. Fix: set model.decode_head.in_channels=\[4, 8, 16, 32\]'
     )
     with pytest.raises(ValueError, match=message):

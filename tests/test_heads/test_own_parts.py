@@ -248,7 +248,7 @@ def test_a_part_may_be_in_the_registry_of_the_host(host, prefix):
     assert type(head.criterion.mask_loss) is part
 
 
-def test_a_loss_of_the_host_is_no_mask_loss():
+def test_a_loss_of_the_host_is_not_a_mask_loss():
     with pytest.raises(
         TypeError, match='criterion.mask_loss: found mmseg.*DiceLoss, expected a class that derives from'
     ):
@@ -319,7 +319,7 @@ def test_decoders_that_a_network_does_not_take_are_refused():
         hosts.make_segmentor(classifier=dict(type='OwnFeaturesNetwork'))
 
 
-def test_a_pixel_decoder_that_does_not_tell_its_memory_is_named():
+def test_a_pixel_decoder_without_memory_channels_is_named():
     MODELS.register_module(name='SilentPixelDecoder', module=type('SilentPixelDecoder', (nn.Module,), {}), force=True)
     message = r'model.decode_head.pixel_decoder \(SilentPixelDecoder\) has memory_channels=None, expected the number'
     with pytest.raises(TypeError, match=message):

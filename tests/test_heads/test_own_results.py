@@ -201,6 +201,6 @@ def test_metrics_refuse_results_of_a_form_that_they_cannot_read():
         metric.process(None, [dict(img_path='a.png')])
 
 
-def test_stuff_segments_without_pixels_are_no_second_segment():
+def test_stuff_segments_without_pixels_are_not_counted_twice():
     _, sample = predict(dict(detr=dict(object_threshold=0.0, min_area=0)))
     assert sample.pred_detr_seg.sem_seg.shape == (1, 64, 96)

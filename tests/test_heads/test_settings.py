@@ -108,7 +108,7 @@ SEGMENTOR_MISTAKES = [
 
 
 @pytest.mark.parametrize('test_cfg, error, message', SEGMENTOR_MISTAKES)
-def test_our_segmentor_names_mistakes_in_test_cfg_when_it_is_built(test_cfg, error, message):
+def test_our_segmentor_names_errors_in_test_cfg_when_it_is_built(test_cfg, error, message):
     with pytest.raises(error, match=f'model.test_cfg.*{message}'):
         hosts.make_segmentor(segmentor='mmmaskformer.EncoderDecoder', test_cfg=test_cfg)
 
@@ -149,8 +149,8 @@ def test_settings_that_the_chosen_inference_does_not_read_are_reported_once(monk
         image, sample = hosts.make_sample((64, 96))
         for _ in range(2):
             model.test_step(dict(inputs=[image], data_samples=[sample]))
-    told = [text for text in found if 'is read with' in text]
-    assert len(told) == bool(said) and all(said in text for text in told)
+    messages = [text for text in found if 'is read with' in text]
+    assert len(messages) == bool(said) and all(said in text for text in messages)
 
 
 def test_a_filled_train_cfg_of_our_segmentor_is_refused():

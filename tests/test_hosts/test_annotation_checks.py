@@ -41,7 +41,7 @@ def runner(dataset, *metrics) -> SimpleNamespace:
 @pytest.mark.parametrize(
     'wrap', [lambda part: part, lambda part: RepeatDataset(part, 2), lambda part: ConcatDataset([part])]
 )
-def test_an_empty_outline_in_a_stock_data_set_is_named(tmp_path, split, wrap):
+def test_an_empty_outline_in_a_stock_dataset_is_named(tmp_path, split, wrap):
     dataset = wrap(instances(tmp_path, 'mmdet.CocoDataset', []))
     found = r'1 of 2 instances of .*instances\.json have no outline .* the first: .*1\.png'
     with pytest.raises(ValueError, match=rf'{split}_dataloader: CocoDataset: {found}'):
@@ -93,7 +93,7 @@ def test_annotations_that_the_hosts_metric_cannot_evaluate_are_refused_before_th
         CheckAnnotationsHook().before_val(runner(Images((1, 'a.png')), metric))
 
 
-def test_a_whole_file_is_measured_by_the_hosts_metric(tmp_path):
+def test_a_complete_file_is_evaluated_by_the_hosts_metric(tmp_path):
     CheckAnnotationsHook().before_test(runner(Images((1, 'a.png')), host_metric(tmp_path)))
 
 
@@ -125,7 +125,7 @@ def test_results_with_equal_names_are_refused_before_the_test(tmp_path, split):
         check(ConcatDataset([good, same_path]), writing)
 
 
-def test_a_set_is_read_once(tmp_path):
+def test_a_dataset_is_read_once(tmp_path):
     metric, calls = PanopticMetric(outfile_prefix=str(tmp_path / 'result')), []
     metric.check_images = lambda *args: calls.append(args)
     hook = CheckAnnotationsHook()

@@ -110,11 +110,11 @@ def test_an_out_dir_that_cannot_be_written_is_refused_at_the_start(tmp_path):
 
 
 @pytest.mark.parametrize('key', ['save_optimizer', 'save_param_scheduler'])
-def test_a_run_that_cannot_be_resumed_says_so_at_its_start(tmp_path, monkeypatch, key):
-    told = []
-    monkeypatch.setattr('mmmaskformer.hosts.checkpointing.print_log', lambda text, **_: told.append(text))
+def test_a_run_that_cannot_be_resumed_starts_with_a_warning(tmp_path, monkeypatch, key):
+    messages = []
+    monkeypatch.setattr('mmmaskformer.hosts.checkpointing.print_log', lambda text, **_: messages.append(text))
     make_runner(tmp_path, iters=1, checkpoint={key: False}).train()
-    assert told == [f'default_hooks.checkpoint.{key}=False: this run cannot be resumed. Fix: {key}=True.']
+    assert messages == [f'default_hooks.checkpoint.{key}=False: this run cannot be resumed. Fix: {key}=True.']
 
 
 @contextlib.contextmanager

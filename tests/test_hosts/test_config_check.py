@@ -36,7 +36,7 @@ def test_unused_keys_of_dicts_are_reported():
     assert "'auto_scale_lr.enabled'; expected one of ['base_batch_size', 'enable']" in text
 
 
-def test_options_that_change_nothing_are_reported(monkeypatch):
+def test_options_without_effect_are_reported(monkeypatch):
     printed = []
     monkeypatch.setattr(config_check, 'print_log', lambda text, **_: printed.append(text))
     options = ['--cfg-options', 'max_iters=10', 'train_cfg.val_interval=5', '--launcher', 'none', '--work-dir', 'a=b']

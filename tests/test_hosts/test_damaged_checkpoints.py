@@ -91,7 +91,7 @@ def test_damaged_weights_are_named(attempt, door, damage):
 
 
 @pytest.mark.parametrize('door', ['init_model', 'init_detector'])
-def test_what_holds_no_weights_by_name_is_refused(attempt, door):
+def test_files_without_named_weights_are_refused(attempt, door):
     with pytest.raises(ValueError, match=r'weights.pth: it is a list, expected a dict of weights'):
         attempt(door, lambda checkpoint: list(checkpoint['state_dict'].values()))
     with pytest.raises(ValueError, match=r"weights.pth: its 'state_dict' is a list, expected a dict"):

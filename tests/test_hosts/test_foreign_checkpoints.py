@@ -198,7 +198,7 @@ def config_in(file: Path) -> Config:
     return Config.fromstring(torch.load(file, weights_only=True)['meta']['cfg'], '.py')
 
 
-def test_a_converted_checkpoint_alone_is_enough(semantic, panoptic, tmp_path):
+def test_a_converted_checkpoint_needs_no_other_file(semantic, panoptic, tmp_path):
     """transformers' config resizes as published, so our weights predict with that config as well."""
     convert_checkpoint(semantic.foreign['host.pth'], tmp_path / 'a.pth', 'mmmaskformer', num_heads=2)
     inferencer = MMSegInferencer(None, str(tmp_path / 'a.pth'), device='cpu')
@@ -219,7 +219,7 @@ def test_a_converted_checkpoint_alone_is_enough(semantic, panoptic, tmp_path):
 def test_another_backbone_and_other_classes_are_refused(semantic, tmp_path):
     text = semantic.config.read_text()
     (tmp_path / 'deeper.py').write_text(text.replace('depth=18', 'depth=34'))
-    message = r'official\.pkl: it is .*its backbone is ResNet-18, but the model has a ResNet of .* Fix: give a config'
+    message = r'official\.pkl: it is .*its backbone is ResNet-18, but the model has a ResNet of .* Fix: use a config'
     with pytest.raises(ValueError, match=message):
         init_model(str(tmp_path / 'deeper.py'), str(semantic.foreign['official.pkl']), 'cpu')
     (tmp_path / 'more.py').write_text(text + "\nmodel['decode_head'].update(num_classes=7)\n")

@@ -126,13 +126,13 @@ def load(hook, trained, cfg):
 
 @pytest.mark.parametrize('trained, warns', [(('road', 'bus', 'sky'), True), (('road', 'car', 'sky'), False)])
 def test_a_checkpoint_with_other_names_is_reported(monkeypatch, trained, warns):
-    told = []
-    monkeypatch.setattr('mmmaskformer.hosts.hooks.print_log', lambda message, **_: told.append(message))
+    messages = []
+    monkeypatch.setattr('mmmaskformer.hosts.hooks.print_log', lambda message, **_: messages.append(message))
     hook = CheckClassesHook()
     load(hook, trained, dict(load_from='a.pth'))
     check('test', make_runner('test'), hook)
-    assert bool(told) == warns
-    assert not warns or "class 1 is 'car', but 'bus' in checkpoint a.pth" in told[0]
+    assert bool(messages) == warns
+    assert not warns or "class 1 is 'car', but 'bus' in checkpoint a.pth" in messages[0]
 
 
 def test_a_checkpoint_with_the_same_classes_in_another_order_is_refused(tmp_path):
@@ -166,7 +166,7 @@ def test_every_dataset_inside_wrappers_is_checked():
         check('train', SimpleNamespace(train_dataloader=runner.train_dataloader, model=make_runner('train').model))
 
 
-def test_a_list_of_class_lists_in_a_checkpoint_is_no_class_list():
+def test_a_list_of_class_lists_in_a_checkpoint_is_not_a_class_list():
     hook = CheckClassesHook()
     checkpoint = dict(meta=dict(dataset_meta=[dict(classes=('a', 'b', 'c'))] * 2))
     hook.after_load_checkpoint(SimpleNamespace(cfg=dict(load_from='a.pth'), work_dir='none'), checkpoint)
@@ -279,5 +279,8 @@ def test_weights_by_class_name_are_looked_up_before_training():
     assert torch.isfinite(model.loss(**data)['decode.loss_cls'])
     model = hosts.make_segmentor(num_classes=3, criterion=dict(type='SetCriterion', class_weight=dict(cat=3.0)))
     runner.model = model
-    with pytest.raises(ValueError, match=r"class_weight names the class 'cat'; expected one of \['road', 'car'"):
+    with pytest.raises(
+        ValueError,
+        match=r"^model.decode_head.criterion.class_weight names the class 'cat'; expected one of \['road', 'car'",
+    ):
         check('train', runner)

@@ -89,8 +89,8 @@ def test_all_processes_skip_together(monkeypatch):
     ('version', 'warns'), [('4.9.0', True), ('4.10.0-dev', True), ('4.11.0', False), ('5.0.0', False)]
 )
 def test_an_opencv_that_reads_half_files_is_named(monkeypatch, version, warns):
-    told = []
+    messages = []
     monkeypatch.setattr('cv2.__version__', version)
-    monkeypatch.setattr('mmmaskformer.hosts.image_check.print_log', lambda text, **_: told.append(text))
+    monkeypatch.setattr('mmmaskformer.hosts.image_check.print_log', lambda text, **_: messages.append(text))
     hook().before_run(RUNNER)
-    assert bool(told) == warns and all(f'OpenCV {version} reads truncated JPEG' in text for text in told)
+    assert bool(messages) == warns and all(f'OpenCV {version} reads truncated JPEG' in text for text in messages)

@@ -75,7 +75,7 @@ def test_augmentations_that_resize_only_images_are_refused(augment, sample):
         preprocessed(augment, sample())
 
 
-def test_boxes_alone_may_be_resized():
+def test_resizing_is_allowed_if_there_are_only_boxes():
     sample = instance_sample()
     del sample.gt_instances.masks
     batch = preprocessed(RESIZE[0], sample)

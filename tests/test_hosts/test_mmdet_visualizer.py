@@ -86,13 +86,13 @@ def test_an_empty_result_is_the_plain_image(visualizer):
     assert (drawn(visualizer, sample_of(pred_panoptic_seg=nothing)) == 90).all()
 
 
-def test_void_that_mmdets_metric_overwrote_stays_void(visualizer):
+def test_void_that_mmdets_metric_overwrote_is_restored(visualizer):
     found = PixelData(metainfo=dict(segments=[dict(id=1001, label=1, score=1.0)]), sem_seg=quarters([1001, 0, 0, 0]))
     picture = drawn(visualizer, sample_of(pred_panoptic_seg=found))
     assert picture[12, 174].tolist() == PALETTE[1] and picture[105, 300].tolist() == [90] * 3
 
 
-def test_labels_without_a_class_and_a_data_set_without_colours(visualizer):
+def test_labels_without_a_class_and_a_dataset_without_colours(visualizer):
     visualizer.dataset_meta = dict(classes=('sky', 'dog', 'cat'))
     labels = PixelData(metainfo=dict(ignore_index=3), sem_seg=quarters([1, 3, 3, 3]))
     picture = drawn(visualizer, sample_of(pred_sem_seg=labels))
@@ -117,7 +117,7 @@ def test_a_palette_that_is_too_short_numbers_the_classes(visualizer):
                 'a', np.zeros((160, 160, 3), np.uint8), sample_of(pred_panoptic_seg=PixelData(sem_seg=codes))
             )
     assert visualizer.dataset_meta['classes'] == ('class 0', 'class 1', 'class 2')
-    [told] = [text for text in said if 'class names' in text]
-    assert "found 80 class names, '0' to '79', but 3 colours" in told
+    [messages] = [text for text in said if 'class names' in text]
+    assert "found 80 class names, '0' to '79', but 3 colours" in messages
     drawn = visualizer.get_image()[:, -160:]
     assert not drawn[:, :3].any() and drawn[:, 90:].any()

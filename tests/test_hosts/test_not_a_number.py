@@ -91,7 +91,7 @@ def test_weights_optimisers_images_and_logits(kind, files):
     errors = [each.error for each in ended]
     for number in (0, 1):
         assert errors[number].startswith(f'ValueError: checkpoint {weights}: 1 of its ')
-        assert f'weights hold inf or NaN ({weight}). Fix: give an earlier checkpoint' in errors[number]
+        assert f'weights hold inf or NaN ({weight}). Fix: use an earlier checkpoint' in errors[number]
     assert errors[2].startswith(f'ValueError: checkpoint {optimiser}: 1 of the ')
     assert 'tensors of its optimizer state hold inf or NaN' in errors[2]
     assert 'NonFiniteLogitsError: ' in errors[3] and 'image 0 of the batch (' in errors[3]

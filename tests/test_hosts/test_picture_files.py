@@ -34,5 +34,5 @@ def test_names_given_by_the_caller_are_kept():
 
 def test_an_image_is_not_replaced(tmp_path):
     image = str(tmp_path / 'x.png')
-    with pytest.raises(ValueError, match=f'would replace the image {image}. Fix: give another folder'):
+    with pytest.raises(ValueError, match=f'would replace the image {image}. Fix: choose another folder'):
         PictureFiles().distinct('x.png', f'{tmp_path}/./x.png', 0, dict(img_path=image))

@@ -33,7 +33,7 @@ def test_equal_settings_are_not_reported():
     assert list(describe_changes({}, read_config_text(CONFIG))) == []  # a checkpoint without a config
 
 
-def test_ignored_and_followed_settings_are_told_apart():
+def test_ignored_and_followed_settings_are_distinguished():
     (ignored,) = described(('lr=0.1', 'lr=0.2'), ('end=9', 'end=17'))
     assert 'have no effect' in ignored and 'optim_wrapper.optimizer.lr 0.1 -> 0.2; param_scheduler.0.end 9' in ignored
     (followed,) = described(('weight=0.1', 'weight=1'), (', low', ', new=2, low'), ('max_norm=0.01', ''))
@@ -150,21 +150,21 @@ def test_early_stopping_counts_the_validations_before_the_interruption(tmp_path,
     second.register_hook(stopping())
     second.train()
     assert second.iter == 9 and second.train_loop.stop_training
-    third, told = make_runner(tmp_path, resume=True, **settings), []
+    third, messages = make_runner(tmp_path, resume=True, **settings), []
     third.register_hook(stopping())
-    monkeypatch.setattr('mmmaskformer.hosts.resuming.print_log', lambda text, **_: told.append(text))
+    monkeypatch.setattr('mmmaskformer.hosts.resuming.print_log', lambda text, **_: messages.append(text))
     third.train()
     assert third.iter == 9 and not third.model.seen
-    assert 'The run was stopped early, after iteration 9; it is not continued.' in told
+    assert 'The run was stopped early, after iteration 9; it is not continued.' in messages
 
 
-def test_a_finished_run_says_so(interrupted, monkeypatch):
-    told, resume = [], interrupted()
-    monkeypatch.setattr('mmmaskformer.hosts.resuming.print_log', lambda text, **_: told.append(text))
+def test_a_finished_run_is_reported(interrupted, monkeypatch):
+    messages, resume = [], interrupted()
+    monkeypatch.setattr('mmmaskformer.hosts.resuming.print_log', lambda text, **_: messages.append(text))
     runner = resume(iters=3)
     runner.train()
     assert not runner.model.seen
-    assert 'The checkpoint is of iteration 4 and train_cfg ends the run at 3: nothing is left to train.' in told
+    assert 'The checkpoint is of iteration 4 and train_cfg ends the run at 3: nothing is left to train.' in messages
 
 
 MIOU = dict(best_score=9, best_ckpt='best_mIoU_iter_4.pth')
@@ -172,7 +172,7 @@ MANY = MIOU | dict(best_score_PQ=1, best_ckpt_PQ='best_PQ_iter_2.pth')
 
 
 @pytest.mark.parametrize(
-    'keys, info, expected, told',
+    'keys, info, expected, is_reported',
     [
         (['mIoU'], dict(best_score=1, best_ckpt='a/best_mIoU_iter_4.pth'), {}, False),
         (['PQ'], dict(best_score=1, best_ckpt='best_PQ_St_iter_4.pth'), None, True),
@@ -182,11 +182,11 @@ MANY = MIOU | dict(best_score_PQ=1, best_ckpt_PQ='best_PQ_iter_2.pth')
         (['PQ'], {}, {}, False),
     ],
 )
-def test_best_scores_are_those_of_the_metric(keys, info, expected, told):
+def test_best_scores_are_those_of_the_metric(keys, info, expected, is_reported):
     before = dict(info)
     lines = list(take_over_best(info, keys, 'iter_{}.pth'))
     assert info == ({} if expected is None else before | expected)
-    assert bool(lines) == told
+    assert bool(lines) == is_reported
 
 
 @pytest.mark.parametrize('save_best', ['other', 'auto'])

@@ -48,7 +48,7 @@ def copy(tmp_path, uninterrupted):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def messages(monkeypatch):
     lines = []
     for module in ('resuming', 'newest_checkpoint', 'resumed_settings'):
         monkeypatch.setattr(f'mmmaskformer.hosts.{module}.print_log', lambda text, **_: lines.append(text))
@@ -70,12 +70,12 @@ def test_the_loop_of_the_maintained_fork_skips_unread_data():
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_a_resumed_run_has_the_same_images_and_weights(copy, told, uninterrupted, workers):
+def test_a_resumed_run_has_the_same_images_and_weights(copy, messages, uninterrupted, workers):
     runner = resume(copy(4), workers=workers)
     assert len(runner.model.seen) == 4
     assert torch.equal(torch.stack(runner.model.seen), torch.stack(uninterrupted[1][4:]))
     assert torch.equal(final_weights(runner), uninterrupted[2])
-    assert 'The data loader starts at iteration 4; no data are read again.' in told
+    assert 'The data loader starts at iteration 4; no data are read again.' in messages
 
 
 @pytest.mark.parametrize('seed', [None, 6])
@@ -86,9 +86,9 @@ def test_the_data_have_the_seed_of_the_interrupted_run(copy, uninterrupted, work
     assert torch.equal(final_weights(runner), uninterrupted[2])
 
 
-def test_data_of_another_seed_are_reported(copy, told):
+def test_data_of_another_seed_are_reported(copy, messages):
     resume(copy(4), sampler='InfiniteSampler', seed=6)
-    assert any('The interrupted run had the seed 5' in line and 'randomness.seed=5' in line for line in told)
+    assert any('The interrupted run had the seed 5' in line and 'randomness.seed=5' in line for line in messages)
 
 
 def test_data_with_their_own_seed_keep_it(copy):
@@ -107,8 +107,8 @@ def test_another_batch_size_continues_with_the_unused_data(copy, uninterrupted):
     assert 'Until iteration 4 the run saw 2 samples per iteration of a dataset of 7; from here on it sees 1 of 7' in log
 
 
-@pytest.mark.parametrize('before, is_told', [(None, False), (1, False), (3, True)])
-def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is_told):
+@pytest.mark.parametrize('before, is_reported', [(None, False), (1, False), (3, True)])
+def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is_reported):
     """Also if both use the same total batch and therefore the same data; old checkpoints do not record it."""
     work_dir = copy(4)
     checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
@@ -119,8 +119,8 @@ def test_another_number_of_processes_is_reported(copy, uninterrupted, before, is
     runner = resume(work_dir)
     assert torch.equal(torch.stack(runner.model.seen), torch.stack(uninterrupted[1][4:]))
     log = '\n'.join(path.read_text() for path in work_dir.rglob('*.log'))
-    told = 'the run had 3 processes; from here on it has 1 process. Its losses differ from an uninterrupted run'
-    assert (told in log) == is_told == ('from here on it has' in log)
+    message = 'the run had 3 processes; from here on it has 1 process. Its losses differ from an uninterrupted run'
+    assert (message in log) == is_reported == ('from here on it has' in log)
 
 
 def test_processes_with_different_checkpoints_are_refused(copy, monkeypatch):
@@ -128,7 +128,7 @@ def test_processes_with_different_checkpoints_are_refused(copy, monkeypatch):
     monkeypatch.setattr('mmmaskformer.hosts.resuming.get_world_size', lambda: 2)
     monkeypatch.setattr('mmmaskformer.hosts.resuming.all_gather_object', lambda iteration: [iteration, 0])
     with pytest.raises(
-        ValueError, match=r'the 2 processes start at the iterations \[4, 0\].* Fix: a work dir on a disk'
+        ValueError, match=r'the 2 processes start at the iterations \[4, 0\].* Fix: put the work dir on a disk'
     ):
         resume(copy(2, 4))
 
@@ -154,31 +154,31 @@ def test_wrapped_data_are_the_same_after_a_resume(tmp_path):
     assert torch.equal(torch.stack(resumed.model.seen), torch.stack(whole.model.seen[4:]))
 
 
-def test_other_samplers_read_data_again_and_report_it(copy, told):
+def test_other_samplers_read_data_again_and_report_it(copy, messages):
     resume(copy(6), sampler='InfiniteSampler')
-    assert any('read again in order to skip them. Faster: train_dataloader.sampler.type=' in line for line in told)
+    assert any('read again in order to skip them. Faster: train_dataloader.sampler.type=' in line for line in messages)
 
 
 @pytest.mark.parametrize(
     'pointer', [None, '', 'iter_9.pth', 'nowhere/iter_9.pth', 'nowhere/iter_8.pth'], ids=lambda value: repr(value)
 )
-def test_the_newest_checkpoint_of_the_folder_is_used(copy, told, pointer):
+def test_the_newest_checkpoint_of_the_folder_is_used(copy, messages, pointer):
     work_dir = copy(2, 4, pointer=pointer)
     assert len(resume(work_dir).model.seen) == 4
-    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(told)
+    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(messages)
 
 
 @pytest.mark.parametrize('content', [bytes(40), b'x/\0y', b'\xff\xfe\n/etc', b'z' * 9000])
-def test_a_damaged_last_checkpoint_file_is_ignored(copy, told, content):
+def test_a_damaged_last_checkpoint_file_is_ignored(copy, messages, content):
     work_dir = copy(2, 4)
     (work_dir / 'last_checkpoint').write_bytes(content)
     assert len(resume(work_dir).model.seen) == 4
-    lines = '\n'.join(told)
+    lines = '\n'.join(messages)
     assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in lines
     named = (
         'does not name it' if b'z' in content else f'{work_dir}/last_checkpoint is damaged and ignored; it begins with'
     )
-    assert named in lines and max(map(len, told)) < 600
+    assert named in lines and max(map(len, messages)) < 600
 
 
 @pytest.mark.parametrize('kind', ['folder', 'link'])
@@ -199,12 +199,12 @@ def test_names_with_a_format_are_found(copy):
 
 
 @pytest.mark.parametrize('length', [0.5, 0.999, 0])
-def test_a_damaged_newest_checkpoint_is_skipped(copy, told, length):
+def test_a_damaged_newest_checkpoint_is_skipped(copy, messages, length):
     work_dir = copy(2, 4, pointer='iter_4.pth')
     content = (work_dir / 'iter_4.pth').read_bytes()
     (work_dir / 'iter_4.pth').write_bytes(content[: int(length * len(content))])
     assert len(resume(work_dir).model.seen) == 6
-    assert f'{work_dir}/iter_2.pth is the newest complete checkpoint of this run (iter_4.pth broken).' in told
+    assert f'{work_dir}/iter_2.pth is the newest complete checkpoint of this run (damaged: iter_4.pth).' in messages
 
 
 def test_a_flipped_bit_is_found(copy):
@@ -244,17 +244,17 @@ def test_a_folder_with_the_parts_of_several_processes(tmp_path):
     assert not is_whole(folder)
 
 
-def test_a_chosen_older_checkpoint_of_the_folder_is_used(copy, told):
+def test_a_chosen_older_checkpoint_of_the_folder_is_used(copy, messages):
     assert len(resume(copy(2, 4, pointer='iter_2.pth')).model.seen) == 6
-    assert any('names iter_2.pth and was written later than iter_4.pth; the named file' in line for line in told)
-    assert not any('in another folder' in line for line in told)
+    assert any('names iter_2.pth and was written later than iter_4.pth; the named file' in line for line in messages)
+    assert not any('in another folder' in line for line in messages)
 
 
-def test_an_outdated_last_checkpoint_file_is_ignored(copy, told):
+def test_an_outdated_last_checkpoint_file_is_ignored(copy, messages):
     work_dir = copy(2, 4, pointer='iter_2.pth')
     os.utime(work_dir / 'last_checkpoint', (1, 1))
     assert len(resume(work_dir).model.seen) == 4
-    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(told)
+    assert f'{work_dir}/iter_4.pth is the newest complete checkpoint of this run' in '\n'.join(messages)
 
 
 def test_a_copied_work_dir_does_not_change_the_original(tmp_path, uninterrupted):
@@ -275,18 +275,18 @@ def test_a_copied_work_dir_does_not_change_the_original(tmp_path, uninterrupted)
     }
 
 
-def test_without_a_checkpoint_the_run_starts_from_load_from(copy, told, uninterrupted):
+def test_without_a_checkpoint_the_run_starts_from_load_from(copy, messages, uninterrupted):
     start = str(uninterrupted[0] / 'iter_8.pth')
     runner = make_runner(copy(), iters=2, resume=True, load_from=start)
     runner.train()
     assert runner.iter == 2 and len(runner.model.seen) == 2
-    assert any(f'it starts from the weights of load_from={start}' in line for line in told)
+    assert any(f'the run starts from the weights of load_from={start}' in line for line in messages)
 
 
-def test_the_checkpoint_of_the_run_has_precedence_over_load_from(copy, told, uninterrupted):
+def test_the_checkpoint_of_the_run_has_precedence_over_load_from(copy, messages, uninterrupted):
     runner = resume(copy(4), load_from=str(uninterrupted[0] / 'iter_8.pth'))
     assert len(runner.model.seen) == 4
-    assert any('iter_4.pth. load_from=' in line and 'is ignored' in line for line in told)
+    assert any('iter_4.pth. load_from=' in line and 'is ignored' in line for line in messages)
 
 
 def test_a_load_from_inside_the_work_dir_is_resumed(copy):
@@ -294,17 +294,19 @@ def test_a_load_from_inside_the_work_dir_is_resumed(copy):
     assert len(resume(work_dir, load_from=str(work_dir / 'iter_2.pth')).model.seen) == 6
 
 
-def test_a_new_run_beside_files_of_an_earlier_one_reports_them(copy, told):
+def test_a_new_run_beside_files_of_an_earlier_one_reports_them(copy, messages):
     work_dir = copy(2, 4)
     make_runner(work_dir, iters=1).train()
-    (line,) = told
+    (line,) = messages
     assert line.startswith(f'{work_dir} holds checkpoints of an earlier run, the newest of them iter_4.pth: this run')
 
 
-def test_a_run_without_a_checkpoint_to_resume_reports_it(copy, told):
+def test_a_run_without_a_checkpoint_to_resume_reports_it(copy, messages):
     work_dir = copy()
     assert len(resume(work_dir, iters=1).model.seen) == 1
-    assert told == [f'There is no checkpoint of this run in {work_dir} to resume from; it starts at iteration 0.']
+    assert messages == [
+        f'There is no checkpoint of this run in {work_dir} to resume from; the run starts at iteration 0.'
+    ]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +345,7 @@ def test_files_with_a_part_of_the_state_are_refused(copy, part, value, message):
 
 
 @pytest.mark.parametrize('kept', [0, 1])
-def test_missing_state_of_parameters_is_reported(copy, told, kept):
+def test_missing_state_of_parameters_is_reported(copy, messages, kept):
     work_dir = copy(4)
     checkpoint = torch.load(work_dir / 'iter_4.pth', weights_only=False)
     state = checkpoint['optimizer']['state']
@@ -351,11 +353,13 @@ def test_missing_state_of_parameters_is_reported(copy, told, kept):
     checkpoint['optimizer']['state'] = dict(list(state.items())[:kept])
     torch.save(checkpoint, work_dir / 'iter_4.pth')
     resume(work_dir)
-    assert any(f'holds no optimizer state of {2 - kept} of 2 parameters: for them it starts anew' in x for x in told)
+    assert any(
+        f'holds no optimizer state of {2 - kept} of 2 parameters: it is re-initialised for them' in x for x in messages
+    )
 
 
 @pytest.mark.parametrize('gradient', [True, False])
-def test_state_of_parameters_without_a_gradient_is_not_missed(told, gradient):
+def test_state_of_parameters_without_a_gradient_is_not_missed(messages, gradient):
     used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     optimizer = torch.optim.AdamW([used, unused])
     used.grad = torch.ones(2)
@@ -366,7 +370,7 @@ def test_state_of_parameters_without_a_gradient_is_not_missed(told, gradient):
     unused.grad = torch.ones(2) if gradient else None
     for _ in range(2):
         optimizer.step()
-    assert sum('holds no optimizer state of 1 of 2 parameters' in text for text in told) == gradient
+    assert sum('holds no optimizer state of 1 of 2 parameters' in text for text in messages) == gradient
 
 
 def test_code_in_a_stored_config_is_not_run(copy, tmp_path):
@@ -397,7 +401,7 @@ def test_safetensors_are_named(copy, tmp_path, how):
 
 
 @pytest.mark.parametrize('step', [3, 6, 8])
-def test_an_interrupted_validation_is_run_first(tmp_path, told, uninterrupted, step):
+def test_an_interrupted_validation_is_run_first(tmp_path, messages, uninterrupted, step):
     """Killed during the validation after an iteration, including the last one, or before its result was saved."""
     work_dir = tmp_path / 'work'
 
@@ -416,7 +420,7 @@ def test_an_interrupted_validation_is_run_first(tmp_path, told, uninterrupted, s
     with pytest.raises(Killed):
         runner.train()
     resumed = resume(work_dir, checkpoint=dict(interval=1))
-    assert f'The validation after iteration {step} did not finish; running it now.' in told
+    assert f'The validation after iteration {step} did not finish; running it now.' in messages
     assert torch.equal(final_weights(resumed), uninterrupted[2])
     best = [path.name for path in work_dir.glob('best_*.pth')]
     assert best == ['best_mIoU_iter_6.pth']
@@ -425,9 +429,9 @@ def test_an_interrupted_validation_is_run_first(tmp_path, told, uninterrupted, s
     )
 
 
-def test_a_validation_that_ended_is_not_repeated(copy, told):
+def test_a_validation_that_ended_is_not_repeated(copy, messages):
     resume(copy(8))
-    assert not any('did not finish' in line for line in told)
+    assert not any('did not finish' in line for line in messages)
 
 
 @pytest.fixture(scope='module')
@@ -448,7 +452,7 @@ def test_resume_beside_load_from_through_the_hosts_scripts(tmp_path, scenes, pan
     arguments = [train, str(config), '--work-dir', 'mine', '--resume', '--cfg-options', 'load_from=other/iter_2.pth']
     first = runs.run_script(*arguments, 'train_cfg.max_iters=2', cwd=tmp_path)
     out = first.stdout + first.stderr
-    assert 'it starts from the weights of load_from=other/iter_2.pth' in out
+    assert 'the run starts from the weights of load_from=other/iter_2.pth' in out
     assert 'its weights are loaded into the' in out and 'Iter(train) [1/2]' in out
     second = runs.run_script(*arguments, 'optim_wrapper.optimizer.lr=0.5', cwd=tmp_path)
     out = second.stdout + second.stderr
@@ -473,7 +477,7 @@ def test_a_flexible_runner_is_resumed_exactly_by_the_hosts_script(tmp_path, scen
     (tmp_path / 'parts/last_checkpoint').write_text('iter_3.pth')
     done = runs.run_script(*start, 'parts', '--resume', '--cfg-options', 'load_from=absent.pth', cwd=tmp_path)
     out = done.stdout + done.stderr
-    assert 'newest complete checkpoint of this run (iter_3.pth broken)' in out and 'resumed epoch: 0, iter: 2' in out
+    assert 'newest complete checkpoint of this run (damaged: iter_3.pth)' in out and 'resumed epoch: 0, iter: 2' in out
     found, expected = (torch.load(tmp_path / name / 'iter_4.pth') for name in ('parts', 'whole'))
     assert found['meta']['iter'] == expected['meta']['iter'] == 4
     assert all(torch.equal(found['state_dict'][key], value) for key, value in expected['state_dict'].items())
@@ -535,12 +539,12 @@ def test_an_older_checkpoint_of_epochs_of_another_length_is_refused(tmp_path, un
         resume(tmp_path, iters=3, by_epoch=True, batch=7)
 
 
-def test_other_samplers_by_epoch_report_differences_or_are_refused(tmp_path, told):
+def test_other_samplers_by_epoch_report_differences_or_are_refused(tmp_path, messages):
     settings = dict(iters=2, by_epoch=True, sampler='DefaultSampler')
     make_runner(tmp_path / 'a', checkpoint=dict(interval=1), **settings).train()
     (tmp_path / 'a/epoch_2.pth').unlink()
     resume(tmp_path / 'a', **settings)
-    assert any('the augmentation uses other random numbers' in line for line in told)
+    assert any('the augmentation uses other random numbers' in line for line in messages)
     by_iteration = dict(by_epoch=False, interval=3, max_keep_ckpts=-1)
     make_runner(tmp_path / 'b', checkpoint=by_iteration, **settings).train()
     (tmp_path / 'b/iter_8.pth').unlink()

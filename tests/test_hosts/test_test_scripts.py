@@ -216,7 +216,7 @@ def test_images_of_one_name_are_kept_apart_in_mmdet(kinds, twins, folder):
     assert 'could replace files of the dataset' in out.splitlines()[-1]
 
 
-def test_instance_files_with_defects_are_trained_on_and_measured(kinds, folder):
+def test_instance_files_with_defects_are_trained_on_and_evaluated(kinds, folder):
     config = kinds['instance'].config
     root = config.parent / 'coco'
     content = json.loads((root / 'instances.json').read_text())

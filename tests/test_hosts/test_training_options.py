@@ -132,7 +132,7 @@ def test_every_recipe_states_the_batch_of_its_learning_rate(path):
     assert config.train_dataloader.batch_size == per_gpu
 
 
-def test_a_smaller_batch_in_a_config_of_ones_own_leaves_the_base_batch(data, tmp_path):
+def test_a_smaller_batch_in_a_custom_config_keeps_the_base_batch(data, tmp_path):
     config = Config.fromfile(runs.write_config(tmp_path / 'toy.py', data['semantic']))
     assert config.train_dataloader.batch_size == 2 and config.auto_scale_lr.base_batch_size == 8
 
@@ -273,7 +273,7 @@ def test_images_with_rare_classes_are_repeated(data, kind):
     assert [set(dataset.dataset.get_cat_ids(index)) for index in range(len(present))] == present
 
 
-def test_ignored_and_left_out_labels_are_no_classes(data):
+def test_ignored_and_left_out_labels_are_not_classes(data):
     classes = build('mmseg', semantic_set(data['semantic'])).metainfo['classes']
     some = build('mmseg', semantic_set(data['semantic'], metainfo=dict(classes=classes[2:4])))
     everything = build('mmseg', semantic_set(data['semantic']))

@@ -101,7 +101,7 @@ def test_a_failed_installation_ends_the_row(tool, steps, tmp_path, monkeypatch):
     assert '| failed [1] | – | – | – |' in (tmp_path / 'page.md').read_text()
 
 
-def test_full_mmcv_is_offered_for_the_python_of_the_wheel_alone(tool):
+def test_full_mmcv_is_offered_only_for_the_python_of_the_wheel(tool):
     without = tool.combinations()
     assert not [one for one in without if one.stack == 'full']
     added = set(tool.combinations('mmcv-2.1.0-cp311-cp311-linux_x86_64.whl')) - set(without)

@@ -39,7 +39,7 @@ def test_export_and_verify(folder):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (('--to', 'torchscript', '--task', 'panoptic', '--out', 'x'), 'cannot tell things apart'),
+        (('--to', 'torchscript', '--task', 'panoptic', '--out', 'x'), 'cannot separate things'),
         (('--to', 'torchscript', '--task', 'raw', '--out', 'x', '--int8'), '--int8 is for ONNX files'),
         (('--to', 'torchscript', '--task', 'raw', '--out', 'no/x'), 'the folder does not exist'),
         (('--to', 'torchscript', '--task', 'raw', '--out', 'x', '--size', '8', '8'), 'at least 64'),

@@ -53,5 +53,5 @@ def test_input_images_are_not_replaced(demo, tmp_path):
         Image.new('RGB', (4, 4)).save(tmp_path / name)
     assert demo.pictures(tmp_path / 'a.jpg', tmp_path / 'seen.jpg') == [(tmp_path / 'a.jpg', tmp_path / 'seen.jpg')]
     for source, out in ((tmp_path / 'a.jpg', tmp_path / '.' / 'a.jpg'), (tmp_path, tmp_path)):
-        with pytest.raises(ValueError, match='is an input image, which would be replaced. Fix: give another name'):
+        with pytest.raises(ValueError, match='is an input image, which would be replaced. Fix: choose another name'):
             demo.pictures(source, out)

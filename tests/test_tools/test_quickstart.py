@@ -44,7 +44,8 @@ def test_megabytes_of_all_files_are_added_up(tmp_path):
     assert download.read('Progress 40500000 of 40500000').startswith('41 of about 100 MB')
     assert download.read(f'Processing {tmp_path}/here.whl').startswith('43 of about 100 MB')
     assert (
-        download.read('Installing collected packages: a, b, c') == '43 MB are here; installing 3 packages, some minutes'
+        download.read('Installing collected packages: a, b, c')
+        == '43 MB downloaded; installing 3 packages, which takes minutes'
     )
 
 

@@ -162,7 +162,7 @@ BAD_SETTINGS = {
 
 
 @pytest.mark.parametrize('name', BAD_SETTINGS)
-def test_a_bad_setting_ends_with_one_clear_message(tmp_path, scenes, name):
+def test_a_bad_setting_is_reported_with_one_clear_message(tmp_path, scenes, name):
     option, message = BAD_SETTINGS[name]
     config = runs.write_config(tmp_path / 'toy.py', scenes)
     process = runs.run_script(

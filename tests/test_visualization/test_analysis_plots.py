@@ -129,7 +129,7 @@ def test_thresholds_without_a_number(figure):
     ],
     ids=lambda value: '' if value is None else ' '.join(value)[:20] if isinstance(value, list) else value,
 )
-def test_values_of_a_sweep_stand_apart(figure, names, scale):
+def test_values_of_a_sweep_do_not_overlap(figure, names, scale):
     results = {'mIoU': [40.0 + place for place in range(len(names))], 'panoptic/PQ': [float('nan')] * len(names)}
     drawn = figure(plot_sweep, names, results, 'a.b', title=LONG)
     require_readable(drawn)

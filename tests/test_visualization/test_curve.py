@@ -55,7 +55,7 @@ def test_a_validation_that_was_cut_off_is_in_the_log_of_the_resumed_run(tmp_path
     assert last_validation(tmp_path)['mIoU'] == 2.0
 
 
-def test_so_is_one_in_the_middle_whose_later_steps_were_lost(tmp_path):
+def test_a_validation_is_kept_if_later_steps_were_lost(tmp_path):
     write_log(tmp_path, '1', [train_row(10, 4.0), train_row(20, 3.0), train_row(25, 2.0)])
     write_log(tmp_path, '2', [{'mIoU': 2.0, 'step': 20}, train_row(21, 1.0), {'mIoU': 3.0, 'step': 30}])
     scalars = read_scalars(tmp_path)

@@ -30,7 +30,7 @@ def texts(monkeypatch):
 
 
 @pytest.mark.parametrize('size', [(60, 90), (400, 40), (20, 200), (1, 1)])
-def test_captions_stand_beside_one_another_whatever_the_shape(texts, size):
+def test_captions_are_side_by_side_for_any_shape(texts, size):
     page = mask_sheet([make_row(size, 3)], 'grass', GREEN)
     captions = [text for text in texts if text[0] == 'image' or text[0].startswith('query')]
     assert [text for text, *_ in captions] == ['image', 'query 100, 0.50, empty', 'query 101, 0.50', 'query 102, 0.50']

@@ -83,7 +83,7 @@ def test_semantic_prediction_of_either_host(image_path, key):
     assert pixels(example.prediction) == [[3, 3, -1], [0, 1, 0]]
 
 
-def test_sure_instances_the_surest_on_top(image_path):
+def test_confident_instances_are_drawn_with_the_most_confident_on_top(image_path):
     masks = torch.tensor([[[1, 1, 0], [0, 0, 0]], [[0, 1, 0], [0, 0, 0]], [[0, 0, 1], [1, 1, 1]]], dtype=torch.bool)
     scores = torch.tensor([0.5, 0.9, MIN_SCORE - 0.01])
     found = InstanceData(masks=masks, labels=torch.tensor([1, 3, 3]), scores=scores)
@@ -158,7 +158,7 @@ INSTANCES = [
 ]
 
 
-def test_ground_truth_of_the_entries_of_an_instance_data_set(image_path):
+def test_ground_truth_of_the_entries_of_an_instance_dataset(image_path):
     info = dict(height=2, width=3, instances=INSTANCES)
     truth = read_example(instance_sample(image_path), CLASSES, info=info)[1].ground_truth
     assert pixels(truth) == [[3, 1, -1], [1, 1, 3]]

@@ -44,7 +44,7 @@ def test_labels_must_be_a_map_of_integers(labels):
         segments_of_labels(labels, 255)
 
 
-def test_the_surest_of_overlapping_masks_lies_on_top():
+def test_the_most_confident_of_overlapping_masks_is_on_top():
     masks = np.array([[[1, 1, 1, 0]], [[0, 1, 1, 0]], [[0, 0, 1, 0]]], bool)
     segments = segments_of_masks(masks, np.array([5, 6, 7]), np.array([0.5, 0.9, 0.4]))
     np.testing.assert_array_equal(segments.ids, [[1, 2, 2, 0]])

@@ -7,8 +7,7 @@
 
 Each checkout runs in a process of its own with its own package and its own ``tools/benchmark``. In each round, every
 process runs one step, in random order. The load of the machine and the state of its memory thus affect all checkouts
-alike, and differences of one percent become visible, while separate runs of the same code differ by five. Ratios are
-to the first checkout.
+alike: runs of the same code differ by two percent, separate runs by five. Ratios are to the first checkout.
 """
 
 import argparse

@@ -49,7 +49,9 @@ class Download:
             self.current = int(match[1]) / 1e6
         elif match := INSTALLING.match(line):
             self._next_file(0.0)
-            return f'{self.finished:.0f} MB are here; installing {match[1].count(",") + 1} packages, some minutes'
+            return (
+                f'{self.finished:.0f} MB downloaded; installing {match[1].count(",") + 1} packages, which takes minutes'
+            )
         else:
             return None
         return self._status()

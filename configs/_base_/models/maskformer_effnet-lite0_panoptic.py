@@ -16,7 +16,7 @@ model = dict(
     panoptic_head=dict(
         num_queries=60,
         channels=128,
-        # After a short training with dropout, only its noise separates the queries, and inference finds nothing.
+        # After a short training run with dropout, only its noise separates the queries, and inference finds nothing.
         pixel_decoder=dict(num_layers=2, ffn_channels=512, dropout=0.0),
         transformer_decoder=dict(num_layers=3, ffn_channels=512, dropout=0.0),
     ),

@@ -1,4 +1,4 @@
-# MaskFormer with Swin-B, trained on ImageNet-1k at 384 x 384 pixels, as published.
+# MaskFormer with Swin-B, pre-trained on ImageNet-1k at 384 x 384 pixels, as published.
 _base_ = './maskformer_swin-b-in22k.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# MaskFormer with Swin-B, trained on ImageNet-22k at 384 x 384 pixels, as published.
+# MaskFormer with Swin-B, pre-trained on ImageNet-22k at 384 x 384 pixels, as published.
 _base_ = './maskformer_swin-s.py'
 model = dict(
     backbone=dict(

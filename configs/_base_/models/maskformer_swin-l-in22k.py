@@ -1,4 +1,4 @@
-# MaskFormer with Swin-L, trained on ImageNet-22k at 384 x 384 pixels, as published.
+# MaskFormer with Swin-L, pre-trained on ImageNet-22k at 384 x 384 pixels, as published.
 _base_ = './maskformer_swin-b-in22k.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# MaskFormer with Swin-L, trained on ImageNet-22k at 384 x 384 pixels, in MMDetection's stock detector, as published.
+# MaskFormer with Swin-L, pre-trained on ImageNet-22k at 384 x 384, in MMDetection's stock detector, as published.
 _base_ = './maskformer_swin-b-in22k_panoptic.py'
 model = dict(
     backbone=dict(

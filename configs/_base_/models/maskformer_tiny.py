@@ -15,7 +15,7 @@ model = dict(
         channels=64,
         pixel_decoder=dict(norm_groups=8),
         transformer_decoder=dict(num_layers=3, num_heads=4, ffn_channels=256, dropout=0.0),
-        # In a short training, queries learn absent classes sooner with the full weight.
+        # In a short training run, queries learn "no object" sooner with the full weight.
         criterion=dict(no_object_weight=1.0),
     ),
 )

@@ -120,7 +120,7 @@ def require_queries(trained: Trained, what: str) -> None:
     if not getattr(trained.head, 'has_class_logits', True):
         raise ValueError(
             f'{what}: found {type(trained.head).__name__}, a per-pixel model, expected a model whose queries have '
-            'classes. Fix: give config and checkpoint of a mask classification model'
+            'classes. Fix: use config and checkpoint of a mask classification model'
         )
 
 
@@ -159,7 +159,7 @@ def _predict(trained: Trained, batch: dict) -> list[ImagePrediction]:
         found = model.query_masks(inputs, samples)
     else:
         raise ValueError(
-            f"model.type: found {type(model).__name__}, expected 'mmmaskformer.EncoderDecoder', which gives access to "
-            'its queries. Fix: --cfg-options model.type=mmmaskformer.EncoderDecoder'
+            f"model.type: found {type(model).__name__}, expected 'mmmaskformer.EncoderDecoder', which provides "
+            'access to its queries. Fix: --cfg-options model.type=mmmaskformer.EncoderDecoder'
         )
     return [ImagePrediction(sample, *outputs) for sample, outputs in zip(samples, found, strict=True)]

@@ -38,4 +38,4 @@ def require_no_input(files: Sequence[Path], dataset: Any) -> None:
     inputs = {Path(path).resolve() for path in input_paths(dataset)}
     for file in files:
         if file.resolve() in inputs:
-            raise ValueError(f'out: {file} is a file of the dataset. Fix: give another folder')
+            raise ValueError(f'out: {file} is a file of the dataset. Fix: choose another folder')

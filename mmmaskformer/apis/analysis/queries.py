@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmmaskformer.analysis.query_classes import ClassesPerImage, QueryClasses
 from mmmaskformer.analysis.tables import csv_table
 from mmmaskformer.apis.analysis.one_pass import load, predictions, require_queries
 from mmmaskformer.apis.analysis.outputs import output_files
+from mmmaskformer.apis.config_files import read_config_file
 from mmmaskformer.apis.trained import building, merge_options
 from mmmaskformer.datasets.inspection import data_sets_of
 from mmmaskformer.evaluation.common import name_of
@@ -97,9 +97,7 @@ def analyze_classes(
         ValueError: if the config has no such loader, or the dataset no image, no class list or no annotations.
         OSError: if ``out`` cannot be written.
     """
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'config: {config} does not exist; expected an mmengine config file')
-    cfg = Config.fromfile(config)
+    cfg = read_config_file(config)
     merge_options(cfg, cfg_options)
     if cfg.get(loader) is None:
         raise ValueError(f'{config}: found no {loader!r}, expected the config of a training run')

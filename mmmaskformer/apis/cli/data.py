@@ -12,6 +12,8 @@ cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download 
 import argparse
 import sys
 
+from mmmaskformer.apis.cli import epilog_of
+
 EXAMPLES = {
     'prepare': 'mmmaskformer data prepare ade20k',
     'check': 'mmmaskformer data check configs/scenes/maskformer_tiny_1xb8-800_scenes.py',
@@ -25,7 +27,7 @@ def add_arguments(parser):
     """Describe the arguments."""
     actions = parser.add_subparsers(dest='action', metavar='prepare|check', required=True)
     prepare = _action(
-        actions, 'prepare', 'prepare a published dataset', 'docs/datasets.md says what to download before.'
+        actions, 'prepare', 'prepare a published dataset', 'docs/datasets.md says what to download first.'
     )
     prepare.add_argument('name', help='name of the dataset, see mmmaskformer data --help')
     prepare.add_argument('--root', help='folder of the prepared dataset (default: the data_root of the configs)')
@@ -46,7 +48,7 @@ def _action(actions, name, summary, more=''):
         name,
         help=summary,
         description=f'{summary[0].upper()}{summary[1:]}. {more}'.rstrip(),
-        epilog=f'example:\n  {EXAMPLES[name]}',
+        epilog=epilog_of(EXAMPLES[name]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

@@ -13,7 +13,7 @@ def add_arguments(parser):
     parser.add_argument('--out', required=True, help='folder for NAME.png and overview.png')
     parser.add_argument('--num', type=int, default=8, help='number of images (default 8)')
     parser.add_argument(
-        '--field', help='prediction to draw if the model gives several, such as pred_sem_seg (default: the first)'
+        '--field', help='prediction to draw if the model returns several, such as pred_sem_seg (default: the first)'
     )
     parser.add_argument('--offline', action='store_true', help='download nothing; same as MMMASKFORMER_OFFLINE=1')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='entries to replace, such as a.b=1 c=2')

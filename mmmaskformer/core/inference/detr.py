@@ -25,10 +25,10 @@ def detr_inference(
 
     Args:
         class_logits: (Q, K + 1) float.
-        masks: of the same Q queries.
+        masks: masks of the same Q queries.
         is_thing: (K,) bool.
         object_threshold: class probabilities must be above it.
-        min_area: smallest number of pixels of a segment.
+        min_area: smallest number of pixels of a segment; 0 keeps segments without pixels.
 
     Returns:
         Segments in query order, ids int32.
@@ -40,7 +40,7 @@ def detr_inference(
     """
     query_idx, labels, scores = confident_queries(class_logits, object_threshold)
     group = segment_groups(labels, is_thing)
-    # Joined once, at the start: queries that were joined into others are then empty and removed.
+    # Joined once, at the start: queries that were joined into others are then empty and, unless min_area is 0, removed.
     joined = (group[:, None] == group).to(torch.uint8).argmax(1) if len(labels) else group
     while len(query_idx):
         winner = joined[assign_pixels(masks, query_idx, None)[0]]

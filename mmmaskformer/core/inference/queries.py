@@ -22,7 +22,7 @@ def confident_queries(class_logits: Tensor, object_threshold: float) -> tuple[Te
     return query_idx, labels[query_idx], scores[query_idx]
 
 
-def best_query(class_logits: Tensor) -> Tensor:
+def highest_class_probability(class_logits: Tensor) -> Tensor:
     """Highest probability of a class other than "no object" over all queries, a scalar tensor."""
     return at_least_float32(class_logits).softmax(-1)[:, :-1].max()
 
@@ -31,7 +31,7 @@ def assign_pixels(masks: QueryMasks, query_idx: Tensor, scores: Tensor | None) -
     """Assign every pixel to the best query; the first one wins a tie.
 
     Args:
-        masks: of the image.
+        masks: masks of the image.
         query_idx: (n,) int64, the competing queries; at least one.
         scores: (n,) float, factors of the mask probabilities; None compares the mask logits instead.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (n, h, w) float maps to (n, size), pixel centres aligned, no antialiasing."""
+    """Resize float maps (n, h, w) bilinearly to (n, *size), with ``align_corners=False`` and without antialiasing."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     if not len(maps):

@@ -11,11 +11,11 @@ SUM_PIXELS = 1024
 """Number of pixels whose mean and variance are computed in float32; these results are combined in float64."""
 
 SUMS_PER_PASS = 32
-"""Number of sets of `SUM_PIXELS` that one call of torch sums side by side, in alternate pixels."""
+"""Number of sets of `SUM_PIXELS` that one call of torch sums; pixel i belongs to set i modulo this number."""
 
 
 class PointwiseConv(Fusable, nn.Conv2d):
-    """1x1 convolution without bias; fused, where `prefers_channels_last`, a matrix product for either layout.
+    """1x1 convolution without bias; a matrix product when it is fused and `prefers_channels_last` is true.
 
     Args:
         in_channels: channels of the input.
@@ -34,7 +34,7 @@ class PointwiseConv(Fusable, nn.Conv2d):
 
 
 class OverwritingGroupNorm(Fusable, nn.GroupNorm):
-    """GroupNorm with weight and bias; fused, where `prefers_channels_last`, it may overwrite a channels-last input.
+    """GroupNorm with weight and bias; may overwrite its input when it is fused and `prefers_channels_last` is true.
 
     Args:
         num_groups: groups; must divide ``num_channels``.
@@ -71,8 +71,8 @@ def _moments(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Number (S,), mean and variance (S, C) float64 of S disjoint parts of the pixels (P, C).
 
     torch sums the pixels of a channel one by one, in a pass that is fast for channels last. Short sums keep the
-    rounding small, whatever the number of threads. They are taken side by side because a call for each of them costs
-    more than its pass: neighbouring pixels become further channels, for as many pixels as divide evenly.
+    rounding small, whatever the number of threads. One call computes several of them, since a call for each would cost
+    more than its pass: neighbouring pixels become additional channels, for as many pixels as divide evenly.
     """
     counts, means, variances = [], [], []
     for strip in pixels.split(SUM_PIXELS * SUMS_PER_PASS):
@@ -90,8 +90,8 @@ def _moments(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def prefers_channels_last(x: Tensor) -> bool:
     """Whether fused layers work channels last and in place: on a CPU, in float32 or wider, without gradients.
 
-    Convolutions then do not reorder their input and result, and few large tensors are newly allocated, which takes
-    longer than a pass over them. Compiled and traced graphs use the plain layers.
+    Convolutions then do not reorder their input and result. Few large tensors are allocated, since an allocation takes
+    longer than a pass over the tensor. Compiled and traced graphs use the plain layers.
 
     Args:
         x: (B, C, h, w), the input of a layer.

@@ -59,7 +59,7 @@ class DetrMaskHead(nn.Module):
     Args:
         in_channels: channels of the features of strides 16, 8 and 4, in this order.
         channels: width of projected feature, memory and queries; must be divisible by 128 (the norms have 8 groups).
-        num_heads: of the attention maps.
+        num_heads: attention maps per query; a multiple of 8 that divides ``channels``.
 
     Raises:
         ValueError: if ``channels`` is not divisible by 128.

@@ -73,7 +73,7 @@ class SimpleFeaturePyramid(nn.Module):
             found = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in maps]
             raise FeatureMapError(
                 f'SimpleFeaturePyramid takes a map (B, {self.in_channels}, h, w) with in_index={self.in_index}, but '
-                f'the backbone gives {found}. Fix: set in_channels of the neck to the channels of a map'
+                f'the backbone returns {found}. Fix: set in_channels of the neck to the channels of a map'
             )
         return fitting[-1]
 

@@ -1,7 +1,7 @@
 """Faster inference, switched on by name: `fuse_for_inference`; or for one call: `run_fused`."""
 
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,10 +15,12 @@ GLOBAL_HOOKS_OF_OUTPUTS = (
     torch_module._global_backward_hooks,
     torch_module._global_backward_pre_hooks,
 )
-"""torch's hooks on every module that see its outputs."""
+"""torch's global hooks for which the outputs of modules must not be overwritten."""
 
 NEW_TENSORS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 """Layers whose output is a new tensor, unlike that of a replacement such as `nn.Identity`."""
+
+Module = TypeVar('Module', bound=nn.Module)
 
 
 class _Calls(threading.local):
@@ -28,7 +30,8 @@ class _Calls(threading.local):
         are_fused: whether layers in evaluation mode are fused, see `run_fused`.
     """
 
-    are_fused = False
+    def __init__(self) -> None:  # called in every thread
+        self.are_fused = False
 
 
 _calls = _Calls()
@@ -52,11 +55,11 @@ class Fusable(nn.Module):
     @property
     def is_fused(self) -> bool:
         """Whether the faster mode is on, for every call or for this one, and not disabled by `set_fast_paths`."""
-        is_on = self.fused or (not self.training and not is_compiling() and _calls.are_fused)
+        is_on = self.fused or (not self.training and _calls.are_fused)
         return is_on and is_fast('fused_inference')
 
 
-def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
+def fuse_for_inference(module: Module, enabled: bool = True) -> Module:
     """Speed up a model in evaluation mode; ``module.train()`` and ``enabled=False`` restore the plain layers.
 
     What changes, beyond time and memory:
@@ -84,7 +87,7 @@ def fuse_for_inference(module: nn.Module, enabled: bool = True) -> nn.Module:
     if not isinstance(enabled, bool):
         raise ValueError(f'fuse_for_inference: found enabled={enabled!r}, expected True or False')
     if enabled and module.training:
-        raise ValueError('fuse_for_inference: the module is in training mode. Fix: call module.eval() before')
+        raise ValueError('fuse_for_inference: the module is in training mode. Fix: call module.eval() first')
     for part in module.modules():
         if isinstance(part, Fusable):
             part.fused = enabled
@@ -98,12 +101,10 @@ def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
     ones nor on those of other threads. Compiled graphs use the plain layers.
 
     Args:
-        network: to call.
+        network: module to call.
         args: its arguments.
         kwargs: likewise.
     """
-    if is_compiling():
-        return network(*args, **kwargs)
     before, _calls.are_fused = _calls.are_fused, True
     try:
         return network(*args, **kwargs)
@@ -114,7 +115,7 @@ def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
 def is_watched(*modules: nn.Module) -> bool:
     """Whether a forward or backward hook sees the outputs of one of the modules, so that they must not be overwritten.
 
-    With a backward hook, torch makes the outputs views that refuse to be overwritten.
+    With a backward hook, torch makes the outputs views, which cannot be modified in place.
     """
     if any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules):
         return True

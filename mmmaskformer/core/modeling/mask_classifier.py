@@ -56,9 +56,9 @@ class MaskClassifier(nn.Module):
             Predictions, the last one final. They share the tensor of mask features.
 
         Raises:
-            TypeError: if the pixel decoder gives something else than a `PixelDecoderOutput`, or the transformer decoder
-                something else than a sequence.
-            ValueError: if what they give has another shape, or is not float.
+            TypeError: if the pixel decoder returns anything other than a `PixelDecoderOutput`, or the transformer
+                decoder anything other than a sequence.
+            ValueError: if a tensor that they return has another shape, or is not float.
         """
         pixels, batch = self.pixel_decoder(features), features[0].shape[0]  # len() would fix B in an export
         mask_channels = getattr(self.mask_embed, 'out_channels', None)  # unknown if it was replaced

@@ -1,6 +1,6 @@
 """The paper's per-pixel baselines: the same networks, with one map of logits per class instead of queries with a class.
 
-Both give `Masks` of K "queries": the mask logits of query k are the logits of class k at every pixel.
+Both return `Masks` of K "queries": the mask logits of query k are the logits of class k at every pixel.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class PerPixelClassifier(nn.Module):
 
 @checked(channels=whole(1), mask_channels=whole(1))
 class PerPixelPlusClassifier(nn.Module):
-    """PerPixelBaseline+: MaskFormer without its class head; query k gives the logits of class k.
+    """PerPixelBaseline+: MaskFormer without its class head; query k computes the logits of class k.
 
     Args:
         pixel_decoder: maps the features to a `PixelDecoderOutput`.

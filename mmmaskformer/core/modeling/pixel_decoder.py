@@ -18,7 +18,7 @@ from mmmaskformer.core.modeling.channels_last import (
 )
 from mmmaskformer.core.modeling.fuse import Fusable, is_watched
 from mmmaskformer.core.modeling.layers import ConvNorm, caffe2_xavier_, sine_position_encoding
-from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, same_start_layers
+from mmmaskformer.core.modeling.transformer import TransformerEncoderLayer, clone_layers
 from mmmaskformer.core.shapes import check_features
 
 REPEATABLE = (ConvNorm, PointwiseConv, OverwritingGroupNorm, nn.Conv2d, nn.GroupNorm, nn.Identity)
@@ -75,7 +75,8 @@ class FPNPixelDecoder(Fusable):
             The coarsest feature as memory, and the embeddings on the grid of the finest.
 
         Raises:
-            ValueError: if there are more or fewer levels, or other channels.
+            ValueError: if the number of levels or their channels differ from ``in_channels``, or the levels differ in
+                batch size, dtype or device.
         """
         check_features(type(self).__name__, features, self.in_channels)
         x = self.top_conv(features[-1])
@@ -166,7 +167,7 @@ class TransformerEncoderPixelDecoder(nn.Module):
         layer = TransformerEncoderLayer(
             channels=channels, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout
         )
-        self.layers = same_start_layers(layer, num_layers)
+        self.layers = clone_layers(layer, num_layers)
         self.pyramid = FPNPixelDecoder(
             in_channels=[*lateral, channels], channels=channels, mask_channels=mask_channels, norm_groups=norm_groups
         )
@@ -181,7 +182,8 @@ class TransformerEncoderPixelDecoder(nn.Module):
             The encoder's output (B, channels, h', w') as memory, and the embeddings on the grid of the finest feature.
 
         Raises:
-            ValueError: if there are more or fewer levels, or other channels.
+            ValueError: if the number of levels or their channels differ from ``in_channels``, or the levels differ in
+                batch size, dtype or device.
         """
         check_features(type(self).__name__, features, self.in_channels)
         return self.pyramid([*features[:-1], self._encode(features[-1])])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmmaskformer.core.modeling.fuse import relu_after
 
 
-def same_start_layers(layer: nn.Module, num_layers: int) -> nn.ModuleList:
+def clone_layers(layer: nn.Module, num_layers: int) -> nn.ModuleList:
     """Copy a layer and re-initialise every matrix of every copy.
 
     Vectors (the biases of the linear layers) keep the values of the first layer in all copies, as published: the

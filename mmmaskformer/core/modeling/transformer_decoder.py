@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.checks import BOOLEAN, FRACTION, checked, whole
 from mmmaskformer.core.modeling.layers import caffe2_xavier_, sine_position_encoding
-from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, same_start_layers
+from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, clone_layers
 from mmmaskformer.core.part_outputs import width_of
 from mmmaskformer.core.shapes import form_of, is_float
 from mmmaskformer.core.torch_versions import is_autocast, is_recorded
@@ -72,7 +72,7 @@ class TransformerDecoder(nn.Module):
             dropout=dropout,
             self_attention=self_attention,
         )
-        self.layers = same_start_layers(layer, num_layers)
+        self.layers = clone_layers(layer, num_layers)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, memory: Tensor) -> list[Tensor]:

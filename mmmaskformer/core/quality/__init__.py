@@ -1,1 +1,1 @@
-"""Measures of predictions against ground truth: IoU, accuracy, PQ and PQ-St."""
+"""Metrics of predictions against ground truth: IoU, accuracy, PQ and PQ-St."""

@@ -113,16 +113,16 @@ def labels_of_pixels(
     """The class of every pixel.
 
     Args:
-        segments: of an image.
+        segments: segments of an image.
         ignore_index: what void and crowds become.
         num_classes: K.
-        name: of the image or file, for messages.
+        name: name of the image or file, for messages.
 
     Returns:
         (H, W) int64.
 
     Raises:
-        ValueError: if ids or labels do not fit, as in `count_segments`.
+        ValueError: if ids or labels are invalid, as in `count_segments`.
     """
     checked = checked_map(segments, num_classes, name)
     ids, _, lengths = joint_runs(checked.ids, checked.ids)
@@ -134,15 +134,15 @@ def numbered(segments: Segments[np.ndarray], *, num_classes: int, name: str = 'i
     """The same segments with ids 1 to S in the map, as required for tables and pictures.
 
     Args:
-        segments: of an image.
+        segments: segments of an image.
         num_classes: K.
-        name: of the image or file, for messages.
+        name: name of the image or file, for messages.
 
     Returns:
         With ids int32; labels and scores are the same arrays.
 
     Raises:
-        ValueError: if ids or labels do not fit, as in `count_segments`.
+        ValueError: if ids or labels are invalid, as in `count_segments`.
     """
     checked = checked_map(segments, num_classes, name)
     ids, _, lengths = joint_runs(checked.ids, checked.ids)
@@ -151,7 +151,11 @@ def numbered(segments: Segments[np.ndarray], *, num_classes: int, name: str = 'i
 
 
 def segment_positions(ids: np.ndarray, checked: CheckedMap, what: str) -> np.ndarray:
-    """Positions of the ids (R,) in the list: 0 for void, otherwise 1 + position."""
+    """Positions of the ids (R,) in the list: 0 for void, otherwise 1 + position.
+
+    Raises:
+        ValueError: if an id is not listed.
+    """
     listed = np.concatenate([[VOID], checked.listed_ids, checked.void_ids])
     order = np.argsort(listed)
     places = np.searchsorted(listed[order], ids)
@@ -161,8 +165,8 @@ def segment_positions(ids: np.ndarray, checked: CheckedMap, what: str) -> np.nda
         unknown = np.unique(ids[~is_known])
         raise ValueError(
             f'{what} has pixels of segment ids {shorten(unknown)} that segments_info does not list; expected '
-            f'{VOID} (void) or one of {shorten(checked.listed_ids)}. Fix: let map and list come from one source; a map '
-            'of colours must be stored without loss, as PNG.'
+            f'{VOID} (void) or one of {shorten(checked.listed_ids)}. Fix: take map and list from the same source, and '
+            'store a map of colours losslessly, as PNG.'
         )
     return np.where(positions > len(checked.listed_ids), 0, positions)
 
@@ -179,7 +183,7 @@ def checked_map(segments: Segments[np.ndarray], num_classes: int, what: str) -> 
         The same with int64 arrays and without None, except for ``areas``.
 
     Raises:
-        ValueError: if shapes, ids or labels do not fit.
+        ValueError: if shapes, ids or labels are invalid or inconsistent.
     """
     ids = np.asarray(segments.ids)
     if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):

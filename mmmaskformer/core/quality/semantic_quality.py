@@ -1,4 +1,4 @@
-"""Quality of label maps: IoU and accuracy by pixels, and PQ-St, the paper's measure by segments."""
+"""Metrics of label maps: IoU and accuracy over pixels, and PQ-St, the paper's metric over segments."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -56,14 +56,14 @@ def count_labels(
     false positive of PQ-St.
 
     Source: paper, section 4.1, PQ-St; the official ``evaluate_pq_for_semantic_segmentation``. Differs: pixels without
-    a predicted class belong to no segment; there they have class 0.
+    a predicted class belong to no segment; in the official code they have class 0.
 
     Args:
         truth: (H, W) integer, a label in [0, K) or ``ignore_index``.
         prediction: (H, W) integer; pixels with values outside [0, K) have no class and count as missed.
         num_classes: K.
         ignore_index: label of ignored pixels, outside [0, K).
-        name: of the image or file, for messages.
+        name: name of the image or file, for messages.
 
     Raises:
         ValueError: if the sizes differ or a true label is neither a class nor ignored.

@@ -86,7 +86,7 @@ class FixedAssignment:
             if (counts > 1).any():
                 raise ValueError(
                     f'image {image} of the batch has {counts.max()} segments of class {found[counts.argmax()]}; fixed '
-                    'matching takes one per class, as semantic segmentation has. Fix: match panoptic and instance '
+                    'matching takes one per class, as in semantic segmentation. Fix: match panoptic and instance '
                     "segments with type='mmmaskformer.HungarianMatcher'"
                 )
             if len(found) and found[-1] >= num_queries:

@@ -36,7 +36,7 @@ class ClassWeights(nn.Module):
         self.register_buffer('values', torch.tensor(weights, dtype=torch.float32), persistent=False)
 
     def name_classes(self, names: Sequence[str]) -> None:
-        """Look up the weights that are given by class name, also for another class list than before.
+        """Look up the weights that are given by class name; may be called again with another class list.
 
         Args:
             names: K class names, in the order of the labels.
@@ -46,7 +46,9 @@ class ClassWeights(nn.Module):
         """
         names = list(names)
         if len(names) != len(self.values):
-            raise ValueError(f'{len(names)} class names were given for num_classes={len(self.values)}')
+            raise ValueError(
+                f'found {len(names)} class names for num_classes={len(self.values)}; expected one per class'
+            )
         if not self._by_name:
             return
         for name in self._by_name:
@@ -57,8 +59,8 @@ class ClassWeights(nn.Module):
                 )
             if names.count(name) > 1:
                 raise ValueError(
-                    f'criterion.class_weight names the class {name!r}, which the class list has {names.count(name)} '
-                    'times; expected once. Fix: give class_weight as a list'
+                    f'criterion.class_weight names the class {name!r}, which occurs {names.count(name)} times in the '
+                    'class list; expected once. Fix: set class_weight to a list'
                 )
         weights = [self._by_name.get(name, 1.0) for name in names]
         self.values.copy_(torch.tensor(weights, dtype=torch.float32))
@@ -74,5 +76,5 @@ class ClassWeights(nn.Module):
             raise ValueError(
                 f'criterion.class_weight names {list(self._by_name)}, but the class list is unknown. Fix: keep '
                 'CheckClassesHook in custom_hooks, which provides it (outside of a runner, call '
-                'criterion.name_classes), or give class_weight as a list'
+                'criterion.name_classes), or set class_weight to a list'
             )

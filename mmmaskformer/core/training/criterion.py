@@ -115,8 +115,8 @@ class SetCriterion(nn.Module):
         """Compute the weighted losses.
 
         Args:
-            predictions: of L layers and B images, the last layer final.
-            targets: of the B images, at the network's input size (padded where an image is).
+            predictions: predictions of L layers for B images, the last layer final.
+            targets: targets of the B images, at the network's input size (padded where an image is).
 
         Returns:
             Scalars ``loss_cls``, ``loss_mask``, ``loss_dice``, with boxes ``loss_box`` and ``loss_giou``, of the final
@@ -124,9 +124,10 @@ class SetCriterion(nn.Module):
             is the training loss.
 
         Raises:
+            TypeError: if the matcher does not return `Matches`.
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), or the matcher returns an
-                invalid pair.
+            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), the matcher returns an
+                invalid pair, or a loss returns tensors of another number or shape.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets).leaving_out_ignored(self.ignore_in_loss)
         self._check(layers, targets)
@@ -190,8 +191,8 @@ class SetCriterion(nn.Module):
             query = of_run.image * masks.num_queries + (of_run.layer - run.start) * num_queries + of_run.query
             query, layer, segment = _to_device([query, of_run.layer, of_run.segment], zero.device)
             counts = of_run.counts(len(targets))
-            # An image without pairs gives an empty product, so that the mask branch still receives a gradient, of
-            # zeros. Without it, distributed training would stop because of unused parameters.
+            # An image without pairs has an empty product, so that the mask branch still receives a gradient of zeros.
+            # Without it, distributed training would fail because of unused parameters.
             logits = masks.matched(query, counts)
             losses = self._of_pairs(logits, targets, Pairs(counts, segment))
             sums = [a.index_add(0, layer, loss.to(a.dtype)) for a, loss in zip(sums, losses, strict=True)]
@@ -213,7 +214,7 @@ class SetCriterion(nn.Module):
         if name not in self._constant:
             self._constant.add(name)
             warnings.warn(
-                f'{type(self.mask_loss).__name__} gave values without gradients as {name!r}: they are added to the '
+                f'{type(self.mask_loss).__name__} returned values without gradients as {name!r}: they are added to the '
                 'loss but train nothing. Fix: compute them from mask_logits with differentiable operations',
                 stacklevel=2,
             )
@@ -259,7 +260,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of a value over the ranks of distributed training, without gradient; the value itself without ranks.
 
     Args:
-        value: of this rank, float, of one shape on all ranks.
+        value: float tensor of this rank, with the same shape on all ranks.
     """
     if not _has_ranks():
         return value

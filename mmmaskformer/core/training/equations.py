@@ -31,7 +31,7 @@ PER_PIXEL = {'focal': focal, 'bce': cross_entropy}
 
 
 def dice(logits: Tensor, masks: Tensor, counted: Tensor) -> Tensor:
-    """Dice loss of masks: 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) over the last dimension, pixels that count."""
+    """Dice loss of masks: 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1); sums over counted pixels (last dimension)."""
     probs, truth = logits.sigmoid() * counted, masks & counted
     return dice_from_sums((probs * truth).sum(-1), probs.sum(-1), truth.sum(-1))
 
@@ -95,7 +95,7 @@ def class_loss(class_logits: Tensor, classes: Tensor, weight: Tensor, total: Ten
     """Cross-entropy over queries, the mean weighted by class.
 
     Args:
-        class_logits: (..., N, K + 1) float; leading dimensions, such as the layers, stay apart.
+        class_logits: (..., N, K + 1) float; leading dimensions, such as the layers, are kept.
         classes: (..., N) int64, the class to learn; K for "no object".
         weight: (K + 1,) float.
         total: (...) float, the divisor instead of the sum of the weights of these queries.

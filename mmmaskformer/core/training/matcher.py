@@ -92,14 +92,14 @@ class SetMatcher(nn.Module):
         """Match every layer and image on its own.
 
         Args:
-            predictions: of L layers and B images.
-            targets: of the B images, on any grid.
+            predictions: predictions of L layers for B images.
+            targets: targets of the B images, on any grid.
 
         Returns:
             The pairs that the assignment chooses.
 
         Raises:
-            NonFiniteLogitsError: if logits are inf or NaN, naming layer and image.
+            NonFiniteLogitsError: if logits are inf or NaN; names layer and image.
             ValueError: if predictions and targets are inconsistent, a label is not in [0, K), a cost is inf or NaN
                 though logits are not, or the assignment returns an invalid pair.
         """
@@ -164,7 +164,7 @@ class SetMatcher(nn.Module):
                         raise ValueError(
                             f'the matching cost {name!r} of {type(cost).__name__} is inf or NaN for {wrong} of '
                             f'{of_image.numel()} pairs of image {image} of the batch; expected finite values. Fix: '
-                            'give pairs that must not be matched a large cost, such as 1e6'
+                            'assign a large cost, such as 1e6, to pairs that must not be matched'
                         )
 
     @property
@@ -184,7 +184,7 @@ class HungarianMatcher(SetMatcher):
         mask_loss: see `SetMatcher`.
 
     Raises:
-        ValueError: if ``weights`` has a name that no cost has.
+        ValueError: if ``weights`` names an unknown cost.
 
     Source: paper, section 3.2 (bipartite matching) and 4.1; official code, HungarianMatcher.
     """
@@ -233,7 +233,7 @@ class BoxMatcher(SetMatcher):
         loss_weights: see `SetMatcher`.
 
     Raises:
-        ValueError: if ``weights`` has a name that no cost has.
+        ValueError: if ``weights`` names an unknown cost.
 
     Source: paper, section 4.3 and table 5 (box-based matching); DETR, section 3.1.
     """

@@ -21,9 +21,9 @@ from mmmaskformer.core.training.equations import FOCAL_ALPHA, dice_from_sums
 from mmmaskformer.core.upsampling import Upsampler
 
 HAS_TRITON = find_spec('triton') is not None
-"""triton is installed with builds of torch for GPUs."""
+"""Whether triton is installed; builds of torch for GPUs include it."""
 
-if HAS_TRITON:  # so that an error inside the module is not hidden
+if HAS_TRITON:  # instead of catching an ImportError, which would hide errors inside the module
     from mmmaskformer.core.training import one_pass_triton
 
 LARGEST_PLAIN_LOGIT = 80
@@ -37,7 +37,7 @@ def batch_mask_losses(
 
     Args:
         mask_logits: (N, h, w) float, before sigmoid, the masks of one image after the other.
-        targets: of B images.
+        targets: targets of B images.
         counts: B numbers of masks, N in all; each may be 0.
         target_idx: (N,) int64, the segment of its image that each mask is matched to.
         kind: a key of `equations.PER_PIXEL`.

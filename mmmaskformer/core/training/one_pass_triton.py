@@ -1,4 +1,4 @@
-"""The mask losses as two Triton kernels, the twin of `one_pass` for GPUs.
+"""The mask losses as two Triton kernels, the counterpart of `one_pass` for GPUs.
 
 The forward kernel reads coarse logits and targets, up-samples in registers and writes four sums per mask. The backward
 kernel repeats the work from the side of the coarse grid: each coarse pixel gathers the fine pixels that depend on it,
@@ -28,7 +28,7 @@ def batch_mask_losses(
 
     Args:
         mask_logits: (N, h, w) float32 on a GPU, N at least 1.
-        targets: of B images.
+        targets: targets of B images.
         counts: B numbers of masks, N in all.
         target_idx: (N,) int64.
         kind: a key of `equations.PER_PIXEL`.
@@ -37,7 +37,7 @@ def batch_mask_losses(
     image = torch.arange(len(targets)).repeat_interleave(torch.tensor(counts), output_size=len(target_idx))
     counted = targets.counted
     num_pixels: int | Tensor = targets.size[0] * targets.size[1]
-    if segment_maps is None:  # the maps are masks, those of one image after the other; 2 where a pixel takes no part
+    if segment_maps is None:  # the maps are masks, those of one image after the other; 2 where a pixel does not count
         maps = targets.own_masks.view(torch.uint8)
         if counted is not None:
             of_mask = torch.arange(len(targets)).repeat_interleave(torch.tensor(targets.counts))
@@ -55,7 +55,7 @@ def batch_mask_losses(
 
 
 class _Kernels(torch.autograd.Function):
-    """Stores the coarse logits, the targets and three numbers per mask for the backward pass."""
+    """Stores the coarse logits, the targets and four numbers per mask for the backward pass."""
 
     @staticmethod
     def forward(
@@ -105,7 +105,7 @@ class _Kernels(torch.autograd.Function):
             factors,
             grad,
             *ctx.sizes,
-            # A coarse pixel contributes to the fine pixels that are less than a pitch away on either side.
+            # A coarse pixel contributes to the fine pixels at a distance of less than one coarse pixel on either side.
             ROWS=math.ceil(2 * H / h) + 1,
             COLUMNS=math.ceil(2 * W / w) + 1,
             **ctx.settings,
@@ -221,7 +221,7 @@ def _gradient_kernel(
     of_dice = tl.load(factors + 3 * mask + 2)
     cell = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     row, column = cell // w, cell % w
-    # The first fine row at most a pitch above this one; of rows before the image `valid` is False.
+    # The first fine row at most one coarse pixel above this one; `valid` is False for rows outside of the image.
     first_row = tl.ceil((row - 0.5) * (H / h) - 0.5).to(tl.int32)
     first_column = tl.ceil((column - 0.5) * (W / w) - 0.5).to(tl.int32)
     total = tl.zeros((BLOCK,), tl.float32)

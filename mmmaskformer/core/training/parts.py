@@ -80,7 +80,7 @@ class Cost(nn.Module):
 
         Args:
             layers: predictions of L layers.
-            targets: of the batch.
+            targets: targets of the batch.
 
         Returns:
             (L, B, Q, M) float per name, with M the largest number of segments of an image; values beyond an image's own
@@ -198,7 +198,8 @@ def named_values(part: Any, values: Any, shape: Sequence[int], device: torch.dev
     if not isinstance(values, tuple | list) or len(values) != len(part.names):
         number = f' of {len(values)}' if isinstance(values, tuple | list) else ''
         raise ValueError(
-            f'{name} gave {form_of(values)}{number}; expected a tuple with a tensor for each of its names {part.names}'
+            f'{name} returned {form_of(values)}{number}; expected a tuple with a tensor for each of its names '
+            f'{part.names}'
         )
     for key, value in zip(part.names, values, strict=True):
         found = tuple(value.shape) if isinstance(value, Tensor) else ()
@@ -206,9 +207,9 @@ def named_values(part: Any, values: Any, shape: Sequence[int], device: torch.dev
             a == b or (a == 1 and isinstance(part, Cost)) for a, b in zip(found, shape, strict=True)
         )
         if not fits or value.device != device or value.is_complex():
-            raise ValueError(f'{name} gave {form_of(value)} as {key!r}; expected {shape} float on {device}')
+            raise ValueError(f'{name} returned {form_of(value)} as {key!r}; expected {shape} float on {device}')
         if not isinstance(part, Cost) and not is_float(value):
-            raise ValueError(f'{name} gave {form_of(value)} as {key!r}; expected {shape} float, with gradients')
+            raise ValueError(f'{name} returned {form_of(value)} as {key!r}; expected {shape} float, with gradients')
     return list(zip(part.names, values, strict=True))
 
 
@@ -231,7 +232,7 @@ def require_finite_losses(
         return
     for key, values in losses:
         wrong = int((~values.detach().isfinite()).sum())
-        found = f'{where}{type(part).__name__} gave inf or NaN as {key!r} for {wrong} of {len(values)} masks'
+        found = f'{where}{type(part).__name__} returned inf or NaN as {key!r} for {wrong} of {len(values)} masks'
         if wrong and not mask_logits.isfinite().all():
             raise NonFiniteLogitsError(
                 f'{found}, whose logits are inf or NaN; expected finite values. Fix: lower the learning rate, keep '
@@ -252,7 +253,7 @@ def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
         taken: names of others.
 
     Raises:
-        ValueError: if they are not different texts in a tuple, at least one, or one is taken.
+        ValueError: if they are not a tuple or list of different names, at least one, or one is taken.
     """
     names: Any = getattr(part, 'names', None)  # a loss of another kind has none
     texts = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)

@@ -32,7 +32,7 @@ class PixelCrossEntropy(nn.Module):
 
     Args:
         num_classes: K.
-        loss_weight: of every layer.
+        loss_weight: weight of the loss of every layer.
         class_weight: weights of the classes, see `SetCriterion`; the mean is then weighted.
 
     Source: paper, sections 3.1 and 4; official code, PerPixelBaselineHead.losses. Differs: a batch without a labelled
@@ -59,7 +59,7 @@ class PixelCrossEntropy(nn.Module):
 
         Args:
             predictions: logits (B, K, h, w) of L layers, the last one final.
-            targets: of the B images, at the network's input size, as maps of segments.
+            targets: targets of the B images, at the network's input size, as maps of segments.
 
         Returns:
             Scalars ``loss_ce`` of the final layer and ``d0.loss_ce`` … of the earlier ones, first layer first;
@@ -67,8 +67,8 @@ class PixelCrossEntropy(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if predictions and targets are inconsistent, the targets are masks that may overlap, or there
-                is only one class.
+            ValueError: if predictions and targets are inconsistent, the targets are masks that may overlap, there is
+                only one class, or class weights are given by name and `name_classes` was not called.
         """
         self.class_weights.require_names()
         if len(self.class_weights.values) < 2:
@@ -122,11 +122,16 @@ class PixelMaskLosses(nn.Module):
         self.ignore_in_loss = ignore_in_loss
 
     def forward(self, predictions: Sequence[Masks], targets: Targets | Sequence[MaskTarget]) -> dict[str, Tensor]:
-        """Compute the weighted losses; arguments and errors as `PixelCrossEntropy.forward`.
+        """Compute the weighted losses; arguments as in `PixelCrossEntropy.forward`.
 
         Returns:
             ``loss_mask`` and ``loss_dice`` (by the names of the mask loss) of the final layer and ``d0.loss_mask`` … of
             the earlier ones.
+
+        Raises:
+            NonFiniteLogitsError: if logits are inf or NaN.
+            ValueError: if the targets are masks that may overlap, or the mask loss returns tensors of another number or
+                shape.
         """
         targets = Targets.of(targets)
         maps, batch = _checked_classes(predictions, targets, self.num_classes), len(targets)
@@ -163,7 +168,7 @@ def class_maps(targets: Targets) -> Tensor:
     """Class of every pixel.
 
     Args:
-        targets: of B images, as maps of segments.
+        targets: targets of B images, as maps of segments.
 
     Returns:
         (B, H, W) int64 in [0, K); `NO_SEGMENT` and `IGNORED` as in the targets.

@@ -13,6 +13,12 @@ SETTINGS = {'num_classes': whole(1), 'ignore_index': whole()}
 class LabelRangeError(ValueError):
     """A label map holds ids that are neither a class nor the ignore label.
 
+    Args:
+        image: position of the image in the batch.
+        found: the offending ids, ascending.
+        num_classes: K.
+        ignore_index: id of ignored pixels.
+
     Attributes:
         image: position of the image in the batch.
         found: the offending ids, ascending.
@@ -31,7 +37,7 @@ class LabelRangeError(ValueError):
 def semantic_targets(label_maps: Tensor, *, num_classes: int, ignore_index: int = 255) -> Targets:
     """One segment per class that occurs in an image, classes ascending; connected components are not split.
 
-    The number of segments must be known to the host: one copy serves the batch.
+    The host must know the number of segments; one copy from the device is made for the whole batch.
 
     Args:
         label_maps: (B, H, W) integer class ids on any device.
@@ -98,10 +104,10 @@ def instance_targets(
     """Targets from instance masks, which may overlap, and for panoptic training a label map for the stuff.
 
     Args:
-        labels: (N,) int64 class of each instance.
+        labels: (N,) integer class of each instance.
         masks: (N, H, W) bool.
         label_map: (H, W) integer class ids; None if there is no stuff to learn. Pixels of things and of ids outside
-            [0, K) give no segment.
+            [0, K) belong to no segment.
         is_thing: (K,) bool, required with ``label_map``.
         ignored: (H, W) bool, pixels that are not labelled; None if there are none.
 
@@ -127,10 +133,10 @@ def instance_targets(
     if label_map.shape != masks.shape[1:]:
         raise ValueError(
             f'the label map is {tuple(label_map.shape)} and the instance masks are {tuple(masks.shape[1:])}; expected '
-            'one size. Fix: let every transform of the pipeline move both'
+            'one size. Fix: use only transforms that transform both'
         )
     if is_thing is None:
-        raise ValueError('is_thing is None beside a label_map; expected (K,) bool. Fix: give both or neither')
+        raise ValueError('is_thing is None, but there is a label_map; expected (K,) bool. Fix: pass both or neither')
     if not is_integer(label_map) or is_thing.dtype != torch.bool or is_thing.ndim != 1:
         raise ValueError(
             f'found a label map of {label_map.dtype} and is_thing {tuple(is_thing.shape)} {is_thing.dtype}; expected '
@@ -150,7 +156,7 @@ def check_segments(targets: Targets, num_classes: int) -> None:
     checks the labels in the copy of its costs.
 
     Args:
-        targets: of a batch.
+        targets: targets of a batch.
         num_classes: K.
 
     Raises:

@@ -194,7 +194,7 @@ class InstanceColours:
         return number
 
 
-def describe(split: str, entries: Sequence[Any]) -> bytes:
+def describe(entries: Sequence[Any]) -> bytes:
     """The JSON file of a split."""
     return describe_panoptic(entries, category_rows(METAINFO))
 

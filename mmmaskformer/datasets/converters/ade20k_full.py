@@ -10,10 +10,11 @@ from PIL import Image
 from mmmaskformer.datasets.converters.labels import count_labels, lookup_table
 from mmmaskformer.datasets.converters.plain_pickle import read_plain_pickle
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
-from mmmaskformer.datasets.converters.searching import require_file, require_folder, some
+from mmmaskformer.datasets.converters.searching import require_file, require_folder
 from mmmaskformer.datasets.metainfo import load_metainfo, load_source_ids
 from mmmaskformer.formats.images import decode_picture, read_content
 from mmmaskformer.formats.label_maps import IGNORE_INDEX_16BIT, encode_label_map
+from mmmaskformer.formats.messages import some
 
 TITLE = 'ADE20K-Full, 847 classes'
 RELEASE = 'ADE20K_2021_17_01'
@@ -26,9 +27,9 @@ LABEL_OF_ID = {number: label for label, number in enumerate(IDS)}
 TABLE = lookup_table(LABEL_OF_ID, IGNORE_INDEX_16BIT)
 SHORT_SIDE = 512
 KNOWN_SHARE = 0.9
-"""Number of the 847 names that must match in the index of the right release; spelling may differ slightly."""
+"""Share of the 847 names that must match in the index of the right release; spelling may differ slightly."""
 IMAGES = {'training': 25574, 'validation': 2000}
-FIX = f'download {FILES} from {ADDRESS} and unpack it; give the folder {RELEASE} with --source'
+FIX = f'download {FILES} from {ADDRESS} and unpack it; pass the folder {RELEASE} with --source'
 
 
 def find(source: Path, root: Path) -> list[Item]:

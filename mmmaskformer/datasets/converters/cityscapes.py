@@ -114,7 +114,7 @@ def convert_panoptic(item: Item) -> Outcome:
     return Outcome(counts, (encode_ids(ids),), entry)
 
 
-def describe(split: str, entries: Sequence[Any]) -> bytes:
+def describe(entries: Sequence[Any]) -> bytes:
     """The JSON file of a split."""
     return describe_panoptic(entries, category_rows(METAINFO))
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mmmaskformer.datasets.converters.panoptic_files import check_panoptic, item_of, read_split
 from mmmaskformer.datasets.converters.recipe import Archive, Item, Recipe
-from mmmaskformer.datasets.converters.searching import require_file, require_folder, some
+from mmmaskformer.datasets.converters.searching import require_file, require_folder
 from mmmaskformer.datasets.metainfo import load_panoptic_metainfo
+from mmmaskformer.formats.messages import some
 
 TITLE = 'COCO panoptic'
 FILES = 'train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip'

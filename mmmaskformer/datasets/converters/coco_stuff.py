@@ -13,16 +13,17 @@ from mmmaskformer.datasets.converters.labels import (
     require_same_size,
 )
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
-from mmmaskformer.datasets.converters.searching import list_files, require_file, require_folder, some
+from mmmaskformer.datasets.converters.searching import list_files, require_file, require_folder
 from mmmaskformer.datasets.metainfo import load_metainfo, load_source_ids
 from mmmaskformer.formats.label_maps import encode_label_map
+from mmmaskformer.formats.messages import some
 
 TITLE = 'COCO-Stuff-10K'
 FILES = 'cocostuff-10k-v1.1.zip'
 ADDRESS = 'http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/cocostuff-10k-v1.1.zip'
 FIX = (
-    f'download {FILES} from {ADDRESS} and unpack it; give the folder with images, annotations and imageLists as '
-    '--source'
+    f'download {FILES} from {ADDRESS} and unpack it; pass the folder with images, annotations and imageLists '
+    'with --source'
 )
 CLASSES = load_metainfo('cocostuff10k')['classes']
 LABEL_OF_ID = {number: label for label, number in enumerate(load_source_ids('cocostuff10k'))}

@@ -11,10 +11,10 @@ from mmmaskformer.datasets.converters.processes import number_of_cores, work_on
 from mmmaskformer.datasets.converters.progress import show_progress
 from mmmaskformer.datasets.converters.recipe import Item, Outcome, Recipe
 from mmmaskformer.datasets.converters.records import Record, read_record, record_path, write_record
-from mmmaskformer.datasets.converters.searching import some
 from mmmaskformer.datasets.converters.staging import Staging, write_target
 from mmmaskformer.datasets.converters.unpacking import unpack
 from mmmaskformer.formats.images import decode_picture
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.whole_files import write_whole
 
 VERSION = 1
@@ -69,7 +69,7 @@ def prepare(
     if source is not None and recipe.source is None:
         raise ValueError(
             f'source: found {source}, but {recipe.title} is prepared in the folder in which it is unpacked. Expected '
-            'no source. Fix: give that folder as the root (--root).'
+            'no source. Fix: pass that folder as the root (--root).'
         )
     root = Path(root or recipe.root).expanduser().resolve()
     source = Path(source or recipe.source or root).expanduser().resolve()
@@ -91,7 +91,7 @@ def prepare(
             _require_free_names(recipe, items, root)
         _require_writable(recipe, items, root, overwrite)
         _try_sample(recipe, items, root, overwrite)
-    with staging.locked():
+    with staging.explaining_full_disk(), staging.locked():
         newer = None if overwrite else read_record(root, recipe.name, VERSION)
         if newer is not None and newer != record and newer.images == Counter(item.split for item in items):
             staging.remove()  # another process has completed it since this one checked
@@ -187,7 +187,7 @@ def _require_writable(recipe: Recipe, items: Sequence[Item], root: Path, overwri
         if not os.access(there, os.W_OK | os.X_OK):
             raise ValueError(
                 f'{recipe.title}: the folder {there} is not writable, but files of the dataset must be added to it. '
-                'Fix: make it writable; or give another folder with --root that has links to the files of the '
+                'Fix: make it writable; or pass another folder with --root that has links to the files of the '
                 'publishers.'
             )
 
@@ -277,7 +277,7 @@ def _finish(recipe: Recipe, items: Sequence[Item], notes: dict[tuple[str, str], 
             entries = [notes[item[:2]]['entry'] for item in items if item.split == split]
             path = staging.files / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, recipe.describe(split, entries))
+            write_whole(path, recipe.describe(entries))
     json_files = list(recipe.json_files.values()) if recipe.describe is not None else []
     targets = [target for item in items for target in item.targets]
     record_path(staging.root, recipe.name).unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from typing import TypeVar
 FEW = 32
 """Number of items below which starting processes takes longer than the work."""
 
-Thing = TypeVar('Thing')
-Done = TypeVar('Done')
+Item = TypeVar('Item')
+Result = TypeVar('Result')
 
 
 def number_of_cores() -> int:
@@ -22,12 +22,12 @@ def number_of_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def work_on(work: Callable[[Thing], Done], things: Sequence[Thing], workers: int) -> Iterator[tuple[Thing, Done]]:
+def work_on(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[Item, Result]]:
     """Apply a function to all items, in this process if there are few.
 
     Args:
         work: a function that can be pickled.
-        things: items that can be pickled.
+        items: can be pickled.
         workers: number of processes.
 
     Yields:
@@ -36,13 +36,13 @@ def work_on(work: Callable[[Thing], Done], things: Sequence[Thing], workers: int
     Raises:
         ValueError: if a process was killed. Errors of the function are passed on.
     """
-    if workers == 1 or len(things) < FEW:
-        for thing in things:
-            yield thing, work(thing)
+    if workers == 1 or len(items) < FEW:
+        for item in items:
+            yield item, work(item)
         return
     with _pool(workers) as pool:
         try:
-            yield from zip(things, pool.map(work, things, chunksize=4), strict=True)
+            yield from zip(items, pool.map(work, items, chunksize=4), strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
                 f'one of {workers} processes was killed, probably for lack of memory. Expected all to finish. Fix: run '
@@ -52,7 +52,7 @@ def work_on(work: Callable[[Thing], Done], things: Sequence[Thing], workers: int
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of spawned processes, since a forked one could inherit locked locks of other threads."""
+    """A pool of spawned processes, since a forked one could inherit locks that other threads hold."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'), initializer=_end_with_parent)
     try:
         yield pool

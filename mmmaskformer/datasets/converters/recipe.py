@@ -75,7 +75,7 @@ class Recipe(NamedTuple):
             write.
         convert: ``convert(item)`` raises if a file is damaged or has unknown ids. Does not write.
         json_files: name of the JSON file of each split, relative to the root.
-        describe: ``describe(split, entries)``, the content of a split's JSON file.
+        describe: ``describe(entries)``, the content of the JSON file of a split with these entries.
         archives: archives to unpack before anything else.
     """
 
@@ -91,5 +91,5 @@ class Recipe(NamedTuple):
     find: Callable[[Path, Path], list[Item]]
     convert: Callable[[Item], Outcome]
     json_files: Mapping[str, str] = {}
-    describe: Callable[[str, Sequence[Any]], bytes] | None = None
+    describe: Callable[[Sequence[Any]], bytes] | None = None
     archives: tuple[Archive, ...] = ()

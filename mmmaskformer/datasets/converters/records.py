@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mmmaskformer.datasets.converters.searching import some
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.whole_files import write_whole
 
 

@@ -2,8 +2,11 @@
 
 from mmmaskformer.datasets.converters.recipe import Recipe
 from mmmaskformer.datasets.converters.records import Record
+from mmmaskformer.formats.messages import some
 
 MAX_NAME = 40
+SHOWN = 8
+"""Number of items that a message names."""
 
 
 def report(recipe: Recipe, record: Record, root: object) -> str:
@@ -42,11 +45,9 @@ def _remarks(recipe: Recipe, record: Record, seen: dict[str, set[int]]) -> list[
     for split, published in recipe.images.items():
         found = record.images.get(split, 0)
         if found != published:
-            remarks.append(f'Not the published number: {split} has {found:,} images, published were {published:,}.')
+            remarks.append(f'{split} has {found:,} images; the published number is {published:,}.')
     first = next(iter(recipe.images))
     absent = [name for label, name in enumerate(recipe.classes) if label not in seen[first]]
     if absent:
-        shown = ', '.join(absent[:8])
-        more = f' and {len(absent) - 8} more' if len(absent) > 8 else ''
-        remarks.append(f'{len(absent)} classes have no {recipe.unit} in {first}: {shown}{more}.')
+        remarks.append(f'{len(absent)} classes have no {recipe.unit} in {first}: {some(absent, SHOWN)}.')
     return remarks

@@ -1,14 +1,14 @@
 """Search for the files of a dataset, with messages on what is missing, where it should be and how to get it."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from mmmaskformer.formats.messages import some
 
 ARCHIVES = ('.zip', '.tar')
 LEVELS = 4
 """Number of parent folders in which an archive is searched if a folder is missing."""
-SHOWN = 3
 
 
 def require_folder(folder: Path, what: str, fix: str) -> None:
@@ -111,9 +111,3 @@ def require_pairs(images: Listing, labels: Listing, what: str, fix: str) -> None
                 f'{what}: {len(lost)} of the {len(these.paths)} files *{these.ending} in {these.folder} have no '
                 f'*{those.ending} in {those.folder}: {some(lost)}. Expected one for each. Fix: {fix}.'
             )
-
-
-def some(names: Iterable[object]) -> str:
-    """The first of some names, for messages."""
-    shown = [str(name) for name in names]
-    return f'{", ".join(shown[:SHOWN])}{", ..." if len(shown) > SHOWN else ""}'

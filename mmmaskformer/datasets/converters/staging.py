@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mmmaskformer.formats.whole_files import is_running, whole_file, whole_folder, write_whole
+from mmmaskformer.formats.whole_files import CANNOT_WRITE, is_running, whole_file, whole_folder, write_whole
 
 JOURNAL, LOCK, PUBLISHING, FILES = 'journal.jsonl', 'lock', 'publishing', 'files'
 
@@ -35,6 +35,24 @@ class Staging:
         self._header = json.dumps({'name': name, 'version': version}, sort_keys=True)
 
     @contextmanager
+    def explaining_full_disk(self) -> Iterator[None]:
+        """Let errors of the disk name the dataset's folder, and say that the work done so far is kept.
+
+        Raises:
+            OSError: instead of one without a file name.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in CANNOT_WRITE:
+                raise
+            raise type(error)(
+                f'{error.filename or self.folder}: could not be written ({os.strerror(error.errno)}). Expected enough '
+                'space for the dataset. Fix: free space, or give another folder with --root. The same command '
+                'continues where it stopped.'
+            ) from error
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the folder against other processes.
 
@@ -46,7 +64,7 @@ class Staging:
         except OSError as error:
             raise ValueError(
                 f'{self.folder}: this folder cannot be created ({error.strerror}). Expected a writable dataset '
-                'folder. Fix: make it writable, or give another folder with --root.'
+                'folder. Fix: make it writable, or pass another folder with --root.'
             ) from error
         lock = self.folder / LOCK
         owner = f'{os.getpid()} {socket.gethostname()}'
@@ -192,15 +210,22 @@ def _claim(lock: Path, owner: str) -> bool:
     part = lock.with_name(f'.{LOCK}.{os.getpid()}')
     try:
         write_whole(part, owner)
+        return _claim_with_link(part, lock, owner)
+    except FileNotFoundError:  # the folder was removed
+        return False
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _claim_with_link(part: Path, lock: Path, owner: str) -> bool:
+    try:
         os.link(part, lock)
     except FileExistsError:
         return False
-    except FileNotFoundError:  # the folder was removed
-        return False
+    except FileNotFoundError:
+        raise
     except OSError:  # the file system has no hard links
         return _claim_without_links(lock, owner)
-    finally:
-        part.unlink(missing_ok=True)
     return True
 
 
@@ -210,6 +235,9 @@ def _claim_without_links(lock: Path, owner: str) -> bool:
             stream.write(owner)
     except FileExistsError:
         return False
+    except OSError:  # the disk is full
+        lock.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -80,7 +80,7 @@ def _keep_existing(root: Path, record: dict, overwrite: bool) -> bool:
     if not root.exists():
         return False
     if not (root / RECORD).is_file():
-        raise FileExistsError(f'{root}: is not empty and not a dataset of scenes; expected no such folder, or an '
+        raise FileExistsError(f'{root}: exists and is not a dataset of scenes; expected no such folder, or an '
                               'empty one. Fix: choose another folder')  # fmt: skip
     found = json.loads((root / RECORD).read_text())
     complete = all(
@@ -92,7 +92,7 @@ def _keep_existing(root: Path, record: dict, overwrite: bool) -> bool:
         return True
     if not overwrite:
         problem = f'made with {found}' if found != record else 'of which files are missing'
-        raise FileExistsError(f'{root}: holds a set of scenes {problem}; expected none, or a complete one made with '
+        raise FileExistsError(f'{root}: holds scenes {problem}; expected none, or the complete set made with '
                               f'{record}. Fix: choose another folder, or replace it with --overwrite')  # fmt: skip
     return False
 

@@ -95,7 +95,7 @@ class ColorJitterSSD(BaseTransform):
     hue, contrast: factors U(0.5, 1.5), hue an integer from -18 to 18. Every step clips to [0, 255] and truncates to
     integers. Only ``img`` changes.
 
-    Source: detectron2 projects/point_rend, ColorAugSSDTransform, switched on by mask_former_semantic mapper. Differs
+    Source: detectron2 projects/point_rend, ColorAugSSDTransform, enabled by the mask_former_semantic mapper. Differs
     from mmseg's PhotoMetricDistortion, whose hue never changes by +18. Random numbers come from numpy's global
     generator, which mmengine seeds in every worker.
 

@@ -95,13 +95,13 @@ def agreed_value(key: str, argument: int | None, results: Mapping, transform: st
     Raises:
         ValueError: if both are given and differ.
     """
-    told = results.get(key)
-    if argument is not None and told is not None and argument != told:
+    provided = results.get(key)
+    if argument is not None and provided is not None and argument != provided:
         raise ValueError(
-            f'{transform}: {key}={argument} in the pipeline, but the dataset has {key}={told}. '
+            f'{transform}: {key}={argument} in the pipeline, but the dataset has {key}={provided}. '
             f'Fix: remove {key} from the pipeline; the dataset provides it.'
         )
-    return told if argument is None else argument
+    return provided if argument is None else argument
 
 
 def ignore_index_of(argument: int | None, results: Mapping, transform: str) -> int:

@@ -80,8 +80,8 @@ class PadToSize(BaseTransform):
     Writes ``img``, the maps, ``img_shape`` and ``pad_shape``, as mmcv's ``Pad`` does. Padding is applied before
     normalisation, so 128 is close to the mean colour, but not equal to it.
 
-    Source: official code, mask_former_semantic mapper (SIZE_DIVISIBILITY). Differs: a larger image is an error; there
-    it is cropped silently, and mmcv's ``Pad`` keeps its size, so that images of a batch differ in size.
+    Source: the official mask_former_semantic mapper (SIZE_DIVISIBILITY). Differs: a larger image is an error; there it
+    is cropped silently, and mmcv's ``Pad`` keeps its size, so that images of a batch differ in size.
 
     Args:
         size: (height, width) in pixels.
@@ -112,7 +112,7 @@ class PadToSize(BaseTransform):
         if height > self.size[0] or width > self.size[1]:
             raise ValueError(
                 f'PadToSize: image {results.get("img_path")} has {height} x {width} pixels (height x width), more than '
-                f'size={self.size}. Fix: put mmseg.RandomCrop with crop_size={self.size} before, or raise size.'
+                f'size={self.size}. Fix: put mmseg.RandomCrop with crop_size={self.size} before it, or increase size.'
             )
         for key in keys:
             no_label = FILL if key == PANOPTIC_MAP and is_panoptic(results) else ignore_index
@@ -127,14 +127,14 @@ class PadToSize(BaseTransform):
         if values.size not in (1, image.shape[2] if image.ndim == 3 else 1):
             raise ValueError(
                 f'PadToSize: image_value has {values.size} values, but image {results.get("img_path")} has shape '
-                f'{image.shape}. Fix: give one value, or one for each band.'
+                f'{image.shape}. Fix: set one value, or one for each band.'
             )
         if np.issubdtype(image.dtype, np.integer):
             limits = np.iinfo(image.dtype)
             if values.min() < limits.min or values.max() > limits.max:
                 raise ValueError(
                     f'PadToSize: image_value={self.image_value}, but image {results.get("img_path")} is {image.dtype}, '
-                    f'{limits.min} to {limits.max}. Fix: give a value in that range.'
+                    f'{limits.min} to {limits.max}. Fix: set a value in that range.'
                 )
         return self.image_value
 

@@ -129,7 +129,7 @@ class ResizeShortestEdge(BaseTransform):
     ``scale_factor`` (width, height) is relative to the input image. For training (a list) and testing (one value),
     also inside ``TestTimeAug``.
 
-    Source: detectron2 ResizeShortestEdge as set up by mask_former_semantic mapper. Differs from mmcv's Resize: its
+    Source: detectron2 ResizeShortestEdge as set up by the mask_former_semantic mapper. Differs from mmcv's Resize: its
     'cv2' backend does not average, its 'pillow' backend picks other pixels of the label map.
 
     Args:

@@ -9,7 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked
-from mmmaskformer.datasets.areas import ADVICE, AreaCheck, require_listed, some
+from mmmaskformer.datasets.areas import ADVICE, SHOWN, AreaCheck, require_listed
 from mmmaskformer.datasets.settings import LABELS
 from mmmaskformer.datasets.transforms.common import (
     FILL,
@@ -20,6 +20,7 @@ from mmmaskformer.datasets.transforms.common import (
     image_geometry,
 )
 from mmmaskformer.datasets.transforms.loading import is_reported, require_image_size
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.panoptic_png import read_ids, replace_ids
 from mmmaskformer.registry import TRANSFORMS
 
@@ -161,8 +162,8 @@ class LoadPanopticAnnotations(BaseTransform):
         hidden = [segment['id'] for segment in segments if segment['id'] not in areas]
         if hidden:
             text = (
-                f'has no pixel of the ids {some(hidden)}, which segments_info of image {results.get("img_id")} lists; '
-                f'it has the ids {some(areas)}'
+                f'has no pixel of the ids {some(hidden, SHOWN)}, which segments_info of image {results.get("img_id")} '
+                f'lists; it has the ids {some(areas, SHOWN)}'
             )
             check = 'check that JSON and PNG folder belong together'
             if not self.allow_hidden:

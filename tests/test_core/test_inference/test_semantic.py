@@ -53,7 +53,7 @@ def test_a_mirrored_view_gives_scores_mirrored_back(resize_masks_first):
     torch.testing.assert_close(found, expected)
 
 
-def test_half_precision_scores_are_made_in_float32():
+def test_half_precision_scores_are_computed_in_float32():
     class_logits, mask_logits = torch.randn(4, 3), torch.randn(4, 2, 3)
     masks = QueryMasks.of_logits(mask_logits.half(), (8, 12), (8, 12), (5, 21))
     found = semantic_inference(class_logits, masks)

@@ -40,7 +40,7 @@ def literal(head, state, projected, memory, features):
     return head.mask_conv(x)[0, 0]
 
 
-def test_every_query_is_up_sampled_by_itself():
+def test_every_query_is_up_sampled_separately():
     head, (states, projected, memory, features) = make_head(), make_inputs()
     found = head(states, projected, memory, features)
     assert found.shape == (2, 3, 19, 27)

@@ -65,13 +65,13 @@ def test_the_norm_is_a_layer_norm_over_channels():
 
 def test_a_map_of_other_channels_is_named():
     neck = SimpleFeaturePyramid(in_channels=8)
-    with pytest.raises(FeatureMapError, match=r'\(B, 8, h, w\) with in_index=None, .* gives \[\(1, 9, 4, 6\)\]. Fix'):
+    with pytest.raises(FeatureMapError, match=r'\(B, 8, h, w\) with in_index=None, .* returns \[\(1, 9, 4, 6\)\]. Fix'):
         neck([torch.randn(1, 9, 4, 6)])
-    with pytest.raises(FeatureMapError, match=r"but the backbone gives \['list'\]. Fix"):
+    with pytest.raises(FeatureMapError, match=r"but the backbone returns \['list'\]. Fix"):
         neck([[torch.randn(1, 8, 4, 6), torch.randn(1, 8)]])
 
 
 @pytest.mark.parametrize('scales', [[], [3], [0], [-1]])
-def test_scales_that_are_no_powers_of_two_are_refused(scales):
+def test_scales_that_are_not_powers_of_two_are_refused(scales):
     with pytest.raises(ValueError, match='scales: found .* expected powers of two'):
         SimpleFeaturePyramid(in_channels=8, scales=scales)

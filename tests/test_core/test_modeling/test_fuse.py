@@ -111,14 +111,26 @@ def test_a_fused_call_does_not_change_calls_of_other_threads():
 
 
 @torch.no_grad()
-def test_a_fused_call_of_a_compiled_model_is_plain():
+def test_a_fused_call_of_a_compiled_model_is_fused_and_others_are_not():
     model, features = make(), toy.make_features()
-    expected = model(features, all_layers=False)[0]
+    expected = model(features, all_layers=False)[0].mask_logits(1)
     compiled = torch.compile(model, backend='eager', fullgraph=True)
     whole = torch.compile(lambda x: run_fused(model, x, all_layers=False), backend='eager', fullgraph=True)
-    for found in (run_fused(compiled, features, all_layers=False)[0], whole(features)[0]):
-        assert isinstance(found.masks, Product)
-        torch.testing.assert_close(found.mask_logits(1), expected.mask_logits(1))
+    other_thread = ThreadPoolExecutor(1)
+    with torch.no_grad():
+        for _ in range(2):
+            for call, kind in (
+                (lambda: run_fused(compiled, features, all_layers=False), Folded),
+                (lambda: whole(features), Folded),
+                (lambda: compiled(features, all_layers=False), Product),
+                (
+                    lambda: run_fused(lambda: other_thread.submit(compiled, features, all_layers=False).result()),
+                    Product,
+                ),
+            ):
+                found = call()[0]
+                assert isinstance(found.masks, kind)
+                torch.testing.assert_close(found.mask_logits(1), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_only_the_last_layer_runs_its_heads_on_request(reference):
     torch.testing.assert_close(last[0].class_logits, model(features, all_layers=True)[-1].class_logits)
 
 
-def test_a_batch_equals_its_images_alone():
+def test_a_batch_equals_its_images_one_by_one():
     torch.manual_seed(0)
     model = toy.make_classifier().double()
     features = [x.double() for x in toy.make_features()]

@@ -81,7 +81,7 @@ def test_pixel_measures_by_definition():
 
 
 @pytest.mark.parametrize('label', [K, K + 1, 255, -1])
-def test_a_prediction_that_is_no_class_misses_the_pixels(label):
+def test_a_prediction_that_is_not_a_class_misses_the_pixels(label):
     truth = np.zeros((2, 6), int)
     counts = count_labels(truth, np.full((2, 6), label), num_classes=K, ignore_index=255)
     assert (counts.fn[0], counts.fp.sum(), counts.tp.sum(), counts.pred_area.sum()) == (1, 0, 0, 0)

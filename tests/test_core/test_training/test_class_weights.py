@@ -31,11 +31,11 @@ def test_a_list_of_weights_does_not_depend_on_names():
 @pytest.mark.parametrize(
     'names, message',
     [
-        ('abc', '3 class names were given for num_classes=4'),
+        ('abc', 'found 3 class names for num_classes=4; expected one per class'),
         ('aacd', r"names the class 'b'; expected one of \['a', 'a', 'c', 'd'\]. The weight of \"no object\""),
         (
             'abcb',
-            "names the class 'b', which the class list has 2 times; expected once. Fix: give class_weight as a list",
+            "names the class 'b', which occurs 2 times in the class list; expected once. Fix: set class_weight to a",
         ),
     ],
 )

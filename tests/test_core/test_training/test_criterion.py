@@ -161,7 +161,7 @@ def test_the_matcher_uses_loss_and_weights_of_the_criterion_by_default():
     assert HungarianMatcher().weights == dict(cls=1.0, mask=20.0, dice=1.0)
 
 
-def test_class_weights_weigh_the_classes():
+def test_class_weights_weight_the_classes():
     predictions = toy.make_predictions(batch=1, num_layers=1, dtype=torch.float64)
     target = toy.make_target(3)._replace(labels=torch.tensor([0, 2, 4]))
     weights = [0.5, 1.0, 3.0, 1.0, 2.0]

@@ -32,7 +32,7 @@ except ImportError as error:
     assert done.stdout == 'mmmaskformer.core.training.one_pass_triton\n', done.stderr
 
 
-def test_without_triton_the_loss_is_torch_alone():
+def test_without_triton_the_loss_uses_only_torch():
     done = run_python_before_hosts(
         'from mmmaskformer.core.training import one_pass; print(one_pass.HAS_TRITON)', hide=['triton']
     )

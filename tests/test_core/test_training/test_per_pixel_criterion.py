@@ -48,7 +48,7 @@ def test_one_pass_equals_the_equation_with_its_gradient(monkeypatch, size, step)
     torch.testing.assert_close(*gradients)
 
 
-def test_loss_is_the_mean_over_labelled_pixels_and_class_weights_weigh_it():
+def test_loss_is_the_mean_over_labelled_pixels_weighted_by_class():
     layers, leaves = make_layers()
     labels = make_labels()
     targets = semantic_targets(labels, num_classes=K)

@@ -53,7 +53,7 @@ def test_instances_may_overlap_and_stuff_follows_them():
     assert torch.equal(found[2:], torch.stack([label_map == k for k in (0, 2, 4)]))
 
 
-def test_instances_alone_are_the_targets():
+def test_targets_may_consist_of_instances_only():
     masks = torch.rand(3, 4, 5) > 0.5
     target = instance_targets(torch.tensor([1, 0, 1]), masks)
     assert target.labels.tolist() == [1, 0, 1] and torch.equal(target.masks_of(torch.arange(3)), masks)
@@ -76,7 +76,7 @@ def test_targets_that_do_not_fit_are_named():
         instance_targets(
             torch.tensor([0, 0]), masks, label_map=torch.zeros(3, 5, dtype=torch.long), is_thing=torch.tensor([True])
         )
-    with pytest.raises(ValueError, match='is_thing is None beside a label_map'):
+    with pytest.raises(ValueError, match='is_thing is None, but there is a label_map'):
         instance_targets(torch.tensor([0, 0]), masks, label_map=torch.zeros(3, 4, dtype=torch.long))
 
 

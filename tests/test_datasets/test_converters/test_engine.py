@@ -280,7 +280,7 @@ def test_a_disk_without_hard_links(tree, monkeypatch):
             pass
 
 
-def test_what_another_process_finished_meanwhile_is_kept(tree, monkeypatch):
+def test_results_of_another_process_are_kept(tree, monkeypatch):
     """Both checked before either had begun."""
     recipe, done = CITY, []
     sample = engine._try_sample
@@ -308,7 +308,7 @@ def test_unfinished_work_of_another_release_is_not_used(tree, finished, monkeypa
     assert len(counting.names) == 2 * 3 and visible(tree.root) == finished  # each once more in the sample
 
 
-def test_defect_behind_the_sample_leaves_the_data_set_as_it_was(tree, monkeypatch):
+def test_defect_behind_the_sample_leaves_the_dataset_as_it_was(tree, monkeypatch):
     monkeypatch.setattr(engine, '_try_sample', lambda *args: None)
     last = sorted(tree.root.rglob('*_instanceIds.png'))[-1]
     good = last.read_bytes()

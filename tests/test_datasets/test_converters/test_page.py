@@ -19,7 +19,7 @@ def section(name: str) -> str:
     return PAGE.split(f'\n## {name}\n')[1].split('\n## ')[0]
 
 
-def test_every_data_set_has_a_row():
+def test_every_dataset_has_a_row():
     assert list(ROWS) == list(RECIPES) == list(DATA_SETS)
 
 

@@ -81,7 +81,7 @@ def dataset_of(tree, split):
     return DATASETS.build(settings_of(tree, split) | dict(test_mode=True, pipeline=[]))
 
 
-def test_every_data_set_has_a_tree_and_a_place_in_the_help():
+def test_every_dataset_has_a_tree_and_a_place_in_the_help():
     assert list(BUILDERS) == list(RECIPES) == list(DATA_SETS)
     from mmmaskformer.apis.cli import data
 
@@ -129,8 +129,7 @@ def test_check_prints_the_report(tree, capsys):
     printed = capsys.readouterr().out
     assert f'complete in {tree.root}' in printed and check_prepared(tree.name, tree.root) in printed
     first, number = next(iter(RECIPES[tree.name].images.items()))
-    found = f'{first} has {len(tree.truth[first])} images, published were {number:,}.'
-    assert f'Not the published number: {found}' in printed
+    assert f'{first} has {len(tree.truth[first])} images; the published number is {number:,}.' in printed
 
 
 # the shipped config of each dataset, one for all configs that share its base

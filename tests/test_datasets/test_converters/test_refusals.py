@@ -197,7 +197,7 @@ def test_no_data(tmp_path, name, capsys):
     assert not any(tmp_path.iterdir())
 
 
-def test_an_empty_split_is_no_part_of_the_data(tmp_path):
+def test_an_empty_split_is_refused_even_with_partial(tmp_path):
     tree = BUILDERS['ade20k'](tmp_path)
     for path in tree.root.rglob('ADE_val*'):
         path.unlink()

@@ -107,16 +107,16 @@ def test_a_picture_does_not_depend_on_the_count(root, tmp_path):
     assert train.shape != val.shape or (train != val).any(), 'the splits differ'
 
 
-def test_same_arguments_keep_the_set(root):
+def test_same_arguments_keep_the_dataset(root):
     before = (root / 'scenes.json').stat().st_mtime_ns
     assert write_scenes(root, num_train=4, num_val=2, seed=3) is False
     assert (root / 'scenes.json').stat().st_mtime_ns == before
 
 
-def test_other_arguments_are_refused_until_overwrite(tmp_path):
+def test_other_arguments_are_refused_without_overwrite(tmp_path):
     root = tmp_path / 'scenes'
     write_scenes(root, num_train=1, num_val=1)
-    with pytest.raises(FileExistsError, match=r"scenes: holds a set of scenes made with .*'seed': 0.*--overwrite"):
+    with pytest.raises(FileExistsError, match=r"scenes: holds scenes made with .*'seed': 0.*--overwrite"):
         write_scenes(root, num_train=1, num_val=1, seed=1)
     write_scenes(root, num_train=1, num_val=1, seed=1, overwrite=True)
     assert json.loads((root / 'scenes.json').read_text())['seed'] == 1
@@ -126,7 +126,7 @@ def test_other_arguments_are_refused_until_overwrite(tmp_path):
     assert list(tmp_path.iterdir()) == [root], 'nothing is left over'
 
 
-def test_nothing_is_written_through_a_link_that_leads_nowhere(tmp_path):
+def test_nothing_is_written_through_a_broken_link(tmp_path):
     for target in ('nothing', 'link'):
         (tmp_path / 'link').unlink(missing_ok=True)
         (tmp_path / 'link').symlink_to(target)
@@ -137,7 +137,7 @@ def test_nothing_is_written_through_a_link_that_leads_nowhere(tmp_path):
 
 def test_foreign_folder_is_never_replaced(tmp_path):
     (tmp_path / 'thesis.txt').write_text('years of work')
-    with pytest.raises(FileExistsError, match='is not empty and not a dataset of scenes'):
+    with pytest.raises(FileExistsError, match='exists and is not a dataset of scenes'):
         write_scenes(tmp_path, num_train=1, num_val=1, overwrite=True)
     assert (tmp_path / 'thesis.txt').exists()
 
@@ -148,7 +148,7 @@ def test_empty_folder_is_filled(tmp_path):
 
 
 @pytest.mark.parametrize('before', [False, True])
-def test_interruption_keeps_the_existing_set(tmp_path, monkeypatch, before):
+def test_interruption_keeps_the_existing_dataset(tmp_path, monkeypatch, before):
     root = tmp_path / 'scenes'
     if before:
         write_scenes(root, num_train=1, num_val=1)

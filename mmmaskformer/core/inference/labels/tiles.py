@@ -9,18 +9,18 @@ TILE_SIZES = (32, 8)
 """Sides of the tiles in output pixels, tried in this order; each divides the previous one."""
 
 
-class Windows:
-    """Precomputed maps for the tiles of one axis.
+class AxisTiles:
+    """Precomputed maps for the tiles along one axis.
 
     Args:
-        axis: of a view.
+        axis: axis of a view.
         side: side of the tiles, in output pixels. There are t tiles, enough for complete tiles of the largest size.
 
     Attributes:
         index: (t, s) int64 positions on the network's grid.
         before: (t, u, s) float, the part of `Axis.before` for each tile, as a matrix.
         after: (t, side, u) float, likewise for `Axis.after`, or None.
-        weight: smallest and largest sum (t,) of the weights in `Axis.after`: 0 outside of a window.
+        weight: smallest and largest sum (t,) of the weights in `Axis.after`: 0 outside of a sliding window.
     """
 
     def __init__(self, axis: Axis, side: int):
@@ -52,13 +52,13 @@ class Tiled:
     """A view divided into tiles.
 
     Args:
-        view: of an image.
-        side: of the tiles, in output pixels; one of `TILE_SIZES`.
+        view: view of an image.
+        side: side of the tiles, in output pixels; one of `TILE_SIZES`.
     """
 
     def __init__(self, view: ScoreView, side: int):
         self.view = view
-        self.rows, self.columns = Windows(view.rows, side), Windows(view.columns, side)
+        self.rows, self.columns = AxisTiles(view.rows, side), AxisTiles(view.columns, side)
 
     def mask_bounds(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
         """Lowest and highest value (n, Q) of each mask, as used in the scores, in some tiles (n, 2)."""
@@ -74,7 +74,7 @@ class Tiled:
         return bounds[0], bounds[1]
 
     def sees(self, tiles: Tensor) -> Tensor:
-        """Whether (n,) tiles (n, 2) overlap the view: all except those outside of a window."""
+        """Whether (n,) tiles (n, 2) overlap the view: all except those outside of a sliding window."""
         rows, columns = tiles.unbind(1)
         return (self.rows.weight[1][rows] > 0) & (self.columns.weight[1][columns] > 0)
 
@@ -104,7 +104,7 @@ class Tiled:
 
 
 def _pool(maps: Tensor, index: Tensor, pick) -> Tensor:
-    """Extreme (t, ...) of maps (n, ...) over the positions (t, s) of each window."""
+    """Minimum or maximum (t, ...) of maps (n, ...) over the positions (t, s) of each tile."""
     result = maps[index[:, 0]]
     for positions in index[:, 1:].unbind(1):
         pick(result, maps[positions], out=result)

@@ -53,7 +53,7 @@ def test_logits_of_several_views_are_added():
     assert_best(label_map(views), total)
 
 
-def test_windows_are_averaged_and_what_is_up_sampled_too_far_is_cut_off():
+def test_windows_are_averaged_and_excess_up_sampling_is_cropped():
     """Two windows of 38 x 30 pixels, with logits for 40 x 32, side by side in an image of 38 x 50."""
     weights = torch.ones(38), torch.ones(50)
     weights[1][20:30] = 0.5
