@@ -14,6 +14,7 @@ from mmengine.runner import load_checkpoint
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer.apis.config_files import read_config_file
+from mmmaskformer.checkpoints.readers import is_transformers_folder
 from mmmaskformer.export.modules import head_of
 from mmmaskformer.heads.checkpoint_layouts import require_finite_weights
 from mmmaskformer.run_settings import unread_options
@@ -71,6 +72,11 @@ def read_config(
     cfg = read_config_file(config)
     if '://' not in str(checkpoint) and not Path(checkpoint).exists():
         raise FileNotFoundError(f'checkpoint: {checkpoint} does not exist; expected a .pth file of a training run')
+    if Path(checkpoint).is_dir() and not is_transformers_folder(checkpoint):
+        raise FileNotFoundError(
+            f'checkpoint: {checkpoint} is a folder without config.json, expected one of transformers, or a .pth file of a '
+            'training run'
+        )
     merge_options(cfg, cfg_options)
     for key in needs:
         if cfg.get(key) is None:
