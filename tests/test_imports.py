@@ -42,7 +42,7 @@ ARROWS = {
     'checkpoints/downloads.py': {'mmmaskformer.checkpoints.transfers', 'mmmaskformer.formats'},
     'checkpoints/transfers.py': set(),
     'checkpoints/readers.py': {'torch', 'numpy', 'safetensors', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
-    'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints'},
+    'checkpoints/': {'torch', 'numpy', 'mmmaskformer.checkpoints', 'mmmaskformer.formats'},
     'catalog.py': {'mmmaskformer.core', 'mmmaskformer.heads', 'mmmaskformer.hosts', 'mmmaskformer.registry'},
     'heads/': {
         'torch',
@@ -234,6 +234,7 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.checkpoints',
+        'mmmaskformer.formats.messages',
         'mmmaskformer.heads.checkpoint_layouts',
         'mmmaskformer.heads.conversion',
         'mmmaskformer.hosts',
@@ -257,6 +258,7 @@ ARROWS = {
         'torch',
         'mmengine',
         'mmmaskformer.checkpoints.config_text',
+        'mmmaskformer.formats.messages',
         'mmmaskformer.hosts',
     },
     'hosts/': {

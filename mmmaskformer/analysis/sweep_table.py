@@ -64,7 +64,9 @@ def metric_columns(results: Iterable[Mapping[str, float]], metrics: Sequence[str
         return usual or [key for key in found if key not in NO_METRICS]
     unknown = [key for key in metrics if found and key not in found]
     if unknown:
-        raise ValueError(f'metrics: found {unknown}, expected some of {found}, which the validation reports')
+        raise ValueError(
+            f'metrics: found {unknown}, expected some of {found}, which the validation reports. Fix: correct --metrics'
+        )
     return list(metrics)
 
 

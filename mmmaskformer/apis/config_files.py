@@ -1,4 +1,4 @@
-"""Reading of the config files that commands are given.
+"""Reading of the config files that are passed to commands.
 
 A config may import a host, so `mmmaskformer.registry` or `mmmaskformer.compat` must have repaired the installed stack.
 """
@@ -21,7 +21,7 @@ def read_config_file(path: str | Path) -> Config:
     Raises:
         FileNotFoundError: if it, or a config that it inherits from, does not exist; names the shipped config of that
             name, if there is one.
-        ValueError: if it is no config file, or cannot be executed.
+        ValueError: if it is not a config file, or cannot be executed.
         ImportError: if a module of its ``custom_imports`` cannot be imported.
     """
     if not Path(path).is_file():
@@ -38,7 +38,7 @@ def read_config_file(path: str | Path) -> Config:
         ) from error
     except ImportError:
         raise
-    except Exception as error:  # a config is a program, and may raise anything
+    except Exception as error:  # a config is a program and may raise anything
         raise ValueError(
             f'config {path}: it, or a config that it inherits from, cannot be read: {_describe(error)}. Fix: correct '
             'the file'

@@ -78,8 +78,8 @@ class Report(NamedTuple):
         found += [f'left out: {name}, a {what}' for name, what in self.source.rest.items()]
         found += self.notes
         found += [difference.describe() for difference in self.differences]
-        again = ', read back and compared bit for bit' if self.is_read_back else ''
-        return [*found, f'{self.out}: {len(self.conversion.weights)} weights written{again}']
+        verified = ', read back and compared bit for bit' if self.is_read_back else ''
+        return [*found, f'{self.out}: {len(self.conversion.weights)} weights written{verified}']
 
 
 def convert_checkpoint(
@@ -179,8 +179,8 @@ def _convert(
         require_published_settings(settings, 'the published code', dilations)
     known = known_settings(read.meta, read.package) | ({} if num_heads is None else {'num_heads': num_heads})
     if config is None and to != 'official':  # which cannot store it
-        settings, said = with_published_size(settings, known, task)
-        more += said
+        settings, size_notes = with_published_size(settings, known, task)
+        more += size_notes
     if to == 'transformers':
         hub_config(conversion.architecture, settings)  # raises an error if the library cannot represent the model
     cfg = _config_of(config, to, conversion, settings, task, notes, known)

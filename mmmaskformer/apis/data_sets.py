@@ -73,7 +73,7 @@ def check_prepared(name: str, root: str | Path | None = None) -> str:
     """Compare a prepared dataset with its record.
 
     Args:
-        name: of the dataset.
+        name: name of the dataset.
         root: its folder; None for the folder that the configs expect.
 
     Returns:

@@ -33,7 +33,7 @@ class Setup(NamedTuple):
     """A trained model with the data to draw.
 
     Attributes:
-        model: in evaluation mode, on its device.
+        model: model in evaluation mode, on its device.
         dataset: the host's dataset, with the test pipeline.
         classes: class names of the dataset.
     """
@@ -131,7 +131,7 @@ def predict_example(setup: Setup, index: int, field: str | None = None) -> tuple
     """Run the model on one image of the test set.
 
     Args:
-        setup: of `load_setup`.
+        setup: result of `load_setup`.
         index: index of the image.
         field: prediction to draw, see `draw_predictions`.
 

@@ -1,4 +1,4 @@
-"""Export of a trained model to a file, compared with the model on request; 8-bit weights that lose mIoU are refused."""
+"""Export of a trained model to a file, compared with it on request; 8-bit weights are kept only if mIoU stays close."""
 
 import shutil
 import sys

@@ -37,7 +37,7 @@ def with_published_size(settings: Settings, known: Mapping[str, Any], task: str)
     """Settings with the image size of the published models, if the source does not state one.
 
     Args:
-        settings: of the model, with its classes.
+        settings: settings of the model, with its classes.
         known: settings that the source stores, as arguments of `Settings`.
         task: 'semantic' or 'panoptic'.
 

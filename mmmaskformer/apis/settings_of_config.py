@@ -144,7 +144,7 @@ def _describe_schedulers(schedulers: Sequence[Mapping], passes: int, iterations:
     """Describe decay and warm-up.
 
     Args:
-        schedulers: of the config.
+        schedulers: schedulers of the config.
         passes: forward passes for each step of the optimiser.
         iterations: forward passes of the run; None for a run by epoch.
     """

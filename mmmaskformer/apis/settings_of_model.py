@@ -79,12 +79,12 @@ def _panoptic_host(model: Mapping) -> dict[str, Any]:
 
 def _panoptic_inference(results: Mapping) -> dict[str, Any]:
     """The results that a panoptic model computes, and the thresholds of its segments."""
-    asked = {key: settings for key, settings in results.items() if settings is not None}
+    requested = {key: settings for key, settings in results.items() if settings is not None}
     thresholds = ('object_threshold', 'overlap_threshold')
-    texts = {key: further(settings, thresholds if key == 'panoptic' else ()) for key, settings in asked.items()}
+    texts = {key: further(settings, thresholds if key == 'panoptic' else ()) for key, settings in requested.items()}
     found: dict[str, Any] = {'inference': ', '.join(' '.join([key, *text]) for key, text in texts.items())}
-    if 'panoptic' in asked:
-        values = (asked['panoptic'].get(key, 0.8) for key in thresholds)
+    if 'panoptic' in requested:
+        values = (requested['panoptic'].get(key, 0.8) for key in thresholds)
         found |= dict(zip(('object threshold', 'overlap threshold'), values, strict=True))
     return found
 

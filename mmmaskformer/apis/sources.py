@@ -16,12 +16,12 @@ class Source(NamedTuple):
     """A checkpoint that was read.
 
     Attributes:
-        path: of the file or folder.
+        path: path of the file or folder.
         package: the package that wrote it, a key of `key_maps.NAMES`.
-        weights: by name.
+        weights: weights by name.
         meta: meta information stored with the weights.
         rest: descriptions of everything else in the file, by name.
-        sha256: of the file, or of the files of a folder one after the other.
+        sha256: digest of the file, or of the files of a folder one after the other.
     """
 
     path: Path

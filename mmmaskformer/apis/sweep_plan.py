@@ -81,8 +81,8 @@ def cases_of(key: str | None, values: Sequence[str], named: Sequence[Sequence[st
     Args:
         key: config key, or one of `SHORT_NAMES`; None if there are only named cases.
         values: values of the key.
-        named: cases that change several entries: a name, then KEY=VALUE for each entry. A name alone stands for the
-            unchanged config, config=FILE for another config.
+        named: cases that change several entries: a name, then KEY=VALUE for each entry. A case with only a
+            name is the unchanged config; config=FILE is another config.
 
     Raises:
         ValueError: if there is no case, two cases have the same name, a case has two configs, or only one of key and

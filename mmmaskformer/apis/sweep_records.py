@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.whole_files import write_whole
 from mmmaskformer.visualization.curve import last_validation
 
@@ -82,9 +83,8 @@ def require_same_settings(folder: Path, config: Config) -> None:
     pairs = [(key, found.get(key), expected.get(key)) for key in SETTINGS]
     changed = [line for key, theirs, ours in pairs for line in _differences(key, _plain(theirs), _plain(ours))]
     if changed:
-        more = f' and {len(changed) - 3} more' if len(changed) > 3 else ''
         raise ValueError(
-            f'{copy}: found a run with other settings: {"; ".join(changed[:3])}{more}. Fix: use another --work-dir, '
+            f'{copy}: found a run with other settings: {some(changed, separator="; ")}. Fix: use another --work-dir, '
             'or remove that folder to train again'
         )
 

@@ -209,7 +209,7 @@ class _Table:
         self.title = title
 
     def report_another(self, say: Callable[[str], None]) -> None:
-        """Report rows of an older table that are not part of this sweep: the table is replaced, their runs stay."""
+        """Report rows of an older table that are not part of this sweep: the table is replaced, their runs are kept."""
         if not self.files[1].is_file():
             return
         with open(self.files[1], encoding='utf-8', newline='') as stream:
@@ -218,7 +218,7 @@ class _Table:
         if others:
             say(
                 f'{self.files[1]} has rows of another sweep ({names[0]}: {", ".join(others)}), which are removed from '
-                'the table; their runs stay'
+                'the table; their runs are kept'
             )
 
     def write(self, *, strict: bool) -> Sweep:

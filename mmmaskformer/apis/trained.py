@@ -172,7 +172,7 @@ def building(key: str) -> Iterator[None]:
     """Report a part of a config that cannot be built, such as one with a misspelt key or type, as a wrong value.
 
     Args:
-        key: of the part in the config.
+        key: key of the part in the config.
 
     Raises:
         ValueError: in the place of a TypeError, KeyError or AttributeError, with its text.

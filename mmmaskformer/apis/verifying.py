@@ -145,7 +145,7 @@ def outputs(
 
     Args:
         package: a key of `key_maps.NAMES`.
-        weights: by name in the package.
+        weights: weights by name in the package.
         architecture: architecture of the model.
         settings: settings that do not show in the weights.
         image: (1, 3, H, W).

@@ -36,7 +36,7 @@ def original_file(reference: str) -> Path:
     if _is_there(model):  # the cache may be read-only then
         fetch(model)
         return model.original
-    with alone(model):
+    with locked_folder(model):
         fetch(model)
     return model.original
 
@@ -64,7 +64,7 @@ def fetch(model: ZooModel) -> None:
 
 
 @contextmanager
-def alone(model: ZooModel) -> Iterator[None]:
+def locked_folder(model: ZooModel) -> Iterator[None]:
     """Context in which this process holds the lock of a model's folder.
 
     Args:
@@ -81,7 +81,7 @@ def alone(model: ZooModel) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f'{model.name}: another process is downloading it; waiting')
+            log(f'{model.name}: another process is downloading it; waiting')
             lock.acquire()
     except (OSError, NotImplementedError) as error:  # the latter on file systems without locks
         raise OSError(
@@ -93,7 +93,7 @@ def alone(model: ZooModel) -> Iterator[None]:
         lock.release()
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Log a line.
 
     Args:
@@ -123,9 +123,9 @@ def _fetch_file(address: str, path: Path, checksum: str = '', *, optional: bool 
         if optional and path.name == PREPROCESSOR:
             return False
         raise DownloadError(by_hand(address, path, f'{OFFLINE_VARIABLE} is set'))
-    say(f'fetching {address}')
+    log(f'fetching {address}')
     try:
-        download(address, path, checksum, say, _require_kind)
+        download(address, path, checksum, log, _require_kind)
     except AbsentError:
         if not optional:
             raise

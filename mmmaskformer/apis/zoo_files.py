@@ -5,7 +5,7 @@ from pathlib import Path
 from mmmaskformer.apis.backbones import convert_backbone
 from mmmaskformer.apis.config_files import SHIPPED
 from mmmaskformer.apis.converting import convert_checkpoint
-from mmmaskformer.apis.zoo_downloads import alone, fetch, say
+from mmmaskformer.apis.zoo_downloads import fetch, locked_folder, log
 from mmmaskformer.checkpoints.zoo import ZooModel, find_model
 
 
@@ -24,10 +24,10 @@ def converted_file(reference: str) -> Path:
     """
     model = find_model(reference)
     result = f'; published: {model.describe_result()}' if model.result else ''
-    say(f'{model.name}: {model.released_as or model.address}, licence of the weights: {model.licence}{result}')
+    log(f'{model.name}: {model.released_as or model.address}, licence of the weights: {model.licence}{result}')
     if model.converted.is_file():
         return model.converted
-    with alone(model):
+    with locked_folder(model):
         if not model.converted.is_file():
             fetch(model)
             _convert(model)
@@ -53,4 +53,4 @@ def _convert(model: ZooModel) -> None:
             f'zoo://{model.name}: the downloaded file is not the model of the list: {error} To download it again, '
             f'remove {model.original}'
         ) from None
-    say(f'{report.lines()[0]}; converted: {model.converted}')
+    log(f'{report.lines()[0]}; converted: {model.converted}')

@@ -40,14 +40,14 @@ def convert_backbone_weights(weights: Mapping[str, Tensor]) -> BackboneConversio
     """Rename the weights of a backbone of detectron2, torchvision, timm, Swin's authors or DINOv2.
 
     Args:
-        weights: by name in the source, with or without the prefix ``backbone.``.
+        weights: weights by name in the source, with or without the prefix ``backbone.``.
 
     Raises:
         ConversionError: if it is none of these, or incomplete.
     """
     if package_of(weights) is not None:
         raise ConversionError(
-            f'{describe_layout(weights)[0]}, which is a whole model; expected a backbone alone. Fix: '
+            f'{describe_layout(weights)[0]}, which is a whole model; expected only a backbone. Fix: '
             "init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.') reads it from a file of the hosts or "
             'of this package; mmmaskformer convert converts other files'
         )

@@ -61,7 +61,7 @@ def list_of_published(num_classes: int, isthing: Sequence[bool] | None = None) -
 
     Args:
         num_classes: K.
-        isthing: which classes are things, if known.
+        isthing: whether each class is a thing; None if unknown.
 
     Returns:
         Name and content; None if no list, or lists with different classes, have this number of classes.

@@ -10,15 +10,16 @@ from mmmaskformer.checkpoints.key_maps import NAMES
 from mmmaskformer.checkpoints.made import NO_OBJECT_WEIGHT, make
 from mmmaskformer.checkpoints.names import KINDS, Row, find_row
 from mmmaskformer.checkpoints.neutral import (
+    SHOWN,
     ConversionError,
     Neutral,
     Weights,
     count_levels,
     read_neutral,
-    some_of,
     spelt_as_in_table,
 )
 from mmmaskformer.checkpoints.sizes import COUNTER, Architecture, OtherBackbone
+from mmmaskformer.formats.messages import some
 
 CLASS_LAYERS = {
     'mask': ('class_embed.weight', 'class_embed.bias'),
@@ -34,7 +35,7 @@ class Conversion(NamedTuple):
     """The weights of a model in another package.
 
     Attributes:
-        weights: by name in the target.
+        weights: weights by name in the target.
         dropped: names in the source that were not used, each with the reason.
         made: names in the target that have no weight in the source, each with the reason.
         architecture: architecture of the model.
@@ -57,7 +58,7 @@ def convert(
     """Convert all weights of a model.
 
     Args:
-        weights: by name in the source.
+        weights: weights by name in the source.
         source: package, a key of `key_maps.NAMES`.
         target: likewise.
         permutation: for each class of the target, its label in the source; see `classes`.
@@ -146,7 +147,7 @@ def write_neutral(
             impossible.append(name)
     if impossible:
         raise ConversionError(
-            f'{names.title} has no place for {len(impossible)} of the weights: {some_of(impossible)}. The model is '
+            f'{names.title} has no place for {len(impossible)} of the weights: {some(impossible, SHOWN)}. The model is '
             f'{neutral.architecture.describe()}. Fix: convert to another package'
         )
     if isinstance(neutral.architecture.backbone, OtherBackbone) and not names.open_backbone:
@@ -165,7 +166,7 @@ def permute_classes(weights: Weights, permutation: list[int], kind: str = KINDS[
     """Reorder the classes; "no object" stays last.
 
     Args:
-        weights: by neutral name.
+        weights: weights by neutral name.
         permutation: for each class, its label in ``weights``.
         kind: kind of head, one of `names.KINDS`.
 

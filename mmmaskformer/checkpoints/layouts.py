@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from mmmaskformer.checkpoints.readers import tensors_of
-
-SHOWN = 3
+from mmmaskformer.formats.messages import some
 
 
 class Layout(NamedTuple):
@@ -72,10 +71,10 @@ SWAPPED = 'ema_state_dict'
 
 
 class Content(NamedTuple):
-    """A checkpoint taken apart.
+    """The parts of a checkpoint file.
 
     Attributes:
-        weights: by name; the ones that the package that wrote the file would use for inference.
+        weights: weights by name, those that the package that wrote the file would use for inference.
         meta: meta information, such as ``dataset_meta``.
         rest: description of everything else in the file, by key.
     """
@@ -121,7 +120,7 @@ def describe_layout(keys: Iterable[str]) -> tuple[str, str]:
     keys = sorted(map(bare_name, keys))
     if not keys:
         return 'it holds no weights', 'use a checkpoint that was saved completely'
-    shown = f'{", ".join(keys[:SHOWN])}{f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""}'
+    shown = some(keys)
     layout = find_layout(keys)
     if layout is not None:
         return f'it looks like {layout.name} ({shown})', layout.fix
@@ -132,7 +131,7 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
     """Find the weights in the content of a file.
 
     Args:
-        content: of the file.
+        content: content of the file.
         averaged: take the averaged weights where the file holds both. This is not needed for files of mmengine's EMA
             hook, whose ``state_dict`` is the average.
 
@@ -164,7 +163,7 @@ def take_apart(content: Mapping, averaged: bool = False) -> Content:
     if len(weights) < len(given):
         twice = [name for name in weights if name in given and f'module.{name}' in given]
         raise ValueError(
-            f"{len(twice)} weights occur twice, with and without 'module.' ({', '.join(twice[:SHOWN])}), expected one "
+            f"{len(twice)} weights occur twice, with and without 'module.' ({some(twice)}), expected one "
             'of each. Fix: remove those that do not belong to the model, and save the others again'
         )
     return Content(weights, meta, rest)

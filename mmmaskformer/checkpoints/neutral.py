@@ -18,8 +18,11 @@ from mmmaskformer.checkpoints.sizes import (
     measure,
     measure_backbone,
 )
+from mmmaskformer.formats.messages import some
 
 SHOWN = 5
+"""Number of weights that a message names."""
+
 OTHER_SHARE = 0.1
 """Fraction of weights with wrong shapes from which a backbone is another one with equal names, such as a RegNet."""
 
@@ -34,7 +37,7 @@ class Neutral(NamedTuple):
     """Weights under neutral names.
 
     Attributes:
-        weights: by neutral name, in the neutral layout.
+        weights: weights by neutral name, in the neutral layout.
         dropped: reason for each weight that was not read, by name in the package.
         architecture: architecture of the model.
     """
@@ -48,7 +51,7 @@ def read_neutral(weights: Mapping[str, Tensor], source: str) -> Neutral:
     """Rename the weights of a package to neutral names and check that they are complete and consistent.
 
     Args:
-        weights: by name in the package.
+        weights: weights by name in the package.
         source: the package, a key of `key_maps.NAMES`.
 
     Raises:
@@ -67,7 +70,7 @@ def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights,
     """Rename the weights of a bare backbone to neutral names and check that they are complete and consistent.
 
     Args:
-        weights: by name in the package, with its prefix of backbones.
+        weights: weights by name in the package, with its prefix of backbones.
         names: table of the package, from `key_maps.NAMES` or with rows of backbones only.
 
     Returns:
@@ -82,10 +85,10 @@ def read_backbone(weights: Mapping[str, Tensor], names: Names) -> tuple[Weights,
     except SizesError as error:
         raise ConversionError(f'{error} is missing or has too few dimensions') from None
     if backbone is None or isinstance(backbone, OtherBackbone):
-        raise ConversionError(f'found neither a ResNet nor a Swin among its weights: {some_of(list(weights))}')
+        raise ConversionError(f'found neither a ResNet nor a Swin among its weights: {some(weights, SHOWN)}')
     problems = _problems(taken.weights, backbone_shapes(backbone), backbone.describe(), str)
     if problems:
-        raise ConversionError(f'it is not a complete {backbone.describe()}: {some_of(problems, "; ")}')
+        raise ConversionError(f'it is not a complete {backbone.describe()}: {some(problems, SHOWN, "; ")}')
     return taken.weights, taken.dropped, backbone
 
 
@@ -119,7 +122,7 @@ def _take(weights: Mapping[str, Tensor], names: Names) -> _Taken:
             unknown.append(name)
     if unknown:
         raise ConversionError(
-            f'{len(unknown)} of its {len(weights)} weights are not part of {names.title}: {some_of(unknown)}. '
+            f'{len(unknown)} of its {len(weights)} weights are not part of {names.title}: {some(unknown, SHOWN)}. '
             'Fix: use the checkpoint of an unmodified MaskFormer'
         )
     return _Taken({name: _joined(name, found, used.get(name)) for name, found in parts.items()}, used, dropped)
@@ -129,7 +132,7 @@ def spelt_as_in_table(weights: Mapping[str, Tensor], names: Names) -> Weights:
     """Rename weights to the spelling of the table, without the prefixes of wrappers.
 
     Args:
-        weights: by name in a file.
+        weights: weights by name in a file.
         names: the table.
 
     Raises:
@@ -156,8 +159,8 @@ def count_levels(names: Iterable[str], rows: tuple[Row, ...], neutral: bool) -> 
     """Number of lateral levels of a model.
 
     Args:
-        names: of its weights.
-        rows: of its package.
+        names: names of its weights.
+        rows: rows of the table of its package.
         neutral: whether they are neutral names.
     """
     for row in rows:
@@ -210,8 +213,8 @@ def _checked_architecture(taken: _Taken, names: Names) -> Architecture:
     problems = _problems(compared, expected, architecture.describe(), theirs) + _width_problems(architecture)
     if problems:
         raise ConversionError(
-            f'the weights are not those of {names.title}: {some_of(problems, "; ")}. Fix: copy the file again, or use '
-            'one of an unmodified model'
+            f'the weights are not those of {names.title}: {some(problems, SHOWN, "; ")}. Fix: copy the file again, or '
+            'use one of an unmodified model'
         )
     return architecture
 
@@ -244,9 +247,3 @@ def _width_problems(architecture: Architecture) -> list[str]:
     if net is None or isinstance(net, OtherBackbone) or net.widths == architecture.head.widths:
         return []
     return [f'the head takes features of {architecture.head.widths} channels, but the backbone has {net.widths}']
-
-
-def some_of(names: list[str], separator: str = ', ') -> str:
-    """Shorten a list of names for a message: the first ones and the number of the others."""
-    more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
-    return separator.join(names[:SHOWN]) + more

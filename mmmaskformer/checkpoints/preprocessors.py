@@ -24,7 +24,7 @@ def hub_preprocessor(settings: Settings) -> dict:
     """The content of preprocessor_config.json.
 
     Args:
-        settings: of the model.
+        settings: settings of the model.
     """
     size = {'shortest_edge': settings.short_edge, 'longest_edge': settings.max_size}
     if settings.image_size is not None:

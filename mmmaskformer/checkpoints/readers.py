@@ -108,8 +108,8 @@ def read_special(stream: IO[bytes], name: str) -> dict | None:
     """Read what `torch.load` cannot: pickles of numpy arrays and safetensors.
 
     Args:
-        stream: of the file, at its start.
-        name: of the file, for messages.
+        stream: stream of the file, at its start.
+        name: name of the file, for messages.
 
     Returns:
         The content as a dict, with tensors instead of arrays; None for a file of torch or of an unknown kind.

@@ -9,8 +9,8 @@ class Settings:
 
     Attributes:
         num_heads: attention heads of encoder and decoder.
-        norm_groups: of the GroupNorms of the pixel decoder.
-        dilations: of the 3x3 convolutions of the last stage of a ResNet.
+        norm_groups: groups of the GroupNorms of the pixel decoder.
+        dilations: dilations of the 3x3 convolutions of the last stage of a ResNet.
         classes: K names; empty if unknown.
         dataset_meta: what else is known of the classes.
         short_edge: length of the short edge after resizing, in pixels.
@@ -20,7 +20,7 @@ class Settings:
         size_divisor: images are padded to a multiple of it.
         mean: mean for normalisation, for values from 0 to 255, red first.
         std: likewise.
-        no_object_weight: of the loss.
+        no_object_weight: weight of "no object" in the loss.
         backbone: settings of the backbone that differ from the published models, such as ``style`` and
             ``dilations`` of a ResNet, by their names in the hosts.
         red_first: whether the model takes images in RGB order.

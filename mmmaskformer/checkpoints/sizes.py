@@ -27,9 +27,9 @@ class Head:
         channels: C of pixel decoder, transformer decoder and mask embeddings.
         widths: channels of the features, finest first.
         decoder_layers: L; 0 without a transformer decoder.
-        ffn_channels: of the decoder; 0 without one.
-        encoder_layers: of the pixel decoder; 0 without an encoder.
-        encoder_ffn_channels: likewise.
+        ffn_channels: hidden width of the feed-forward parts of the decoder; 0 without one.
+        encoder_layers: encoder layers of the pixel decoder; 0 without an encoder.
+        encoder_ffn_channels: hidden width of its feed-forward parts; 0 without an encoder.
         projects_memory: whether the decoder has a projection of the memory.
         kind: one of `KINDS`.
     """
@@ -46,7 +46,7 @@ class Head:
     kind: str = KINDS[0]
 
     def describe(self) -> str:
-        """In words."""
+        """A description in words."""
         if self.kind == 'per pixel':
             return f'per-pixel baseline, {self.num_classes} classes'
         if self.kind == 'per pixel plus':
@@ -60,12 +60,12 @@ class ResNet:
     """A ResNet, or a ResNeXt, whose convolutions in the middle of the blocks have groups.
 
     Attributes:
-        blocks: of each stage.
-        planes: of the first stage; its features have as many channels, or four times as many behind bottlenecks.
+        blocks: number of blocks of each stage.
+        planes: base width of the first stage; its features have as many channels, four times as many with bottlenecks.
         bottleneck: whether blocks have three convolutions.
         stem: widths of the stem's convolutions; three of them make the stem of DeepLab.
         inner: channels in the middle of the bottlenecks of the first stage; 0 for as many as ``planes``.
-        groups: of the convolutions there.
+        groups: groups of the convolutions there.
     """
 
     blocks: tuple[int, ...]
@@ -81,7 +81,7 @@ class ResNet:
         return tuple(self.planes * 2**stage * (4 if self.bottleneck else 1) for stage in range(len(self.blocks)))
 
     def describe(self) -> str:
-        """In words."""
+        """A description in words."""
         depth = sum(self.blocks) * (3 if self.bottleneck else 2) + 2
         stem = ' with a stem of three convolutions' if len(self.stem) > 1 else ''
         if self.groups > 1:
@@ -96,9 +96,9 @@ class Swin:
     """A Swin transformer.
 
     Attributes:
-        channels: of the first stage.
-        blocks: of each stage.
-        heads: of each stage.
+        channels: channels of the first stage.
+        blocks: number of blocks of each stage.
+        heads: attention heads of each stage.
         window: side of a window in tokens.
         patch: side of a patch in pixels.
         mlp_ratio: hidden width of the feed-forward parts over that of the tokens.
@@ -117,7 +117,7 @@ class Swin:
         return tuple(self.channels * 2**stage for stage in range(len(self.blocks)))
 
     def describe(self) -> str:
-        """In words."""
+        """A description in words."""
         return f'Swin with {self.channels} channels, blocks {self.blocks}, window {self.window}'
 
 
@@ -132,7 +132,7 @@ class OtherBackbone:
     names: int
 
     def describe(self) -> str:
-        """In words."""
+        """A description in words."""
         return f'a backbone without a table, with {self.names} weights'
 
 
@@ -147,7 +147,7 @@ class Architecture:
     backbone: Backbone | None
 
     def describe(self) -> str:
-        """In words."""
+        """A description in words."""
         backbone = 'no backbone' if self.backbone is None else self.backbone.describe()
         return f'{backbone}; {self.head.describe()}'
 
@@ -156,7 +156,7 @@ def measure(weights: Mapping[str, Tensor], kinds: tuple[str, ...] = KINDS) -> Ar
     """Find the architecture of neutral weights.
 
     Args:
-        weights: by neutral name.
+        weights: weights by neutral name.
         kinds: which of `KINDS` the package supports.
 
     Raises:
@@ -169,7 +169,7 @@ def measure_backbone(weights: Mapping[str, Tensor]) -> Backbone | None:
     """Find the architecture of the backbone of neutral weights; None without one.
 
     Args:
-        weights: by neutral name.
+        weights: weights by neutral name.
 
     Raises:
         SizesError: if a weight that determines it is missing or has too few dimensions.

@@ -1,4 +1,4 @@
-"""One request for a file or its missing part, and the answers of servers."""
+"""One request for a file or its missing part, and the responses of servers."""
 
 import http.client
 import urllib.error
@@ -16,7 +16,7 @@ BUSY = (408, 429, 500, 502, 503, 504)
 """HTTP status codes of servers that may serve the file a moment later."""
 
 COMPRESSED = {'gzip': 16 + zlib.MAX_WBITS, 'x-gzip': 16 + zlib.MAX_WBITS, 'deflate': zlib.MAX_WBITS}
-"""Encodings that some servers use without being asked, with the argument of `zlib` that decodes them."""
+"""Encodings that some servers use without a request, with the argument of `zlib` that decodes them."""
 
 
 class DownloadError(OSError):
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     """The response of a server.
 
     Attributes:
-        response: to be read and closed.
+        response: the response, to be read and closed.
         start: position in the file at which it begins.
         total: size of the file in bytes; None if the server does not state it.
         decoder: object of `zlib` if the response is compressed, else None.
@@ -97,7 +97,7 @@ def ask(address: str, part: Path) -> Answer | None:
 
 def _answer(address: str, part: Path, response: http.client.HTTPResponse, start: int) -> Answer | None:
     decoder = _decoder(address, response)
-    if response.status != 206:  # the server sends the whole file, whatever range was requested
+    if response.status != 206:  # the server sends the whole file, regardless of the requested range
         length = response.headers.get('Content-Length', '')
         return Answer(response, 0, int(length) if length.isdigit() and decoder is None else None, decoder)
     span, _, total = str(response.headers.get('Content-Range', '')).removeprefix('bytes ').partition('/')
@@ -109,7 +109,7 @@ def _answer(address: str, part: Path, response: http.client.HTTPResponse, start:
             f'{address}: the server sends only a part of the file (Content-Range: {span}/{total}), expected all of it. '
             f'Fix: download it by hand and save it as {part.with_name(part.name.removesuffix(".part"))}'
         )
-    discard(part)  # the server sends another part than requested
+    discard(part)  # the server sends a part that was not requested
     return ask(address, part)
 
 
@@ -131,7 +131,7 @@ def blocks(answer: Answer) -> Iterator[bytes]:
     """Yield what arrives, decompressed.
 
     Args:
-        answer: from `ask`.
+        answer: result of `ask`.
 
     Raises:
         BrokenError: if the connection breaks, the transfer ends early (after the last block) or its compression is
@@ -174,7 +174,7 @@ def keep_version(part: Path, answer: Answer) -> None:
 
     Args:
         part: file to which the answer is written.
-        answer: from `ask`.
+        answer: result of `ask`.
     """
     tag = str(answer.response.headers.get('ETag') or '').strip()
     version = tag if tag.startswith('"') else str(answer.response.headers.get('Last-Modified') or '').strip()

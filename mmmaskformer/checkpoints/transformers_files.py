@@ -23,8 +23,8 @@ def hub_config(architecture: Architecture, settings: Settings) -> dict:
     """The content of config.json.
 
     Args:
-        architecture: of the model.
-        settings: the rest.
+        architecture: architecture of the model.
+        settings: settings that do not show in the weights.
 
     Raises:
         ValueError: if transformers cannot represent the model.

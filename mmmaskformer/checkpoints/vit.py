@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mmmaskformer.checkpoints.names import Names, find_row
-from mmmaskformer.checkpoints.neutral import ConversionError
+from mmmaskformer.checkpoints.neutral import SHOWN, ConversionError
+from mmmaskformer.formats.messages import some
 
-SHOWN = 5
 SCALED = {'ls1': 'attn.proj', 'ls2': 'mlp.fc2'}
 """Each LayerScale and the linear layer whose output it multiplies."""
 
@@ -23,7 +23,7 @@ def read_vit(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Ten
     of that layer, since MMSegmentation's blocks have no LayerScale.
 
     Args:
-        weights: by name in the released file.
+        weights: weights by name in the released file.
         names: the table of ViTs.
 
     Returns:
@@ -44,7 +44,7 @@ def read_vit(weights: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Ten
             unknown.append(name)
     if unknown:
         raise ConversionError(
-            f'{len(unknown)} of its weights are not part of {names.title}: {", ".join(unknown[:SHOWN])}. Fix: use '
+            f'{len(unknown)} of its weights are not part of {names.title}: {some(unknown, SHOWN)}. Fix: use '
             "TIMMBackbone; MMSegmentation's VisionTransformer has no register tokens and no gated layers"
         )
     return found, dropped, _checked(found, names.title)

@@ -88,7 +88,7 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], more: Mapping[st
     """Write a file that mmengine reads: ``.pth``, or ``.safetensors`` with everything else in its header.
 
     Args:
-        path: of the file.
+        path: path of the file.
         weights: the state dict.
         more: further content of the checkpoint, such as ``meta``; plain values only.
 
@@ -128,8 +128,8 @@ def write_transformers(path: Path, weights: Mapping[str, Tensor], config: Mappin
     """Write a folder that ``from_pretrained`` reads.
 
     Args:
-        path: of the folder.
-        weights: by their names in the files of transformers.
+        path: path of the folder.
+        weights: weights by their names in the files of transformers.
         config: content of config.json.
         preprocessor: content of preprocessor_config.json.
 

@@ -1,4 +1,4 @@
-"""Declarations of settings: type and range of each are declared once, beside its name.
+"""Declarations of settings: type and range of each are declared once, next to its name.
 
 ``@checked(num=whole(1), field=one_of('a', 'b'))`` on a class checks the arguments of its constructor.
 """

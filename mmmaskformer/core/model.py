@@ -73,7 +73,7 @@ class MaskFormer(nn.Module):
 
         Args:
             images: (B, 3, H, W) float, normalised as the backbone expects.
-            targets: of the B images, at their size (H, W).
+            targets: targets of the B images, at their size (H, W).
 
         Returns:
             Scalars, see `SetCriterion.forward`.
@@ -156,7 +156,7 @@ def build_maskformer(
         num_classes: K, without "no object".
         num_queries: Q.
         channels: width of pixel decoder, transformer and mask embeddings.
-        encoder_layers: of the transformer encoder in the pixel decoder; 6 are published for panoptic segmentation.
+        encoder_layers: layers of the transformer encoder in the pixel decoder; 6 for panoptic models, as published.
         decoder_layers: L.
         num_heads: attention heads; must divide ``channels``.
         ffn_channels: hidden width of the feed-forward parts.

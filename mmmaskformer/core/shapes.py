@@ -95,7 +95,7 @@ def check_same_device(targets: Any, device: torch.device) -> None:
 
     Args:
         targets: `Targets`.
-        device: of the predictions.
+        device: device of the predictions.
 
     Raises:
         ValueError: if they are on another device.

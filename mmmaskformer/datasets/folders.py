@@ -100,7 +100,8 @@ class LabelledFolders:
         listed = parse_list(decode_list(content, self.ann_file))
         if not listed:
             raise ValueError(
-                f'{self.owner}: ann_file {self.ann_file!r} is empty, expected one image name in each line.'
+                f'{self.owner}: ann_file {self.ann_file!r} is empty, expected one image name in each line. Fix: list '
+                'the images, or leave ann_file empty to use the whole folder.'
             )
         folder, label_folder = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
         pairs, missing, lost = [], [], []

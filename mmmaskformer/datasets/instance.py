@@ -78,7 +78,10 @@ class CocoInstanceDataset(NamesUnreadableImages, CocoDataset):
         """Read the JSON and list the images in its order; see `CocoDataset.load_data_list`."""
         content = read_instances(self.ann_file, self.backend_args)
         if not content.images:
-            raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
+            raise ValueError(
+                f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected at least one. Fix: "
+                'complete it, or set ann_file to another file.'
+            )
         self.cat2label = self._labels(content)
         self.cat_ids = sorted(self.cat2label, key=self.cat2label.get)
         self.cat_img_map = {number: [] for number in self.cat_ids}

@@ -122,7 +122,10 @@ class PanopticDataset(NamesUnreadableImages, BaseDataset):
         with_segments = self._wants_segments()
         content = read_panoptic(self.ann_file, self.backend_args, with_annotations=with_segments)
         if not content.images:
-            raise ValueError(f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected some.")
+            raise ValueError(
+                f"{type(self).__name__}: ann_file {self.ann_file!r} lists no 'images', expected at least one. Fix: "
+                'complete it, or set ann_file to another file.'
+            )
         labels = labels_of_categories(content.categories, self._metainfo, self.ann_file)
         if self.test_mode:
             self._metainfo['category_ids'] = tuple(sorted(labels, key=labels.get))

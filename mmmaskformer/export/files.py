@@ -30,7 +30,7 @@ def write_file(
     """Export to a file, written atomically.
 
     Args:
-        module: from `mmmaskformer.export.modules.export_module`.
+        module: result of `mmmaskformer.export.modules.export_module`.
         task: task of the module.
         facts: facts of `mmmaskformer.apis.trained.TrainedModel`; stored in the file.
         to: one of `FORMATS`.

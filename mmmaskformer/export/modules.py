@@ -61,7 +61,7 @@ class RawModule(nn.Module):
 
     Args:
         model: a built `EncoderDecoder` or detector `MaskFormer` with one of our heads.
-        input_layer: of the model.
+        input_layer: preprocessing of the model.
         head: the head within the model.
     """
 

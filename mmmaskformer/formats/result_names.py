@@ -27,7 +27,8 @@ def result_names(images: Sequence[str], suffix: str = '.png') -> list[str]:
     twice = [image for image, path in zip(images, paths, strict=True) if count[path] > 1]
     if twice:
         raise ValueError(
-            f'results: {len(twice)} images are listed more than once, such as {twice[0]}; expected each once'
+            f'results: {len(twice)} images are listed more than once, such as {twice[0]}; expected each once. '
+            'Fix: remove the duplicates'
         )
     common = _common_folder(paths)
     inside = [PurePosixPath(*(part for part in path.parts[common:] if part != '/')) for path in paths]

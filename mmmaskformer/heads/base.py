@@ -220,7 +220,7 @@ class FeatureHead(BaseModule):
         """Remember the weights of the model, by their names in it, that a checkpoint lacks; until the head is trained.
 
         Args:
-            names: of one checkpoint; weights that an earlier one had are not absent.
+            names: weights that one checkpoint lacks; weights that an earlier one had are not absent.
             loaded_separately: weights loaded into a part of the model, such as its backbone; later ones are added to
                 the set.
         """

@@ -1,11 +1,12 @@
 """Checks of a checkpoint before a head loads its weights."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
-from mmmaskformer.checkpoints.layouts import SHOWN, describe_layout
+from mmmaskformer.checkpoints.layouts import describe_layout
+from mmmaskformer.formats.messages import some
 
 
 def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:
@@ -22,7 +23,7 @@ def require_finite_weights(weights: Mapping[str, Tensor], origin: str) -> None:
     if wrong:
         raise ValueError(
             f'checkpoint {origin}: {len(wrong)} of its {len(weights)} weights hold inf or NaN '
-            f'({some_of(wrong)}). Fix: use an earlier checkpoint of that run.'
+            f'({some(wrong)}). Fix: use an earlier checkpoint of that run.'
         )
 
 
@@ -47,7 +48,7 @@ def require_usable_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tens
         kinds = sorted({_kind_of(shared[name]) for name in wrong})
         raise ValueError(
             f'checkpoint {origin}: {len(wrong)} of its {len(shared)} weights are {" and ".join(kinds)} '
-            f'({some_of(wrong)}), expected dense floating-point numbers, which are not quantised. Fix: save them as '
+            f'({some(wrong)}), expected dense floating-point numbers, which are not quantised. Fix: save them as '
             'float32.'
         )
     # the range of the model's type counts
@@ -60,11 +61,6 @@ def _is_plain_float(value: Tensor) -> bool:
 
 def _kind_of(value: Tensor) -> str:
     return ' '.join(str(part).removeprefix('torch.') for part in (value.layout, value.dtype))
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Shorten a list of names for a message: the first ones and the number of the others."""
-    return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
 
 
 def require_own_weights(own: Collection[str], found: Collection[str], head: str, everything: Collection[str]) -> None:

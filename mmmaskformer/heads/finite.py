@@ -23,7 +23,7 @@ def begin_finite_check(prediction: MaskPrediction | Masks, metas: Sequence[Mappi
     arrived when the caller waits for the results of an image, so the check adds no synchronisation.
 
     Args:
-        prediction: of the last layer; of a per-pixel model, its masks.
+        prediction: prediction of the last layer; masks of a per-pixel model.
         metas: meta information of the B samples; may be shorter, or lack file names.
 
     Returns:

@@ -45,8 +45,9 @@ class MaskFormerFusionHead(BaseModule):
         num_classes: K. If None, it is taken from the detector's ``panoptic_head`` when this head is added to the
             detector.
         things: labels of the thing classes; None takes them from the ``panoptic_head`` as well.
-        test_cfg: of the detector, see above; panoptic alone if None.
+        test_cfg: the detector's, see above; only panoptic if None.
         init_cfg: not used; part of the host's signature.
+        unknown: unknown keys, which are refused.
 
     Attributes:
         num_classes: K; None until it is known.
@@ -137,7 +138,7 @@ class MaskFormerFusionHead(BaseModule):
 
         Args:
             class_logits: (B, Q, K + 1) float.
-            mask_logits: of `MaskFormerPanopticHead`, or (B, Q, H, W) float at the padded input size.
+            mask_logits: result of `MaskFormerPanopticHead`, or (B, Q, H, W) float at the padded input size.
             data_samples: B samples; results that the host does not know are written into them.
             rescale: return results at the size of the image file, not of the network input without padding.
 
@@ -240,7 +241,7 @@ def masks_of_image(mask_logits: DeferredMaskLogits | Tensor, image: int, meta: d
     """The masks of one image of a batch, with the sizes from its sample.
 
     Args:
-        mask_logits: of the batch; a tensor (B, Q, H, W) is at the padded input size.
+        mask_logits: mask logits of the batch; a tensor (B, Q, H, W) is at the padded input size.
         image: position in the batch.
         meta: ``img_shape`` and, with ``rescale``, ``ori_shape``.
         rescale: whether the output has the size of the image file.

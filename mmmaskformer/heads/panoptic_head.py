@@ -22,8 +22,8 @@ class MaskFormerPanopticHead(MaskClassificationHead):
     Args:
         num_classes: K, things and stuff together, without "no object".
         things: labels of the thing classes, in any order; they need not come first. The others are stuff.
-        train_cfg: of the detector; must be empty.
-        test_cfg: of the detector; read by `MaskFormerFusionHead` only.
+        train_cfg: the detector's; must be empty.
+        test_cfg: the detector's; read by `MaskFormerFusionHead` only.
         settings: all other arguments of `MaskClassificationHead` and `FeatureHead`.
 
     Raises:

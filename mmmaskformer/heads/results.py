@@ -71,10 +71,10 @@ class ResultKind:
     """One kind of result.
 
     Attributes:
-        name: of the entry of ``test_cfg`` that requests it.
+        name: name of the entry of ``test_cfg`` that requests it.
         infer: computes the result of one image from class logits (Q, K + 1) and `QueryMasks`, at ``masks.out_size``.
             Its keyword-only arguments are the settings, with defaults; ``is_thing``, (K,) bool, is not a setting.
-        field: of the data sample that holds it.
+        field: field of the data sample that holds it.
         form: `PANOPTIC`, `SEMANTIC` or `INSTANCES`, see `PACKERS` for the corresponding type that ``infer`` returns;
             determines how the result is packed, drawn and measured. None for a result that is neither drawn nor
             measured by our metrics.
@@ -164,7 +164,7 @@ class ScoreViews:
     """Averages the class scores of the views of one image; returns labels (H, W) int32.
 
     Args:
-        settings: of `score_view`.
+        settings: settings of `score_view`.
     """
 
     def __init__(self, **settings):
@@ -185,7 +185,7 @@ def pack_labels(labels: Tensor, classes: Classes) -> PixelData:
 
     Args:
         labels: (H, W) integer; K and above mean no class.
-        classes: of the model.
+        classes: classes of the model.
 
     Returns:
         ``sem_seg`` (1, H, W) int32 and ``ignore_index`` K, which the host does not draw. Without it, the host would
@@ -198,8 +198,8 @@ def pack_panoptic(result: Segments | QuerySegments, classes: Classes) -> PixelDa
     """A panoptic result in the host's form: ``sem_seg`` (1, H, W) int32, see `encode_panoptic`; K for void.
 
     Args:
-        result: of one image.
-        classes: of the model.
+        result: result of one image.
+        classes: classes of the model.
 
     Returns:
         The map, with the list ``segments``: id in the map, label and score of each.
@@ -224,7 +224,7 @@ def why_no_segments(
     to synchronise.
 
     Args:
-        result: of the image.
+        result: result of the image.
         class_logits: (Q, K + 1) of the image.
         settings: ``object_threshold``, and ``min_area`` or ``overlap_threshold``.
         key: config key of the settings.

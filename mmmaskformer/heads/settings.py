@@ -94,7 +94,7 @@ def check_segmentor_test_cfg(
     """Check keys and values of a semantic model's ``test_cfg``.
 
     Args:
-        test_cfg: of the segmentor.
+        test_cfg: ``test_cfg`` of the segmentor.
         own_head: whether the head is ours. Other heads may read other keys.
         inference: kinds of inference that the head supports.
 

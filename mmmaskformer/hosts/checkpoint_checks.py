@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mmmaskformer.checkpoints.layouts import NESTED, SWAPPED
 from mmmaskformer.checkpoints.readers import is_transformers_folder
 from mmmaskformer.core.checks import checked
-from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights, some_of
+from mmmaskformer.formats.messages import some
+from mmmaskformer.heads.checkpoint_layouts import require_own_weights, require_usable_weights
 from mmmaskformer.heads.conversion import convert_checkpoint
 from mmmaskformer.hosts.checkpoint_files import origin_of_weights
 from mmmaskformer.hosts.hooks import HEADS, bare_model, is_sharded
@@ -47,7 +48,7 @@ class Fit(NamedTuple):
             (self.reshaped, 'have another shape in it'),
             (self.unused, 'of its weights are not in the model'),
         )
-        parts += [f'{len(names)} {what} ({some_of(names)})' for names, what in kinds if names]
+        parts += [f'{len(names)} {what} ({some(names)})' for names, what in kinds if names]
         return '; '.join(parts)
 
 
@@ -56,7 +57,7 @@ class Fit(NamedTuple):
 class CheckCheckpointHook(Hook):
     """Compares a checkpoint with the model before its weights are used, for load_from, resume and tests.
 
-    A MaskFormer checkpoint of another package is converted in memory and that is logged; see docs/checkpoints.md. A
+    A MaskFormer checkpoint of another package is converted in memory, which is logged; see docs/checkpoints.md. A
     checkpoint without weights of the head is an error, which describes the checkpoint. A partial match is logged in
     training, with counts and names. In a validation, a test or a resumed run it is an error, since the remaining
     weights would be random; mmengine would only log all names. Weights with inf or NaN are an error. A model with
@@ -89,7 +90,12 @@ class CheckCheckpointHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Rename the weights of another package's MaskFormer, then compare names and shapes."""
+        """Rename the weights of another package's MaskFormer, then compare names and shapes.
+
+        Raises:
+            ValueError: if the checkpoint lacks weights of the head, cannot be converted, holds inf or NaN, or does not
+                match the model of a resumed run.
+        """
         model = bare_model(runner.model)
         convert_checkpoint(model, checkpoint)
         if is_sharded(runner.model):
@@ -162,8 +168,8 @@ def compare_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Fit:
     """Compare names and shapes.
 
     Args:
-        model: bare, without wrappers.
-        weights: of a checkpoint.
+        model: model without wrappers.
+        weights: weights of a checkpoint.
     """
     own = {
         name: value

@@ -45,7 +45,7 @@ def numbered(template: str) -> re.Pattern:
     """A pattern for the names of a template.
 
     Args:
-        template: with braces for a number, which may have a format: ``iter_{:06d}.pth``.
+        template: file name with braces for a number, which may have a format: ``iter_{:06d}.pth``.
     """
     parts = string.Formatter().parse(template)
     return re.compile(''.join(re.escape(text) + r'(\d+)' * (field is not None) for text, field, *_ in parts))

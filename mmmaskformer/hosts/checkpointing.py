@@ -13,6 +13,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmmaskformer.core.checks import BOOLEAN, MAPPING, PATH, TEXT, checked, list_of, one_of, whole
 from mmmaskformer.formats.folder_lock import hold_folder, release_folder
+from mmmaskformer.formats.messages import some
 from mmmaskformer.formats.whole_files import flush_folder, remove_parts, require_writable, write_whole
 from mmmaskformer.hosts.best_checkpoint import take_over_best
 from mmmaskformer.hosts.checkpoint_files import POINTER, VALIDATED
@@ -204,10 +205,9 @@ class WholeCheckpointHook(CheckpointHook):
         parameters = dict(runner.model.named_parameters())
         wrong = [name for name, value in parameters.items() if not value.detach().isfinite().all()]
         if wrong:
-            more = f' and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
             raise FloatingPointError(
                 f'{self.out_dir}/{name} is not written: {len(wrong)} of {len(parameters)} parameters of the model hold '
-                f'inf or NaN ({", ".join(wrong[:SHOWN])}{more}). The newest complete checkpoint is {self.last_ckpt}. '
+                f'inf or NaN ({some(wrong, SHOWN)}). The newest complete checkpoint is {self.last_ckpt}. '
                 'Fix: lower the learning rate, keep gradient clipping on (clip_grad max_norm 0.01), '
                 'train without --amp or with bfloat16; then continue with --resume.'
             )

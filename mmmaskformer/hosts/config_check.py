@@ -106,7 +106,7 @@ def idle_end(schedulers: Sequence | Mapping | None, loop: BaseLoop) -> str | Non
     """A message if the learning rate has fallen to 0 before the end of the training; else None.
 
     Args:
-        schedulers: of the run, built. Those of a resumed run have the state of the checkpoint.
+        schedulers: built schedulers of the run. Those of a resumed run have the state of the checkpoint.
         loop: the training loop.
     """
     for index, scheduler in enumerate(schedulers if isinstance(schedulers, list | tuple) else ()):

@@ -115,8 +115,8 @@ def require_same_classes(
 
     Args:
         where: key of the data loader, for messages.
-        dataset: with or without wrappers.
-        model: of either host, without wrappers.
+        dataset: dataset with or without wrappers.
+        model: model of either host, without wrappers.
         metrics: metrics that evaluate the model on the dataset.
         trained_classes: the class list that the checkpoint was trained with, see `classes_of_checkpoint`.
         checkpoint: its name, for messages.

@@ -59,7 +59,11 @@ class CheckImagesHook(Hook):
             )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None) -> None:
-        """Check a batch."""
+        """Check a batch.
+
+        Raises:
+            NonFiniteImageError: if an image holds inf or NaN, unless the step is skipped.
+        """
         wrong = non_finite_images(data_batch)
         if wrong:
             files = ', '.join(f'image {image} of the batch ({file})' for image, file in wrong.items())

@@ -20,7 +20,7 @@ def choose_checkpoint(runner: Runner, folder: CheckpointFolder) -> tuple[str | N
 
     Args:
         runner: runner whose training has not started.
-        folder: of the checkpoints of this run.
+        folder: folder of the checkpoints of this run.
 
     Returns:
         The file to load, or None, and whether the run is resumed from it.
@@ -28,20 +28,20 @@ def choose_checkpoint(runner: Runner, folder: CheckpointFolder) -> tuple[str | N
     Raises:
         ValueError: if the file that the user names, or each checkpoint of the run, is damaged.
     """
-    asked, options = runner._load_from, _command_line()
+    requested, options = runner._load_from, _command_line()
     own_folders = {folder.path.resolve(), Path(runner.work_dir).resolve()}
-    if asked is not None and (asked == options.resume or Path(asked).resolve().parent in own_folders):
-        if Path(asked).is_file() and not is_whole(Path(asked)):
-            raise ValueError(f'checkpoint {asked} is damaged. Fix: resume from another one.')
-        _log(f'The run is resumed from {asked}, as requested.', logging.INFO)
-        return asked, True
+    if requested is not None and (requested == options.resume or Path(requested).resolve().parent in own_folders):
+        if Path(requested).is_file() and not is_whole(Path(requested)):
+            raise ValueError(f'checkpoint {requested} is damaged. Fix: resume from another one.')
+        _log(f'The run is resumed from {requested}, as requested.', logging.INFO)
+        return requested, True
     own = _newest_whole(Path(runner.work_dir), folder)
-    start = asked or (options.cfg_options or {}).get('load_from') or _load_from_of_file(runner.cfg)
-    if asked is None and start is not None:
+    start = requested or (options.cfg_options or {}).get('load_from') or _load_from_of_file(runner.cfg)
+    if requested is None and start is not None:
         require_torch_file(Path(start))
     if own is not None:
-        beside = f' load_from={start} is ignored: it is used only until this run has a checkpoint.' if start else ''
-        _log(f'The run is resumed from {own}.{beside}', logging.INFO)
+        ignored = f' load_from={start} is ignored: it is used only until this run has a checkpoint.' if start else ''
+        _log(f'The run is resumed from {own}.{ignored}', logging.INFO)
         return str(own), True
     how = f'starts from the weights of load_from={start}' if start else 'starts at iteration 0'
     _log(f'There is no checkpoint of this run in {folder.path} to resume from; the run {how}.')
@@ -55,7 +55,7 @@ def _newest_whole(work_dir: Path, folder: CheckpointFolder) -> Path | None:
     pointed = folder.path / named.name if named else None
     if pointed in found.values():
         pointed = _unless_outdated(pointed, work_dir / POINTER, list(found.values()))
-    # a user may write the name alone
+    # a user may write only the file name
     if named and named.name != str(named) and named.parent.resolve() != folder.path.resolve():
         name = str(named)[:SHOWN]
         _log(f'{work_dir / POINTER} names {name}, in another folder; only files in {folder.path} are considered.')
@@ -118,7 +118,7 @@ def require_torch_file(path: Path) -> None:
     """Raise a `ValueError` if a checkpoint is a safetensors file.
 
     Args:
-        path: of the checkpoint; need not exist.
+        path: path of the checkpoint; need not exist.
     """
     if path.is_file() and is_safetensors(path):
         raise ValueError(

@@ -1,7 +1,7 @@
 """What a checkpoint must hold to resume a run from it, and settings that have changed since it was saved."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mmmaskformer.checkpoints.config_text import UNKNOWN, lookup, read_config_text
+from mmmaskformer.formats.messages import some
 from mmmaskformer.hosts.hooks import is_sharded
 
 COMPARED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
@@ -55,7 +56,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
 
     Args:
         before: literal values of the config in the checkpoint.
-        now: those of the config of this run.
+        now: literal values of the config of this run.
     """
     if not before:
         return
@@ -65,13 +66,13 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
     if ignored:
         yield (
             'Settings that have changed since the checkpoint was saved and have no effect, because its optimizer state '
-            f'and learning-rate schedule are continued: {_some(ignored)}. Fix: to train with the new values, start a '
-            'new run from its weights, with load_from and without --resume.'
+            f'and learning-rate schedule are continued: {some(ignored, SHOWN, "; ")}. Fix: to train with the new '
+            'values, start a new run from its weights, with load_from and without --resume.'
         )
     if followed:
         yield (
-            f'Settings that have changed since the checkpoint was saved: {_some(followed)}. The run follows them from '
-            'here on, so it may differ from an uninterrupted one.'
+            f'Settings that have changed since the checkpoint was saved: {some(followed, SHOWN, "; ")}. The run '
+            'follows them from here on, so it may differ from an uninterrupted one.'
         )
 
 
@@ -81,7 +82,7 @@ def changes(before: Any, now: Any, key: str) -> Iterator[tuple[str, str]]:
     Args:
         before: literal value, or `UNKNOWN` for anything that is not a literal.
         now: likewise.
-        key: of the values.
+        key: key of the values.
     """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in [*before, *(name for name in now if name not in before)]:
@@ -99,10 +100,6 @@ def changes(before: Any, now: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
-
-
-def _some(texts: Sequence[str]) -> str:
-    return '; '.join(texts[:SHOWN]) + (f' and {len(texts) - SHOWN} more' if len(texts) > SHOWN else '')
 
 
 def _require_all_parts(runner: Runner, checkpoint: Mapping) -> None:

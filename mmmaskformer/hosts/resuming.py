@@ -76,7 +76,12 @@ class ResumeHook(Hook):
             require_training_state(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Start the data loader where the run was interrupted."""
+        """Start the data loader where the run was interrupted.
+
+        Raises:
+            ValueError: if processes start at different iterations, the sampler does not match the loop, or a checkpoint
+                within an epoch cannot be resumed.
+        """
         loop = runner.train_loop
         _require_equal_progress(runner)
         if runner._resume:

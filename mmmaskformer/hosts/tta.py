@@ -135,7 +135,7 @@ def masks_of_view(masks: DeferredMaskLogits, image: int, meta: dict) -> QueryMas
     """Masks of one image of a batch of views, at the size of the file and with the flip undone.
 
     Args:
-        masks: of the batch.
+        masks: masks of the batch.
         image: position in the batch.
         meta: ``img_shape``, ``ori_shape``, ``flip`` and ``flip_direction`` of the view.
 

@@ -18,7 +18,7 @@ class Source(NamedTuple):
     """A config file and those that it inherits from.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         set: names that it assigns, each with the last assigned expression.
         read: names whose own value it reads.
         read_of_bases: names that it reads from its bases, as in ``_base_.num_classes``.
@@ -42,7 +42,10 @@ def read_source(path: Path) -> Source | None:
     """Parse a config file and its bases.
 
     Args:
-        path: of the file; of another format than Python, or missing, it gives None.
+        path: path of the file.
+
+    Returns:
+        The file and its bases; None if it is missing or not a Python file.
     """
     if path.suffix != '.py' or not path.is_file():
         return None
@@ -81,7 +84,7 @@ def unused_variables(path: str | Path, cfg: Mapping) -> list[str]:
     """Messages about variables that a config overrides without effect.
 
     Args:
-        path: of the config file.
+        path: path of the config file.
         cfg: the complete config, in which the messages find the entries to set instead.
     """
     source = read_source(Path(path))

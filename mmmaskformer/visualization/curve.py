@@ -56,7 +56,9 @@ def read_scalars(work_dir: str | Path) -> Scalars:
     """
     work_dir = Path(work_dir)
     if not work_dir.is_dir():
-        raise FileNotFoundError(f'{work_dir}: no such folder; expected the work_dir of a training run')
+        raise FileNotFoundError(
+            f'{work_dir}: no such folder; expected the work_dir of a training run. Fix: correct the path'
+        )
     files = sorted(work_dir.glob('*/vis_data/scalars.json'))
     if not files:
         raise FileNotFoundError(

@@ -257,7 +257,7 @@ def test_incomplete_weights_are_refused():
         'expected detectron2.s ResNet, a ResNet of torchvision': {'conv1.weight': torch.zeros(1)},
         'ResNet-50, 128 channels inside its first blocks, which neither host has': wide,
         'has 4 positions, .* none for the class token': vit | {'pos_embed': torch.zeros(1, 4, 8)},
-        'looks like MMSeg.*, which is a whole model; expected a backbone alone': {
+        'looks like MMSeg.*, which is a whole model; expected only a backbone': {
             'decode_head.cls_embed.weight': torch.zeros(1)
         },
     }

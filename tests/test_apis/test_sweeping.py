@@ -292,7 +292,7 @@ def test_rows_of_another_sweep_in_the_folder_are_reported(config, tmp_path):
     lines = []
     planned = plan(config, cases_of(None, [], [['no self-attention', 'self-attention=False']]), tmp_path)
     run_sweep(config, planned, tmp_path, trainer=trainer, say=lines.append)
-    assert 'rows of another sweep (case: 5), which are removed from the table; their runs stay' in lines[0]
+    assert 'rows of another sweep (case: 5), which are removed from the table; their runs are kept' in lines[0]
 
 
 def test_a_work_dir_that_cannot_be_written_is_refused_before_anything_is_trained(config, tmp_path):

@@ -87,7 +87,7 @@ def test_the_heads_that_a_folder_names_are_those_of_its_comparison(tmp_path, fol
         (('decoder_config', 'activation_function'), 'gelu', "activation_function is 'gelu', expected 'relu'"),
         (('backbone_config', 'hidden_act'), 'gelu', "hidden_act is 'gelu', expected 'relu'"),
         (('backbone_config', 'downsample_in_bottleneck'), True, 'downsample_in_bottleneck is True, expected False'),
-        (('decoder_config', 'decoder_attention_heads'), '8', "decoder_attention_heads is '8', expected a number"),
+        (('decoder_config', 'decoder_attention_heads'), '8', "decoder_attention_heads is '8', expected a whole number"),
         (('decoder_config',), [1], 'decoder_config is a list, expected an object'),
         (('no_object_weight',), float('nan'), 'no_object_weight is nan, expected a number above 0'),
         (('no_object_weight',), {'a': 1}, "no_object_weight is {'a': 1}, expected a number above 0"),

@@ -240,7 +240,7 @@ def test_names_can_be_given_to_the_functions_and_wrong_arguments_fetch_nothing(z
     assert not zoo.server.requests and out.read_text() == 'mine'
     meta = torch.load(convert_checkpoint('zoo://toy', out, 'mmseg', force=True).out, weights_only=True)['meta']
     assert meta['licence'] == 'a licence for tests'
-    with pytest.raises(ValueError, match='which is a whole model; expected a backbone alone. Fix: init_cfg'):
+    with pytest.raises(ValueError, match='which is a whole model; expected only a backbone. Fix: init_cfg'):
         convert_backbone('zoo://toy', tmp_path / 'b.pth')
     assert not (tmp_path / 'b.pth').exists()
 

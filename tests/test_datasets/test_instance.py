@@ -122,7 +122,7 @@ def test_invalid_files(tmp_path, content):
         build(tmp_path, content, classes=('cow',))
     with pytest.raises(ValueError, match=r"CocoInstanceDataset: class names occur twice: \['cat'\]"):
         build(tmp_path, content, classes=('cat', 'cat '))
-    with pytest.raises(ValueError, match="lists no 'images', expected some"):
+    with pytest.raises(ValueError, match="lists no 'images', expected at least one"):
         build(tmp_path, dict(content, images=[], annotations=[]))
     with pytest.raises(FileNotFoundError, match=r"CocoInstanceDataset: data_prefix\['img'\] is the folder '.*none'"):
         build(tmp_path, content, data_prefix=dict(img='none'))

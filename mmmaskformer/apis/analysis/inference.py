@@ -190,9 +190,9 @@ def _of_segmentor(cfg: Config, checkpoint: str | Path, modes: Sequence[str] | No
     }
     counters = {mode: _Counter('pred_sem_seg', SEMANTIC, trained) for mode in modes}
     for batch in track(trained.loader, description='images'):
-        with network_once(model) as again, trained.testing():
+        with network_once(model) as rewind, trained.testing():
             for mode, counter in counters.items():
-                again()
+                rewind()
                 model.test_cfg = ConfigDict(settings[mode])
                 for sample in model.test_step(batch):
                     counter.add(sample)

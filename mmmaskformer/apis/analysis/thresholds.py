@@ -53,8 +53,8 @@ def sweep_thresholds(
         config: mmengine config file.
         checkpoint: its weights.
         out: folder for thresholds.csv, thresholds.md and thresholds.png.
-        object_thresholds: of class probabilities, in [0, 1].
-        overlap_thresholds: of areas, in [0, 1].
+        object_thresholds: thresholds of class probabilities, in [0, 1].
+        overlap_thresholds: thresholds of the ratio of areas, in [0, 1].
         store: folder in which the predictions are stored for `sweep_stored`; None stores nothing. Queries below the
             lowest object threshold are not stored.
         cfg_options: entries to replace in the config.
@@ -107,7 +107,7 @@ def sweep_stored(
         stored: folder of the predictions.
         out: as in `sweep_thresholds`.
         object_thresholds: not below the threshold of the stored predictions; None takes the defaults from there on.
-        overlap_thresholds: of areas, in [0, 1].
+        overlap_thresholds: thresholds of the ratio of areas, in [0, 1].
 
     Raises:
         FileNotFoundError: if the folder has no stored predictions.
@@ -185,9 +185,9 @@ def _add_all(sweep: ThresholdSweep, entries: Iterable[Entry], settings: dict[str
     """Add every image once: a padded last batch of a distributed sampler repeats some.
 
     Args:
-        sweep: to add to.
-        entries: of all images.
-        settings: of `panoptic_truth`, as the config's metric has them.
+        sweep: sweep to which the images are added.
+        entries: entries of all images.
+        settings: arguments of `panoptic_truth`, as the config's metric has them.
     """
     is_thing, seen = list(map(bool, sweep.is_thing)), set()
     for prediction, sample in entries:
@@ -216,5 +216,5 @@ def _report(sweep: ThresholdSweep, files: list[Path], name: str, current: float 
         f'model.test_cfg.panoptic.overlap_threshold={best.overlap_threshold:g}',
         f'images without a segment there: {best.empty_images} of {sweep.num_images}',
     ]
-    asked = {best.object_threshold, *([] if current is None else [current])}
-    return Report([*lines, *(line for threshold in sorted(asked) for line in sweep.explain_empty(threshold))], files)
+    shown = {best.object_threshold, *([] if current is None else [current])}
+    return Report([*lines, *(line for threshold in sorted(shown) for line in sweep.explain_empty(threshold))], files)

@@ -60,7 +60,7 @@ def check_inputs(
     Args:
         where: name of the function, for messages.
         class_logits: (Q, K + 1) float, K of at least 1.
-        masks: of the same Q queries.
+        masks: masks of the same Q queries.
         is_thing: (K,) bool; None where it is not used.
         settings: see `SETTINGS`.
 

@@ -25,7 +25,7 @@ def detr_inference(
 
     Args:
         class_logits: (Q, K + 1) float.
-        masks: of the same Q queries.
+        masks: masks of the same Q queries.
         is_thing: (K,) bool.
         object_threshold: class probabilities must be above it.
         min_area: smallest number of pixels of a segment; 0 keeps segments without pixels.

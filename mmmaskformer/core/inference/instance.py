@@ -38,7 +38,7 @@ def instance_inference(
 
     Args:
         class_logits: (Q, K + 1) float.
-        masks: of the same Q queries.
+        masks: masks of the same Q queries.
         is_thing: (K,) bool.
         max_per_image: number of pairs selected.
         score_threshold: class probabilities must be above it.

@@ -66,7 +66,7 @@ def panoptic_inference(
 
     Args:
         class_logits: (Q, K + 1) float.
-        masks: of the same Q queries.
+        masks: masks of the same Q queries.
         is_thing: (K,) bool.
         object_threshold: class probabilities must be above it: 0.8 is published for COCO, 0.7 for ADE20K.
         overlap_threshold: least ratio of the pixels won to the pixels where the query's mask is at least one half.
@@ -166,7 +166,7 @@ def general_inference(
 
     Args:
         class_logits: (Q, K + 1) float.
-        masks: of the same Q queries.
+        masks: masks of the same Q queries.
         object_threshold: class probabilities must be above it; 0.3 is published.
         overlap_threshold: see `panoptic_inference`; 0 keeps every segment with a pixel.
 

@@ -59,7 +59,7 @@ class SegmentPool:
 
         Args:
             class_logits: (Q, K + 1) float.
-            masks: of the same Q queries; ``out_size`` must be equal in all views.
+            masks: masks of the same Q queries; ``out_size`` must be equal in all views.
         """
         labels, scores, probs = self._segments_of_view(class_logits, masks)
         pool = self.masks

@@ -31,7 +31,7 @@ def assign_pixels(masks: QueryMasks, query_idx: Tensor, scores: Tensor | None) -
     """Assign every pixel to the best query; the first one wins a tie.
 
     Args:
-        masks: of the image.
+        masks: masks of the image.
         query_idx: (n,) int64, the competing queries; at least one.
         scores: (n,) float, factors of the mask probabilities; None compares the mask logits instead.
 

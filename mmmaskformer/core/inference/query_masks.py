@@ -17,7 +17,7 @@ class QueryMasks(NamedTuple):
     """The masks of all queries of one image, not multiplied out, with the sizes for post-processing.
 
     Attributes:
-        masks: of the image, as a batch of one.
+        masks: masks of the image, as a batch of one.
         input_size: (H, W) of the padded network input.
         image_size: (height, width) of the image within it, at the top left.
         out_size: (height, width) of the output, usually the original image's.

@@ -89,7 +89,7 @@ def semantic_inference(class_logits: Tensor, masks: QueryMasks, *, resize_masks_
 
     Args:
         class_logits: (Q, K + 1) float.
-        masks: of the same Q queries.
+        masks: masks of the same Q queries.
         resize_masks_first: False for the order 'after', True for 'before'.
 
     Returns:

@@ -101,7 +101,7 @@ def run_fused(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
     ones nor on those of other threads. Compiled graphs use the plain layers.
 
     Args:
-        network: to call.
+        network: module to call.
         args: its arguments.
         kwargs: likewise.
     """

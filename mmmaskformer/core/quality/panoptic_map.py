@@ -113,10 +113,10 @@ def labels_of_pixels(
     """The class of every pixel.
 
     Args:
-        segments: of an image.
+        segments: segments of an image.
         ignore_index: what void and crowds become.
         num_classes: K.
-        name: of the image or file, for messages.
+        name: name of the image or file, for messages.
 
     Returns:
         (H, W) int64.
@@ -134,9 +134,9 @@ def numbered(segments: Segments[np.ndarray], *, num_classes: int, name: str = 'i
     """The same segments with ids 1 to S in the map, as required for tables and pictures.
 
     Args:
-        segments: of an image.
+        segments: segments of an image.
         num_classes: K.
-        name: of the image or file, for messages.
+        name: name of the image or file, for messages.
 
     Returns:
         With ids int32; labels and scores are the same arrays.

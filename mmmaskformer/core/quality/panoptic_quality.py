@@ -101,7 +101,7 @@ def count_segments(
         truth: the ground truth. Its ``areas`` are used in the IoU.
         prediction: the prediction, of the same size. Its ``is_crowd`` and ``areas`` are not used.
         num_classes: K.
-        name: of the image or file, for messages.
+        name: name of the image or file, for messages.
 
     Returns:
         The counts, with one match at most for each segment.
@@ -157,7 +157,7 @@ def mean_quality(counts: SegmentCounts, chosen: np.ndarray | None = None) -> Mea
     """Means over the classes that are present.
 
     Args:
-        counts: of all images.
+        counts: counts of all images.
         chosen: (K,) bool, the classes to include, such as the things; None for all.
     """
     per_class = np.stack(quality(counts))
@@ -176,9 +176,9 @@ def segment_iou(
     """IoU with the predicted pixels on void excluded from the union; 0 for an empty intersection.
 
     Args:
-        intersection: in pixels, of any shape.
-        pred_area: of the predicted segments, void included.
-        true_area: of the true segments.
+        intersection: areas of the intersections in pixels, of any shape.
+        pred_area: areas of the predicted segments, void included.
+        true_area: areas of the true segments.
         on_void: predicted pixels on void.
 
     Returns:
@@ -276,7 +276,7 @@ def _require_iou(wrong: np.ndarray, listed_ids: np.ndarray, true_areas: np.ndarr
         wrong: positions of the true segments with such an IoU.
         listed_ids: (M,) int64.
         true_areas: (M,) in pixels.
-        name: of the image or file, for messages.
+        name: name of the image or file, for messages.
     """
     if wrong.size:
         ids, areas = listed_ids[wrong], true_areas[wrong]

@@ -63,7 +63,7 @@ def count_labels(
         prediction: (H, W) integer; pixels with values outside [0, K) have no class and count as missed.
         num_classes: K.
         ignore_index: label of ignored pixels, outside [0, K).
-        name: of the image or file, for messages.
+        name: name of the image or file, for messages.
 
     Raises:
         ValueError: if the sizes differ or a true label is neither a class nor ignored.

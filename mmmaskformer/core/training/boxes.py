@@ -44,7 +44,7 @@ class BoxLoss(nn.Module):
     """Like `BoxCost`, for matched pairs; a segment without pixels does not contribute.
 
     Attributes:
-        names: of its values.
+        names: names of its values.
     """
 
     names = ('box', 'giou')
@@ -54,7 +54,7 @@ class BoxLoss(nn.Module):
 
         Args:
             boxes_cxcywh: (N, 4) float, with gradients.
-            targets: of the batch.
+            targets: targets of the batch.
             segment: (N,) int64, position of each segment among those of the batch.
 
         Returns:
@@ -84,7 +84,7 @@ def target_boxes(targets: Targets) -> tuple[Tensor, Tensor]:
     """Boxes of all true segments, from their masks.
 
     Args:
-        targets: of a batch, N segments in all, on a grid (H, W).
+        targets: targets of a batch, N segments in all, on a grid (H, W).
 
     Returns:
         boxes_cxcywh: (N, 4) float32 in [0, 1], from the outer edge of the first pixel to that of the last.

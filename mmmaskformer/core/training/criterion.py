@@ -109,8 +109,8 @@ class SetCriterion(nn.Module):
         """Compute the weighted losses.
 
         Args:
-            predictions: of L layers and B images, the last layer final.
-            targets: of the B images, at the network's input size (padded where an image is).
+            predictions: predictions of L layers for B images, the last layer final.
+            targets: targets of the B images, at the network's input size (padded where an image is).
 
         Returns:
             Scalars ``loss_cls``, ``loss_mask``, ``loss_dice``, with boxes ``loss_box`` and ``loss_giou``, of the final
@@ -232,7 +232,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of a value over the ranks of distributed training, without gradient; the value itself without ranks.
 
     Args:
-        value: of this rank, float, of one shape on all ranks.
+        value: float tensor of this rank, with the same shape on all ranks.
     """
     if not _has_ranks():
         return value

@@ -79,8 +79,8 @@ class SetMatcher(nn.Module):
         """Match every layer and image on its own.
 
         Args:
-            predictions: of L layers and B images.
-            targets: of the B images, on any grid.
+            predictions: predictions of L layers for B images.
+            targets: targets of the B images, on any grid.
 
         Returns:
             The pairs that the assignment chooses.

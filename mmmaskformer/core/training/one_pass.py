@@ -38,7 +38,7 @@ def batch_mask_losses(
 
     Args:
         mask_logits: (N, h, w) float, before sigmoid, the masks of one image after the other.
-        targets: of B images.
+        targets: targets of B images.
         counts: B numbers of masks, N in all; each may be 0.
         target_idx: (N,) int64, the segment of its image that each mask is matched to.
         kind: a key of `equations.PER_PIXEL`.

@@ -28,7 +28,7 @@ def batch_mask_losses(
 
     Args:
         mask_logits: (N, h, w) float32 on a GPU, N at least 1.
-        targets: of B images.
+        targets: targets of B images.
         counts: B numbers of masks, N in all.
         target_idx: (N,) int64.
         kind: a key of `equations.PER_PIXEL`.

@@ -27,7 +27,7 @@ def pairwise_mask_costs(masks: Masks, targets: Targets, kind: str = 'focal') -> 
 
     Args:
         masks: masks of n queries of each of B images, for example of all layers.
-        targets: of the batch.
+        targets: targets of the batch.
         kind: a key of `equations.PER_PIXEL`.
 
     Returns:
@@ -50,7 +50,7 @@ def pairwise_point_costs(
     """Costs at points, which may belong to a segment in part: `equations.soft_mask_losses` of every pair.
 
     Args:
-        masks: of n queries of each of B images, on a grid of P points.
+        masks: masks of n queries of each of B images, on a grid of P points.
         members: (B, M, P) float in [0, 1].
         counted: (B, P) bool, the points that count; None for all.
         kind: a key of `equations.PER_PIXEL`.
@@ -89,9 +89,9 @@ def _costs(
     """Costs (b, M, n) of some images, transposed because sums over rows are faster.
 
     Args:
-        masks: of the batch.
+        masks: masks of the batch.
         images: the images.
-        members: of the images, see `_members`.
+        members: segments of the pixels of these images, see `_members`.
         counted: likewise.
         num_segments: M.
         kind: see `pairwise_mask_costs`.

@@ -79,7 +79,7 @@ class Cost(nn.Module):
 
         Args:
             layers: predictions of L layers.
-            targets: of the batch.
+            targets: targets of the batch.
 
         Returns:
             (L, B, Q, M) float per name, with M the largest number of segments of an image; values beyond an image's own

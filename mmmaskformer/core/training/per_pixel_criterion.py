@@ -28,7 +28,7 @@ class PixelCrossEntropy(nn.Module):
 
     Args:
         num_classes: K.
-        loss_weight: of every layer.
+        loss_weight: weight of the loss of every layer.
         class_weight: weights of the classes, see `SetCriterion`; the mean is then weighted.
 
     Source: paper, sections 3.1 and 4; official code, PerPixelBaselineHead.losses. Differs: a batch without a labelled
@@ -55,7 +55,7 @@ class PixelCrossEntropy(nn.Module):
 
         Args:
             predictions: logits (B, K, h, w) of L layers, the last one final.
-            targets: of the B images, at the network's input size, as maps of segments.
+            targets: targets of the B images, at the network's input size, as maps of segments.
 
         Returns:
             Scalars ``loss_ce`` of the final layer and ``d0.loss_ce`` … of the earlier ones, first layer first;
@@ -150,7 +150,7 @@ def class_maps(targets: Targets) -> Tensor:
     """Class of every pixel.
 
     Args:
-        targets: of B images, as maps of segments.
+        targets: targets of B images, as maps of segments.
 
     Returns:
         (B, H, W) int64 in [0, K), `IGNORED` for pixels without a segment.

@@ -160,7 +160,7 @@ def members_at_points(targets: Targets, points: Tensor) -> Tensor:
     """The fraction of each point that belongs to each segment.
 
     Args:
-        targets: of B images.
+        targets: targets of B images.
         points: (B, P, 2), (x, y) in [0, 1].
 
     Returns:
@@ -181,7 +181,7 @@ def masks_at_points(targets: Targets, pairs: Pairs, points: Tensor) -> tuple[Ten
     """Like `members_at_points`, for selected segments with their own points.
 
     Args:
-        targets: of B images.
+        targets: targets of B images.
         pairs: N segments.
         points: (N, P, 2), (x, y) in [0, 1].
 

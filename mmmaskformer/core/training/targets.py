@@ -13,6 +13,12 @@ SETTINGS = {'num_classes': whole(1), 'ignore_index': whole()}
 class LabelRangeError(ValueError):
     """A label map holds ids that are neither a class nor the ignore label.
 
+    Args:
+        image: position of the image in the batch.
+        found: the offending ids, ascending.
+        num_classes: K.
+        ignore_index: id of ignored pixels.
+
     Attributes:
         image: position of the image in the batch.
         found: the offending ids, ascending.
@@ -150,7 +156,7 @@ def check_segments(targets: Targets, num_classes: int) -> None:
     checks the labels in the copy of its costs.
 
     Args:
-        targets: of a batch.
+        targets: targets of a batch.
         num_classes: K.
 
     Raises:

@@ -102,7 +102,7 @@ def check_metainfo(content: Mapping, origin: str) -> dict:
         found = type(content).__name__ if keys is None else f'the keys {sorted(keys)}'
         raise ValueError(
             f"class list {origin}: found {found}, expected an object with 'classes', 'palette' and optionally "
-            f'{sorted(OPTIONAL)}.'
+            f'{sorted(OPTIONAL)}. Fix: correct the keys.'
         )
     classes, palette = content['classes'], content['palette']
     require_names(classes, origin)
@@ -140,7 +140,7 @@ def check_panoptic_metainfo(content: Mapping, origin: str) -> dict:
     if not _is_list(isthing) or len(isthing) != len(classes) or any(flag not in (0, 1) for flag in isthing):
         raise ValueError(
             f"class list {origin}: 'isthing' is {isthing!r:.80}, expected true (thing) or false (stuff) for each of "
-            f'the {len(classes)} classes.'
+            f'the {len(classes)} classes. Fix: set one flag for each class.'
         )
     checked = dict(content, classes=tuple(classes), isthing=tuple(bool(flag) for flag in isthing))
     if 'category_ids' in content:
@@ -154,7 +154,8 @@ def _different_ids(ids: Sequence, count: int, origin: str, key: str) -> tuple[in
     integers = _is_list(ids) and all(isinstance(number, int) for number in ids)
     if not integers or not len(set(ids)) == len(ids) == count:
         raise ValueError(
-            f'class list {origin}: {key!r} is {ids!r:.80}, expected {count} different integers, one for each class.'
+            f'class list {origin}: {key!r} is {ids!r:.80}, expected {count} different integers. Fix: set one for each '
+            'class.'
         )
     return tuple(ids)
 
@@ -175,7 +176,10 @@ def require_names(classes: Sequence, origin: str) -> None:
     """
     names_only = isinstance(classes, Sequence) and all(isinstance(name, str) and name for name in classes)
     if isinstance(classes, str) or not names_only or not classes:
-        raise ValueError(f"class list {origin}: 'classes' is {classes!r:.80}, expected a list of names, at least one.")
+        raise ValueError(
+            f"class list {origin}: 'classes' is {classes!r:.80}, expected a list of names, at least one. Fix: list the "
+            'name of each class.'
+        )
     # Classes are found by name without surrounding spaces.
     names = [name.strip() for name in classes]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -185,11 +189,15 @@ def require_names(classes: Sequence, origin: str) -> None:
 
 def _require_colours(palette: Sequence, origin: str) -> None:
     if not isinstance(palette, Sequence) or isinstance(palette, str):
-        raise ValueError(f"class list {origin}: 'palette' is {palette!r:.80}, expected a list of [R, G, B].")
+        raise ValueError(
+            f"class list {origin}: 'palette' is {palette!r:.80}, expected a list of [R, G, B]. Fix: set one for each "
+            'class.'
+        )
     wrong = [colour for colour in palette if not _is_colour(colour)]
     if wrong:
         raise ValueError(
-            f'class list {origin}: palette holds {wrong[0]!r}, expected [R, G, B] of integers from 0 to 255.'
+            f'class list {origin}: palette holds {wrong[0]!r}, expected [R, G, B] of integers from 0 to 255. Fix: '
+            'correct it.'
         )
     colours = [tuple(colour) for colour in palette]
     twice = sorted({colour for colour in colours if colours.count(colour) > 1})

@@ -31,7 +31,7 @@ def semantic_labels(class_logits: Tensor, masks: QueryMasks, *, resize_masks_fir
 
     Args:
         class_logits: (Q, K + 1) float.
-        masks: of the same Q queries.
+        masks: masks of the same Q queries.
         resize_masks_first: False for the order 'after', True for 'before', see `semantic`.
 
     Returns:
@@ -51,7 +51,7 @@ def label_map(views: Sequence[ScoreView]) -> Tensor:
     """Class with the highest sum of scores over some views of one image.
 
     Args:
-        views: at least one, all with the same classes and output size.
+        views: one or more views, all with the same classes and output size.
 
     Returns:
         (H, W) int32; where scores are equal up to rounding, any of their classes. All 0 if there are no queries.
@@ -101,7 +101,7 @@ def _label_band(
     """Write the labels of some of the largest tiles.
 
     Args:
-        labels: of the image.
+        labels: label map of the image, written in place.
         levels: the strong queries of all views, for each size of tiles.
         everything: all queries of all views, in the smallest tiles.
         rest: (K,) the most that the other queries add to each class.

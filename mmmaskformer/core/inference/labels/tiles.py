@@ -13,7 +13,7 @@ class AxisTiles:
     """Precomputed maps for the tiles along one axis.
 
     Args:
-        axis: of a view.
+        axis: axis of a view.
         side: side of the tiles, in output pixels. There are t tiles, enough for complete tiles of the largest size.
 
     Attributes:
@@ -52,8 +52,8 @@ class Tiled:
     """A view divided into tiles.
 
     Args:
-        view: of an image.
-        side: of the tiles, in output pixels; one of `TILE_SIZES`.
+        view: view of an image.
+        side: side of the tiles, in output pixels; one of `TILE_SIZES`.
     """
 
     def __init__(self, view: ScoreView, side: int):

@@ -55,8 +55,8 @@ class Axis(NamedTuple):
     """The map from mask logits to class scores along one axis: ``after(sigmoid(before(logits)))``.
 
     Attributes:
-        before: from the network's grid to the grid of the sigmoid; the weights of an output sum to 1.
-        after: from there to the output; None for the identity.
+        before: map from the network's grid to the grid of the sigmoid; the weights of an output sum to 1.
+        after: map from there to the output; None for the identity.
     """
 
     before: Taps
@@ -80,8 +80,8 @@ class ScoreView(NamedTuple):
         class_probs: (Q, K) float, without "no object". None for a per-pixel model: the masks are those of the classes
             (Q is K), and their resized logits are the scores, without a sigmoid.
         mask_logits: (h, w, Q) float.
-        rows: from h rows to those of the output.
-        columns: from w columns to those of the output.
+        rows: map from h rows to those of the output.
+        columns: map from w columns to those of the output.
     """
 
     class_probs: Tensor | None
@@ -147,7 +147,7 @@ def window_view(
             the product of both.
         image_size: (height, width) of the image within the padded input, at the top left.
         out_size: (height, width) of the output.
-        padded_size: (height, width) to which the logits are up-sampled, if larger than the window; the rest is cut off.
+        padded_size: (height, width) to which the logits are up-sampled, if larger than the window; the rest is cropped.
     """
     if padded_size is None:
         padded_size = (rows.stop - rows.start, columns.stop - columns.start)
@@ -169,7 +169,7 @@ def class_scores(views: Sequence[ScoreView]) -> Tensor:
     """The class scores whose arg-max is computed by `label_map`, multiplied out.
 
     Args:
-        views: at least one, all with the same classes and output size.
+        views: one or more views, all with the same classes and output size.
 
     Returns:
         (K, H, W) float, the sum over the views.
