@@ -22,6 +22,7 @@ from mmmaskformer.core.training.parts import (
     checked_weights,
     named_values,
     require_names,
+    require_part,
 )
 from mmmaskformer.core.training.targets import check_segments
 
@@ -80,6 +81,10 @@ class SetCriterion(nn.Module):
         class_mean_over_ranks: bool = False,
     ):
         super().__init__()
+        require_part('criterion.matcher', matcher)
+        for key, part, kind in (('mask_loss', mask_loss, MaskLoss), ('box_loss', box_loss, nn.Module)):
+            if part is not None:
+                require_part(f'criterion.{key}', part, kind)
         self.num_classes = num_classes
         self.matcher = matcher
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss

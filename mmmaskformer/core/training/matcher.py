@@ -24,6 +24,7 @@ from mmmaskformer.core.training.parts import (
     checked_weights,
     named_values,
     require_names,
+    require_part,
 )
 from mmmaskformer.core.training.targets import check_labels, check_segments
 
@@ -57,6 +58,9 @@ class SetMatcher(nn.Module):
         mask_loss: MaskLoss | None = None,
     ):
         super().__init__()
+        require_part('matcher.assignment', assignment)
+        if mask_loss is not None:
+            require_part('mask_loss', mask_loss, MaskLoss)
         self.assignment = assignment
         if costs is None:
             costs = [ClassCost(), (mask_loss or FocalDiceLoss()).matching_cost()] if assignment.uses_costs else []
