@@ -240,3 +240,5 @@ def test_options_are_read_as_the_hosts_read_them():
     assert parse_options(None) == {}
     with pytest.raises(ValueError, match="--cfg-options: found 'a', expected KEY=VALUE"):
         parse_options(['a'])
+    with pytest.raises(ValueError, match=r"--cfg-options: found \['a=\[1,2'\]: Imbalanced brackets"):
+        parse_options(['a=[1,2'])

@@ -5,7 +5,7 @@ import torch
 from helpers.exports import small_segmentor
 from helpers.hosts import PREPROCESSOR, TINY_RESNET, head_config, make_segmentor
 
-from mmmaskformer.apis.trained import load_trained
+from mmmaskformer.apis.trained import building, load_trained
 
 CONFIG = """
 default_scope = 'mmseg'
@@ -112,3 +112,11 @@ def test_config_must_have_a_model(trained):
 def test_wrong_options_raise_a_value_error(trained, options, message):
     with pytest.raises(ValueError, match=message):
         load_trained(*trained, options)
+
+
+@pytest.mark.parametrize('error', [TypeError('no'), KeyError('no'), RuntimeError('no'), AssertionError('no')])
+def test_a_part_that_cannot_be_built_is_named(error):
+    with pytest.raises(ValueError, match='^model cannot be built: no$'), building('model'):
+        raise error
+    with pytest.raises(ValueError, match=f'^model cannot be built: {type(error).__name__}$'), building('model'):
+        raise type(error)()
