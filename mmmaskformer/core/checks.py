@@ -99,7 +99,7 @@ def list_of(item: Check, length: int | None = None) -> Check:
             return False
         return (len(value) > 0 if length is None else len(value) == length) and all(map(item.accepts, value))
 
-    return Check(f'a list of {"" if length is None else f"{length}, "}each {item.expected}', accepts, item)
+    return Check(f'a list{"" if length is None else f" of {length}"}, each {item.expected}', accepts, item)
 
 
 def mapping_of(item: Check) -> Check:

@@ -265,6 +265,22 @@ def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
         )
 
 
+def require_part(key: str, part: Any, kind: type | None = None) -> None:
+    """Check a part that is passed to a constructor.
+
+    Args:
+        key: of the argument, for messages.
+        part: its value.
+        kind: class of the part; None for anything that can be called.
+
+    Raises:
+        ValueError: if it is something else, such as its name.
+    """
+    if not callable(part) or not isinstance(part, kind or object):
+        expected = 'a module or function' if kind is None else f'an object of the class {kind.__name__}'
+        raise ValueError(f'{key}: found {part!r:.80}, expected {expected}')
+
+
 def padded_index(targets: Targets) -> Tensor:
     """Positions (B, M) int64 of each image's segments in the batch; arbitrary beyond the image's own number."""
     index = torch.tensor(targets.starts)[:, None] + torch.arange(max(targets.counts))
