@@ -98,7 +98,8 @@ def test_the_walk_finds_every_kind_of_part():
 def test_every_setting_is_declared_and_wrong_values_are_named(cls):
     init_default_scope('mmdet')
     checks = getattr(cls, 'setting_checks', {})
-    assert parameters(cls) - named(cls) <= set(checks)
+    missing = sorted(parameters(cls) - named(cls) - set(checks))
+    assert not missing, f'{cls.__name__} takes {missing}, which @checked of core/checks.py does not declare'
     where = getattr(cls, 'config_key', cls.__name__)
     for key, check in ((key, checks[key]) for key in set(checks) & parameters(cls)):
         assert isinstance(check, Check) and not check.accepts(math.nan) and not check.accepts(object())

@@ -114,6 +114,6 @@ def _user_of_another_value(file: Source, name: str, value: ast.expr) -> Path | N
         base for base in file.inherited() if name in base.read_of_bases or (name in base.set and name in base.read)
     ]
     values = [base.set[name] for base in file.inherited() if name in base.set]
-    if not users or all(ast.dump(other) == ast.dump(value) for other in values):
+    if not users or all(ast.unparse(other) == ast.unparse(value) for other in values):
         return None
     return users[0].path

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shlex
 
 import pytest
@@ -34,6 +35,13 @@ COMMANDS = [
     'train',
 ]
 HEAVY = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'matplotlib', 'PIL', 'rich')
+# part of an example → what its help names as preparation
+PREPARED = {
+    'quickstart': 'root of the clone, after: bash tools/quickstart.sh',
+    'configs/scenes': 'root of the clone, after: mmmaskformer scenes data/scenes',
+    'configs/': 'root of the clone',
+    'prepare': 'docs/datasets.md',
+}
 # a training run then ends after one iteration instead of 800
 SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2']
 
@@ -41,7 +49,10 @@ SHORT = ['--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1', '
 def example_of(*names: str) -> list[str]:
     """Arguments of the example that ``mmmaskformer NAME … --help`` prints."""
     done = run_python(f'from mmmaskformer.apis.cli import main; main({[*names, "--help"]})')
-    program, *arguments = shlex.split(done.stdout.partition('example:\n')[2])
+    before, example = re.fullmatch(r'.*\nexample(.*):\n  (.*)\n', done.stdout, re.DOTALL).groups()
+    needed = [part for part in ('quickstart', 'configs/scenes', 'configs/', 'prepare') if part in example][:1]
+    assert [part for part in PREPARED if PREPARED[part] in before][:1] == needed, done.stdout
+    program, *arguments = shlex.split(example)
     assert program == 'mmmaskformer' and arguments[: len(names)] == list(names)
     return arguments
 
@@ -154,6 +165,16 @@ def test_the_example_of_the_sweep_works_as_printed(root, monkeypatch, capsys):
     assert cli.main(example_of('sweep')) == 0
     assert trained == [{'model.decode_head.num_queries': 5}, {'model.decode_head.num_queries': 20}]
     assert '| 20 | 50.00 |' in capsys.readouterr().out and (root / 'work_dirs/sweep/sweep.png').is_file()
+
+
+@pytest.mark.parametrize(
+    'arguments', [['draw', 'a.py', 'b.pth', '--out', 'c'], ['train', 'a.py'], ['test', 'a.py', 'b']]
+)
+def test_a_missing_package_is_named_with_a_way_to_install_it(arguments):
+    done = run_python(f'import sys\nfrom mmmaskformer.apis.cli import main\nsys.exit(main({arguments}))', hide=HEAVY)
+    assert done.returncode == 2
+    expected = r"error: No module named '\w+'\. Fix: install it; mmmaskformer doctor lists the commands"
+    assert re.search(f'{expected}$', done.stderr.splitlines()[-1]) and 'Traceback' not in done.stderr, done.stderr
 
 
 BROKEN = """

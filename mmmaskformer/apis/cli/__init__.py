@@ -3,7 +3,7 @@
 Each file of this package is one command, named after the file and imported only when it is called. It has
 
 - a docstring, whose first line is the summary that ``mmmaskformer --help`` lists;
-- ``EXAMPLE``, a command that works as printed from the root of the clone once ``tools/quickstart.sh`` has run;
+- ``EXAMPLE``, a command that works as printed after the preparation that ``--help`` names, see `PREPARATIONS`;
 - ``add_arguments(parser)``, which describes its arguments;
 - ``run(args)``, which does the work and returns the exit status;
 - optionally ``HOST_SCRIPT``, the name of a script of the host, which gets all arguments instead of ``run``.
@@ -26,6 +26,16 @@ from mmmaskformer.apis.cli import _pipes
 
 FOLDER = Path(__file__).parent
 
+PREPARATIONS = {
+    'work_dirs/quickstart': ' (in the root of the clone, after: bash tools/quickstart.sh)',
+    'configs/scenes': (
+        ' (in the root of the clone, after: mmmaskformer scenes data/scenes --num-train 1500 --num-val 200)'
+    ),
+    'configs/': ' (in the root of the clone)',
+    'data prepare': ' (after the download that docs/datasets.md describes)',
+}
+"""Part of an example and what it needs; the first that fits counts. The scenes are those of the quickstart."""
+
 
 def command_names() -> list[str]:
     """All commands, in alphabetical order."""
@@ -43,11 +53,17 @@ def parser_of(name: str, command: ModuleType) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f'mmmaskformer {name}',
         description=command.__doc__,
-        epilog=f'example:\n  {command.EXAMPLE}',
+        epilog=epilog_of(command.EXAMPLE),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
     return parser
+
+
+def epilog_of(example: str) -> str:
+    """The end of ``--help``: an example, and what has to be done before."""
+    before = next((text for part, text in PREPARATIONS.items() if part in example), '')
+    return f'example{before}:\n  {example}'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,17 +130,22 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {_message(error)}', file=sys.stderr)
         return 2
+
+
+def _message(error: Exception) -> str:
+    is_missing = isinstance(error, ModuleNotFoundError) and 'Fix:' not in str(error)
+    return f'{error}{". Fix: install it; mmmaskformer doctor lists the commands" if is_missing else ""}'
 
 
 def _run_host_script(parser: argparse.ArgumentParser, script: str, arguments: list[str]) -> int:
     """Pass all arguments to a script of the host; its errors keep their traceback."""
-    from mmmaskformer.apis.scripts import find_script, run_script
-
     try:
+        from mmmaskformer.apis.scripts import find_script, run_script
+
         path = find_script(script, arguments)
     except (ImportError, ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(_message(error))
     run_script(path, arguments)
     return 0

@@ -11,6 +11,8 @@
 
 import argparse
 
+from mmmaskformer.apis.cli import epilog_of
+
 SEMANTIC = 'configs/scenes/maskformer_tiny_1xb8-800_scenes.py work_dirs/quickstart/semantic/iter_800.pth'
 PANOPTIC = 'configs/scenes/maskformer_tiny_1xb4-2600_scenes-panoptic.py work_dirs/quickstart/panoptic/iter_2600.pth'
 EXAMPLES = {
@@ -84,7 +86,7 @@ def _action(actions, name, summary):
         name,
         help=summary,
         description=f'{summary[0].upper()}{summary[1:]}.',
-        epilog=f'example:\n  {EXAMPLES[name]}',
+        epilog=epilog_of(EXAMPLES[name]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

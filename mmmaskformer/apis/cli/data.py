@@ -12,6 +12,8 @@ cityscapes_panoptic, mapillary_panoptic. docs/datasets.md says what to download 
 import argparse
 import sys
 
+from mmmaskformer.apis.cli import epilog_of
+
 EXAMPLES = {
     'prepare': 'mmmaskformer data prepare ade20k',
     'check': 'mmmaskformer data check configs/scenes/maskformer_tiny_1xb8-800_scenes.py',
@@ -46,7 +48,7 @@ def _action(actions, name, summary, more=''):
         name,
         help=summary,
         description=f'{summary[0].upper()}{summary[1:]}. {more}'.rstrip(),
-        epilog=f'example:\n  {EXAMPLES[name]}',
+        epilog=epilog_of(EXAMPLES[name]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

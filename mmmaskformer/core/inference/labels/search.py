@@ -115,9 +115,28 @@ def _label_band(
         tiles = tiles[~decided]
         if not len(tiles):
             return
-    exact = not bool(rest.any())
+    _label_pixels(labels, levels[-1], everything, rest, classes, tiles)
+
+
+def _label_pixels(
+    labels: Tensor,
+    strong: Sequence[Tiled],
+    everything: Sequence[Tiled],
+    rest: Tensor,
+    classes: Tensor,
+    tiles: Tensor,
+) -> None:
+    """Write the labels of the smallest tiles from the scores of their pixels.
+
+    Args:
+        labels, everything, rest: see `_label_band`.
+        strong: the strong queries of all views, in the smallest tiles.
+        classes: (k,) that can win.
+        tiles: (n, 2) of the smallest tiles.
+    """
+    side, exact = TILE_SIZES[-1], not bool(rest.any())
     for chunk in tiles.split(_chunk_size(everything, classes)):
-        scores = _scores(summands, chunk, classes)
+        scores = _scores(strong, chunk, classes)
         best = scores.argmax(-1)
         _write(labels, chunk, classes[best], side)
         if not exact:
