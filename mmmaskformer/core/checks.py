@@ -218,7 +218,7 @@ def checked(**checks: Check) -> Callable[[Class], Class]:
         takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
         unknown = set(checks) - set(signature.parameters)
         if unknown and not takes_more:
-            raise TypeError(f'{cls.__name__} takes no {sorted(unknown)}')
+            raise TypeError(f'{cls.__name__} has no arguments {sorted(unknown)}; expected those of its constructor')
 
         @functools.wraps(original)
         def checking_init(self, *args, **kwargs):

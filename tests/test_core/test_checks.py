@@ -143,5 +143,5 @@ def test_messages_name_the_place_in_the_config_where_it_is_known(monkeypatch):
 def test_wrong_calls_are_left_to_python():
     with pytest.raises(TypeError, match='positional argument'):
         Base(1, 2, 3)
-    with pytest.raises(TypeError, match=r"Base takes no \['colour'\]"):
+    with pytest.raises(TypeError, match=r"Base has no arguments \['colour'\]"):
         checked(colour=BOOLEAN)(Base)
