@@ -74,8 +74,8 @@ def read_config(
         raise FileNotFoundError(f'checkpoint: {checkpoint} does not exist; expected a .pth file of a training run')
     if Path(checkpoint).is_dir() and not is_transformers_folder(checkpoint):
         raise FileNotFoundError(
-            f'checkpoint: {checkpoint} is a folder without config.json, expected one of transformers, or a .pth file '
-            'of a training run'
+            f'checkpoint: {checkpoint} is a folder without config.json, expected a folder of transformers, or a .pth '
+            'file of a training run'
         )
     merge_options(cfg, cfg_options)
     for key in needs:

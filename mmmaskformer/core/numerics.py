@@ -22,7 +22,7 @@ def first_order_only(switch: str) -> Callable[[Callable], Callable]:
     """Decorator of a backward pass that has no second derivatives.
 
     torch's `once_differentiable` alone refuses only some of them: where the incoming gradients are constants, the
-    results would silently count as constants as well.
+    results would silently be treated as constants as well.
 
     Args:
         switch: the fast path without which there are second derivatives, for the message.

@@ -59,7 +59,7 @@ def checked_states(decoder: Any, states: Any, batch: int, reader: nn.Module) -> 
         decoder: the transformer decoder.
         states: its output: a sequence, or one tensor (L, B, Q, channels).
         batch: B.
-        reader: the layer that they are the input of, which determines width and dtype.
+        reader: the layer that reads them, which determines width and dtype.
 
     Raises:
         TypeError: if it is not a sequence.

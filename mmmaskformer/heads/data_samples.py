@@ -125,7 +125,7 @@ def _unlabelled(sample, found: tuple[int, int], size: tuple[int, int], device: t
         sample: `DetDataSample`.
         found: (height, width) of its masks, with or without padding, which the data preprocessor may have added.
         size: (H, W) of the padded input.
-        device: of the result.
+        device: device of the result.
     """
     height, width = sample.metainfo.get('img_shape', found)[:2]
     ignored = _padded(torch.zeros(min(height, found[0]), min(width, found[1]), dtype=torch.bool), size, True, sample)

@@ -34,7 +34,7 @@ PREPARATIONS = {
     'configs/': ' (in the root of the clone)',
     'data prepare': ' (after the download that docs/datasets.md describes)',
 }
-"""Part of an example and what it needs; the first that fits counts. The scenes are those of the quickstart."""
+"""Part of an example and what it needs; the first match applies. The scenes are those of the quickstart."""
 
 
 def command_names() -> list[str]:
@@ -124,7 +124,7 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         return _run_host_script(parser, script, arguments)
     if '' in arguments:
         parser.error(
-            f'argument {arguments.index("") + 1} is empty, as from an unset variable of a shell; expected a value'
+            f'argument {arguments.index("") + 1} is empty, as from an unset variable of the shell; expected a value'
         )
     args = parser.parse_args(arguments)
     if getattr(args, 'offline', False):

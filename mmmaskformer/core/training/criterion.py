@@ -205,7 +205,7 @@ class SetCriterion(nn.Module):
         values = self.mask_loss(mask_logits, targets, pairs)
         losses = named_values(self.mask_loss, values, mask_logits.shape[:1], mask_logits.device)
         require_finite_losses(self.mask_loss, losses, mask_logits)
-        if not len(mask_logits):  # a loss may return constants then
+        if not len(mask_logits):  # a loss may then return constants
             return [loss + mask_logits.flatten(1).sum(1) for _, loss in losses]
         for name, loss in losses:
             if mask_logits.requires_grad and not loss.requires_grad and self.loss_weights[name]:

@@ -102,6 +102,7 @@ class SetMatcher(nn.Module):
             The pairs that the assignment chooses.
 
         Raises:
+            TypeError: if the assignment does not return `Matches`.
             NonFiniteLogitsError: if logits are inf or NaN; names layer and image.
             ValueError: if predictions and targets are inconsistent, a label is not in [0, K), a cost is inf or NaN
                 though logits are not, or the assignment returns an invalid pair.

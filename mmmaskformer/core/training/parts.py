@@ -188,7 +188,7 @@ def named_values(part: Any, values: Any, shape: Sequence[int], device: torch.dev
         part: the loss of masks or boxes, or the cost.
         values: its return value.
         shape: shape of each tensor. In those of a cost, any size may be 1, which is broadcast.
-        device: of each tensor.
+        device: device of each tensor.
 
     Raises:
         ValueError: if there is not one tensor of that shape, of real numbers, on that device for each name. Losses are
@@ -226,7 +226,7 @@ def require_finite_losses(
 
     Raises:
         NonFiniteLogitsError: if a mask logit is inf or NaN.
-        ValueError: if a value is, but no mask logit.
+        ValueError: if a value is inf or NaN although all mask logits are finite.
     """
     if mask_logits.device.type != 'cpu' or is_recorded():
         return
@@ -240,8 +240,8 @@ def require_finite_losses(
             )
         if wrong:
             raise ValueError(
-                f'{found}, whose logits are finite; expected finite values. Fix: no division by 0 and no logarithm of '
-                '0 in it'
+                f'{found}, whose logits are finite; expected finite values. Fix: avoid divisions by 0 and '
+                'logarithms of 0'
             )
 
 
@@ -261,7 +261,7 @@ def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
         others = f', none of them one of {tuple(taken)}' if taken else ''
         raise ValueError(
             f'{type(part).__name__}.names: found {names!r}, expected a tuple of different names{others}, one for each '
-            'value that it gives'
+            'value that it returns'
         )
 
 
@@ -269,7 +269,7 @@ def require_part(key: str, part: Any, kind: type | None = None) -> None:
     """Check a part that is passed to a constructor.
 
     Args:
-        key: of the argument, for messages.
+        key: name of the argument, for messages.
         part: its value.
         kind: class of the part; None for anything that can be called.
 
