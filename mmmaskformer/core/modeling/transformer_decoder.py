@@ -110,5 +110,5 @@ class TransformerDecoder(nn.Module):
         if not fits or (memory.dtype != dtype and not is_autocast(memory.device)):
             raise ValueError(
                 f'{type(self).__name__}: the memory is {form_of(memory)}; expected (B, {channels or "C"}, h, w) '
-                f'{str(dtype).removeprefix("torch.")}, like its weights. Fix: correct the pixel decoder, which returns it'
+                f'{str(dtype).removeprefix("torch.")}, like its weights. Fix: correct the pixel decoder'
             )
