@@ -48,7 +48,7 @@ class PixelDecoder(Protocol):
     memory_channels: int
 
     def __call__(self, features: Sequence[Tensor]) -> PixelDecoderOutput:
-        """Map features (B, C_i, h_i, w_i), finest first, to memory and mask features."""
+        """Map features (B, C_i, h_i, w_i), finest first, to memory and mask features of the same B images."""
 
 
 class TransformerDecoder(Protocol):
@@ -81,7 +81,13 @@ class Matcher(Protocol):
     """
 
     def __call__(self, layers: Layers, targets: Targets) -> Matches:
-        """Match every layer and image; at most min(Q, M) pairs each, no query and no segment twice."""
+        """Match every layer and image.
+
+        Returns:
+            Pairs in any order, no query of a layer and image twice. A segment may be matched to several queries, as in
+            one-to-many matching, or to none. Mask and box losses are summed over pairs and divided by the number of
+            true segments, so with k queries per segment they are k times as large as with one.
+        """
 
 
 class Assignment(Protocol):
@@ -102,5 +108,5 @@ class Assignment(Protocol):
             targets: targets of the batch, on the device of the model.
 
         Returns:
-            At most min(Q, M) pairs of each layer and image, no query and no segment twice, sorted by query.
+            Pairs, see `Matcher`.
         """

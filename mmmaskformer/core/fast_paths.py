@@ -8,6 +8,7 @@ FAST_PATHS = {
     'one_pass_loss': 'losses of masks and of pixels, and their gradients, in one pass over the full resolution',
     'fused_inference': 'what `fuse_for_inference` switches on',
     'folded_gradient': 'the backward pass of the mask logits of a few queries through the folded last convolution',
+    'recomputed_convs': 'the backward pass recomputes the 1x1 convolutions of the pixel decoder; they are not stored',
     'triton_kernels': 'on a GPU, the mask loss in two kernels instead of tensor operations',
 }
 """Name and meaning of every fast path."""

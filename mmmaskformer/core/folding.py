@@ -5,13 +5,13 @@ of x with the n kernels E W. The backward pass through these kernels costs n / C
 inference with fewer than C queries, F is not computed at all.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules import module as torch_module
 
 from mmmaskformer.core.torch_versions import is_compiling
@@ -134,20 +134,37 @@ class FoldedProduct(torch.autograd.Function):
         return logits
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mask_embed = ctx.saved_tensors
-        conv = weight.to(ctx.conv_dtype), bias.to(ctx.conv_dtype)
-        x_grad, embed_grad, conv_grads = torch.empty_like(x), torch.empty_like(mask_embed), []
-        parts = (tensor.split(ctx.counts) for tensor in (grad, mask_embed, embed_grad))
-        for image, (of_logits, embed, of_embed) in enumerate(zip(*parts, strict=True)):
-            back = _back if len(embed) < len(weight) else _back_unfolded
-            of_embed[:], x_grad[image], *conv_grad = back(
-                of_logits.to(ctx.conv_dtype), embed.to(ctx.conv_dtype), x[image].to(ctx.conv_dtype), *conv
-            )
-            conv_grads.append(conv_grad)
-        weight_grad, bias_grad = (sum(parts).to(weight.dtype) for parts in zip(*conv_grads, strict=True))
-        return x_grad, weight_grad, bias_grad, None, embed_grad, None
+        of_images = _gradients(grad, mask_embed, x, weight, bias, ctx.counts, ctx.conv_dtype)
+        if torch.is_grad_enabled():  # create_graph: they are differentiated again, so nothing is written in place
+            embed_grads, x_grads, *conv_grads = zip(*of_images, strict=True)
+            x_grad, embed_grad = torch.stack(x_grads).to(x.dtype), torch.cat(embed_grads).to(mask_embed.dtype)
+        else:
+            x_grad, embed_grad, by_image = torch.empty_like(x), torch.empty_like(mask_embed), []
+            parts = zip(of_images, embed_grad.split(ctx.counts), x_grad, strict=True)
+            for (of_embed, of_x, *of_conv), embed_part, x_part in parts:
+                embed_part[:], x_part[:] = of_embed, of_x
+                by_image.append(of_conv)
+            conv_grads = list(zip(*by_image, strict=True))
+        weight_grad, bias_grad = (sum(parts) for parts in conv_grads)
+        return x_grad, weight_grad.to(weight.dtype), bias_grad.to(bias.dtype), None, embed_grad, None
+
+
+def _gradients(
+    grad: Tensor,
+    embed: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    counts: Sequence[int],
+    dtype: torch.dtype,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Gradients of embeddings, input, weight and bias of each image, computed in a dtype; see `FoldedProduct`."""
+    conv = weight.to(dtype), bias.to(dtype)
+    for of_logits, of_embed, of_x in zip(grad.split(counts), embed.split(counts), x, strict=True):
+        back = _back if len(of_embed) < len(weight) else _back_unfolded
+        yield back(of_logits.to(dtype), of_embed.to(dtype), of_x.to(dtype), *conv)
 
 
 def _back(grad: Tensor, embed: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:

@@ -1,7 +1,12 @@
 """Small numerical helpers that training and inference share."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class NonFiniteLogitsError(FloatingPointError, ValueError):
@@ -11,6 +16,36 @@ class NonFiniteLogitsError(FloatingPointError, ValueError):
 def at_least_float32(x: Tensor) -> Tensor:
     """Convert float16 and bfloat16 to float32, since h * w and sums of logits overflow in half precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def first_order_only(switch: str) -> Callable[[Callable], Callable]:
+    """Decorator of a backward pass that has no second derivatives.
+
+    torch's `once_differentiable` alone refuses only some of them: where the incoming gradients are constants, the
+    results would silently count as constants as well.
+
+    Args:
+        switch: the fast path without which there are second derivatives, for the message.
+
+    Returns:
+        The decorator. A decorated backward pass raises a RuntimeError under ``create_graph=True``.
+    """
+
+    def decorate(backward: Callable) -> Callable:
+        once = once_differentiable(backward)
+
+        @functools.wraps(backward)
+        def checking(ctx: Any, *grads: Tensor) -> Any:
+            if torch.is_grad_enabled():
+                raise RuntimeError(
+                    f'create_graph=True requires second derivatives, which the fast path {switch!r} does not have. '
+                    f'Fix: mmmaskformer.core.set_fast_paths({switch}=False) before the forward pass'
+                )
+            return once(ctx, *grads)
+
+        return checking
+
+    return decorate
 
 
 def log_sigmoid(logits: Tensor, probs: Tensor, *, tails: bool = True, out: Tensor | None = None) -> Tensor:

@@ -88,6 +88,11 @@ def check_layers(predictions: Sequence[Any]) -> None:
             )
         if masks.like.device != first.device:
             raise ValueError(f'{where}: masks are on {masks.like.device}; expected {first.device} as class_logits')
+        boxes = getattr(prediction, 'boxes_cxcywh', None)
+        if boxes is not None and not (
+            is_float(boxes) and boxes.shape == (*shape[:2], 4) and boxes.device == first.device
+        ):
+            raise ValueError(f'{where}: boxes_cxcywh are {form_of(boxes)}; expected {(*shape[:2], 4)} float')
 
 
 def check_same_device(targets: Any, device: torch.device) -> None:

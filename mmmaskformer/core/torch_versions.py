@@ -14,6 +14,16 @@ def is_cpu_autocast() -> bool:
         return torch.is_autocast_cpu_enabled()
 
 
+def is_autocast(device: torch.device) -> bool:
+    """Whether autocast is enabled for a device, so that layers may have inputs of another dtype than their weights."""
+    if device.type == 'cpu':
+        return is_cpu_autocast()
+    try:
+        return torch.is_autocast_enabled(device.type)
+    except TypeError:  # before torch 2.4
+        return torch.is_autocast_enabled()
+
+
 def is_recorded() -> bool:
     """Whether torch is tracing, for export or compilation: sizes are then symbols, which checks would fix."""
     return torch.jit.is_tracing() or is_compiling()

@@ -15,6 +15,7 @@ from mmmaskformer.core.checks import BOOLEAN, MAPPING, checked, list_of, number,
 from mmmaskformer.core.modeling.fuse import run_fused
 from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import Targets
+from mmmaskformer.core.torch_versions import is_recorded
 from mmmaskformer.heads.build import naming
 from mmmaskformer.heads.checkpoint_layouts import require_own_weights
 from mmmaskformer.heads.conversion import convert_on_loading
@@ -161,6 +162,7 @@ class FeatureHead(BaseModule):
                 f'iteration {iteration + 1}, {error} Images of the batch: {_files_of(data_samples)}'
             ) from None
         except ValueError as error:  # the core has no file names
+            self._check_network(predictions, len(features[0]))
             raise ValueError(f'{error}. Images of the batch: {_files_of(data_samples)}') from error
 
     def name_classes(self, names: Sequence[str]) -> None:
@@ -168,6 +170,9 @@ class FeatureHead(BaseModule):
         if hasattr(self.criterion, 'name_classes'):
             with naming(self.config_key):
                 self.criterion.name_classes(names)
+
+    def _check_network(self, predictions: Any, batch: int) -> None:
+        """Raise a ValueError if predictions of B images do not have the form that the head uses."""
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         """The segments of the samples, at the padded input size."""
@@ -181,7 +186,10 @@ class FeatureHead(BaseModule):
         """
         self.require_all_weights()
         features = self.prepare(features)
-        prediction = run_fused(self.classifier, features, all_layers=False)[-1]
+        predictions = run_fused(self.classifier, features, all_layers=False)
+        if not is_recorded():
+            self._check_network(predictions, len(features[0]))
+        prediction = predictions[-1]
         check = begin_finite_check(prediction, metas)
         if not features[0].is_cuda:
             check()

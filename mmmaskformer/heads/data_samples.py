@@ -69,13 +69,13 @@ def targets_from_det_samples(
 ) -> Targets:
     """Segments of MMDetection's samples, at the padded input size.
 
-    Padding is ignored, as are pixels without a segment in a panoptic map or without a class in a label map. In samples
-    that have only instances, pixels outside of all instances are background.
+    Padding and crowds are ignored, as are pixels without a segment in a panoptic map or without a class in a label map.
+    In samples that have only instances, pixels outside of all instances are background.
 
     Args:
         samples: B `DetDataSample` with either ``gt_panoptic_seg`` (``segment_map`` (1, H, W) int16 and the tuple
-            ``labels``), as from our loader, or ``gt_instances`` (``labels`` and ``masks``) with an optional
-            ``gt_sem_seg.sem_seg`` (1, H, W), as from MMDetection's loaders.
+            ``labels``), as from our loader, or ``gt_instances`` (``labels`` and ``masks``) with optional
+            ``ignored_instances`` and ``gt_sem_seg.sem_seg`` (1, H, W), as from MMDetection's loaders.
         is_thing: (K,) bool.
         input_size: (H, W) of the padded input.
         device: device of the targets.
@@ -110,11 +110,30 @@ def _target_from_det_sample(sample, is_thing: Tensor, size: tuple[int, int], dev
     masks = _padded(instances.masks.to_tensor(torch.bool, device), size, False, sample)
     if 'gt_sem_seg' in sample:
         label_map = _padded(sample.gt_sem_seg.sem_seg[0].to(device), size, IGNORED_STUFF, sample)
-        ignored = label_map == IGNORED_STUFF
     else:
         label_map = None
-        ignored = _padded(masks.new_zeros(instances.masks.height, instances.masks.width), size, True, sample)
+    ignored = _unlabelled(sample, (instances.masks.height, instances.masks.width), size, device)
+    if label_map is not None:
+        ignored |= label_map == IGNORED_STUFF
     return instance_targets(labels, masks, label_map=label_map, is_thing=is_thing.to(device), ignored=ignored)
+
+
+def _unlabelled(sample, found: tuple[int, int], size: tuple[int, int], device: torch.device) -> Tensor:
+    """Pixels (H, W) bool of the padding and of crowds, which MMDetection packs as ``ignored_instances``.
+
+    Args:
+        sample: `DetDataSample`.
+        found: (height, width) of its masks, with or without padding, which the data preprocessor may have added.
+        size: (H, W) of the padded input.
+        device: of the result.
+    """
+    height, width = sample.metainfo.get('img_shape', found)[:2]
+    ignored = _padded(torch.zeros(min(height, found[0]), min(width, found[1]), dtype=torch.bool), size, True, sample)
+    ignored = ignored.to(device)
+    crowds = sample.get('ignored_instances')
+    if crowds is not None and 'masks' in crowds and len(crowds.masks):
+        ignored |= _padded(crowds.masks.to_tensor(torch.bool, device), size, False, sample).any(0)
+    return ignored
 
 
 def _checked_labels(labels: Tensor, sample, num_classes: int) -> Tensor:

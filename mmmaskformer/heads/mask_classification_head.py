@@ -1,11 +1,13 @@
 """Mask classification for the features of a host's model: network, losses and outputs of the last layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmmaskformer.core.checks import checked, whole
+from mmmaskformer.core.part_outputs import check_network
 from mmmaskformer.heads.base import FeatureHead
 from mmmaskformer.heads.build import build_classifier, build_criterion, naming
 from mmmaskformer.heads.settings import check_parts
@@ -80,6 +82,9 @@ class MaskClassificationHead(FeatureHead):
         prediction = self.classifier(self.prepare(features), all_layers=False)[-1]
         images = range(len(prediction.class_logits))
         return prediction.class_logits, torch.stack([prediction.mask_logits(image) for image in images])
+
+    def _check_network(self, predictions: Any, batch: int) -> None:
+        check_network(self.classifier, predictions, batch, self.num_classes)
 
     def _build_classifier(self) -> None:
         *configs, derived = self._classifier_settings

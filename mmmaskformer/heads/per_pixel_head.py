@@ -1,6 +1,7 @@
 """The paper's per-pixel baselines as decode heads of MMSegmentation's stock `EncoderDecoder`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from mmmaskformer.core.checks import checked, whole
 from mmmaskformer.core.inference.query_masks import DeferredMaskLogits
 from mmmaskformer.core.inference.resize import resize
+from mmmaskformer.core.part_outputs import check_pixel_layers
 from mmmaskformer.core.structures import Targets
 from mmmaskformer.formats.label_maps import require_ignore_index
 from mmmaskformer.heads.base import FeatureHead
@@ -140,6 +142,9 @@ class PerPixelHead(FeatureHead):
 
     def _targets(self, features: Sequence[Tensor], data_samples: Sequence) -> Targets:
         return targets_from_seg_samples(data_samples, num_classes=self.num_classes, ignore_index=self.ignore_index)
+
+    def _check_network(self, predictions: Any, batch: int) -> None:
+        check_pixel_layers(predictions, batch, self.num_classes)
 
     def _build_classifier(self) -> None:
         *decoders, derived = self._classifier_settings

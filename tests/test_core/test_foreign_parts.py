@@ -1,16 +1,20 @@
 """Output of user-defined parts is used as intended or refused, and never misinterpreted."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from helpers import toy
+from helpers import oracles, toy
 
+from mmmaskformer.core.fast_paths import set_fast_paths
 from mmmaskformer.core.folding import LastConv
-from mmmaskformer.core.masks import Folded, Plain
+from mmmaskformer.core.masks import Folded, Plain, Product
+from mmmaskformer.core.numerics import NonFiniteLogitsError
 from mmmaskformer.core.structures import MaskPrediction, Matches
 from mmmaskformer.core.training.assignment import HungarianAssignment
 from mmmaskformer.core.training.criterion import SetCriterion
-from mmmaskformer.core.training.matcher import HungarianMatcher, SetMatcher
+from mmmaskformer.core.training.matcher import FixedMatcher, HungarianMatcher, SetMatcher
 from mmmaskformer.core.training.parts import ClassCost, Cost, MaskLoss
 from mmmaskformer.core.training.per_pixel_criterion import PixelMaskLosses
 
@@ -57,6 +61,27 @@ def test_indices_out_of_range_are_refused(column, change, message):
     matches = HungarianMatcher()(*batch())
     with pytest.raises(ValueError, match=message):
         losses_with(matches._replace(**{column: change(getattr(matches, column))}))
+
+
+@pytest.mark.parametrize('fast', [False, True])
+@pytest.mark.parametrize('overlapping', [False, True])
+@pytest.mark.parametrize('ignore', [False, True])
+def test_a_segment_may_be_matched_to_several_queries_or_to_none(fast, overlapping, ignore):
+    predictions = toy.make_predictions(dtype=torch.float64)
+    targets = [toy.make_target(count, seed=count, ignored=True) for count in (3, 2)]
+    matches = Matches.of([[([0, 3, 5, 6], [1, 1, 2, 1]), ([2], [1])], [([], []), (range(7), [0, 1, 0, 1, 1, 0, 0])]])
+    criterion = SetCriterion(num_classes=5, matcher=GivenMatches(matches), ignore_in_loss=ignore)
+    before = set_fast_paths(fast)
+    try:
+        losses = criterion(predictions, list(map(toy.as_masks, targets)) if overlapping else targets)
+    finally:
+        set_fast_paths(**before)
+    expected = oracles.set_loss(predictions, targets, matches, ignore=ignore)
+    leaves = [predictions[0].masks.features, *(x for p in predictions for x in (p.class_logits, p.masks.embed))]
+    assert set(losses) == set(expected)
+    torch.testing.assert_close([losses[key] for key in expected], list(expected.values()))
+    found, wanted = (torch.autograd.grad(sum(x.values()), leaves) for x in (losses, expected))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_layers_may_fold_convolutions_of_their_own_over_one_map():
@@ -169,7 +194,7 @@ def test_losses_of_another_shape_or_number_are_refused(give, message):
         PixelMaskLosses(num_classes=5, mask_loss=GivenLoss(give))([Plain(torch.rand(2, 5, 8, 12).double())], batch()[1])
 
 
-@pytest.mark.parametrize('names', ['mask', ('a', 'a'), ('cls',)])
+@pytest.mark.parametrize('names', ['mask', ('a', 'a'), ('cls',), (), (1,)])
 def test_names_of_losses_are_different(names, monkeypatch):
     monkeypatch.setattr(GivenLoss, 'names', names)
     with pytest.raises(
@@ -178,13 +203,103 @@ def test_names_of_losses_are_different(names, monkeypatch):
         toy.make_criterion(mask_loss=GivenLoss(None))
 
 
-def test_a_pixel_decoder_that_gives_a_plain_tuple_is_refused():
-    model = toy.make_classifier()
-    model.pixel_decoder.register_forward_hook(lambda module, inputs, output: tuple(output[:2]))
-    with pytest.raises(
-        TypeError, match=r'FPNPixelDecoder returned a tuple; expected PixelDecoderOutput\(memory, mask_feat'
-    ):
-        model(toy.make_features(), all_layers=True)
+@pytest.mark.parametrize('dtype', [torch.long, torch.bool, torch.complex64])
+def test_losses_and_costs_are_real_numbers(dtype):
+    criterion = toy.make_criterion(mask_loss=GivenLoss(lambda x: (x.sum((1, 2)).to(dtype),)))
+    name = str(dtype).removeprefix('torch.')
+    with pytest.raises(ValueError, match=rf"GivenLoss returned \(10,\) {name} as 'given'; expected \(10,\) float"):
+        criterion(*batch())
+    cost = torch.randint(2, (2, 2, 7, 3)).to(dtype)
+    if dtype.is_complex:
+        with pytest.raises(ValueError, match=r"GivenCost returned .* complex64 as 'given'; expected \(2, 2, 7, 3\)"):
+            matched_with(GivenCost((cost,)))
+    else:
+        found, expected = (matched_with(GivenCost((x,))) for x in (cost, cost.double()))
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_losses_and_costs_are_on_the_device_of_the_predictions():
+    with pytest.raises(ValueError, match=r"GivenCost returned .* float32 on meta as 'given'; expected .* float on cpu"):
+        matched_with(GivenCost((torch.zeros(2, 2, 7, 3, device='meta'),)))
+    with pytest.raises(ValueError, match=r"GivenLoss returned \(10,\) float64 on meta as 'given'; expected .* on cpu"):
+        toy.make_criterion(mask_loss=GivenLoss(lambda x: (x.mean((1, 2)).to('meta'),)))(*batch())
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_a_loss_that_is_not_finite_is_named(value):
+    def give(logits):
+        loss = logits.mean((1, 2)).clone()
+        loss[3] = value
+        return (loss,)
+
+    message = "GivenLoss returned inf or NaN as 'given' for 1 of 10 masks, whose logits are finite; expected finite"
+    with pytest.raises(ValueError, match=message):
+        toy.make_criterion(mask_loss=GivenLoss(give))(*batch())
+    with pytest.raises(ValueError, match=f'decoder layer 1 of 1: {message}'):
+        PixelMaskLosses(num_classes=5, mask_loss=GivenLoss(give))([Plain(torch.rand(2, 5, 8, 12))], batch()[1])
+
+
+def test_a_product_of_finite_factors_that_is_not_finite_is_found_by_the_loss():
+    huge = Product(torch.full((2, 5, 6), 1e30), torch.full((2, 6, 8, 12), 1e30))
+    targets = [toy.make_target(n)._replace(labels=torch.arange(n)) for n in (3, 2)]
+    with pytest.raises(NonFiniteLogitsError, match="returned inf or NaN as 'mask' for 5 of 5 masks, whose logits"):
+        SetCriterion(num_classes=5, matcher=FixedMatcher())([MaskPrediction(torch.zeros(2, 5, 6), huge)], targets)
+
+
+def test_a_loss_without_gradients_is_reported_once():
+    loss = GivenLoss(lambda x: ((x > 0).double().mean((1, 2)),))
+    criterion = toy.make_criterion(mask_loss=loss)
+    with pytest.warns(UserWarning, match="GivenLoss returned values without gradients as 'given'") as caught:
+        for _ in range(2):
+            criterion(*batch())
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        toy.make_criterion(mask_loss=loss, loss_weights=dict(given=0.0))(*batch())  # only logged
+        with torch.no_grad():
+            toy.make_criterion(mask_loss=loss)(*batch())
+
+
+def test_a_constant_loss_of_no_masks_still_gives_every_factor_a_gradient_of_zero():
+    predictions, _ = batch()
+    criterion = toy.make_criterion(mask_loss=GivenLoss(lambda x: (torch.zeros(len(x)),)))
+    sum(criterion(predictions, [toy.make_target(0)] * 2).values()).backward()
+    for leaf in (predictions[0].masks.features, predictions[1].masks.embed):
+        assert leaf.grad is not None and not leaf.grad.any()
+
+
+@pytest.mark.parametrize(
+    'give, message',
+    [
+        (lambda found: None, 'GivenAssignment returned a NoneType; expected Matches'),
+        (tuple, 'GivenAssignment returned a tuple; expected Matches'),
+        (lambda found: found._replace(query=0 * found.query), 'GivenAssignment matched query 0 of layer 0, image 0'),
+        (lambda found: found._replace(segment=found.segment + 3), r'GivenAssignment matched segment [345] \(layer'),
+        (lambda found: found._replace(query=found.query / 2), 'query of GivenAssignment: found .* float64'),
+    ],
+)
+def test_pairs_of_an_assignment_are_checked_under_its_name(give, message):
+    class GivenAssignment(HungarianAssignment):
+        def __call__(self, costs, targets):
+            return give(super().__call__(costs, targets))
+
+    with pytest.raises((TypeError, ValueError), match=message):
+        SetMatcher(assignment=GivenAssignment())(*batch())
+
+
+@pytest.mark.parametrize(
+    'build, message',
+    [
+        (lambda: SetMatcher(assignment=lambda costs, targets: None), 'found a function, expected an Assignment'),
+        (lambda: SetMatcher(assignment=None), 'matcher.assignment: found a NoneType, expected an Assignment'),
+        (lambda: HungarianMatcher(costs=ClassCost()), 'matcher.costs: found ClassCost, expected a list'),
+        (lambda: HungarianMatcher(costs=[torch.nn.Identity()]), r"matcher.costs: found \['Identity'\]"),
+        (lambda: SetCriterion(num_classes=5, matcher=None), 'matcher is a NoneType; expected'),
+    ],
+)
+def test_parts_of_another_kind_are_refused(build, message):
+    with pytest.raises(TypeError, match=message):
+        build()
 
 
 def test_weights_that_are_all_zero_give_no_loss_instead_of_nan():

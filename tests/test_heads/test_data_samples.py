@@ -8,7 +8,7 @@ from helpers import hosts
 from mmengine.structures import InstanceData, PixelData
 
 from mmmaskformer.core.inference.panoptic import QuerySegments
-from mmmaskformer.core.structures import IGNORED, NO_SEGMENT
+from mmmaskformer.core.structures import IGNORED, NO_SEGMENT, Targets
 from mmmaskformer.formats.label_maps import write_label_map
 from mmmaskformer.formats.mmdet_codes import decode_panoptic, encode_panoptic
 from mmmaskformer.heads.data_samples import SegmentList, targets_from_det_samples, targets_from_seg_samples
@@ -54,6 +54,51 @@ def test_instances_may_overlap_and_stuff_comes_from_the_label_map():
     assert np.array_equal(found[:2, :4, :6].numpy(), masks)
     assert not found[:, 4:].any() and not found[:, :, 6:].any()
     assert torch.equal(found[3, :4, :6], label_map == 2)
+
+
+@pytest.mark.parametrize('with_stuff', [False, True])
+@pytest.mark.parametrize('padded_before', [False, True])
+def test_crowds_and_padding_are_ignored_whether_or_not_masks_were_padded_before(with_stuff, padded_before):
+    masks, crowds = np.zeros((2, 4, 6), bool), np.zeros((2, 4, 6), bool)
+    masks[0, 0] = masks[1, :, 1] = crowds[0, 2, 3:] = crowds[1, 0, :4] = True
+    label_map = np.full((4, 6), 2)
+    label_map[3] = 255
+    fields = {}
+    crowd = instance_sample([1, 3], crowds).gt_instances
+    if padded_before:  # by the data preprocessor, which does not pad ignored instances
+        masks, label_map = (
+            np.pad(masks, ((0, 0), (0, 1), (0, 2))),
+            np.pad(label_map, ((0, 1), (0, 2)), constant_values=2),
+        )
+    if with_stuff:
+        fields = dict(gt_sem_seg=PixelData(sem_seg=torch.from_numpy(label_map)[None]))
+    sample = instance_sample([3, 1], masks, ignored_instances=crowd, **fields)
+    sample.set_metainfo(dict(img_shape=(4, 6)))
+    found = targets(sample, (5, 8))
+    expected = np.ones((5, 8), bool)
+    expected[:4, :6] = crowds.any(0)
+    if with_stuff:
+        expected[3] = True
+    assert np.array_equal(found.ignored_pixels().numpy(), expected)
+    assert found.labels.tolist() == [3, 1, 2][: 2 + with_stuff]
+
+
+def test_mmdetections_own_packing_marks_crowds():
+    from mmdet.datasets.transforms import PackDetInputs
+    from mmdet.structures.mask import BitmapMasks
+
+    bitmap = np.zeros((2, 4, 6), np.uint8)
+    bitmap[0, :2] = bitmap[1, 2:] = 1
+    packed = PackDetInputs(meta_keys=('img_shape',))(
+        dict(
+            img=np.zeros((4, 6, 3), np.uint8), img_shape=(4, 6), gt_masks=BitmapMasks(bitmap, 4, 6),
+            gt_bboxes_labels=np.array([1, 3]), gt_ignore_flags=np.array([False, True]),
+        )
+    )  # fmt: skip
+    found = targets(packed['data_samples'], (4, 6))
+    assert found.labels.tolist() == [1] and np.array_equal(found.ignored_pixels().numpy(), bitmap[1] > 0)
+    counted = Targets.of([found]).leaving_out_ignored(True).counted[0]
+    assert np.array_equal(counted.numpy(), bitmap[0] > 0)
 
 
 def test_an_image_without_instances_has_an_empty_target():

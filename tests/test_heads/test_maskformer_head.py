@@ -366,11 +366,11 @@ def test_prediction_in_evaluation_mode_fuses_and_leaves_the_model_as_it_was():
     model = hosts.make_segmentor()
     head, seen = model.decode_head, []
     pixel_decoder = head.classifier.pixel_decoder
-    pixel_decoder.register_forward_hook(lambda module, *_: seen.append(module.fused))
+    pixel_decoder.register_forward_hook(lambda module, *_: seen.append(module.is_fused))
     features = model.extract_feat(torch.rand(1, 3, 64, 96))
     before = head(features)
     fused = model.test_step(batch((64, 96)))[0].seg_logits.data
-    assert seen == [False, True] and not pixel_decoder.fused
+    assert seen == [False, True] and not pixel_decoder.is_fused
     assert all(torch.equal(a, b) for a, b in zip(head(features), before, strict=True))
     head.classifier.train()  # as for dropout at test time
     plain = model.test_step(batch((64, 96)))[0].seg_logits.data

@@ -83,6 +83,23 @@ class GreedyAssignment:
 
 
 @MODELS.register_module()
+class CheapestTwo:
+    """Assigns each segment in turn to the two cheapest remaining queries: one-to-many matching."""
+
+    uses_costs = True
+
+    def __call__(self, costs, targets):
+        def pairs(cost, count):
+            taken = []
+            for segment in range(count):
+                order = cost[:, segment].argsort().tolist()
+                taken += [query for query in order if query not in taken][:2]
+            return taken, torch.arange(count).repeat_interleave(2)[: len(taken)]
+
+        return Matches.of([[pairs(*of_image) for of_image in zip(x, targets.counts, strict=True)] for x in costs])
+
+
+@MODELS.register_module()
 class FavouriteQuery(Cost):
     """Query q is cheap for segment (favourite + m) modulo Q."""
 
@@ -182,7 +199,9 @@ def test_a_matching_cost(host):
 
 
 @BOTH
-@pytest.mark.parametrize('assignment, num_costs', [('AssignmentByClass', 0), ('GreedyAssignment', 2)])
+@pytest.mark.parametrize(
+    'assignment, num_costs', [('AssignmentByClass', 0), ('GreedyAssignment', 2), ('CheapestTwo', 2)]
+)
 def test_an_assignment(host, assignment, num_costs):
     _, head, losses = losses_of(host, matcher=dict(type='SetMatcher', assignment=dict(type=assignment)))
     assert type(head.criterion.matcher.assignment).__name__ == assignment
@@ -242,6 +261,42 @@ def test_a_network_with_mask_features_per_layer(host):
     _, head, losses = losses_of(host, **network)
     assert sum(key.endswith('loss_mask') for key in losses) == 4
     assert_trained(head.classifier)
+
+
+@MODELS.register_module()
+class WrongNetwork(OwnFeaturesNetwork):
+    """Returns something else than a list of predictions that fit the head."""
+
+    def __init__(self, wrong, **settings):
+        super().__init__(**settings)
+        self.wrong = wrong
+
+    def forward(self, features, *, all_layers):
+        predictions = super().forward(features, all_layers=all_layers)
+        changes = {
+            'one': lambda: predictions[-1],
+            'nothing': lambda: None,
+            'pairs': lambda: [(x.class_logits, x.masks) for x in predictions],
+            'tensor': lambda: [x._replace(masks=x.masks.multiplied_out()) for x in predictions],
+            'classes': lambda: [x._replace(class_logits=x.class_logits[..., 1:]) for x in predictions],
+            'batch': lambda: [MaskPrediction(x.class_logits[:1], x.masks.of_image(0)) for x in predictions],
+        }
+        return changes[self.wrong]()
+
+
+@BOTH
+@pytest.mark.parametrize('wrong', ['one', 'nothing', 'pairs', 'tensor', 'classes', 'batch'])
+def test_a_network_that_returns_something_else_is_named_in_training_and_prediction(host, wrong):
+    network = dict(type='WrongNetwork', wrong=wrong)
+    parts = dict(classifier=network, pixel_decoder=None, transformer_decoder=None)
+    model = hosts.make_segmentor(**parts) if host == 'mmseg' else hosts.make_detector(**parts)
+    make = hosts.make_sample if host == 'mmseg' else hosts.make_panoptic_sample
+    samples = [make((64, 96), seed=i) for i in range(2)]
+    data = dict(inputs=[image for image, _ in samples], data_samples=[sample for _, sample in samples])
+    with pytest.raises(ValueError, match='WrongNetwork: .*expected'):
+        model.train()(**model.data_preprocessor(data, training=True), mode='loss')
+    with pytest.raises(ValueError, match='WrongNetwork: .*expected'):
+        model.eval().test_step(data)
 
 
 def test_the_loss_of_that_network_is_that_of_the_equations():

@@ -78,6 +78,16 @@ class MLP(nn.Module):
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [out_channels]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
 
+    @property
+    def in_channels(self) -> int | None:
+        """Width of the input; None if the first layer was replaced by one that does not state it."""
+        return getattr(self.layers[0], 'in_features', None)
+
+    @property
+    def out_channels(self) -> int | None:
+        """Width of the output; None if the last layer was replaced by one that does not state it."""
+        return getattr(self.layers[-1], 'out_features', None)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_channels) to (..., out_channels)."""
         for layer in self.layers[:-1]:

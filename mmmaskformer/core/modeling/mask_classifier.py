@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmmaskformer.core.checks import BOOLEAN, checked, whole
-from mmmaskformer.core.contracts import PixelDecoder, PixelDecoderOutput, TransformerDecoder
+from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.modeling.layers import MLP
+from mmmaskformer.core.part_outputs import check_pixels, checked_states
 from mmmaskformer.core.structures import MaskPrediction
 
 
@@ -55,15 +56,15 @@ class MaskClassifier(nn.Module):
             Predictions, the last one final. They share the tensor of mask features.
 
         Raises:
-            TypeError: if the pixel decoder returns anything other than a `PixelDecoderOutput`.
+            TypeError: if the pixel decoder returns anything other than a `PixelDecoderOutput`, or the transformer
+                decoder anything other than a sequence.
+            ValueError: if a tensor that they return has another shape, or is not float.
         """
-        pixels = self.pixel_decoder(features)
-        if not isinstance(pixels, PixelDecoderOutput):
-            raise TypeError(
-                f'{type(self.pixel_decoder).__name__} returned a {type(pixels).__name__}; expected '
-                'PixelDecoderOutput(memory, mask_features) of mmmaskformer.core.contracts'
-            )
+        pixels, batch = self.pixel_decoder(features), features[0].shape[0]  # len() would fix B in an export
+        mask_channels = getattr(self.mask_embed, 'out_channels', None)  # unknown if it was replaced
+        check_pixels(self.pixel_decoder, pixels, batch, mask_channels=mask_channels)
         states = self.transformer_decoder(pixels.memory)
+        states = checked_states(self.transformer_decoder, states, batch, self.class_embed)
         if not all_layers:
             states = states[-1:]
         return [

@@ -13,6 +13,7 @@ from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.folding import LastConv, can_fold
 from mmmaskformer.core.masks import Masks, Plain
 from mmmaskformer.core.modeling.layers import MLP
+from mmmaskformer.core.part_outputs import check_pixels, checked_states, width_of
 
 
 @checked(num_classes=whole(1), mask_channels=whole(1))
@@ -45,8 +46,10 @@ class PerPixelClassifier(nn.Module):
         Returns:
             One `Plain` of the logits (B, K, h, w).
         """
-        found = self.pixel_decoder(features).mask_features
-        conv = self.pixel_classifier
+        pixels, conv = self.pixel_decoder(features), self.pixel_classifier
+        batch = features[0].shape[0]
+        check_pixels(self.pixel_decoder, pixels, batch, mask_channels=width_of(conv), uses_memory=False)
+        found = pixels.mask_features
         if not isinstance(found, LastConv):
             return [Plain(conv(found))]
         if not can_fold(conv):
@@ -95,8 +98,12 @@ class PerPixelPlusClassifier(nn.Module):
         """
         # The logits of all K classes of all layers are needed, so the backward pass through the mask features, once for
         # all layers, is cheaper than through the folded convolution of each layer.
-        pixels = self.pixel_decoder(features)._replace(made_by=None)
+        pixels, batch = self.pixel_decoder(features), features[0].shape[0]
+        mask_channels = getattr(self.mask_embed, 'out_channels', None)  # unknown if it was replaced
+        check_pixels(self.pixel_decoder, pixels, batch, mask_channels=mask_channels)
+        pixels = pixels._replace(made_by=None)
         states = self.transformer_decoder(pixels.memory)
+        states = checked_states(self.transformer_decoder, states, batch, self.mask_embed)
         if not all_layers:
             states = states[-1:]
         return [pixels.masks(self.mask_embed(state)) for state in states]

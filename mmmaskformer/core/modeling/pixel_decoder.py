@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmmaskformer.core.checks import FRACTION, checked, list_of, whole
 from mmmaskformer.core.contracts import PixelDecoderOutput
+from mmmaskformer.core.fast_paths import is_fast
 from mmmaskformer.core.folding import LastConv, can_fold
 from mmmaskformer.core.modeling.channels_last import (
     OverwritingGroupNorm,
@@ -87,7 +88,7 @@ class FPNPixelDecoder(Fusable):
             else:
                 x = F.interpolate(x, size=feature.shape[-2:], mode='nearest')
                 # A 1x1 convolution is cheap and its output is large, so the backward pass recomputes it.
-                if watched or not _may_run_twice(lateral):
+                if watched or not (is_fast('recomputed_convs') and _may_run_twice(lateral)):
                     x += lateral(feature)
                 else:
                     x += checkpoint(lateral, feature, use_reentrant=False, preserve_rng_state=False)

@@ -5,6 +5,9 @@ from torch import Tensor, nn
 from mmmaskformer.core.checks import BOOLEAN, FRACTION, checked, whole
 from mmmaskformer.core.modeling.layers import caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, clone_layers
+from mmmaskformer.core.part_outputs import width_of
+from mmmaskformer.core.shapes import form_of, is_float
+from mmmaskformer.core.torch_versions import is_autocast, is_recorded
 
 
 @checked(
@@ -80,7 +83,11 @@ class TransformerDecoder(nn.Module):
 
         Returns:
             L tensors (B, Q, channels), normalised, the last one final.
+
+        Raises:
+            ValueError: if the memory has another shape or, outside of autocast, another dtype than the weights.
         """
+        self._check(memory)
         memory = self.memory_proj(memory)
         position = sine_position_encoding((memory.shape[2], memory.shape[3]), self.channels, memory.device).to(
             memory.dtype
@@ -93,3 +100,15 @@ class TransformerDecoder(nn.Module):
             x = layer(x, memory, query_pos=query_pos, memory_pos=position)
             states.append(x)
         return [self.norm(state) for state in states]
+
+    def _check(self, memory: Tensor) -> None:
+        if is_recorded():
+            return
+        channels = self.channels if isinstance(self.memory_proj, nn.Identity) else width_of(self.memory_proj)
+        dtype = self.query_embed.weight.dtype
+        fits = is_float(memory) and memory.ndim == 4 and channels in (None, memory.shape[1])
+        if not fits or (memory.dtype != dtype and not is_autocast(memory.device)):
+            raise ValueError(
+                f'{type(self).__name__}: the memory is {form_of(memory)}; expected (B, {channels or "C"}, h, w) '
+                f'{str(dtype).removeprefix("torch.")}, as its weights are. Fix: in the pixel decoder, which gives it'
+            )

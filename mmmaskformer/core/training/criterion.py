@@ -1,5 +1,6 @@
 """The training loss of mask classification over all decoder layers."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from mmmaskformer.core.training.parts import (
     Pairs,
     checked_weights,
     named_values,
+    require_finite_losses,
     require_names,
     require_part,
 )
@@ -61,6 +63,7 @@ class SetCriterion(nn.Module):
         uses_boxes: whether the network has to predict boxes.
 
     Raises:
+        TypeError: if the matcher cannot be called.
         ValueError: if a weight is given for an unknown loss, ``class_weight`` does not have K entries, or two losses
             have the same name.
 
@@ -81,10 +84,10 @@ class SetCriterion(nn.Module):
         class_mean_over_ranks: bool = False,
     ):
         super().__init__()
-        require_part('criterion.matcher', matcher)
-        for key, part, kind in (('mask_loss', mask_loss, MaskLoss), ('box_loss', box_loss, nn.Module)):
-            if part is not None:
-                require_part(f'criterion.{key}', part, kind)
+        if not callable(matcher):
+            raise TypeError(f'matcher is a {type(matcher).__name__}; expected one such as HungarianMatcher()')
+        require_part('criterion.mask_loss', mask_loss, MaskLoss)
+        require_part('criterion.box_loss', box_loss, nn.Module)
         self.num_classes = num_classes
         self.matcher = matcher
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss
@@ -98,6 +101,7 @@ class SetCriterion(nn.Module):
         self.class_weights = ClassWeights(class_weight, num_classes)
         self.class_mean_over_ranks = class_mean_over_ranks
         self.no_object_weight = no_object_weight
+        self._constant: set[str] = set()
 
     @property
     def class_weight(self) -> Tensor:
@@ -193,9 +197,30 @@ class SetCriterion(nn.Module):
             # An image without pairs has an empty product, so that the mask branch still receives a gradient of zeros.
             # Without it, distributed training would fail because of unused parameters.
             logits = masks.matched(query, counts)
-            losses = named_values(self.mask_loss, self.mask_loss(logits, targets, Pairs(counts, segment)), layer.shape)
-            sums = [a.index_add(0, layer, loss.to(a.dtype)) for a, (_, loss) in zip(sums, losses, strict=True)]
+            losses = self._of_pairs(logits, targets, Pairs(counts, segment))
+            sums = [a.index_add(0, layer, loss.to(a.dtype)) for a, loss in zip(sums, losses, strict=True)]
         return sums
+
+    def _of_pairs(self, mask_logits: Tensor, targets: Targets, pairs: Pairs) -> list[Tensor]:
+        """Values (N,) of the mask loss, one tensor per name, checked."""
+        values = self.mask_loss(mask_logits, targets, pairs)
+        losses = named_values(self.mask_loss, values, mask_logits.shape[:1], mask_logits.device)
+        require_finite_losses(self.mask_loss, losses, mask_logits)
+        if not len(mask_logits):  # a loss may return constants then
+            return [loss + mask_logits.flatten(1).sum(1) for _, loss in losses]
+        for name, loss in losses:
+            if mask_logits.requires_grad and not loss.requires_grad and self.loss_weights[name]:
+                self._warn_of_constant(name)
+        return [loss for _, loss in losses]
+
+    def _warn_of_constant(self, name: str) -> None:
+        if name not in self._constant:
+            self._constant.add(name)
+            warnings.warn(
+                f'{type(self.mask_loss).__name__} returned values without gradients as {name!r}: they are added to the '
+                'loss but train nothing. Fix: compute them from mask_logits with differentiable operations',
+                stacklevel=2,
+            )
 
     def _box_losses(self, layers: Layers, targets: Targets, matches: Matches) -> list[Tensor]:
         """Box losses (L,) of the layers, one per name, summed over matched pairs."""
@@ -211,8 +236,9 @@ class SetCriterion(nn.Module):
             ],
             boxes.device,
         )
-        losses = self.box_loss(boxes.flatten(0, 2).index_select(0, query), targets, segment)
-        return [loss.new_zeros(num_layers).index_add(0, layer, loss) for loss in losses]
+        values = self.box_loss(boxes.flatten(0, 2).index_select(0, query), targets, segment)
+        losses = named_values(self.box_loss, values, segment.shape, boxes.device)
+        return [loss.new_zeros(num_layers).index_add(0, layer, loss) for _, loss in losses]
 
 
 def _to_device(columns: Sequence[np.ndarray], device: torch.device) -> Sequence[Tensor]:

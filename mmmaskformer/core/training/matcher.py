@@ -43,6 +43,7 @@ class SetMatcher(nn.Module):
         mask_loss: the mask loss of the criterion, likewise; `FocalDiceLoss` if None.
 
     Raises:
+        TypeError: if the assignment or a cost does not have the interface of one.
         ValueError: if ``weights`` names an unknown cost, or costs are given to an assignment that uses none.
 
     Source: paper, section 3.2 (matching) and the ablation of matchings, table 4.
@@ -58,10 +59,20 @@ class SetMatcher(nn.Module):
         mask_loss: MaskLoss | None = None,
     ):
         super().__init__()
-        require_part('matcher.assignment', assignment)
-        if mask_loss is not None:
-            require_part('mask_loss', mask_loss, MaskLoss)
+        if not callable(assignment) or not isinstance(getattr(assignment, 'uses_costs', None), bool):
+            raise TypeError(
+                f'matcher.assignment: found a {type(assignment).__name__}, expected an Assignment of '
+                'mmmaskformer.core.contracts: callable, with uses_costs True or False'
+            )
+        require_part('matcher.mask_loss', mask_loss, MaskLoss)
         self.assignment = assignment
+        given = [] if costs is None else costs
+        if isinstance(given, Cost) or not all(isinstance(cost, Cost) for cost in given):
+            found = type(given).__name__ if isinstance(given, Cost) else [type(cost).__name__ for cost in given]
+            raise TypeError(
+                f'matcher.costs: found {found}, expected a list of classes that derive from Cost of '
+                'mmmaskformer.core.training.parts'
+            )
         if costs is None:
             costs = [ClassCost(), (mask_loss or FocalDiceLoss()).matching_cost()] if assignment.uses_costs else []
         if bool(costs) != assignment.uses_costs:
@@ -91,8 +102,8 @@ class SetMatcher(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN; names layer and image.
-            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), or a cost is inf or
-                NaN though logits are not.
+            ValueError: if predictions and targets are inconsistent, a label is not in [0, K), a cost is inf or NaN
+                though logits are not, or the assignment returns an invalid pair.
         """
         layers, targets = Layers.of(predictions), Targets.of(targets)
         _, batch, _, outputs = layers.class_logits.shape
@@ -112,7 +123,11 @@ class SetMatcher(nn.Module):
         except NonFiniteLogitsError:
             self._refuse_costs(layers, targets)
             raise
-        return self.assignment(costs[..., :-1], targets)
+        matches, name = self.assignment(costs[..., :-1], targets), type(self.assignment).__name__
+        if not isinstance(matches, Matches):
+            raise TypeError(f'{name} returned a {type(matches).__name__}; expected Matches')
+        num_layers, _, num_queries, _ = costs.shape
+        return matches.ordered(num_layers, num_queries, targets.counts, name)
 
     def _costs(self, layers: Layers, targets: Targets) -> Tensor:
         """Costs (L, B, Q, M + 1) of the whole batch, float32 or float64; M is the largest number of segments.
@@ -125,7 +140,7 @@ class SetMatcher(nn.Module):
         weighted = [
             self.weights[name] * values
             for cost in costs
-            for name, values in named_values(cost, cost(layers, targets), shape)
+            for name, values in named_values(cost, cost(layers, targets), shape, layers.device)
         ]
         of_no_segment = at_least_float32(layers.class_logits).sum(-1, keepdim=True)
         if not any(cost.uses_masks for cost in costs):

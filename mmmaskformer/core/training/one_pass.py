@@ -12,10 +12,9 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmmaskformer.core.fast_paths import is_fast
-from mmmaskformer.core.numerics import at_least_float32, log_sigmoid
+from mmmaskformer.core.numerics import at_least_float32, first_order_only, log_sigmoid
 from mmmaskformer.core.structures import MaskTarget, Targets
 from mmmaskformer.core.training.chunks import chunk_rows
 from mmmaskformer.core.training.equations import FOCAL_ALPHA, dice_from_sums
@@ -114,7 +113,7 @@ class _OnePass(torch.autograd.Function):
         return losses[0], losses[1]
 
     @staticmethod
-    @once_differentiable
+    @first_order_only('one_pass_loss')
     def backward(ctx, mask: Tensor, dice: Tensor) -> tuple[Tensor | None, ...]:
         mask_grad, dice_grad = ctx.saved_tensors[0]
         grad = (mask_grad * mask[:, None, None]).addcmul_(dice_grad, dice[:, None, None])

@@ -12,8 +12,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mmmaskformer.core.numerics import first_order_only
 from mmmaskformer.core.structures import IGNORED, Targets
 from mmmaskformer.core.training.equations import FOCAL_ALPHA, dice_from_sums
 
@@ -91,7 +91,7 @@ class _Kernels(torch.autograd.Function):
         return mask, dice_from_sums(overlap, prob_sum, target_sum)
 
     @staticmethod
-    @once_differentiable
+    @first_order_only('one_pass_loss')
     def backward(ctx, mask: Tensor, dice: Tensor):
         mask_logits, maps, map_idx, target_idx, inside, outside = ctx.saved_tensors
         h, w, H, W = ctx.sizes

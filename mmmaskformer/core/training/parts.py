@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mmmaskformer.core.fast_paths import is_fast
-from mmmaskformer.core.numerics import at_least_float32
-from mmmaskformer.core.shapes import form_of
+from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
+from mmmaskformer.core.shapes import form_of, is_float
 from mmmaskformer.core.structures import Layers, Targets
+from mmmaskformer.core.torch_versions import is_recorded
 from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.one_pass import batch_mask_losses
 from mmmaskformer.core.training.pairwise import pairwise_mask_costs
@@ -180,16 +181,18 @@ def checked_weights(given: Mapping[str, float] | None, names: tuple[str, ...], w
     return {name: float(given.get(name, LOSS_WEIGHTS.get(name, 1.0))) for name in names}
 
 
-def named_values(part: MaskLoss | Cost, values: Any, shape: Sequence[int]) -> list[tuple[str, Tensor]]:
-    """The return value of a mask loss or a cost by name; checked, since the part may be user-defined.
+def named_values(part: Any, values: Any, shape: Sequence[int], device: torch.device) -> list[tuple[str, Tensor]]:
+    """The return value of a loss or a cost by name; checked, since the part may be user-defined.
 
     Args:
-        part: the loss or the cost.
+        part: the loss of masks or boxes, or the cost.
         values: its return value.
         shape: shape of each tensor. In those of a cost, any size may be 1, which is broadcast.
+        device: of each tensor.
 
     Raises:
-        ValueError: if there is not one tensor of that shape for each name.
+        ValueError: if there is not one tensor of that shape, of real numbers, on that device for each name. Losses are
+            float; costs may be integers.
     """
     name, shape = type(part).__name__, tuple(shape)
     if not isinstance(values, tuple | list) or len(values) != len(part.names):
@@ -203,9 +206,43 @@ def named_values(part: MaskLoss | Cost, values: Any, shape: Sequence[int]) -> li
         fits = len(found) == len(shape) and all(
             a == b or (a == 1 and isinstance(part, Cost)) for a, b in zip(found, shape, strict=True)
         )
-        if not fits:
-            raise ValueError(f'{name} returned {form_of(value)} as {key!r}; expected {shape}')
+        if not fits or value.device != device or value.is_complex():
+            raise ValueError(f'{name} returned {form_of(value)} as {key!r}; expected {shape} float on {device}')
+        if not isinstance(part, Cost) and not is_float(value):
+            raise ValueError(f'{name} returned {form_of(value)} as {key!r}; expected {shape} float, with gradients')
     return list(zip(part.names, values, strict=True))
+
+
+def require_finite_losses(
+    part: MaskLoss, losses: Sequence[tuple[str, Tensor]], mask_logits: Tensor, where: str = ''
+) -> None:
+    """Check the values of a mask loss on a CPU; a GPU would have to synchronise.
+
+    Args:
+        part: the mask loss.
+        losses: its values (N,) by name.
+        mask_logits: (N, h, w), from which they were computed.
+        where: beginning of the message.
+
+    Raises:
+        NonFiniteLogitsError: if a mask logit is inf or NaN.
+        ValueError: if a value is, but no mask logit.
+    """
+    if mask_logits.device.type != 'cpu' or is_recorded():
+        return
+    for key, values in losses:
+        wrong = int((~values.detach().isfinite()).sum())
+        found = f'{where}{type(part).__name__} returned inf or NaN as {key!r} for {wrong} of {len(values)} masks'
+        if wrong and not mask_logits.isfinite().all():
+            raise NonFiniteLogitsError(
+                f'{found}, whose logits are inf or NaN; expected finite values. Fix: lower the learning rate, keep '
+                'gradient clipping on (clip_grad max_norm 0.01), train without --amp or with bfloat16'
+            )
+        if wrong:
+            raise ValueError(
+                f'{found}, whose logits are finite; expected finite values. Fix: no division by 0 and no logarithm of '
+                '0 in it'
+            )
 
 
 def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
@@ -216,28 +253,31 @@ def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
         taken: names of others.
 
     Raises:
-        ValueError: if they are not a tuple or list of different names, or one is taken.
+        ValueError: if they are not a tuple or list of different names, at least one, or one is taken.
     """
     names: Any = getattr(part, 'names', None)  # a loss of another kind has none
-    if not isinstance(names, tuple | list) or len({*names, *taken}) < len(names) + len(taken):
+    texts = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
+    if not texts or not names or len({*names, *taken}) < len(names) + len(taken):
         others = f', none of them one of {tuple(taken)}' if taken else ''
-        raise ValueError(f'{type(part).__name__}.names: found {names!r}, expected a tuple of different names{others}')
+        raise ValueError(
+            f'{type(part).__name__}.names: found {names!r}, expected a tuple of different names{others}, one for each '
+            'value that it gives'
+        )
 
 
-def require_part(key: str, part: Any, kind: type | None = None) -> None:
-    """Check a part that is passed to a constructor.
+def require_part(key: str, part: object, kind: type) -> None:
+    """Check the class of a part that is passed to a constructor.
 
     Args:
         key: of the argument, for messages.
-        part: its value.
-        kind: class of the part; None for anything that can be called.
+        part: its value; None if there is none.
+        kind: its class.
 
     Raises:
-        ValueError: if it is something else, such as its name.
+        TypeError: if it is something else, such as its name.
     """
-    if not callable(part) or not isinstance(part, kind or object):
-        expected = 'a module or function' if kind is None else f'an object of the class {kind.__name__}'
-        raise ValueError(f'{key}: found {part!r:.80}, expected {expected}')
+    if part is not None and not isinstance(part, kind):
+        raise TypeError(f'{key}: found a {type(part).__name__}, expected a class that derives from {kind.__name__}')
 
 
 def padded_index(targets: Targets) -> Tensor:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from mmmaskformer.core.checks import BOOLEAN, WEIGHT, checked, list_of, mapping_of, whole
 from mmmaskformer.core.masks import Masks
 from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
-from mmmaskformer.core.structures import IGNORED, MaskTarget, Targets
+from mmmaskformer.core.part_outputs import check_pixel_layers
+from mmmaskformer.core.shapes import check_same_device
+from mmmaskformer.core.structures import MaskTarget, Targets
 from mmmaskformer.core.training.class_weights import ClassWeights
 from mmmaskformer.core.training.criterion import mean_num_segments
 from mmmaskformer.core.training.parts import (
@@ -17,9 +19,11 @@ from mmmaskformer.core.training.parts import (
     Pairs,
     checked_weights,
     named_values,
+    require_finite_losses,
     require_names,
 )
 from mmmaskformer.core.training.pixel_cross_entropy import pixel_cross_entropy
+from mmmaskformer.core.training.targets import check_segments
 
 
 @checked(num_classes=whole(1), loss_weight=WEIGHT, class_weight=(list_of(WEIGHT) | mapping_of(WEIGHT)).or_none())
@@ -63,8 +67,8 @@ class PixelCrossEntropy(nn.Module):
 
         Raises:
             NonFiniteLogitsError: if logits are inf or NaN.
-            ValueError: if the targets are masks that may overlap, there is only one class, or class weights are given
-                by name and `name_classes` was not called.
+            ValueError: if predictions and targets are inconsistent, the targets are masks that may overlap, there is
+                only one class, or class weights are given by name and `name_classes` was not called.
         """
         self.class_weights.require_names()
         if len(self.class_weights.values) < 2:
@@ -72,7 +76,8 @@ class PixelCrossEntropy(nn.Module):
                 'num_classes=1: the softmax cross-entropy over one class is always 0, so nothing would be trained. '
                 'Fix: num_classes=2, with the background as a separate class in the labels'
             )
-        classes = class_maps(Targets.of(targets))
+        targets = Targets.of(targets)
+        classes = _checked_classes(predictions, targets, len(self.class_weights.values))
         weight = self.class_weights.values
         total = (weight[classes.clamp(min=0)] * (classes >= 0)).sum().clamp(min=torch.finfo(weight.dtype).tiny)
         losses = []
@@ -129,7 +134,7 @@ class PixelMaskLosses(nn.Module):
                 shape.
         """
         targets = Targets.of(targets)
-        maps, batch = class_maps(targets), len(targets)
+        maps, batch = _checked_classes(predictions, targets, self.num_classes), len(targets)
         normaliser = mean_num_segments(targets, maps.device)
         # Class k is "segment" k of every image, so segments may be empty.
         segment = torch.arange(self.num_classes, device=maps.device).repeat(batch)
@@ -138,12 +143,25 @@ class PixelMaskLosses(nn.Module):
         of_classes = Targets(segment, tuple(counts), segment_maps=maps.to(dtype), leave_out_ignored=self.ignore_in_loss)
         found: dict[str, list[Tensor]] = {name: [] for name in self.mask_loss.names}
         with torch.autocast(maps.device.type, enabled=False):
-            for masks in predictions:
-                losses = self.mask_loss(_all_logits(masks, batch), of_classes, Pairs(counts, segment))
-                for name, values in named_values(self.mask_loss, losses, segment.shape):
+            for layer, masks in enumerate(predictions):
+                logits = _all_logits(masks, batch)
+                losses = self.mask_loss(logits, of_classes, Pairs(counts, segment))
+                named = named_values(self.mask_loss, losses, segment.shape, logits.device)
+                where = f'decoder layer {layer + 1} of {len(predictions)}: '
+                require_finite_losses(self.mask_loss, named, logits, where)
+                for name, values in named:
                     found[name].append(self.loss_weights[name] * values.sum() / normaliser)
         by_name = {name: _by_layer(f'loss_{name}', losses) for name, losses in found.items()}
         return {key: loss for losses in by_name.values() for key, loss in losses.items()}
+
+
+def _checked_classes(predictions: Sequence[Masks], targets: Targets, num_classes: int) -> Tensor:
+    """`class_maps` of targets that are consistent with the predictions; ValueError for others."""
+    check_segments(targets, num_classes)
+    classes = class_maps(targets)
+    check_pixel_layers(predictions, len(targets), num_classes)
+    check_same_device(targets, predictions[0].like.device)
+    return classes
 
 
 def class_maps(targets: Targets) -> Tensor:
@@ -153,7 +171,7 @@ def class_maps(targets: Targets) -> Tensor:
         targets: targets of B images, as maps of segments.
 
     Returns:
-        (B, H, W) int64 in [0, K), `IGNORED` for pixels without a segment.
+        (B, H, W) int64 in [0, K); `NO_SEGMENT` and `IGNORED` as in the targets.
 
     Raises:
         ValueError: if the targets are masks, which may overlap.
@@ -165,8 +183,8 @@ def class_maps(targets: Targets) -> Tensor:
         )
     maps = targets.segment_maps.long()
     starts = torch.tensor(targets.starts).to(maps.device, non_blocking=True)[:, None, None]
-    labels = torch.cat([targets.labels, targets.labels.new_full((1,), IGNORED)])
-    return labels[torch.where(maps < 0, len(targets.labels), maps + starts)]
+    labels = torch.cat([targets.labels, targets.labels.new_zeros(1)])  # so that there is one to index
+    return torch.where(maps < 0, maps, labels[torch.where(maps < 0, len(targets.labels), maps + starts)])
 
 
 def _all_logits(masks: Masks, batch: int) -> Tensor:

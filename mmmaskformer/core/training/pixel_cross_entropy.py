@@ -7,10 +7,9 @@ up-samples some rows at a time and immediately computes the loss and its gradien
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmmaskformer.core.fast_paths import is_fast
-from mmmaskformer.core.numerics import at_least_float32
+from mmmaskformer.core.numerics import at_least_float32, first_order_only
 from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.chunks import chunk_rows
 from mmmaskformer.core.upsampling import interpolation_matrix
@@ -55,7 +54,7 @@ class _OnePass(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
+    @first_order_only('one_pass_loss')
     def backward(ctx, loss: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.saved_tensors[0] * loss, None, None
 

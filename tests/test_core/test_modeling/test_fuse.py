@@ -76,7 +76,7 @@ def test_a_fused_call_leaves_layers_as_they_were():
         assert isinstance(run_fused(model, features, all_layers=False)[0].masks, Product)
         with pytest.raises(ValueError, match='features have the shapes'):
             run_fused(model.eval(), features[:2], all_layers=False)
-    assert not model.pixel_decoder.fused
+    assert not model.pixel_decoder.is_fused
 
 
 class Waiting(nn.Module):

@@ -3,7 +3,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmmaskformer.core.fast_paths import set_fast_paths
 from mmmaskformer.core.masks import Folded
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
@@ -114,3 +116,24 @@ def test_a_forward_of_its_own_is_called_once():
     fused = fuse_for_inference(decoder.eval())(features)
     for found in (output, fused):
         torch.testing.assert_close(found.mask_features, 2 * plain)
+
+
+class CountedConvs(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten.convolution.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('recomputed', [False, True])
+def test_the_backward_pass_recomputes_lateral_convolutions_unless_switched_off(recomputed):
+    decoder = build(FPNPixelDecoder).train()
+    features = [torch.randn(1, c, s, s, dtype=torch.float64) for c, s in zip(IN_CHANNELS, (16, 8, 4), strict=True)]
+    before = set_fast_paths(recomputed_convs=recomputed)
+    try:
+        with CountedConvs() as convs:
+            decoder(features).mask_features.sum().backward()
+    finally:
+        set_fast_paths(**before)
+    assert convs.count == 6 + 2 * recomputed

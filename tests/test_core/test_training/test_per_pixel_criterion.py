@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from helpers import toy
@@ -104,6 +106,24 @@ def test_mask_losses_of_all_classes(ignore, fast, kind):
     torch.testing.assert_close(losses, dict(loss_mask=5 * mask.sum() / present, loss_dice=dice.sum() / present))
     sum(losses.values()).backward()
     assert all(leaf.grad.any() for leaf in leaves)
+
+
+@pytest.mark.parametrize('ignore', [False, True])
+@pytest.mark.parametrize('fast', [False, True])
+def test_labelled_pixels_without_a_segment_are_background_of_every_class(ignore, fast):
+    # 8 pixels: 2 of the class, 2 of none, 4 not labelled; all logits are 0, so every probability is 1/2.
+    target = MaskTarget(torch.tensor([0]), segment_map=torch.tensor([[0, 0, -1, -1], [-2, -2, -2, -2]]))
+    criterion = PixelMaskLosses(num_classes=1, loss_weights=dict(mask=1.0), ignore_in_loss=ignore)
+    before = set_fast_paths(fast)
+    try:
+        losses = criterion([Plain(torch.zeros(1, 1, 2, 4, dtype=torch.float64))], [target])
+    finally:
+        set_fast_paths(**before)
+    background = 2 if ignore else 6
+    assert float(losses['loss_mask']) == pytest.approx(
+        (2 * 0.25 + background * 0.75) * 0.25 * math.log(2) / (2 + background)
+    )
+    assert float(losses['loss_dice']) == pytest.approx(1 - 3 / ((2 + background) / 2 + 2 + 1))
 
 
 def test_class_maps_are_the_label_maps():

@@ -1,0 +1,202 @@
+"""What the parts of a network return is used as intended, or refused with the name of the part."""
+
+import pytest
+import torch
+from helpers import toy
+from torch import nn
+
+from mmmaskformer.core.contracts import PixelDecoderOutput
+from mmmaskformer.core.folding import LastConv
+from mmmaskformer.core.masks import Plain
+from mmmaskformer.core.modeling.per_pixel import PerPixelClassifier, PerPixelPlusClassifier
+from mmmaskformer.core.structures import MaskPrediction
+from mmmaskformer.core.training.criterion import SetCriterion
+from mmmaskformer.core.training.matcher import BoxMatcher
+from mmmaskformer.core.training.per_pixel_criterion import PixelCrossEntropy, PixelMaskLosses
+
+MEMORY, PIXELS = torch.rand(2, 16, 2, 3), torch.rand(2, 16, 16, 24)
+
+
+class GivenPixels(nn.Module):
+    memory_channels = 16
+
+    def __init__(self, output):
+        super().__init__()
+        self.output = output
+
+    def forward(self, features):
+        return self.output
+
+
+class GivenStates(nn.Module):
+    def __init__(self, states):
+        super().__init__()
+        self.states = states
+
+    def forward(self, memory):
+        return self.states
+
+
+def classifiers_with(output):
+    """Networks of each kind with a pixel decoder that returns ``output``."""
+    decoder, states = GivenPixels(output), toy.make_classifier(encoder_layers=1).transformer_decoder
+    model = toy.make_classifier(encoder_layers=1)
+    model.pixel_decoder = decoder
+    widths = dict(mask_channels=16)
+    return [
+        model,
+        PerPixelPlusClassifier(pixel_decoder=decoder, transformer_decoder=states, channels=16, **widths),
+        PerPixelClassifier(pixel_decoder=decoder, num_classes=5, **widths),
+    ]
+
+
+@pytest.mark.parametrize('all_layers', [False, True])
+@pytest.mark.parametrize(
+    'output, message',
+    [
+        (PIXELS, r'GivenPixels returned a Tensor; expected PixelDecoderOutput\(memory, mask_features\)'),
+        (
+            PixelDecoderOutput(MEMORY, PIXELS[:, :8]),
+            r'returned mask_features: \(2, 8, 16, 24\) float32; expected \(2',
+        ),
+        (
+            PixelDecoderOutput(MEMORY, PIXELS[:1]),
+            r'GivenPixels returned mask_features: \(1, 16, 16, 24\) float32; expected',
+        ),
+        (
+            PixelDecoderOutput(MEMORY, PIXELS[0]),
+            r'returned mask_features: \(16, 16, 24\) float32; expected \(2, 16, h, w\)',
+        ),
+        (PixelDecoderOutput(MEMORY, PIXELS.long()), r'mask_features: \(2, 16, 16, 24\) int64; expected .* float'),
+        (
+            PixelDecoderOutput(MEMORY, None),
+            r'GivenPixels returned mask_features: a NoneType; expected \(2, 16, h, w\) float',
+        ),
+        (
+            PixelDecoderOutput(MEMORY, LastConv(PIXELS, torch.rand(8, 16, 3, 3), torch.rand(8))),
+            r'returned a LastConv with the weight: \(8, 16, 3, 3\) float32; expected \(16, 16, h, w\)',
+        ),
+    ],
+)
+def test_mask_features_that_do_not_fit_are_refused(output, message, all_layers):
+    for model in classifiers_with(output):
+        with pytest.raises((TypeError, ValueError), match=message):
+            model(toy.make_features(), all_layers=all_layers)
+
+
+@pytest.mark.parametrize(
+    'memory, message',
+    [
+        (MEMORY[:, :8], r'GivenPixels returned a memory: \(2, 8, 2, 3\) float32; expected \(2, 16, h, w\) float'),
+        (MEMORY[:1], r'GivenPixels returned a memory: \(1, 16, 2, 3\) float32'),
+        (MEMORY.flatten(2), r'GivenPixels returned a memory: \(2, 16, 6\) float32'),
+        (None, 'GivenPixels returned a memory: a NoneType; expected'),
+        (
+            MEMORY.double(),
+            r'TransformerDecoder: the memory is \(2, 16, 2, 3\) float64; expected \(B, 16, h, w\) float32',
+        ),
+    ],
+)
+def test_a_memory_that_does_not_fit_is_refused_where_it_is_used(memory, message):
+    model, plus, without = classifiers_with(PixelDecoderOutput(memory, PIXELS))
+    for network in (model, plus):
+        with pytest.raises(ValueError, match=message):
+            network(toy.make_features(), all_layers=True)
+    assert without(toy.make_features(), all_layers=True)[0].size == (16, 24)
+
+
+def test_parts_may_differ_in_dtype_under_autocast():
+    model, _, _ = classifiers_with(PixelDecoderOutput(MEMORY.bfloat16(), PIXELS.bfloat16()))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert model(toy.make_features(), all_layers=True)[1].class_logits.shape == (2, 7, 6)
+
+
+STATES = torch.rand(2, 2, 7, 16)
+
+
+def test_states_may_be_any_sequence_or_one_tensor():
+    model = toy.make_classifier()
+    found = []
+    for states in (STATES, list(STATES), tuple(STATES)):
+        model.transformer_decoder = GivenStates(states)
+        found.append([prediction.class_logits for prediction in model(toy.make_features(), all_layers=True)])
+    torch.testing.assert_close(found[1:], found[:1] * 2, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    'states, message',
+    [
+        (STATES[0], r'GivenStates returned \(7, 16\) float32 for decoder layer 1 of 2; expected \(2, Q, 16\) float32'),
+        (
+            [STATES[0], STATES[1, :, :5]],
+            r'returned \(2, 5, 16\) float32 for decoder layer 2 of 2; .* with one Q',
+        ),
+        ([STATES[0, :, :, :8]], r'returned \(2, 7, 8\) float32 for decoder layer 1 of 1; expected \(2, Q, 16\)'),
+        ([STATES[0].transpose(0, 1)], r'returned \(7, 2, 16\) float32'),
+        (
+            [STATES[0].double()],
+            r'returned \(2, 7, 16\) float64 for decoder layer 1 of 1; expected \(2, Q, 16\) fl',
+        ),
+        ([], 'GivenStates returned an empty list'),
+        (None, 'GivenStates returned a NoneType; expected a list'),
+        (iter(STATES), 'GivenStates returned a .*iterator; expected a list'),
+    ],
+)
+def test_states_that_do_not_fit_are_refused(states, message):
+    model = toy.make_classifier()
+    model.transformer_decoder = GivenStates(states)
+    with pytest.raises((TypeError, ValueError), match=message):
+        model(toy.make_features(), all_layers=False)
+
+
+def test_replaced_layers_determine_the_expected_width():
+    model = toy.make_classifier()
+    model.pixel_decoder = GivenPixels(PixelDecoderOutput(MEMORY, PIXELS[:, :8]))
+    model.transformer_decoder.memory_proj = nn.Identity()
+    model.mask_embed.layers[-1] = nn.Linear(16, 8)
+    assert model(toy.make_features(), all_layers=False)[0].mask_logits(0).shape == (7, 16, 24)
+
+
+@pytest.mark.parametrize('boxes', [torch.rand(2, 7, 3), torch.rand(2, 6, 4), torch.ones(2, 7, 4, dtype=torch.long)])
+def test_boxes_that_do_not_fit_are_refused(boxes):
+    predictions = [prediction._replace(boxes_cxcywh=boxes) for prediction in toy.make_predictions()]
+    criterion = SetCriterion(num_classes=5, matcher=BoxMatcher())
+    with pytest.raises(ValueError, match=r'decoder layer 1 of 2: boxes_cxcywh are \(2, .*; expected \(2, 7, 4\) float'):
+        criterion(predictions, [toy.make_target(3), toy.make_target(2)])
+
+
+LOGITS = torch.rand(2, 5, 8, 12)
+
+
+@pytest.mark.parametrize('criterion', [PixelCrossEntropy, PixelMaskLosses])
+@pytest.mark.parametrize(
+    'predictions, message',
+    [
+        ([Plain(LOGITS[:, :4])], r'found logits of 4 classes of 2 images .*; expected 5 classes, and 2 images'),
+        (
+            [Plain(LOGITS), Plain(torch.rand(4, 5, 8, 12))],
+            'decoder layer 2 of 2: found logits of 5 classes of 4 images',
+        ),
+        ([Plain(LOGITS[:, :, :0])], r'on a grid of \(0, 12\)'),
+        ([Plain(LOGITS[0])], r'masks.all_logits \(Plain\) is \(5, 8, 12\) float32; expected \(B, Q, h, w\)'),
+        ([LOGITS], 'decoder layer 1 of 1: masks are a Tensor; expected Product, Folded or Plain'),
+        ([MaskPrediction(LOGITS, Plain(LOGITS))], 'masks are a MaskPrediction; expected'),
+        (Plain(LOGITS), 'predictions are a Plain; expected a list'),
+        ([], 'predictions are a list; expected a list of the masks of K classes, one per layer'),
+    ],
+)
+def test_logits_of_pixels_that_do_not_fit_are_refused(criterion, predictions, message):
+    with pytest.raises(ValueError, match=message):
+        criterion(num_classes=5)(predictions, [toy.make_target(3), toy.make_target(2)])
+
+
+@pytest.mark.parametrize('criterion', [PixelCrossEntropy, PixelMaskLosses])
+def test_an_index_of_the_next_image_is_refused(criterion):
+    targets = [toy.make_target(3), toy.make_target(2)]
+    targets[0].segment_map[0, 0] = 3
+    with pytest.raises(ValueError, match='target 0 of the batch: segment_map holds index 3, but there are 3 labels'):
+        criterion(num_classes=5)([Plain(LOGITS)], targets)
+    with pytest.raises(ValueError, match=r'labels \[5\] of true segments are outside the class list'):
+        criterion(num_classes=5)(
+            [Plain(LOGITS)], [toy.make_target(3), targets[1]._replace(labels=torch.tensor([5, 1]))]
+        )
