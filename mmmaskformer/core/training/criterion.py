@@ -63,7 +63,7 @@ class SetCriterion(nn.Module):
         uses_boxes: whether the network has to predict boxes.
 
     Raises:
-        TypeError: if the matcher cannot be called.
+        TypeError: if the matcher cannot be called, or ``mask_loss`` or ``box_loss`` is of another class.
         ValueError: if a weight is given for an unknown loss, ``class_weight`` does not have K entries, or two losses
             have the same name.
 
