@@ -22,6 +22,8 @@ def is_autocast(device: torch.device) -> bool:
         return torch.is_autocast_enabled(device.type)
     except TypeError:  # before torch 2.4
         return torch.is_autocast_enabled()
+    except RuntimeError:  # a device without autocast, such as 'meta'
+        return False
 
 
 def is_recorded() -> bool:

@@ -9,6 +9,8 @@ def test_answers_of_torch():
     assert not torch_versions.is_compiling() and not torch_versions.is_cpu_autocast()
     with torch.autocast('cpu', torch.bfloat16):
         assert torch_versions.is_cpu_autocast()
+        assert torch_versions.is_autocast(torch.device('cpu'))
+        assert not torch_versions.is_autocast(torch.device('meta'))
     compiled = torch.compile(lambda x: x + int(torch_versions.is_compiling()), backend='eager', fullgraph=True)
     assert compiled(torch.zeros(1)) == 1
 

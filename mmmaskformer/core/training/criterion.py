@@ -63,8 +63,9 @@ class SetCriterion(nn.Module):
         uses_boxes: whether the network has to predict boxes.
 
     Raises:
-        ValueError: if a part does not have the interface of one, a weight is given for an unknown loss,
-            ``class_weight`` does not have K entries, or two losses have the same name.
+        TypeError: if the matcher cannot be called, or ``mask_loss`` or ``box_loss`` is of another class.
+        ValueError: if a weight is given for an unknown loss, ``class_weight`` does not have K entries, or two losses
+            have the same name.
 
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
@@ -83,10 +84,10 @@ class SetCriterion(nn.Module):
         class_mean_over_ranks: bool = False,
     ):
         super().__init__()
-        require_part('criterion.matcher', matcher)
-        for key, part, kind in (('mask_loss', mask_loss, MaskLoss), ('box_loss', box_loss, nn.Module)):
-            if part is not None:
-                require_part(f'criterion.{key}', part, kind)
+        if not callable(matcher):
+            raise TypeError(f'matcher is a {type(matcher).__name__}; expected one such as HungarianMatcher()')
+        require_part('criterion.mask_loss', mask_loss, MaskLoss)
+        require_part('criterion.box_loss', box_loss, nn.Module)
         self.num_classes = num_classes
         self.matcher = matcher
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss

@@ -43,8 +43,8 @@ class SetMatcher(nn.Module):
         mask_loss: the mask loss of the criterion, likewise; `FocalDiceLoss` if None.
 
     Raises:
-        ValueError: if a part does not have the interface of one, ``weights`` names an unknown cost, or costs are given
-            to an assignment that uses none.
+        TypeError: if the assignment or a cost does not have the interface of one.
+        ValueError: if ``weights`` names an unknown cost, or costs are given to an assignment that uses none.
 
     Source: paper, section 3.2 (matching) and the ablation of matchings, table 4.
     """
@@ -60,17 +60,16 @@ class SetMatcher(nn.Module):
     ):
         super().__init__()
         if not callable(assignment) or not isinstance(getattr(assignment, 'uses_costs', None), bool):
-            raise ValueError(
-                f'matcher.assignment: found {assignment!r:.80}, expected an Assignment of mmmaskformer.core.contracts: '
-                'callable, with uses_costs True or False'
+            raise TypeError(
+                f'matcher.assignment: found a {type(assignment).__name__}, expected an Assignment of '
+                'mmmaskformer.core.contracts: callable, with uses_costs True or False'
             )
-        if mask_loss is not None:
-            require_part('mask_loss', mask_loss, MaskLoss)
+        require_part('matcher.mask_loss', mask_loss, MaskLoss)
         self.assignment = assignment
         given = [] if costs is None else costs
         if isinstance(given, Cost) or not all(isinstance(cost, Cost) for cost in given):
             found = type(given).__name__ if isinstance(given, Cost) else [type(cost).__name__ for cost in given]
-            raise ValueError(
+            raise TypeError(
                 f'matcher.costs: found {found}, expected a list of classes that derive from Cost of '
                 'mmmaskformer.core.training.parts'
             )

@@ -265,20 +265,19 @@ def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
         )
 
 
-def require_part(key: str, part: Any, kind: type | None = None) -> None:
-    """Check a part that is passed to a constructor.
+def require_part(key: str, part: object, kind: type) -> None:
+    """Check the class of a part that is passed to a constructor.
 
     Args:
         key: name of the argument, for messages.
-        part: its value.
-        kind: class of the part; None for anything that can be called.
+        part: its value; None if it was not set.
+        kind: its class.
 
     Raises:
-        ValueError: if it is something else, such as its name.
+        TypeError: if it is something else, such as its name.
     """
-    if not callable(part) or not isinstance(part, kind or object):
-        expected = 'a module or function' if kind is None else f'an object of the class {kind.__name__}'
-        raise ValueError(f'{key}: found {part!r:.80}, expected {expected}')
+    if part is not None and not isinstance(part, kind):
+        raise TypeError(f'{key}: found a {type(part).__name__}, expected a class that derives from {kind.__name__}')
 
 
 def padded_index(targets: Targets) -> Tensor:
