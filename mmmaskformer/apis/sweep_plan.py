@@ -28,6 +28,8 @@ NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
 OF_A_CONFIG = 'config='
 """Prefix of the entry of a case that names another config file."""
+LARGEST_SEED = 2**32 - 1
+"""Limit of numpy's generators."""
 LONGEST_NAME = 150
 """Maximum bytes of a case's name in the name of its folder; file systems allow 255 in total."""
 
@@ -131,12 +133,14 @@ def plan(
 
     Raises:
         FileNotFoundError: if a config does not exist.
-        ValueError: if the model of a case cannot be built, a config has no training or no validation, or an entry
-            changes nothing.
+        ValueError: if the model of a case cannot be built, a config has no training or no validation, an entry
+            changes nothing, or a seed is invalid or occurs twice.
         OSError: if ``work_dir`` cannot be written.
     """
     for file in dict.fromkeys(case.config or str(config) for case in cases):
         read_config_file(file)
+    if not all(0 <= seed <= LARGEST_SEED for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(f'--seeds: found {list(seeds)}, expected different whole numbers from 0 to {LARGEST_SEED}')
     require_writable(work_dir, 'work_dir', folder=True)
     no_seed: list[int | None] = [None]
     runs = []

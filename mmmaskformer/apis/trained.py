@@ -14,6 +14,7 @@ from mmengine.runner import load_checkpoint
 
 import mmmaskformer.registry  # noqa: F401 - before a host is loaded: makes mmcv-lite and new torch releases work
 from mmmaskformer.apis.config_files import read_config_file
+from mmmaskformer.checkpoints.readers import is_transformers_folder
 from mmmaskformer.export.modules import head_of
 from mmmaskformer.heads.checkpoint_layouts import require_finite_weights
 from mmmaskformer.run_settings import unread_options
@@ -71,6 +72,11 @@ def read_config(
     cfg = read_config_file(config)
     if '://' not in str(checkpoint) and not Path(checkpoint).exists():
         raise FileNotFoundError(f'checkpoint: {checkpoint} does not exist; expected a .pth file of a training run')
+    if Path(checkpoint).is_dir() and not is_transformers_folder(checkpoint):
+        raise FileNotFoundError(
+            f'checkpoint: {checkpoint} is a folder without config.json, expected one of transformers, or a .pth file '
+            'of a training run'
+        )
     merge_options(cfg, cfg_options)
     for key in needs:
         if cfg.get(key) is None:
@@ -82,7 +88,7 @@ def parse_options(pairs: Sequence[str] | None) -> dict:
     """Parse entries KEY=VALUE of a command line as mmengine's scripts do, to {dotted key: value}.
 
     Raises:
-        ValueError: if an entry has no '='.
+        ValueError: if an entry has no '=', or a bracket is not closed.
     """
     pairs = list(pairs or ())
     for pair in pairs:
@@ -90,7 +96,10 @@ def parse_options(pairs: Sequence[str] | None) -> dict:
             raise ValueError(f'--cfg-options: found {pair!r}, expected KEY=VALUE such as randomness.seed=1')
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='*', action=DictAction, default={})
-    return parser.parse_args(['--cfg-options', *pairs] if pairs else []).cfg_options
+    try:
+        return parser.parse_args(['--cfg-options', *pairs] if pairs else []).cfg_options
+    except AssertionError as error:  # of mmengine, about brackets
+        raise ValueError(f'--cfg-options: found {pairs}: {error}') from error
 
 
 def merge_options(cfg: Config, cfg_options: Mapping | None) -> None:
@@ -169,12 +178,13 @@ def building(key: str) -> Iterator[None]:
         key: key of the part in the config.
 
     Raises:
-        ValueError: in the place of a TypeError, KeyError or AttributeError, with its text.
+        ValueError: in the place of another error of a constructor, with its text.
     """
     try:
         yield
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f'{key} cannot be built: {error.args[0] if error.args else error}') from error
+    except (TypeError, KeyError, AttributeError, RuntimeError, AssertionError) as error:
+        reason = error.args[0] if error.args and error.args[0] else type(error).__name__
+        raise ValueError(f'{key} cannot be built: {reason}') from error
 
 
 def _class_facts(head: Any, dataset_meta: dict) -> dict:

@@ -164,4 +164,7 @@ def _backbone_config(architecture: Architecture) -> dict:
             'out_features': STAGES[: len(net.blocks)],
         }
     what = 'no backbone' if net is None else net.describe()
-    raise ValueError(f'transformers supports Swin and ResNet with a plain stem, but the model has {what}')
+    raise ValueError(
+        f'transformers supports Swin and ResNet with a plain stem, but the model has {what}. Fix: convert to another '
+        'package'
+    )

@@ -99,7 +99,7 @@ def list_of(item: Check, length: int | None = None) -> Check:
             return False
         return (len(value) > 0 if length is None else len(value) == length) and all(map(item.accepts, value))
 
-    return Check(f'a list of {"" if length is None else f"{length}, "}each {item.expected}', accepts, item)
+    return Check(f'a list{"" if length is None else f" of {length}"}, each {item.expected}', accepts, item)
 
 
 def mapping_of(item: Check) -> Check:
@@ -218,7 +218,7 @@ def checked(**checks: Check) -> Callable[[Class], Class]:
         takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
         unknown = set(checks) - set(signature.parameters)
         if unknown and not takes_more:
-            raise TypeError(f'{cls.__name__} takes no {sorted(unknown)}')
+            raise TypeError(f'{cls.__name__} has no arguments {sorted(unknown)}; expected those of its constructor')
 
         @functools.wraps(original)
         def checking_init(self, *args, **kwargs):

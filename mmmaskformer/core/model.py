@@ -22,6 +22,7 @@ from mmmaskformer.core.training.matcher import HungarianMatcher
 from mmmaskformer.core.training.parts import MaskLoss
 
 SETTINGS: dict[str, Check] = {
+    'backbone': Check('a module', callable),
     **dict.fromkeys(('num_classes', 'num_queries', 'channels', 'decoder_layers', 'num_heads'), whole(1)),
     **dict.fromkeys(('ffn_channels', 'norm_groups'), whole(1)),
     'encoder_layers': whole(0),
@@ -174,7 +175,8 @@ def build_maskformer(
         ValueError: if a value is out of range, see the parts.
     """
     given = dict(
-        num_classes=num_classes, num_queries=num_queries, channels=channels, encoder_layers=encoder_layers,
+        backbone=backbone, num_classes=num_classes, num_queries=num_queries, channels=channels,
+        encoder_layers=encoder_layers,
         decoder_layers=decoder_layers, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout,
         norm_groups=norm_groups, self_attention=self_attention, deep_supervision=deep_supervision,
     )  # fmt: skip

@@ -272,6 +272,8 @@ class Targets:
         """
         if isinstance(targets, Targets):
             return targets
+        if not isinstance(targets, Sequence):
+            raise ValueError(f'targets are a {type(targets).__name__}; expected Targets, or a list of MaskTarget')
         if not len(targets):
             raise ValueError('there are no targets; expected one per image of the batch')
         for image, target in enumerate(targets):

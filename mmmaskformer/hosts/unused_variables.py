@@ -90,11 +90,11 @@ def unused_variables(path: str | Path, cfg: Mapping) -> list[str]:
     source = read_source(Path(path))
     if source is None:
         return []
-    messages = []
+    messages, read_by_runs = [], {BASE, *keys_of_runs()}
     below: set[str] = set()  # names that the files below a file read from it
     for file in (source, *source.inherited()):
         for name, value in file.set.items():
-            if name in keys_of_runs() or name == BASE or name in file.read or name in below:
+            if name in read_by_runs or name in file.read or name in below:
                 continue
             user = _user_of_another_value(file, name, value)
             if user is not None:

@@ -177,6 +177,14 @@ def test_a_missing_package_is_named_with_a_way_to_install_it(arguments):
     assert re.search(f'{expected}$', done.stderr.splitlines()[-1]) and 'Traceback' not in done.stderr, done.stderr
 
 
+def test_an_empty_argument_is_not_the_working_directory(capsys):
+    """As in ``--out "$FOLDER"`` with an unset variable."""
+    for arguments in (['curve', 'run', '--out', ''], ['scenes', ''], ['draw', 'a.py', 'b.pth', '--out', '']):
+        with pytest.raises(SystemExit, match='2'):
+            cli.main(arguments)
+        assert f'argument {len(arguments) - 1} is empty, as from an unset variable' in capsys.readouterr().err
+
+
 BROKEN = """
 import os, sys
 reading, writing = os.pipe()
@@ -232,3 +240,5 @@ def test_options_are_read_as_the_hosts_read_them():
     assert parse_options(None) == {}
     with pytest.raises(ValueError, match="--cfg-options: found 'a', expected KEY=VALUE"):
         parse_options(['a'])
+    with pytest.raises(ValueError, match=r"--cfg-options: found \['a=\[1,2'\]: Imbalanced brackets"):
+        parse_options(['a=[1,2'])

@@ -161,6 +161,10 @@ def test_missing_files_and_bad_number(run, tmp_path):
         draw_predictions('nowhere.py', run / 'good.pth', tmp_path)
     with pytest.raises(FileNotFoundError, match='checkpoint: nowhere.pth does not exist'):
         draw_predictions(run / 'config.py', 'nowhere.pth', tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=f'checkpoint: {tmp_path} is a folder without config.json, expected one'
+    ):
+        draw_predictions(run / 'config.py', tmp_path, tmp_path)
     with pytest.raises(ValueError, match='num: found 0, expected at least 1'):
         draw_predictions(run / 'config.py', run / 'good.pth', tmp_path, num=0)
 

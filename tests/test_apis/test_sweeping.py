@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -80,6 +81,12 @@ def test_a_case_may_have_another_config(config, tmp_path):
 def test_all_cases_run_with_one_seed_before_any_with_the_next(config, tmp_path):
     planned = plan(config, cases_of('queries', ['5', '20']), tmp_path, [0, 1])
     assert [run.folder.name for run in planned] == ['5-seed0', '20-seed0', '5-seed1', '20-seed1']
+
+
+@pytest.mark.parametrize('seeds', [[-1], [0, 1, 0], [2**32]])
+def test_seeds_that_cannot_be_used_are_refused_before_any_run(config, tmp_path, seeds):
+    with pytest.raises(ValueError, match=rf'--seeds: found {re.escape(str(seeds))}, expected different whole numbers'):
+        plan(config, cases_of('queries', ['5']), tmp_path, seeds)
 
 
 def test_a_model_that_cannot_be_measured_is_a_failed_run(config, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from helpers.exports import small_segmentor
 from helpers.hosts import PREPROCESSOR, TINY_RESNET, head_config, make_segmentor
 
-from mmmaskformer.apis.trained import load_trained
+from mmmaskformer.apis.trained import building, load_trained
 
 CONFIG = """
 default_scope = 'mmseg'
@@ -75,7 +75,8 @@ def test_weights_must_fit(trained):
 @pytest.mark.parametrize('missing', [0, 1])
 def test_files_must_exist(trained, missing):
     trained[missing].unlink()
-    with pytest.raises(FileNotFoundError, match=f'{("config", "checkpoint")[missing]}: .* does not exist; expected'):
+    expected = ('^config .*config.py: no such file. Fix: ', '^checkpoint: .* does not exist; expected')[missing]
+    with pytest.raises(FileNotFoundError, match=expected):
         load_trained(*trained)
 
 
@@ -112,3 +113,11 @@ def test_config_must_have_a_model(trained):
 def test_wrong_options_raise_a_value_error(trained, options, message):
     with pytest.raises(ValueError, match=message):
         load_trained(*trained, options)
+
+
+@pytest.mark.parametrize('error', [TypeError('no'), KeyError('no'), RuntimeError('no'), AssertionError('no')])
+def test_a_part_that_cannot_be_built_is_named(error):
+    with pytest.raises(ValueError, match='^model cannot be built: no$'), building('model'):
+        raise error
+    with pytest.raises(ValueError, match=f'^model cannot be built: {type(error).__name__}$'), building('model'):
+        raise type(error)()

@@ -61,6 +61,7 @@ WRONG_RESULTS = {
     'no bias': (dict(masks=folded(bias=None)), 'masks.conv.bias .* is a NoneType'),
     'flipped by a word': (dict(masks=queries(flipped='no')), "flipped: found 'no', expected True or False"),
     'a size of three': (dict(masks=queries(sizes=((8, 12, 3), (8, 12), (8, 12)))), 'input_size: found'),
+    'no things': (dict(is_thing=None), r'is_thing is a NoneType; expected \(5,\) bool'),
     'things as a list': (dict(is_thing=[True] * 5), r'is_thing is a list; expected \(5,\) bool'),
     'things elsewhere': (dict(is_thing=THINGS.to('meta')), 'is_thing is on meta; expected cpu'),
 }  # fmt: skip
@@ -334,12 +335,30 @@ def test_sizes(model, sizes, message):
 
 @pytest.mark.parametrize('key, value', [
     ('encoder_layers', -1), ('encoder_layers', False), ('decoder_layers', 0), ('self_attention', 'no'),
-    ('deep_supervision', 1), ('num_queries', 2.0), ('channels', '256'),
+    ('deep_supervision', 1), ('num_queries', 2.0), ('channels', '256'), ('backbone', None),
 ])  # fmt: skip
 def test_settings_of_a_model(key, value):
     given = dict(backbone=nn.Identity(), in_channels=(8, 8), num_classes=2)
     with pytest.raises(ValueError, match=rf'build_maskformer.{key}: found '):
         core.build_maskformer(**given | {key: value})
+
+
+@pytest.mark.parametrize('key, value, kind', [
+    ('mask_loss', 'focal', 'MaskLoss'), ('mask_loss', nn.Identity(), 'MaskLoss'), ('box_loss', 3, 'Module'),
+])  # fmt: skip
+def test_parts_of_a_model_are_objects(key, value, kind):
+    given = dict(backbone=nn.Identity(), in_channels=(8, 8), num_classes=2) | {key: value}
+    expected = rf'{key}: found a {type(value).__name__}, expected a class that derives from {kind}$'
+    with pytest.raises(TypeError, match=expected):
+        core.build_maskformer(**given)
+    with pytest.raises(TypeError, match=expected):
+        core.SetCriterion(num_classes=2, matcher=core.HungarianMatcher(), **{key: value})
+
+
+@pytest.mark.parametrize('targets', [None, 3, torch.zeros(2, 8, 8)])
+def test_targets_are_a_list(targets):
+    with pytest.raises(ValueError, match=f'targets are a {type(targets).__name__}; expected Targets, or a list'):
+        toy.make_criterion()(toy.make_predictions(), targets)
 
 
 def test_switches():

@@ -56,7 +56,7 @@ WEIGHTS = (list_of(number(0)) | mapping_of(number(0))).or_none()
 @pytest.mark.parametrize('value, message', [
     (dict(cls=1.0, mask=-1, dice=1.0), 'a.w.mask: found -1, expected a number of at least 0$'),
     ([1.0] * 150 + ['x'], r"a.w\[150\]: found 'x', expected a number of at least 0$"),
-    ([1, -1], r'a.w: found \[1, -1\], expected a list of each a number of at least 0 or a dict'),
+    ([1, -1], r'a.w: found \[1, -1\], expected a list, each a number of at least 0 or a dict'),
     ('1', "a.w: found '1', expected a list"),
     ({1: 1}, r'a.w: found \{1: 1\}, expected a list'),
 ])  # fmt: skip
@@ -68,7 +68,7 @@ def test_the_wrong_value_of_many_is_named(value, message):
 
 
 def test_a_list_is_expected_and_a_dict_found():
-    with pytest.raises(ValueError, match=r'^a.size: found \{.x.: 0\}, expected a list of each a whole number'):
+    with pytest.raises(ValueError, match=r'^a.size: found \{.x.: 0\}, expected a list, each a whole number'):
         check_settings('a', dict(size=dict(x=0)), dict(size=list_of(whole(1))))
 
 
@@ -143,5 +143,5 @@ def test_messages_name_the_place_in_the_config_where_it_is_known(monkeypatch):
 def test_wrong_calls_are_left_to_python():
     with pytest.raises(TypeError, match='positional argument'):
         Base(1, 2, 3)
-    with pytest.raises(TypeError, match=r"Base takes no \['colour'\]"):
+    with pytest.raises(TypeError, match=r"Base has no arguments \['colour'\]"):
         checked(colour=BOOLEAN)(Base)

@@ -37,7 +37,7 @@ def test_every_setting_of_every_result_is_declared(output):
         (dict(num_classes='5'), r"num_classes: found '5'"),
         (dict(channels=0), r'channels: found 0'),
         (dict(feature_strides=[0, 8, 16, 32]), r'feature_strides: found \[0, 8, 16, 32\]'),
-        (dict(in_channels=32), r'in_channels: found 32, expected a list of each a whole number of at least 1'),
+        (dict(in_channels=32), r'in_channels: found 32, expected a list, each a whole number of at least 1'),
         (dict(ignore_index=255.0), r'ignore_index: found 255.0'),
         (dict(pixel_decoder=encoder(dropout=1.5)), r'pixel_decoder.dropout: found 1.5, expected a number in \[0, 1\]'),
         (

@@ -122,6 +122,10 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
             parser.print_help()
             return 0 if arguments else 2
         return _run_host_script(parser, script, arguments)
+    if '' in arguments:
+        parser.error(
+            f'argument {arguments.index("") + 1} is empty, as from an unset variable of a shell; expected a value'
+        )
     args = parser.parse_args(arguments)
     if getattr(args, 'offline', False):
         os.environ['MMMASKFORMER_OFFLINE'] = '1'

@@ -52,17 +52,14 @@ def checked_inference(function: Callable[Arguments, Result]) -> Callable[Argumen
     return checking
 
 
-def check_inputs(
-    where: str, class_logits: Tensor, masks: QueryMasks, is_thing: Tensor | None = None, **settings: Any
-) -> None:
+def check_inputs(where: str, class_logits: Tensor, masks: QueryMasks, **settings: Any) -> None:
     """Check the logits and the settings of one image.
 
     Args:
         where: name of the function, for messages.
         class_logits: (Q, K + 1) float, K of at least 1.
         masks: masks of the same Q queries.
-        is_thing: (K,) bool; None where it is not used.
-        settings: see `SETTINGS`.
+        settings: see `SETTINGS`; and ``is_thing``, (K,) bool, for a function that uses it.
 
     Raises:
         ValueError: if they are inconsistent, or a setting is out of range.
@@ -75,8 +72,8 @@ def check_inputs(
     if outputs < 2:
         raise ValueError(f'{where}: class_logits have {outputs} columns; expected K + 1, the last one "no object"')
     _check_masks(where, masks, class_logits)
-    if is_thing is not None:
-        _check_things(where, is_thing, class_logits)
+    if 'is_thing' in settings:
+        _check_things(where, settings['is_thing'], class_logits)
     _require_finite(where, class_logits, masks)
 
 

@@ -70,7 +70,7 @@ class DetrMaskHead(nn.Module):
     def __init__(self, *, in_channels: Sequence[int], channels: int = 256, num_heads: int = 8):
         super().__init__()
         if channels % (NORM_GROUPS * WIDTHS[-1]):
-            raise ValueError(f'channels={channels} must be divisible by {NORM_GROUPS * WIDTHS[-1]}')
+            raise ValueError(f'channels: found {channels}, expected a multiple of {NORM_GROUPS * WIDTHS[-1]}')
         self.attention = QueryAttentionMap(channels=channels, num_heads=num_heads)
         widths = [channels + num_heads, channels + num_heads, *(channels // part for part in WIDTHS)]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True))

@@ -112,7 +112,7 @@ def sine_position_encoding(size: tuple[int, int], channels: int, device: torch.d
     Source: paper, section 3.4, after DETR; official code, PositionEmbeddingSine with normalisation, temperature 10000.
     """
     if channels % 4:
-        raise ValueError(f'a sine position encoding needs channels divisible by 4, got {channels}')
+        raise ValueError(f'channels: found {channels}, expected a multiple of 4 for the sine position encoding')
     half = channels // 2
     pair = torch.arange(half, device=device).div(2, rounding_mode='floor')
     frequency = 10000 ** (2 * pair.float() / half)

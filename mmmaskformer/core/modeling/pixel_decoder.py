@@ -159,7 +159,7 @@ class TransformerEncoderPixelDecoder(nn.Module):
     ):
         super().__init__()
         if channels % num_heads:
-            raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
+            raise ValueError(f'num_heads: found {num_heads}, expected a divisor of channels={channels}')
         *lateral, top = self.in_channels = tuple(in_channels)
         self.channels = self.memory_channels = channels
         self.memory_proj = nn.Conv2d(top, channels, 1)

@@ -58,7 +58,7 @@ class TransformerDecoder(nn.Module):
     ):
         super().__init__()
         if channels % num_heads:
-            raise ValueError(f'num_heads={num_heads} must divide channels={channels}')
+            raise ValueError(f'num_heads: found {num_heads}, expected a divisor of channels={channels}')
         self.channels = channels
         self.memory_proj: nn.Module = nn.Identity()
         if in_channels != channels:

@@ -66,13 +66,16 @@ def count_labels(
         name: name of the image or file, for messages.
 
     Raises:
-        ValueError: if the sizes differ or a true label is neither a class nor ignored.
+        ValueError: if the sizes differ, labels are not whole numbers, or a true label is neither a class nor ignored.
     """
     if truth.shape != prediction.shape or truth.ndim != 2:
         raise ValueError(
             f'{name}: the prediction is {prediction.shape} (height, width), expected {truth.shape} as the ground '
             'truth. Fix: predict at the size of the image file, and check that image and annotation belong together.'
         )
+    for what, labels in (('ground truth', truth), ('prediction', prediction)):
+        if labels.dtype.kind not in 'iub':
+            raise ValueError(f'{name}: the {what} is {labels.dtype}, expected whole numbers. Fix: scores.argmax(0)')
     true_labels, pred_labels, areas = joint_areas(truth, prediction)
     ignored = true_labels == ignore_index
     _require_known(true_labels[~ignored], num_classes, ignore_index, name)

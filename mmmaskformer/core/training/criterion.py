@@ -24,6 +24,7 @@ from mmmaskformer.core.training.parts import (
     named_values,
     require_finite_losses,
     require_names,
+    require_part,
 )
 from mmmaskformer.core.training.targets import check_segments
 
@@ -62,7 +63,7 @@ class SetCriterion(nn.Module):
         uses_boxes: whether the network has to predict boxes.
 
     Raises:
-        TypeError: if the matcher cannot be called.
+        TypeError: if the matcher cannot be called, or ``mask_loss`` or ``box_loss`` is of another class.
         ValueError: if a weight is given for an unknown loss, ``class_weight`` does not have K entries, or two losses
             have the same name.
 
@@ -85,6 +86,8 @@ class SetCriterion(nn.Module):
         super().__init__()
         if not callable(matcher):
             raise TypeError(f'matcher is a {type(matcher).__name__}; expected one such as HungarianMatcher()')
+        require_part('criterion.mask_loss', mask_loss, MaskLoss)
+        require_part('criterion.box_loss', box_loss, nn.Module)
         self.num_classes = num_classes
         self.matcher = matcher
         self.mask_loss = FocalDiceLoss() if mask_loss is None else mask_loss

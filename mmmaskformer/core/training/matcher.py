@@ -24,6 +24,7 @@ from mmmaskformer.core.training.parts import (
     checked_weights,
     named_values,
     require_names,
+    require_part,
 )
 from mmmaskformer.core.training.targets import check_labels, check_segments
 
@@ -63,6 +64,7 @@ class SetMatcher(nn.Module):
                 f'matcher.assignment: found a {type(assignment).__name__}, expected an Assignment of '
                 'mmmaskformer.core.contracts: callable, with uses_costs True or False'
             )
+        require_part('matcher.mask_loss', mask_loss, MaskLoss)
         self.assignment = assignment
         given = [] if costs is None else costs
         if isinstance(given, Cost) or not all(isinstance(cost, Cost) for cost in given):

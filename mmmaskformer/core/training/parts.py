@@ -265,6 +265,21 @@ def require_names(part: MaskLoss | Cost, taken: Sequence[str] = ()) -> None:
         )
 
 
+def require_part(key: str, part: object, kind: type) -> None:
+    """Check the class of a part that is passed to a constructor.
+
+    Args:
+        key: of the argument, for messages.
+        part: its value; None if there is none.
+        kind: its class.
+
+    Raises:
+        TypeError: if it is something else, such as its name.
+    """
+    if part is not None and not isinstance(part, kind):
+        raise TypeError(f'{key}: found a {type(part).__name__}, expected a class that derives from {kind.__name__}')
+
+
 def padded_index(targets: Targets) -> Tensor:
     """Positions (B, M) int64 of each image's segments in the batch; arbitrary beyond the image's own number."""
     index = torch.tensor(targets.starts)[:, None] + torch.arange(max(targets.counts))

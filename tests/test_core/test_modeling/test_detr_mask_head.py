@@ -64,5 +64,5 @@ def test_it_has_the_parameters_of_detr():
 
 
 def test_widths_that_the_norms_cannot_divide_are_refused():
-    with pytest.raises(ValueError, match='channels=100 must be divisible by 128'):
+    with pytest.raises(ValueError, match='channels: found 100, expected a multiple of 128'):
         DetrMaskHead(in_channels=[4, 5, 6], channels=100)

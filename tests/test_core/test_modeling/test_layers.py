@@ -25,7 +25,7 @@ def test_position_encoding_follows_its_formula():
 
 
 def test_position_encoding_needs_channels_divisible_by_four():
-    with pytest.raises(ValueError, match='divisible by 4, got 10'):
+    with pytest.raises(ValueError, match='channels: found 10, expected a multiple of 4'):
         sine_position_encoding((2, 2), 10)
 
 

@@ -121,3 +121,12 @@ def test_ignore_index_equal_to_the_number_of_classes():
 def test_invalid_input_is_reported_with_the_name(truth, prediction, message):
     with pytest.raises(ValueError, match=r'^street\.png: ' + message):
         count_labels(truth, prediction, num_classes=K, ignore_index=255, name='street.png')
+
+
+@pytest.mark.parametrize('what', ['ground truth', 'prediction'])
+def test_labels_are_whole_numbers(what):
+    """Scores are not labels, although they could be rounded to some."""
+    maps = [np.zeros((2, 3), np.int64), np.zeros((2, 3), np.int64)]
+    maps[what == 'prediction'] = np.full((2, 3), 0.7, np.float32)
+    with pytest.raises(ValueError, match=f'a.png: the {what} is float32, expected whole numbers'):
+        count_labels(*maps, num_classes=K, ignore_index=255, name='a.png')
