@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmmaskformer.core.contracts import PixelDecoderOutput
@@ -65,10 +66,7 @@ def checked_states(decoder: Any, states: Any, batch: int, reader: nn.Module) -> 
         TypeError: if it is not a sequence.
         ValueError: if it is empty, or a tensor has another shape or dtype.
     """
-    name, channels, weight = type(decoder).__name__, width_of(reader), next(reader.parameters(), None)
-    dtype = None
-    if weight is not None and is_float(weight) and not is_autocast(weight.device):
-        dtype = weight.dtype
+    name, channels, dtype = type(decoder).__name__, width_of(reader), input_dtype_of(reader)
     kind = 'float' if dtype is None else str(dtype).removeprefix('torch.')
     expected = f'({batch}, Q, {"C" if channels is None else channels}) {kind} for each layer, with one Q'
     if not isinstance(states, Sequence | Tensor):
@@ -139,6 +137,19 @@ def check_pixel_layers(predictions: Any, batch: int, num_classes: int) -> None:
                 f'{where}: found logits of {found[1]} classes of {found[0]} images on a grid of {tuple(masks.size)}; '
                 f'expected {num_classes} classes, and {batch} images as there are targets'
             )
+
+
+def input_dtype_of(layer: nn.Module) -> torch.dtype | None:
+    """The dtype of the input that a layer requires: that of its weights.
+
+    None if any may be right: under autocast, for a replaced layer, and for one with hooks, such as those of sharded
+    training, which may convert the input.
+    """
+    known = type(layer) in (nn.Linear, nn.Conv2d, nn.Embedding) and not layer._forward_pre_hooks
+    weight = layer.weight if known else None
+    if not isinstance(weight, Tensor) or not is_float(weight) or is_autocast(weight.device):
+        return None
+    return weight.dtype
 
 
 def width_of(layer: nn.Module) -> int | None:

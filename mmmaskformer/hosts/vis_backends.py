@@ -14,6 +14,9 @@ from mmmaskformer.core.checks import PATH, TEXT, checked
 from mmmaskformer.formats.whole_files import explaining, require_writable, write_whole
 from mmmaskformer.registry import VISBACKENDS
 
+LOCAL = ('LocalVisBackend', 'WholeVisBackend')
+"""Types of backends that write files to a folder, without their registry."""
+
 
 @VISBACKENDS.register_module()
 @checked(save_dir=PATH.or_none(), img_save_dir=TEXT, config_save_file=TEXT, scalar_save_file=TEXT)
@@ -89,5 +92,5 @@ def _whole(backend):
 
 def _needs_folder(backend) -> bool:
     """Whether a backend writes local files to a folder that the visualizer must provide."""
-    is_local = isinstance(backend, dict) and str(backend.get('type')).rpartition('.')[2] == 'LocalVisBackend'
+    is_local = isinstance(backend, dict) and str(backend.get('type')).rpartition('.')[2] in LOCAL
     return is_local and backend.get('save_dir') is None

@@ -200,3 +200,13 @@ def test_an_index_of_the_next_image_is_refused(criterion):
         criterion(num_classes=5)(
             [Plain(LOGITS)], [toy.make_target(3), targets[1]._replace(labels=torch.tensor([5, 1]))]
         )
+
+
+def test_a_hook_may_convert_the_input_of_a_layer():
+    model = toy.make_classifier(encoder_layers=1)
+    model.transformer_decoder = GivenStates([STATES[0].double()])
+    model.mask_embed.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
+    with pytest.raises(ValueError, match=r'GivenStates returned \(2, 7, 16\) float64'):
+        model(toy.make_features(), all_layers=True)
+    model.class_embed.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
+    assert model(toy.make_features(), all_layers=True)[0].class_logits.dtype == torch.float32

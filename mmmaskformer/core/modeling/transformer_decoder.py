@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from mmmaskformer.core.checks import BOOLEAN, FRACTION, checked, whole
 from mmmaskformer.core.modeling.layers import caffe2_xavier_, sine_position_encoding
 from mmmaskformer.core.modeling.transformer import TransformerDecoderLayer, clone_layers
-from mmmaskformer.core.part_outputs import width_of
+from mmmaskformer.core.part_outputs import input_dtype_of, width_of
 from mmmaskformer.core.shapes import form_of, is_float
-from mmmaskformer.core.torch_versions import is_autocast, is_recorded
+from mmmaskformer.core.torch_versions import is_recorded
 
 
 @checked(
@@ -104,11 +104,13 @@ class TransformerDecoder(nn.Module):
     def _check(self, memory: Tensor) -> None:
         if is_recorded():
             return
-        channels = self.channels if isinstance(self.memory_proj, nn.Identity) else width_of(self.memory_proj)
-        dtype = self.query_embed.weight.dtype
+        is_projected = not isinstance(self.memory_proj, nn.Identity)
+        channels = width_of(self.memory_proj) if is_projected else self.channels
+        dtype = input_dtype_of(self.memory_proj if is_projected else self.query_embed)
         fits = is_float(memory) and memory.ndim == 4 and channels in (None, memory.shape[1])
-        if not fits or (memory.dtype != dtype and not is_autocast(memory.device)):
+        if not fits or dtype not in (None, memory.dtype):
+            kind = 'float' if dtype is None else f'{str(dtype).removeprefix("torch.")}, like its weights'
             raise ValueError(
                 f'{type(self).__name__}: the memory is {form_of(memory)}; expected (B, {channels or "C"}, h, w) '
-                f'{str(dtype).removeprefix("torch.")}, like its weights. Fix: correct the pixel decoder'
+                f'{kind}. Fix: correct the pixel decoder'
             )
