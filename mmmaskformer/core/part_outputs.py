@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.folding import LastConv
@@ -12,13 +13,21 @@ from mmmaskformer.core.shapes import check_layers, check_masks, form_of, is_floa
 from mmmaskformer.core.torch_versions import is_autocast, is_recorded
 
 
-def check_pixels(decoder: Any, found: Any, batch: int, *, mask_channels: int | None, uses_memory: bool = True) -> None:
+def batch_of(features: Any) -> int | None:
+    """Number of images of a list of feature maps; None for other input, which a user-defined pixel decoder may take."""
+    is_list = isinstance(features, list | tuple) and len(features) > 0 and isinstance(features[0], Tensor)
+    return features[0].shape[0] if is_list else None  # len() would fix it in an export
+
+
+def check_pixels(
+    decoder: Any, found: Any, batch: int | None, *, mask_channels: int | None, uses_memory: bool = True
+) -> None:
     """Check the output of a pixel decoder.
 
     Args:
         decoder: the pixel decoder.
         found: its output.
-        batch: B.
+        batch: B; None if it is not known.
         mask_channels: the width that the next layer requires; None if it is not known.
         uses_memory: whether the network uses the memory.
 
@@ -53,13 +62,13 @@ def _check_maps(what: str, maps: Any, length: int | None, channels: Any) -> None
         raise ValueError(f'{what}: {form_of(maps)}; expected {shape} float')
 
 
-def checked_states(decoder: Any, states: Any, batch: int, reader: nn.Module) -> list[Tensor]:
+def checked_states(decoder: Any, states: Any, batch: int | None, reader: nn.Module) -> list[Tensor]:
     """The output of a transformer decoder as a list of tensors (B, Q, channels), one per layer.
 
     Args:
         decoder: the transformer decoder.
         states: its output: a sequence, or one tensor (L, B, Q, channels).
-        batch: B.
+        batch: B; None if it is not known.
         reader: the layer that reads them, which determines width and dtype.
 
     Raises:
@@ -68,7 +77,8 @@ def checked_states(decoder: Any, states: Any, batch: int, reader: nn.Module) -> 
     """
     name, channels, dtype = type(decoder).__name__, width_of(reader), input_dtype_of(reader)
     kind = 'float' if dtype is None else str(dtype).removeprefix('torch.')
-    expected = f'({batch}, Q, {"C" if channels is None else channels}) {kind} for each layer, with one Q'
+    shape = f'({"B" if batch is None else batch}, Q, {"C" if channels is None else channels})'
+    expected = f'{shape} {kind} for each layer, with one Q'
     if not isinstance(states, Sequence | Tensor):
         raise TypeError(f'{name} returned a {type(states).__name__}; expected a list of tensors {expected}')
     states = list(states)
@@ -76,10 +86,11 @@ def checked_states(decoder: Any, states: Any, batch: int, reader: nn.Module) -> 
         return states
     if not states:
         raise ValueError(f'{name} returned an empty list; expected tensors {expected}')
-    queries = states[0].shape[1] if isinstance(states[0], Tensor) and states[0].ndim == 3 else None
+    images, queries = states[0].shape[:2] if isinstance(states[0], Tensor) and states[0].ndim == 3 else (None, None)
+    images = images if batch is None else batch
     for layer, state in enumerate(states):
         fits = is_float(state) and state.ndim == 3 and 0 not in state.shape and dtype in (None, state.dtype)
-        if not fits or state.shape[:2] != (batch, queries) or channels not in (None, state.shape[2]):
+        if not fits or state.shape[:2] != (images, queries) or channels not in (None, state.shape[2]):
             raise ValueError(
                 f'{name} returned {form_of(state)} for decoder layer {layer + 1} of {len(states)}; expected {expected}'
             )
@@ -142,19 +153,23 @@ def check_pixel_layers(predictions: Any, batch: int, num_classes: int) -> None:
 def input_dtype_of(layer: nn.Module) -> torch.dtype | None:
     """The dtype of the input that a layer requires: that of its weights.
 
-    None if any may be right: under autocast, for a replaced layer, and for one with hooks, such as those of sharded
-    training, which may convert the input.
+    None if any may be right: under autocast, for a replaced layer, and for one whose call may convert the input, as in
+    sharded training and with offloaded weights: through hooks or a ``forward`` of the layer's own.
     """
-    known = type(layer) in (nn.Linear, nn.Conv2d, nn.Embedding) and not layer._forward_pre_hooks
-    weight = layer.weight if known else None
+    is_plain = type(layer) in (nn.Linear, nn.Conv2d, nn.Embedding) and 'forward' not in vars(layer)
+    is_hooked = layer._forward_pre_hooks or torch_module._global_forward_pre_hooks
+    weight = layer.weight if is_plain and not is_hooked else None
     if not isinstance(weight, Tensor) or not is_float(weight) or is_autocast(weight.device):
         return None
     return weight.dtype
 
 
 def width_of(layer: nn.Module) -> int | None:
-    """The input width of a linear layer or a convolution; None for a replacement that does not state it."""
+    """The input width of a linear layer or a convolution; None for a replacement that does not state it.
+
+    A lazy layer, such as `nn.LazyLinear`, states 0 until its first call.
+    """
     for name in ('in_features', 'in_channels'):
-        if isinstance(width := getattr(layer, name, None), int):
+        if isinstance(width := getattr(layer, name, None), int) and width:
             return width
     return None

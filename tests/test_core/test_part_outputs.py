@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import toy
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.folding import LastConv
@@ -155,6 +156,62 @@ def test_replaced_layers_determine_the_expected_width():
     model.transformer_decoder.memory_proj = nn.Identity()
     model.mask_embed.layers[-1] = nn.Linear(16, 8)
     assert model(toy.make_features(), all_layers=False)[0].mask_logits(0).shape == (7, 16, 24)
+
+
+class KeyedPixels(nn.Module):
+    """A pixel decoder that takes a mapping of features."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder, self.memory_channels = decoder, decoder.memory_channels
+
+    def forward(self, features):
+        return self.decoder(list(features.values()))
+
+
+@pytest.mark.parametrize('all_layers', [False, True])
+def test_features_may_have_any_form_that_a_pixel_decoder_takes(all_layers):
+    model, features = toy.make_classifier(), toy.make_features()
+    expected = model(features, all_layers=all_layers)
+    model.pixel_decoder = KeyedPixels(model.pixel_decoder)
+    found = model(dict(zip('abcd', features, strict=True)), all_layers=all_layers)
+    torch.testing.assert_close([x.class_logits for x in found], [x.class_logits for x in expected], rtol=0, atol=0)
+    model.transformer_decoder = GivenStates([torch.rand(2, 7, 16), torch.rand(3, 7, 16)])
+    with pytest.raises(
+        ValueError, match=r'\(3, 7, 16\) float32 for decoder layer 2 of 2; expected \(B, Q, 16\) float32'
+    ):
+        model(dict(zip('abcd', features, strict=True)), all_layers=all_layers)
+
+
+def test_lazy_layers_take_any_width():
+    model = toy.make_classifier()
+    model.class_embed, model.transformer_decoder.memory_proj = nn.LazyLinear(6), nn.LazyConv2d(16, 1)
+    model.mask_embed.layers[0] = nn.LazyLinear(16)
+    assert model(toy.make_features(), all_layers=False)[0].class_logits.shape == (2, 7, 6)
+
+
+def converting(layer, dtype):
+    """Let a layer convert its input, as offloaded weights do: with a ``forward`` of its own."""
+    original = layer.forward
+    layer.to(dtype).forward = lambda x: original(x.to(dtype)).float()
+
+
+def test_layers_may_convert_their_input():
+    model = toy.make_classifier()
+    expected = model(toy.make_features(), all_layers=False)[0].class_logits
+    for layer in (model.class_embed, model.transformer_decoder.memory_proj):
+        converting(layer, torch.float64)
+    torch.testing.assert_close(model(toy.make_features(), all_layers=False)[0].class_logits, expected)
+
+
+def test_hooks_on_all_modules_may_convert_the_input():
+    model = toy.make_classifier()
+    model.class_embed.double()
+    handle = register_module_forward_pre_hook(lambda m, args: (args[0].double(),) if m is model.class_embed else args)
+    try:
+        assert model(toy.make_features(), all_layers=False)[0].class_logits.dtype == torch.float64
+    finally:
+        handle.remove()
 
 
 @pytest.mark.parametrize('boxes', [torch.rand(2, 7, 3), torch.rand(2, 6, 4), torch.ones(2, 7, 4, dtype=torch.long)])

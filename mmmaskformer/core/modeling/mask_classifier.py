@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmmaskformer.core.checks import BOOLEAN, checked, whole
 from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.modeling.layers import MLP
-from mmmaskformer.core.part_outputs import check_pixels, checked_states
+from mmmaskformer.core.part_outputs import batch_of, check_pixels, checked_states
 from mmmaskformer.core.structures import MaskPrediction
 
 
@@ -60,7 +60,7 @@ class MaskClassifier(nn.Module):
                 decoder anything other than a sequence.
             ValueError: if a tensor that they return has another shape, or is not float.
         """
-        pixels, batch = self.pixel_decoder(features), features[0].shape[0]  # len() would fix B in an export
+        pixels, batch = self.pixel_decoder(features), batch_of(features)
         mask_channels = getattr(self.mask_embed, 'out_channels', None)  # unknown if it was replaced
         check_pixels(self.pixel_decoder, pixels, batch, mask_channels=mask_channels)
         states = self.transformer_decoder(pixels.memory)
