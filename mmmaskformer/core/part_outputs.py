@@ -75,6 +75,8 @@ def checked_states(decoder: Any, states: Any, batch: int | None, reader: nn.Modu
         TypeError: if it is not a sequence.
         ValueError: if it is empty, or a tensor has another shape or dtype.
     """
+    if is_recorded():  # even a message would convert a traced size to a number
+        return list(states)
     name, channels, dtype = type(decoder).__name__, width_of(reader), input_dtype_of(reader)
     kind = 'float' if dtype is None else str(dtype).removeprefix('torch.')
     shape = f'({"B" if batch is None else batch}, Q, {"C" if channels is None else channels})'
@@ -82,8 +84,6 @@ def checked_states(decoder: Any, states: Any, batch: int | None, reader: nn.Modu
     if not isinstance(states, Sequence | Tensor):
         raise TypeError(f'{name} returned a {type(states).__name__}; expected a list of tensors {expected}')
     states = list(states)
-    if is_recorded():
-        return states
     if not states:
         raise ValueError(f'{name} returned an empty list; expected tensors {expected}')
     images, queries = states[0].shape[:2] if isinstance(states[0], Tensor) and states[0].ndim == 3 else (None, None)

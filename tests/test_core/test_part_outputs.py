@@ -1,5 +1,7 @@
 """What the parts of a network return is used as intended, or refused with the name of the part."""
 
+import warnings
+
 import pytest
 import torch
 from helpers import toy
@@ -212,6 +214,21 @@ def test_hooks_on_all_modules_may_convert_the_input():
         assert model(toy.make_features(), all_layers=False)[0].class_logits.dtype == torch.float64
     finally:
         handle.remove()
+
+
+def test_checks_convert_no_traced_size_to_a_number():
+    class Logits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = toy.make_classifier().eval()
+
+        def forward(self, *features):
+            return self.model(list(features), all_layers=False)[0].class_logits
+
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+        warnings.simplefilter('always')
+        torch.jit.trace(Logits(), tuple(toy.make_features()), check_trace=False)
+    assert not [str(warning.message) for warning in caught if 'to a Python number' in str(warning.message)]
 
 
 @pytest.mark.parametrize('boxes', [torch.rand(2, 7, 3), torch.rand(2, 6, 4), torch.ones(2, 7, 4, dtype=torch.long)])
