@@ -86,7 +86,7 @@ class FeatureHead(BaseModule):
         self.classifier: nn.Module | None = None
         self._absent: set[str] | None = None
         self._absent_in_model: set[str] | None = None
-        self._loaded_separately: set[str] = set()
+        self._loaded_apart: set[str] = set()  # models that were pickled whole have it under this name
         watch_registration(FeatureHead)
         compat.complete_function_registries()  # a host whose inferencer is running has been imported by now
 
@@ -215,7 +215,7 @@ class FeatureHead(BaseModule):
         if self.training:
             return
         of_head = f'{len(list(self.parameters()))} weights of the head'
-        of_model = (self._absent_in_model or set()) - self._loaded_separately
+        of_model = (self._absent_in_model or set()) - self._loaded_apart
         for absent, total in ((self._absent, of_head), (of_model, 'weights of the model')):
             if absent:
                 shown = ', '.join(sorted(absent)[:3])
@@ -232,7 +232,7 @@ class FeatureHead(BaseModule):
             loaded_separately: weights loaded into a part of the model, such as its backbone; later ones are added to
                 the set.
         """
-        self._loaded_separately = loaded_separately
+        self._loaded_apart = loaded_separately
         self._absent_in_model = names if self._absent_in_model is None else self._absent_in_model & names
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:

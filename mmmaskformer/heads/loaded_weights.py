@@ -46,7 +46,7 @@ class _LoadWatch:
 
     def __init__(self) -> None:
         self._reshaped: dict[str, Tensor] | None = None
-        self._loaded_separately: set[str] = set()
+        self._loaded_apart: set[str] = set()
 
     def before_part(self, name: str, part: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
         """Note what a part of the model, such as its backbone, loads by itself."""
@@ -54,7 +54,7 @@ class _LoadWatch:
             return
         for key, value in _necessary(part):
             if getattr(state.get(key), 'shape', None) == value.shape:
-                self._loaded_separately.add(f'{name}.{key}')
+                self._loaded_apart.add(f'{name}.{key}')
 
     def before(self, model: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping, *_: Any) -> None:
         """Check the values."""
@@ -76,7 +76,7 @@ class _LoadWatch:
         absent |= {name for name, before in reshaped.items() if torch.equal(own[name], before)}
         for part in model.children():
             if hasattr(part, 'note_absent'):
-                part.note_absent(absent, self._loaded_separately)
+                part.note_absent(absent, self._loaded_apart)
 
 
 def _necessary(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

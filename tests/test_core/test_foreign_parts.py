@@ -253,6 +253,8 @@ def test_a_loss_without_gradients_is_reported_once():
         for _ in range(2):
             criterion(*batch())
     assert len(caught) == 1
+    with pytest.warns(UserWarning, match='without gradients'):  # every criterion reports its own
+        toy.make_criterion(mask_loss=loss)(*batch())
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         toy.make_criterion(mask_loss=loss, loss_weights=dict(given=0.0))(*batch())  # only logged

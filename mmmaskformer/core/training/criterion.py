@@ -70,6 +70,9 @@ class SetCriterion(nn.Module):
     Source: paper, sections 3.2 and 4.1; official code, SetCriterion.
     """
 
+    _constant: frozenset[str] = frozenset()
+    """Names of losses without gradients that were reported; of the class, for criteria pickled without it."""
+
     def __init__(
         self,
         *,
@@ -101,7 +104,6 @@ class SetCriterion(nn.Module):
         self.class_weights = ClassWeights(class_weight, num_classes)
         self.class_mean_over_ranks = class_mean_over_ranks
         self.no_object_weight = no_object_weight
-        self._constant: set[str] = set()
 
     @property
     def class_weight(self) -> Tensor:
@@ -215,7 +217,7 @@ class SetCriterion(nn.Module):
 
     def _warn_of_constant(self, name: str) -> None:
         if name not in self._constant:
-            self._constant.add(name)
+            self._constant = self._constant | {name}
             warnings.warn(
                 f'{type(self.mask_loss).__name__} returned values without gradients as {name!r}: they are added to the '
                 'loss but train nothing. Fix: compute them from mask_logits with differentiable operations',
