@@ -381,7 +381,8 @@ def test_prediction_in_evaluation_mode_fuses_and_leaves_the_model_as_it_was():
 EARLIER_STATE = {
     '_absent', '_absent_in_model', '_classifier_settings', '_is_init', '_loaded_apart', 'deep_supervision',
     'feature_input', 'ignore_index', 'init_cfg', 'num_classes', 'on_class_mismatch', 'out_channels',
-    'box_loss', 'class_mean_over_ranks', 'ignore_in_loss', 'loss_weights', 'no_object_weight', 'uses_boxes', '_reshaped',
+    'box_loss', 'class_mean_over_ranks', 'ignore_in_loss', 'loss_weights', 'no_object_weight', 'uses_boxes',
+    '_reshaped',
 }  # fmt: skip
 """Attributes of heads, criteria and hooks in models that earlier versions pickled whole, with ``torch.save(model)``."""
 
