@@ -165,11 +165,17 @@ def input_dtype_of(layer: nn.Module) -> torch.dtype | None:
 
 
 def width_of(layer: nn.Module) -> int | None:
-    """The input width of a linear layer or a convolution; None for a replacement that does not state it.
+    """The input width of an MLP, a linear layer or a convolution; None for a replacement that does not state it.
 
     A lazy layer, such as `nn.LazyLinear`, states 0 until its first call.
     """
-    for name in ('in_features', 'in_channels'):
+    for name in ('input_width', 'in_features', 'in_channels'):
         if isinstance(width := getattr(layer, name, None), int) and width:
             return width
     return None
+
+
+def output_width_of(layer: nn.Module) -> int | None:
+    """The output width of an MLP or a convolution; None for a replacement that does not state it."""
+    widths = (getattr(layer, name, None) for name in ('output_width', 'out_channels'))
+    return next((width for width in widths if isinstance(width, int) and width), None)

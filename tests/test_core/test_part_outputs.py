@@ -11,6 +11,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.folding import LastConv
 from mmmaskformer.core.masks import Plain
+from mmmaskformer.core.modeling.layers import MLP
 from mmmaskformer.core.modeling.per_pixel import PerPixelClassifier, PerPixelPlusClassifier
 from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.training.criterion import SetCriterion
@@ -183,6 +184,23 @@ def test_features_may_have_any_form_that_a_pixel_decoder_takes(all_layers):
         ValueError, match=r'\(3, 7, 16\) float32 for decoder layer 2 of 2; expected \(B, Q, 16\) float32'
     ):
         model(dict(zip('abcd', features, strict=True)), all_layers=all_layers)
+
+
+class NamedWidths(MLP):
+    """An MLP with attributes of its own."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.in_channels, self.out_channels = 'in', 'out'
+
+
+def test_layers_derived_from_ours_may_have_attributes_of_any_name():
+    model = toy.make_classifier()
+    expected = model(toy.make_features(), all_layers=False)[0].mask_logits(0)
+    embed = NamedWidths(16, 16, 16, len(model.mask_embed.layers))
+    embed.load_state_dict(model.mask_embed.state_dict())
+    model.mask_embed = embed
+    torch.testing.assert_close(model(toy.make_features(), all_layers=False)[0].mask_logits(0), expected)
 
 
 def test_lazy_layers_take_any_width():

@@ -79,12 +79,12 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
 
     @property
-    def in_channels(self) -> int | None:
+    def input_width(self) -> int | None:
         """Width of the input; None if the first layer was replaced by one that does not state it."""
         return getattr(self.layers[0], 'in_features', None)
 
     @property
-    def out_channels(self) -> int | None:
+    def output_width(self) -> int | None:
         """Width of the output; None if the last layer was replaced by one that does not state it."""
         return getattr(self.layers[-1], 'out_features', None)
 

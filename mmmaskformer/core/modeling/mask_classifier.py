@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmmaskformer.core.checks import BOOLEAN, checked, whole
 from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.modeling.layers import MLP
-from mmmaskformer.core.part_outputs import batch_of, check_pixels, checked_states
+from mmmaskformer.core.part_outputs import batch_of, check_pixels, checked_states, output_width_of
 from mmmaskformer.core.structures import MaskPrediction
 
 
@@ -61,7 +61,7 @@ class MaskClassifier(nn.Module):
             ValueError: if a tensor that they return has another shape, or is not float.
         """
         pixels, batch = self.pixel_decoder(features), batch_of(features)
-        mask_channels = getattr(self.mask_embed, 'out_channels', None)  # unknown if it was replaced
+        mask_channels = output_width_of(self.mask_embed)
         check_pixels(self.pixel_decoder, pixels, batch, mask_channels=mask_channels)
         states = self.transformer_decoder(pixels.memory)
         states = checked_states(self.transformer_decoder, states, batch, self.class_embed)

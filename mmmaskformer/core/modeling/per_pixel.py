@@ -13,7 +13,7 @@ from mmmaskformer.core.contracts import PixelDecoder, TransformerDecoder
 from mmmaskformer.core.folding import LastConv, can_fold
 from mmmaskformer.core.masks import Masks, Plain
 from mmmaskformer.core.modeling.layers import MLP
-from mmmaskformer.core.part_outputs import batch_of, check_pixels, checked_states, width_of
+from mmmaskformer.core.part_outputs import batch_of, check_pixels, checked_states, output_width_of, width_of
 
 
 @checked(num_classes=whole(1), mask_channels=whole(1))
@@ -98,7 +98,7 @@ class PerPixelPlusClassifier(nn.Module):
         # The logits of all K classes of all layers are needed, so the backward pass through the mask features, once for
         # all layers, is cheaper than through the folded convolution of each layer.
         pixels, batch = self.pixel_decoder(features), batch_of(features)
-        mask_channels = getattr(self.mask_embed, 'out_channels', None)  # unknown if it was replaced
+        mask_channels = output_width_of(self.mask_embed)
         check_pixels(self.pixel_decoder, pixels, batch, mask_channels=mask_channels)
         pixels = pixels._replace(made_by=None)
         states = self.transformer_decoder(pixels.memory)
