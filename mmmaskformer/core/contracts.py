@@ -7,8 +7,8 @@ from `MaskLoss` and `Cost` in `core.training.parts`. A matcher is usually a `Set
 list of costs and an assignment.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -21,13 +21,14 @@ class PixelDecoderOutput(NamedTuple):
     """Result of a pixel decoder.
 
     Attributes:
-        memory: (B, memory_channels, h', w') float, the input of the transformer decoder.
+        memory: (B, memory_channels, h', w') float, the input of the transformer decoder. For a transformer decoder that
+            takes maps of several scales, a list, tuple or dict of them.
         mask_features: (B, C, h, w) float, the per-pixel embeddings on the finest grid; or the convolution that computes
             them, for masks through the folded convolution.
         made_by: the convolution that computed the mask features, if there is one; see `Product`.
     """
 
-    memory: Tensor
+    memory: Tensor | Sequence[Tensor] | Mapping[str, Tensor]
     mask_features: Tensor | LastConv
     made_by: LastConv | None = None
 
@@ -54,8 +55,8 @@ class PixelDecoder(Protocol):
 class TransformerDecoder(Protocol):
     """Memory to query embeddings."""
 
-    def __call__(self, memory: Tensor) -> Sequence[Tensor]:
-        """Map the memory (B, memory_channels, h', w') to L states (B, Q, channels), the last one final."""
+    def __call__(self, memory: Any) -> Sequence[Tensor]:
+        """Map the memory of `PixelDecoderOutput` to L states (B, Q, channels), the last one final."""
 
 
 class Network(Protocol):

@@ -95,6 +95,7 @@ def test_mask_features_that_do_not_fit_are_refused(output, message, all_layers):
         (MEMORY[:1], r'GivenPixels returned a memory: \(1, 16, 2, 3\) float32'),
         (MEMORY.flatten(2), r'GivenPixels returned a memory: \(2, 16, 6\) float32'),
         (None, 'GivenPixels returned a memory: a NoneType; expected'),
+        ([MEMORY], r'TransformerDecoder: the memory is a list; expected \(B, 16, h, w\) float32'),
         (
             MEMORY.double(),
             r'TransformerDecoder: the memory is \(2, 16, 2, 3\) float64; expected \(B, 16, h, w\) float32',
@@ -107,6 +108,29 @@ def test_a_memory_that_does_not_fit_is_refused_where_it_is_used(memory, message)
         with pytest.raises(ValueError, match=message):
             network(toy.make_features(), all_layers=True)
     assert without(toy.make_features(), all_layers=True)[0].size == (16, 24)
+
+
+class OfScales(nn.Module):
+    """A transformer decoder for maps of several scales."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, memory):
+        maps = memory.values() if isinstance(memory, dict) else memory
+        return [self.decoder(x)[-1] for x in maps]
+
+
+@pytest.mark.parametrize('kind', [list, tuple, lambda maps: dict(enumerate(maps))])
+def test_a_transformer_decoder_may_read_a_memory_of_several_scales(kind):
+    model, plus, _ = classifiers_with(PixelDecoderOutput(kind([MEMORY, MEMORY[:, :, :1]]), PIXELS))
+    single = model.transformer_decoder
+    model.transformer_decoder, plus.transformer_decoder = OfScales(single), OfScales(plus.transformer_decoder)
+    found = model(toy.make_features(), all_layers=True)
+    for prediction, memory in zip(found, (MEMORY, MEMORY[:, :, :1]), strict=True):
+        torch.testing.assert_close(prediction.class_logits, model.class_embed(single(memory)[-1]))
+    assert plus(toy.make_features(), all_layers=True)[1].size == (16, 24)
 
 
 def test_parts_may_differ_in_dtype_under_autocast():
