@@ -48,7 +48,7 @@ def read_source(path: Path, averaged: bool = False) -> Source:
     elif path.is_file():
         content, files = read_safely(path, 'cpu', name=str(path)), [path]
     elif path.is_dir():
-        raise FileNotFoundError(f'{path}: a folder without config.json, expected one of transformers, or a file')
+        raise FileNotFoundError(f'{path}: a folder without config.json, expected a folder of transformers, or a file')
     else:
         raise FileNotFoundError(f'{path}: no such file. Fix: correct the path; a model of the hub is downloaded first')
     if not isinstance(content, Mapping):

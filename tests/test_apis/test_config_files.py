@@ -1,5 +1,7 @@
 """Config files that are missing, broken or of another kind: one line for every command that reads one."""
 
+import logging
+
 import pytest
 
 from mmmaskformer.apis import cli
@@ -74,3 +76,11 @@ def test_the_audit_of_a_config_without_a_model_names_what_is_missing(folder, cap
     (folder / 'own.py').write_text('model = dict(type="X")')
     assert cli.main(['audit', 'own.py']) == 2
     assert capsys.readouterr().err.startswith("error: config own.py: 'ConfigDict' object has no attribute 'backbone'; ")
+
+
+def test_the_audit_leaves_logging_as_it_was(folder):
+    logging.disable(logging.NOTSET)
+    (folder / 'own.py').write_text('model = dict()')
+    assert cli.main(['audit', 'own.py']) == 2
+    assert cli.main(['audit', str(CONFIG)]) == 0
+    assert logging.root.manager.disable == logging.NOTSET

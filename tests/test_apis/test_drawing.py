@@ -162,7 +162,7 @@ def test_missing_files_and_bad_number(run, tmp_path):
     with pytest.raises(FileNotFoundError, match='checkpoint: nowhere.pth does not exist'):
         draw_predictions(run / 'config.py', 'nowhere.pth', tmp_path)
     with pytest.raises(
-        FileNotFoundError, match=f'checkpoint: {tmp_path} is a folder without config.json, expected one'
+        FileNotFoundError, match=f'checkpoint: {tmp_path} is a folder without config.json, expected a folder'
     ):
         draw_predictions(run / 'config.py', tmp_path, tmp_path)
     with pytest.raises(ValueError, match='num: found 0, expected at least 1'):

@@ -5,6 +5,8 @@ without a listed reason.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 EXAMPLE = 'mmmaskformer audit configs/ade20k/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
@@ -16,14 +18,25 @@ def add_arguments(parser):
     parser.add_argument('--differences', action='store_true', help='print only settings that differ')
 
 
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Log only errors: otherwise every model logs its measured features."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def run(args) -> int:
     """Compare and print."""
     from mmmaskformer.apis.audit import audit, shipped_configs, table
 
-    logging.disable(logging.WARNING)  # otherwise every model logs its measured features
     wrong = 0
     for path in map(Path, args.configs or shipped_configs()):
-        rows = audit(path)
+        with without_warnings():
+            rows = audit(path)
         wrong += sum(row.verdict == 'differs' for row in rows)
         shown = [row for row in rows if row.verdict in ('differs', 'listed')] if args.differences else rows
         if shown:
