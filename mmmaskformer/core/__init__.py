@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from mmmaskformer.core.inference.panoptic import panoptic_inference
     from mmmaskformer.core.inference.query_masks import QueryMasks
     from mmmaskformer.core.inference.semantic import semantic_inference
+    from mmmaskformer.core.matches import Matches
     from mmmaskformer.core.model import MaskFormer, build_maskformer
     from mmmaskformer.core.modeling.fuse import fuse_for_inference
     from mmmaskformer.core.modeling.mask_classifier import MaskClassifier
     from mmmaskformer.core.segments import Segments
-    from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, Targets
+    from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Targets
     from mmmaskformer.core.training.criterion import SetCriterion
     from mmmaskformer.core.training.matcher import HungarianMatcher
     from mmmaskformer.core.training.targets import semantic_targets
@@ -50,7 +51,7 @@ _MODULES = {
     'MaskFormer': 'model',
     'MaskPrediction': 'structures',
     'MaskTarget': 'structures',
-    'Matches': 'structures',
+    'Matches': 'matches',
     'QueryMasks': 'inference.query_masks',
     'Segments': 'segments',
     'SetCriterion': 'training.criterion',

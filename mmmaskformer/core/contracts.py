@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mmmaskformer.core.folding import LastConv
 from mmmaskformer.core.masks import Folded, Masks, Product
-from mmmaskformer.core.structures import Layers, MaskPrediction, Matches, Targets
+from mmmaskformer.core.matches import Matches
+from mmmaskformer.core.structures import Layers, MaskPrediction, Targets
 
 
 class PixelDecoderOutput(NamedTuple):

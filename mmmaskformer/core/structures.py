@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmmaskformer.core.masks import Masks, join_layers
-from mmmaskformer.core.match_order import ordered_matches, whole_column
 from mmmaskformer.core.shapes import check_batch, check_layers, check_target, index_map
 
 NO_SEGMENT = -1
@@ -86,65 +84,6 @@ class Layers(NamedTuple):
     def device(self) -> torch.device:
         """Device of the predictions."""
         return self.class_logits.device
-
-
-class Matches(NamedTuple):
-    """The matched pairs of all layers and images, one row each, sorted by image, then layer, then query.
-
-    They are stored on the host, where they are computed, so that counting them needs no synchronisation with a GPU.
-
-    Attributes:
-        layer: (N,) int64, in [0, L).
-        image: (N,) int64, in [0, B).
-        query: (N,) int64, in [0, Q).
-        segment: (N,) int64, index of the true segment within its image.
-    """
-
-    layer: np.ndarray
-    image: np.ndarray
-    query: np.ndarray
-    segment: np.ndarray
-
-    @classmethod
-    def of(cls, pairs: Sequence[Sequence[tuple]]) -> 'Matches':
-        """The matches of ``pairs[layer][image]``: queries and segments (n,) each, as sequences or arrays.
-
-        Raises:
-            ValueError: if there is no layer or image, or if numbers of images, or of queries and segments, differ.
-        """
-        if not len(pairs) or not len(pairs[0]) or len({len(layer) for layer in pairs}) > 1:
-            raise ValueError(
-                f'pairs has {[len(layer) for layer in pairs]} images by layer; expected one number above 0'
-            )
-        rows = []
-        for image, layers in enumerate(zip(*pairs, strict=True)):
-            for layer, (query, segment) in enumerate(layers):
-                query, segment = whole_column(query, 'queries'), whole_column(segment, 'segments')
-                if query.shape != segment.shape:
-                    raise ValueError(
-                        f'pairs[{layer}][{image}] has {len(query)} queries and {len(segment)} segments; expected one '
-                        'number of both'
-                    )
-                rows.append((np.full_like(query, layer), np.full_like(query, image), query, segment))
-        return cls(*map(np.concatenate, zip(*rows, strict=True)))
-
-    def pairs(self, layer: int, image: int) -> tuple[Tensor, Tensor]:
-        """Queries and segments (n,) int64 each of one layer and image."""
-        chosen = (self.layer == layer) & (self.image == image)
-        return torch.from_numpy(self.query[chosen]), torch.from_numpy(self.segment[chosen])
-
-    def ordered(self, num_layers: int, num_queries: int, counts: Sequence[int], matcher: str) -> 'Matches':
-        """The same pairs, sorted as `Matches` requires; see `ordered_matches` for arguments and errors."""
-        return Matches(*ordered_matches(self, num_layers, num_queries, counts, matcher))
-
-    def of_layers(self, layers: range) -> 'Matches':
-        """The pairs of some layers."""
-        chosen = (self.layer >= layers.start) & (self.layer < layers.stop)
-        return Matches(*(column[chosen] for column in self))
-
-    def counts(self, num_images: int) -> list[int]:
-        """Number of pairs of each image."""
-        return np.bincount(self.image, minlength=num_images).tolist()
 
 
 class MaskTarget(NamedTuple):

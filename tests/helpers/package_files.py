@@ -19,7 +19,7 @@ FILES_OF = {
     """,
     'core/quality/': '__init__ panoptic_map panoptic_quality semantic_quality',
     'core/': """
-        checks contracts fast_paths folding masks match_order numerics part_outputs segments shapes structures
+        checks contracts fast_paths folding masks matches numerics part_outputs segments shapes structures
         torch_versions upsampling
     """,
     'analysis/': '__init__ nested query_classes stored sweep_table tables threshold_sweep',

@@ -10,8 +10,9 @@ from helpers import oracles, toy
 from mmmaskformer.core.fast_paths import set_fast_paths
 from mmmaskformer.core.folding import LastConv
 from mmmaskformer.core.masks import Folded, Plain, Product
+from mmmaskformer.core.matches import Matches
 from mmmaskformer.core.numerics import NonFiniteLogitsError
-from mmmaskformer.core.structures import MaskPrediction, Matches
+from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.training.assignment import HungarianAssignment
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import FixedMatcher, HungarianMatcher, SetMatcher

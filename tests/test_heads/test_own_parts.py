@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from mmmaskformer.core.contracts import PixelDecoderOutput
 from mmmaskformer.core.masks import Plain, Product
+from mmmaskformer.core.matches import Matches
 from mmmaskformer.core.modeling.pixel_decoder import FPNPixelDecoder
-from mmmaskformer.core.structures import MaskPrediction, Matches
+from mmmaskformer.core.structures import MaskPrediction
 from mmmaskformer.core.training.criterion import SetCriterion
 from mmmaskformer.core.training.matcher import HungarianMatcher, NonFiniteLogitsError, SetMatcher
 from mmmaskformer.core.training.parts import Cost, MaskLoss
@@ -70,33 +71,24 @@ class GreedyAssignment:
     """Assigns to each segment in turn the cheapest remaining query."""
 
     uses_costs = True
+    per_segment = 1
 
     def __call__(self, costs, targets):
         def pairs(cost, count):
             taken = []
             for segment in range(count):
                 order = cost[:, segment].argsort().tolist()
-                taken.append(next(query for query in order if query not in taken))
-            return taken, range(count)
+                taken += [query for query in order if query not in taken][: self.per_segment]
+            return taken, torch.arange(count).repeat_interleave(self.per_segment)[: len(taken)]
 
         return Matches.of([[pairs(*of_image) for of_image in zip(x, targets.counts, strict=True)] for x in costs])
 
 
 @MODELS.register_module()
-class CheapestTwo:
+class CheapestTwo(GreedyAssignment):
     """Assigns each segment in turn to the two cheapest remaining queries: one-to-many matching."""
 
-    uses_costs = True
-
-    def __call__(self, costs, targets):
-        def pairs(cost, count):
-            taken = []
-            for segment in range(count):
-                order = cost[:, segment].argsort().tolist()
-                taken += [query for query in order if query not in taken][:2]
-            return taken, torch.arange(count).repeat_interleave(2)[: len(taken)]
-
-        return Matches.of([[pairs(*of_image) for of_image in zip(x, targets.counts, strict=True)] for x in costs])
+    per_segment = 2
 
 
 @MODELS.register_module()

@@ -7,7 +7,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmmaskformer.core.checks import checked, whole
-from mmmaskformer.core.structures import Matches, Targets
+from mmmaskformer.core.matches import Matches
+from mmmaskformer.core.structures import Targets
 
 
 class HungarianAssignment:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.checks import BOOLEAN, WEIGHT, checked, list_of, mapping_of, whole
 from mmmaskformer.core.contracts import Matcher
+from mmmaskformer.core.matches import Matches
 from mmmaskformer.core.numerics import at_least_float32
 from mmmaskformer.core.shapes import check_same_device
-from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
+from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Targets
 from mmmaskformer.core.training import equations
 from mmmaskformer.core.training.boxes import BoxLoss, predicted_boxes
 from mmmaskformer.core.training.class_weights import ClassWeights

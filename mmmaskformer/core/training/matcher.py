@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from mmmaskformer.core.checks import WEIGHT, checked, mapping_of, whole
 from mmmaskformer.core.contracts import Assignment
+from mmmaskformer.core.matches import Matches
 from mmmaskformer.core.numerics import NonFiniteLogitsError, at_least_float32
 from mmmaskformer.core.shapes import check_same_device
-from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Matches, Targets
+from mmmaskformer.core.structures import Layers, MaskPrediction, MaskTarget, Targets
 from mmmaskformer.core.training.assignment import FixedAssignment, HungarianAssignment
 from mmmaskformer.core.training.boxes import BoxCost
 from mmmaskformer.core.training.parts import (

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from helpers import official, toy
 
-from mmmaskformer.core.structures import MaskTarget, Matches
+from mmmaskformer.core.matches import Matches
+from mmmaskformer.core.structures import MaskTarget
 from mmmaskformer.core.training.targets import semantic_targets
 
 

@@ -7,8 +7,9 @@ from helpers import distributed, oracles, toy, waits
 
 from mmmaskformer.core.folding import LastConv
 from mmmaskformer.core.masks import Folded, Plain, Product
+from mmmaskformer.core.matches import Matches
 from mmmaskformer.core.modeling.fuse import fuse_for_inference
-from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Matches, Targets
+from mmmaskformer.core.structures import MaskPrediction, MaskTarget, Targets
 from mmmaskformer.core.training import criterion, matcher, parts
 from mmmaskformer.core.training.assignment import HungarianAssignment
 from mmmaskformer.core.training.criterion import SetCriterion

@@ -7,7 +7,7 @@ from helpers import plain, toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmmaskformer.core.structures import Matches
+from mmmaskformer.core.matches import Matches
 
 LIMITS = {torch.float32: (1e-5, 2e-5), torch.float64: (1e-9, 1e-9)}
 
