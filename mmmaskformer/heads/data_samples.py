@@ -128,8 +128,8 @@ def _unlabelled(sample, found: tuple[int, int], size: tuple[int, int], device: t
         device: device of the result.
     """
     height, width = sample.metainfo.get('img_shape', found)[:2]
-    ignored = _padded(torch.zeros(min(height, found[0]), min(width, found[1]), dtype=torch.bool), size, True, sample)
-    ignored = ignored.to(device)
+    labelled = torch.zeros(min(height, found[0]), min(width, found[1]), dtype=torch.bool, device=device)
+    ignored = _padded(labelled, size, True, sample)
     crowds = sample.get('ignored_instances')
     if crowds is not None and 'masks' in crowds and len(crowds.masks):
         ignored |= _padded(crowds.masks.to_tensor(torch.bool, device), size, False, sample).any(0)

@@ -3,12 +3,7 @@ import pytest
 from mmmaskformer.core import fast_paths
 from mmmaskformer.core.fast_paths import ENVIRONMENT_VARIABLE, FAST_PATHS, is_fast, set_fast_paths
 
-
-@pytest.fixture(autouse=True)
-def restored():
-    before = set_fast_paths()
-    yield
-    set_fast_paths(**before)
+pytestmark = pytest.mark.usefixtures('restored_fast_paths')
 
 
 def test_all_are_on_unless_the_environment_says_otherwise():

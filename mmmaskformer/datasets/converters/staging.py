@@ -48,7 +48,7 @@ class Staging:
                 raise
             raise type(error)(
                 f'{error.filename or self.folder}: could not be written ({os.strerror(error.errno)}). Expected enough '
-                'space for the dataset. Fix: free space, or give another folder with --root. The same command '
+                'space for the dataset. Fix: free space, or pass another folder with --root. The same command '
                 'continues where it stopped.'
             ) from error
 

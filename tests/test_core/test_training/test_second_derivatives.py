@@ -12,11 +12,7 @@ from mmmaskformer.core.training.per_pixel_criterion import PixelCrossEntropy, Pi
 TARGETS = [toy.make_target(3, (64, 96)), toy.make_target(2, (64, 96))]
 
 
-@pytest.fixture(autouse=True)
-def switches():
-    before = set_fast_paths()
-    yield
-    set_fast_paths(**before)
+pytestmark = pytest.mark.usefixtures('restored_fast_paths')
 
 
 def test_a_gradient_penalty_on_losses_in_one_pass_is_refused():
